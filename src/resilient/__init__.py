@@ -1,0 +1,47 @@
+"""Guards for calls to what can fail: circuit breaker, timeout, bulkhead, fallback.
+
+See https://github.com/resilient-guards/resilient for the documentation.
+"""
+
+from .deadline import check, remaining
+from .decorators import bulkhead, calls, circuit_breaker, fallback, timeout
+from .errors import (
+    BulkheadFullError,
+    CallTimeoutError,
+    CircuitOpenError,
+    FlagOffError,
+    OrderWarning,
+    ReentrantCallError,
+    RefusedError,
+    ResilientError,
+    WorkersBusyError,
+)
+from .events import Event
+from .outcomes import Result
+from .policy import Policy
+from .registry import registry
+
+__version__ = "0.1.0"
+
+__all__ = (
+    "BulkheadFullError",
+    "CallTimeoutError",
+    "CircuitOpenError",
+    "Event",
+    "FlagOffError",
+    "OrderWarning",
+    "Policy",
+    "ReentrantCallError",
+    "RefusedError",
+    "ResilientError",
+    "Result",
+    "WorkersBusyError",
+    "bulkhead",
+    "calls",
+    "check",
+    "circuit_breaker",
+    "fallback",
+    "registry",
+    "remaining",
+    "timeout",
+)

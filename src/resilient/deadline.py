@@ -1,0 +1,94 @@
+"""The deadline in the context: what is left of the time of the call that encloses this code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import Final
+
+from .errors import CallTimeoutError
+
+
+class Deadline:
+    """One call's time limit; closed when the call ends, so that it binds nothing started in it."""
+
+    __slots__ = ("level", "now", "open", "outer", "owner", "policy", "seconds", "task", "when")
+
+    def __init__(
+        self,
+        when: float,
+        seconds: float,
+        level: int,
+        owner: object,
+        policy: str,
+        now: Callable[[], float],
+        outer: Deadline | None,
+        task: object = None,
+    ) -> None:
+        self.when = when
+        self.seconds = seconds
+        self.level = level  # of the timeout in its policy
+        self.owner = owner  # the policy's core
+        self.policy = policy
+        self.now = now
+        self.outer = outer
+        self.task = task  # the task that it cancels, where it is an async call's
+        self.open = True
+
+    def error(self) -> CallTimeoutError:
+        error = CallTimeoutError(
+            f"{self.policy}: no answer within {self.seconds:g} s",
+            policy=self.policy,
+            timeout=self.seconds,
+        )
+        error._deadline = self
+        return error
+
+
+current: Final[ContextVar[Deadline | None]] = ContextVar("resilient_deadline", default=None)
+
+
+def enclosing() -> Deadline | None:
+    """Return the tightest deadline that binds the code running now."""
+    found: Deadline | None = None
+    seen = current.get()
+    while seen is not None:
+        if seen.open and (found is None or seen.when <= found.when):
+            found = seen
+        seen = seen.outer
+    return found
+
+
+def remaining() -> float | None:
+    """Return the seconds left to the code running now, or None if no timeout encloses it.
+
+    Returns:
+        Seconds, never below 0. With nested timeouts, those of the tightest.
+
+    Example:
+        >>> from resilient import remaining, timeout
+        >>> @timeout(2.0, sync="cooperative")
+        ... def fetch():
+        ...     return remaining() <= 2.0
+        >>> fetch(), remaining()
+        (True, None)
+    """
+    found = enclosing()
+    return None if found is None else max(0.0, found.when - found.now())
+
+
+def check() -> None:
+    """Raise `CallTimeoutError` if the time of the call that encloses this code is up.
+
+    A cooperative timeout bounds nothing by itself: call this between the steps of long work.
+
+    Raises:
+        CallTimeoutError: nothing is left. It names the policy whose timeout is the tightest.
+
+    Example:
+        >>> from resilient import check
+        >>> check()  # outside any timeout it does nothing
+    """
+    found = enclosing()
+    if found is not None and found.now() >= found.when:
+        raise found.error()

@@ -1,0 +1,264 @@
+"""The four guards, as users write them: decorators and parts of a policy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any, Literal, ParamSpec, TypeVar, overload
+
+from .guards.bulkhead import Bulkhead
+from .guards.circuit_breaker import CircuitBreaker, calls
+from .guards.fallback import UNSET, Fallback
+from .guards.timeout import Timeout
+from .outcomes import OnError, OnResult
+from .policy import decorate
+
+P = ParamSpec("P")
+T = TypeVar("T")
+M = TypeVar("M", bound="classmethod[Any, Any, Any] | staticmethod[Any, Any]")
+
+
+@overload
+def circuit_breaker(fn: M, /) -> M: ...
+@overload
+def circuit_breaker(fn: Callable[P, T], /) -> Callable[P, T]: ...
+@overload
+def circuit_breaker(
+    *,
+    failure_rate: float | None = 0.5,
+    failure_threshold: int | None = 5,
+    window: float | timedelta | calls = 10.0,
+    minimum_calls: int = 20,
+    slow_call_duration: float | timedelta | None = None,
+    slow_call_rate: float = 0.5,
+    recovery_timeout: float | timedelta = 5.0,
+    half_open_max_calls: int = 1,
+    success_threshold: int = 1,
+    probe_lease: float | timedelta | None = None,
+    metrics_only: bool = False,
+    on: OnError | None = None,
+    ignore: OnError | None = None,
+    failed_result: OnResult | None = None,
+) -> CircuitBreaker: ...
+def circuit_breaker(
+    fn: Any = None,
+    /,
+    *,
+    failure_rate: float | None = 0.5,
+    failure_threshold: int | None = 5,
+    window: float | timedelta | calls = 10.0,
+    minimum_calls: int = 20,
+    slow_call_duration: float | timedelta | None = None,
+    slow_call_rate: float = 0.5,
+    recovery_timeout: float | timedelta = 5.0,
+    half_open_max_calls: int = 1,
+    success_threshold: int = 1,
+    probe_lease: float | timedelta | None = None,
+    metrics_only: bool = False,
+    on: OnError | None = None,
+    ignore: OnError | None = None,
+    failed_result: OnResult | None = None,
+) -> Any:
+    """Stop calling what keeps failing, and find out gently when it is back.
+
+    Usable bare (``@circuit_breaker``), with options, and as a part of a `Policy`.
+
+    Args:
+        fn: the function, where it is used bare.
+        failure_rate: opens when this share of the calls in the window failed. Default 0.5; None
+            switches the rule off.
+        failure_threshold: opens after so many failures in a row, as long as the window holds fewer
+            than `minimum_calls`: protects a service with little traffic without tripping a busy one
+            by chance. Default 5; None switches the rule off. With ``failure_rate=None`` it holds
+            at any traffic.
+        window: what the rates are taken over: seconds (in ten slices) or ``calls(n)``. Default 10 s.
+        minimum_calls: no rate is trusted over fewer calls. Default 20.
+        slow_call_duration: a call that takes so many seconds or longer is slow, also while it still
+            runs. Default None: slowness does not matter.
+        slow_call_rate: opens when this share of the calls is slow. Default 0.5.
+        recovery_timeout: seconds an open circuit refuses before it tries again. Default 5. It
+            doubles, up to 60, while the tries fail, and is shortened by up to a fifth at random, so
+            that processes do not try in step.
+        half_open_max_calls: so many probes run at once; everybody else is refused. Default 1.
+        success_threshold: closes after so many successful probes; one failure reopens. Default 1.
+        probe_lease: a probe without a result after so many seconds has failed. Default: the longer
+            of `recovery_timeout` and the policy's timeout.
+        metrics_only: count and tell, but never refuse. Default False.
+        on: exception types, or a predicate of the exception, that are failures. Default: every
+            Exception. What it leaves out is ignored.
+        ignore: exception types, or a predicate, that say nothing about the dependency. Default none.
+        failed_result: a predicate of the value: True makes a returned value a failure. Default none.
+
+    Returns:
+        The decorated function, or the guard.
+
+    Raises:
+        ValueError: an option is out of its range.
+        TypeError: an option is of a wrong type, or fn can't be guarded.
+
+    Example:
+        >>> from resilient import circuit_breaker
+        >>> @circuit_breaker(failure_rate=0.3, ignore=KeyError)
+        ... def price(sku):
+        ...     return 42
+        >>> price("a")
+        42
+    """
+    if fn is not None:
+        return circuit_breaker()(fn)
+    return CircuitBreaker(
+        failure_rate=failure_rate,
+        failure_threshold=failure_threshold,
+        window=window,
+        minimum_calls=minimum_calls,
+        slow_call_duration=slow_call_duration,
+        slow_call_rate=slow_call_rate,
+        recovery_timeout=recovery_timeout,
+        half_open_max_calls=half_open_max_calls,
+        success_threshold=success_threshold,
+        probe_lease=probe_lease,
+        metrics_only=metrics_only,
+        on=on,
+        ignore=ignore,
+        failed_result=failed_result,
+    )
+
+
+@overload
+def timeout(fn: M, /) -> M: ...
+@overload
+def timeout(fn: Callable[P, T], /) -> Callable[P, T]: ...
+@overload
+def timeout(
+    seconds: float | timedelta = 1.0, *, sync: Literal["thread", "cooperative"] | None = None
+) -> Timeout: ...
+def timeout(
+    seconds: Any = 1.0, *, sync: Literal["thread", "cooperative"] | None = None
+) -> Any:
+    """Bound how long a caller waits.
+
+    Usable bare (``@timeout``, 1 s, async functions only), with options, and as a part of a `Policy`.
+
+    Args:
+        seconds: the limit. Default 1.
+        sync: how sync calls are bound. ``"thread"``: the body runs on a worker thread; when the
+            time is up its caller gets `CallTimeoutError` and the body runs on, counted, keeping its
+            bulkhead slot until it ends. ``"cooperative"``: the body reads `remaining()` and calls
+            `check()`; nothing else bounds it. Default None: the policy is for async calls only,
+            which are cancelled and need no such choice.
+
+    Returns:
+        The decorated function, or the guard.
+
+    Raises:
+        ValueError: an option is out of its range.
+        TypeError: an option is of a wrong type, or a sync function is decorated without ``sync``.
+
+    Example:
+        >>> from resilient import timeout
+        >>> @timeout(0.3, sync="thread")
+        ... def fetch():
+        ...     return "in time"
+        >>> fetch()
+        'in time'
+    """
+    if callable(seconds) or isinstance(seconds, (classmethod, staticmethod)):
+        return decorate(seconds, Timeout(1.0, sync=sync))
+    return Timeout(seconds, sync=sync)
+
+
+@overload
+def bulkhead(fn: M, /) -> M: ...
+@overload
+def bulkhead(fn: Callable[P, T], /) -> Callable[P, T]: ...
+@overload
+def bulkhead(
+    max_concurrent: int = 10,
+    *,
+    max_waiting: int = 0,
+    max_wait: float | timedelta | None = None,
+    order: Literal["fifo", "lifo"] = "fifo",
+) -> Bulkhead: ...
+def bulkhead(
+    max_concurrent: Any = 10,
+    *,
+    max_waiting: int = 0,
+    max_wait: float | timedelta | None = None,
+    order: Literal["fifo", "lifo"] = "fifo",
+) -> Any:
+    """Bound how many calls run at once, so that one dependency can't take all there is.
+
+    One count serves threads, several event loops and trio at once. Usable bare (``@bulkhead``, 10
+    slots), with options, and as a part of a `Policy`.
+
+    Args:
+        max_concurrent: slots. Default 10.
+        max_waiting: places in the line for a slot. Default 0: who finds no slot is refused.
+        max_wait: seconds after which who waits is refused. Required where there is a line.
+        order: ``"fifo"``, or ``"lifo"``, where under overload the newest, who have time left, come
+            first. Default ``"fifo"``.
+
+    Returns:
+        The decorated function, or the guard.
+
+    Raises:
+        ValueError: an option is out of its range.
+        TypeError: an option is of a wrong type, or fn can't be guarded.
+
+    Example:
+        >>> from resilient import bulkhead
+        >>> @bulkhead(20, max_waiting=5, max_wait=0.1)
+        ... def fetch():
+        ...     return "done"
+        >>> fetch()
+        'done'
+    """
+    if callable(max_concurrent) or isinstance(max_concurrent, (classmethod, staticmethod)):
+        guard = Bulkhead(10, max_waiting=max_waiting, max_wait=max_wait, order=order)
+        return decorate(max_concurrent, guard)
+    return Bulkhead(max_concurrent, max_waiting=max_waiting, max_wait=max_wait, order=order)
+
+
+def fallback(
+    fn: Callable[..., Any] | None = None,
+    /,
+    *,
+    value: Any = UNSET,
+    with_error: bool = False,
+    on: OnError | None = None,
+    ignore: OnError | None = None,
+    failed_result: OnResult | None = None,
+) -> Fallback:
+    """Answer something lesser instead of an error.
+
+    Always written with its parentheses. Several on one function are a chain: the innermost is
+    tried first, and what it raises is answered by the next one out.
+
+    Args:
+        fn: called with the arguments of the call. A plain function may serve async calls too.
+        value: the answer, where no function is needed; a list, dict or set is copied each time.
+        with_error: pass the exception to fn as its first argument. Default False.
+        on: exception types, or a predicate of the exception, that are answered. Default: every
+            Exception, be it a refusal, a timeout or the function's own; never a cancellation.
+        ignore: exception types, or a predicate, that are passed on to the caller. Default none.
+        failed_result: a predicate of the value: True has a returned value replaced. Default none.
+
+    Returns:
+        The guard.
+
+    Raises:
+        ValueError: an option is out of its range.
+        TypeError: neither or both of fn and value, or fn can't be called with the arguments of the
+            function it is to serve.
+
+    Example:
+        >>> from resilient import fallback
+        >>> @fallback(value=[])
+        ... def recommendations(user):
+        ...     raise ConnectionError
+        >>> recommendations(7)
+        []
+    """
+    return Fallback(
+        fn, value=value, with_error=with_error, on=on, ignore=ignore, failed_result=failed_result
+    )

@@ -1,0 +1,345 @@
+"""The driver for async calls on asyncio and trio: the only code that awaits."""
+
+from __future__ import annotations
+
+import sys
+from asyncio import _get_running_loop, current_task
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from ..deadline import Deadline, current
+from ..guards.base import Waiter
+from ..shapes import returns_awaitable
+from .call import CHOP, DO_PARK, DO_RECOVER, DO_RUN, DONE, Call, Step, conclude
+from .plan import Plan
+from .timers import Entry, Wheel, arm, wheel_of
+
+
+async def run(call: Call) -> Step:
+    """Drive a call to its end."""
+    return await drive(call, call.start())
+
+
+async def drive(call: Call, step: Step) -> Step:
+    """Drive a call on from a step."""
+    while step != DONE:
+        if step == DO_RUN:
+            step = await _limited(call, len(call.tickets), call.fn, call.args, call.kwargs)
+        elif step == DO_PARK:
+            step = await _wait(call)
+        elif step == DO_RECOVER:
+            fn, args = call.recovery()
+            step = await _limited(call, call.level, fn, args, {})
+        else:
+            step = await _pause(call)
+    return step
+
+
+async def finish(call: Call, awaitable: Awaitable[Any]) -> Any:
+    """Await what a sync callable returned, for a call that was let in before."""
+    step = await _limited(call, len(call.tickets), lambda: awaitable, (), {})
+    await drive(call, step)
+    return conclude(call)
+
+
+async def _limited(
+    call: Call, level: int, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Step:
+    """Run what stands at a level under the time limits outside it."""
+    loop, task = _here()
+    bound = call.limit(level, task)
+    own = call.deadline
+    if own is None and call.limits and bound is not None and bound.task is None:
+        own = _borrowed(call, bound, task)
+    if own is not None and own.now() >= own.when:
+        return call.not_run((bound or own).error())
+    try:
+        if own is None:
+            value = await _awaited(call, fn, args, kwargs)
+        elif loop is not None:
+            entry = Entry(own.when, own.seconds, own.level, call.core, own.outer, task)
+            if call.deadline is own:
+                call.deadline = bound = entry
+            value = await _in_asyncio(call, entry, bound, loop, fn, args, kwargs)
+        else:
+            value = await _in_trio(call, own, bound, fn, args, kwargs)
+    except BaseException as error:
+        return call.raised(error)
+    return call.returned(value)
+
+
+def _borrowed(call: Call, bound: Deadline, task: object) -> Deadline:
+    """Return a deadline that keeps, in this loop, the limit of a sync call that encloses it."""
+    return Deadline(
+        bound.when, bound.seconds, -1, call.core, bound.policy, bound.now, bound, task
+    )
+
+
+def _here() -> tuple[Any, Any]:
+    """Return the running asyncio loop, or None under trio, and the running task."""
+    loop = _get_running_loop()
+    task = None if loop is None else current_task(loop)
+    if task is not None:
+        return loop, task
+    trio = sys.modules.get("trio")
+    if trio is None:
+        raise RuntimeError("async calls through a policy need a task of asyncio or trio")
+    return None, trio.lowlevel.current_task()
+
+
+async def _awaited(
+    call: Call, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    value = fn(*args, **kwargs)
+    if returns_awaitable(value):
+        return await value
+    if call.origin is None:
+        raise TypeError(
+            f"{call.core.name}: an async call needs a function that returns an awaitable; "
+            f"it returned {type(value).__name__}. Use call() for a plain function."
+        )
+    return value  # a plain function may serve as the fallback of an async call
+
+
+async def _in_asyncio(
+    call: Call,
+    entry: Entry,
+    bound: Deadline | None,
+    loop: Any,
+    fn: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> Any:
+    token = current.set(entry)
+    alarm = arm(entry, loop, call.core)
+    try:
+        value = await _awaited(call, fn, args, kwargs)
+    except BaseException as error:
+        if entry.fired and entry.took_back(error):
+            raise (bound or entry).error() from error
+        raise
+    finally:
+        entry.open = False
+        alarm.cancel()
+        restore(token)
+    if entry.fired:
+        entry.took_back(None)
+    return value
+
+
+async def _in_trio(
+    call: Call,
+    own: Deadline,
+    bound: Deadline | None,
+    fn: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> Any:
+    import trio
+
+    core = call.core
+    scope, alarm = trio.CancelScope(), None
+    if core.clock is None:
+        scope.deadline = trio.current_time() + own.when - core.now()
+    else:
+        trio_token = trio.lowlevel.current_trio_token()
+        alarm = core.clock.call_at(own.when, lambda: trio_token.run_sync_soon(scope.cancel))
+    token = current.set(own)
+    try:
+        with scope:
+            return await _awaited(call, fn, args, kwargs)
+    finally:
+        own.open = False
+        if alarm is not None:
+            alarm.cancel()
+        restore(token)
+    raise (bound or own).error()
+
+
+def restore(token: Any) -> None:
+    """Reset the deadline in the context; a coroutine that is closed elsewhere has another one."""
+    try:
+        current.reset(token)
+    except ValueError:
+        pass
+
+
+# -- waiting --------------------------------------------------------------------------------------------
+
+
+class Bell:
+    """Wakes one task, in its own loop, from any thread."""
+
+    __slots__ = ("_event", "_soon")
+
+    def __init__(self) -> None:
+        import anyio
+
+        self._event = anyio.Event()
+        loop, _ = _here()
+        self._soon: Callable[[Callable[[], object]], object] = (
+            sys.modules["trio"].lowlevel.current_trio_token().run_sync_soon
+            if loop is None
+            else loop.call_soon_threadsafe
+        )
+
+    def ring(self) -> bool:
+        """Wake the task; False where its loop is gone."""
+        try:
+            self._soon(self._set)
+        except RuntimeError:  # closed; trio.RunFinishedError is one too
+            return False
+        return True
+
+    def _set(self) -> None:
+        self._event.set()
+
+    async def wait(self, call: Call, until: float) -> None:
+        """Wait for a ring or until the policy's clock says so, whichever is first."""
+        import anyio
+
+        clock = call.core.clock
+        if clock is None:
+            with anyio.move_on_after(max(0.0, until - call.core.now())):
+                await self._event.wait()
+        else:
+            alarm = clock.call_at(until, self.ring)
+            try:
+                await self._event.wait()
+            finally:
+                alarm.cancel()
+        if self._event.is_set():
+            self._event = anyio.Event()
+
+
+async def _wait(call: Call) -> Step:
+    """Stand in a line."""
+    bell = Bell()
+    waiter = Waiter(call.line, bell.ring)
+    limit = call.limit(call.level, _here()[1])
+    step = call.park(waiter)
+    while step == DO_PARK:
+        until = min(waiter.deadline, call.core.now() + CHOP)
+        try:
+            await bell.wait(call, until if limit is None else min(until, limit.when))
+        except BaseException as error:
+            return call.leave_line(waiter, error)
+        step = call.unpark(waiter)
+        if step == DO_PARK and limit is not None and limit.now() >= limit.when:
+            return call.leave_line(waiter, limit.error())
+    return step
+
+
+async def _pause(call: Call) -> Step:
+    """Sleep between two attempts."""
+    limit = call.limit(call.level, _here()[1])
+    until = call.core.now() + call.delay
+    try:
+        await Bell().wait(call, until if limit is None else min(until, limit.when))
+    except BaseException as error:
+        return call.raised(error)
+    if limit is not None and limit.when <= until:
+        return call.not_run(limit.error())
+    return call.again()
+
+
+# -- the wrappers that users call --------------------------------------------------------------------------
+
+
+def guard(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
+    """Return an async function that calls fn under the plan."""
+    if not plan.fast:
+        return _interpreted(plan, fn)
+    return _plain(plan, fn) if plan.single is None else _timed(plan, fn)
+
+
+async def call(plan: Plan, fn: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    """Call fn once, by the interpreter."""
+    done = Call(plan, fn, args, kwargs)
+    await run(done)
+    return conclude(done)
+
+
+def _interpreted(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
+    async def guarded(*args: Any, **kwargs: Any) -> Any:
+        return await call(plan, fn, args, kwargs)
+
+    return guarded
+
+
+def _plain(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
+    core, enter, leave = plan.core, plan.enter, plan.leave
+
+    async def guarded(*args: Any, **kwargs: Any) -> Any:
+        now = core.now()
+        tickets = enter(now)
+        if tickets is None:
+            return await call(plan, fn, args, kwargs)
+        try:
+            value = await fn(*args, **kwargs)
+        except BaseException as error:
+            done = Call.entered(plan, fn, args, kwargs, tickets, now, None)
+            await drive(done, done.raised(error))
+            if done.error is error:
+                done.error = None
+                raise
+            return conclude(done)
+        leave(tickets, now, core.now())
+        return value
+
+    return guarded
+
+
+def _timed(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
+    core, enter, leave = plan.core, plan.enter, plan.leave
+    assert plan.single is not None
+    level, limit = plan.single
+    wheel: Wheel | None = None
+
+    async def guarded(*args: Any, **kwargs: Any) -> Any:
+        nonlocal wheel
+        loop = _get_running_loop()
+        task = None if loop is None else current_task(loop)
+        outer, seconds = current.get(), limit.seconds
+        if task is None or outer is not None or core.clock is not None:
+            return await call(plan, fn, args, kwargs)  # trio, a nested limit, a manual clock
+        now = core.now()
+        tickets = enter(now)
+        if tickets is None:
+            return await call(plan, fn, args, kwargs)
+        if wheel is None or wheel.loop is not loop or wheel.seconds != seconds:
+            wheel = wheel_of(loop, seconds)
+        entry = Entry(now + seconds, seconds, level, core, None, task)
+        entries = wheel.entries
+        try:
+            wheel.add(entry)
+            token = current.set(entry)
+            try:
+                value = await fn(*args, **kwargs)
+            finally:
+                entry.open = False
+                entries.pop(entry, None)
+                try:
+                    current.reset(token)
+                except ValueError:  # closed by the garbage collector, in another context
+                    pass
+        except BaseException as error:
+            ended: BaseException = error
+            if entry.fired and entry.took_back(error):
+                ended = entry.error()
+                ended.__cause__ = error
+            done = Call.entered(plan, fn, args, kwargs, tickets, now, entry)
+            await drive(done, done.raised(ended))
+            if done.error is error:
+                done.error = None
+                raise
+            return conclude(done)
+        if entry.fired:  # it came late, but it came
+            entry.took_back(None)
+            done = Call.entered(plan, fn, args, kwargs, tickets, now, entry)
+            await drive(done, done.returned(value))
+            return conclude(done)
+        leave(tickets, now, core.now())
+        return value
+
+    return guarded

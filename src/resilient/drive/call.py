@@ -1,0 +1,495 @@
+"""One call through a policy, as a state machine that never waits: the interpreter of both colours.
+
+A driver asks `Call.start`, does what the answer says (RUN the body, PARK in a line, PAUSE, RECOVER),
+reports how that ended, and does what the next answer says, until DONE.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Final, Literal
+
+from ..deadline import Deadline, current, enclosing
+from ..errors import (
+    CallTimeoutError,
+    CircuitOpenError,
+    RefusedError,
+    ReentrantCallError,
+    ResilientError,
+)
+from ..events import Event, bus
+from ..guards.base import ANSWER, PARK, RECOVER, REFUSE, Guard, Waiter
+from ..outcomes import CANCELLED, FAILURE, IGNORED, REFUSED, SUCCESS, Result
+from .core import EDGES, QUIET, Core, Section
+from .plan import Plan
+
+DO_RUN: Final = 0  # run the body
+DO_PARK: Final = 1  # wait in the line of the guard at `level`
+DO_PAUSE: Final = 2  # sleep for `delay`, then call again()
+DO_RECOVER: Final = 3  # run recovery()
+DONE: Final = 4
+Step = Literal[0, 1, 2, 3, 4]
+
+CHOP: Final = 1.0  # a waiter looks up this often, so that a grant nobody takes is handed on
+ANY_TASK: Final = object()
+
+_ENTRY: Final = "policy"
+_FULL, _DEGRADED, _ERROR, _NOBODY = range(4)
+
+
+class Call:
+    """The state of one call; see the module."""
+
+    __slots__ = (
+        "admitted", "answered", "args", "began", "core", "deadline", "delay", "duration", "error",
+        "expired", "fn", "held", "inherited", "kept", "kwargs", "level", "limits", "origin",
+        "outcome", "plan", "ran", "refuser", "started", "tickets", "value",
+    )  # fmt: skip
+
+    def __init__(
+        self, plan: Plan, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
+        self.plan = plan
+        self.core: Core = plan.core
+        self.fn = fn
+        self.args = args
+        self.kwargs = kwargs
+        self.tickets: list[int | None] = [None] * len(plan.guards)
+        self.limits: list[tuple[float, int]] = []  # (when, level) of the timeouts it is under
+        self.level = 0
+        self.value: Any = None
+        self.error: BaseException | None = None
+        self.origin: Exception | None = None  # what the recovery under way answers
+        self.answered: Exception | None = None  # what a recovery has answered
+        self.deadline: Deadline | None = None  # the newest of its own
+        self.expired = -1  # level of the own timeout that ended it
+        self.outcome = -1
+        self.refuser = _ENTRY
+        self.kept: list[int | None] = []  # tickets of an abandoned worker
+        self.ran = self.held = self.inherited = self.admitted = False
+        self.delay = self.started = self.duration = 0.0
+        self.began = self.core.now()
+
+    @classmethod
+    def entered(
+        cls,
+        plan: Plan,
+        fn: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        tickets: Any,
+        started: float,
+        deadline: Deadline | None,
+    ) -> Call:
+        """Return the call that the fast path has let in and whose body has just ended."""
+        call = cls(plan, fn, args, kwargs)
+        given = iter((tickets,) if type(tickets) is int else tickets)
+        call.tickets = [next(given) if admits else None for admits in plan.admits]
+        call.began = call.started = started
+        call.limits = [
+            (started + guard.seconds, level)
+            for level, guard in plan.limits
+            if guard.seconds is not None
+        ]
+        call.deadline = deadline
+        call.ran = call.admitted = True
+        return call
+
+    # -- going in ------------------------------------------------------------------------------------
+
+    def start(self) -> Step:
+        """Begin: ask every guard, outermost first."""
+        return self._descend(0)
+
+    def again(self) -> Step:
+        """Begin another attempt, after the pause that a guard asked for."""
+        first = self.level + 1
+        self.tickets[first:] = [None] * (len(self.tickets) - first)
+        self.limits = [limit for limit in self.limits if limit[1] < first]
+        self.error = self.value = self.answered = None
+        self.outcome = self.expired = -1
+        self.ran = False
+        return self._descend(first)
+
+    def _descend(self, first: int) -> Step:
+        core, guards, verdict, level = self.core, self.plan.guards, REFUSE, first
+        now, retry_after, why = core.now(), None, ""
+        with Section(core) as section:
+            forced = core.forced == "forced_open"
+            if not section.free:
+                why = "called from inside its own bookkeeping, by a finalizer or a signal handler"
+            elif forced:
+                why = f"forced open: {core.forced_why}" if core.forced_why else "forced open"
+            else:
+                verdict, level = self._walk_in(first, now)
+                if verdict == REFUSE or verdict == ANSWER:
+                    why, retry_after = guards[level].why, guards[level].retry_after(now)
+                elif verdict != PARK:
+                    self._admitted(now)
+        self.level = level
+        if verdict >= 0:
+            return DO_RUN
+        if verdict == PARK:
+            return DO_PARK
+        if not section.free:
+            return self._refused_at_entry(ReentrantCallError, why)
+        if forced:
+            return self._refused_at_entry(CircuitOpenError, why)
+        return self._refused(guards[level], why, retry_after, answers=verdict == ANSWER)
+
+    def _walk_in(self, first: int, now: float) -> tuple[int, int]:
+        """Ask the guards from first inwards: the verdict and its level; under the lock."""
+        guards, admits = self.plan.guards, self.plan.admits
+        for level in range(first, len(guards)):
+            guard = guards[level]
+            if guard.seconds is not None:
+                self.limits.append((now + guard.seconds, level))
+            if admits[level]:
+                verdict = guard.before(now)
+                if verdict < 0:
+                    return verdict, level
+                self.tickets[level] = verdict
+        return 0, len(guards)
+
+    def _admitted(self, now: float) -> None:
+        self.started = now
+        if not self.admitted:
+            self.admitted = True
+            self.core.entered(now)
+
+    def _refused(
+        self, guard: Guard, why: str, retry_after: float | None, *, answers: bool = False
+    ) -> Step:
+        name, self.refuser = self.core.name, guard.kind
+        error = guard.error(
+            f"{name}: refused by its {guard.kind} ({why})",
+            policy=name,
+            guard=guard.kind,
+            retry_after=retry_after,
+        )
+        error._core = self.core
+        self.error = error
+        if answers:
+            self.origin, self.outcome = error, REFUSED
+            return DO_RECOVER
+        return self._ascend()
+
+    def _refused_at_entry(self, kind: type[RefusedError], why: str) -> Step:
+        error = kind(f"{self.core.name}: refused ({why})", policy=self.core.name, guard=_ENTRY)
+        error._core = self.core
+        self.error, self.refuser = error, _ENTRY
+        self.level = len(self.tickets) - 1  # as if refused inside: every fallback has its chance
+        return self._ascend()
+
+    # -- waiting in a line -----------------------------------------------------------------------------
+
+    @property
+    def line(self) -> Guard:
+        """Return the guard in whose line the call waits."""
+        return self.plan.guards[self.level]
+
+    def park(self, waiter: Waiter) -> Step:
+        """Stand in line; the answer may be that no wait is needed any more."""
+        waiter.arrived = self.core.now()
+        return self._line_up(waiter, self.line.park)
+
+    def unpark(self, waiter: Waiter) -> Step:
+        """Go on after a wake or at the end of a wait: DO_PARK means to wait on."""
+        return self._line_up(waiter, self.line.unpark)
+
+    def leave_line(self, waiter: Waiter, error: BaseException) -> Step:
+        """Give up the wait: the caller went away, or a timeout outside the line is up."""
+        self.core.quit(waiter)
+        if isinstance(error, ResilientError):
+            return self.not_run(error)
+        self.error = error
+        return self._ascend()
+
+    def cannot_wait(self, why: str) -> Step:
+        """Refuse, because this caller can't stand in a line."""
+        return self._refused(self.line, why, None)
+
+    def _line_up(self, waiter: Waiter, ask: Callable[[Waiter, float], int]) -> Step:
+        core, guards, level = self.core, self.plan.guards, self.level
+        now, why, retry_after, refuser = core.now(), "", None, level
+        with Section(core):
+            verdict = ask(waiter, now)
+            if verdict >= 0:
+                self.tickets[level] = verdict
+                self._waited(now - waiter.arrived)
+                verdict, refuser = self._resume(now)
+            if verdict == REFUSE:
+                why, retry_after = guards[refuser].why, guards[refuser].retry_after(now)
+        if verdict == PARK:
+            return DO_PARK
+        if verdict == REFUSE:
+            return self._refused(guards[refuser], why, retry_after)
+        if core.forced == "forced_open":
+            return self._refused_at_entry(CircuitOpenError, "forced open")
+        return self._descend(level + 1)
+
+    def _resume(self, now: float) -> tuple[int, int]:
+        """Let the guards outside confirm their tickets: something may have changed meanwhile."""
+        for level in range(self.level):
+            ticket = self.tickets[level]
+            if ticket is not None:
+                verdict = self.plan.guards[level].resume(ticket, now)
+                self.tickets[level] = verdict if verdict >= 0 else None
+                if verdict < 0:
+                    return REFUSE, level
+        return 0, self.level
+
+    def _waited(self, seconds: float) -> None:
+        core = self.core
+        core.wait_buckets[bisect_left(EDGES, seconds)] += 1
+        core.wait_sum += seconds
+
+    # -- the body, and what runs in its place --------------------------------------------------------------
+
+    def limit(self, level: int, task: object = ANY_TASK) -> Deadline | None:
+        """Return the tightest deadline that binds what runs at a level.
+
+        One of this policy is made `deadline` as well; a tighter one of an enclosing call is not. An
+        async caller names its task: a deadline that cancels another task does not bind this one.
+        """
+        self.deadline = None
+        outer = enclosing()
+        limits = [limit for limit in self.limits if limit[1] < level]
+        if not limits:
+            return outer
+        when, at = min(limits)
+        if outer is not None and outer.when <= when:
+            if task is ANY_TASK or outer.task is None or outer.task is task:
+                return outer
+        core, seconds = self.core, self.plan.guards[at].seconds or 0.0
+        own = Deadline(when, seconds, at, core, core.name, core.now, current.get())
+        own.task = None if task is ANY_TASK else task
+        self.deadline = own
+        return own
+
+    def returned(self, value: Any) -> Step:
+        """Report that the body, or the recovery, gave a value."""
+        self.value, self.error = value, None
+        return self._ended()
+
+    def raised(self, error: BaseException) -> Step:
+        """Report that the body, or the recovery, raised."""
+        if self.origin is not None and isinstance(error, Exception):
+            self.core.fallback_failures += 1
+            if error is not self.origin and error.__cause__ is None:
+                error.__cause__ = self.origin
+        self.error = error
+        return self._ended()
+
+    def _ended(self) -> Step:
+        if self.origin is None:
+            now, own = self.core.now(), self.deadline
+            self.ran = True
+            self.duration = now - self.started
+            if self.error is None and own is not None and now >= own.when:
+                self.core.late_values += 1
+                self.duration = float("inf")
+            self.level = len(self.tickets) - 1
+        else:
+            self.answered = self.origin if self.error is None else None
+            self.origin = None
+            self.level -= 1
+        return self._ascend()
+
+    def recovery(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        """Return what to run instead of the body, and its arguments."""
+        error = self.origin
+        assert error is not None
+        return self.plan.guards[self.level].recover, (error, self.args, self.kwargs)
+
+    # -- going out --------------------------------------------------------------------------------------------
+
+    def not_run(self, error: ResilientError) -> Step:
+        """Report that the body, or the recovery, was not begun."""
+        if isinstance(error, CallTimeoutError) and error._deadline is not None:
+            deadline = error._deadline
+            if deadline.owner is self.core:
+                self.expired, self.refuser = deadline.level, "timeout"
+        elif isinstance(error, RefusedError):
+            error._core, self.refuser = self.core, error.guard
+        self.error = error
+        if self.origin is None:
+            self.level = len(self.tickets) - 1
+        else:
+            self.origin, self.level = None, self.level - 1
+        return self._ascend()
+
+    def abandoned(self, error: CallTimeoutError | BaseException) -> tuple[Step, Callable[[], None]]:
+        """Report that the caller gave up on a worker; call the second answer when it ends."""
+        self.held = True
+        step = self.raised(error)
+        return step, partial(self._worker_ended, self.kept)
+
+    def _ascend(self) -> Step:
+        """Tell the guards from `level` outwards how it ended, until one wants something else."""
+        outcomes, reason = self._judge()
+        if self.outcome < 0:
+            self.outcome = outcomes[-1]
+        return self._settle(outcomes, reason, self._served())
+
+    def _settle(self, outcomes: list[int], reason: str, served: int) -> Step:
+        core, now = self.core, self.core.now()
+        step: Step = DONE
+        tell = False
+        with Section(core) as section:
+            if not section.free:
+                core.outbox.append(partial(self._settle, outcomes, reason, served))
+                return DONE
+            if not (self.inherited or core.inherits(self.began)):
+                return DONE
+            self.inherited = True
+            step = self._walk_out(outcomes, reason, now)
+            if step == DONE:
+                tell = self._count(now, served)
+        if tell:
+            self._tell_refused(now)
+        if step == DO_RECOVER:
+            error = self.error
+            self.origin = error if isinstance(error, Exception) else ValueError("a failed result")
+        return step
+
+    def _walk_out(self, outcomes: list[int], reason: str, now: float) -> Step:
+        guards, reacts, held = self.plan.guards, self.plan.reacts, self.held
+        if held:
+            self.held = False
+            self.core.abandoned += 1
+            self.core.abandoned_total += 1
+            self.kept = list(self.tickets)
+        for level in range(self.level, -1, -1):
+            ticket = self.tickets[level]
+            if ticket is None and not reacts[level]:
+                continue
+            verdict = guards[level].after(
+                ticket or 0, now, outcomes[level], self.duration, reason, held
+            )
+            # A timeout that stands further out has no time left for what a guard inside wants.
+            if verdict is None or self.expired > -1 and self.expired < level:
+                self.tickets[level] = None
+                continue
+            self.level = level
+            if verdict == RECOVER:
+                return DO_RECOVER
+            self.delay = verdict
+            return DO_PAUSE
+        return DONE
+
+    def _judge(self) -> tuple[list[int], str]:
+        """Return the outcome as each guard sees it, the policy's own last, and its reason."""
+        error, guards = self.error, self.plan.guards
+        if error is None:
+            value = self.value
+            outcomes = [guard.judge.of_value(value) for guard in guards]
+            outcomes.append(self.plan.judge.of_value(value))
+            return outcomes, "failed_result"
+        base = self._base(error)
+        if base == CANCELLED or not isinstance(error, Exception):
+            return [CANCELLED] * (len(guards) + 1), ""
+        outcomes = []
+        for judge in [*(guard.judge for guard in guards), self.plan.judge]:
+            seen = judge.of_error(error)
+            outcomes.append(REFUSED if base == REFUSED and seen == FAILURE else seen)
+        if base == REFUSED:
+            # Refused by a call inside the body of this very policy: nobody's failure.
+            outcomes[-1] = IGNORED if self.ran else REFUSED
+        return outcomes, type(error).__name__
+
+    def _base(self, error: BaseException) -> int:
+        if not isinstance(error, Exception):
+            return CANCELLED
+        if isinstance(error, CallTimeoutError) and error._deadline is not None:
+            return self._base_of_timeout(error._deadline)
+        if isinstance(error, RefusedError) and error._core is self.core:
+            return REFUSED
+        if isinstance(error, ExceptionGroup):
+            inside = {self._base(leaf) for leaf in error.exceptions}
+            if len(inside) == 1:
+                return inside.pop()
+        return FAILURE
+
+    def _base_of_timeout(self, deadline: Deadline) -> int:
+        if self.expired > -1 and not self.ran:  # its time was up before the body began
+            return REFUSED
+        if deadline is self.deadline:
+            self.expired = deadline.level
+            return FAILURE
+        outer = current.get()
+        while outer is not None:
+            if outer is deadline:
+                return CANCELLED
+            outer = outer.outer
+        return FAILURE
+
+    def _served(self) -> int:
+        if self.error is None:
+            return _FULL if self.answered is None else _DEGRADED
+        return _ERROR if isinstance(self.error, Exception) else _NOBODY
+
+    def _count(self, now: float, served: int) -> bool:
+        """Book the call; tell whether this is the first refusal after a quiet time."""
+        core, outcome = self.core, self.outcome
+        if self.admitted:
+            finite = self.duration != float("inf")
+            core.ended(outcome, self.duration if finite else now - self.started)
+        else:
+            core.counts[outcome] += 1
+        core.timeouts += self.expired > -1
+        core.extra_full += (served == _FULL) - (outcome == SUCCESS)
+        core.degraded += served == _DEGRADED
+        core.errors += served == _ERROR and outcome != CANCELLED
+        if outcome != REFUSED:
+            return False
+        core.refusals[self.refuser] = core.refusals.get(self.refuser, 0) + 1
+        last = core.refused_at.get(self.refuser)
+        core.refused_at[self.refuser] = now
+        return last is None or now - last >= QUIET
+
+    def _tell_refused(self, now: float) -> None:
+        reason = str(self.error) if self.error is not None else ""
+        bus.enqueue(
+            Event("refused", guard=self.refuser, at=now, reason=reason, policy=self.core.name)
+        )
+        bus.deliver()
+
+    def _worker_ended(self, tickets: list[int | None]) -> None:
+        """Give back what an abandoned worker held until now."""
+        core = self.core
+        with Section(core) as section:
+            if not section.free:
+                core.outbox.append(partial(self._worker_ended, tickets))
+            elif self.began >= core.born:  # else the worker was a parent process's
+                core.abandoned -= 1
+                for level, ticket in enumerate(tickets):
+                    if ticket is not None:
+                        self.plan.guards[level].release(ticket, core.now())
+
+    def result(self) -> Result[Any]:
+        """Return the end as data."""
+        served: Literal["full", "degraded", "error"]
+        error = self.error if isinstance(self.error, Exception) else None
+        if error is not None:
+            served = "error"
+        elif self.answered is not None:
+            served, error = "degraded", self.answered
+        else:
+            served = "full"
+        return Result(self.value, error, served, self.core.now() - self.began)
+
+
+def conclude(call: Call) -> Any:
+    """Return the call's value or raise its error."""
+    error = call.error
+    if error is None:
+        return call.value
+    call.error = call.answered = None  # a traceback that holds its own exception is a cycle
+    del call
+    try:
+        raise error
+    finally:
+        del error

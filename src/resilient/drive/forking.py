@@ -1,0 +1,70 @@
+"""What a forked child must make anew: one hook for all policies of the process.
+
+Locks are taken before the fork, so that no other thread is caught in the middle of its arithmetic.
+In the child only the forking thread lives on: waiters, workers and everybody else's calls are gone.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from typing import Any
+
+from ..events import bus
+from . import sync
+from .call import Call
+from .core import FORCED, Core, living
+from .workers import pool
+
+_held: list[Core] = []
+
+
+def _before() -> None:
+    _held.extend(living)
+    for core in _held:
+        core.lock.acquire()
+
+
+def _in_parent() -> None:
+    while _held:
+        _held.pop().lock.release()
+
+
+def _in_child() -> None:
+    cores = list(_held)
+    _held.clear()
+    pool.reset()
+    bus.reset()
+    own = _own_calls()
+    for core in cores:
+        core.lock = threading.RLock()
+        core.gate = 0 if core.forced is None else FORCED
+        core.outbox.clear()
+        core.clear()
+        now = core.now()
+        core.born = now
+        core.inherited = core.in_flight = sum(found is core for found, _ in own)
+        for guard in core.all_guards():
+            guard.forked(now, core.inherited)
+
+
+def _own_calls() -> list[tuple[Core, float]]:
+    """Return the calls that the forking thread is in the middle of, by looking at its stack."""
+    found: dict[tuple[int, float], tuple[Core, float]] = {}
+    frame: Any = sys._getframe(1)
+    while frame is not None:
+        if frame.f_code.co_filename == sync.__file__:
+            here = frame.f_locals
+            call, core = here.get("call"), here.get("core")
+            if isinstance(call, Call) and call.admitted:
+                found[id(call.core), call.began] = (call.core, call.began)
+            elif frame.f_code.co_name == "guarded" and here.get("tickets") is not None:
+                if isinstance(core, Core):
+                    found[id(core), here["now"]] = (core, here["now"])
+        frame = frame.f_back
+    return list(found.values())
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before, after_in_parent=_in_parent, after_in_child=_in_child)

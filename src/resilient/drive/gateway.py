@@ -1,0 +1,200 @@
+"""The critical sections on both sides of a call that goes well.
+
+``enter(now)`` gives tickets, or None where the call is refused or has to wait: then nothing has been
+taken, and the interpreter (`resilient.drive.call`) begins again. ``leave(tickets, started, now)``
+books a success. They are written out for one and for two guards, because on this path the walk over
+the guards would cost as much as their arithmetic; see ``docs/explanation/architecture.md``.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from ..guards.base import Guard, Mode
+from ..outcomes import REFUSED, SUCCESS
+from .core import BUSY, EDGES, Core
+
+Tickets = Any  # opaque to the drivers
+Enter = Callable[[float], Tickets]
+Leave = Callable[[Tickets, float, float], None]
+Before = Callable[[float], int]
+After = Callable[[int, float, int, float, str, bool], float | None]
+
+
+def gateway(core: Core, guards: tuple[Guard, ...], mode: Mode) -> tuple[Enter, Leave]:
+    """Return enter and leave for the guards that take part in calls of this mode."""
+    steps = [(guard.before, guard.after) for guard in guards if guard.admits(mode)]
+    if len(steps) == 1:
+        return _one(core, *steps[0])
+    if len(steps) == 2:
+        return _two(core, *steps[0], *steps[1])
+    return _many(core, [step[0] for step in steps], [step[1] for step in steps])
+
+
+def _one(core: Core, before: Before, after: After) -> tuple[Enter, Leave]:
+    outbox, flush = core.outbox, core.flush
+
+    def enter(now: float) -> Tickets:
+        with core.lock:
+            if core.gate:
+                return None
+            core.gate = BUSY
+            try:
+                ticket = before(now)
+                if ticket < 0:
+                    return None
+                running = core.in_flight + 1
+                core.in_flight = running
+                if now >= core.peak_until:
+                    core.turn_peak(now)
+                if running > core.peak:
+                    core.peak = running
+            finally:
+                core.gate = 0
+        if outbox:
+            flush()
+        return ticket
+
+    def leave(ticket: Tickets, started: float, now: float) -> None:
+        duration = now - started
+        place = bisect_left(EDGES, duration)
+        with core.lock:
+            if core.gate or started < core.born:
+                if not _leave_slowly(core, leave, ticket, [(after, ticket)], started, now):
+                    return
+            else:
+                core.gate = BUSY
+                try:
+                    after(ticket, now, SUCCESS, duration, "", False)
+                    core.in_flight -= 1
+                    core.counts[SUCCESS] += 1
+                    core.buckets[place] += 1
+                    core.duration_sum += duration
+                finally:
+                    core.gate = 0
+        if outbox:
+            flush()
+
+    return enter, leave
+
+
+def _two(
+    core: Core, before1: Before, after1: After, before2: Before, after2: After
+) -> tuple[Enter, Leave]:
+    outbox, flush = core.outbox, core.flush
+
+    def enter(now: float) -> Tickets:
+        with core.lock:
+            if core.gate:
+                return None
+            core.gate = BUSY
+            try:
+                first = before1(now)
+                if first < 0:
+                    return None
+                second = before2(now)
+                if second < 0:
+                    after1(first, now, REFUSED, 0.0, "", False)
+                    return None
+                running = core.in_flight + 1
+                core.in_flight = running
+                if now >= core.peak_until:
+                    core.turn_peak(now)
+                if running > core.peak:
+                    core.peak = running
+            finally:
+                core.gate = 0
+        if outbox:
+            flush()
+        return first, second
+
+    def leave(tickets: Tickets, started: float, now: float) -> None:
+        first, second = tickets
+        duration = now - started
+        place = bisect_left(EDGES, duration)
+        with core.lock:
+            if core.gate or started < core.born:
+                afters = [(after2, second), (after1, first)]
+                if not _leave_slowly(core, leave, tickets, afters, started, now):
+                    return
+            else:
+                core.gate = BUSY
+                try:
+                    after2(second, now, SUCCESS, duration, "", False)
+                    after1(first, now, SUCCESS, duration, "", False)
+                    core.in_flight -= 1
+                    core.counts[SUCCESS] += 1
+                    core.buckets[place] += 1
+                    core.duration_sum += duration
+                finally:
+                    core.gate = 0
+        if outbox:
+            flush()
+
+    return enter, leave
+
+
+def _many(core: Core, befores: list[Before], afters: list[After]) -> tuple[Enter, Leave]:
+    outbox, flush, number = core.outbox, core.flush, len(befores)
+
+    def enter(now: float) -> Tickets:
+        tickets = [0] * number
+        with core.lock:
+            if core.gate:
+                return None
+            core.gate = BUSY
+            try:
+                for place, before in enumerate(befores):
+                    ticket = tickets[place] = before(now)
+                    if ticket < 0:
+                        for back in range(place - 1, -1, -1):
+                            afters[back](tickets[back], now, REFUSED, 0.0, "", False)
+                        return None
+                core.entered(now)
+            finally:
+                core.gate = 0
+        if outbox:
+            flush()
+        return tickets
+
+    def leave(tickets: Tickets, started: float, now: float) -> None:
+        ends = list(zip(reversed(afters), reversed(tickets), strict=True))
+        with core.lock:
+            if not _leave_slowly(core, leave, tickets, ends, started, now):
+                return
+        if outbox:
+            flush()
+
+    return enter, leave
+
+
+def _leave_slowly(
+    core: Core,
+    leave: Leave,
+    tickets: Tickets,
+    afters: list[tuple[After, int]],
+    started: float,
+    now: float,
+) -> bool:
+    """Book a success where something is unusual; under the lock, which the caller holds.
+
+    Returns False where this runs inside the very section it wants to enter: it is then a finalizer
+    or a signal handler, and what it interrupted will do the work at its end.
+    """
+    gate = core.gate
+    if gate & BUSY:
+        core.outbox.append(partial(leave, tickets, started, now))
+        return False
+    if not core.inherits(started):
+        return True
+    core.gate = gate | BUSY
+    try:
+        for after, ticket in afters:
+            after(ticket, now, SUCCESS, now - started, "", False)
+        core.ended(SUCCESS, now - started)
+    finally:
+        core.gate = gate
+    return True

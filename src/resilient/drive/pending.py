@@ -1,0 +1,40 @@
+"""The awaitable that a guarded sync callable hands out in place of the callable's own."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Generator
+from typing import Any
+
+from .call import Call
+
+
+class GuardedAwaitable:
+    """A call that was let in at the call and is judged at the await."""
+
+    __slots__ = ("_awaitable", "_call")
+
+    def __init__(self, call: Call, awaitable: Awaitable[Any]) -> None:
+        self._call: Call | None = call
+        self._awaitable = awaitable
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        call, self._call = self._call, None
+        if call is None:
+            raise RuntimeError("this guarded call was already awaited")
+        from .aio import finish
+
+        return finish(call, self._awaitable).__await__()
+
+    def close(self) -> None:
+        """Give up a call that nobody will await: neutral, its slot comes back."""
+        call, self._call = self._call, None
+        if call is not None:
+            call.raised(GeneratorExit())
+            close = getattr(self._awaitable, "close", None)
+            if close is not None:
+                close()
+
+    def __del__(self) -> None:
+        call, self._call = self._call, None
+        if call is not None:  # the awaitable inside gives the warning that it was never awaited
+            call.raised(GeneratorExit())

@@ -1,0 +1,41 @@
+"""An ordered stack of guards over one core, compiled for one mode of running the body."""
+
+from __future__ import annotations
+
+from ..guards.base import Guard, Mode
+from ..outcomes import DEFAULT_JUDGE, Judge
+from .core import Core
+from .gateway import gateway
+
+
+class Plan:
+    """What a driver needs to know to run calls of one mode through a policy."""
+
+    __slots__ = (
+        "admits", "core", "enter", "guards", "judge", "judges_values", "leave", "limits", "mode",
+        "reacts", "single", "threaded",
+    )  # fmt: skip
+
+    def __init__(self, core: Core, guards: tuple[Guard, ...], mode: Mode) -> None:
+        self.core = core
+        self.guards = guards
+        self.mode: Mode = mode
+        self.admits = tuple(guard.admits(mode) for guard in guards)
+        # These never admit anything but want to know how it ended, such as a fallback.
+        self.reacts = tuple(type(guard).before is Guard.before for guard in guards)
+        self.limits = tuple(
+            (level, guard) for level, guard in enumerate(guards) if guard.seconds is not None
+        )
+        # The fast paths know one limit; with more, the interpreter finds the tightest each time.
+        self.single = self.limits[0] if len(self.limits) == 1 else None
+        self.threaded = mode == "thread"
+        self.judge: Judge = next(
+            (guard.judge for guard in reversed(guards) if guard.judges_health), DEFAULT_JUDGE
+        )
+        self.judges_values = any(guard.judge.failed_result is not None for guard in guards)
+        self.enter, self.leave = gateway(core, guards, mode)
+
+    @property
+    def fast(self) -> bool:
+        """Tell whether a call that goes well needs no interpreter."""
+        return not (self.judges_values or self.threaded or len(self.limits) > 1)

@@ -1,0 +1,283 @@
+"""The driver for synchronous calls: the only code that blocks a thread."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from contextvars import copy_context
+from functools import partial
+from typing import Any
+
+from ..deadline import Deadline, current
+from ..errors import CallTimeoutError, WorkersBusyError
+from ..guards.base import Waiter
+from ..shapes import returns_awaitable
+from .call import CHOP, DO_PARK, DO_RECOVER, DO_RUN, DONE, Call, Step, conclude
+from .pending import GuardedAwaitable
+from .plan import Plan
+from .workers import Job, Signal, pool
+
+
+def run(call: Call) -> Step:
+    """Drive a call to its end."""
+    return _drive(call, call.start())
+
+
+def _drive(call: Call, step: Step) -> Step:
+    while step != DONE:
+        if step == DO_RUN:
+            step = _body(call)
+        elif step == DO_PARK:
+            step = _wait(call)
+        elif step == DO_RECOVER:
+            step = _recover(call)
+        else:
+            step = _pause(call)
+    return step
+
+
+def _body(call: Call) -> Step:
+    return _limited(call, len(call.tickets), call.fn, call.args, call.kwargs)
+
+
+def _recover(call: Call) -> Step:
+    fn, args = call.recovery()
+    return _limited(call, call.level, fn, args, {})
+
+
+def _limited(
+    call: Call, level: int, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Step:
+    """Run what stands at a level under the time limits outside it."""
+    deadline = call.limit(level)
+    own = call.deadline
+    if deadline is not None and deadline.now() >= deadline.when:
+        return call.not_run(deadline.error())
+    if call.plan.threaded and deadline is not None:
+        return _on_worker(call, partial(fn, *args, **kwargs), deadline)
+    token = None if own is None else current.set(own)
+    try:
+        value = fn(*args, **kwargs)
+    except BaseException as error:
+        return call.raised(error)
+    finally:
+        if own is not None and token is not None:
+            own.open = False
+            current.reset(token)
+    return _returned(call, value)
+
+
+def _returned(call: Call, value: Any) -> Step:
+    if not returns_awaitable(value):
+        return call.returned(value)
+    if call.origin is None:
+        call.value = GuardedAwaitable(call, value)  # judged at the await
+        return DONE
+    close = getattr(value, "close", None)
+    if close is not None:
+        close()
+    return call.raised(
+        TypeError(
+            f"{call.core.name}: the fallback of a sync call returned an awaitable "
+            f"({type(value).__name__}), which nobody would await; give it a plain function"
+        )
+    )
+
+
+# -- on a worker thread --------------------------------------------------------------------------------
+
+
+def _on_worker(call: Call, body: Callable[[], Any], deadline: Deadline) -> Step:
+    own, context = call.deadline, copy_context()
+    if own is not None:
+        context.run(current.set, own)
+    job = Job(context, body)
+    try:
+        pool.submit(job)
+    except RuntimeError as error:
+        why = f"{call.core.name}: the system gives no more threads ({error})"
+        return call.not_run(WorkersBusyError(why, policy=call.core.name, guard="timeout"))
+    error: BaseException | None
+    try:
+        error = None if _ended(call, job, deadline) else deadline.error()
+    except BaseException as interrupt:  # such as KeyboardInterrupt in the wait
+        error = interrupt
+    if own is not None:
+        own.open = False
+    if error is not None and job.abandon():
+        step, on_end = call.abandoned(error)
+        job.when_ended(on_end)
+        return step
+    if error is not None and not isinstance(error, CallTimeoutError):
+        return call.raised(error)
+    error, job.error = job.error, None  # it ended, perhaps this very moment
+    return _returned(call, job.value) if error is None else call.raised(error)
+
+
+def _ended(call: Call, job: Job, deadline: Deadline) -> bool:
+    while not job.ended and deadline.now() < deadline.when:
+        _sleep(call, deadline.when, job.signal)
+    return job.ended
+
+
+# -- waiting --------------------------------------------------------------------------------------------
+
+
+def _sleep(call: Call, until: float, signal: Signal) -> None:
+    """Wait for the signal or until the policy's clock says so, whichever is first."""
+    clock = call.core.clock
+    if clock is None:
+        signal.wait(max(0.0, until - call.core.now()))
+        return
+    alarm = clock.call_at(until, signal.set)
+    try:
+        signal.wait(-1)
+    finally:
+        alarm.cancel()
+
+
+def _wait(call: Call) -> Step:
+    """Stand in a line."""
+    if _in_event_loop():
+        return call.cannot_wait(
+            "a sync call may not wait in a thread whose event loop is running: it would stop every "
+            "task there; make the call async, or call from a worker thread"
+        )
+    signal = Signal()
+    waiter = Waiter(call.line, signal.set)
+    limit = call.limit(call.level)
+    step = call.park(waiter)
+    while step == DO_PARK:
+        until = min(waiter.deadline, call.core.now() + CHOP)
+        try:
+            _sleep(call, until if limit is None else min(until, limit.when), signal)
+        except BaseException as error:
+            return call.leave_line(waiter, error)
+        step = call.unpark(waiter)
+        if step == DO_PARK and limit is not None and limit.now() >= limit.when:
+            return call.leave_line(waiter, limit.error())
+    return step
+
+
+def _pause(call: Call) -> Step:
+    """Sleep between two attempts."""
+    limit = call.limit(call.level)
+    until = call.core.now() + call.delay
+    try:
+        _sleep(call, until if limit is None else min(until, limit.when), Signal())
+    except BaseException as error:
+        return call.raised(error)
+    if limit is not None and limit.when <= until:
+        return call.not_run(limit.error())
+    return call.again()
+
+
+def _in_event_loop() -> bool:
+    asyncio = sys.modules.get("asyncio")
+    if asyncio is not None and asyncio._get_running_loop() is not None:
+        return True
+    trio = sys.modules.get("trio")
+    return trio is not None and bool(trio.lowlevel.in_trio_task())
+
+
+# -- the wrappers that users call --------------------------------------------------------------------------
+
+
+def guard(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function that calls fn under the plan."""
+    if not plan.fast:
+        return _interpreted(plan, fn)
+    return _plain(plan, fn) if plan.single is None else _timed(plan, fn)
+
+
+def call(plan: Plan, fn: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    """Call fn once, by the interpreter."""
+    done = Call(plan, fn, args, kwargs)
+    run(done)
+    return conclude(done)
+
+
+def _interpreted(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
+    def guarded(*args: Any, **kwargs: Any) -> Any:
+        return call(plan, fn, args, kwargs)
+
+    return guarded
+
+
+def _plain(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
+    core, enter, leave = plan.core, plan.enter, plan.leave
+    plain: type = type(None)  # the newest type of value that was seen to be no awaitable
+
+    def guarded(*args: Any, **kwargs: Any) -> Any:
+        nonlocal plain
+        now = core.now()
+        tickets = enter(now)
+        if tickets is None:
+            return call(plan, fn, args, kwargs)
+        try:
+            value = fn(*args, **kwargs)
+        except BaseException as error:
+            done = Call.entered(plan, fn, args, kwargs, tickets, now, None)
+            _drive(done, done.raised(error))
+            if done.error is error:
+                done.error = None
+                raise
+            return conclude(done)
+        if type(value) is not plain:
+            if returns_awaitable(value):
+                return GuardedAwaitable(
+                    Call.entered(plan, fn, args, kwargs, tickets, now, None), value
+                )
+            plain = type(value)
+        leave(tickets, now, core.now())
+        return value
+
+    return guarded
+
+
+def _timed(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
+    core, enter, leave = plan.core, plan.enter, plan.leave
+    assert plan.single is not None
+    level, limit = plan.single
+    plain: type = type(None)
+
+    def guarded(*args: Any, **kwargs: Any) -> Any:
+        nonlocal plain
+        seconds = limit.seconds
+        if current.get() is not None or seconds is None:  # a nested limit
+            return call(plan, fn, args, kwargs)
+        now = core.now()
+        tickets = enter(now)
+        if tickets is None:
+            return call(plan, fn, args, kwargs)
+        when = now + seconds
+        own = Deadline(when, seconds, level, core, core.name, core.now, None)
+        try:
+            token = current.set(own)
+            try:
+                value = fn(*args, **kwargs)
+            finally:
+                own.open = False
+                current.reset(token)
+        except BaseException as error:
+            done = Call.entered(plan, fn, args, kwargs, tickets, now, own)
+            _drive(done, done.raised(error))
+            if done.error is error:
+                done.error = None
+                raise
+            return conclude(done)
+        if type(value) is not plain:
+            if returns_awaitable(value):
+                return GuardedAwaitable(
+                    Call.entered(plan, fn, args, kwargs, tickets, now, None), value
+                )
+            plain = type(value)
+        ended = core.now()
+        if ended >= when:
+            done = Call.entered(plan, fn, args, kwargs, tickets, now, own)
+            _drive(done, done.returned(value))
+            return conclude(done)
+        leave(tickets, now, ended)
+        return value
+
+    return guarded

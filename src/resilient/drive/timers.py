@@ -1,0 +1,107 @@
+"""Time limits of async calls on asyncio: one timer for each loop and duration.
+
+`asyncio.timeout` makes a timer for every call and cancels nearly all of them. Calls with one and the
+same limit expire in the order in which they began, so a dict of them and one timer for the oldest do.
+"""
+
+from __future__ import annotations
+
+from asyncio import AbstractEventLoop, CancelledError, Task, TimerHandle
+from collections.abc import Callable
+from time import monotonic
+from typing import Any
+
+from ..clock import Alarm
+from ..deadline import Deadline
+from .core import Core
+
+
+class Entry(Deadline):
+    """A deadline that cancels a task when it passes."""
+
+    __slots__ = ("cancelling", "fired")
+    task: Task[Any]
+
+    def __init__(
+        self,
+        when: float,
+        seconds: float,
+        level: int,
+        core: Core,
+        outer: Deadline | None,
+        task: Task[Any],
+    ) -> None:
+        self.when = when
+        self.seconds = seconds
+        self.level = level
+        self.owner = core
+        self.policy = core.name
+        self.now = core.now
+        self.outer = outer
+        self.task = task
+        self.open = True
+        self.cancelling = task.cancelling()
+        self.fired = False
+
+    def fire(self) -> None:
+        """Cancel the task, once; in its loop."""
+        if self.open and not self.fired:
+            self.fired = True
+            self.task.cancel()
+
+    def took_back(self, error: BaseException | None) -> bool:
+        """After a fire, take the cancellation back; tell whether it was the only one."""
+        return self.task.uncancel() <= self.cancelling and isinstance(error, CancelledError)
+
+
+class Wheel:
+    """The calls of one loop that have one and the same time limit, oldest first."""
+
+    __slots__ = ("_handle", "_now", "entries", "loop", "seconds")
+
+    def __init__(self, loop: AbstractEventLoop, seconds: float, now: Callable[[], float]) -> None:
+        self.loop = loop
+        self._now = now
+        self.seconds = seconds
+        self.entries: dict[Entry, None] = {}
+        self._handle: TimerHandle | None = None
+
+    def add(self, entry: Entry) -> None:
+        self.entries[entry] = None
+        if self._handle is None:
+            self._handle = self.loop.call_later(self.seconds, self._fire)
+
+    def _fire(self) -> None:
+        self._handle = None
+        entries = self.entries
+        while entries:
+            entry = next(iter(entries))
+            left = entry.when - self._now()
+            if left > 0:
+                self._handle = self.loop.call_later(left, self._fire)
+                return
+            del entries[entry]
+            entry.fire()
+
+
+_wheels: dict[AbstractEventLoop, dict[float, Wheel]] = {}
+
+
+def wheel_of(loop: AbstractEventLoop, seconds: float) -> Wheel:
+    """Return the loop's wheel for calls that may take so many seconds."""
+    of_loop = _wheels.get(loop)
+    if of_loop is None:
+        for other in [other for other in tuple(_wheels) if other.is_closed()]:
+            _wheels.pop(other, None)
+        of_loop = _wheels.setdefault(loop, {})
+    wheel = of_loop.get(seconds)
+    if wheel is None:
+        wheel = of_loop[seconds] = Wheel(loop, seconds, monotonic)
+    return wheel
+
+
+def arm(entry: Entry, loop: AbstractEventLoop, core: Core) -> Alarm:
+    """Give one entry a timer of its own: for a limit that is partly used up, or a manual clock."""
+    if core.clock is not None:
+        return core.clock.call_at(entry.when, lambda: loop.call_soon_threadsafe(entry.fire))
+    return loop.call_later(max(0.0, entry.when - core.now()), entry.fire)

@@ -1,0 +1,160 @@
+"""Daemon worker threads for ``timeout(..., sync="thread")``.
+
+Spawned when needed, reused last in first out, ended after ten idle seconds. Nothing ever queues: who
+may have a worker is decided by the timeout guard, before. A thread can't be stopped from outside, so
+a worker whose caller gave up runs on; its end is reported.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from contextvars import Context
+from typing import Any, Final
+
+IDLE_SECONDS: Final = 10.0
+
+
+class Signal:
+    """A one-shot event for one waiting thread, cheaper than `threading.Event`."""
+
+    __slots__ = ("_lock",)
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._lock.acquire()
+
+    def set(self) -> bool:
+        """Let the waiter go; setting it twice does no harm."""
+        try:
+            self._lock.release()
+        except RuntimeError:
+            pass
+        return True
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for set(), at most so long; negative waits for ever. Consumes the signal."""
+        return self._lock.acquire(timeout=min(seconds, threading.TIMEOUT_MAX))
+
+
+class Job:
+    """One body on a worker: either it ends in time, or its caller abandons it, never both."""
+
+    __slots__ = ("_claim", "_context", "_ended", "_fn", "_on_end", "ended", "error", "signal",
+                 "value")
+
+    def __init__(self, context: Context, fn: Callable[[], Any]) -> None:
+        self._context = context
+        self._fn: Callable[[], Any] | None = fn
+        self._claim = threading.Lock()  # taken once: by the end, or by the caller who gives up
+        self._ended = threading.Lock()
+        self.ended = False  # in time: value and error are set
+        self._on_end: Callable[[], None] | None = None
+        self.signal = Signal()
+        self.value: Any = None
+        self.error: BaseException | None = None
+
+    def run(self) -> None:
+        """Run the body; on the worker."""
+        fn, self._fn = self._fn, None
+        assert fn is not None
+        value, error = None, None
+        try:
+            value = self._context.run(fn)
+        except BaseException as raised:
+            error = raised
+        if self._claim.acquire(blocking=False):
+            self.value, self.error = value, error
+            self.ended = True
+            return
+        del value, error, fn
+        with self._ended:
+            on_end, self._on_end = self._on_end, _nothing
+        if on_end is not None:
+            on_end()
+
+    def abandon(self) -> bool:
+        """Give up on the body, unless it has ended: then False, and the result stands."""
+        return self._claim.acquire(blocking=False)
+
+    def when_ended(self, on_end: Callable[[], None]) -> None:
+        """Call on_end once the abandoned body has ended; at once if it has already."""
+        with self._ended:
+            ended = self._on_end is _nothing
+            if not ended:
+                self._on_end = on_end
+        if ended:
+            on_end()
+
+
+def _nothing() -> None:
+    return None
+
+
+class Pool:
+    """The worker threads of this process."""
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget every worker: in a forked child their threads do not exist."""
+        self._lock = threading.Lock()
+        self._idle: list[_Worker] = []
+        self._number = 0
+
+    def submit(self, job: Job) -> None:
+        """Run a job at once, on an idle worker or a new one.
+
+        Raises:
+            RuntimeError: the system gives no more threads.
+        """
+        with self._lock:
+            worker = self._idle.pop() if self._idle else None
+            if worker is None:
+                self._number += 1
+        if worker is None:
+            worker = _Worker(self, self._number)
+            worker.give(job)
+            worker.start()
+        else:
+            worker.give(job)
+
+    def rest(self, worker: _Worker) -> None:
+        """Take a worker back."""
+        with self._lock:
+            self._idle.append(worker)
+
+    def retire(self, worker: _Worker) -> bool:
+        """Let an idle worker end, unless a job was given to it just now."""
+        with self._lock:
+            if worker not in self._idle:
+                return False
+            self._idle.remove(worker)
+            return True
+
+
+class _Worker(threading.Thread):
+    def __init__(self, pool: Pool, number: int) -> None:
+        super().__init__(name=f"resilient-worker-{number}", daemon=True)
+        self._pool = pool
+        self._mail = Signal()
+        self._job: Job | None = None
+
+    def give(self, job: Job) -> None:
+        self._job = job
+        self._mail.set()
+
+    def run(self) -> None:
+        while self._mail.wait(IDLE_SECONDS) or not self._pool.retire(self):
+            job, self._job = self._job, None
+            if job is None:
+                continue
+            job.run()
+            # Idle before its caller knows, so that the caller's next call finds it.
+            self._pool.rest(self)
+            job.signal.set()
+            del job
+
+
+pool: Final = Pool()

@@ -1,0 +1,158 @@
+"""What happened to a policy, as records, and their delivery to listeners and `logging`."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Final, Literal
+
+from .checks import refuse_type
+from .shapes import kind_of, label
+
+Kind = Literal[
+    "opened", "half_open", "closed", "would_open", "forced", "released", "refused", "resized"
+]
+Cause = Literal["auto", "operator"]
+
+_LEVELS: Final = {"opened": 30, "forced": 30, "refused": 30, "would_open": 30}
+_INFO: Final = 20
+_BACKLOG: Final = 10_000
+
+
+class Event:
+    """One change of a policy.
+
+    Attributes:
+        policy: the policy's name.
+        guard: the kind of the guard it happened in, or ``"policy"``.
+        kind: what happened: ``opened``, ``half_open``, ``closed``, ``would_open`` (a breaker that
+            only measures), ``forced``, ``released``, ``resized``, or ``refused`` (the first
+            refusal of a guard after a minute without one).
+        cause: ``"auto"`` or ``"operator"``.
+        at: when, by the policy's monotonic clock, in seconds.
+        reason: why, in a few words.
+        before: the state before, where there is one.
+        after: the state after, where there is one.
+    """
+
+    __slots__ = ("after", "at", "before", "cause", "guard", "kind", "policy", "reason")
+
+    def __init__(
+        self,
+        kind: Kind,
+        *,
+        guard: str,
+        at: float,
+        reason: str = "",
+        before: str = "",
+        after: str = "",
+        cause: Cause = "auto",
+        policy: str = "",
+    ) -> None:
+        self.policy = policy
+        self.guard = guard
+        self.kind: Kind = kind
+        self.cause: Cause = cause
+        self.at = at
+        self.reason = reason
+        self.before = before
+        self.after = after
+
+    def __str__(self) -> str:
+        moved = f" ({self.before} -> {self.after})" if self.after else ""
+        why = f": {self.reason}" if self.reason else ""
+        return f"{self.policy}: {self.guard} {self.kind}{moved}{why}"
+
+    def __repr__(self) -> str:
+        return f"<Event {self}>"
+
+
+Listener = Callable[[Event], object]
+
+
+class Bus:
+    """Hands events to listeners in order, one at a time, and never while a lock is held.
+
+    Whoever finds the bus idle delivers for everybody; an event published meanwhile, also by a
+    listener, joins the queue. A listener that raises is logged once and removed.
+    """
+
+    def __init__(self) -> None:
+        self._listeners: tuple[Listener, ...] = ()
+        self._queue: deque[Event] = deque()
+        self._delivering = threading.Lock()
+        self.dropped = 0
+        self.listener_errors = 0
+
+    def subscribe(self, listener: Listener) -> Callable[[], None]:
+        """Call listener with every event from now on.
+
+        Args:
+            listener: a plain function of one `Event`. It runs in the thread whose call caused
+                the event, so it should be quick. One that raises is logged once and removed.
+
+        Returns:
+            A function that ends the subscription; calling it twice does no harm.
+
+        Raises:
+            TypeError: listener is not a plain callable.
+        """
+        if not callable(listener) or kind_of(listener) != "sync":
+            refuse_type("listener", listener, "a plain function of one Event")
+        self._listeners = (*self._listeners, listener)
+
+        def unsubscribe() -> None:
+            self._listeners = tuple(kept for kept in self._listeners if kept is not listener)
+
+        return unsubscribe
+
+    def enqueue(self, event: Event) -> None:
+        """Queue an event, without delivering it: this much may be done under a lock."""
+        if len(self._queue) >= _BACKLOG:
+            self.dropped += 1
+        else:
+            self._queue.append(event)
+
+    def reset(self) -> None:
+        """Forget a delivery that another thread had begun before a fork."""
+        self._queue.clear()
+        self._delivering = threading.Lock()
+
+    def deliver(self) -> None:
+        """Hand out what is queued, unless somebody is at it already."""
+        # The queue is looked at again after the release: who found the lock taken has left.
+        while self._queue and self._delivering.acquire(blocking=False):
+            try:
+                while self._queue:
+                    self._send(self._queue.popleft())
+            finally:
+                self._delivering.release()
+
+    def _send(self, event: Event) -> None:
+        _log(event)
+        for listener in self._listeners:
+            try:
+                listener(event)
+            except Exception:
+                self._listeners = tuple(kept for kept in self._listeners if kept is not listener)
+                self.listener_errors += 1
+                import logging
+
+                logging.getLogger("resilient").exception(
+                    "listener %s raised and was removed", label(listener)
+                )
+
+
+def _log(event: Event) -> None:
+    import logging
+
+    try:
+        logging.getLogger("resilient").log(
+            _LEVELS.get(event.kind, _INFO), "%s", event, extra={"resilient_event": event}
+        )
+    except Exception:  # a handler that raises is the application's fault, not the call's
+        return
+
+
+bus: Final = Bus()

@@ -1,0 +1,195 @@
+"""The contract between a guard and the drivers.
+
+A guard is options and a pure state machine. The clock is passed in as a number; a guard never
+sleeps, awaits, logs, reads a clock or takes a lock. All methods marked "under the lock" are called
+in the policy's one critical section and do arithmetic only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar, Final, Literal, TypeVar
+
+from ..errors import RefusedError
+from ..events import Event
+from ..outcomes import DEFAULT_JUDGE, Judge
+
+# What before() answers besides a ticket, which is >= 0.
+REFUSE: Final = -1  # do not run the call
+PARK: Final = -2  # there may be a place soon: get in line with park()
+ANSWER: Final = -3  # do not run the call: recover() has the answer
+
+# What after() answers besides None (keep the outcome) and a delay >= 0 (try again after it).
+RECOVER: Final = -1.0  # run recover() instead
+
+Mode = Literal["async", "cooperative", "thread"]
+"""How the body is run: awaited, called in place, or called on a worker thread."""
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Waiter:
+    """One caller in a guard's line. The guard decides, the driver waits and wakes."""
+
+    __slots__ = ("arrived", "deadline", "granted_at", "guard", "wake")
+
+    def __init__(self, guard: Guard, wake: Callable[[], bool]) -> None:
+        self.guard = guard
+        self.wake = wake  # returns False where nobody is left to be woken
+        self.arrived = 0.0
+        self.deadline = 0.0
+        self.granted_at: float | None = None
+
+
+class Guard:
+    """Base of every guard; a guard overrides what it takes part in and inherits the rest."""
+
+    kind: ClassVar[str]
+    rank: ClassVar[float | None] = None  # place in the recommended order; None fits anywhere
+    unique: ClassVar[bool] = True  # at most one in a policy
+    judges_health: ClassVar[bool] = False  # its judge names the outcome that the policy counts
+    error: ClassVar[type[RefusedError]] = RefusedError
+
+    decorate: ClassVar[Callable[[Any, Guard], Any]]  # set by the floor that makes policies
+
+    judge: Judge = DEFAULT_JUDGE
+    seconds: float | None = None  # the time limit that a driver enforces on all that is inside
+    sync: str | None = None  # how it is enforced on sync calls
+    belongs_to: str = ""  # the name of its policy
+    only_async: bool = False  # it can't serve sync calls
+    misplaced: ClassVar[str] = ""  # what is lost where it stands too far inside
+    emit: Callable[[Event | Waiter], object]
+    random: Callable[[], float] | None  # draws from [0, 1); None means no jitter
+    state: str = ""  # such as "open", where it has one
+    why: str = ""  # the reason of a refusal made now
+
+    def __init__(self) -> None:
+        self.emit = _drop
+        self.random = None
+
+    # -- the life of an attempt, under the lock ------------------------------------------------
+
+    def admits(self, mode: Mode) -> bool:
+        """Tell whether before() and after() are needed for calls run in this mode."""
+        return type(self).before is not Guard.before
+
+    def before(self, now: float) -> int:
+        """Let an attempt in: a ticket >= 0, or REFUSE, PARK or ANSWER."""
+        return 0
+
+    def resume(self, ticket: int, now: float) -> int:
+        """Confirm the ticket of an attempt that waited further inside: a ticket or REFUSE."""
+        return ticket
+
+    def after(
+        self, ticket: int, now: float, outcome: int, duration: float, reason: str, held: bool
+    ) -> float | None:
+        """Take an attempt's outcome, once for every ticket.
+
+        Args:
+            ticket: what before() gave.
+            now: the clock.
+            outcome: one of the outcome codes.
+            duration: seconds from the start of the body; infinite for a value that came late.
+            reason: the name of the exception's type, or "" for a success.
+            held: the body still runs on an abandoned worker, so its slot stays taken until
+                release() is called.
+
+        Returns:
+            None to keep the outcome, RECOVER, or the delay in seconds before another attempt.
+        """
+        return None
+
+    def release(self, ticket: int, now: float) -> None:
+        """Take back the slot of an abandoned worker that has ended."""
+
+    # -- waiting, under the lock -----------------------------------------------------------------
+
+    def park(self, waiter: Waiter, now: float) -> int:
+        """Put a waiter in line: PARK, or a ticket or REFUSE where no wait is needed any more."""
+        return REFUSE
+
+    def unpark(self, waiter: Waiter, now: float) -> int:
+        """Answer a waiter that woke: a ticket, REFUSE, or PARK to wait on."""
+        return REFUSE
+
+    def quit(self, waiter: Waiter, now: float) -> None:
+        """Take a waiter out of the line, and hand on what it had been granted."""
+
+    # -- capacity ----------------------------------------------------------------------------------
+
+    def slots(self) -> int | None:
+        """Return how many calls it lets run at once, where it bounds that."""
+        return None
+
+    def places(self) -> int:
+        """Return how many callers may wait in its line."""
+        return 0
+
+    def resize(self, slots: int, now: float) -> None:
+        """Change how many calls it lets run at once. Under the lock."""
+
+    # -- refusals and answers --------------------------------------------------------------------
+
+    def retry_after(self, now: float) -> float | None:
+        """Return the seconds until a new call may pass, under the lock."""
+        return None
+
+    def recover(self, error: Exception, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Answer instead of the function; called outside the lock, may return an awaitable."""
+        raise NotImplementedError
+
+    # -- the policy it belongs to ----------------------------------------------------------------
+
+    def joined(self, guards: tuple[Guard, ...]) -> None:
+        """Learn which guards stand in the same policy."""
+
+    def check_signature(self, fn: Callable[..., Any]) -> None:
+        """Raise a TypeError if it can't serve calls of fn."""
+
+    def force(self, state: str | None, now: float) -> None:
+        """Follow a forced state of the policy; None releases it. Under the lock."""
+
+    def forked(self, now: float, own: int) -> None:
+        """Keep only what the forking thread's own calls hold. Under the lock, in the child."""
+
+    # -- showing -----------------------------------------------------------------------------------
+
+    def describe(self) -> str:
+        """Return what it does, as a clause in plain English."""
+        return self.kind
+
+    def live(self, now: float) -> str:
+        """Return its live numbers for the printed plan, or ""."""
+        return ""
+
+    def snapshot(self, now: float) -> dict[str, Any]:
+        """Return options and state as plain data."""
+        return {"guard": self.kind}
+
+    def save(self) -> dict[str, Any]:
+        """Return its state, for restore(); options that can change at run time are part of it."""
+        return {}
+
+    def restore(self, saved: dict[str, Any]) -> None:
+        """Set the state that save() returned."""
+
+    def __call__(self, fn: F) -> F:
+        """Decorate fn; guards that are stacked on one function become one policy."""
+        return type(self).decorate(fn, self)
+
+    def __copy__(self) -> Guard:
+        raise TypeError(f"a {self.kind} guard can't be copied: its state belongs to one policy")
+
+    def __deepcopy__(self, memo: object) -> Guard:
+        return self.__copy__()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise TypeError(f"a {self.kind} guard can't be pickled: build it in each process")
+
+    def __repr__(self) -> str:
+        return f"<{self.kind}: {self.describe()}>"
+
+
+def _drop(_: object) -> None:
+    return None

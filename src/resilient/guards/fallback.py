@@ -1,0 +1,106 @@
+"""The fallback: answer something lesser instead of an error."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any, ClassVar, Final
+
+from .. import checks
+from ..outcomes import FAILURE, REFUSED, Judge, OnError, OnResult
+from ..shapes import kind_of, label
+from .base import RECOVER, Guard
+
+UNSET: Final[Any] = object()
+
+
+class Fallback(Guard):
+    """Answers refusals, timeouts and failures; made by `resilient.fallback`."""
+
+    kind: ClassVar[str] = "fallback"
+    rank: ClassVar[float | None] = 10
+    unique: ClassVar[bool] = False
+    misplaced = "The guards outside would take its answers for successes of the dependency."
+
+    def __init__(
+        self,
+        fn: Callable[..., Any] | None,
+        *,
+        value: Any,
+        with_error: bool,
+        on: OnError | None,
+        ignore: OnError | None,
+        failed_result: OnResult | None,
+    ) -> None:
+        super().__init__()
+        if (fn is None) == (value is UNSET):
+            raise TypeError("fallback needs a function or value=..., and not both")
+        if fn is not None and not callable(fn):
+            checks.refuse_type("fn", fn, "a function; a plain answer is given as value=...")
+        if fn is not None and kind_of(fn) not in ("sync", "async"):
+            checks.refuse_type("fn", fn, "a function or async function, not a generator")
+        self.fn = fn
+        self.with_error = checks.flag("with_error", with_error)
+        if fn is None and with_error:
+            checks.refuse("with_error", with_error, "False where value=... is given")
+        self._value = value
+        self.judge = Judge(on, ignore, failed_result)
+        self.only_async = fn is not None and kind_of(fn) == "async"
+
+    def check_signature(self, fn: Callable[..., Any]) -> None:
+        """Refuse a function that could not be called with the arguments that fn is called with."""
+        if self.fn is None:
+            return
+        import inspect
+
+        try:
+            theirs, mine = inspect.signature(fn), inspect.signature(self.fn)
+        except (TypeError, ValueError):  # a builtin that has none
+            return
+        for optional in (False, True):
+            args, kwargs = _sample(theirs, optional=optional)
+            try:
+                mine.bind(*(["error"] if self.with_error else []), *args, **kwargs)
+            except TypeError as fault:
+                first = "the error and " if self.with_error else ""
+                raise TypeError(
+                    f"fallback {label(self.fn)}{mine} can't be called with {first}the arguments of "
+                    f"{label(fn)}{theirs}: {fault}"
+                ) from None
+
+    def after(
+        self, ticket: int, now: float, outcome: int, duration: float, reason: str, held: bool
+    ) -> float | None:
+        return RECOVER if outcome in (FAILURE, REFUSED) else None
+
+    def recover(self, error: Exception, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if self.fn is None:
+            value = self._value
+            # Two callers must not share one mutable answer.
+            return copy.copy(value) if isinstance(value, (list, dict, set)) else value
+        if self.with_error:
+            return self.fn(error, *args, **kwargs)
+        return self.fn(*args, **kwargs)
+
+    def describe(self) -> str:
+        if self.fn is None:
+            return f"answers {checks.shown(self._value)} when the rest fails or refuses"
+        return f"calls {label(self.fn)} when the rest fails or refuses"
+
+    def snapshot(self, now: float) -> dict[str, Any]:
+        answer = checks.shown(self._value) if self.fn is None else label(self.fn)
+        return {"guard": self.kind, "options": {"answer": answer, "with_error": self.with_error}}
+
+
+def _sample(signature: Any, *, optional: bool) -> tuple[list[str], dict[str, str]]:
+    """Return arguments that a signature takes: only those it requires, or all that it names."""
+    args: list[str] = []
+    kwargs: dict[str, str] = {}
+    for parameter in signature.parameters.values():
+        if parameter.default is not parameter.empty and not optional:
+            continue
+        if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
+            args.append(parameter.name)
+        elif parameter.kind == parameter.KEYWORD_ONLY:
+            kwargs[parameter.name] = parameter.name
+    return args, kwargs

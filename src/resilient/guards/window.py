@@ -1,0 +1,153 @@
+"""Sliding windows over call results, and the ages of calls in flight."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Final
+
+SLICES: Final = 10
+
+
+class TimeWindow:
+    """Counts of the last `seconds`, in slices: a slice leaves the window as a whole."""
+
+    __slots__ = ("_calls", "_current", "_failures", "_slow", "calls", "failures", "seconds",
+                 "slice", "slow")
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.slice = seconds / SLICES
+        self._calls = [0] * SLICES
+        self._failures = [0] * SLICES
+        self._slow = [0] * SLICES
+        self.clear()
+
+    def clear(self) -> None:
+        self.calls = self.failures = self.slow = 0
+        self._current: int | None = None
+        for place in range(SLICES):
+            self._calls[place] = self._failures[place] = self._slow[place] = 0
+
+    def add(self, now: float, failed: bool, slow: bool) -> None:
+        """Count one result at now."""
+        index = int(now // self.slice)
+        if index != self._current:
+            self.advance(now)
+            index = self._current or 0  # a clock read a little late counts in the newest slice
+        place = index % SLICES
+        self._calls[place] += 1
+        self.calls += 1
+        if failed:
+            self._failures[place] += 1
+            self.failures += 1
+        if slow:
+            self._slow[place] += 1
+            self.slow += 1
+
+    def advance(self, now: float) -> None:
+        """Drop the slices that have left the window at now."""
+        index = int(now // self.slice)
+        current = self._current
+        if current is None:
+            self._current = index
+            return
+        if index <= current:
+            return
+        for left in range(current + 1, min(index, current + SLICES) + 1):
+            place = left % SLICES
+            self.calls -= self._calls[place]
+            self.failures -= self._failures[place]
+            self.slow -= self._slow[place]
+            self._calls[place] = self._failures[place] = self._slow[place] = 0
+        self._current = index
+
+    def __str__(self) -> str:
+        return f"{self.seconds:g} s"
+
+
+class CountWindow:
+    """Counts of the last `size` results."""
+
+    __slots__ = ("_place", "_results", "calls", "failures", "size", "slow")
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self._results = bytearray(size)  # bit 0 counted, bit 1 failed, bit 2 slow
+        self.clear()
+
+    def clear(self) -> None:
+        self.calls = self.failures = self.slow = 0
+        self._place = 0
+        for place in range(self.size):
+            self._results[place] = 0
+
+    def add(self, now: float, failed: bool, slow: bool) -> None:
+        """Count one result; the oldest leaves when the window is full."""
+        place = self._place
+        old = self._results[place]
+        if old:
+            self.calls -= 1
+            self.failures -= old >> 1 & 1
+            self.slow -= old >> 2
+        self._results[place] = 1 | failed << 1 | slow << 2
+        self.calls += 1
+        self.failures += failed
+        self.slow += slow
+        self._place = (place + 1) % self.size
+
+    def advance(self, now: float) -> None:
+        """Time takes nothing out of a window of calls."""
+
+    def __str__(self) -> str:
+        return f"the last {self.size} calls"
+
+
+class Ages:
+    """Tickets in flight by age: tells how many have been in flight for `limit` seconds or more.
+
+    Each ticket crosses the limit at most once, so the work is O(1) a ticket.
+    """
+
+    __slots__ = ("_due", "_late", "_young", "limit")
+
+    def __init__(self, limit: float) -> None:
+        self.limit = limit
+        self._young: OrderedDict[int, float] = OrderedDict()  # ticket -> started, oldest first
+        self._late: dict[int, float] = {}
+        self._due = 0.0  # no young ticket crosses the limit before this
+
+    def __len__(self) -> int:
+        return len(self._young) + len(self._late)
+
+    def __contains__(self, ticket: int) -> bool:
+        return ticket in self._young or ticket in self._late
+
+    def add(self, ticket: int, now: float) -> None:
+        if not self._young:
+            self._due = now + self.limit
+        self._young[ticket] = now
+
+    def discard(self, ticket: int) -> None:
+        if self._young.pop(ticket, None) is None:
+            self._late.pop(ticket, None)
+
+    def late(self, now: float) -> int:
+        """Return how many tickets are at or over the limit at now."""
+        if now >= self._due:
+            self._sift(now)
+        return len(self._late)
+
+    def clear(self) -> None:
+        self._young.clear()
+        self._late.clear()
+
+    def _sift(self, now: float) -> None:
+        young = self._young
+        while young:
+            ticket, started = young.popitem(last=False)
+            if now - started < self.limit:
+                young[ticket] = started
+                young.move_to_end(ticket, last=False)
+                self._due = started + self.limit
+                return
+            self._late[ticket] = started

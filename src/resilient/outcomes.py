@@ -1,0 +1,155 @@
+"""How attempts end, and who decides it: the outcome codes, `Judge` and `Result`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, Generic, Literal, TypeVar
+
+from .checks import refuse, refuse_type
+from .shapes import kind_of
+
+SUCCESS: Final = 0
+FAILURE: Final = 1
+IGNORED: Final = 2
+CANCELLED: Final = 3
+REFUSED: Final = 4
+OUTCOMES: Final = ("success", "failure", "ignored", "cancelled", "refused")
+
+Served = Literal["full", "degraded", "error"]
+
+T_co = TypeVar("T_co", covariant=True)
+
+OnError = type[BaseException] | tuple[type[BaseException], ...] | Callable[[Exception], bool]
+OnResult = Callable[[Any], bool]
+
+
+class Result(Generic[T_co]):
+    """What a call came to, as data: the answer of ``try_call`` and ``atry_call``.
+
+    Attributes:
+        value: what was returned, or None where ``error`` is set.
+        error: the exception that a plain call would have raised, or the one that a fallback
+            answered; None when the function itself answered.
+        served: ``"full"``, ``"degraded"`` (a fallback answered) or ``"error"``.
+        elapsed: seconds from the call to its end.
+    """
+
+    __slots__ = ("elapsed", "error", "served", "value")
+
+    def __init__(
+        self, value: T_co, error: Exception | None, served: Served, elapsed: float
+    ) -> None:
+        self.value = value
+        self.error = error
+        self.served = served
+        self.elapsed = elapsed
+
+    def __repr__(self) -> str:
+        return (
+            f"Result(value={self.value!r}, error={self.error!r}, "
+            f"served={self.served!r}, elapsed={self.elapsed:.6f})"
+        )
+
+
+class Judge:
+    """Decides whether an exception or a value is a failure, by a guard's three options.
+
+    ``on`` and ``ignore`` are exception types or a predicate of the exception, ``failed_result``
+    a predicate of the value. A predicate that raises gives the default answer; `faults` counts
+    how often that happened.
+    """
+
+    __slots__ = ("_ignore", "_on", "failed_result", "faults", "on_fault")
+
+    def __init__(
+        self,
+        on: OnError | None = None,
+        ignore: OnError | None = None,
+        failed_result: OnResult | None = None,
+    ) -> None:
+        self._on = _matcher("on", on)
+        self._ignore = _matcher("ignore", ignore)
+        self.failed_result = (
+            None if failed_result is None else _predicate("failed_result", failed_result)
+        )
+        self.faults = 0
+        self.on_fault: Callable[[Exception], None] | None = None
+
+    def of_error(self, error: Exception) -> int:
+        """Return FAILURE or IGNORED for an exception; a group is ignored if every leaf is."""
+        if isinstance(error, ExceptionGroup):
+            leaves = [self.of_error(leaf) for leaf in error.exceptions]
+            if IGNORED in leaves and FAILURE not in leaves:
+                return IGNORED
+            # A filter may also name the group's own type.
+        if self._ignore is not None and self._ask(self._ignore, error, default=False):
+            return IGNORED
+        if self._on is not None and not self._ask(self._on, error, default=True):
+            if isinstance(error, ExceptionGroup) and FAILURE in leaves:
+                return FAILURE
+            return IGNORED
+        return FAILURE
+
+    def of_value(self, value: object) -> int:
+        """Return SUCCESS or FAILURE for a returned value."""
+        if self.failed_result is None:
+            return SUCCESS
+        return FAILURE if self._ask(self.failed_result, value, default=False) else SUCCESS
+
+    def _ask(self, predicate: Callable[[Any], bool], subject: object, *, default: bool) -> bool:
+        if isinstance(predicate, _Types):
+            return isinstance(subject, predicate.types)
+        try:
+            return bool(predicate(subject))
+        except Exception as fault:
+            self.faults += 1
+            if self.on_fault is not None:
+                self.on_fault(fault)
+            return default
+
+
+class _Types:
+    """Exception types, as the matcher that `Judge` asks most often."""
+
+    __slots__ = ("types",)
+
+    def __init__(self, types: tuple[type[BaseException], ...]) -> None:
+        self.types = types
+
+    def __call__(self, error: object) -> bool:
+        return isinstance(error, self.types)
+
+
+_ALLOWED = "an exception type, a tuple of them, or a predicate of the exception"
+
+
+def _matcher(name: str, given: OnError | None) -> Callable[[Any], bool] | None:
+    if given is None:
+        return None
+    # Asked before callable(): every class is callable, and a metaclass may be anything.
+    if isinstance(given, type):
+        given = (given,)
+    if isinstance(given, tuple):
+        if not given:
+            refuse(name, given, _ALLOWED + ", not an empty tuple")
+        for kind in given:
+            if not (isinstance(kind, type) and issubclass(kind, BaseException)):
+                refuse_type(name, kind, _ALLOWED)
+            if not issubclass(kind, Exception) and kind is not BaseExceptionGroup:
+                refuse(
+                    name, kind, _ALLOWED + "; cancellation and exit are never failures, so only "
+                    "subclasses of Exception can be named",
+                )
+        return _Types(given)
+    return _predicate(name, given)
+
+
+def _predicate(name: str, given: object) -> Callable[[Any], bool]:
+    if isinstance(given, type) or not callable(given):
+        refuse_type(name, given, _ALLOWED if name != "failed_result" else "a predicate of the value")
+    if kind_of(given) != "sync":
+        refuse_type(name, given, "a plain function: a predicate can't be async or a generator")
+    return given
+
+
+DEFAULT_JUDGE: Final = Judge()

@@ -1,0 +1,392 @@
+"""Policies: ordered guards round one dependency, and the functions they protect."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Awaitable, Callable
+from typing import Any, ParamSpec, TypeVar, overload
+
+from . import checks, wrapping
+from .clock import Clock
+from .drive import sync
+from .drive.call import Call
+from .drive.core import Core
+from .drive.plan import Plan
+from .errors import OrderWarning
+from .guards.base import Guard, Mode
+from .outcomes import Result
+from .registry import Place, registry
+from .shapes import kind_of, label
+from .showing import plan_text, snapshot_of
+
+P = ParamSpec("P")
+T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
+M = TypeVar("M", bound="classmethod[Any, Any, Any] | staticmethod[Any, Any]")
+
+
+class Policy:
+    """A named, ordered stack of guards that protects one dependency.
+
+    Args:
+        name: what operators see, in metrics, logs and errors. 1 to 100 characters from
+            ``A-Z a-z 0-9 . _ - < > : #``. Unique in the process.
+        *guards: outermost first, in the order in which they are to act. The recommended one is
+            fallback, total timeout, circuit breaker, bulkhead, timeout of one attempt; an order
+            that makes a guard do less than it seems to is warned of.
+        owner: the team to call. Default none.
+        tier: how much it matters, 1 (most) to 9. Default none.
+        impact: one sentence on what the customer sees while it is cut off. Default none.
+        clock: a source of time other than the system's monotonic clock; for tests.
+
+    Raises:
+        ValueError: the name is taken or not allowed, or a guard belongs to another policy.
+        TypeError: something that is not a guard was given as one.
+
+    Example:
+        >>> from resilient import Policy, bulkhead, circuit_breaker, fallback
+        >>> search = Policy("search", fallback(value=[]), circuit_breaker(), bulkhead(20))
+        >>> @search
+        ... def find(text):
+        ...     raise ConnectionError("search is down")
+        >>> find("shoes")
+        []
+    """
+
+    __slots__ = ("__weakref__", "_core", "_guards", "_plans")
+
+    def __init__(
+        self,
+        name: str,
+        /,
+        *guards: Guard,
+        owner: str = "",
+        tier: int | None = None,
+        impact: str = "",
+        clock: Clock | None = None,
+    ) -> None:
+        checks.name_of("name", name)
+        core = Core(
+            name,
+            checks.text("owner", owner),
+            None if tier is None else checks.count("tier", tier, most=9),
+            checks.text("impact", impact),
+            clock or registry.clock,
+        )
+        _check_new(guards)
+        _check_together(guards)
+        registry.add(core, Place.here())
+        core.adopt(guards)
+        self._join(core, guards)
+        _warn_of_order(self)
+
+    def _join(self, core: Core, guards: tuple[Guard, ...]) -> None:
+        self._core = core
+        self._guards = guards
+        self._plans: dict[Mode, Plan] = {}
+        for guard in guards:
+            guard.joined(guards)
+
+    @classmethod
+    def _anonymous(cls, fn: object, guard: Guard) -> Policy:
+        _check_new((guard,))
+        core = Core("", "", None, "", registry.clock)
+        core.name = registry.add_anonymous(core, label(fn), Place.here())
+        core.adopt((guard,))
+        policy = cls.__new__(cls)
+        policy._join(core, (guard,))
+        return policy
+
+    def _view(self, guards: tuple[Guard, ...], new: tuple[Guard, ...]) -> Policy:
+        _check_new(new)
+        _check_together(guards)
+        if self._core.anonymous and self._guards == self._core.guards and guards[len(new) :] == self._guards:
+            self._core.adopt(new)  # stacked on a function: the policy grows
+        else:
+            self._core.adopt_view(new)
+        view = Policy.__new__(Policy)
+        view._join(self._core, guards)
+        _warn_of_order(view)
+        return view
+
+    # -- what it is ------------------------------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        """The name that operators see."""
+        return self._core.name
+
+    @property
+    def guards(self) -> tuple[Guard, ...]:
+        """The guards, outermost first."""
+        return self._guards
+
+    @property
+    def state(self) -> str:
+        """The forced state, or else the breaker's, or ``"closed"`` where there is no breaker."""
+        return self._core.state
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return options, state and counts as plain data, consistent in itself."""
+        return snapshot_of(self._core, self._guards)
+
+    def with_(self, *guards: Guard) -> Policy:
+        """Return a view of this policy with some guards exchanged or added.
+
+        The view has the same name, state, lock and counts: its calls trip the same breaker and take
+        slots of the same bulkhead. It is not registered a second time.
+
+        Args:
+            *guards: each takes the place of the guard of its kind, or is added at its recommended
+                place. Where a policy has two of that kind, which one is meant can't be known.
+
+        Returns:
+            The view.
+
+        Raises:
+            ValueError: a guard belongs to a policy already, or two of its kind are here.
+
+        Example:
+            >>> from resilient import Policy, circuit_breaker, timeout
+            >>> ledger = Policy("ledger", circuit_breaker(), timeout(1.0, sync="thread"))
+            >>> strict = ledger.with_(timeout(0.05, sync="thread"))
+            >>> strict.guards[0] is ledger.guards[0]
+            True
+        """
+        _check_new(guards)
+        mine = list(self._guards)
+        for guard in guards:
+            same = [place for place, old in enumerate(mine) if old.kind == guard.kind]
+            if len(same) > 1:
+                raise ValueError(
+                    f"{self.name} has {len(same)} guards of kind {guard.kind}: which one "
+                    f"{guard!r} is to replace can't be known; build a Policy of its own"
+                )
+            if same:
+                mine[same[0]] = guard
+            else:
+                rank = 100.0 if guard.rank is None else guard.rank
+                outside = [old for old in mine if old.rank is not None and old.rank <= rank]
+                mine.insert(mine.index(outside[-1]) + 1 if outside else 0, guard)
+        return self._view(tuple(mine), guards)
+
+    # -- calling -------------------------------------------------------------------------------------------
+
+    @overload
+    def __call__(self, fn: M, /) -> M: ...
+    @overload
+    def __call__(self, fn: Callable[P, T], /) -> Callable[P, T]: ...
+    def __call__(self, fn: Any, /) -> Any:
+        """Decorate fn: each call of it goes through this policy.
+
+        Args:
+            fn: a function, async function, method, classmethod, staticmethod, partial or callable
+                object.
+
+        Returns:
+            A function of fn's own kind and signature, or a classmethod or staticmethod of one.
+
+        Raises:
+            TypeError: fn can't be guarded; the message says why.
+        """
+        return wrapping.wrap(self, fn)
+
+    def call(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call a plain function through this policy.
+
+        Args:
+            fn: the function.
+            *args: passed to it.
+            **kwargs: passed to it.
+
+        Returns:
+            What fn, or a fallback, returned.
+
+        Raises:
+            RefusedError: a guard did not let it run.
+            CallTimeoutError: a timeout of this policy was up.
+            TypeError: fn is async, or the policy's timeout does not say how to bound a sync call.
+            Exception: whatever fn raised.
+        """
+        return sync.call(self._sync_plan(fn), fn, args, kwargs)  # type: ignore[no-any-return]
+
+    async def acall(
+        self, fn: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Call an async function through this policy, on asyncio or trio.
+
+        Args:
+            fn: the async function, or a function that returns an awaitable.
+            *args: passed to it.
+            **kwargs: passed to it.
+
+        Returns:
+            What fn, or a fallback, returned.
+
+        Raises:
+            RefusedError: a guard did not let it run.
+            CallTimeoutError: a timeout of this policy was up.
+            TypeError: fn returned something that can't be awaited.
+            Exception: whatever fn raised.
+        """
+        from .drive import aio
+
+        return await aio.call(self._async_plan(fn), fn, args, kwargs)  # type: ignore[no-any-return]
+
+    def try_call(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Result[T]:
+        """Call a plain function and return the end as data, instead of raising it.
+
+        Args:
+            fn: the function.
+            *args: passed to it.
+            **kwargs: passed to it.
+
+        Returns:
+            A `Result`. Cancellation, KeyboardInterrupt and SystemExit are raised all the same.
+
+        Raises:
+            TypeError: as for `call`.
+
+        Example:
+            >>> from resilient import Policy, bulkhead
+            >>> shop = Policy("shop", bulkhead(10))
+            >>> shop.try_call(int, "x").served
+            'error'
+        """
+        call = Call(self._sync_plan(fn), fn, args, kwargs)
+        sync.run(call)
+        return call.result()
+
+    async def atry_call(
+        self, fn: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Result[T]:
+        """Call an async function and return the end as data; see `try_call`."""
+        from .drive import aio
+
+        call = Call(self._async_plan(fn), fn, args, kwargs)
+        await aio.run(call)
+        return call.result()
+
+    # -- levers --------------------------------------------------------------------------------------------
+
+    def force_open(self, reason: str = "") -> None:
+        """Refuse every call with `CircuitOpenError` until `release`; fallbacks answer.
+
+        Args:
+            reason: why; it is in the errors, events and logs.
+        """
+        self._core.force("forced_open", checks.text("reason", reason))
+
+    def force_closed(self, reason: str = "") -> None:
+        """Let calls pass the circuit breaker, whatever it says, until `release`.
+
+        The other guards act as ever.
+
+        Args:
+            reason: why; it is in the events and logs.
+        """
+        self._core.force("forced_closed", checks.text("reason", reason))
+
+    def release(self, reason: str = "") -> None:
+        """End a forced state: forced open goes on half-open, forced closed closed and afresh.
+
+        Args:
+            reason: why; it is in the events and logs.
+        """
+        self._core.force(None, checks.text("reason", reason))
+
+    def resize(self, max_concurrent: int) -> None:
+        """Change the number of slots of the bulkhead, at once and for all views.
+
+        More slots go to those who wait. With fewer, nothing is interrupted: nobody is let in until
+        enough calls have ended.
+
+        Args:
+            max_concurrent: slots, at least 1.
+
+        Raises:
+            ValueError: not allowed, or the policy has no bulkhead.
+        """
+        checks.count("max_concurrent", max_concurrent)
+        if not self._core.resize(self._guards, max_concurrent):
+            raise ValueError(f"{self.name} has no bulkhead to resize")
+
+    # -- the parts that its own package uses ------------------------------------------------------------------
+
+    def _plan(self, mode: Mode) -> Plan:
+        plan = self._plans.get(mode)
+        if plan is None:
+            plan = self._plans[mode] = Plan(self._core, self._guards, mode)
+        return plan
+
+    def _sync_plan(self, fn: Callable[..., Any]) -> Plan:
+        wrapping.check_kind(self.name, fn, "sync")
+        return self._plan(wrapping.sync_mode(self.name, self._guards))
+
+    def _async_plan(self, fn: Callable[..., Any]) -> Plan:
+        if kind_of(fn) != "async":
+            wrapping.check_kind(self.name, fn, "sync")
+        return self._plan("async")
+
+    def __repr__(self) -> str:
+        return f"<Policy {self.name}: {', '.join(guard.kind for guard in self._guards)}>"
+
+    def __str__(self) -> str:
+        return plan_text(self._core, self._guards)
+
+    def __copy__(self) -> Policy:
+        raise TypeError(f"{self.name} can't be copied: use the policy itself, or with_()")
+
+    def __deepcopy__(self, memo: object) -> Policy:
+        return self.__copy__()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise TypeError(f"{self.name} can't be pickled: build the policy in each process")
+
+
+def decorate(fn: Any, guard: Guard) -> Any:
+    """Decorate fn with one guard: into the policy that fn already has, or a new anonymous one."""
+    opened = wrapping.opened(fn)
+    if opened is not None:
+        return type(fn)(decorate(opened, guard))
+    wrapping.check_guardable(f"@{guard.kind}", fn)
+    mark = wrapping.mark_of(fn)
+    if mark is None:
+        return wrapping.wrap(Policy._anonymous(fn, guard), fn)
+    policy = mark.policy
+    return wrapping.wrap(policy._view((guard, *policy.guards), (guard,)), mark.fn)
+
+
+Guard.decorate = staticmethod(decorate)
+
+
+def _check_new(guards: tuple[Guard, ...]) -> None:
+    for guard in guards:
+        if not isinstance(guard, Guard):
+            checks.refuse_type(
+                "guards", guard, "guards, such as circuit_breaker() with its parentheses"
+            )
+        if guard.belongs_to:
+            raise ValueError(
+                f"this {guard.kind} belongs to {guard.belongs_to} already: a guard's state is one "
+                "policy's. Use that policy, or its with_(), or make another guard"
+            )
+    if len({id(guard) for guard in guards}) != len(guards):
+        raise ValueError("the same guard stands twice in one policy; make two, or see with_()")
+
+
+def _check_together(guards: tuple[Guard, ...]) -> None:
+    for guard in guards:
+        if guard.unique and sum(other.kind == guard.kind for other in guards) > 1:
+            raise ValueError(f"a policy has at most one {guard.kind}")
+    ways = {guard.sync for guard in guards if guard.seconds is not None} - {None}
+    if len(ways) > 1:
+        raise ValueError(
+            "the timeouts of one policy must have the same sync=; got "
+            + " and ".join(sorted(map(repr, ways)))
+        )
+
+
+def _warn_of_order(policy: Policy) -> None:
+    for warning in wrapping.order_faults(policy.guards):
+        warnings.warn(f"{policy.name}: {warning}", OrderWarning, stacklevel=Place.depth())

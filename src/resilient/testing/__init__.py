@@ -1,0 +1,109 @@
+"""Helpers for the tests of code that resilient protects: a clock that is moved by hand."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+
+from .. import checks
+
+__all__ = ("ManualClock",)
+
+
+class _Alarm:
+    __slots__ = ("callback", "cancelled", "order", "when")
+
+    def __init__(self, when: float, order: int, callback: Callable[[], object]) -> None:
+        self.when = when
+        self.order = order
+        self.callback = callback
+        self.cancelled = False
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+    def __lt__(self, other: _Alarm) -> bool:
+        return (self.when, self.order) < (other.when, other.order)
+
+
+class ManualClock:
+    """A clock that stands still until `advance` moves it, and rings what is due on the way.
+
+    Recovery times, windows, timeouts and waits of every policy that uses it follow it, in threads,
+    asyncio and trio. A policy with this clock draws no jitter.
+
+    Args:
+        start: what it shows at first, in seconds. Default 1000.
+
+    Example:
+        >>> from resilient import CircuitOpenError, Policy, circuit_breaker
+        >>> clock = ManualClock()
+        >>> mail = Policy("mail", circuit_breaker(recovery_timeout=30), clock=clock)
+        >>> for _ in range(5):
+        ...     failed = mail.try_call(int, "x")
+        >>> mail.state
+        'open'
+        >>> clock.advance(30)
+        >>> mail.call(int, "1"), mail.state
+        (1, 'closed')
+    """
+
+    def __init__(self, start: float = 1000.0) -> None:
+        self._now = float(start)
+        self._lock = threading.Lock()
+        self._alarms: list[_Alarm] = []
+        self._orders = itertools.count()
+
+    def now(self) -> float:
+        """Return what it shows, in seconds."""
+        return self._now
+
+    def advance(self, seconds: float | timedelta) -> None:
+        """Move on, stopping at each alarm on the way to ring it.
+
+        Args:
+            seconds: how far, at least 0.
+
+        Raises:
+            ValueError: seconds is negative.
+        """
+        until = self._now + checks.duration("seconds", seconds, zero=True)
+        while True:
+            with self._lock:
+                alarms = self._alarms
+                while alarms and alarms[0].cancelled:
+                    heapq.heappop(alarms)
+                if not alarms or alarms[0].when > until:
+                    self._now = max(self._now, until)
+                    return
+                alarm = heapq.heappop(alarms)
+                self._now = max(self._now, alarm.when)
+            alarm.callback()
+
+    def call_at(self, when: float, callback: Callable[[], object]) -> _Alarm:
+        """Call callback once the clock shows `when`; at once if it does already.
+
+        Args:
+            when: seconds on this clock.
+            callback: runs in the thread that moves the clock.
+
+        Returns:
+            An alarm with a `cancel` method.
+        """
+        alarm = _Alarm(when, next(self._orders), callback)
+        with self._lock:
+            due = when <= self._now
+            if not due:
+                heapq.heappush(self._alarms, alarm)
+        if due:
+            callback()
+        return alarm
+
+    @property
+    def waiting(self) -> int:
+        """How many alarms are set: a test can wait until another thread has begun to wait."""
+        with self._lock:
+            return sum(not alarm.cancelled for alarm in self._alarms)

@@ -1,0 +1,140 @@
+"""Turning a callable into a guarded one: what can be guarded, and what the wrapper looks like."""
+
+from __future__ import annotations
+
+import functools
+import weakref
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
+
+from . import checks
+from .drive import sync
+from .guards.base import Guard, Mode
+from .shapes import Kind, kind_of, label
+
+if TYPE_CHECKING:
+    from .policy import Policy
+
+MARK = "__resilient__"
+
+
+class Mark:
+    """What a guarded function knows of itself."""
+
+    __slots__ = ("_wrapper", "fn", "policy")
+
+    def __init__(self, policy: Policy, fn: Callable[..., Any], wrapper: object) -> None:
+        self.policy = policy
+        self.fn = fn
+        self._wrapper = weakref.ref(wrapper)
+
+    def of(self, candidate: object) -> bool:
+        """Tell whether it was made for that very object, and not copied by functools.wraps."""
+        return self._wrapper() is candidate
+
+
+def mark_of(fn: object) -> Mark | None:
+    """Return the mark of a function that a policy guards, None for any other."""
+    mark = getattr(fn, MARK, None)
+    return mark if isinstance(mark, Mark) and mark.of(fn) else None
+
+
+def opened(fn: object) -> Any:
+    """Return the function in a classmethod or staticmethod, None for anything else."""
+    return fn.__func__ if isinstance(fn, (classmethod, staticmethod)) else None
+
+
+def wrap(policy: Policy, fn: Any) -> Any:
+    """Return fn, guarded by policy."""
+    inner = opened(fn)
+    if inner is not None:
+        return type(fn)(wrap(policy, inner))
+    name = policy.name
+    kind = check_guardable(name, fn)
+    mark = mark_of(fn)
+    if mark is not None and mark.policy._core is policy._core:
+        raise ValueError(f"{label(fn)} is guarded by {name} already")
+    if kind == "async":
+        from .drive import aio
+
+        wrapper = aio.guard(policy._plan("async"), fn)
+    else:
+        mode = sync_mode(name, policy.guards)
+        for guard in policy.guards:
+            if guard.only_async:
+                raise TypeError(f"{name}: {label(fn)} is sync, but its {guard.kind} is async")
+        wrapper = sync.guard(policy._plan(mode), fn)
+    for guard in policy.guards:
+        guard.check_signature(fn)
+    plain = hasattr(fn, "__code__")
+    functools.update_wrapper(wrapper, fn, updated=("__dict__",) if plain else ())
+    if not hasattr(fn, "__name__"):
+        wrapper.__qualname__ = label(fn).rpartition(":")[2]
+        wrapper.__name__ = wrapper.__qualname__.rpartition(".")[2]
+    setattr(wrapper, MARK, Mark(policy, fn, wrapper))
+    return wrapper
+
+
+def check_guardable(who: str, fn: object) -> Kind:
+    """Return the kind of fn, or raise a TypeError that says why it can't be guarded."""
+    if isinstance(fn, type):
+        _refuse(who, fn, "a class can't be guarded as a whole; guard its methods")
+    if isinstance(fn, property) or hasattr(type(fn), "__set_name__"):
+        _refuse(who, fn, "a property or descriptor can't be guarded; guard the function inside it")
+    if not callable(fn):
+        _refuse(who, fn, "it is not callable; a fallback or timeout without its parentheses?")
+    check_kind(who, fn, "async")
+    return kind_of(fn)
+
+
+def check_kind(who: str, fn: object, most: Literal["sync", "async"]) -> None:
+    """Raise a TypeError if fn is a stream, or async where only a plain function will do."""
+    kind = kind_of(fn) if callable(fn) else _refuse(who, fn, "it is not callable")
+    if kind in ("generator", "async generator"):
+        _refuse(
+            who,
+            fn,
+            f"it is a {kind} function: its calls return at once and fail later, where no guard "
+            "would see it. Streams are not supported yet; guard what fetches each item",
+        )
+    if kind == "async" and most == "sync":
+        _refuse(who, fn, "it is async; use acall() or atry_call()")
+
+
+def _refuse(who: str, fn: object, why: str) -> NoReturn:
+    shown = label(fn) if callable(fn) else checks.shown(fn)
+    raise TypeError(f"{who}: {shown} can't be guarded: {why}")
+
+
+def sync_mode(name: str, guards: tuple[Guard, ...]) -> Mode:
+    """Return how sync calls are bound, or raise the TypeError that explains the choice."""
+    for guard in guards:
+        if guard.seconds is not None:
+            if guard.sync is None:
+                raise TypeError(
+                    f"{name}: its timeout of {guard.seconds:g} s does not say how to bound a sync "
+                    'call. timeout(..., sync="thread") runs it on a worker thread, which is left '
+                    'to itself when the time is up; timeout(..., sync="cooperative") lets it read '
+                    "resilient.remaining() and bounds nothing by itself"
+                )
+            return "thread" if guard.sync == "thread" else "cooperative"
+    return "cooperative"
+
+
+def order_faults(guards: tuple[Guard, ...]) -> list[str]:
+    """Return what is suspicious in the order of some guards."""
+    faults = []
+    ranked = [guard for guard in guards if guard.rank is not None]
+    for outer, inner in zip(ranked, ranked[1:], strict=False):
+        if outer.rank is not None and inner.rank is not None and outer.rank > inner.rank:
+            faults.append(
+                f"{inner.kind} stands inside {outer.kind}; recommended is the other way round. "
+                + inner.misplaced
+            )
+    for place, guard in enumerate(guards):
+        inside = guards[place + 1 :]
+        if guard.seconds is not None and any(other.kind == "fallback" for other in inside):
+            faults.append(
+                "a fallback stands inside a timeout, so it can't answer when that timeout is up"
+            )
+    return faults
