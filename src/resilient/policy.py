@@ -8,7 +8,7 @@ from typing import Any, ParamSpec, TypeVar, overload
 
 from . import checks, wrapping
 from .clock import Clock
-from .drive import sync
+from .drive import forking, sync
 from .drive.call import Call
 from .drive.core import Core
 from .drive.plan import Plan
@@ -358,6 +358,7 @@ def decorate(fn: Any, guard: Guard) -> Any:
 
 
 Guard.decorate = staticmethod(decorate)
+forking.install()
 
 
 def _check_new(guards: tuple[Guard, ...]) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
 from typing import Any
 
 from ..events import bus
@@ -32,13 +31,16 @@ def _in_parent() -> None:
 
 
 def _in_child() -> None:
-    cores = list(_held)
-    _held.clear()
     pool.reset()
     bus.reset()
     own = _own_calls()
+    held, cores = list(_held), list(living)
+    _held.clear()
+    for core in held:
+        core.lock.release()  # ours: this thread took it before the fork
     for core in cores:
-        core.lock = threading.RLock()
+        if core not in held:  # made by another thread at that very moment: its lock may be taken
+            core.lock._at_fork_reinit()
         core.gate = 0 if core.forced is None else FORCED
         core.outbox.clear()
         core.clear()
@@ -66,5 +68,7 @@ def _own_calls() -> list[tuple[Core, float]]:
     return list(found.values())
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_before, after_in_parent=_in_parent, after_in_child=_in_child)
+def install() -> None:
+    """Set the hook, where there is fork at all."""
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(before=_before, after_in_parent=_in_parent, after_in_child=_in_child)

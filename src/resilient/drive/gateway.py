@@ -35,10 +35,11 @@ def gateway(core: Core, guards: tuple[Guard, ...], mode: Mode) -> tuple[Enter, L
 
 
 def _one(core: Core, before: Before, after: After) -> tuple[Enter, Leave]:
-    outbox, flush = core.outbox, core.flush
+    outbox, flush, acquire, release = core.outbox, core.flush, core.acquire, core.release
 
     def enter(now: float) -> Tickets:
-        with core.lock:
+        acquire()
+        try:
             if core.gate:
                 return None
             core.gate = BUSY
@@ -54,6 +55,8 @@ def _one(core: Core, before: Before, after: After) -> tuple[Enter, Leave]:
                     core.peak = running
             finally:
                 core.gate = 0
+        finally:
+            release()
         if outbox:
             flush()
         return ticket
@@ -61,7 +64,8 @@ def _one(core: Core, before: Before, after: After) -> tuple[Enter, Leave]:
     def leave(ticket: Tickets, started: float, now: float) -> None:
         duration = now - started
         place = bisect_left(EDGES, duration)
-        with core.lock:
+        acquire()
+        try:
             if core.gate or started < core.born:
                 if not _leave_slowly(core, leave, ticket, [(after, ticket)], started, now):
                     return
@@ -75,6 +79,8 @@ def _one(core: Core, before: Before, after: After) -> tuple[Enter, Leave]:
                     core.duration_sum += duration
                 finally:
                     core.gate = 0
+        finally:
+            release()
         if outbox:
             flush()
 
@@ -84,10 +90,11 @@ def _one(core: Core, before: Before, after: After) -> tuple[Enter, Leave]:
 def _two(
     core: Core, before1: Before, after1: After, before2: Before, after2: After
 ) -> tuple[Enter, Leave]:
-    outbox, flush = core.outbox, core.flush
+    outbox, flush, acquire, release = core.outbox, core.flush, core.acquire, core.release
 
     def enter(now: float) -> Tickets:
-        with core.lock:
+        acquire()
+        try:
             if core.gate:
                 return None
             core.gate = BUSY
@@ -107,6 +114,8 @@ def _two(
                     core.peak = running
             finally:
                 core.gate = 0
+        finally:
+            release()
         if outbox:
             flush()
         return first, second
@@ -115,7 +124,8 @@ def _two(
         first, second = tickets
         duration = now - started
         place = bisect_left(EDGES, duration)
-        with core.lock:
+        acquire()
+        try:
             if core.gate or started < core.born:
                 afters = [(after2, second), (after1, first)]
                 if not _leave_slowly(core, leave, tickets, afters, started, now):
@@ -131,6 +141,8 @@ def _two(
                     core.duration_sum += duration
                 finally:
                     core.gate = 0
+        finally:
+            release()
         if outbox:
             flush()
 
@@ -138,11 +150,13 @@ def _two(
 
 
 def _many(core: Core, befores: list[Before], afters: list[After]) -> tuple[Enter, Leave]:
-    outbox, flush, number = core.outbox, core.flush, len(befores)
+    outbox, flush, acquire, release = core.outbox, core.flush, core.acquire, core.release
+    number = len(befores)
 
     def enter(now: float) -> Tickets:
         tickets = [0] * number
-        with core.lock:
+        acquire()
+        try:
             if core.gate:
                 return None
             core.gate = BUSY
@@ -156,15 +170,20 @@ def _many(core: Core, befores: list[Before], afters: list[After]) -> tuple[Enter
                 core.entered(now)
             finally:
                 core.gate = 0
+        finally:
+            release()
         if outbox:
             flush()
         return tickets
 
     def leave(tickets: Tickets, started: float, now: float) -> None:
         ends = list(zip(reversed(afters), reversed(tickets), strict=True))
-        with core.lock:
+        acquire()
+        try:
             if not _leave_slowly(core, leave, tickets, ends, started, now):
                 return
+        finally:
+            release()
         if outbox:
             flush()
 

@@ -110,6 +110,7 @@ class CircuitBreaker(Guard):
         self._probes = Ages(self._lease or self.recovery_timeout)
         self._reasons: dict[str, int] = {}
         self.state = self._home
+        self._simple = self._home == CLOSED and self.slow_call_duration is None
         self.forced: str | None = None
         self.serial = 0  # the newest ticket
         self.epoch = 0  # the first ticket that still counts
@@ -149,6 +150,13 @@ class CircuitBreaker(Guard):
     def after(
         self, ticket: int, now: float, outcome: int, duration: float, reason: str, held: bool
     ) -> None:
+        if outcome == SUCCESS and self._simple and ticket >= self.epoch and duration < self._slow:
+            self.consecutive = 0  # the usual case, by itself: it is what every good call pays
+            window = self.window
+            window.add(now, False, False)
+            if window.failures:
+                self._decide(now)
+            return
         if self.slow_call_duration is not None:
             self._ages.discard(ticket)
         if ticket < self.epoch:
@@ -246,6 +254,7 @@ class CircuitBreaker(Guard):
         self, state: str, now: float, why: str, kind: Kind, cause: Cause = "auto"
     ) -> None:
         before, self.state = self.state, state
+        self._simple = state == CLOSED and self.slow_call_duration is None
         self.why = "half-open, and the probes that may run are running" if state == HALF_OPEN else ""
         self._fresh()
         if (state, cause) in self.transitions:

@@ -11,30 +11,28 @@ SLICES: Final = 10
 class TimeWindow:
     """Counts of the last `seconds`, in slices: a slice leaves the window as a whole."""
 
-    __slots__ = ("_calls", "_current", "_failures", "_slow", "calls", "failures", "seconds",
-                 "slice", "slow")
+    __slots__ = ("_calls", "_end", "_failures", "_index", "_place", "_slow", "calls", "failures",
+                 "seconds", "slice", "slow")
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
         self.slice = seconds / SLICES
-        self._calls = [0] * SLICES
-        self._failures = [0] * SLICES
-        self._slow = [0] * SLICES
         self.clear()
 
     def clear(self) -> None:
+        """Forget everything."""
         self.calls = self.failures = self.slow = 0
-        self._current: int | None = None
-        for place in range(SLICES):
-            self._calls[place] = self._failures[place] = self._slow[place] = 0
+        self._calls = [0] * SLICES
+        self._failures = [0] * SLICES
+        self._slow = [0] * SLICES
+        self._index = self._place = 0  # of the newest slice
+        self._end = float("-inf")  # when it is over
 
     def add(self, now: float, failed: bool, slow: bool) -> None:
-        """Count one result at now."""
-        index = int(now // self.slice)
-        if index != self._current:
+        """Count one result; with a clock read a little late, in the newest slice."""
+        if now >= self._end:
             self.advance(now)
-            index = self._current or 0  # a clock read a little late counts in the newest slice
-        place = index % SLICES
+        place = self._place
         self._calls[place] += 1
         self.calls += 1
         if failed:
@@ -46,20 +44,17 @@ class TimeWindow:
 
     def advance(self, now: float) -> None:
         """Drop the slices that have left the window at now."""
+        if now < self._end:
+            return
         index = int(now // self.slice)
-        current = self._current
-        if current is None:
-            self._current = index
-            return
-        if index <= current:
-            return
-        for left in range(current + 1, min(index, current + SLICES) + 1):
+        for left in range(max(self._index + 1, index - SLICES + 1), index + 1):
             place = left % SLICES
             self.calls -= self._calls[place]
             self.failures -= self._failures[place]
             self.slow -= self._slow[place]
             self._calls[place] = self._failures[place] = self._slow[place] = 0
-        self._current = index
+        self._index, self._place = index, index % SLICES
+        self._end = (index + 1) * self.slice
 
     def __str__(self) -> str:
         return f"{self.seconds:g} s"
