@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Final, Literal, TypeVar
 
 from ..errors import RefusedError
 from ..events import Event
+from ..measures import Sample
 from ..outcomes import DEFAULT_JUDGE, Judge
 
 # What before() answers besides a ticket, which is >= 0.
@@ -166,6 +167,10 @@ class Guard:
     def snapshot(self, now: float) -> dict[str, Any]:
         """Return options and state as plain data."""
         return {"guard": self.kind}
+
+    def measure(self, now: float) -> list[Sample]:
+        """Return its metrics at this instant: the same ones every time, from the start."""
+        return []
 
     def save(self) -> dict[str, Any]:
         """Return its state, for restore(); options that can change at run time are part of it."""

@@ -9,10 +9,15 @@ from typing import Any, ClassVar, Final
 from .. import checks
 from ..errors import BulkheadFullError
 from ..events import Event
+from ..measures import Metric, Sample
 from .base import PARK, REFUSE, Guard, Waiter
 
 GRANT_LIFE: Final = 1.0  # seconds in which a granted slot must be taken
 TICKET: Final = 0
+
+_LIMIT: Final = Metric("limit", "gauge", "Calls that the bulkhead lets run at once.")
+_USED: Final = Metric("slots_used", "gauge", "Slots taken: in flight, granted and abandoned.")
+_WAITING: Final = Metric("queue_depth", "gauge", "Callers in the bulkhead's line.")
 
 
 class Bulkhead(Guard):
@@ -190,6 +195,13 @@ class Bulkhead(Guard):
                 "order": self.order,
             },
         }
+
+    def measure(self, now: float) -> list[Sample]:
+        return [
+            (_LIMIT, (), self.max_concurrent),
+            (_USED, (), self.used),
+            (_WAITING, (), self.waiting),
+        ]
 
     def save(self) -> dict[str, Any]:
         return {"max_concurrent": self.max_concurrent}

@@ -14,7 +14,8 @@ from typing import Any, ClassVar, Final
 from .. import checks
 from ..errors import CircuitOpenError
 from ..events import Cause, Event, Kind
-from ..outcomes import CANCELLED, FAILURE, SUCCESS, Judge, OnError, OnResult
+from ..measures import Metric, Sample
+from ..outcomes import FAILURE, SUCCESS, Judge, OnError, OnResult
 from .base import REFUSE, Guard
 from .window import Ages, CountWindow, TimeWindow
 
@@ -27,6 +28,26 @@ STATES: Final = (CLOSED, OPEN, HALF_OPEN, METRICS_ONLY)
 LONGEST_RECOVERY: Final = 60.0
 JITTER: Final = 0.2  # a recovery time is drawn from the last fifth, never longer than announced
 _MOST_REASONS: Final = 8
+
+_STATE: Final = Metric(
+    "breaker_workers", "gauge", "Processes whose breaker is in this state.", "state"
+)
+_TRANSITIONS: Final = Metric(
+    "breaker_transitions_total", "counter", "Changes of the breaker's state.", "to", "cause"
+)
+_SLOW: Final = Metric("slow_calls_total", "counter", "Calls that took slow_call_duration or longer.")
+_LATE: Final = Metric(
+    "late_results_total", "counter", "Results of calls let in before the breaker last moved."
+)
+_WOULD_OPEN: Final = Metric(
+    "would_open_total", "counter", "Times that a metrics-only breaker would have opened."
+)
+_FAILURE_RATIO: Final = Metric(
+    "failure_ratio", "gauge", "Failures in the window; absent below minimum_calls."
+)
+_SLOW_RATIO: Final = Metric(
+    "slow_ratio", "gauge", "Slow calls in the window; absent below minimum_calls."
+)
 
 
 class calls:
@@ -363,6 +384,24 @@ class CircuitBreaker(Guard):
         self.window.advance(now)
         volume = self.window.calls + late
         return (self.window.slow + late) / volume if volume >= self.minimum_calls else None
+
+    def measure(self, now: float) -> list[Sample]:
+        samples: list[Sample] = [
+            (_STATE, (state,), float(state == self.state)) for state in STATES
+        ]
+        samples += [(_TRANSITIONS, key, number) for key, number in self.transitions.items()]
+        samples += [
+            (_SLOW, (), self.slow_total),
+            (_LATE, (), self.late_total),
+            (_WOULD_OPEN, (), self.would_open_total),
+        ]
+        for metric, ratio in (
+            (_FAILURE_RATIO, self.failure_ratio(now)),
+            (_SLOW_RATIO, self.slow_ratio(now)),
+        ):
+            if ratio is not None:
+                samples.append((metric, (), ratio))
+        return samples
 
     def snapshot(self, now: float) -> dict[str, Any]:
         return {

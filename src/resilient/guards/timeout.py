@@ -7,10 +7,13 @@ from typing import Any, ClassVar, Final
 
 from .. import checks
 from ..errors import WorkersBusyError
+from ..measures import Metric, Sample
 from .base import REFUSE, Guard, Mode
 
 WORKERS: Final = 64  # worker threads of a policy that has no bulkhead
 TICKET: Final = 0
+
+_WORKERS: Final = Metric("workers", "gauge", "Worker threads running a body, abandoned ones too.")
 
 
 class Timeout(Guard):
@@ -82,3 +85,6 @@ class Timeout(Guard):
             "workers": self.workers,
             "options": {"seconds": self.seconds, "sync": self.sync},
         }
+
+    def measure(self, now: float) -> list[Sample]:
+        return [(_WORKERS, (), self.workers)] if self.sync == "thread" else []
