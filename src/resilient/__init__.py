@@ -4,7 +4,7 @@ See https://github.com/resilient-guards/resilient for the documentation.
 """
 
 from .deadline import check, remaining
-from .decorators import bulkhead, calls, circuit_breaker, fallback, timeout
+from .decorators import bulkhead, circuit_breaker, fallback, timeout
 from .errors import (
     BulkheadFullError,
     CallTimeoutError,
@@ -17,6 +17,7 @@ from .errors import (
     WorkersBusyError,
 )
 from .events import Event
+from .guards.window import calls
 from .outcomes import Result
 from .policy import Policy
 from .registry import registry

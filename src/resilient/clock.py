@@ -11,6 +11,7 @@ class Alarm(Protocol):
 
     def cancel(self) -> None:
         """Forget the callback, if it has not run."""
+        ...
 
 
 class Clock(Protocol):
@@ -18,6 +19,8 @@ class Clock(Protocol):
 
     def now(self) -> float:
         """Return seconds on a clock that never goes back."""
+        ...
 
     def call_at(self, when: float, callback: Callable[[], object]) -> Alarm:
         """Call callback, from any thread, once now() has reached when."""
+        ...

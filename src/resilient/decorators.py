@@ -7,9 +7,10 @@ from datetime import timedelta
 from typing import Any, Literal, ParamSpec, TypeVar, overload
 
 from .guards.bulkhead import Bulkhead
-from .guards.circuit_breaker import CircuitBreaker, calls
+from .guards.circuit_breaker import CircuitBreaker
 from .guards.fallback import UNSET, Fallback
 from .guards.timeout import Timeout
+from .guards.window import calls
 from .outcomes import OnError, OnResult
 from .policy import decorate
 
@@ -19,7 +20,7 @@ M = TypeVar("M", bound="classmethod[Any, Any, Any] | staticmethod[Any, Any]")
 
 
 @overload
-def circuit_breaker(fn: M, /) -> M: ...
+def circuit_breaker(fn: M, /) -> M: ...  # type: ignore[overload-overlap]
 @overload
 def circuit_breaker(fn: Callable[P, T], /) -> Callable[P, T]: ...
 @overload
@@ -71,7 +72,8 @@ def circuit_breaker(
             than `minimum_calls`: protects a service with little traffic without tripping a busy one
             by chance. Default 5; None switches the rule off. With ``failure_rate=None`` it holds
             at any traffic.
-        window: what the rates are taken over: seconds (in ten slices) or ``calls(n)``. Default 10 s.
+        window: what the rates are taken over: seconds, in ten slices, or ``calls(n)``.
+            Default 10 s.
         minimum_calls: no rate is trusted over fewer calls. Default 20.
         slow_call_duration: a call that takes so many seconds or longer is slow, also while it still
             runs. Default None: slowness does not matter.
@@ -86,8 +88,10 @@ def circuit_breaker(
         metrics_only: count and tell, but never refuse. Default False.
         on: exception types, or a predicate of the exception, that are failures. Default: every
             Exception. What it leaves out is ignored.
-        ignore: exception types, or a predicate, that say nothing about the dependency. Default none.
-        failed_result: a predicate of the value: True makes a returned value a failure. Default none.
+        ignore: exception types, or a predicate, that say nothing about the dependency.
+            Default none.
+        failed_result: a predicate of the value: True makes a returned value a failure.
+            Default none.
 
     Returns:
         The decorated function, or the guard.
@@ -125,19 +129,18 @@ def circuit_breaker(
 
 
 @overload
-def timeout(fn: M, /) -> M: ...
+def timeout(fn: M, /) -> M: ...  # type: ignore[overload-overlap]
 @overload
 def timeout(fn: Callable[P, T], /) -> Callable[P, T]: ...
 @overload
 def timeout(
     seconds: float | timedelta = 1.0, *, sync: Literal["thread", "cooperative"] | None = None
 ) -> Timeout: ...
-def timeout(
-    seconds: Any = 1.0, *, sync: Literal["thread", "cooperative"] | None = None
-) -> Any:
+def timeout(seconds: Any = 1.0, *, sync: Literal["thread", "cooperative"] | None = None) -> Any:
     """Bound how long a caller waits.
 
-    Usable bare (``@timeout``, 1 s, async functions only), with options, and as a part of a `Policy`.
+    Usable bare (``@timeout``, 1 s, async functions only), with options, and as a part of a
+    `Policy`.
 
     Args:
         seconds: the limit. Default 1.
@@ -168,7 +171,7 @@ def timeout(
 
 
 @overload
-def bulkhead(fn: M, /) -> M: ...
+def bulkhead(fn: M, /) -> M: ...  # type: ignore[overload-overlap]
 @overload
 def bulkhead(fn: Callable[P, T], /) -> Callable[P, T]: ...
 @overload

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final, Generic, Literal, TypeVar
+from typing import Any, Final, Generic, Literal, TypeVar, cast
 
 from .checks import refuse, refuse_type
 from .shapes import kind_of
@@ -77,16 +77,14 @@ class Judge:
 
     def of_error(self, error: Exception) -> int:
         """Return FAILURE or IGNORED for an exception; a group is ignored if every leaf is."""
-        if isinstance(error, ExceptionGroup):
-            leaves = [self.of_error(leaf) for leaf in error.exceptions]
-            if IGNORED in leaves and FAILURE not in leaves:
-                return IGNORED
-            # A filter may also name the group's own type.
+        # Asked of a group as a whole first: a filter may name the group's own type.
         if self._ignore is not None and self._ask(self._ignore, error, default=False):
             return IGNORED
+        if isinstance(error, ExceptionGroup):
+            group = cast("ExceptionGroup[Exception]", error)
+            failed = any(self.of_error(leaf) == FAILURE for leaf in group.exceptions)
+            return FAILURE if failed else IGNORED
         if self._on is not None and not self._ask(self._on, error, default=True):
-            if isinstance(error, ExceptionGroup) and FAILURE in leaves:
-                return FAILURE
             return IGNORED
         return FAILURE
 
@@ -127,29 +125,32 @@ def _matcher(name: str, given: OnError | None) -> Callable[[Any], bool] | None:
     if given is None:
         return None
     # Asked before callable(): every class is callable, and a metaclass may be anything.
-    if isinstance(given, type):
-        given = (given,)
-    if isinstance(given, tuple):
-        if not given:
-            refuse(name, given, _ALLOWED + ", not an empty tuple")
-        for kind in given:
+    if isinstance(given, (type, tuple)):
+        kinds = cast("tuple[object, ...]", given if isinstance(given, tuple) else (given,))
+        if not kinds:
+            refuse(name, kinds, _ALLOWED + ", not an empty tuple")
+        for kind in kinds:
             if not (isinstance(kind, type) and issubclass(kind, BaseException)):
-                refuse_type(name, kind, _ALLOWED)
+                refuse_type(name, kind, _ALLOWED)  # pyright: ignore[reportUnknownArgumentType]
             if not issubclass(kind, Exception) and kind is not BaseExceptionGroup:
                 refuse(
-                    name, kind, _ALLOWED + "; cancellation and exit are never failures, so only "
+                    name,
+                    kind,
+                    _ALLOWED + "; cancellation and exit are never failures, so only "
                     "subclasses of Exception can be named",
                 )
-        return _Types(given)
+        return _Types(cast("tuple[type[BaseException], ...]", kinds))
     return _predicate(name, given)
 
 
 def _predicate(name: str, given: object) -> Callable[[Any], bool]:
     if isinstance(given, type) or not callable(given):
-        refuse_type(name, given, _ALLOWED if name != "failed_result" else "a predicate of the value")
+        refuse_type(
+            name, given, _ALLOWED if name != "failed_result" else "a predicate of the value"
+        )
     if kind_of(given) != "sync":
         refuse_type(name, given, "a plain function: a predicate can't be async or a generator")
-    return given
+    return cast("Callable[[Any], bool]", given)
 
 
 DEFAULT_JUDGE: Final = Judge()

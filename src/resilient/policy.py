@@ -100,7 +100,11 @@ class Policy:
     def _view(self, guards: tuple[Guard, ...], new: tuple[Guard, ...]) -> Policy:
         _check_new(new)
         _check_together(guards)
-        if self._core.anonymous and self._guards == self._core.guards and guards[len(new) :] == self._guards:
+        if (
+            self._core.anonymous
+            and self._guards == self._core.guards
+            and guards[len(new) :] == self._guards
+        ):
             self._core.adopt(new)  # stacked on a function: the policy grows
         else:
             self._core.adopt_view(new)
@@ -109,7 +113,7 @@ class Policy:
         _warn_of_order(view)
         return view
 
-    # -- what it is ------------------------------------------------------------------------------------
+    # -- what it is ---------------------------------------------
 
     @property
     def name(self) -> str:
@@ -170,10 +174,10 @@ class Policy:
                 mine.insert(mine.index(outside[-1]) + 1 if outside else 0, guard)
         return self._view(tuple(mine), guards)
 
-    # -- calling -------------------------------------------------------------------------------------------
+    # -- calling ---------------------------------------------
 
     @overload
-    def __call__(self, fn: M, /) -> M: ...
+    def __call__(self, fn: M, /) -> M: ...  # type: ignore[overload-overlap]
     @overload
     def __call__(self, fn: Callable[P, T], /) -> Callable[P, T]: ...
     def __call__(self, fn: Any, /) -> Any:
@@ -210,9 +214,7 @@ class Policy:
         """
         return sync.call(self._sync_plan(fn), fn, args, kwargs)  # type: ignore[no-any-return]
 
-    async def acall(
-        self, fn: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs
-    ) -> T:
+    async def acall(self, fn: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Call an async function through this policy, on asyncio or trio.
 
         Args:
@@ -267,7 +269,7 @@ class Policy:
         await aio.run(call)
         return call.result()
 
-    # -- levers --------------------------------------------------------------------------------------------
+    # -- levers ---------------------------------------------
 
     def force_open(self, reason: str = "") -> None:
         """Refuse every call with `CircuitOpenError` until `release`; fallbacks answer.
@@ -311,7 +313,7 @@ class Policy:
         if not self._core.resize(self._guards, max_concurrent):
             raise ValueError(f"{self.name} has no bulkhead to resize")
 
-    # -- the parts that its own package uses ------------------------------------------------------------------
+    # -- the parts that its own package uses ---------------------------------------------
 
     def _plan(self, mode: Mode) -> Plan:
         plan = self._plans.get(mode)

@@ -52,7 +52,7 @@ class Place:
 
 
 def _is_ours(names: dict[str, Any]) -> bool:
-    module = names.get("__name__", "")
+    module = str(names.get("__name__", ""))
     return module == _PACKAGE or module.startswith(_PACKAGE + ".")
 
 
@@ -75,7 +75,7 @@ class Registry:
         self._numbers: dict[str, int] = {}
         self._freed: dict[str, list[int]] = {}
 
-    # -- for applications ------------------------------------------------------------------------------
+    # -- for applications ---------------------------------------------
 
     def snapshot(self) -> dict[str, Any]:
         """Return every policy's options, state and counts as plain data.
@@ -115,7 +115,7 @@ class Registry:
         """Return the names of all policies, sorted."""
         return sorted(core.name for core in self.cores())
 
-    # -- for the rest of the package ---------------------------------------------------------------------
+    # -- for the rest of the package ---------------------------------------------
 
     def cores(self) -> list[Core]:
         """Return the living cores, in the order of their making."""
@@ -191,4 +191,4 @@ def _cleaned(name: str) -> str:
     return (kept if kept[:1].isalnum() or kept[:1] == "_" else "_" + kept)[:90]
 
 
-registry: Final = Registry()
+registry = Registry()

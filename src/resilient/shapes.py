@@ -15,7 +15,7 @@ def kind_of(fn: object) -> Kind:
     """Tell whether calling fn gives a value, an awaitable or a stream of values."""
     while isinstance(fn, functools.partial):
         fn = fn.func
-    if type(fn) is MethodType:
+    if isinstance(fn, MethodType):
         return kind_of(fn.__func__)
     if type(fn) is FunctionType:
         flags = fn.__code__.co_flags

@@ -53,7 +53,9 @@ def plan_text(core: Core, guards: tuple[Guard, ...]) -> str:
     """Return the plan in plain English, with the live numbers."""
     with Section(core):
         now = core.now()
-        lines = [f"{core.name}: {core.state}" + (f" ({core.forced_why})" if core.forced_why else "")]
+        lines = [
+            f"{core.name}: {core.state}" + (f" ({core.forced_why})" if core.forced_why else "")
+        ]
         about = [
             f"owner {core.owner}" if core.owner else "",
             f"tier {core.tier}" if core.tier is not None else "",
@@ -65,14 +67,14 @@ def plan_text(core: Core, guards: tuple[Guard, ...]) -> str:
         lines.append("  a call passes, outermost first:")
         for number, guard in enumerate(guards, 1):
             live = guard.live(now)
-            lines.append(f"  {number}. {guard.kind} {guard.describe()}" + (f" [{live}]" if live else ""))
+            lines.append(
+                f"  {number}. {guard.kind} {guard.describe()}" + (f" [{live}]" if live else "")
+            )
         if not guards:
             lines.append("  nothing but this policy's own switch")
         calls = ", ".join(f"{n} {word}" for word, n in zip(OUTCOMES, core.counts, strict=True))
         lines.append(f"  calls: {calls}; {core.in_flight} in flight")
-        lines.append(
-            f"  served: {core.full} full, {core.degraded} degraded, {core.errors} error"
-        )
+        lines.append(f"  served: {core.full} full, {core.degraded} degraded, {core.errors} error")
     return "\n".join(lines)
 
 

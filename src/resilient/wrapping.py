@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import weakref
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, cast
 
 from . import checks
 from .drive import sync
@@ -41,7 +42,9 @@ def mark_of(fn: object) -> Mark | None:
 
 def opened(fn: object) -> Any:
     """Return the function in a classmethod or staticmethod, None for anything else."""
-    return fn.__func__ if isinstance(fn, (classmethod, staticmethod)) else None
+    if isinstance(fn, (classmethod, staticmethod)):
+        return cast("Any", fn).__func__
+    return None
 
 
 def wrap(policy: Policy, fn: Any) -> Any:
@@ -123,10 +126,10 @@ def sync_mode(name: str, guards: tuple[Guard, ...]) -> Mode:
 
 def order_faults(guards: tuple[Guard, ...]) -> list[str]:
     """Return what is suspicious in the order of some guards."""
-    faults = []
-    ranked = [guard for guard in guards if guard.rank is not None]
-    for outer, inner in zip(ranked, ranked[1:], strict=False):
-        if outer.rank is not None and inner.rank is not None and outer.rank > inner.rank:
+    faults: list[str] = []
+    ranked = [(guard, guard.rank) for guard in guards if guard.rank is not None]
+    for (outer, outer_rank), (inner, inner_rank) in pairwise(ranked):
+        if outer_rank > inner_rank:
             faults.append(
                 f"{inner.kind} stands inside {outer.kind}; recommended is the other way round. "
                 + inner.misplaced

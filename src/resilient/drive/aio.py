@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from asyncio import _get_running_loop, current_task
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from ..deadline import Deadline, current
 from ..guards.base import Waiter
 from ..shapes import returns_awaitable
+from .bell import Bell, here
 from .call import CHOP, DO_PARK, DO_RECOVER, DO_RUN, DONE, Call, Step, conclude
 from .plan import Plan
 from .timers import Entry, Wheel, arm, wheel_of
@@ -46,7 +46,7 @@ async def _limited(
     call: Call, level: int, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Step:
     """Run what stands at a level under the time limits outside it."""
-    loop, task = _here()
+    loop, task = here()
     bound = call.limit(level, task)
     own = call.deadline
     if own is None and call.limits and bound is not None and bound.task is None:
@@ -70,21 +70,7 @@ async def _limited(
 
 def _borrowed(call: Call, bound: Deadline, task: object) -> Deadline:
     """Return a deadline that keeps, in this loop, the limit of a sync call that encloses it."""
-    return Deadline(
-        bound.when, bound.seconds, -1, call.core, bound.policy, bound.now, bound, task
-    )
-
-
-def _here() -> tuple[Any, Any]:
-    """Return the running asyncio loop, or None under trio, and the running task."""
-    loop = _get_running_loop()
-    task = None if loop is None else current_task(loop)
-    if task is not None:
-        return loop, task
-    trio = sys.modules.get("trio")
-    if trio is None:
-        raise RuntimeError("async calls through a policy need a task of asyncio or trio")
-    return None, trio.lowlevel.current_task()
+    return Deadline(bound.when, bound.seconds, -1, call.core, bound.policy, bound.now, bound, task)
 
 
 async def _awaited(
@@ -164,59 +150,14 @@ def restore(token: Any) -> None:
         pass
 
 
-# -- waiting --------------------------------------------------------------------------------------------
-
-
-class Bell:
-    """Wakes one task, in its own loop, from any thread."""
-
-    __slots__ = ("_event", "_soon")
-
-    def __init__(self) -> None:
-        import anyio
-
-        self._event = anyio.Event()
-        loop, _ = _here()
-        self._soon: Callable[[Callable[[], object]], object] = (
-            sys.modules["trio"].lowlevel.current_trio_token().run_sync_soon
-            if loop is None
-            else loop.call_soon_threadsafe
-        )
-
-    def ring(self) -> bool:
-        """Wake the task; False where its loop is gone."""
-        try:
-            self._soon(self._set)
-        except RuntimeError:  # closed; trio.RunFinishedError is one too
-            return False
-        return True
-
-    def _set(self) -> None:
-        self._event.set()
-
-    async def wait(self, call: Call, until: float) -> None:
-        """Wait for a ring or until the policy's clock says so, whichever is first."""
-        import anyio
-
-        clock = call.core.clock
-        if clock is None:
-            with anyio.move_on_after(max(0.0, until - call.core.now())):
-                await self._event.wait()
-        else:
-            alarm = clock.call_at(until, self.ring)
-            try:
-                await self._event.wait()
-            finally:
-                alarm.cancel()
-        if self._event.is_set():
-            self._event = anyio.Event()
+# -- waiting ---------------------------------------------
 
 
 async def _wait(call: Call) -> Step:
     """Stand in a line."""
     bell = Bell()
     waiter = Waiter(call.line, bell.ring)
-    limit = call.limit(call.level, _here()[1])
+    limit = call.limit(call.level, here()[1])
     step = call.park(waiter)
     while step == DO_PARK:
         until = min(waiter.deadline, call.core.now() + CHOP)
@@ -232,7 +173,7 @@ async def _wait(call: Call) -> Step:
 
 async def _pause(call: Call) -> Step:
     """Sleep between two attempts."""
-    limit = call.limit(call.level, _here()[1])
+    limit = call.limit(call.level, here()[1])
     until = call.core.now() + call.delay
     try:
         await Bell().wait(call, until if limit is None else min(until, limit.when))
@@ -243,7 +184,7 @@ async def _pause(call: Call) -> Step:
     return call.again()
 
 
-# -- the wrappers that users call --------------------------------------------------------------------------
+# -- the wrappers that users call ---------------------------------------------
 
 
 def guard(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
@@ -301,7 +242,8 @@ def _timed(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
         loop = _get_running_loop()
         task = None if loop is None else current_task(loop)
         outer, seconds = current.get(), limit.seconds
-        if task is None or outer is not None or core.clock is not None:
+        nested = outer is not None or core.clock is not None
+        if loop is None or task is None or seconds is None or nested:
             return await call(plan, fn, args, kwargs)  # trio, a nested limit, a manual clock
         now = core.now()
         tickets = enter(now)

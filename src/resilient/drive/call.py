@@ -1,7 +1,7 @@
 """One call through a policy, as a state machine that never waits: the interpreter of both colours.
 
-A driver asks `Call.start`, does what the answer says (RUN the body, PARK in a line, PAUSE, RECOVER),
-reports how that ended, and does what the next answer says, until DONE.
+A driver asks `Call.start`, does what the answer says (run the body, park in a line, pause,
+recover), reports how that ended, and does what the next answer says, until it is done.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from ..deadline import Deadline, current, enclosing
 from ..errors import (
     CallTimeoutError,
     CircuitOpenError,
-    RefusedError,
     ReentrantCallError,
+    RefusedError,
     ResilientError,
 )
-from ..events import Event, bus
 from ..guards.base import ANSWER, PARK, RECOVER, REFUSE, Guard, Waiter
-from ..outcomes import CANCELLED, FAILURE, IGNORED, REFUSED, SUCCESS, Result
-from .core import EDGES, QUIET, Core, Section
+from ..outcomes import REFUSED, Result
+from .core import EDGES, Core, Section
+from .ending import book, judge, served, tell_refused
 from .plan import Plan
 
 DO_RUN: Final = 0  # run the body
@@ -36,7 +36,6 @@ CHOP: Final = 1.0  # a waiter looks up this often, so that a grant nobody takes 
 ANY_TASK: Final = object()
 
 _ENTRY: Final = "policy"
-_FULL, _DEGRADED, _ERROR, _NOBODY = range(4)
 
 
 class Call:
@@ -97,7 +96,7 @@ class Call:
         call.ran = call.admitted = True
         return call
 
-    # -- going in ------------------------------------------------------------------------------------
+    # -- going in ---------------------------------------------
 
     def start(self) -> Step:
         """Begin: ask every guard, outermost first."""
@@ -124,7 +123,7 @@ class Call:
                 why = f"forced open: {core.forced_why}" if core.forced_why else "forced open"
             else:
                 verdict, level = self._walk_in(first, now)
-                if verdict == REFUSE or verdict == ANSWER:
+                if verdict in (REFUSE, ANSWER):
                     why, retry_after = guards[level].why, guards[level].retry_after(now)
                 elif verdict != PARK:
                     self._admitted(now)
@@ -183,7 +182,7 @@ class Call:
         self.level = len(self.tickets) - 1  # as if refused inside: every fallback has its chance
         return self._ascend()
 
-    # -- waiting in a line -----------------------------------------------------------------------------
+    # -- waiting in a line ---------------------------------------------
 
     @property
     def line(self) -> Guard:
@@ -246,7 +245,7 @@ class Call:
         core.wait_buckets[bisect_left(EDGES, seconds)] += 1
         core.wait_sum += seconds
 
-    # -- the body, and what runs in its place --------------------------------------------------------------
+    # -- the body, and what runs in its place ---------------------------------------------
 
     def limit(self, level: int, task: object = ANY_TASK) -> Deadline | None:
         """Return the tightest deadline that binds what runs at a level.
@@ -260,9 +259,9 @@ class Call:
         if not limits:
             return outer
         when, at = min(limits)
-        if outer is not None and outer.when <= when:
-            if task is ANY_TASK or outer.task is None or outer.task is task:
-                return outer
+        binds = outer is not None and (task is ANY_TASK or outer.task in (None, task))
+        if outer is not None and binds and outer.when <= when:
+            return outer
         core, seconds = self.core, self.plan.guards[at].seconds or 0.0
         own = Deadline(when, seconds, at, core, core.name, core.now, current.get())
         own.task = None if task is ANY_TASK else task
@@ -304,7 +303,7 @@ class Call:
         assert error is not None
         return self.plan.guards[self.level].recover, (error, self.args, self.kwargs)
 
-    # -- going out --------------------------------------------------------------------------------------------
+    # -- going out ---------------------------------------------
 
     def not_run(self, error: ResilientError) -> Step:
         """Report that the body, or the recovery, was not begun."""
@@ -329,27 +328,27 @@ class Call:
 
     def _ascend(self) -> Step:
         """Tell the guards from `level` outwards how it ended, until one wants something else."""
-        outcomes, reason = self._judge()
+        outcomes, reason = judge(self)
         if self.outcome < 0:
             self.outcome = outcomes[-1]
-        return self._settle(outcomes, reason, self._served())
+        return self._settle(outcomes, reason, served(self))
 
-    def _settle(self, outcomes: list[int], reason: str, served: int) -> Step:
+    def _settle(self, outcomes: list[int], reason: str, whom: int) -> Step:
         core, now = self.core, self.core.now()
         step: Step = DONE
         tell = False
         with Section(core) as section:
             if not section.free:
-                core.outbox.append(partial(self._settle, outcomes, reason, served))
+                core.outbox.append(partial(self._settle, outcomes, reason, whom))
                 return DONE
             if not (self.inherited or core.inherits(self.began)):
                 return DONE
             self.inherited = True
             step = self._walk_out(outcomes, reason, now)
             if step == DONE:
-                tell = self._count(now, served)
+                tell = book(self, now, whom)
         if tell:
-            self._tell_refused(now)
+            tell_refused(self, now)
         if step == DO_RECOVER:
             error = self.error
             self.origin = error if isinstance(error, Exception) else ValueError("a failed result")
@@ -370,7 +369,7 @@ class Call:
                 ticket or 0, now, outcomes[level], self.duration, reason, held
             )
             # A timeout that stands further out has no time left for what a guard inside wants.
-            if verdict is None or self.expired > -1 and self.expired < level:
+            if verdict is None or (self.expired > -1 and self.expired < level):
                 self.tickets[level] = None
                 continue
             self.level = level
@@ -379,83 +378,6 @@ class Call:
             self.delay = verdict
             return DO_PAUSE
         return DONE
-
-    def _judge(self) -> tuple[list[int], str]:
-        """Return the outcome as each guard sees it, the policy's own last, and its reason."""
-        error, guards = self.error, self.plan.guards
-        if error is None:
-            value = self.value
-            outcomes = [guard.judge.of_value(value) for guard in guards]
-            outcomes.append(self.plan.judge.of_value(value))
-            return outcomes, "failed_result"
-        base = self._base(error)
-        if base == CANCELLED or not isinstance(error, Exception):
-            return [CANCELLED] * (len(guards) + 1), ""
-        outcomes = []
-        for judge in [*(guard.judge for guard in guards), self.plan.judge]:
-            seen = judge.of_error(error)
-            outcomes.append(REFUSED if base == REFUSED and seen == FAILURE else seen)
-        if base == REFUSED:
-            # Refused by a call inside the body of this very policy: nobody's failure.
-            outcomes[-1] = IGNORED if self.ran else REFUSED
-        return outcomes, type(error).__name__
-
-    def _base(self, error: BaseException) -> int:
-        if not isinstance(error, Exception):
-            return CANCELLED
-        if isinstance(error, CallTimeoutError) and error._deadline is not None:
-            return self._base_of_timeout(error._deadline)
-        if isinstance(error, RefusedError) and error._core is self.core:
-            return REFUSED
-        if isinstance(error, ExceptionGroup):
-            inside = {self._base(leaf) for leaf in error.exceptions}
-            if len(inside) == 1:
-                return inside.pop()
-        return FAILURE
-
-    def _base_of_timeout(self, deadline: Deadline) -> int:
-        if self.expired > -1 and not self.ran:  # its time was up before the body began
-            return REFUSED
-        if deadline is self.deadline:
-            self.expired = deadline.level
-            return FAILURE
-        outer = current.get()
-        while outer is not None:
-            if outer is deadline:
-                return CANCELLED
-            outer = outer.outer
-        return FAILURE
-
-    def _served(self) -> int:
-        if self.error is None:
-            return _FULL if self.answered is None else _DEGRADED
-        return _ERROR if isinstance(self.error, Exception) else _NOBODY
-
-    def _count(self, now: float, served: int) -> bool:
-        """Book the call; tell whether this is the first refusal after a quiet time."""
-        core, outcome = self.core, self.outcome
-        if self.admitted:
-            finite = self.duration != float("inf")
-            core.ended(outcome, self.duration if finite else now - self.started)
-        else:
-            core.counts[outcome] += 1
-        core.timeouts += self.expired > -1
-        core.extra_full += (served == _FULL) - (outcome == SUCCESS)
-        core.degraded += served == _DEGRADED
-        core.errors += served == _ERROR and outcome != CANCELLED
-        if outcome != REFUSED:
-            return False
-        core.refusals[self.refuser] = core.refusals.get(self.refuser, 0) + 1
-        last = core.refused_at.get(self.refuser)
-        core.refused_at[self.refuser] = now
-        return last is None or now - last >= QUIET
-
-    def _tell_refused(self, now: float) -> None:
-        reason = str(self.error) if self.error is not None else ""
-        bus.enqueue(
-            Event("refused", guard=self.refuser, at=now, reason=reason, policy=self.core.name)
-        )
-        bus.deliver()
 
     def _worker_ended(self, tickets: list[int | None]) -> None:
         """Give back what an abandoned worker held until now."""
@@ -471,15 +393,15 @@ class Call:
 
     def result(self) -> Result[Any]:
         """Return the end as data."""
-        served: Literal["full", "degraded", "error"]
+        how: Literal["full", "degraded", "error"]
         error = self.error if isinstance(self.error, Exception) else None
         if error is not None:
-            served = "error"
+            how = "error"
         elif self.answered is not None:
-            served, error = "degraded", self.answered
+            how, error = "degraded", self.answered
         else:
-            served = "full"
-        return Result(self.value, error, served, self.core.now() - self.began)
+            how = "full"
+        return Result(self.value, error, how, self.core.now() - self.began)
 
 
 def conclude(call: Call) -> Any:

@@ -33,11 +33,45 @@ class Core:
     """One policy's lock, guards and counts. `Policy` objects made by `with_` share it."""
 
     __slots__ = (
-        "__weakref__", "abandoned", "acquire", "abandoned_total", "anonymous", "born", "buckets", "clock", "counts",
-        "degraded", "duration_sum", "errors", "extra_full", "fallback_failures", "forced",
-        "forced_why", "gate", "guards", "impact", "in_flight", "inherited", "late_values", "lock", "name", "now",
-        "outbox", "owner", "peak", "peak_before", "peak_until", "predicate_errors", "refusals",
-        "refused_at", "release", "tier", "timeouts", "viewed", "wait_buckets", "wait_sum",
+        "__weakref__",
+        "abandoned",
+        "abandoned_total",
+        "acquire",
+        "anonymous",
+        "born",
+        "buckets",
+        "clock",
+        "counts",
+        "degraded",
+        "duration_sum",
+        "errors",
+        "extra_full",
+        "fallback_failures",
+        "forced",
+        "forced_why",
+        "gate",
+        "guards",
+        "impact",
+        "in_flight",
+        "inherited",
+        "late_values",
+        "lock",
+        "name",
+        "now",
+        "outbox",
+        "owner",
+        "peak",
+        "peak_before",
+        "peak_until",
+        "predicate_errors",
+        "refusals",
+        "refused_at",
+        "release",
+        "tier",
+        "timeouts",
+        "viewed",
+        "wait_buckets",
+        "wait_sum",
     )  # fmt: skip
 
     def __init__(
@@ -106,6 +140,20 @@ class Core:
     def all_guards(self) -> tuple[Guard, ...]:
         """Return the guards of the policy and of its views."""
         return self.guards + tuple(self.viewed or ())
+
+    def follow(self, clock: Clock) -> Callable[[], None]:
+        """Take the time from another clock, without jitter; return what undoes it."""
+        before = self.clock, self.now, [(guard, guard.random) for guard in self.all_guards()]
+
+        def undo() -> None:
+            self.clock, self.now, randoms = before
+            for guard, random in randoms:
+                guard.random = random
+
+        self.clock, self.now = clock, clock.now
+        for guard in self.all_guards():
+            guard.random = None
+        return undo
 
     def flush(self) -> None:
         """Do what the critical section left to be done outside it: wakes, events, late endings."""
@@ -206,8 +254,8 @@ class Core:
 class Section:
     """The critical section, where it need not be fast: one lock, one gate, and a flush at its end.
 
-    `free` is False where this code runs inside the very section it enters: it is then a finalizer or
-    a signal handler, must change nothing, and leaves its work in the outbox.
+    `free` is False where this code runs inside the very section it enters: it is then a finalizer
+    or a signal handler, must change nothing, and leaves its work in the outbox.
     """
 
     __slots__ = ("_core", "free", "leave_gate")

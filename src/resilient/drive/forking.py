@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any
+from typing import Any, cast
 
 from ..events import bus
 from . import sync
@@ -40,7 +40,7 @@ def _in_child() -> None:
         core.lock.release()  # ours: this thread took it before the fork
     for core in cores:
         if core not in held:  # made by another thread at that very moment: its lock may be taken
-            core.lock._at_fork_reinit()
+            cast("Any", core.lock)._at_fork_reinit()
         core.gate = 0 if core.forced is None else FORCED
         core.outbox.clear()
         core.clear()
@@ -61,9 +61,8 @@ def _own_calls() -> list[tuple[Core, float]]:
             call, core = here.get("call"), here.get("core")
             if isinstance(call, Call) and call.admitted:
                 found[id(call.core), call.began] = (call.core, call.began)
-            elif frame.f_code.co_name == "guarded" and here.get("tickets") is not None:
-                if isinstance(core, Core):
-                    found[id(core), here["now"]] = (core, here["now"])
+            elif isinstance(core, Core) and here.get("tickets") is not None:
+                found[id(core), here["now"]] = (core, here["now"])
         frame = frame.f_back
     return list(found.values())
 

@@ -1,9 +1,10 @@
 """The critical sections on both sides of a call that goes well.
 
-``enter(now)`` gives tickets, or None where the call is refused or has to wait: then nothing has been
-taken, and the interpreter (`resilient.drive.call`) begins again. ``leave(tickets, started, now)``
-books a success. They are written out for one and for two guards, because on this path the walk over
-the guards would cost as much as their arithmetic; see ``docs/explanation/architecture.md``.
+``enter(now)`` gives tickets, or None where the call is refused or has to wait: then nothing has
+been taken, and the interpreter (`resilient.drive.call`) begins again.
+``leave(tickets, started, now)`` books a success. They are written out for one and for two guards,
+because on this path the walk over the guards would cost as much as their arithmetic; see
+``docs/explanation/architecture.md``.
 """
 
 from __future__ import annotations
@@ -87,7 +88,7 @@ def _one(core: Core, before: Before, after: After) -> tuple[Enter, Leave]:
     return enter, leave
 
 
-def _two(
+def _two(  # noqa: PLR0915 - written out on purpose
     core: Core, before1: Before, after1: After, before2: Before, after2: After
 ) -> tuple[Enter, Leave]:
     outbox, flush, acquire, release = core.outbox, core.flush, core.acquire, core.release

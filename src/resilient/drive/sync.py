@@ -84,7 +84,7 @@ def _returned(call: Call, value: Any) -> Step:
     )
 
 
-# -- on a worker thread --------------------------------------------------------------------------------
+# -- on a worker thread ---------------------------------------------
 
 
 def _on_worker(call: Call, body: Callable[[], Any], deadline: Deadline) -> Step:
@@ -94,33 +94,33 @@ def _on_worker(call: Call, body: Callable[[], Any], deadline: Deadline) -> Step:
     job = Job(context, body)
     try:
         pool.submit(job)
-    except RuntimeError as error:
-        why = f"{call.core.name}: the system gives no more threads ({error})"
+    except RuntimeError as fault:
+        why = f"{call.core.name}: the system gives no more threads ({fault})"
         return call.not_run(WorkersBusyError(why, policy=call.core.name, guard="timeout"))
-    error: BaseException | None
-    try:
-        error = None if _ended(call, job, deadline) else deadline.error()
-    except BaseException as interrupt:  # such as KeyboardInterrupt in the wait
-        error = interrupt
+    reason = _wait_for(call, job, deadline)
     if own is not None:
         own.open = False
-    if error is not None and job.abandon():
-        step, on_end = call.abandoned(error)
+    if reason is not None and job.abandon():
+        step, on_end = call.abandoned(reason)
         job.when_ended(on_end)
         return step
-    if error is not None and not isinstance(error, CallTimeoutError):
-        return call.raised(error)
-    error, job.error = job.error, None  # it ended, perhaps this very moment
+    if reason is not None and not isinstance(reason, CallTimeoutError):
+        return call.raised(reason)
+    error, job.error = job.error, None  # it has ended, perhaps this very moment
     return _returned(call, job.value) if error is None else call.raised(error)
 
 
-def _ended(call: Call, job: Job, deadline: Deadline) -> bool:
-    while not job.ended and deadline.now() < deadline.when:
-        _sleep(call, deadline.when, job.signal)
-    return job.ended
+def _wait_for(call: Call, job: Job, deadline: Deadline) -> BaseException | None:
+    """Wait for the end of a job; return why its caller gives up, None where it has ended."""
+    try:
+        while not job.ended and deadline.now() < deadline.when:
+            _sleep(call, deadline.when, job.signal)
+    except BaseException as interrupt:  # such as KeyboardInterrupt
+        return interrupt
+    return None if job.ended else deadline.error()
 
 
-# -- waiting --------------------------------------------------------------------------------------------
+# -- waiting ---------------------------------------------
 
 
 def _sleep(call: Call, until: float, signal: Signal) -> None:
@@ -180,7 +180,7 @@ def _in_event_loop() -> bool:
     return trio is not None and bool(trio.lowlevel.in_trio_task())
 
 
-# -- the wrappers that users call --------------------------------------------------------------------------
+# -- the wrappers that users call ---------------------------------------------
 
 
 def guard(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
@@ -206,7 +206,7 @@ def _interpreted(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
 
 def _plain(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
     core, enter, leave = plan.core, plan.enter, plan.leave
-    plain: type = type(None)  # the newest type of value that was seen to be no awaitable
+    plain: type[Any] = type(None)  # the newest type of value that was seen to be no awaitable
 
     def guarded(*args: Any, **kwargs: Any) -> Any:
         nonlocal plain
@@ -228,7 +228,7 @@ def _plain(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
                 return GuardedAwaitable(
                     Call.entered(plan, fn, args, kwargs, tickets, now, None), value
                 )
-            plain = type(value)
+            plain = type(value)  # pyright: ignore[reportUnknownVariableType]
         leave(tickets, now, core.now())
         return value
 
@@ -239,7 +239,7 @@ def _timed(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
     core, enter, leave = plan.core, plan.enter, plan.leave
     assert plan.single is not None
     level, limit = plan.single
-    plain: type = type(None)
+    plain: type[Any] = type(None)
 
     def guarded(*args: Any, **kwargs: Any) -> Any:
         nonlocal plain
@@ -271,7 +271,7 @@ def _timed(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
                 return GuardedAwaitable(
                     Call.entered(plan, fn, args, kwargs, tickets, now, None), value
                 )
-            plain = type(value)
+            plain = type(value)  # pyright: ignore[reportUnknownVariableType]
         ended = core.now()
         if ended >= when:
             done = Call.entered(plan, fn, args, kwargs, tickets, now, own)

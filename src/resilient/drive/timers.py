@@ -1,7 +1,7 @@
 """Time limits of async calls on asyncio: one timer for each loop and duration.
 
-`asyncio.timeout` makes a timer for every call and cancels nearly all of them. Calls with one and the
-same limit expire in the order in which they began, so a dict of them and one timer for the oldest do.
+`asyncio.timeout` makes a timer for every call and cancels nearly all of them. Calls with one and
+the same limit expire in the order in which they began, so a dict of them and one timer do.
 """
 
 from __future__ import annotations

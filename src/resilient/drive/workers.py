@@ -1,8 +1,8 @@
 """Daemon worker threads for ``timeout(..., sync="thread")``.
 
-Spawned when needed, reused last in first out, ended after ten idle seconds. Nothing ever queues: who
-may have a worker is decided by the timeout guard, before. A thread can't be stopped from outside, so
-a worker whose caller gave up runs on; its end is reported.
+Spawned when needed, reused last in first out, ended after ten idle seconds. Nothing ever queues:
+who may have a worker is decided by the timeout guard, before. A thread can't be stopped from
+outside, so a worker whose caller gave up runs on; its end is reported.
 """
 
 from __future__ import annotations
@@ -40,8 +40,17 @@ class Signal:
 class Job:
     """One body on a worker: either it ends in time, or its caller abandons it, never both."""
 
-    __slots__ = ("_claim", "_context", "_ended", "_fn", "_on_end", "ended", "error", "signal",
-                 "value")
+    __slots__ = (
+        "_claim",
+        "_context",
+        "_ended",
+        "_fn",
+        "_on_end",
+        "ended",
+        "error",
+        "signal",
+        "value",
+    )
 
     def __init__(self, context: Context, fn: Callable[[], Any]) -> None:
         self._context = context

@@ -54,7 +54,7 @@ class Guard:
     decorate: ClassVar[Callable[[Any, Guard], Any]]  # set by the floor that makes policies
 
     judge: Judge = DEFAULT_JUDGE
-    seconds: float | None = None  # the time limit that a driver enforces on all that is inside
+    seconds: float | None  # the time limit that a driver enforces on all that is inside
     sync: str | None = None  # how it is enforced on sync calls
     belongs_to: str = ""  # the name of its policy
     only_async: bool = False  # it can't serve sync calls
@@ -65,10 +65,11 @@ class Guard:
     why: str = ""  # the reason of a refusal made now
 
     def __init__(self) -> None:
+        self.seconds = None
         self.emit = _drop
         self.random = None
 
-    # -- the life of an attempt, under the lock ------------------------------------------------
+    # -- the life of an attempt, under the lock ---------------------------------------------
 
     def admits(self, mode: Mode) -> bool:
         """Tell whether before() and after() are needed for calls run in this mode."""
@@ -104,7 +105,7 @@ class Guard:
     def release(self, ticket: int, now: float) -> None:
         """Take back the slot of an abandoned worker that has ended."""
 
-    # -- waiting, under the lock -----------------------------------------------------------------
+    # -- waiting, under the lock ---------------------------------------------
 
     def park(self, waiter: Waiter, now: float) -> int:
         """Put a waiter in line: PARK, or a ticket or REFUSE where no wait is needed any more."""
@@ -117,7 +118,7 @@ class Guard:
     def quit(self, waiter: Waiter, now: float) -> None:
         """Take a waiter out of the line, and hand on what it had been granted."""
 
-    # -- capacity ----------------------------------------------------------------------------------
+    # -- capacity ---------------------------------------------
 
     def slots(self) -> int | None:
         """Return how many calls it lets run at once, where it bounds that."""
@@ -130,7 +131,7 @@ class Guard:
     def resize(self, slots: int, now: float) -> None:
         """Change how many calls it lets run at once. Under the lock."""
 
-    # -- refusals and answers --------------------------------------------------------------------
+    # -- refusals and answers ---------------------------------------------
 
     def retry_after(self, now: float) -> float | None:
         """Return the seconds until a new call may pass, under the lock."""
@@ -140,7 +141,7 @@ class Guard:
         """Answer instead of the function; called outside the lock, may return an awaitable."""
         raise NotImplementedError
 
-    # -- the policy it belongs to ----------------------------------------------------------------
+    # -- the policy it belongs to ---------------------------------------------
 
     def joined(self, guards: tuple[Guard, ...]) -> None:
         """Learn which guards stand in the same policy."""
@@ -154,7 +155,7 @@ class Guard:
     def forked(self, now: float, own: int) -> None:
         """Keep only what the forking thread's own calls hold. Under the lock, in the child."""
 
-    # -- showing -----------------------------------------------------------------------------------
+    # -- showing ---------------------------------------------
 
     def describe(self) -> str:
         """Return what it does, as a clause in plain English."""
@@ -181,7 +182,8 @@ class Guard:
 
     def __call__(self, fn: F) -> F:
         """Decorate fn; guards that are stacked on one function become one policy."""
-        return type(self).decorate(fn, self)
+        decorated: F = type(self).decorate(fn, self)
+        return decorated
 
     def __copy__(self) -> Guard:
         raise TypeError(f"a {self.kind} guard can't be copied: its state belongs to one policy")

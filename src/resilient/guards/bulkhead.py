@@ -64,7 +64,7 @@ class Bulkhead(Guard):
         """Slots that are taken: running, granted and abandoned."""
         return self.running + self.abandoned + len(self._granted)
 
-    # -- the life of an attempt --------------------------------------------------------------------
+    # -- the life of an attempt ---------------------------------------------
 
     def before(self, now: float) -> int:
         if self._granted:
@@ -93,7 +93,7 @@ class Bulkhead(Guard):
         self.abandoned -= 1
         self._hand_on(now)
 
-    # -- the line ----------------------------------------------------------------------------------
+    # -- the line ---------------------------------------------
 
     def park(self, waiter: Waiter, now: float) -> int:
         answer = self.before(now)
@@ -144,7 +144,7 @@ class Bulkhead(Guard):
                 break
         self._hand_on(now)
 
-    # -- the operator and the process ---------------------------------------------------------------
+    # -- the operator and the process ---------------------------------------------
 
     def resize(self, slots: int, now: float) -> None:
         """Change the number of slots: more are handed out at once, fewer as calls end."""
@@ -167,7 +167,7 @@ class Bulkhead(Guard):
         self._line.clear()
         self._granted.clear()
 
-    # -- showing -------------------------------------------------------------------------------------
+    # -- showing ---------------------------------------------
 
     def describe(self) -> str:
         runs = f"runs at most {self.max_concurrent} at once"

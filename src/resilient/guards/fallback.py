@@ -44,6 +44,7 @@ class Fallback(Guard):
         if fn is None and with_error:
             checks.refuse("with_error", with_error, "False where value=... is given")
         self._value = value
+        self._copied = isinstance(value, (list, dict, set))
         self.judge = Judge(on, ignore, failed_result)
         self.only_async = fn is not None and kind_of(fn) == "async"
 
@@ -75,9 +76,8 @@ class Fallback(Guard):
 
     def recover(self, error: Exception, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if self.fn is None:
-            value = self._value
             # Two callers must not share one mutable answer.
-            return copy.copy(value) if isinstance(value, (list, dict, set)) else value
+            return copy.copy(self._value) if self._copied else self._value
         if self.with_error:
             return self.fn(error, *args, **kwargs)
         return self.fn(*args, **kwargs)

@@ -28,7 +28,7 @@ class Timeout(Guard):
 
     def __init__(self, seconds: float | timedelta, *, sync: str | None) -> None:
         super().__init__()
-        self.seconds: float = checks.duration("seconds", seconds)
+        self.seconds = checks.duration("seconds", seconds)
         if sync is not None:
             checks.one_of("sync", sync, ("thread", "cooperative"))
         self.sync = sync

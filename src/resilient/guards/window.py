@@ -5,14 +5,39 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Final
 
+from .. import checks
+
 SLICES: Final = 10
+
+
+class calls:
+    """A window of the last `size` calls, instead of one of seconds: ``window=calls(100)``."""
+
+    __slots__ = ("size",)
+
+    def __init__(self, size: int) -> None:
+        self.size = checks.count("calls", size, most=100_000)
+
+    def __repr__(self) -> str:
+        return f"calls({self.size})"
 
 
 class TimeWindow:
     """Counts of the last `seconds`, in slices: a slice leaves the window as a whole."""
 
-    __slots__ = ("_calls", "_end", "_failures", "_index", "_place", "_slow", "calls", "failures",
-                 "seconds", "slice", "slow")
+    __slots__ = (
+        "_calls",
+        "_end",
+        "_failures",
+        "_index",
+        "_place",
+        "_slow",
+        "calls",
+        "failures",
+        "seconds",
+        "slice",
+        "slow",
+    )
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds

@@ -1,0 +1,46 @@
+# Everything runs in .venv, which the first target to need it makes.
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint types docs format clean
+
+help:  ## say what there is
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+demo: .venv/demo  ## run the demo: a service with and without a policy, on one schedule of faults
+	$(BIN)/python -m demo
+
+test: .venv/test  ## run all tests
+	$(BIN)/python -m pytest
+
+lint: .venv/lint  ## check style and layout
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: .venv/types  ## mypy and pyright, both strict
+	$(BIN)/mypy
+	$(BIN)/pyright
+
+docs: .venv/docs  ## build the docs, warnings are errors
+	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
+
+format: .venv/lint  ## format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:  ## remove what the other targets made
+	rm -rf .venv docs/_build demo-output .mypy_cache .ruff_cache .hypothesis
+
+.venv/made:
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or later is needed; this is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
+	@$(PYTHON) -c 'import ensurepip, venv' || { echo 'Python has no venv module here; on Debian: apt-get install python3-venv'; exit 1; }
+	$(PYTHON) -m venv .venv
+	@touch $@
+
+# A stamp for each group of dependencies in pyproject.toml: made anew when that file changes.
+.venv/demo .venv/test .venv/lint .venv/types .venv/docs: .venv/%: .venv/made pyproject.toml requirements/%.txt
+	$(PIP) install -r requirements/$*.txt
+	$(PIP) install --editable .
+	@touch $@

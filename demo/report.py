@@ -1,0 +1,148 @@
+"""What is printed: before the run, and all that was measured after it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from .measure import HANG, SERVED, Figures, Run, Side, samples
+from .schedule import phases
+from .service import CLIENT_TIMEOUT
+
+_QUIET: Final = ("_created", "_sum", "resilient_wait_", "resilient_info")
+
+
+def opening(console: Console, seconds: float, rate: float) -> None:
+    """Say what is about to happen."""
+    plan = ", ".join(f"{phase.name} {phase.end - phase.start:.3g} s" for phase in phases(seconds))
+    console.print(
+        f"Two services, {rate:g} customers a second each, and an upstream for each: {plan}.\n"
+        f"Unprotected: httpx with a timeout of {CLIENT_TIMEOUT:g} s. "
+        "Protected: the same under one policy.\n",
+        highlight=False,
+    )
+
+
+def closing(console: Console, run: Run) -> None:
+    """Print everything that was measured."""
+    console.print(answers(run))
+    console.print(summary(run) + "\n", highlight=False)
+    console.print(by_phase(run))
+    console.print("The circuit moved", style="bold")
+    for move in run.protected.moves:
+        after = move.kind if move.after in ("", move.kind) else f"{move.kind} -> {move.after}"
+        note = "" if move.after else " (the first in a while)"
+        _plain(
+            console,
+            f"  {move.at:5.2f} s  {run.phase_at(move.at):13}  {after}: {move.reason}{note}",
+        )
+    console.print("\nGET /metrics of the protected service says", style="bold")
+    for name, value in notable(run.protected).items():
+        _plain(console, f"  {name} {value:g}")
+    console.print("\nprint(policy) says", style="bold")
+    _plain(console, "  " + run.protected.plan.replace("\n", "\n  ") + "\n")
+
+
+def verdict(console: Console, faults: list[str], where: Path, took: float) -> None:
+    """Say where the picture is, and what was wrong."""
+    _plain(console, f"The picture: {where}. All of it took {took:.1f} s.")
+    for fault in faults:
+        console.print(f"NOT AS IT SHOULD BE: {escape(fault)}", style="bold red", highlight=False)
+
+
+def answers(run: Run) -> Table:
+    """Return the table of what customers got."""
+    rows: list[tuple[str, Callable[[Figures], str]]] = [
+        ("customers", lambda of: f"{of.total:,}"),
+        ("  full answer", lambda of: _share(of, of.served["full"])),
+        ("  degraded: the top 100", lambda of: _share(of, of.served["degraded"])),
+        ("  error", lambda of: _share(of, of.served["error"])),
+        ("p50 of all", lambda of: _time(of.p50)),
+        ("p50 of full answers", lambda of: _time(of.p50_full)),
+        ("p99 of all", lambda of: _time(of.p99)),
+        ("longest wait", lambda of: _time(of.longest)),
+        (f"waited longer than {HANG:g} s", lambda of: _share(of, of.hung)),
+    ]
+    table = Table(title="What customers got", title_style="bold", min_width=64)
+    table.add_column("")
+    for side in run.sides:
+        table.add_column(side.name, justify="right")
+    both = [side.figures() for side in run.sides]
+    for name, show in rows:
+        table.add_row(name, *(show(figures) for figures in both))
+    most = [max((at.number for at in side.waiting), default=0) for side in run.sides]
+    table.add_row("most waiting at once", *(f"{number:,}" for number in most))
+    kinds = ["\n".join(f"{n:,} {why}" for why, n in of.errors.most_common()) for of in both]
+    table.add_row("errors", *(kind or "none" for kind in kinds))
+    return table
+
+
+def by_phase(run: Run) -> Table:
+    """Return the same by phase of the upstream."""
+    table = Table(title="... by what the upstream was when they came", title_style="bold")
+    table.add_column("upstream", min_width=14)
+    table.add_column("from", justify="right")
+    for side in run.sides:
+        for kind in SERVED:
+            table.add_column(f"{side.name}\n{kind}", justify="right")
+        table.add_column("\nlongest", justify="right")
+    for number, phase in enumerate(run.phases, 1):
+        cells = []
+        for side in run.sides:
+            end = math.inf if number == len(run.phases) else phase.end
+            figures = side.figures(phase.start, end)
+            cells += [f"{figures.served[kind]:,}" for kind in SERVED]
+            cells.append(_time(figures.longest))
+        table.add_row(phase.name, f"{phase.start:.1f} s", *cells)
+    return table
+
+
+def summary(run: Run) -> str:
+    """Return the difference in a sentence or two, the price included."""
+    one, two = (side.figures() for side in run.sides)
+    back = run.phases[-1]
+    late = run.protected.figures(back.start).served["degraded"]
+    return (
+        f"Unprotected, {_share(one, one.served['error'])} of the customers got an error and "
+        f"{_share(one, one.hung)} waited longer than {HANG:g} s, the longest "
+        f"{_time(one.longest)}; protected, {_share(two, two.served['error'])} got an error, "
+        f"{_share(two, two.hung)} waited longer than {HANG:g} s, the longest "
+        f"{_time(two.longest)}. The price: {_share(two, two.served['degraded'])} got the top 100, "
+        f"{late:,} of them with the upstream healthy again, before the circuit had found out; "
+        f"full answers within {HANG:g} s were {one.served['full'] - one.hung_full:,} unprotected, "
+        f"{two.served['full'] - two.hung_full:,} protected."
+    )
+
+
+def notable(side: Side) -> dict[str, float]:
+    """Return the samples that are worth a look: no zeros, except of gauges that say something."""
+    found = samples(side.metrics, "recommendations")
+    return {
+        name: value
+        for name, value in found.items()
+        if not any(word in name for word in _QUIET)
+        and (value or name.startswith("resilient_in_flight"))
+    }
+
+
+def _share(of: Figures, number: int) -> str:
+    if not number:
+        return "none"
+    share = 100 * number / of.total
+    return f"{number:,} ({share:.0f} %)" if share >= 1 else f"{number:,} ({share:.2g} %)"
+
+
+def _time(seconds: float) -> str:
+    if math.isnan(seconds):
+        return "-"
+    return f"{seconds:.2f} s" if seconds >= 1 else f"{seconds * 1000:.3g} ms"
+
+
+def _plain(console: Console, text: str) -> None:
+    console.print(text, markup=False, highlight=False, soft_wrap=True)

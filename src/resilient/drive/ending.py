@@ -1,0 +1,107 @@
+"""How a call ended: in the eyes of each guard, of the caller, and in the counts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, cast
+
+from ..deadline import Deadline, current
+from ..errors import CallTimeoutError, RefusedError
+from ..events import Event, bus
+from ..outcomes import CANCELLED, FAILURE, IGNORED, REFUSED, SUCCESS
+from .core import QUIET
+
+if TYPE_CHECKING:
+    from .call import Call
+
+FULL: Final = 0
+DEGRADED: Final = 1
+ERROR: Final = 2
+NOBODY: Final = 3  # the caller went away
+
+
+def judge(call: Call) -> tuple[list[int], str]:
+    """Return the outcome as each guard sees it, the policy's own last, and its reason.
+
+    Asks the predicates of the guards, so it is called outside the lock.
+    """
+    error, plan = call.error, call.plan
+    judges = [*(guard.judge for guard in plan.guards), plan.judge]
+    if error is None:
+        return [each.of_value(call.value) for each in judges], "failed_result"
+    base = _base(call, error)
+    if base == CANCELLED or not isinstance(error, Exception):
+        return [CANCELLED] * len(judges), ""
+    outcomes = [each.of_error(error) for each in judges]
+    if base == REFUSED:
+        outcomes = [REFUSED if seen == FAILURE else seen for seen in outcomes]
+        # Refused by a call of this very policy inside the body: nobody's failure.
+        outcomes[-1] = IGNORED if call.ran else REFUSED
+    return outcomes, type(error).__name__
+
+
+def _base(call: Call, error: BaseException) -> int:
+    """Return CANCELLED or REFUSED where no judge is asked, else FAILURE."""
+    if not isinstance(error, Exception):
+        return CANCELLED
+    if isinstance(error, CallTimeoutError) and error._deadline is not None:
+        return _base_of_timeout(call, error._deadline)
+    if isinstance(error, RefusedError) and error._core is call.core:
+        return REFUSED
+    if isinstance(error, ExceptionGroup):
+        group = cast("ExceptionGroup[Exception]", error)
+        inside = {_base(call, leaf) for leaf in group.exceptions}
+        if len(inside) == 1:
+            return inside.pop()
+    return FAILURE
+
+
+def _base_of_timeout(call: Call, deadline: Deadline) -> int:
+    if call.expired > -1 and not call.ran:  # its time was up before the body began
+        return REFUSED
+    if deadline is call.deadline:
+        call.expired = deadline.level
+        return FAILURE
+    outer = current.get()
+    while outer is not None:
+        if outer is deadline:  # an enclosing call's time is up: it went away
+            return CANCELLED
+        outer = outer.outer
+    return FAILURE
+
+
+def served(call: Call) -> int:
+    """Return what the caller gets."""
+    if call.error is None:
+        return FULL if call.answered is None else DEGRADED
+    return ERROR if isinstance(call.error, Exception) else NOBODY
+
+
+def book(call: Call, now: float, whom: int) -> bool:
+    """Count a call that is done; tell whether it is the first refusal after a quiet time.
+
+    Under the lock.
+    """
+    core, outcome = call.core, call.outcome
+    if call.admitted:
+        finite = call.duration != float("inf")
+        core.ended(outcome, call.duration if finite else now - call.started)
+    else:
+        core.counts[outcome] += 1
+    core.timeouts += call.expired > -1
+    core.extra_full += (whom == FULL) - (outcome == SUCCESS)
+    core.degraded += whom == DEGRADED
+    core.errors += whom == ERROR and outcome != CANCELLED
+    if outcome != REFUSED:
+        return False
+    refuser = call.refuser
+    core.refusals[refuser] = core.refusals.get(refuser, 0) + 1
+    last = core.refused_at.get(refuser)
+    core.refused_at[refuser] = now
+    return last is None or now - last >= QUIET
+
+
+def tell_refused(call: Call, now: float) -> None:
+    """Publish the first refusal of a guard after a quiet time."""
+    reason = "" if call.error is None else str(call.error)
+    bus.enqueue(Event("refused", guard=call.refuser, at=now, reason=reason, policy=call.core.name))
+    bus.deliver()

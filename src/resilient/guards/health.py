@@ -1,0 +1,187 @@
+"""What a circuit breaker has seen of its dependency, and whether that is bad enough to open."""
+
+from __future__ import annotations
+
+import copy
+from datetime import timedelta
+from typing import Any, Final
+
+from .. import checks
+from .window import Ages, CountWindow, TimeWindow, calls
+
+_MOST_REASONS: Final = 8
+_INFINITY: Final = float("inf")
+
+
+class Health:
+    """The evidence of one epoch, and the three rules: rate, failures in a row, slowness."""
+
+    __slots__ = (
+        "_reasons",
+        "ages",
+        "consecutive",
+        "failure_rate",
+        "failure_threshold",
+        "minimum_calls",
+        "slow_call_duration",
+        "slow_call_rate",
+        "slow_from",
+        "window",
+    )
+
+    def __init__(
+        self,
+        *,
+        failure_rate: float | None,
+        failure_threshold: int | None,
+        window: float | timedelta | calls,
+        minimum_calls: int,
+        slow_call_duration: float | timedelta | None,
+        slow_call_rate: float,
+    ) -> None:
+        self.failure_rate: float | None = None
+        if failure_rate is not None:
+            self.failure_rate = checks.share("failure_rate", failure_rate)
+        self.failure_threshold = failure_threshold
+        if failure_threshold is not None:
+            checks.count("failure_threshold", failure_threshold)
+        self.window = _window(window)
+        self.minimum_calls = checks.count("minimum_calls", minimum_calls)
+        if isinstance(window, calls) and minimum_calls > window.size:
+            allowed = f"at most the window, which is {window!r}"
+            checks.refuse("minimum_calls", minimum_calls, allowed)
+        self.slow_call_rate = checks.share("slow_call_rate", slow_call_rate)
+        self.slow_call_duration: float | None = None
+        if slow_call_duration is not None:
+            self.slow_call_duration = checks.duration("slow_call_duration", slow_call_duration)
+        elif failure_rate is None and failure_threshold is None:
+            allowed = (
+                "set where failure_threshold and slow_call_duration are None: nothing opens it"
+            )
+            checks.refuse("failure_rate", None, allowed)
+        self.slow_from = self.slow_call_duration or _INFINITY
+        self.ages = Ages(self.slow_from)  # of calls in flight; kept where slowness matters
+        self.consecutive = 0
+        self._reasons: dict[str, int] = {}
+
+    def clear(self) -> None:
+        """Forget everything: a new epoch has begun."""
+        self.consecutive = 0
+        self.window.clear()
+        self.ages.clear()
+        self._reasons.clear()
+
+    def failed(self, now: float, slow: bool, reason: str) -> None:
+        """Count a failure."""
+        self.consecutive += 1
+        self.window.add(now, True, slow)
+        self.note(reason)
+
+    def note(self, reason: str) -> None:
+        """Remember the reason of a failure, for the summary."""
+        if reason in self._reasons or len(self._reasons) < _MOST_REASONS:
+            self._reasons[reason] = self._reasons.get(reason, 0) + 1
+
+    def bad(self, now: float) -> bool:
+        """Tell whether a rule says to open, now that a result is in the window."""
+        window = self.window
+        if self.failure_rate is not None and window.calls >= self.minimum_calls:
+            failing = window.failures / window.calls >= self.failure_rate
+        else:
+            threshold = self.failure_threshold
+            failing = threshold is not None and self.consecutive >= threshold
+        return failing or self.too_slow(now)
+
+    def too_slow(self, now: float) -> bool:
+        """Tell whether the share of slow calls, those still in flight included, says to open."""
+        if self.slow_call_duration is None:
+            return False
+        late = self.ages.late(now)
+        self.window.advance(now)
+        volume = self.window.calls + late
+        return (
+            volume >= self.minimum_calls
+            and (self.window.slow + late) / volume >= self.slow_call_rate
+        )
+
+    # -- showing ---------------------------------------------
+
+    def failure_ratio(self, now: float) -> float | None:
+        """Return the share of failures in the window, or None below the minimum volume."""
+        self.window.advance(now)
+        enough = self.window.calls >= self.minimum_calls
+        return self.window.failures / self.window.calls if enough else None
+
+    def slow_ratio(self, now: float) -> float | None:
+        """Return the share of slow calls, or None below the minimum volume."""
+        if self.slow_call_duration is None:
+            return None
+        late = self.ages.late(now)
+        self.window.advance(now)
+        volume = self.window.calls + late
+        return (self.window.slow + late) / volume if volume >= self.minimum_calls else None
+
+    def summary(self, now: float) -> str:
+        """Return in a few words what was seen."""
+        window = self.window
+        parts = [f"{window.failures} of {counted(window.calls, 'call')} failed"]
+        if self.slow_call_duration is not None:
+            late = self.ages.late(now)
+            parts.append(f"{window.slow} slow and {late} in flight for too long")
+        if window.calls < self.minimum_calls and self.consecutive > 1:
+            parts.append(f"{self.consecutive} failures in a row")
+        by_count = sorted(self._reasons.items(), key=lambda item: -item[1])
+        if by_count:
+            parts.append(", ".join(f"{number}x {reason}" for reason, number in by_count))
+        return "; ".join(parts)
+
+    def rules(self) -> str:
+        """Return the rules in plain English."""
+        rules: list[str] = []
+        if self.failure_rate is not None:
+            rules.append(
+                f"{self.failure_rate:.0%} of at least {self.minimum_calls} calls in "
+                f"{self.window} fail"
+            )
+        if self.failure_threshold is not None:
+            traffic = "" if self.failure_rate is None else " at lower traffic"
+            rules.append(f"{self.failure_threshold} fail in a row{traffic}")
+        if self.slow_call_duration is not None:
+            rules.append(f"{self.slow_call_rate:.0%} take {self.slow_call_duration:g} s or longer")
+        return " or ".join(rules)
+
+    def options(self) -> dict[str, Any]:
+        """Return the options as plain data."""
+        return {
+            "failure_rate": self.failure_rate,
+            "failure_threshold": self.failure_threshold,
+            "window": str(self.window),
+            "minimum_calls": self.minimum_calls,
+            "slow_call_duration": self.slow_call_duration,
+            "slow_call_rate": self.slow_call_rate,
+        }
+
+    def save(self) -> tuple[Any, ...]:
+        """Return the evidence, for restore()."""
+        return copy.deepcopy(self.window), self.consecutive, dict(self._reasons)
+
+    def restore(self, saved: tuple[Any, ...]) -> None:
+        """Set the evidence that save() returned."""
+        window, self.consecutive, reasons = saved
+        self.window = copy.deepcopy(window)
+        self._reasons = dict(reasons)
+
+
+def counted(number: int, one: str, many: str = "") -> str:
+    """Return a number with its noun, in the right one of its forms."""
+    return f"{number} {one if number == 1 else many or one + 's'}"
+
+
+def _window(window: object) -> TimeWindow | CountWindow:
+    if isinstance(window, calls):
+        return CountWindow(window.size)
+    if isinstance(window, (int, float, timedelta)) and not isinstance(window, bool):
+        return TimeWindow(checks.duration("window", window))
+    return checks.refuse_type(
+        "window", window, "a duration > 0 in seconds, a timedelta, or calls(n)"
+    )

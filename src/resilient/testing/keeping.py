@@ -1,0 +1,43 @@
+"""Keeping a policy's state, and putting it back."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, Final
+
+from ..drive.core import FORCED, Core, Section
+
+_COUNTS: Final = (
+    "abandoned_total", "buckets", "counts", "degraded", "duration_sum", "errors", "extra_full",
+    "fallback_failures", "late_values", "peak", "peak_before", "peak_until", "refusals",
+    "refused_at", "timeouts", "wait_buckets", "wait_sum",
+)  # fmt: skip
+
+
+class Keep:
+    """One policy's state and counts at one instant. Calls in flight are not part of it."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        with Section(core):
+            self._counts = {name: copy.copy(getattr(core, name)) for name in _COUNTS}
+            self._forced = core.forced, core.forced_why
+            self._guards: list[tuple[Any, dict[str, Any]]] = [
+                (guard, guard.save()) for guard in core.all_guards()
+            ]
+
+    def put_back(self, *, counts: bool = True) -> None:
+        """Set the policy as it was.
+
+        Args:
+            counts: also the counts, not the state alone. Default True.
+        """
+        core = self._core
+        with Section(core) as section:
+            core.forced, core.forced_why = self._forced
+            section.leave_gate = 0 if core.forced is None else FORCED
+            for guard, saved in self._guards:
+                guard.restore(saved)
+            if counts:
+                for name, value in self._counts.items():
+                    setattr(core, name, copy.copy(value))

@@ -1,0 +1,150 @@
+"""The pytest plugin: fixtures `clock` and `policies`, and every policy left as it was.
+
+Loaded by pytest through its entry point; nothing needs to be switched on.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from ..drive.core import Core
+from ..policy import Policy
+from ..registry import registry
+from ..showing import snapshot_of
+from . import ManualClock
+from .keeping import Keep
+
+
+class Policies:
+    """What the fixture `policies` offers: forced states, and what a test's calls came to."""
+
+    def __init__(self) -> None:
+        self._before: dict[str, dict[str, Any]] = {}
+        for core in registry.cores():
+            self._before[core.name] = snapshot_of(core, core.guards)
+
+    def outcomes(self, policy: str | Policy) -> dict[str, int]:
+        """Return how the calls of this test ended, by outcome; outcomes that did not occur are 0.
+
+        Args:
+            policy: the policy or its name.
+
+        Returns:
+            ``{"success": n, "failure": n, "ignored": n, "cancelled": n, "refused": n}``.
+
+        Raises:
+            LookupError: no policy has that name; the message has the nearest.
+        """
+        return self._since(policy, "calls")
+
+    def served(self, policy: str | Policy) -> dict[str, int]:
+        """Return what the callers of this test got: ``full``, ``degraded`` and ``error``.
+
+        Args:
+            policy: the policy or its name.
+
+        Raises:
+            LookupError: no policy has that name; the message has the nearest.
+        """
+        return self._since(policy, "served")
+
+    @contextmanager
+    def forced_open(self, policy: str | Policy) -> Generator[None]:
+        """Have a policy refuse every call inside the block, so that its fallback answers.
+
+        Args:
+            policy: the policy or its name.
+
+        Raises:
+            LookupError: no policy has that name; the message has the nearest.
+        """
+        yield from self._forced(policy, "forced_open")
+
+    @contextmanager
+    def forced_closed(self, policy: str | Policy) -> Generator[None]:
+        """Have a policy's breaker let every call pass inside the block.
+
+        Args:
+            policy: the policy or its name.
+
+        Raises:
+            LookupError: no policy has that name; the message has the nearest.
+        """
+        yield from self._forced(policy, "forced_closed")
+
+    def _forced(self, policy: str | Policy, state: str) -> Generator[None]:
+        core = _core(policy)
+        keep = Keep(core)
+        core.force(state, "forced by a test")
+        try:
+            yield
+        finally:
+            keep.put_back(counts=False)
+
+    def _since(self, policy: str | Policy, part: str) -> dict[str, int]:
+        core = _core(policy)
+        now: dict[str, int] = snapshot_of(core, core.guards)[part]
+        before: dict[str, int] = self._before.get(core.name, {}).get(part, {})
+        return {word: number - before.get(word, 0) for word, number in now.items()}
+
+
+def _core(policy: str | Policy) -> Core:
+    return policy._core if isinstance(policy, Policy) else registry.find(policy)
+
+
+@pytest.fixture
+def clock() -> Generator[ManualClock]:
+    """A clock that every policy follows during the test; it stands still until it is advanced."""
+    # Not behind what the policies have seen: their open circuits and windows stay as they are.
+    manual = ManualClock(start=time.monotonic())
+    undo = [core.follow(manual) for core in registry.cores()]
+    before, registry.clock = registry.clock, manual
+    try:
+        yield manual
+    finally:
+        registry.clock = before
+        for each in undo:
+            each()
+
+
+@pytest.fixture
+def policies() -> Policies:
+    """Every policy of the process: force states, and ask what a test's calls came to."""
+    return Policies()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Leave every policy as it was before the test, and forget those that it made."""
+    kept = [Keep(core) for core in registry.cores()]
+    names = set(registry.names())
+    _kept_by_fixtures.clear()
+    try:
+        return (yield)
+    finally:
+        for keep in kept:
+            keep.put_back()
+        for name in set(registry.names()) - names - _kept_by_fixtures:
+            registry.remove(name)
+
+
+_kept_by_fixtures: set[str] = set()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup(
+    fixturedef: pytest.FixtureDef[Any],
+) -> Generator[None, object, object]:
+    """A policy made by a fixture that outlives the test is not the test's to forget."""
+    if fixturedef.scope == "function":
+        return (yield)
+    before = set(registry.names())
+    try:
+        return (yield)
+    finally:
+        _kept_by_fixtures.update(set(registry.names()) - before)
