@@ -1,0 +1,157 @@
+"""The structure that the architecture page describes, held by reading the code."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import resilient
+
+SOURCE = Path(resilient.__file__).parent
+FLOORS = [
+    {"errors", "checks", "shapes", "clock", "measures", "outcomes", "events", "deadline"},
+    {"guards"},
+    {"drive"},
+    {"showing", "registry", "wrapping", "policy", "decorators"},
+    {"metrics", "metrics_hook", "testing"},
+]
+# Who may import what is heavy, at any depth of the module.
+ALLOWED = {
+    "anyio": {"drive/bell.py"},
+    "trio": {"drive/aio.py", "drive/bell.py"},
+    "asyncio": {"drive/aio.py", "drive/bell.py", "drive/timers.py"},
+    "prometheus_client": {"metrics.py"},
+    "wrapt": set(),
+    "logging": {"events.py", "drive/core.py"},
+    "inspect": {"shapes.py", "guards/fallback.py"},
+    "pytest": {"testing/plugin.py"},
+}
+FILES = sorted(SOURCE.rglob("*.py"))
+
+
+def floor_of(part: str) -> int:
+    return next((n for n, names in enumerate(FLOORS) if part in names), len(FLOORS))
+
+
+def imports(path: Path) -> set[tuple[str, ...]]:
+    """Return what a file imports: package-relative parts for its own package, names for others."""
+    found: set[tuple[str, ...]] = set()
+    here = path.relative_to(SOURCE).parts[:-1]
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {("", *alias.name.split(".")) for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            found.add(("", *(node.module or "").split(".")))
+        elif isinstance(node, ast.ImportFrom):
+            base = here[: len(here) - (node.level - 1)]
+            module = tuple((node.module or "").split(".")) if node.module else ()
+            if module:
+                found.add(("resilient", *base, *module))
+            else:
+                found |= {("resilient", *base, alias.name) for alias in node.names}
+    return found
+
+
+def typing_only(path: Path) -> set[tuple[str, ...]]:
+    """Return what a file imports for type checkers alone."""
+    tree = ast.parse(path.read_text())
+    only = [n for n in ast.walk(tree) if isinstance(n, ast.If) and "TYPE_CHECKING" in ast.dump(n.test)]
+    here = path.relative_to(SOURCE).parts[:-1]
+    return {
+        ("resilient", *here[: len(here) - (node.level - 1)], *(node.module or "").split("."))
+        for block in only
+        for node in block.body
+        if isinstance(node, ast.ImportFrom)
+    }
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(SOURCE)))
+def test_imports_go_down(path: Path) -> None:
+    """No file imports from a floor above its own, except names for type checkers."""
+    relative = path.relative_to(SOURCE)
+    if relative.name == "__init__.py" and len(relative.parts) == 1:
+        return
+    own = floor_of(relative.parts[0].removesuffix(".py"))
+    for target in imports(path) - typing_only(path):
+        if target[0] == "resilient":
+            assert floor_of(target[1]) <= own, f"{relative} imports {'.'.join(target)}"
+
+
+def test_guards_do_not_import_each_other() -> None:
+    """A guard's file knows the base and its own helpers, and no other guard."""
+    guards = {"circuit_breaker", "timeout", "bulkhead", "fallback"}
+    for name in guards:
+        for target in imports(SOURCE / "guards" / f"{name}.py"):
+            assert not (target[:2] == ("resilient", "guards") and target[2] in guards), target
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(SOURCE)))
+def test_heavy_imports_stay_where_they_are_allowed(path: Path) -> None:
+    """Only the files named here import what is heavy or waits."""
+    relative = str(path.relative_to(SOURCE))
+    for target in imports(path):
+        if target[0] == "" and target[1] in ALLOWED:
+            assert relative in ALLOWED[target[1]], f"{relative} imports {target[1]}"
+
+
+@pytest.mark.parametrize(
+    "path", sorted((SOURCE / "guards").glob("*.py")), ids=lambda p: p.name
+)
+def test_guards_never_wait_lock_log_or_read_a_clock(path: Path) -> None:
+    """A guard is pure: no module that could do any of it is imported there."""
+    banned = {"time", "threading", "_thread", "logging", "asyncio", "anyio", "trio", "os", "socket"}
+    assert not {t[1] for t in imports(path) if t[0] == ""} & banned
+    tree = ast.parse(path.read_text())
+    assert not any(isinstance(n, (ast.AsyncFunctionDef, ast.Await)) for n in ast.walk(tree))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(SOURCE)))
+def test_files_and_functions_are_small(path: Path) -> None:
+    """No file is over 420 lines, no function over 60 besides signature and docstring."""
+    text = path.read_text()
+    assert len(text.splitlines()) <= 420
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            body = node.body[1:] if ast.get_docstring(node) else node.body
+            nested = any(isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef)) for n in body)
+            if body and not nested:
+                assert (node.end_lineno or 0) - body[0].lineno < 60, node.name
+
+
+def test_import_loads_nothing_heavy() -> None:
+    """`import resilient` loads no event loop, no client library, no inspect, no logging."""
+    heavy = (
+        "asyncio anyio trio wrapt prometheus_client redis inspect dataclasses logging pytest"
+    ).split()
+    code = (
+        "import sys; before = set(sys.modules); import resilient; "
+        f"print([m for m in {heavy!r} if m in sys.modules and m not in before])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True
+    )
+    assert done.stdout.strip() == "[]"
+
+
+def test_import_starts_nothing() -> None:
+    """`import resilient` starts no thread and opens no file."""
+    code = (
+        "import threading, os; fds = len(os.listdir('/proc/self/fd')); import resilient; "
+        "print(threading.active_count(), len(os.listdir('/proc/self/fd')) - fds)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True
+    )
+    assert done.stdout.split() == ["1", "0"]
+
+
+def test_public_names_are_declared() -> None:
+    """`__all__` is a sorted tuple, and each name in it exists and has a docstring."""
+    assert isinstance(resilient.__all__, tuple)
+    assert sorted(resilient.__all__) == list(resilient.__all__)
+    for name in resilient.__all__:
+        assert getattr(resilient, name).__doc__, name
