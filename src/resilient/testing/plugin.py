@@ -121,6 +121,8 @@ def policies() -> Policies:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     """Leave every policy as it was before the test, and forget those that it made."""
+    if not isinstance(item, pytest.Function):
+        return (yield)  # such as a block of a page, whose blocks are one story
     kept = [Keep(core) for core in registry.cores()]
     names = set(registry.names())
     _kept_by_fixtures.clear()
