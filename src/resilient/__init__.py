@@ -3,6 +3,7 @@
 See https://github.com/resilient-guards/resilient for the documentation.
 """
 
+from . import metrics_hook
 from .deadline import check, remaining
 from .decorators import bulkhead, circuit_breaker, fallback, timeout
 from .errors import (
@@ -21,6 +22,8 @@ from .guards.window import calls
 from .outcomes import Result
 from .policy import Policy
 from .registry import registry
+
+metrics_hook.install()
 
 __version__ = "0.1.0"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import weakref
 from collections.abc import Callable
+from importlib import import_module
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, cast
 
@@ -60,6 +61,8 @@ def wrap(policy: Policy, fn: Any) -> Any:
     if kind == "async":
         from .drive import aio
 
+        if any(guard.places() for guard in policy.guards):
+            import_module("anyio")  # now, and not in the first overload
         wrapper = aio.guard(policy._plan("async"), fn)
     else:
         mode = sync_mode(name, policy.guards)

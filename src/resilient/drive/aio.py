@@ -4,41 +4,46 @@ from __future__ import annotations
 
 from asyncio import _get_running_loop, current_task
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 from ..deadline import Deadline, current
 from ..guards.base import Waiter
 from ..shapes import returns_awaitable
+from . import line
 from .bell import Bell, here
-from .call import CHOP, DO_PARK, DO_RECOVER, DO_RUN, DONE, Call, Step, conclude
+from .call import DO_PARK, DO_RECOVER, DO_RUN, DONE, Call, Step, conclude
 from .plan import Plan
 from .timers import Entry, Wheel, arm, wheel_of
 
 
-async def run(call: Call) -> Step:
+async def run(call: Call) -> None:
     """Drive a call to its end."""
-    return await drive(call, call.start())
+    await _drive(call, call.start)
 
 
-async def drive(call: Call, step: Step) -> Step:
-    """Drive a call on from a step."""
-    while step != DONE:
-        if step == DO_RUN:
-            step = await _limited(call, len(call.tickets), call.fn, call.args, call.kwargs)
-        elif step == DO_PARK:
-            step = await _wait(call)
-        elif step == DO_RECOVER:
-            fn, args = call.recovery()
-            step = await _limited(call, call.level, fn, args, {})
-        else:
-            step = await _pause(call)
-    return step
+async def _drive(call: Call, first: Callable[[], Step]) -> None:
+    try:
+        step = first()
+        while step != DONE:
+            if step == DO_RUN:
+                step = await _limited(call, len(call.tickets), call.fn, call.args, call.kwargs)
+            elif step == DO_PARK:
+                step = await _wait(call)
+            elif step == DO_RECOVER:
+                fn, args = call.recovery()
+                step = await _limited(call, call.level, fn, args, {})
+            else:
+                step = await _pause(call)
+    except BaseException:
+        call.drop()
+        raise
 
 
 async def finish(call: Call, awaitable: Awaitable[Any]) -> Any:
     """Await what a sync callable returned, for a call that was let in before."""
     step = await _limited(call, len(call.tickets), lambda: awaitable, (), {})
-    await drive(call, step)
+    await _drive(call, lambda: step)
     return conclude(call)
 
 
@@ -156,18 +161,18 @@ def restore(token: Any) -> None:
 async def _wait(call: Call) -> Step:
     """Stand in a line."""
     bell = Bell()
-    waiter = Waiter(call.line, bell.ring)
+    waiter = Waiter(call.here, bell.ring)
     limit = call.limit(call.level, here()[1])
-    step = call.park(waiter)
+    step = line.park(call, waiter)
     while step == DO_PARK:
-        until = min(waiter.deadline, call.core.now() + CHOP)
+        until = min(waiter.deadline, call.core.now() + line.CHOP)
         try:
             await bell.wait(call, until if limit is None else min(until, limit.when))
         except BaseException as error:
-            return call.leave_line(waiter, error)
-        step = call.unpark(waiter)
+            return line.leave(call, waiter, error)
+        step = line.unpark(call, waiter)
         if step == DO_PARK and limit is not None and limit.now() >= limit.when:
-            return call.leave_line(waiter, limit.error())
+            return line.leave(call, waiter, limit.error())
     return step
 
 
@@ -220,7 +225,7 @@ def _plain(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
             value = await fn(*args, **kwargs)
         except BaseException as error:
             done = Call.entered(plan, fn, args, kwargs, tickets, now, None)
-            await drive(done, done.raised(error))
+            await _drive(done, partial(done.raised, error))
             if done.error is error:
                 done.error = None
                 raise
@@ -271,7 +276,7 @@ def _timed(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
                 ended = entry.error()
                 ended.__cause__ = error
             done = Call.entered(plan, fn, args, kwargs, tickets, now, entry)
-            await drive(done, done.raised(ended))
+            await _drive(done, partial(done.raised, ended))
             if done.error is error:
                 done.error = None
                 raise
@@ -279,7 +284,7 @@ def _timed(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
         if entry.fired:  # it came late, but it came
             entry.took_back(None)
             done = Call.entered(plan, fn, args, kwargs, tickets, now, entry)
-            await drive(done, done.returned(value))
+            await _drive(done, partial(done.returned, value))
             return conclude(done)
         leave(tickets, now, core.now())
         return value

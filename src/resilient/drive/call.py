@@ -6,7 +6,6 @@ recover), reports how that ended, and does what the next answer says, until it i
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Final, Literal
@@ -19,10 +18,10 @@ from ..errors import (
     RefusedError,
     ResilientError,
 )
-from ..guards.base import ANSWER, PARK, RECOVER, REFUSE, Guard, Waiter
-from ..outcomes import REFUSED, Result
-from .core import EDGES, Core, Section
-from .ending import book, judge, served, tell_refused
+from ..guards.base import ANSWER, PARK, RECOVER, REFUSE, Guard
+from ..outcomes import CANCELLED, REFUSED, Result
+from .core import Core, Section
+from .ending import NOBODY, book, judge, served, tell_refused
 from .plan import Plan
 
 DO_RUN: Final = 0  # run the body
@@ -32,7 +31,6 @@ DO_RECOVER: Final = 3  # run recovery()
 DONE: Final = 4
 Step = Literal[0, 1, 2, 3, 4]
 
-CHOP: Final = 1.0  # a waiter looks up this often, so that a grant nobody takes is handed on
 ANY_TASK: Final = object()
 
 _ENTRY: Final = "policy"
@@ -42,9 +40,33 @@ class Call:
     """The state of one call; see the module."""
 
     __slots__ = (
-        "admitted", "answered", "args", "began", "core", "deadline", "delay", "duration", "error",
-        "expired", "fn", "held", "inherited", "kept", "kwargs", "level", "limits", "origin",
-        "outcome", "plan", "ran", "refuser", "started", "tickets", "value",
+        "admitted",
+        "answered",
+        "args",
+        "began",
+        "booked",
+        "booked",
+        "core",
+        "deadline",
+        "delay",
+        "duration",
+        "error",
+        "expired",
+        "fn",
+        "held",
+        "inherited",
+        "kept",
+        "kwargs",
+        "level",
+        "limits",
+        "origin",
+        "outcome",
+        "plan",
+        "ran",
+        "refuser",
+        "started",
+        "tickets",
+        "value",
     )  # fmt: skip
 
     def __init__(
@@ -67,7 +89,7 @@ class Call:
         self.outcome = -1
         self.refuser = _ENTRY
         self.kept: list[int | None] = []  # tickets of an abandoned worker
-        self.ran = self.held = self.inherited = self.admitted = False
+        self.ran = self.held = self.inherited = self.admitted = self.booked = False
         self.delay = self.started = self.duration = 0.0
         self.began = self.core.now()
 
@@ -100,7 +122,7 @@ class Call:
 
     def start(self) -> Step:
         """Begin: ask every guard, outermost first."""
-        return self._descend(0)
+        return self.descend(0)
 
     def again(self) -> Step:
         """Begin another attempt, after the pause that a guard asked for."""
@@ -110,9 +132,10 @@ class Call:
         self.error = self.value = self.answered = None
         self.outcome = self.expired = -1
         self.ran = False
-        return self._descend(first)
+        return self.descend(first)
 
-    def _descend(self, first: int) -> Step:
+    def descend(self, first: int) -> Step:
+        """Ask the guards from a level inwards."""
         core, guards, verdict, level = self.core, self.plan.guards, REFUSE, first
         now, retry_after, why = core.now(), None, ""
         with Section(core) as section:
@@ -133,10 +156,10 @@ class Call:
         if verdict == PARK:
             return DO_PARK
         if not section.free:
-            return self._refused_at_entry(ReentrantCallError, why)
+            return self.refused_at_entry(ReentrantCallError, why)
         if forced:
-            return self._refused_at_entry(CircuitOpenError, why)
-        return self._refused(guards[level], why, retry_after, answers=verdict == ANSWER)
+            return self.refused_at_entry(CircuitOpenError, why)
+        return self.refused(guards[level], why, retry_after, answers=verdict == ANSWER)
 
     def _walk_in(self, first: int, now: float) -> tuple[int, int]:
         """Ask the guards from first inwards: the verdict and its level; under the lock."""
@@ -158,9 +181,15 @@ class Call:
             self.admitted = True
             self.core.entered(now)
 
-    def _refused(
+    @property
+    def here(self) -> Guard:
+        """The guard at the level that the call has come to."""
+        return self.plan.guards[self.level]
+
+    def refused(
         self, guard: Guard, why: str, retry_after: float | None, *, answers: bool = False
     ) -> Step:
+        """Report that a guard refused; go out from there."""
         name, self.refuser = self.core.name, guard.kind
         error = guard.error(
             f"{name}: refused by its {guard.kind} ({why})",
@@ -173,77 +202,15 @@ class Call:
         if answers:
             self.origin, self.outcome = error, REFUSED
             return DO_RECOVER
-        return self._ascend()
+        return self.ascend()
 
-    def _refused_at_entry(self, kind: type[RefusedError], why: str) -> Step:
+    def refused_at_entry(self, kind: type[RefusedError], why: str) -> Step:
+        """Report that the policy itself refused; go out as if from inside."""
         error = kind(f"{self.core.name}: refused ({why})", policy=self.core.name, guard=_ENTRY)
         error._core = self.core
         self.error, self.refuser = error, _ENTRY
-        self.level = len(self.tickets) - 1  # as if refused inside: every fallback has its chance
-        return self._ascend()
-
-    # -- waiting in a line ---------------------------------------------
-
-    @property
-    def line(self) -> Guard:
-        """Return the guard in whose line the call waits."""
-        return self.plan.guards[self.level]
-
-    def park(self, waiter: Waiter) -> Step:
-        """Stand in line; the answer may be that no wait is needed any more."""
-        waiter.arrived = self.core.now()
-        return self._line_up(waiter, self.line.park)
-
-    def unpark(self, waiter: Waiter) -> Step:
-        """Go on after a wake or at the end of a wait: DO_PARK means to wait on."""
-        return self._line_up(waiter, self.line.unpark)
-
-    def leave_line(self, waiter: Waiter, error: BaseException) -> Step:
-        """Give up the wait: the caller went away, or a timeout outside the line is up."""
-        self.core.quit(waiter)
-        if isinstance(error, ResilientError):
-            return self.not_run(error)
-        self.error = error
-        return self._ascend()
-
-    def cannot_wait(self, why: str) -> Step:
-        """Refuse, because this caller can't stand in a line."""
-        return self._refused(self.line, why, None)
-
-    def _line_up(self, waiter: Waiter, ask: Callable[[Waiter, float], int]) -> Step:
-        core, guards, level = self.core, self.plan.guards, self.level
-        now, why, retry_after, refuser = core.now(), "", None, level
-        with Section(core):
-            verdict = ask(waiter, now)
-            if verdict >= 0:
-                self.tickets[level] = verdict
-                self._waited(now - waiter.arrived)
-                verdict, refuser = self._resume(now)
-            if verdict == REFUSE:
-                why, retry_after = guards[refuser].why, guards[refuser].retry_after(now)
-        if verdict == PARK:
-            return DO_PARK
-        if verdict == REFUSE:
-            return self._refused(guards[refuser], why, retry_after)
-        if core.forced == "forced_open":
-            return self._refused_at_entry(CircuitOpenError, "forced open")
-        return self._descend(level + 1)
-
-    def _resume(self, now: float) -> tuple[int, int]:
-        """Let the guards outside confirm their tickets: something may have changed meanwhile."""
-        for level in range(self.level):
-            ticket = self.tickets[level]
-            if ticket is not None:
-                verdict = self.plan.guards[level].resume(ticket, now)
-                self.tickets[level] = verdict if verdict >= 0 else None
-                if verdict < 0:
-                    return REFUSE, level
-        return 0, self.level
-
-    def _waited(self, seconds: float) -> None:
-        core = self.core
-        core.wait_buckets[bisect_left(EDGES, seconds)] += 1
-        core.wait_sum += seconds
+        self.level = len(self.tickets) - 1  # so every fallback has its chance
+        return self.ascend()
 
     # -- the body, and what runs in its place ---------------------------------------------
 
@@ -295,22 +262,21 @@ class Call:
             self.answered = self.origin if self.error is None else None
             self.origin = None
             self.level -= 1
-        return self._ascend()
+        return self.ascend()
 
     def recovery(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         """Return what to run instead of the body, and its arguments."""
         error = self.origin
         assert error is not None
-        return self.plan.guards[self.level].recover, (error, self.args, self.kwargs)
+        return self.here.recover, (error, self.args, self.kwargs)
 
     # -- going out ---------------------------------------------
 
     def not_run(self, error: ResilientError) -> Step:
         """Report that the body, or the recovery, was not begun."""
-        if isinstance(error, CallTimeoutError) and error._deadline is not None:
-            deadline = error._deadline
-            if deadline.owner is self.core:
-                self.expired, self.refuser = deadline.level, "timeout"
+        if isinstance(error, CallTimeoutError):
+            if error._deadline is self.deadline and self.deadline is not None:
+                self.expired, self.refuser = self.deadline.level, "timeout"
         elif isinstance(error, RefusedError):
             error._core, self.refuser = self.core, error.guard
         self.error = error
@@ -318,7 +284,7 @@ class Call:
             self.level = len(self.tickets) - 1
         else:
             self.origin, self.level = None, self.level - 1
-        return self._ascend()
+        return self.ascend()
 
     def abandoned(self, error: CallTimeoutError | BaseException) -> tuple[Step, Callable[[], None]]:
         """Report that the caller gave up on a worker; call the second answer when it ends."""
@@ -326,7 +292,13 @@ class Call:
         step = self.raised(error)
         return step, partial(self._worker_ended, self.kept)
 
-    def _ascend(self) -> Step:
+    def drop(self) -> None:
+        """Give everything back after an exception in code that is not the body: a listener, say."""
+        if not self.booked:
+            self.level, self.outcome = len(self.tickets) - 1, CANCELLED
+            self._settle([CANCELLED] * (len(self.tickets) + 1), "", NOBODY)
+
+    def ascend(self) -> Step:
         """Tell the guards from `level` outwards how it ended, until one wants something else."""
         outcomes, reason = judge(self)
         if self.outcome < 0:
@@ -342,6 +314,7 @@ class Call:
                 core.outbox.append(partial(self._settle, outcomes, reason, whom))
                 return DONE
             if not (self.inherited or core.inherits(self.began)):
+                self.booked = True
                 return DONE
             self.inherited = True
             step = self._walk_out(outcomes, reason, now)

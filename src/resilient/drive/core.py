@@ -227,7 +227,7 @@ class Core:
         with Section(self) as section:
             section.must_be_free()
             before, now = self.forced, self.now()
-            self.forced_why = why
+            self.forced_why = why if state is not None else ""
             if state == before:
                 return
             self.forced = state

@@ -82,6 +82,7 @@ def book(call: Call, now: float, whom: int) -> bool:
     Under the lock.
     """
     core, outcome = call.core, call.outcome
+    call.booked = True
     if call.admitted:
         finite = call.duration != float("inf")
         core.ended(outcome, call.duration if finite else now - call.started)

@@ -15,8 +15,8 @@ from functools import partial
 from typing import Any
 
 from ..guards.base import Guard, Mode
-from ..outcomes import REFUSED, SUCCESS
-from .core import BUSY, EDGES, Core
+from ..outcomes import CANCELLED, REFUSED, SUCCESS
+from .core import BUSY, EDGES, Core, Section
 
 Tickets = Any  # opaque to the drivers
 Enter = Callable[[float], Tickets]
@@ -59,7 +59,7 @@ def _one(core: Core, before: Before, after: After) -> tuple[Enter, Leave]:
         finally:
             release()
         if outbox:
-            flush()
+            _flush_entered(core, [(after, ticket)], now)
         return ticket
 
     def leave(ticket: Tickets, started: float, now: float) -> None:
@@ -118,7 +118,7 @@ def _two(  # noqa: PLR0915 - written out on purpose
         finally:
             release()
         if outbox:
-            flush()
+            _flush_entered(core, [(after2, second), (after1, first)], now)
         return first, second
 
     def leave(tickets: Tickets, started: float, now: float) -> None:
@@ -174,7 +174,8 @@ def _many(core: Core, befores: list[Before], afters: list[After]) -> tuple[Enter
         finally:
             release()
         if outbox:
-            flush()
+            ends = list(zip(reversed(afters), reversed(tickets), strict=True))
+            _flush_entered(core, ends, now)
         return tickets
 
     def leave(tickets: Tickets, started: float, now: float) -> None:
@@ -218,3 +219,15 @@ def _leave_slowly(
     finally:
         core.gate = gate
     return True
+
+
+def _flush_entered(core: Core, afters: list[tuple[After, int]], now: float) -> None:
+    """Do what the section left to be done, and give the call back if a listener ends it."""
+    try:
+        core.flush()
+    except BaseException:
+        with Section(core):
+            for after, ticket in afters:
+                after(ticket, now, CANCELLED, 0.0, "", False)
+            core.ended(CANCELLED, 0.0)
+        raise

@@ -12,28 +12,33 @@ from ..deadline import Deadline, current
 from ..errors import CallTimeoutError, WorkersBusyError
 from ..guards.base import Waiter
 from ..shapes import returns_awaitable
-from .call import CHOP, DO_PARK, DO_RECOVER, DO_RUN, DONE, Call, Step, conclude
+from . import line
+from .call import DO_PARK, DO_RECOVER, DO_RUN, DONE, Call, Step, conclude
 from .pending import GuardedAwaitable
 from .plan import Plan
 from .workers import Job, Signal, pool
 
 
-def run(call: Call) -> Step:
+def run(call: Call) -> None:
     """Drive a call to its end."""
-    return _drive(call, call.start())
+    _drive(call, call.start)
 
 
-def _drive(call: Call, step: Step) -> Step:
-    while step != DONE:
-        if step == DO_RUN:
-            step = _body(call)
-        elif step == DO_PARK:
-            step = _wait(call)
-        elif step == DO_RECOVER:
-            step = _recover(call)
-        else:
-            step = _pause(call)
-    return step
+def _drive(call: Call, first: Callable[[], Step]) -> None:
+    try:
+        step = first()
+        while step != DONE:
+            if step == DO_RUN:
+                step = _body(call)
+            elif step == DO_PARK:
+                step = _wait(call)
+            elif step == DO_RECOVER:
+                step = _recover(call)
+            else:
+                step = _pause(call)
+    except BaseException:
+        call.drop()
+        raise
 
 
 def _body(call: Call) -> Step:
@@ -139,23 +144,25 @@ def _sleep(call: Call, until: float, signal: Signal) -> None:
 def _wait(call: Call) -> Step:
     """Stand in a line."""
     if _in_event_loop():
-        return call.cannot_wait(
+        return call.refused(
+            call.here,
             "a sync call may not wait in a thread whose event loop is running: it would stop every "
-            "task there; make the call async, or call from a worker thread"
+            "task there; make the call async, or call from a worker thread",
+            None,
         )
     signal = Signal()
-    waiter = Waiter(call.line, signal.set)
+    waiter = Waiter(call.here, signal.set)
     limit = call.limit(call.level)
-    step = call.park(waiter)
+    step = line.park(call, waiter)
     while step == DO_PARK:
-        until = min(waiter.deadline, call.core.now() + CHOP)
+        until = min(waiter.deadline, call.core.now() + line.CHOP)
         try:
             _sleep(call, until if limit is None else min(until, limit.when), signal)
         except BaseException as error:
-            return call.leave_line(waiter, error)
-        step = call.unpark(waiter)
+            return line.leave(call, waiter, error)
+        step = line.unpark(call, waiter)
         if step == DO_PARK and limit is not None and limit.now() >= limit.when:
-            return call.leave_line(waiter, limit.error())
+            return line.leave(call, waiter, limit.error())
     return step
 
 
@@ -218,7 +225,7 @@ def _plain(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
             value = fn(*args, **kwargs)
         except BaseException as error:
             done = Call.entered(plan, fn, args, kwargs, tickets, now, None)
-            _drive(done, done.raised(error))
+            _drive(done, partial(done.raised, error))
             if done.error is error:
                 done.error = None
                 raise
@@ -261,7 +268,7 @@ def _timed(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
                 current.reset(token)
         except BaseException as error:
             done = Call.entered(plan, fn, args, kwargs, tickets, now, own)
-            _drive(done, done.raised(error))
+            _drive(done, partial(done.raised, error))
             if done.error is error:
                 done.error = None
                 raise
@@ -275,7 +282,7 @@ def _timed(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
         ended = core.now()
         if ended >= when:
             done = Call.entered(plan, fn, args, kwargs, tickets, now, own)
-            _drive(done, done.returned(value))
+            _drive(done, partial(done.returned, value))
             return conclude(done)
         leave(tickets, now, ended)
         return value

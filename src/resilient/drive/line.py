@@ -1,0 +1,68 @@
+"""Standing in a guard's line: the steps that both drivers take between their waits."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable
+from typing import Final
+
+from ..errors import CircuitOpenError, ResilientError
+from ..guards.base import PARK, REFUSE, Waiter
+from .call import DO_PARK, Call, Step
+from .core import EDGES, Section
+
+CHOP: Final = 1.0  # a waiter looks up this often, so that a grant nobody takes is handed on
+
+
+def park(call: Call, waiter: Waiter) -> Step:
+    """Stand in line; the answer may be that no wait is needed any more."""
+    waiter.arrived = call.core.now()
+    return _line_up(call, waiter, call.here.park)
+
+
+def unpark(call: Call, waiter: Waiter) -> Step:
+    """Go on after a wake or at the end of a wait; DO_PARK means to wait on."""
+    return _line_up(call, waiter, call.here.unpark)
+
+
+def leave(call: Call, waiter: Waiter, error: BaseException) -> Step:
+    """Give up the wait: the caller went away, or a timeout outside the line is up."""
+    call.core.quit(waiter)
+    if isinstance(error, ResilientError):
+        return call.not_run(error)
+    call.error = error
+    return call.ascend()
+
+
+def _line_up(call: Call, waiter: Waiter, ask: Callable[[Waiter, float], int]) -> Step:
+    core, guards, level = call.core, call.plan.guards, call.level
+    now, why, retry_after, refuser = core.now(), "", None, level
+    with Section(core):
+        verdict = ask(waiter, now)
+        if verdict >= 0:
+            call.tickets[level] = verdict
+            waited = now - waiter.arrived
+            core.wait_buckets[bisect_left(EDGES, waited)] += 1
+            core.wait_sum += waited
+            verdict, refuser = _resume(call, now)
+        if verdict == REFUSE:
+            why, retry_after = guards[refuser].why, guards[refuser].retry_after(now)
+    if verdict == PARK:
+        return DO_PARK
+    if verdict == REFUSE:
+        return call.refused(guards[refuser], why, retry_after)
+    if core.forced == "forced_open":
+        return call.refused_at_entry(CircuitOpenError, "forced open")
+    return call.descend(level + 1)
+
+
+def _resume(call: Call, now: float) -> tuple[int, int]:
+    """Let the guards outside confirm their tickets: something may have changed meanwhile."""
+    for level in range(call.level):
+        ticket = call.tickets[level]
+        if ticket is not None:
+            verdict = call.plan.guards[level].resume(ticket, now)
+            call.tickets[level] = verdict if verdict >= 0 else None
+            if verdict < 0:
+                return REFUSE, level
+    return 0, call.level
