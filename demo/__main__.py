@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import faulthandler
+import signal
 import time
 from pathlib import Path
 from typing import Final
@@ -54,7 +55,15 @@ def main() -> int:
     folder: Path = given.output.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     report.opening(console, given.seconds, given.rate)
-    run = asyncio.run(measured(given.seconds, given.rate, folder, console))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # clean up as after an interrupt
+    try:
+        run = asyncio.run(measured(given.seconds, given.rate, folder, console))
+    except TimeoutError:
+        console.print("The demo was not done in time, and has given up.", style="bold red")
+        return 2
+    except KeyboardInterrupt:
+        console.print("Interrupted.")
+        return 130
     report.closing(console, run)
     picture.save(run, folder / "demo.png")
     faults = measure.faults(run)

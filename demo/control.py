@@ -10,7 +10,6 @@ import sys
 import time
 from contextlib import AsyncExitStack
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Final
 
 import httpx
@@ -31,17 +30,6 @@ class Child:
     def __init__(self, module: str, *args: str) -> None:
         self._command = (sys.executable, "-m", f"demo.{module}", *args)
         self._process: asyncio.subprocess.Process | None = None
-
-    async def __aenter__(self) -> Child:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self.kill()
 
     async def start(self) -> Any:
         """Start it and return what it says when it is ready."""
@@ -118,15 +106,16 @@ async def outage(seconds: float, rate: float, folder: Path, progress: Progress) 
     run = Run(Side("unprotected"), Side("protected"), [], seconds)
     async with AsyncExitStack() as stack:
         hang = HANG * seconds / FULL_LENGTH
-        upstreams = [await stack.enter_async_context(Upstream(hang)) for _ in run.sides]
+        upstreams = [Upstream(hang) for _ in run.sides]
         services = []
         for side, upstream in zip(run.sides, upstreams, strict=True):
             settings = Settings(
                 side is run.protected, f"http://127.0.0.1:{upstream.port}", rate, seconds,
                 str(folder / f"{side.name}.log"),
             )  # fmt: skip
-            service = Child("service", json.dumps(settings))
-            services.append(await stack.enter_async_context(service))
+            services.append(Child("service", json.dumps(settings)))
+            stack.push_async_callback(upstream.kill)
+            stack.push_async_callback(services[-1].kill)
         ports = await asyncio.gather(*(child.start() for child in (*upstreams, *services)))
         start = time.monotonic() + 0.2
         for service in services:
@@ -135,8 +124,7 @@ async def outage(seconds: float, rate: float, folder: Path, progress: Progress) 
             for side, service in zip(run.sides, services, strict=True):
                 group.create_task(listen(service, side))
             group.create_task(steer(upstreams, run, start))
-            showing = group.create_task(progress.show(run, start))
-            showing.add_done_callback(lambda _: None)
+            group.create_task(progress.show(run, start))
         run.protected.metrics = await scrape(ports[-1])
     return run
 

@@ -32,9 +32,10 @@ class Waiting(NamedTuple):
 
 
 class Move(NamedTuple):
-    """One event of the circuit."""
+    """One event of the policy; `after` is the state of the circuit where that moved."""
 
     at: float
+    guard: str
     kind: str
     after: str
     reason: str
@@ -54,7 +55,7 @@ class Side:
     @property
     def circuit(self) -> str:
         """The state of the circuit now."""
-        return self.moves[-1].after if self.moves else "closed"
+        return next((move.after for move in reversed(self.moves) if move.after), "closed")
 
     def figures(self, start: float = 0.0, end: float = math.inf) -> Figures:
         """Return the figures of those who came between two moments."""

@@ -11,18 +11,25 @@ import matplotlib as mpl
 mpl.use("Agg")
 
 from matplotlib import pyplot as plt
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Patch
+from matplotlib.ticker import FuncFormatter, NullLocator
 
-from .measure import SERVED, Customer, Run, Side
+from .measure import HANG, Customer, Run, Side
 
-SERVED_COLOURS: Final = {"full": "#3a9d6e", "degraded": "#efb83c", "error": "#d2493f"}
+ANSWERS: Final = {
+    "full": ("full answer", "#3a9d6e"),
+    "hung": (f"full answer, after more than {HANG:g} s", "#a3cdb6"),
+    "degraded": ("degraded: the top 100", "#efb83c"),
+    "error": ("error", "#d2493f"),
+}
 SIDE_COLOURS: Final = {"unprotected": "#8b2f6b", "protected": "#2166ac"}
 PHASE_COLOURS: Final = {
     "healthy": "#ffffff", "slow": "#f6ecd6", "failing": "#f7dedb", "dead": "#dddde3",
 }  # fmt: skip
 CIRCUIT_COLOURS: Final = {"closed": "#bfe0cf", "open": "#d2493f", "half_open": "#2166ac"}
 INK: Final = "#2b2b33"
-STYLE: Final = {
+STYLE: Final[Any] = {
     "font.size": 10,
     "text.color": INK,
     "axes.labelcolor": INK,
@@ -38,11 +45,11 @@ _BINS: Final = 48
 def save(run: Run, path: Path) -> None:
     """Draw the run into a file."""
     with mpl.rc_context(STYLE):
+        room = ConstrainedLayoutEngine(h_pad=0.09, hspace=0.02, rect=(0, 0, 0.992, 0.915))
         figure, axes = plt.subplots(
-            5, 1, figsize=(12, 12.2), sharex=True, layout="constrained",
+            5, 1, figsize=(12, 12.2), sharex=True, layout=room,
             height_ratios=[3, 3, 0.36, 2.4, 2.4],
         )  # fmt: skip
-        figure.get_layout_engine().set(h_pad=0.09, hspace=0.02, rect=(0, 0, 1, 0.915))
         for axis in axes:
             _phases(axis, run)
         for side, axis in zip(run.sides, axes[:2], strict=True):
@@ -53,7 +60,6 @@ def save(run: Run, path: Path) -> None:
         _names(axes[0], run)
         axes[4].set_xlabel("seconds since the start")
         axes[4].set_xlim(0, run.seconds)
-        figure.align_ylabels(axes)
         _heading(figure, run)
         figure.savefig(path, dpi=110, facecolor="white")
         plt.close(figure)
@@ -72,10 +78,9 @@ def _heading(figure: Any, run: Run) -> None:
         f"longest wait {two.longest:.2f} s, {two.served['degraded']:,} degraded answers.",
         fontsize=11, va="center",
     )  # fmt: skip
-    words = {"full": "full answer", "degraded": "degraded: the top 100", "error": "error"}
-    handles = [Patch(color=SERVED_COLOURS[kind], label=words[kind]) for kind in SERVED]
+    handles = [Patch(color=colour, label=label) for label, colour in ANSWERS.values()]
     figure.legend(
-        handles=handles, loc="center left", bbox_to_anchor=(0.006, 0.925), ncols=3, frameon=False,
+        handles=handles, loc="center left", bbox_to_anchor=(0.006, 0.925), ncols=4, frameon=False,
         handlelength=1.1, handleheight=1.1, columnspacing=1.6,
     )  # fmt: skip
 
@@ -111,16 +116,19 @@ def _answers(axis: Any, run: Run, side: Side) -> None:
     width = run.seconds / _BINS
     bins = list(_bins(run, side.customers))
     starts, base = [start for start, _ in bins], [0.0] * len(bins)
-    for kind in SERVED:
-        heights = [sum(one.served == kind for one in some) / width for _, some in bins]
+    for kind, (_, colour) in ANSWERS.items():
+        heights = [sum(_answer(one) == kind for one in some) / width for _, some in bins]
         axis.bar(
-            starts, heights, width * 0.88, bottom=base, align="edge", color=SERVED_COLOURS[kind],
-            zorder=2,
+            starts, heights, width * 0.88, bottom=base, align="edge", color=colour, zorder=2
         )  # fmt: skip
         base = [low + height for low, height in zip(base, heights, strict=True)]
     axis.set_ylim(0, max(base, default=1.0) * 1.2)
     axis.set_ylabel("customers/s")
     _label(axis, side.name.capitalize(), SIDE_COLOURS[side.name])
+
+
+def _answer(one: Customer) -> str:
+    return "hung" if one.served == "full" and one.took > HANG else one.served
 
 
 def _label(axis: Any, text: str, colour: str = INK) -> None:
@@ -135,18 +143,20 @@ def _circuit(axis: Any, run: Run) -> None:
     starts = [0.0, *(move.at for move in moves)]
     states = ["closed", *(move.after for move in moves)]
     for start, end, state in zip(starts, [*starts[1:], run.seconds], states, strict=True):
-        if state == "half_open":
+        if state == "half_open":  # it may be over in a moment
             axis.axvline(start, color=CIRCUIT_COLOURS[state], lw=2.5, zorder=4)
-            continue
         axis.axvspan(start, end, color=CIRCUIT_COLOURS[state], lw=0, zorder=3)
-        if end - start > run.seconds / 20:
+        if end - start > run.seconds / 28:
             axis.text(
                 (start + end) / 2, 0.47, state, ha="center", va="center", zorder=5, fontsize=9.5,
                 color="white" if state == "open" else INK,
             )  # fmt: skip
     axis.set_yticks([])
     axis.set_ylim(0, 1)
-    axis.set_ylabel("circuit", rotation=0, ha="right", va="center")
+    axis.text(
+        -0.008, 0.47, "circuit", transform=axis.transAxes, ha="right", va="center",
+        in_layout=False,
+    )  # fmt: skip
     handle = Patch(color=CIRCUIT_COLOURS["half_open"], label="half-open: a probe")
     axis.legend(
         handles=[handle], loc="lower right", bbox_to_anchor=(1.0, 0.9), frameon=False, fontsize=9.5,
@@ -161,7 +171,8 @@ def _longest(axis: Any, run: Run) -> None:
     _lines(axis, run, waits)
     axis.set_yscale("log")
     axis.set_ylabel("seconds")
-    axis.yaxis.set_major_formatter(mpl.ticker.FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.yaxis.set_minor_locator(NullLocator())
     low, high = axis.get_ylim()
     axis.set_ylim(min(low, 0.01), max(high, 1.0) * 5)
     _label(axis, "Longest wait, by when the customer came")
@@ -171,9 +182,7 @@ def _longest(axis: Any, run: Run) -> None:
 def _lines(axis: Any, run: Run, measure: Callable[[list[Customer]], float]) -> None:
     width = run.seconds / _BINS
     for side in run.sides:
-        points = [
-            (start + width / 2, measure(some)) for start, some in _bins(run, side.customers)
-        ]
+        points = [(start + width / 2, measure(some)) for start, some in _bins(run, side.customers)]
         axis.plot(
             *zip(*points, strict=True), color=SIDE_COLOURS[side.name], lw=2, label=side.name,
             zorder=3, marker="o", ms=3,

@@ -33,8 +33,8 @@ class Progress:
 
     async def _lines(self, run: Run, start: float) -> None:
         every = min(2.0, run.seconds / 4)
-        while (now := time.monotonic() - start) < run.seconds:
-            await asyncio.sleep(every - max(0.0, now) % every)
+        for number in range(1, int(run.seconds / every) + 1):
+            await asyncio.sleep(start + number * every - time.monotonic())
             now = time.monotonic() - start
             self._console.print(
                 f"{now:5.1f} s  {run.phase_at(now):13}  "
@@ -63,7 +63,7 @@ def waiting(side: Side) -> tuple[int, float]:
 def table(run: Run, now: float) -> Table:
     """Return the live table."""
     shown = Table(title=f"{now:4.1f} of {run.seconds:g} s: the upstream is {run.phase_at(now)}")
-    for column in ("service", "full", "degraded", "error", "waiting now", "longest wait", "circuit"):
+    for column in ("service", *SERVED, "waiting now", "longest wait", "circuit"):
         shown.add_column(column, justify="left" if column in ("service", "circuit") else "right")
     for side in run.sides:
         served, (number, longest) = side.figures().served, waiting(side)

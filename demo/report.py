@@ -15,14 +15,14 @@ from .measure import HANG, SERVED, Figures, Run, Side, samples
 from .schedule import phases
 from .service import CLIENT_TIMEOUT
 
-_QUIET: Final = ("_created", "_sum", "resilient_wait_", "resilient_info")
+_QUIET: Final = ("_created", "_sum", "resilient_wait_")
 
 
 def opening(console: Console, seconds: float, rate: float) -> None:
     """Say what is about to happen."""
     plan = ", ".join(f"{phase.name} {phase.end - phase.start:.3g} s" for phase in phases(seconds))
     console.print(
-        f"Two services, {rate:g} customers a second each, and an upstream for each: {plan}.\n"
+        f"Two services with {rate:g} customers a second each, and an upstream for each:\n{plan}.\n"
         f"Unprotected: httpx with a timeout of {CLIENT_TIMEOUT:g} s. "
         "Protected: the same under one policy.\n",
         highlight=False,
@@ -34,15 +34,13 @@ def closing(console: Console, run: Run) -> None:
     console.print(answers(run))
     console.print(summary(run) + "\n", highlight=False)
     console.print(by_phase(run))
-    console.print("The circuit moved", style="bold")
+    console.print("\nWhen the policy acted", style="bold")
     for move in run.protected.moves:
-        after = move.kind if move.after in ("", move.kind) else f"{move.kind} -> {move.after}"
-        note = "" if move.after else " (the first in a while)"
-        _plain(
-            console,
-            f"  {move.at:5.2f} s  {run.phase_at(move.at):13}  {after}: {move.reason}{note}",
-        )
-    console.print("\nGET /metrics of the protected service says", style="bold")
+        did = f"circuit {move.kind.replace('_', '-')}: {move.reason}"
+        if not move.after:
+            did = f"{move.guard} {move.kind} a call, the first in a while"
+        _plain(console, f"  {move.at:5.2f} s  {run.phase_at(move.at):13}  {did}")
+    console.print("\nGET /metrics of the protected service says", style="bold", highlight=False)
     for name, value in notable(run.protected).items():
         _plain(console, f"  {name} {value:g}")
     console.print("\nprint(policy) says", style="bold")
@@ -85,21 +83,18 @@ def answers(run: Run) -> Table:
 
 def by_phase(run: Run) -> Table:
     """Return the same by phase of the upstream."""
-    table = Table(title="... by what the upstream was when they came", title_style="bold")
-    table.add_column("upstream", min_width=14)
-    table.add_column("from", justify="right")
+    table = Table(title="... by the phase in which they came", title_style="bold", min_width=64)
+    table.add_column("upstream")
     for side in run.sides:
-        for kind in SERVED:
-            table.add_column(f"{side.name}\n{kind}", justify="right")
-        table.add_column("\nlongest", justify="right")
-    for number, phase in enumerate(run.phases, 1):
+        table.add_column(f"{side.name}\nfull / degraded\n/ error", justify="right")
+        table.add_column("\nlongest\nwait", justify="right")
+    for phase in run.phases:
         cells = []
         for side in run.sides:
-            end = math.inf if number == len(run.phases) else phase.end
-            figures = side.figures(phase.start, end)
-            cells += [f"{figures.served[kind]:,}" for kind in SERVED]
+            figures = side.figures(phase.start, phase.end)
+            cells.append(" / ".join(f"{figures.served[kind]:,}" for kind in SERVED))
             cells.append(_time(figures.longest))
-        table.add_row(phase.name, f"{phase.start:.1f} s", *cells)
+        table.add_row(phase.name, *cells)
     return table
 
 
@@ -121,14 +116,19 @@ def summary(run: Run) -> str:
 
 
 def notable(side: Side) -> dict[str, float]:
-    """Return the samples that are worth a look: no zeros, except of gauges that say something."""
-    found = samples(side.metrics, "recommendations")
-    return {
-        name: value
-        for name, value in found.items()
-        if not any(word in name for word in _QUIET)
-        and (value or name.startswith("resilient_in_flight"))
-    }
+    """Return the samples that are worth a look: no zeros, no bucket that adds nothing."""
+    found: dict[str, float] = {}
+    bucket = 0.0
+    for name, value in samples(side.metrics, "recommendations").items():
+        if any(word in name for word in _QUIET):
+            continue
+        if "_bucket{" in name:
+            if value == bucket:
+                continue
+            bucket = value
+        if value or name.startswith("resilient_in_flight"):
+            found[name] = value
+    return found
 
 
 def _share(of: Figures, number: int) -> str:

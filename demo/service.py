@@ -5,24 +5,24 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import math
+import os
 import resource
 import sys
-from collections.abc import Awaitable, Callable
 from typing import Final, NamedTuple
 
 import httpx
 from prometheus_client import start_http_server
 
 import resilient
-from resilient import Policy, bulkhead, circuit_breaker, fallback, timeout
 
 from .load import Crowd
 from .measure import Move
+from .recommendations import personal_picks, policy
 from .schedule import FULL_LENGTH
 
 CLIENT_TIMEOUT: Final = 10.0
 PATIENCE: Final = 2.0  # seconds that the last customers may wait on after the load has ended
-TOP_100: Final = [f"film {n}" for n in range(1, 101)]
 
 
 class Settings(NamedTuple):
@@ -33,44 +33,6 @@ class Settings(NamedTuple):
     rate: float
     seconds: float
     log: str
-
-
-class Picks(NamedTuple):
-    """What the home page shows."""
-
-    personal: bool
-    titles: list[str]
-
-
-def top_100(user: int) -> Picks:
-    """Return the same for everybody: it is in memory, and can't fail."""
-    return Picks(False, TOP_100)
-
-
-def policy(seconds: float) -> Policy:
-    """Return the policy; window and recovery are short, since the whole outage is."""
-    scale = seconds / FULL_LENGTH
-    return Policy(
-        "recommendations",
-        fallback(top_100),
-        circuit_breaker(window=2.0 * scale, recovery_timeout=1.0 * scale),
-        bulkhead(20),
-        timeout(0.3),
-        owner="team-recs",
-        tier=3,
-        impact="The home page shows the top 100 instead of personal picks.",
-    )
-
-
-def personal_picks(client: httpx.AsyncClient, url: str) -> Callable[[int], Awaitable[Picks]]:
-    """Return the call that both services make."""
-
-    async def recommendations(user: int) -> Picks:
-        response = await client.get(f"{url}/recommendations/{user}")
-        response.raise_for_status()
-        return Picks(True, response.json()["picks"])
-
-    return recommendations
 
 
 def tell(message: dict[str, object]) -> None:
@@ -84,17 +46,21 @@ async def serve(settings: Settings, orders: asyncio.StreamReader) -> None:
     start = 0.0
 
     def moved(event: resilient.Event) -> None:
-        moves.append(Move(event.at - start, event.kind, event.after, event.reason))
+        at = event.at - start
+        moves.append(Move(at, event.guard, event.kind, event.after, event.reason))
 
     resilient.registry.subscribe(moved)
-    recs = policy(settings.seconds) if settings.protected else None
+    scale = settings.seconds / FULL_LENGTH  # breaker times are short, as the outage is
+    recs = policy(2.0 * scale, 1.0 * scale) if settings.protected else None
     port = start_http_server(0, addr="127.0.0.1")[0].server_port if recs else 0
     # No limit of connections: neither service makes a customer wait for a free one.
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=100)
     async with httpx.AsyncClient(timeout=CLIENT_TIMEOUT, limits=limits) as client:
         picks = personal_picks(client, settings.url)
         tell({"ready": port})
-        start = float(await orders.readline())
+        start = float(await orders.readline() or "inf")
+        if start == math.inf:  # the parent has ended before it began
+            return
         crowd = Crowd(recs(picks) if recs else picks, start)
         loading = asyncio.create_task(crowd.come(settings.rate, settings.seconds))
         while not loading.done():
@@ -127,4 +93,7 @@ if __name__ == "__main__":
     given = Settings(*json.loads(sys.argv[1]))
     logging.basicConfig(filename=given.log, filemode="w", format="%(asctime)s %(message)s")
     more_files()
-    asyncio.run(main(given))
+    try:
+        asyncio.run(main(given))
+    except BrokenPipeError:  # nobody listens any more
+        os._exit(1)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import random
 import sys
 
@@ -51,14 +52,14 @@ def response(status: str, body: dict[str, object]) -> bytes:
 async def main(port: int, hang: float) -> None:
     """Serve until standard input is closed."""
     upstream = Upstream(hang)
-    server = await asyncio.start_server(upstream.serve, "127.0.0.1", port, backlog=1024)
+    await asyncio.start_server(upstream.serve, "127.0.0.1", port, backlog=1024)
     orders = asyncio.StreamReader()
     loop = asyncio.get_running_loop()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(orders), sys.stdin)
     print(json.dumps({"ready": port}), flush=True)
     while line := await orders.readline():
         upstream.mode = line.decode().strip()
-    server.close()
+    os._exit(0)  # hanging requests and all
 
 
 if __name__ == "__main__":
