@@ -165,7 +165,7 @@ def timeout(seconds: Any = 1.0, *, sync: Literal["thread", "cooperative"] | None
         >>> fetch()
         'in time'
     """
-    if callable(seconds) or isinstance(seconds, (classmethod, staticmethod)):
+    if _decorated(seconds):
         return decorate(seconds, Timeout(1.0, sync=sync))
     return Timeout(seconds, sync=sync)
 
@@ -216,10 +216,15 @@ def bulkhead(
         >>> fetch()
         'done'
     """
-    if callable(max_concurrent) or isinstance(max_concurrent, (classmethod, staticmethod)):
+    if _decorated(max_concurrent):
         guard = Bulkhead(10, max_waiting=max_waiting, max_wait=max_wait, order=order)
         return decorate(max_concurrent, guard)
     return Bulkhead(max_concurrent, max_waiting=max_waiting, max_wait=max_wait, order=order)
+
+
+def _decorated(first: object) -> bool:
+    """Tell whether a bare decorator was given what it decorates, rather than its first option."""
+    return callable(first) or hasattr(type(first), "__get__")
 
 
 def fallback(

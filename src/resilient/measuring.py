@@ -1,9 +1,13 @@
-"""What a policy shows as metrics: its own counts, and what its guards measure."""
+"""What policies show as metrics, without a word about Prometheus."""
 
 from __future__ import annotations
 
+import os
+import threading
+from collections.abc import Iterable
 from itertools import accumulate
 from typing import Final
+from weakref import WeakKeyDictionary, WeakSet
 
 from .drive.core import EDGES, Core, Section
 from .guards.base import Guard
@@ -12,9 +16,12 @@ from .outcomes import OUTCOMES
 from .showing import peak_of
 
 Key = tuple[Metric, tuple[str, ...]]
+Keys = tuple[Key, ...]
+
+OTHER: Final = "_other"  # the name under which policies beyond the limit are added up
 
 _FORCED: Final = ("forced_open", "forced_closed")
-_LES: Final = [(str(edge),) for edge in EDGES] + [("+Inf",)]
+_LES: Final = [*map(str, EDGES), "+Inf"]
 
 _CALLS: Final = Metric("calls_total", "counter", "Calls, by how they ended.", "outcome")
 _SERVED: Final = Metric(
@@ -57,46 +64,46 @@ OF_POLICIES: Final[tuple[Metric, ...]] = (
 )  # fmt: skip
 
 
+# -- one policy at one instant -------------------------------------------------------
+
+
 def measure(core: Core) -> list[Sample]:
     """Return all samples of a policy, taken at one instant: the same series every time."""
     guards = _guards_of(core)
-    kinds = [guard.kind for guard in guards]
     with Section(core):
         now = core.now()
         calls, refusals = core.counts.copy(), core.refusals.copy()
         served = (core.full, core.degraded, core.errors)
-        failed, timeouts, late = core.fallback_failures, core.timeouts, core.late_values
+        fallbacks = (core.degraded, core.fallback_failures)
+        timeouts, late = core.timeouts, core.late_values
         in_flight, peak = core.in_flight, peak_of(core, now)
         held, abandoned, forced = core.abandoned, core.abandoned_total, core.forced
         buckets, seconds = core.buckets.copy(), core.duration_sum
         waits, waited = core.wait_buckets.copy(), core.wait_sum
         measured = [guard.measure(now) for guard in core.guards]
-    samples: list[Sample] = [(_CALLS, (how,), n) for how, n in zip(OUTCOMES, calls, strict=True)]
-    samples += [
-        (_SERVED, (what,), n) for what, n in zip(("full", "degraded", "error"), served, strict=True)
-    ]
+    kinds = [guard.kind for guard in guards]
     # A view may have had guards of other kinds, and be gone.
-    for kind in dict.fromkeys(("policy", *kinds, *refusals)):
-        if kind != "fallback":
-            samples.append((_REFUSALS, (kind,), refusals.get(kind, 0)))
+    refused = dict.fromkeys(("policy", *kinds), 0) | refusals
+    refused.pop("fallback", None)
+    samples: list[Sample] = [
+        *_each(_CALLS, OUTCOMES, calls),
+        *_each(_SERVED, ("full", "degraded", "error"), served),
+        *_each(_REFUSALS, refused, refused.values()),
+        (_TIMEOUTS, (), timeouts),
+        (_LATE, (), late),
+        (_FAULTS, (), sum(judge.faults for judge in {guard.judge for guard in core.guards})),
+        (_IN_FLIGHT, (), in_flight),
+        (_PEAK, (), peak),
+        *_each(_OVERRIDE, _FORCED, [float(state == forced) for state in _FORCED]),
+        (INFO, (core.owner, "" if core.tier is None else str(core.tier)), 1),
+        *_histogram(DURATION, buckets, seconds),
+    ]
     if "fallback" in kinds:
-        samples.append((_FALLBACKS, ("success",), served[1]))
-        samples.append((_FALLBACKS, ("failure",), failed))
-    samples += _histogram(DURATION, buckets, seconds)
+        samples += _each(_FALLBACKS, ("success", "failure"), fallbacks)
     if any(guard.places() for guard in guards):
         samples += _histogram(WAIT, waits, waited)
     if any(guard.sync == "thread" for guard in guards):
         samples += [(_HELD, (), held), (_ABANDONED, (), abandoned)]
-    faults = sum(judge.faults for judge in {guard.judge for guard in core.guards})
-    samples += [
-        (_TIMEOUTS, (), timeouts),
-        (_LATE, (), late),
-        (_FAULTS, (), faults),
-        (_IN_FLIGHT, (), in_flight),
-        (_PEAK, (), peak),
-        (INFO, (core.owner, "" if core.tier is None else str(core.tier)), 1),
-    ]
-    samples += [(_OVERRIDE, (state,), float(state == forced)) for state in _FORCED]
     return samples + _joined(measured)
 
 
@@ -108,27 +115,84 @@ def _guards_of(core: Core) -> tuple[Guard, ...]:
             continue
 
 
+def _each(metric: Metric, words: Iterable[str], numbers: Iterable[float]) -> list[Sample]:
+    return [(metric, (word,), number) for word, number in zip(words, numbers, strict=True)]
+
+
 def _histogram(
     parts: tuple[Metric, Metric, Metric], buckets: list[int], total: float
 ) -> list[Sample]:
     bucket, count, whole = parts
     upto = list(accumulate(buckets))
-    samples: list[Sample] = [(bucket, le, n) for le, n in zip(_LES, upto, strict=True)]
-    return [*samples, (count, (), upto[-1]), (whole, (), total)]
+    return [*_each(bucket, _LES, upto), (count, (), upto[-1]), (whole, (), total)]
 
 
 def _joined(measured: list[list[Sample]]) -> list[Sample]:
-    """Make one sample of those that two guards of a policy give alike."""
-    seen = [part[0][0].name for part in measured if part]
-    if len(set(seen)) == len(seen):
-        return [sample for part in measured for sample in part]
+    """Make one sample of those that two guards of one policy give alike."""
     joined: dict[Key, float] = {}
-    for metric, labels, value in (sample for part in measured for sample in part):
-        key = metric, labels
-        if key not in joined:
+    for part in measured:
+        for metric, labels, value in part:
+            key = metric, labels
+            if key in joined:
+                # Two timeouts hold one and the same worker; what they count is their own.
+                other = joined[key]
+                value = value + other if metric.kind == "counter" else max(value, other)
             joined[key] = value
-        elif metric.kind == "counter":
-            joined[key] += value
-        else:
-            joined[key] = max(joined[key], value)
-    return [(*key, value) for key, value in joined.items()]
+    return [(metric, labels, value) for (metric, labels), value in joined.items()]
+
+
+# -- the policies beyond the limit ---------------------------------------------------
+
+
+class Places:
+    """Which policies have series of their own, and what the others have counted together."""
+
+    def __init__(self, limit: int) -> None:
+        self.pid = os.getpid()
+        self.ever = 0
+        self._limit = limit
+        self._lock = threading.Lock()
+        self._shown: WeakSet[Core] = WeakSet()
+        # What each had counted when it was last read. When it dies, that stays in the sum.
+        self._read: WeakKeyDictionary[Core, tuple[Keys, list[float]]] = WeakKeyDictionary()
+        self._known: dict[Keys, Keys] = {}  # one of each, for many
+        self._sums: dict[Key, float] = {}
+
+    def split(self, cores: list[Core]) -> tuple[list[Core], list[Core]]:
+        """Return the policies to show and those to fold; none changes sides while it lives."""
+        with self._lock:
+            shown = [core for core in cores if core in self._shown]
+            folded = [core for core in cores if core in self._read]
+            for core in cores if len(shown) + len(folded) < len(cores) else ():
+                if core in self._shown or core in self._read:
+                    continue
+                if len(shown) < self._limit and core.name != OTHER:
+                    shown.append(core)
+                    self._shown.add(core)
+                else:
+                    folded.append(core)
+                    self._read[core] = (), []
+                    self.ever += 1
+            return shown, folded
+
+    def fold(self, core: Core, samples: list[Sample], gauges: dict[Key, float]) -> None:
+        """Add up a policy; a counter never goes back, whichever scrape read it first."""
+        with self._lock:
+            keys, values = self._read[core]
+            before = dict(zip(keys, values, strict=True))
+            for metric, labels, value in samples:
+                key = metric, labels
+                if metric.kind == "counter":
+                    more = max(value - before.get(key, 0.0), 0.0)
+                    before[key] = before.get(key, 0.0) + more
+                    self._sums[key] = self._sums.get(key, 0.0) + more
+                elif metric is not INFO and not metric.name.endswith("_ratio"):
+                    gauges[key] = gauges.get(key, 0.0) + value
+            keys = tuple(before)
+            self._read[core] = self._known.setdefault(keys, keys), list(before.values())
+
+    def folded(self, gauges: dict[Key, float]) -> list[Sample]:
+        """Return what all the folded policies have counted, living or not."""
+        with self._lock:
+            sums = {**self._sums, **gauges, (INFO, ("", "")): 1.0}
+        return [(metric, labels, value) for (metric, labels), value in sums.items()]

@@ -10,26 +10,25 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final, cast
-from weakref import WeakKeyDictionary, WeakSet
+from weakref import WeakKeyDictionary
 
 from . import checks, metrics_hook
-from .drive.core import Core
 from .events import bus
 from .guards.base import Guard
 from .measures import Metric, Sample
-from .measuring import HISTOGRAMS, INFO, OF_POLICIES, Key, measure
+from .measuring import HISTOGRAMS, OF_POLICIES, OTHER, Key, Keys, Places, measure
 from .registry import registry as policies
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
     from prometheus_client import Metric as Family
+    from prometheus_client.samples import Sample as Line
 
-__all__ = ("MAX_POLICIES", "OTHER", "register", "unregister")
+__all__ = ("MAX_POLICIES", "register", "unregister")
 
 MAX_POLICIES: Final = 1000
-OTHER: Final = "_other"  # the policies beyond max_policies, summed
 
 _POLICIES: Final = Metric("policies", "gauge", "Policies that exist.")
 _FOLDED: Final = Metric("policies_in_other", "gauge", 'Policies added up in policy="_other".')
@@ -41,61 +40,71 @@ _OF_PROCESS: Final = (_POLICIES, _FOLDED, _EVER, _BROKEN, _DROPPED, _BUILD)
 
 _PACKAGE: Final = __name__.rpartition(".")[0]
 
+# For each family: where the value stands in a list of numbers, the sample's name, its labels.
+# Policies with the same guards have the same one.
+_Shape = dict[str, list[tuple[int, str, dict[str, str]]]]
+_Row = tuple[dict[str, str], _Shape, list[float]]
+
 
 # -- one scrape ----------------------------------------------------------------------
 
 
-class _Shape:
-    """A set of series, which all policies with the same guards have in common."""
-
-    __slots__ = ("keys", "lines")
-
-    def __init__(self, keys: tuple[Key, ...]) -> None:
-        self.keys = keys
-        self.lines: dict[str, list[tuple[int, str, dict[str, str]]]] = {}  # of each family
-        for place, (metric, values) in enumerate(keys):
-            labels = dict(zip(metric.labels, values, strict=True))
-            family, _ = _name_and_type(metric)
-            self.lines.setdefault(family, []).append((place, f"resilient_{metric.name}", labels))
+def _shape_of(keys: Keys) -> _Shape:
+    shape: _Shape = {}
+    for place, (metric, values) in enumerate(keys):
+        labels = dict(zip(metric.labels, values, strict=True))
+        family, _ = _name_and_type(metric)
+        shape.setdefault(family, []).append((place, f"resilient_{metric.name}", labels))
+    return shape
 
 
-class _Rows:
-    """The numbers of all policies, and families made of them one after the other.
+class _Lines(Sequence["Line"]):
+    """The samples of one family, each made when it is asked for.
 
-    A policy is one list of numbers here, and the samples of a family live for a moment: 50,000
-    objects at once would cost more in garbage collection than in everything else.
+    At 1,000 policies there are 50,000: as objects of a list they would cost more in garbage
+    collection than in everything else that is done for them here.
     """
 
+    def __init__(self, family: str, rows: list[_Row]) -> None:
+        self._rows = [(own, row[family], values) for own, row, values in rows if family in row]
+
+    def __iter__(self) -> Iterator[Line]:
+        from prometheus_client.samples import Sample as Line
+
+        for own, lines, values in self._rows:
+            for place, name, labels in lines:
+                yield Line(name, {**labels, **own}, values[place])
+
+    def __len__(self) -> int:
+        return sum(len(lines) for _, lines, _ in self._rows)
+
+    def __getitem__(self, place: Any) -> Any:
+        lines: list[Any] = list(self)
+        return lines[place]
+
+
+class _Scrape:
+    """The numbers of all policies: one list for each, and its meaning shared by many."""
+
     def __init__(self) -> None:
-        self._rows: list[tuple[dict[str, str], _Shape, list[float]]] = []
-        self._shapes: dict[tuple[Key, ...], _Shape] = {}
+        self._rows: list[_Row] = []
+        self._shapes: dict[Keys, _Shape] = {}
 
     def add(self, labels: dict[str, str], samples: list[Sample]) -> None:
-        """Add what is to be shown under some labels."""
-        self._rows.append((labels, *self.compact(samples)))
-
-    def compact(self, samples: list[Sample]) -> tuple[_Shape, list[float]]:
-        """Return samples as numbers and what they mean."""
-        keys = tuple([(metric, labels) for metric, labels, _ in samples])
+        """Take in what is to be shown under some labels."""
+        keys = tuple([(metric, values) for metric, values, _ in samples])
         shape = self._shapes.get(keys)
         if shape is None:
-            shape = self._shapes[keys] = _Shape(keys)
-        return shape, [value for _, _, value in samples]
+            shape = self._shapes[keys] = _shape_of(keys)
+        self._rows.append((labels, shape, [value for _, _, value in samples]))
 
     def families(self) -> Iterator[Family]:
         """Yield the families that have samples."""
-        from prometheus_client.samples import Sample as Line
-
-        # Made as plain tuples are, in half the time.
-        new: Callable[[type[Line], tuple[Any, ...]], Line] = cast("Any", tuple).__new__
-        rest = Line("", {}, 0.0)[3:]
-        used = (metric for shape in self._shapes.values() for metric, _ in shape.keys)
+        used = (metric for keys in self._shapes for metric, _ in keys)
         for family in _families((*_known(), *used)):
-            add = family.samples.append
-            for own, shape, values in self._rows:
-                for place, name, labels in shape.lines.get(family.name, ()):
-                    add(new(Line, (name, {**labels, **own}, values[place], *rest)))
-            if family.samples:
+            lines = _Lines(family.name, self._rows)
+            if lines:
+                family.samples = cast("list[Line]", lines)
                 yield family
 
 
@@ -105,8 +114,8 @@ def _known() -> list[Metric]:
     kinds: list[type[Guard]] = [Guard]
     for kind in kinds:
         kinds += kind.__subclasses__()
-        module = vars(sys.modules[kind.__module__])
-        found.update((each, None) for each in module.values() if isinstance(each, Metric))
+        module = vars(sys.modules.get(kind.__module__, kind))
+        found.update((each, None) for each in list(module.values()) if type(each) is Metric)
     return [*found, *_OF_PROCESS]
 
 
@@ -130,69 +139,12 @@ def _name_and_type(metric: Metric) -> tuple[str, str]:
     return name.removesuffix("_total"), metric.kind
 
 
-# -- the policies beyond the limit ---------------------------------------------------
-
-
-class _Places:
-    """Which policies have series of their own, and what the others have counted together."""
-
-    def __init__(self, limit: int) -> None:
-        self.pid = os.getpid()
-        self.ever = 0
-        self._limit = limit
-        self._lock = threading.Lock()
-        self._shown: WeakSet[Core] = WeakSet()
-        # What each had counted when it was last read. When it dies, that stays in the sum.
-        self._read: WeakKeyDictionary[Core, tuple[_Shape, list[float]]] = WeakKeyDictionary()
-        self._sums: dict[Key, float] = {}
-
-    def split(self, cores: list[Core]) -> tuple[list[Core], list[Core]]:
-        """Return the policies to show and those to fold; none changes sides while it lives."""
-        with self._lock:
-            shown = [core for core in cores if core in self._shown]
-            folded = [core for core in cores if core in self._read]
-            for core in cores if len(shown) + len(folded) < len(cores) else ():
-                if core in self._shown or core in self._read:
-                    continue
-                if len(shown) < self._limit and core.name != OTHER:
-                    shown.append(core)
-                    self._shown.add(core)
-                else:
-                    folded.append(core)
-                    self._read[core] = _Shape(()), []
-                    self.ever += 1
-            return shown, folded
-
-    def fold(
-        self, core: Core, samples: list[Sample], rows: _Rows, gauges: dict[Key, float]
-    ) -> None:
-        """Add up a policy; a counter never goes back, whichever scrape read it first."""
-        with self._lock:
-            shape, values = self._read[core]
-            before = dict(zip(shape.keys, values, strict=True))
-            for place, (metric, labels, value) in enumerate(samples):
-                key = metric, labels
-                if metric.kind == "counter":
-                    old = before.get(key, 0.0)
-                    self._sums[key] = self._sums.get(key, 0.0) + max(value - old, 0.0)
-                    samples[place] = metric, labels, max(value, old)
-                elif metric is not INFO and not metric.name.endswith("_ratio"):
-                    gauges[key] = gauges.get(key, 0.0) + value
-            self._read[core] = rows.compact(samples)
-
-    def folded(self, gauges: dict[Key, float]) -> list[Sample]:
-        """Return what all the folded policies have counted, living or not."""
-        with self._lock:
-            sums = {**self._sums, **gauges, (INFO, ("", "")): 1.0}
-        return [(*key, value) for key, value in sums.items()]
-
-
 class _Collector:
     """What prometheus_client asks at each scrape."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._places = _Places(limit)
+        self._places = Places(limit)
 
     def describe(self) -> list[Family]:
         """Return the families without samples, so that registering is cheap and finds clashes."""
@@ -201,16 +153,16 @@ class _Collector:
     def collect(self) -> Iterator[Family]:
         """Read every policy, and yield the families that have samples."""
         if self._places.pid != os.getpid():  # forked: counts began anew, and a lock may be held
-            self._places = _Places(self._limit)
-        rows, places, cores = _Rows(), self._places, policies.cores()
+            self._places = Places(self._limit)
+        scrape, places, cores = _Scrape(), self._places, policies.cores()
         shown, folded = places.split(cores)
         for core in shown:
-            rows.add({"policy": core.name}, measure(core))
+            scrape.add({"policy": core.name}, measure(core))
         if places.ever:
             gauges: dict[Key, float] = {}
             for core in folded:
-                places.fold(core, measure(core), rows, gauges)
-            rows.add({"policy": OTHER}, places.folded(gauges))
+                places.fold(core, measure(core), gauges)
+            scrape.add({"policy": OTHER}, places.folded(gauges))
         process: list[Sample] = [
             (_POLICIES, (), len(cores)),
             (_FOLDED, (), len(folded)),
@@ -219,8 +171,8 @@ class _Collector:
             (_DROPPED, (), bus.dropped),
             (_BUILD, (str(vars(sys.modules[_PACKAGE])["__version__"]),), 1),
         ]
-        rows.add({}, process)
-        return rows.families()
+        scrape.add({}, process)
+        return scrape.families()
 
 
 # -- registering ---------------------------------------------------------------------

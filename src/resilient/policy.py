@@ -9,7 +9,7 @@ from typing import Any, ParamSpec, TypeVar, overload
 from . import checks, wrapping
 from .clock import Clock
 from .drive import forking, sync
-from .drive.call import Call
+from .drive.call import Call, result_of
 from .drive.core import Core
 from .drive.plan import Plan
 from .errors import OrderWarning
@@ -257,7 +257,7 @@ class Policy:
         """
         call = Call(self._sync_plan(fn), fn, args, kwargs)
         sync.run(call)
-        return call.result()
+        return result_of(call)
 
     async def atry_call(
         self, fn: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs
@@ -267,7 +267,7 @@ class Policy:
 
         call = Call(self._async_plan(fn), fn, args, kwargs)
         await aio.run(call)
-        return call.result()
+        return result_of(call)
 
     # -- levers ---------------------------------------------
 
@@ -351,8 +351,9 @@ def decorate(fn: Any, guard: Guard) -> Any:
     opened = wrapping.opened(fn)
     if opened is not None:
         return type(fn)(decorate(opened, guard))
-    wrapping.check_guardable(f"@{guard.kind}", fn)
     mark = wrapping.mark_of(fn)
+    stacked = (guard,) if mark is None else (guard, *mark.policy.guards)
+    wrapping.check(f"@{guard.kind}", stacked, fn if mark is None else mark.fn)
     if mark is None:
         return wrapping.wrap(Policy._anonymous(fn, guard), fn)
     policy = mark.policy

@@ -74,6 +74,9 @@ class Registry:
         self._entries: dict[str, _Entry] = {}
         self._numbers: dict[str, int] = {}
         self._freed: dict[str, list[int]] = {}
+        self._places: dict[
+            tuple[str, str], tuple[str, int]
+        ] = {}  # of anonymous policies, by base and place
 
     # -- for applications ---------------------------------------------
 
@@ -142,10 +145,10 @@ class Registry:
     def add(self, core: Core, place: Place) -> None:
         """Register a policy under its own name."""
         with self._lock:
-            entry = self._entries.get(core.name)
-            if entry is not None and entry.core() is not None and not place.reloads(entry.place):
+            if self._taken(core.name, place):
+                there = self._entries[core.name].place
                 raise ValueError(
-                    f"a policy named {core.name!r} exists already, made at {entry.place}; this one "
+                    f"a policy named {core.name!r} exists already, made at {there}; this one "
                     f"is made at {place}. Share the one policy, or choose another name"
                 )
             self._entries[core.name] = _Entry(weakref.ref(core), place, core)
@@ -154,19 +157,25 @@ class Registry:
         """Register a policy under a name made from base, for as long as it lives."""
         base = _cleaned(base)
         with self._lock:
-            name, number = base, 1
-            entry = self._entries.get(base)
-            if entry is not None and entry.core() is not None and not place.reloads(entry.place):
+            name, number, at = base, 1, (base, str(place))
+            if self._taken(name, place):
+                name, number = self._places.get(at, (base, 1))  # a reload keeps its number too
+            if self._taken(name, place):
                 freed = self._freed.get(base)
                 if freed:
                     number = heapq.heappop(freed)
                 else:
                     number = self._numbers[base] = self._numbers.get(base, 1) + 1
                 name = f"{base}#{number}"
+            self._places[at] = name, number
             ref = weakref.ref(core, lambda dead: self._died(dead, name, base, number))
             self._entries[name] = _Entry(ref, place, None)
         core.anonymous = True
         return name
+
+    def _taken(self, name: str, place: Place) -> bool:
+        entry = self._entries.get(name)
+        return entry is not None and entry.core() is not None and not place.reloads(entry.place)
 
     def remove(self, name: str) -> None:
         """Forget a policy; whoever holds it can go on using it."""
@@ -180,8 +189,12 @@ class Registry:
     def _died(self, dead: weakref.ref[Core], name: str, base: str, number: int) -> None:
         # Runs in a finalizer, perhaps of a thread that holds the lock: dict operations are enough.
         entry = self._entries.get(name)
-        if entry is not None and entry.core is dead:
-            self._entries.pop(name, None)
+        if entry is None or entry.core is not dead:
+            return
+        self._entries.pop(name, None)
+        at = base, str(entry.place)
+        if self._places.get(at) == (name, number):
+            self._places.pop(at, None)
         if number > 1:
             heapq.heappush(self._freed.setdefault(base, []), number)
 

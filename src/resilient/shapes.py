@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from types import FunctionType, MethodType
-from typing import Literal
+from typing import Any, Literal
 
 Kind = Literal["sync", "async", "generator", "async generator"]
 
@@ -54,11 +54,16 @@ def _kind_of_object(fn: object) -> Kind:
     return "sync"
 
 
-def label(fn: object) -> str:
-    """Return ``module.qualname`` of a callable, or of the type of a callable object."""
+def named_part(fn: object) -> Any:
+    """Return what gives a callable its name: the function in a partial, the type of an object."""
     while isinstance(fn, functools.partial):
         fn = fn.func
-    named = fn if hasattr(fn, "__qualname__") else type(fn)
+    return fn if hasattr(fn, "__qualname__") else type(fn)
+
+
+def label(fn: object) -> str:
+    """Return ``module.qualname`` of a callable, or of the type of a callable object."""
+    named = named_part(fn)
     module = getattr(named, "__module__", None) or "?"
     return f"{module}.{getattr(named, '__qualname__', '?')}"
 

@@ -11,8 +11,8 @@ from .outcomes import OUTCOMES
 
 def snapshot_of(core: Core, guards: tuple[Guard, ...]) -> dict[str, Any]:
     """Return options, state and counts as plain data, taken at one instant."""
+    now = core.now()
     with Section(core):
-        now = core.now()
         return {
             "name": core.name,
             "owner": core.owner,
@@ -51,8 +51,8 @@ def peak_of(core: Core, now: float) -> int:
 
 def plan_text(core: Core, guards: tuple[Guard, ...]) -> str:
     """Return the plan in plain English, with the live numbers."""
+    now = core.now()
     with Section(core):
-        now = core.now()
         lines = [
             f"{core.name}: {core.state}" + (f" ({core.forced_why})" if core.forced_why else "")
         ]

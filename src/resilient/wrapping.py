@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, cast
 from . import checks
 from .drive import sync
 from .guards.base import Guard, Mode
-from .shapes import Kind, kind_of, label
+from .shapes import Kind, kind_of, label, named_part
 
 if TYPE_CHECKING:
     from .policy import Policy
@@ -53,32 +53,36 @@ def wrap(policy: Policy, fn: Any) -> Any:
     inner = opened(fn)
     if inner is not None:
         return type(fn)(wrap(policy, inner))
-    name = policy.name
-    kind = check_guardable(name, fn)
+    check(policy.name, policy.guards, fn)
     mark = mark_of(fn)
     if mark is not None and mark.policy._core is policy._core:
-        raise ValueError(f"{label(fn)} is guarded by {name} already")
-    if kind == "async":
+        raise ValueError(f"{label(fn)} is guarded by {policy.name} already")
+    if kind_of(fn) == "async":
         from .drive import aio
 
         if any(guard.places() for guard in policy.guards):
             import_module("anyio")  # now, and not in the first overload
         wrapper = aio.guard(policy._plan("async"), fn)
     else:
-        mode = sync_mode(name, policy.guards)
-        for guard in policy.guards:
-            if guard.only_async:
-                raise TypeError(f"{name}: {label(fn)} is sync, but its {guard.kind} is async")
-        wrapper = sync.guard(policy._plan(mode), fn)
-    for guard in policy.guards:
-        guard.check_signature(fn)
+        wrapper = sync.guard(policy._plan(sync_mode(policy.name, policy.guards)), fn)
     plain = hasattr(fn, "__code__")
     functools.update_wrapper(wrapper, fn, updated=("__dict__",) if plain else ())
     if not hasattr(fn, "__name__"):
-        wrapper.__qualname__ = label(fn).rpartition(":")[2]
-        wrapper.__name__ = wrapper.__qualname__.rpartition(".")[2]
+        named = named_part(fn)
+        wrapper.__name__, wrapper.__qualname__ = named.__name__, named.__qualname__
     setattr(wrapper, MARK, Mark(policy, fn, wrapper))
     return wrapper
+
+
+def check(who: str, guards: tuple[Guard, ...], fn: object) -> None:
+    """Raise the TypeError that says why fn can't be guarded by these guards."""
+    if check_guardable(who, fn) == "sync":
+        sync_mode(who, guards)
+        for guard in guards:
+            if guard.only_async:
+                raise TypeError(f"{who}: {label(fn)} is sync, but its {guard.kind} is async")
+    for guard in guards:
+        guard.check_signature(cast("Callable[..., Any]", fn))
 
 
 def check_guardable(who: str, fn: object) -> Kind:

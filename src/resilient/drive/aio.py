@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from asyncio import _get_running_loop, current_task
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -51,7 +52,7 @@ async def _limited(
     call: Call, level: int, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Step:
     """Run what stands at a level under the time limits outside it."""
-    loop, task = here()
+    loop, task = here() if call.limits else (None, None)
     bound = call.limit(level, task)
     own = call.deadline
     if own is None and call.limits and bound is not None and bound.task is None:
@@ -61,7 +62,7 @@ async def _limited(
     try:
         if own is None:
             value = await _awaited(call, fn, args, kwargs)
-        elif loop is not None:
+        elif loop is not None and task is not None:
             entry = Entry(own.when, own.seconds, own.level, call.core, own.outer, task)
             if call.deadline is own:
                 call.deadline = bound = entry
@@ -240,10 +241,10 @@ def _timed(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
     core, enter, leave = plan.core, plan.enter, plan.leave
     assert plan.single is not None
     level, limit = plan.single
-    wheel: Wheel | None = None
+    known: weakref.ref[Wheel] | None = None  # the wheel of the newest call
 
     async def guarded(*args: Any, **kwargs: Any) -> Any:
-        nonlocal wheel
+        nonlocal known
         loop = _get_running_loop()
         task = None if loop is None else current_task(loop)
         outer, seconds = current.get(), limit.seconds
@@ -254,8 +255,10 @@ def _timed(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
         tickets = enter(now)
         if tickets is None:
             return await call(plan, fn, args, kwargs)
+        wheel = None if known is None else known()
         if wheel is None or wheel.loop is not loop or wheel.seconds != seconds:
             wheel = wheel_of(loop, seconds)
+            known = weakref.ref(wheel)
         entry = Entry(now + seconds, seconds, level, core, None, task)
         entries = wheel.entries
         try:
@@ -271,22 +274,24 @@ def _timed(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
                 except ValueError:  # closed by the garbage collector, in another context
                     pass
         except BaseException as error:
-            ended: BaseException = error
+            reason: BaseException = error
             if entry.fired and entry.took_back(error):
-                ended = entry.error()
-                ended.__cause__ = error
+                reason = entry.error()
+                reason.__cause__ = error
             done = Call.entered(plan, fn, args, kwargs, tickets, now, entry)
-            await _drive(done, partial(done.raised, ended))
+            await _drive(done, partial(done.raised, reason))
             if done.error is error:
                 done.error = None
                 raise
             return conclude(done)
-        if entry.fired:  # it came late, but it came
-            entry.took_back(None)
+        ended = core.now()
+        if entry.fired or ended >= entry.when:  # it came late, but it came
+            if entry.fired:
+                entry.took_back(None)
             done = Call.entered(plan, fn, args, kwargs, tickets, now, entry)
             await _drive(done, partial(done.returned, value))
             return conclude(done)
-        leave(tickets, now, core.now())
+        leave(tickets, now, ended)
         return value
 
     return guarded

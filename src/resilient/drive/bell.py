@@ -7,6 +7,7 @@ from asyncio import _get_running_loop, current_task
 from collections.abc import Callable
 from typing import Any
 
+from ..clock import Alarm
 from .call import Call
 
 
@@ -17,25 +18,25 @@ def here() -> tuple[Any, Any]:
     if task is not None:
         return loop, task
     trio = sys.modules.get("trio")
-    if trio is None:
-        raise RuntimeError("async calls through a policy need a task of asyncio or trio")
+    if trio is None or not trio.lowlevel.in_trio_task():
+        raise RuntimeError("this call through a policy needs a task of asyncio or trio")
     return None, trio.lowlevel.current_task()
 
 
 class Bell:
     """Wakes one task, in its own loop, from any thread."""
 
-    __slots__ = ("_event", "_soon")
+    __slots__ = ("_event", "_loop", "_soon")
 
     def __init__(self) -> None:
         import anyio
 
         self._event = anyio.Event()
-        loop, _ = here()
+        self._loop, _ = here()
         self._soon: Callable[[Callable[[], object]], object] = (
             sys.modules["trio"].lowlevel.current_trio_token().run_sync_soon
-            if loop is None
-            else loop.call_soon_threadsafe
+            if self._loop is None
+            else self._loop.call_soon_threadsafe
         )
 
     def ring(self) -> bool:
@@ -51,17 +52,22 @@ class Bell:
 
     async def wait(self, call: Call, until: float) -> None:
         """Wait for a ring or until the policy's clock says so, whichever is first."""
-        import anyio
-
-        clock = call.core.clock
-        if clock is None:
-            with anyio.move_on_after(max(0.0, until - call.core.now())):
-                await self._event.wait()
+        left = max(0.0, until - call.core.now())
+        if call.core.clock is not None:
+            await self._wait_for_alarm(call.core.clock.call_at(until, self.ring))
+        elif self._loop is not None:
+            # No cancel scope: it could not be left by a coroutine that is closed in another task.
+            await self._wait_for_alarm(self._loop.call_later(left, self._set))
         else:
-            alarm = clock.call_at(until, self.ring)
-            try:
+            with sys.modules["trio"].move_on_after(left):
                 await self._event.wait()
-            finally:
-                alarm.cancel()
         if self._event.is_set():
+            import anyio
+
             self._event = anyio.Event()
+
+    async def _wait_for_alarm(self, alarm: Alarm) -> None:
+        try:
+            await self._event.wait()
+        finally:
+            alarm.cancel()

@@ -39,35 +39,14 @@ _ENTRY: Final = "policy"
 class Call:
     """The state of one call; see the module."""
 
+    # fmt: off
     __slots__ = (
-        "admitted",
-        "answered",
-        "args",
-        "began",
-        "booked",
-        "booked",
-        "core",
-        "deadline",
-        "delay",
-        "duration",
-        "error",
-        "expired",
-        "fn",
-        "held",
-        "inherited",
-        "kept",
-        "kwargs",
-        "level",
-        "limits",
-        "origin",
-        "outcome",
-        "plan",
-        "ran",
-        "refuser",
-        "started",
-        "tickets",
-        "value",
-    )  # fmt: skip
+        "admitted", "answered", "args", "began", "booked", "core", "deadline", "delay",
+        "duration", "error", "expired", "fn", "held", "inherited", "kept", "kwargs",
+        "level", "limits", "origin", "outcome", "plan", "ran", "refuser",
+        "started", "tickets", "value",
+    )
+    # fmt: on
 
     def __init__(
         self, plan: Plan, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -333,20 +312,26 @@ class Call:
             self.held = False
             self.core.abandoned += 1
             self.core.abandoned_total += 1
-            self.kept = list(self.tickets)
+            self.kept = [None] * len(self.tickets)
         for level in range(self.level, -1, -1):
             ticket = self.tickets[level]
             if ticket is None and not reacts[level]:
                 continue
-            verdict = guards[level].after(
-                ticket or 0, now, outcomes[level], self.duration, reason, held
-            )
-            # A timeout that stands further out has no time left for what a guard inside wants.
-            if verdict is None or (self.expired > -1 and self.expired < level):
+            after, outcome = guards[level].after, outcomes[level]
+            verdict = after(ticket or 0, now, outcome, self.duration, reason, held)
+            if verdict is not None and -1 < self.expired < level:
+                # A timeout that stands further out leaves no time for what a guard inside wants.
+                if verdict != RECOVER:
+                    after(ticket or 0, now, CANCELLED, self.duration, "", held)
+                verdict = None
+            if verdict is None:
+                if held:
+                    self.kept[level] = ticket
                 self.tickets[level] = None
                 continue
             self.level = level
             if verdict == RECOVER:
+                self.tickets[level] = None
                 return DO_RECOVER
             self.delay = verdict
             return DO_PAUSE
@@ -354,7 +339,7 @@ class Call:
 
     def _worker_ended(self, tickets: list[int | None]) -> None:
         """Give back what an abandoned worker held until now."""
-        core = self.core
+        core, now = self.core, self.core.now()
         with Section(core) as section:
             if not section.free:
                 core.outbox.append(partial(self._worker_ended, tickets))
@@ -362,29 +347,31 @@ class Call:
                 core.abandoned -= 1
                 for level, ticket in enumerate(tickets):
                     if ticket is not None:
-                        self.plan.guards[level].release(ticket, core.now())
-
-    def result(self) -> Result[Any]:
-        """Return the end as data."""
-        how: Literal["full", "degraded", "error"]
-        error = self.error if isinstance(self.error, Exception) else None
-        if error is not None:
-            how = "error"
-        elif self.answered is not None:
-            how, error = "degraded", self.answered
-        else:
-            how = "full"
-        return Result(self.value, error, how, self.core.now() - self.began)
+                        self.plan.guards[level].release(ticket, now)
 
 
 def conclude(call: Call) -> Any:
     """Return the call's value or raise its error."""
     error = call.error
+    call.error = call.answered = None  # a traceback that holds its own exception is a cycle
     if error is None:
         return call.value
-    call.error = call.answered = None  # a traceback that holds its own exception is a cycle
     del call
     try:
         raise error
     finally:
         del error
+
+
+def result_of(call: Call) -> Result[Any]:
+    """Return the end of a call as data; what is not an Exception is raised all the same."""
+    how: Literal["full", "degraded", "error"] = "full"
+    error = call.error
+    if error is not None:
+        if not isinstance(error, Exception):
+            return conclude(call)  # type: ignore[no-any-return]
+        how = "error"
+    elif call.answered is not None:
+        how, error = "degraded", call.answered
+    call.error = call.answered = None
+    return Result(call.value, error, how, call.core.now() - call.began)

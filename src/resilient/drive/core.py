@@ -173,9 +173,10 @@ class Core:
 
     def quit(self, waiter: Waiter) -> None:
         """Take a waiter out of its line, and hand on what it was granted."""
+        now = self.now()
         with Section(self) as section:
             if section.free:
-                waiter.guard.quit(waiter, self.now())
+                waiter.guard.quit(waiter, now)
             else:
                 self.outbox.append(partial(self.quit, waiter))
 
@@ -216,17 +217,19 @@ class Core:
     def resize(self, guards: tuple[Guard, ...], slots: int) -> bool:
         """Change the slots of the guard that bounds them; tell whether there is one."""
         bounded = [guard for guard in guards if guard.slots() is not None]
+        now = self.now()
         with Section(self) as section:
             section.must_be_free()
             for guard in bounded:
-                guard.resize(slots, self.now())
+                guard.resize(slots, now)
         return bool(bounded)
 
     def force(self, state: str | None, why: str) -> None:
         """Set or release a forced state."""
+        now = self.now()
         with Section(self) as section:
             section.must_be_free()
-            before, now = self.forced, self.now()
+            before = self.forced
             self.forced_why = why if state is not None else ""
             if state == before:
                 return

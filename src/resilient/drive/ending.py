@@ -26,12 +26,15 @@ def judge(call: Call) -> tuple[list[int], str]:
     """
     error, plan = call.error, call.plan
     judges = [*(guard.judge for guard in plan.guards), plan.judge]
+    distinct = set(judges)  # each predicate is asked once
     if error is None:
-        return [each.of_value(call.value) for each in judges], "failed_result"
+        values = {each: each.of_value(call.value) for each in distinct}
+        return [values[each] for each in judges], "failed_result"
     base = _base(call, error)
     if base == CANCELLED or not isinstance(error, Exception):
         return [CANCELLED] * len(judges), ""
-    outcomes = [each.of_error(error) for each in judges]
+    seen_by = {each: each.of_error(error) for each in distinct}
+    outcomes = [seen_by[each] for each in judges]
     if base == REFUSED:
         outcomes = [REFUSED if seen == FAILURE else seen for seen in outcomes]
         # Refused by a call of this very policy inside the body: nobody's failure.
@@ -103,6 +106,7 @@ def book(call: Call, now: float, whom: int) -> bool:
 
 def tell_refused(call: Call, now: float) -> None:
     """Publish the first refusal of a guard after a quiet time."""
-    reason = "" if call.error is None else str(call.error)
+    refusal = call.error or call.answered
+    reason = "" if refusal is None else str(refusal)
     bus.enqueue(Event("refused", guard=call.refuser, at=now, reason=reason, policy=call.core.name))
     bus.deliver()

@@ -68,7 +68,7 @@ def _one(core: Core, before: Before, after: After) -> tuple[Enter, Leave]:
         acquire()
         try:
             if core.gate or started < core.born:
-                if not _leave_slowly(core, leave, ticket, [(after, ticket)], started, now):
+                if not _leave_slowly(core, [(after, ticket)], started, now):
                     return
             else:
                 core.gate = BUSY
@@ -129,7 +129,7 @@ def _two(  # noqa: PLR0915 - written out on purpose
         try:
             if core.gate or started < core.born:
                 afters = [(after2, second), (after1, first)]
-                if not _leave_slowly(core, leave, tickets, afters, started, now):
+                if not _leave_slowly(core, afters, started, now):
                     return
             else:
                 core.gate = BUSY
@@ -182,7 +182,7 @@ def _many(core: Core, befores: list[Before], afters: list[After]) -> tuple[Enter
         ends = list(zip(reversed(afters), reversed(tickets), strict=True))
         acquire()
         try:
-            if not _leave_slowly(core, leave, tickets, ends, started, now):
+            if not _leave_slowly(core, ends, started, now):
                 return
         finally:
             release()
@@ -192,14 +192,7 @@ def _many(core: Core, befores: list[Before], afters: list[After]) -> tuple[Enter
     return enter, leave
 
 
-def _leave_slowly(
-    core: Core,
-    leave: Leave,
-    tickets: Tickets,
-    afters: list[tuple[After, int]],
-    started: float,
-    now: float,
-) -> bool:
+def _leave_slowly(core: Core, afters: list[tuple[After, int]], started: float, now: float) -> bool:
     """Book a success where something is unusual; under the lock, which the caller holds.
 
     Returns False where this runs inside the very section it wants to enter: it is then a finalizer
@@ -207,7 +200,7 @@ def _leave_slowly(
     """
     gate = core.gate
     if gate & BUSY:
-        core.outbox.append(partial(leave, tickets, started, now))
+        core.outbox.append(partial(_leave_later, core, afters, started, now))
         return False
     if not core.inherits(started):
         return True
@@ -219,6 +212,11 @@ def _leave_slowly(
     finally:
         core.gate = gate
     return True
+
+
+def _leave_later(core: Core, afters: list[tuple[After, int]], started: float, now: float) -> None:
+    with core.lock:
+        _leave_slowly(core, afters, started, now)
 
 
 def _flush_entered(core: Core, afters: list[tuple[After, int]], now: float) -> None:

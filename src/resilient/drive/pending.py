@@ -18,12 +18,13 @@ class GuardedAwaitable:
         self._awaitable = awaitable
 
     def __await__(self) -> Generator[Any, Any, Any]:
+        # A generator: nothing is taken over before it is run, and it may never be.
         call, self._call = self._call, None
         if call is None:
             raise RuntimeError("this guarded call was already awaited")
         from .aio import finish
 
-        return finish(call, self._awaitable).__await__()
+        return (yield from finish(call, self._awaitable).__await__())
 
     def close(self) -> None:
         """Give up a call that nobody will await: neutral, its slot comes back."""

@@ -8,7 +8,7 @@ from contextvars import copy_context
 from functools import partial
 from typing import Any
 
-from ..deadline import Deadline, current
+from ..deadline import Deadline, current, enclosing
 from ..errors import CallTimeoutError, WorkersBusyError
 from ..guards.base import Waiter
 from ..shapes import returns_awaitable
@@ -218,6 +218,8 @@ def _plain(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
     def guarded(*args: Any, **kwargs: Any) -> Any:
         nonlocal plain
         now = core.now()
+        if current.get() is not None and (outer := enclosing()) is not None and now >= outer.when:
+            return call(plan, fn, args, kwargs)  # no time is left
         tickets = enter(now)
         if tickets is None:
             return call(plan, fn, args, kwargs)

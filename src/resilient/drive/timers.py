@@ -6,6 +6,7 @@ the same limit expire in the order in which they began, so a dict of them and on
 
 from __future__ import annotations
 
+import weakref
 from asyncio import AbstractEventLoop, CancelledError, Task, TimerHandle
 from collections.abc import Callable
 from time import monotonic
@@ -57,7 +58,7 @@ class Entry(Deadline):
 class Wheel:
     """The calls of one loop that have one and the same time limit, oldest first."""
 
-    __slots__ = ("_handle", "_now", "entries", "loop", "seconds")
+    __slots__ = ("__weakref__", "_handle", "_now", "entries", "loop", "seconds")
 
     def __init__(self, loop: AbstractEventLoop, seconds: float, now: Callable[[], float]) -> None:
         self.loop = loop
@@ -84,19 +85,15 @@ class Wheel:
             entry.fire()
 
 
-_wheels: dict[AbstractEventLoop, dict[float, Wheel]] = {}
+# Weak: a wheel lives as long as its timer does, and a loop that is left behind is not kept by it.
+_wheels: weakref.WeakValueDictionary[tuple[int, float], Wheel] = weakref.WeakValueDictionary()
 
 
 def wheel_of(loop: AbstractEventLoop, seconds: float) -> Wheel:
     """Return the loop's wheel for calls that may take so many seconds."""
-    of_loop = _wheels.get(loop)
-    if of_loop is None:
-        for other in [other for other in tuple(_wheels) if other.is_closed()]:
-            _wheels.pop(other, None)
-        of_loop = _wheels.setdefault(loop, {})
-    wheel = of_loop.get(seconds)
-    if wheel is None:
-        wheel = of_loop[seconds] = Wheel(loop, seconds, monotonic)
+    wheel = _wheels.get((id(loop), seconds))
+    if wheel is None or wheel.loop is not loop:
+        wheel = _wheels[id(loop), seconds] = Wheel(loop, seconds, monotonic)
     return wheel
 
 

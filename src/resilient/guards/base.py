@@ -86,7 +86,10 @@ class Guard:
     def after(
         self, ticket: int, now: float, outcome: int, duration: float, reason: str, held: bool
     ) -> float | None:
-        """Take an attempt's outcome, once for every ticket.
+        """Take an attempt's outcome.
+
+        The ticket is given back by the answer None or RECOVER. With a delay it is kept: after() is
+        asked again, with the outcome of the next attempt, or CANCELLED if there is none.
 
         Args:
             ticket: what before() gave.

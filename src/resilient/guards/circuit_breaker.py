@@ -155,8 +155,9 @@ class CircuitBreaker(Guard):
 
     def _result(self, ticket: int, now: float, failed: bool, slow: bool, reason: str) -> None:
         self.slow_total += slow
+        self._probes.discard(ticket)
         if self.state == HALF_OPEN and self.forced is None:
-            self._probed(ticket, now, failed, slow and self._aged, reason)
+            self._probed(now, failed, slow and self._aged, reason)
             return
         if failed:
             self.health.failed(now, slow, reason)
@@ -182,8 +183,7 @@ class CircuitBreaker(Guard):
         self._probes.add(self.serial, now)
         return self.serial
 
-    def _probed(self, ticket: int, now: float, failed: bool, slow: bool, reason: str) -> None:
-        self._probes.discard(ticket)
+    def _probed(self, now: float, failed: bool, slow: bool, reason: str) -> None:
         if failed:
             self._relapse(now, f"a probe failed ({reason})")
         elif slow:

@@ -58,6 +58,11 @@ class Fallback(Guard):
             theirs, mine = inspect.signature(fn), inspect.signature(self.fn)
         except (TypeError, ValueError):  # a builtin that has none
             return
+        if any(
+            each.kind in (each.VAR_POSITIONAL, each.VAR_KEYWORD)
+            for each in theirs.parameters.values()
+        ):
+            return  # it takes anything, so what it will be given can't be known
         for optional in (False, True):
             args, kwargs = _sample(theirs, optional=optional)
             try:
