@@ -74,7 +74,6 @@ class Colour:
         def plain(*args: Any, **kwargs: Any) -> Any:
             return drive(body(*args, **kwargs))
 
-        del plain.__wrapped__  # type: ignore[attr-defined]
         return plain
 
     async def call(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:

@@ -216,8 +216,7 @@ def test_a_guarded_callable_looks_like_the_plain_one(
     plain, guarded = made.plain, made.guarded
     assert inspect.signature(guarded) == inspect.signature(plain)
     assert guarded.__doc__ == plain.__doc__
-    module = plain.func.__module__ if shape is partial else plain.__module__
-    assert guarded.__module__ == module
+    assert guarded.__module__ == plain.__module__
     if shape in (callable_object, partial):
         assert inspect.iscoroutinefunction(guarded) == colour.is_async
     else:
@@ -290,7 +289,7 @@ def test_bare_timeout_is_for_async_functions() -> None:
     assert policy_of(guarded).guards[0].seconds == 1.0
 
 
-# -- a sync callable that returns an awaitable ------------------------------------------------------
+# -- a sync callable that returns an awaitable ----------------------------------------------------
 
 asynchronous = pytest.mark.parametrize("colour", ASYNC_COLOURS, ids=lambda colour: colour.name)
 
@@ -362,7 +361,7 @@ def test_a_timeout_bounds_the_await_of_what_was_returned(
     assert_balanced(policy)
 
 
-# -- what is refused -------------------------------------------------------------------------------------
+# -- what is refused ------------------------------------------------------------------------------
 
 
 def generator() -> Iterator[int]:
@@ -462,6 +461,16 @@ def test_a_fallback_must_take_the_arguments(with_error: bool, colour: Colour, na
         fallback(lesser, with_error=with_error)(plain)
     with pytest.raises(TypeError, match="arguments"):
         Policy(name, fallback(lesser, with_error=with_error))(plain)
+
+
+def test_a_fallback_of_a_function_of_any_arguments_is_not_refused() -> None:
+    """Where the arguments can't be known at decoration, the fallback is given its chance."""
+
+    @fallback(lambda user: f"lesser for {user}")
+    def fetch(*args: object, **kwargs: object) -> str:
+        raise OSError
+
+    assert fetch("ana") == "lesser for ana"
 
 
 def test_a_refused_decoration_leaves_a_policy_as_it_was() -> None:
