@@ -167,6 +167,7 @@ class Policy:
                     f"{guard!r} is to replace can't be known; build a Policy of its own"
                 )
             if same:
+                guard.replaces(mine[same[0]])
                 mine[same[0]] = guard
             else:
                 rank = 100.0 if guard.rank is None else guard.rank
@@ -361,7 +362,7 @@ def decorate(fn: Any, guard: Guard) -> Any:
 
 
 Guard.decorate = staticmethod(decorate)
-forking.install()
+forking.install(registry.reset_lock)
 
 
 def _check_new(guards: tuple[Guard, ...]) -> None:

@@ -274,12 +274,8 @@ def _timed(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
                 except ValueError:  # closed by the garbage collector, in another context
                     pass
         except BaseException as error:
-            reason: BaseException = error
-            if entry.fired and entry.took_back(error):
-                reason = entry.error()
-                reason.__cause__ = error
             done = Call.entered(plan, fn, args, kwargs, tickets, now, entry)
-            await _drive(done, partial(done.raised, reason))
+            await _drive(done, partial(done.raised, entry.reason(error)))
             if done.error is error:
                 done.error = None
                 raise

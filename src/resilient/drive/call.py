@@ -36,13 +36,23 @@ ANY_TASK: Final = object()
 _ENTRY: Final = "policy"
 
 
+class Held:
+    """What an abandoned worker holds until it ends."""
+
+    __slots__ = ("ended", "tickets")
+
+    def __init__(self, levels: int) -> None:
+        self.tickets: list[int | None] = [None] * levels
+        self.ended = False
+
+
 class Call:
     """The state of one call; see the module."""
 
     # fmt: off
     __slots__ = (
         "admitted", "answered", "args", "began", "booked", "core", "deadline", "delay",
-        "duration", "error", "expired", "fn", "held", "inherited", "kept", "kwargs",
+        "duration", "error", "expired", "fn", "held", "inherited", "kwargs",
         "level", "limits", "origin", "outcome", "plan", "ran", "refuser",
         "started", "tickets", "value",
     )
@@ -67,8 +77,8 @@ class Call:
         self.expired = -1  # level of the own timeout that ended it
         self.outcome = -1
         self.refuser = _ENTRY
-        self.kept: list[int | None] = []  # tickets of an abandoned worker
-        self.ran = self.held = self.inherited = self.admitted = self.booked = False
+        self.held: Held | None = None  # by the abandoned worker of this attempt
+        self.ran = self.inherited = self.admitted = self.booked = False
         self.delay = self.started = self.duration = 0.0
         self.began = self.core.now()
 
@@ -108,7 +118,7 @@ class Call:
         first = self.level + 1
         self.tickets[first:] = [None] * (len(self.tickets) - first)
         self.limits = [limit for limit in self.limits if limit[1] < first]
-        self.error = self.value = self.answered = None
+        self.error = self.value = self.answered = self.held = None
         self.outcome = self.expired = -1
         self.ran = False
         return self.descend(first)
@@ -267,9 +277,12 @@ class Call:
 
     def abandoned(self, error: CallTimeoutError | BaseException) -> tuple[Step, Callable[[], None]]:
         """Report that the caller gave up on a worker; call the second answer when it ends."""
-        self.held = True
+        self.held = held = Held(len(self.tickets))
+        with Section(self.core):
+            self.core.abandoned += 1
+            self.core.abandoned_total += 1
         step = self.raised(error)
-        return step, partial(self._worker_ended, self.kept)
+        return step, partial(self._worker_ended, held)
 
     def drop(self) -> None:
         """Give everything back after an exception in code that is not the body: a listener, say."""
@@ -290,8 +303,7 @@ class Call:
         tell = False
         with Section(core) as section:
             if not section.free:
-                core.outbox.append(partial(self._settle, outcomes, reason, whom))
-                return DONE
+                return self._settle_inside(outcomes, reason, whom)
             if not (self.inherited or core.inherits(self.began)):
                 self.booked = True
                 return DONE
@@ -302,17 +314,34 @@ class Call:
         if tell:
             tell_refused(self, now)
         if step == DO_RECOVER:
-            error = self.error
-            self.origin = error if isinstance(error, Exception) else ValueError("a failed result")
+            self._begin_recovery()
         return step
 
+    def _settle_inside(self, outcomes: list[int], reason: str, whom: int) -> Step:
+        """Settle in a finalizer or signal handler: what it interrupted books it at its end."""
+        later = self.core.outbox.append
+        if any(ticket is not None for ticket in self.tickets):
+            later(partial(self._settle, outcomes, reason, whom))
+            return DONE
+        step = self._walk_out(outcomes, reason, self.core.now())  # asks the fallbacks alone
+        if step == DONE:
+            later(partial(self._book_later, whom))
+        elif step == DO_RECOVER:
+            self._begin_recovery()
+        return step
+
+    def _book_later(self, whom: int) -> None:
+        now = self.core.now()
+        with Section(self.core):
+            book(self, now, whom)
+
+    def _begin_recovery(self) -> None:
+        error = self.error
+        self.origin = error if isinstance(error, Exception) else ValueError("a failed result")
+
     def _walk_out(self, outcomes: list[int], reason: str, now: float) -> Step:
-        guards, reacts, held = self.plan.guards, self.plan.reacts, self.held
-        if held:
-            self.held = False
-            self.core.abandoned += 1
-            self.core.abandoned_total += 1
-            self.kept = [None] * len(self.tickets)
+        guards, reacts = self.plan.guards, self.plan.reacts
+        held = self.held is not None and not self.held.ended
         for level in range(self.level, -1, -1):
             ticket = self.tickets[level]
             if ticket is None and not reacts[level]:
@@ -325,8 +354,8 @@ class Call:
                     after(ticket or 0, now, CANCELLED, self.duration, "", held)
                 verdict = None
             if verdict is None:
-                if held:
-                    self.kept[level] = ticket
+                if held and self.held is not None:
+                    self.held.tickets[level] = ticket
                 self.tickets[level] = None
                 continue
             self.level = level
@@ -337,15 +366,16 @@ class Call:
             return DO_PAUSE
         return DONE
 
-    def _worker_ended(self, tickets: list[int | None]) -> None:
+    def _worker_ended(self, held: Held) -> None:
         """Give back what an abandoned worker held until now."""
         core, now = self.core, self.core.now()
         with Section(core) as section:
             if not section.free:
-                core.outbox.append(partial(self._worker_ended, tickets))
+                core.outbox.append(partial(self._worker_ended, held))
             elif self.began >= core.born:  # else the worker was a parent process's
                 core.abandoned -= 1
-                for level, ticket in enumerate(tickets):
+                held.ended = True
+                for level, ticket in enumerate(held.tickets):
                     if ticket is not None:
                         self.plan.guards[level].release(ticket, now)
 

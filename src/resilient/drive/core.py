@@ -26,7 +26,12 @@ PEAK_SPAN: Final = 60.0
 QUIET: Final = 60.0  # a refusal after so long without one is an event
 
 
-living: Final[weakref.WeakSet[Core]] = weakref.WeakSet()
+_living: Final[dict[int, weakref.ref[Core]]] = {}
+
+
+def living() -> list[Core]:
+    """Return all cores; in one step, so that another thread may make one meanwhile."""
+    return [core for core in (ref() for ref in list(_living.values())) if core is not None]
 
 
 class Core:
@@ -96,9 +101,10 @@ class Core:
         self.forced: str | None = None
         self.forced_why = ""
         self.born = float("-inf")
-        self.inherited = 0
+        self.inherited: set[float] = set()  # when the calls began that a forked child goes on with
         self.clear()
-        living.add(self)
+        own_id = id(self)
+        _living[own_id] = weakref.ref(self, lambda _: _living.pop(own_id, None))
 
     def clear(self) -> None:
         """Set every count to zero."""
@@ -204,8 +210,10 @@ class Core:
         """Tell whether a call is this process's own: begun after a fork, or by its thread."""
         if started >= self.born:
             return True
-        self.inherited -= self.inherited > 0
-        return self.inherited >= 0
+        if started not in self.inherited:
+            return False
+        self.inherited.discard(started)
+        return True
 
     def turn_peak(self, now: float) -> None:
         """Begin a new span of the rolling peak; under the lock."""

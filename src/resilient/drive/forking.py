@@ -8,66 +8,107 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any, cast
+import threading
+from collections.abc import Callable
+from typing import Any, Final, cast
 
 from ..events import bus
+from ..guards.base import Guard
 from . import sync
 from .call import Call
 from .core import FORCED, Core, living
 from .workers import pool
 
-_held: list[Core] = []
+_one_at_a_time: Final = threading.RLock()  # two threads may fork at once
+_held: Final[list[Core]] = []
+
+
+class _Own:
+    """A call that the forking thread is in the middle of."""
+
+    def __init__(self, core: Core, began: float, holding: tuple[Guard, ...]) -> None:
+        self.core = core
+        self.began = began
+        self.holding = holding  # the guards that it has a ticket of
 
 
 def _before() -> None:
-    _held.extend(living)
-    for core in _held:
+    _one_at_a_time.acquire()
+    for core in living():
         core.lock.acquire()
+        _held.append(core)
 
 
 def _in_parent() -> None:
     while _held:
         _held.pop().lock.release()
+    _one_at_a_time.release()
 
 
 def _in_child() -> None:
     pool.reset()
     bus.reset()
     own = _own_calls()
-    held, cores = list(_held), list(living)
-    _held.clear()
-    for core in held:
+    held = {id(core) for core in _held}
+    for core in _held:
         core.lock.release()  # ours: this thread took it before the fork
-    for core in cores:
-        if core not in held:  # made by another thread at that very moment: its lock may be taken
+    for core in living():
+        if (
+            id(core) not in held
+        ):  # made by another thread at that very moment: its lock may be taken
             cast("Any", core.lock)._at_fork_reinit()
-        core.gate = 0 if core.forced is None else FORCED
-        core.outbox.clear()
-        core.clear()
-        now = core.now()
-        core.born = now
-        core.inherited = core.in_flight = sum(found is core for found, _ in own)
-        for guard in core.all_guards():
-            guard.forked(now, core.inherited)
+        _renew(core, [call for call in own if call.core is core])
+    _held.clear()
+    _one_at_a_time.release()
 
 
-def _own_calls() -> list[tuple[Core, float]]:
+def _renew(core: Core, own: list[_Own]) -> None:
+    core.gate = 0 if core.forced is None else FORCED
+    core.outbox.clear()
+    core.clear()
+    core.born = now = core.now()
+    core.inherited = {call.began for call in own}
+    core.in_flight = len(core.inherited)
+    for guard in core.all_guards():
+        guard.forked(now, sum(guard in call.holding for call in own))
+
+
+def _own_calls() -> list[_Own]:
     """Return the calls that the forking thread is in the middle of, by looking at its stack."""
-    found: dict[tuple[int, float], tuple[Core, float]] = {}
+    found: dict[tuple[int, float], _Own] = {}
     frame: Any = sys._getframe(1)
     while frame is not None:
-        if frame.f_code.co_filename == sync.__file__:
-            here = frame.f_locals
-            call, core = here.get("call"), here.get("core")
-            if isinstance(call, Call) and call.admitted:
-                found[id(call.core), call.began] = (call.core, call.began)
-            elif isinstance(core, Core) and here.get("tickets") is not None:
-                found[id(core), here["now"]] = (core, here["now"])
+        if frame.f_code.co_filename in _FILES:
+            own = _own_call(frame.f_locals)
+            if own is not None:
+                found.setdefault((id(own.core), own.began), own)
         frame = frame.f_back
     return list(found.values())
 
 
-def install() -> None:
-    """Set the hook, where there is fork at all."""
+def _own_call(here: dict[str, Any]) -> _Own | None:
+    call, plan = here.get("call"), here.get("plan")
+    if isinstance(call, Call):
+        if not call.admitted or call.booked:
+            return None
+        holding = zip(call.plan.guards, call.tickets, strict=True)
+        return _Own(call.core, call.began, tuple(g for g, ticket in holding if ticket is not None))
+    if plan is not None and here.get("tickets") is not None:
+        admitting = zip(plan.guards, plan.admits, strict=True)
+        return _Own(plan.core, here["now"], tuple(g for g, admits in admitting if admits))
+    return None
+
+
+# The drivers: aio by its name, because importing it would load asyncio.
+_FILES: Final = {sync.__file__, sync.__file__.replace("sync.py", "aio.py")}
+
+
+def install(also_in_child: Callable[[], None]) -> None:
+    """Set the hook, where there is fork at all; it calls also_in_child too."""
+
+    def in_child() -> None:
+        also_in_child()
+        _in_child()
+
     if hasattr(os, "register_at_fork"):
-        os.register_at_fork(before=_before, after_in_parent=_in_parent, after_in_child=_in_child)
+        os.register_at_fork(before=_before, after_in_parent=_in_parent, after_in_child=in_child)

@@ -18,6 +18,11 @@ class GuardedAwaitable:
         self._awaitable = awaitable
 
     def __await__(self) -> Generator[Any, Any, Any]:
+        if self._call is None:
+            raise RuntimeError("this guarded call was already awaited")
+        return self._run()
+
+    def _run(self) -> Generator[Any, Any, Any]:
         # A generator: nothing is taken over before it is run, and it may never be.
         call, self._call = self._call, None
         if call is None:

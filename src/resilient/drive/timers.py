@@ -50,6 +50,14 @@ class Entry(Deadline):
             self.fired = True
             self.task.cancel()
 
+    def reason(self, error: BaseException) -> BaseException:
+        """Return what the caller is told: the timeout, where it was this that ended the call."""
+        if not (self.fired and self.took_back(error)):
+            return error
+        timeout = self.error()
+        timeout.__cause__ = error
+        return timeout
+
     def took_back(self, error: BaseException | None) -> bool:
         """After a fire, take the cancellation back; tell whether it was the only one."""
         return self.task.uncancel() <= self.cancelling and isinstance(error, CancelledError)

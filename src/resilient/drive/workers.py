@@ -7,7 +7,9 @@ outside, so a worker whose caller gave up runs on; its end is reported.
 
 from __future__ import annotations
 
+import itertools
 import threading
+from collections import deque
 from collections.abc import Callable
 from contextvars import Context
 from typing import Any, Final
@@ -75,6 +77,7 @@ class Job:
         if self._claim.acquire(blocking=False):
             self.value, self.error = value, error
             self.ended = True
+            del value, error, fn  # this frame is in the error's traceback
             return
         del value, error, fn
         with self._ended:
@@ -108,9 +111,9 @@ class Pool:
 
     def reset(self) -> None:
         """Forget every worker: in a forked child their threads do not exist."""
-        self._lock = threading.Lock()
-        self._idle: list[_Worker] = []
-        self._number = 0
+        # No lock, only operations that are atomic: a signal handler may come in between.
+        self._idle: deque[_Worker] = deque()
+        self._numbers = itertools.count(1)
 
     def submit(self, job: Job) -> None:
         """Run a job at once, on an idle worker or a new one.
@@ -118,29 +121,24 @@ class Pool:
         Raises:
             RuntimeError: the system gives no more threads.
         """
-        with self._lock:
-            worker = self._idle.pop() if self._idle else None
-            if worker is None:
-                self._number += 1
-        if worker is None:
-            worker = _Worker(self, self._number)
+        try:
+            self._idle.pop().give(job)
+        except IndexError:
+            worker = _Worker(self, next(self._numbers))
             worker.give(job)
             worker.start()
-        else:
-            worker.give(job)
 
     def rest(self, worker: _Worker) -> None:
         """Take a worker back."""
-        with self._lock:
-            self._idle.append(worker)
+        self._idle.append(worker)
 
     def retire(self, worker: _Worker) -> bool:
         """Let an idle worker end, unless a job was given to it just now."""
-        with self._lock:
-            if worker not in self._idle:
-                return False
+        try:
             self._idle.remove(worker)
-            return True
+        except ValueError:
+            return False
+        return True
 
 
 class _Worker(threading.Thread):

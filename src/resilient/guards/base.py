@@ -146,6 +146,9 @@ class Guard:
 
     # -- the policy it belongs to ---------------------------------------------
 
+    def replaces(self, old: Guard) -> None:
+        """Share with the guard of its kind whose place it takes in a view what is one policy's."""
+
     def joined(self, guards: tuple[Guard, ...]) -> None:
         """Learn which guards stand in the same policy."""
 

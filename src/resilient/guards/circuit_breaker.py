@@ -248,9 +248,11 @@ class CircuitBreaker(Guard):
 
     def force(self, state: str | None, now: float) -> None:
         released, self.forced = self.forced, state if state == "forced_closed" else None
-        if state is not None or self._home == METRICS_ONLY:
+        if state is not None:
             return
-        if released == "forced_closed":
+        if self._home == METRICS_ONLY:
+            self._fresh()
+        elif released == "forced_closed":
             self.relapses = 0
             self._move(CLOSED, now, "released from forced_closed", "closed", "operator")
         else:

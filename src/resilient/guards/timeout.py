@@ -16,6 +16,15 @@ TICKET: Final = 0
 _WORKERS: Final = Metric("workers", "gauge", "Worker threads running a body, abandoned ones too.")
 
 
+class _Crew:
+    """The workers of a policy, counted for all its views together."""
+
+    __slots__ = ("busy",)
+
+    def __init__(self) -> None:
+        self.busy = 0
+
+
 class Timeout(Guard):
     """Bounds the time of everything inside it; made by `resilient.timeout`.
 
@@ -32,8 +41,17 @@ class Timeout(Guard):
         if sync is not None:
             checks.one_of("sync", sync, ("thread", "cooperative"))
         self.sync = sync
-        self.workers = 0
+        self._crew = _Crew()
         self._peers: tuple[Guard, ...] = ()
+
+    @property
+    def workers(self) -> int:
+        """How many workers run a body, abandoned ones too."""
+        return self._crew.busy
+
+    def replaces(self, old: Guard) -> None:
+        if isinstance(old, Timeout):
+            self._crew = old._crew
 
     @property
     def max_workers(self) -> int:
@@ -45,26 +63,26 @@ class Timeout(Guard):
         return mode == "thread" and self.sync == "thread"
 
     def before(self, now: float) -> int:
-        if self.workers >= self.max_workers:
+        if self._crew.busy >= self.max_workers:
             self.why = f"all {self.max_workers} worker threads of the policy are busy"
             return REFUSE
-        self.workers += 1
+        self._crew.busy += 1
         return TICKET
 
     def after(
         self, ticket: int, now: float, outcome: int, duration: float, reason: str, held: bool
     ) -> None:
         if not held:
-            self.workers -= 1
+            self._crew.busy -= 1
 
     def release(self, ticket: int, now: float) -> None:
-        self.workers -= 1
+        self._crew.busy -= 1
 
     def joined(self, guards: tuple[Guard, ...]) -> None:
         self._peers = tuple(guard for guard in guards if guard.slots() is not None)
 
     def forked(self, now: float, own: int) -> None:
-        self.workers = 0
+        self._crew.busy = own
 
     def describe(self) -> str:
         how = {

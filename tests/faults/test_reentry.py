@@ -1,0 +1,354 @@
+"""Finalizers and signal handlers that call the policy they interrupt; threads that fail to start."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from resilient import (
+    BulkheadFullError,
+    CircuitOpenError,
+    Policy,
+    ReentrantCallError,
+    WorkersBusyError,
+    bulkhead,
+    circuit_breaker,
+    fallback,
+    timeout,
+)
+from resilient.drive import workers
+
+from ..traps.helpers import idle, in_threads, part, policy, until
+
+REFUSALS = (BulkheadFullError, CircuitOpenError, ReentrantCallError, WorkersBusyError)
+
+
+class Tally:
+    """What calls came to, as their callers saw it; a list, for a finalizer may interrupt anything."""
+
+    def __init__(self) -> None:
+        self.began: list[int] = []
+        self.ends: list[str] = []
+
+    def call(self, fn: Callable[[], object]) -> None:
+        """Make a call and book its end."""
+        self.began.append(1)
+        try:
+            fn()
+        except REFUSALS:
+            self.ends.append("refused")
+        except OSError:
+            self.ends.append("failure")
+        else:
+            self.ends.append("success")
+
+
+def matches(of: Policy, tally: Tally) -> None:
+    """Assert that the policy's counts are those that its callers saw."""
+    calls = {key: number for key, number in of.snapshot()["calls"].items() if number}
+    assert calls == Counter(tally.ends)
+    assert sum(calls.values()) == len(tally.began) == len(tally.ends)
+    idle(of)
+
+
+@pytest.fixture
+def eager_gc() -> Iterator[None]:
+    """Let the collector run at nearly every allocation."""
+    before = gc.get_threshold()
+    gc.set_threshold(1)
+    yield
+    gc.set_threshold(*before)
+
+
+def body() -> None:
+    """Do nothing."""
+
+
+def fails() -> None:
+    """Fail."""
+    raise OSError
+
+
+@pytest.mark.usefixtures("eager_gc")
+@pytest.mark.parametrize("way", ["none", "cooperative", "thread"])
+def test_finalizers_call_the_policy(way: str) -> None:
+    """Cyclic rubbish whose __del__ calls the same policy never deadlocks; counts stay exact."""
+    sync: Any = way
+    inner = () if way == "none" else (timeout(60, sync=sync),)
+    # Opening makes events, which are allocated in the critical section: the collector runs there.
+    breaker = circuit_breaker(failure_threshold=1, recovery_timeout=1e-6)
+    shop = policy(breaker, bulkhead(3, max_waiting=2, max_wait=5), *inner)
+    guarded, failing = shop(body), shop(fails)
+    tally = Tally()
+
+    class Rubbish:
+        def __init__(self) -> None:
+            self.me = self
+
+        def __del__(self) -> None:
+            tally.call(guarded)
+
+    def actor(_: int) -> None:
+        for fn in (guarded, failing) * 150:
+            Rubbish()
+            tally.call(fn)
+
+    assert in_threads(1, actor) == [None]
+    gc.collect()
+    assert len(tally.began) == 600
+    matches(shop, tally)
+
+
+@pytest.mark.usefixtures("eager_gc")
+def test_finalizers_call_the_policy_on_asyncio() -> None:
+    """The same for async calls: the finalizers make sync calls of the policy they interrupt."""
+    breaker = circuit_breaker(failure_threshold=1, recovery_timeout=1e-6)
+    shop = policy(breaker, bulkhead(3), timeout(60, sync="cooperative"))
+    guarded = shop(body)
+    tally = Tally()
+
+    class Rubbish:
+        def __init__(self) -> None:
+            self.me = self
+
+        def __del__(self) -> None:
+            tally.call(guarded)
+
+    async def abody() -> None:
+        raise OSError
+
+    async def main() -> None:
+        waits = shop(abody)
+        for _ in range(150):
+            Rubbish()
+            tally.began.append(1)
+            try:
+                await waits()
+            except REFUSALS:
+                tally.ends.append("refused")
+            except OSError:
+                tally.ends.append("failure")
+
+    asyncio.run(main())
+    gc.collect()
+    assert len(tally.began) == 300
+    matches(shop, tally)
+
+
+class Tripwire(dict[Any, Any]):
+    """Calls something when the critical section that uses it stores an item."""
+
+    def __init__(self, old: dict[Any, Any], call: Callable[[], object]) -> None:
+        super().__init__(old)
+        self._call = call
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        super().__setitem__(key, value)
+        self._call()
+
+
+def inside_bookkeeping(shop: Policy, call: Callable[[], object]) -> None:
+    """Make a call from inside the policy's own critical section, as a finalizer would."""
+    breaker = shop.guards[[guard.kind for guard in shop.guards].index("circuit_breaker")]
+    breaker.transitions = Tripwire(breaker.transitions, call)  # type: ignore[attr-defined]
+    shop.try_call(fails)  # opens, and so stores the transition
+    breaker.transitions = dict(breaker.transitions)  # type: ignore[attr-defined]
+
+
+def test_a_call_inside_the_bookkeeping_is_refused() -> None:
+    """It gets an error of its own, is counted once, and the call around it is undisturbed."""
+    shop = policy(circuit_breaker(failure_threshold=1), bulkhead(1))
+    ends: list[BaseException | None] = []
+    inside_bookkeeping(shop, lambda: ends.append(shop.try_call(body).error))
+    assert [type(end) for end in ends] == [ReentrantCallError]
+    assert shop.state == "open"
+    calls = shop.snapshot()["calls"]
+    assert (calls["failure"], calls["refused"]) == (1, 1)
+    idle(shop)
+
+
+@pytest.mark.parametrize("way", ["call", "decorated"])
+def test_such_a_call_has_its_fallback_and_is_counted(way: str) -> None:
+    """A fallback answers that refusal as any other, and the call is counted once."""
+    shop = policy(fallback(value="less"), circuit_breaker(failure_threshold=1), bulkhead(1))
+    guarded = shop(body) if way == "decorated" else lambda: shop.call(body)
+    ends: list[Any] = []
+
+    def call() -> None:
+        try:
+            ends.append(guarded())
+        except ReentrantCallError as error:
+            ends.append(error)
+
+    inside_bookkeeping(shop, call)
+    seen = shop.snapshot()
+    assert ends == ["less"]
+    assert (seen["calls"]["failure"], seen["calls"]["refused"]) == (1, 1)
+    assert seen["served"] == {"full": 0, "degraded": 2, "error": 0}
+    idle(shop)
+
+
+@pytest.fixture
+def alarm() -> Iterator[Callable[[Callable[[], object]], None]]:
+    """Call something from a signal handler, again and again, a fifth of a millisecond apart."""
+    before = signal.getsignal(signal.SIGALRM)
+
+    def begin(call: Callable[[], object]) -> None:
+        def handler(*_: object) -> None:
+            call()
+            signal.setitimer(signal.ITIMER_REAL, 0.0002)
+
+        signal.signal(signal.SIGALRM, handler)
+        signal.setitimer(signal.ITIMER_REAL, 0.0002)
+
+    yield begin
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.parametrize("way", ["none", "cooperative"])
+def test_a_signal_handler_calls_the_policy(
+    alarm: Callable[[Callable[[], object]], None], way: str
+) -> None:
+    """A handler that calls the policy it interrupts never deadlocks; counts stay exact."""
+    sync: Any = way
+    inner = () if way == "none" else (timeout(60, sync=sync),)
+    breaker = circuit_breaker(failure_threshold=1, recovery_timeout=1e-6)
+    shop = policy(breaker, bulkhead(3, max_waiting=2, max_wait=5), *inner)
+    guarded, failing = shop(body), shop(fails)
+    tally, handled = Tally(), []
+
+    def handler() -> None:
+        handled.append(1)
+        tally.call(guarded)
+
+    alarm(handler)
+    end = time.monotonic() + 0.7
+    while time.monotonic() < end:
+        tally.call(guarded)
+        tally.call(failing)
+    signal.signal(signal.SIGALRM, signal.SIG_IGN)
+    assert len(handled) > 50
+    matches(shop, tally)
+
+
+_SIGNAL_IN_POOL = """
+import signal
+from resilient import Policy, timeout
+from resilient.drive import workers
+shop = Policy("shop", timeout(5, sync="thread"))
+shop.call(int)
+seen = []
+signal.signal(signal.SIGUSR1, lambda *_: seen.append(shop.try_call(int).error))
+
+class Idle(list):
+    def PLACE(self, *args):
+        got = super().PLACE(*args)
+        if not seen:
+            seen.append(None)
+            signal.raise_signal(signal.SIGUSR1)
+        return got
+
+workers.pool._idle = Idle(workers.pool._idle)
+shop.call(int)
+print("done", len(seen))
+"""
+
+
+def test_a_signal_handler_may_take_a_worker_while_one_is_taken() -> None:
+    """A handler that runs while its thread takes a worker, and needs one too, never deadlocks."""
+    code = _SIGNAL_IN_POOL.replace("PLACE", "pop")
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, timeout=5, check=False
+        )
+    except subprocess.TimeoutExpired:
+        pytest.fail("the handler's call deadlocks")
+    assert done.stdout.split() == ["done", "2"], done.stderr
+
+
+_ABANDONED = """
+import threading, time
+from resilient import CallTimeoutError, Policy, bulkhead, timeout
+shop = Policy("shop", bulkhead(4), timeout(0.02, sync="thread"))
+for body in (threading.Event().wait, lambda: time.sleep(60)):
+    try:
+        shop.call(body)
+    except CallTimeoutError:
+        print("gave up")
+def busy():
+    while True: pass
+try:
+    shop.call(busy)
+except CallTimeoutError:
+    print("gave up")
+"""
+
+
+def test_the_interpreter_ends_though_workers_hang() -> None:
+    """With abandoned workers, asleep and busy, the process ends at once and silently."""
+    began = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-c", _ABANDONED], capture_output=True, text=True, timeout=20, check=False
+    )
+    assert time.monotonic() - began < 2
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.split("\n")[:3] == ["gave up"] * 3
+
+
+def test_a_thread_that_does_not_start_is_a_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the system gives no more threads the call is refused, and nothing is held."""
+    shop = policy(circuit_breaker(failure_threshold=1), bulkhead(2), timeout(60, sync="thread"))
+    workers.pool.reset()
+
+    def start(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", start)
+        ran: list[int] = []
+        for call in (shop(lambda: ran.append(1)), lambda: shop.call(ran.append, 1)):
+            for _ in range(3):
+                with pytest.raises(WorkersBusyError, match="can't start new thread"):
+                    call()
+                idle(shop)
+        assert not ran
+    assert shop.state == "closed"
+    seen = shop.snapshot()
+    assert seen["calls"]["refused"] == 6
+    assert seen["timeouts"] == 0
+    assert seen["refusals"]["timeout"] == 6
+    assert shop.call(int, "1") == 1
+    idle(shop)
+
+
+def test_a_thread_that_does_not_start_gives_a_probe_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A probe that got no thread is neutral, and the next one may run."""
+    breaker = circuit_breaker(failure_threshold=1)
+    shop = policy(fallback(value=7), breaker, bulkhead(1), timeout(60, sync="thread"))
+    shop.force_open()
+    shop.release()
+    workers.pool.reset()
+
+    def start(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", start)
+        assert shop.call(int, "1") == 7
+    assert shop.state == "half_open"
+    assert part(shop, "circuit_breaker")["probes"] == 0
+    assert shop.call(int, "1") == 1
+    assert shop.state == "closed"
+    until(lambda: shop.snapshot()["abandoned"] == 0)
+    idle(shop)
