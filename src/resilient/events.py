@@ -117,6 +117,7 @@ class Bus:
     def reset(self) -> None:
         """Forget a delivery that another thread had begun before a fork."""
         self._queue.clear()
+        self.dropped = self.listener_errors = 0
         self._delivering = threading.Lock()
 
     def deliver(self) -> None:

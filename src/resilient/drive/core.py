@@ -68,7 +68,6 @@ class Core:
         "peak",
         "peak_before",
         "peak_until",
-        "predicate_errors",
         "refusals",
         "refused_at",
         "release",
@@ -96,7 +95,7 @@ class Core:
         self.gate = 0
         self.anonymous = False
         self.guards: tuple[Guard, ...] = ()
-        self.viewed: weakref.WeakSet[Guard] | None = None  # those that only views have
+        self.viewed: list[weakref.ref[Guard]] = []  # those that only views have
         self.outbox: deque[Any] = deque()
         self.forced: str | None = None
         self.forced_why = ""
@@ -111,7 +110,7 @@ class Core:
         self.in_flight = self.abandoned = self.abandoned_total = 0
         self.counts = [0] * len(OUTCOMES)
         self.extra_full = self.degraded = self.errors = 0
-        self.timeouts = self.fallback_failures = self.late_values = self.predicate_errors = 0
+        self.timeouts = self.fallback_failures = self.late_values = 0
         self.refusals: dict[str, int] = {}
         self.refused_at: dict[str, float] = {}
         self.buckets = [0] * (len(EDGES) + 1)
@@ -127,10 +126,8 @@ class Core:
 
     def adopt_view(self, guards: tuple[Guard, ...]) -> None:
         """Take in guards that one view has and the policy itself has not."""
-        if self.viewed is None:
-            self.viewed = weakref.WeakSet()
-        for guard in guards:
-            self.viewed.add(guard)
+        alive = [ref for ref in self.viewed if ref() is not None]
+        self.viewed = alive + [weakref.ref(guard) for guard in guards]
         self._take(guards)
 
     def _take(self, guards: tuple[Guard, ...]) -> None:
@@ -145,7 +142,8 @@ class Core:
 
     def all_guards(self) -> tuple[Guard, ...]:
         """Return the guards of the policy and of its views."""
-        return self.guards + tuple(self.viewed or ())
+        viewed = [ref() for ref in self.viewed]
+        return self.guards + tuple(guard for guard in viewed if guard is not None)
 
     def follow(self, clock: Clock) -> Callable[[], None]:
         """Take the time from another clock, without jitter; return what undoes it."""

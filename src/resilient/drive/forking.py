@@ -70,6 +70,7 @@ def _renew(core: Core, own: list[_Own]) -> None:
     core.inherited = {call.began for call in own}
     core.in_flight = len(core.inherited)
     for guard in core.all_guards():
+        guard.judge.faults = 0
         guard.forked(now, sum(guard in call.holding for call in own))
 
 
