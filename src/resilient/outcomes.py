@@ -77,13 +77,15 @@ class Judge:
 
     def of_error(self, error: Exception) -> int:
         """Return FAILURE or IGNORED for an exception; a group is ignored if every leaf is."""
-        # Asked of a group as a whole first: a filter may name the group's own type.
-        if self._ignore is not None and self._ask(self._ignore, error, default=False):
-            return IGNORED
         if isinstance(error, ExceptionGroup):
+            # Types may name the group's own; a predicate is asked about the leaves alone.
+            if isinstance(self._ignore, _Types) and self._ignore(cast("object", error)):
+                return IGNORED
             group = cast("ExceptionGroup[Exception]", error)
             failed = any(self.of_error(leaf) == FAILURE for leaf in group.exceptions)
             return FAILURE if failed else IGNORED
+        if self._ignore is not None and self._ask(self._ignore, error, default=False):
+            return IGNORED
         if self._on is not None and not self._ask(self._on, error, default=True):
             return IGNORED
         return FAILURE

@@ -111,13 +111,14 @@ class CircuitBreaker(Guard):
     # -- the life of an attempt ---------------------------------------------
 
     def before(self, now: float) -> int:
-        if self.state == CLOSED:
+        if self.state in (CLOSED, METRICS_ONLY):
             if not self._aged:
                 return self.serial
             if self.forced is None and self.health.too_slow(now):
                 self._open(now, self.health.summary(now))
-                return REFUSE
-        elif self.forced is None and self.state != METRICS_ONLY:
+                if self.state == OPEN:
+                    return REFUSE
+        elif self.forced is None:
             return self._probe(now)
         self.serial += 1
         if self._aged:
@@ -146,6 +147,8 @@ class CircuitBreaker(Guard):
             return
         if self._aged:
             health.ages.discard(ticket)
+        if self.state == HALF_OPEN and self.forced is None and self._probes.late(now):
+            self._expire(now)
         if ticket < self.epoch:
             self.late_total += outcome <= FAILURE
         elif outcome > FAILURE:  # says nothing of the dependency: only a probe's place is free
@@ -175,7 +178,7 @@ class CircuitBreaker(Guard):
                 return REFUSE
             self._move(HALF_OPEN, now, "the recovery time is over", "half_open")
         elif self._probes.late(now):
-            self._relapse(now, f"a probe gave no result within {self._probes.limit:g} s")
+            self._expire(now)
             return REFUSE
         if len(self._probes) >= self.half_open_max_calls:
             return REFUSE
@@ -194,6 +197,9 @@ class CircuitBreaker(Guard):
                 self.relapses = 0
                 why = f"{counted(self.recovered, 'probe')} succeeded"
                 self._move(CLOSED, now, why, "closed")
+
+    def _expire(self, now: float) -> None:
+        self._relapse(now, f"a probe gave no result within {self._probes.limit:g} s")
 
     def _relapse(self, now: float, why: str) -> None:
         self.relapses += 1
@@ -251,7 +257,8 @@ class CircuitBreaker(Guard):
         if state is not None:
             return
         if self._home == METRICS_ONLY:
-            self._fresh()
+            if released == "forced_closed":
+                self._fresh()
         elif released == "forced_closed":
             self.relapses = 0
             self._move(CLOSED, now, "released from forced_closed", "closed", "operator")
