@@ -55,7 +55,15 @@ BAD_DURATIONS: list[Any] = [
     *NOT_NUMBERS,
 ]  # fmt: skip
 BAD_COUNTS: list[Any] = [-1, 0, 10**400, 1.0, 1.5, NAN, *NOT_NUMBERS]
-BAD_SHARES: list[Any] = [-0.1, 0, 1.0000001, 2, NAN, INF, *[n for n in NOT_NUMBERS if n is not None]]
+BAD_SHARES: list[Any] = [
+    -0.1,
+    0,
+    1.0000001,
+    2,
+    NAN,
+    INF,
+    *[n for n in NOT_NUMBERS if n is not None],
+]
 
 Make = Callable[[Any], object]
 DURATIONS: dict[str, Make] = {

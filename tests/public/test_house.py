@@ -59,7 +59,9 @@ def imports(path: Path) -> set[tuple[str, ...]]:
 def typing_only(path: Path) -> set[tuple[str, ...]]:
     """Return what a file imports for type checkers alone."""
     tree = ast.parse(path.read_text())
-    only = [n for n in ast.walk(tree) if isinstance(n, ast.If) and "TYPE_CHECKING" in ast.dump(n.test)]
+    only = [
+        n for n in ast.walk(tree) if isinstance(n, ast.If) and "TYPE_CHECKING" in ast.dump(n.test)
+    ]
     here = path.relative_to(SOURCE).parts[:-1]
     return {
         ("resilient", *here[: len(here) - (node.level - 1)], *(node.module or "").split("."))
@@ -98,9 +100,7 @@ def test_heavy_imports_stay_where_they_are_allowed(path: Path) -> None:
             assert relative in ALLOWED[target[1]], f"{relative} imports {target[1]}"
 
 
-@pytest.mark.parametrize(
-    "path", sorted((SOURCE / "guards").glob("*.py")), ids=lambda p: p.name
-)
+@pytest.mark.parametrize("path", sorted((SOURCE / "guards").glob("*.py")), ids=lambda p: p.name)
 def test_guards_never_wait_lock_log_or_read_a_clock(path: Path) -> None:
     """A guard is pure: no module that could do any of it is imported there."""
     banned = {"time", "threading", "_thread", "logging", "asyncio", "anyio", "trio", "os", "socket"}

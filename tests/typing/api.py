@@ -85,7 +85,7 @@ async def async_calls() -> None:
     await stacked_async("x")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     assert_type(await policy.acall(stacked_async, 1, b="x"), float)
     assert_type(await policy.atry_call(stacked_async, 1), Result[float])
-    policy.acall(by_policy, 1)  # type: ignore[arg-type,unused-coroutine]  # pyright: ignore
+    policy.acall(by_policy, 1)  # type: ignore[arg-type,unused-coroutine]  # pyright: ignore[reportArgumentType, reportUnusedCoroutine]
 
 
 class Client:

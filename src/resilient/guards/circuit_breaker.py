@@ -116,7 +116,7 @@ class CircuitBreaker(Guard):
                 return self.serial
             if self.forced is None and self.health.too_slow(now):
                 self._open(now, self.health.summary(now))
-                if self.state == OPEN:
+                if self._home == CLOSED:
                     return REFUSE
         elif self.forced is None:
             return self._probe(now)
