@@ -29,7 +29,7 @@ def pause() -> Generator[None, None, None]:
 
 @types.coroutine
 def counted(coroutine: Coroutine[Any, Any, Any], hook: Callable[[int], None]) -> Any:
-    """Run a coroutine; call hook(k) at its k-th checkpoint (from 1), just before it is waited at."""
+    """Run a coroutine; call hook(k) at its k-th checkpoint, from 1, before it is waited at."""
     number, send, what = 0, coroutine.send, None
     while True:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
@@ -131,6 +132,7 @@ def test_sweep_of_a_wait_between_two_others(loop: str) -> None:
             behind.append(await shop.acall(three))
 
         async with anyio.create_task_group() as group:
+
             async def middle() -> None:
                 await run(lambda: shop.acall(three))
                 over.append(1)
@@ -243,6 +245,32 @@ def test_a_cancellation_at_the_very_time_of_the_timeout(loop: str) -> None:
     sweep_once(loop, main)
     assert "went on" not in ends
     idle(shop)
+
+
+@pytest.mark.parametrize("way", ["decorated", "acall"])
+def test_a_task_cancelled_while_its_timeout_cancels_it(way: str) -> None:
+    """A task that its caller cancels during the clean-up after a timeout ends as cancelled."""
+    shop = policy(circuit_breaker(), bulkhead(1), timeout(0.005))
+    cleaning = asyncio.Event()
+
+    async def body() -> None:
+        try:
+            await asyncio.sleep(30)
+        finally:
+            cleaning.set()
+            await asyncio.sleep(0.001)
+
+    async def main() -> None:
+        call = ways(shop, body)[way]
+        task = asyncio.create_task(call())
+        await cleaning.wait()
+        task.cancel()
+        await asyncio.wait({task}, timeout=WAIT)
+        assert task.cancelled()
+
+    asyncio.run(main())
+    idle(shop)
+    assert shop.snapshot()["calls"]["cancelled"] == 1
 
 
 def test_two_timeouts_and_a_cancellation_at_once(loop: str) -> None:

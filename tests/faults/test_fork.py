@@ -175,11 +175,11 @@ def test_a_call_that_another_task_left_behind_takes_nothing_away() -> None:
         await asyncio.sleep(0)
 
     def scene(fork: Fork) -> Any:
-        inner = never()
-        pending: Any = shop.call(lambda: inner)
+        inner = [never()]
+        pending: Any = shop.call(lambda: inner[0])
         fork()
-        inner.close()
-        del inner, pending
+        inner.pop().close()
+        del pending
         gc.collect()
         return numbers(shop)
 

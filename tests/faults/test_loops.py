@@ -15,7 +15,14 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from resilient import BulkheadFullError, CallTimeoutError, Policy, bulkhead, circuit_breaker, timeout
+from resilient import (
+    BulkheadFullError,
+    CallTimeoutError,
+    Policy,
+    bulkhead,
+    circuit_breaker,
+    timeout,
+)
 from resilient.drive import aio
 
 from ..traps.helpers import BACKENDS, WAIT, idle, in_threads, part, policy, run, until

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 settings.register_profile(
     "model",
@@ -13,6 +13,7 @@ settings.register_profile(
     deadline=None,
     derandomize="CI" in os.environ,
     database=None,
+    phases=[Phase.explicit, Phase.generate, Phase.shrink],  # explaining costs a minute here
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("model")

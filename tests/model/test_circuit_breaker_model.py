@@ -12,9 +12,9 @@ from math import floor, inf
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from resilient import bulkhead, calls, circuit_breaker, timeout
 from resilient.outcomes import CANCELLED, FAILURE, IGNORED, REFUSED, SUCCESS
@@ -163,6 +163,10 @@ class Naive:
             self.until = now + self.nominal()
             self.move("opened", "open", now)
 
+    def relapse(self, now: float) -> None:
+        self.failed_tries += 1
+        self.open(now)
+
     def admits(self, now: float) -> bool:
         if self.forced == "forced_closed":
             return True
@@ -175,8 +179,7 @@ class Naive:
                 return False
             self.move("half_open", "half_open", now)
         if self.lease_over(now):
-            self.failed_tries += 1
-            self.open(now)
+            self.relapse(now)
             return False
         return len(self.probes()) < self.options["half_open_max_calls"]
 
@@ -187,6 +190,8 @@ class Naive:
         return call
 
     def ended(self, call: Admitted, now: float, outcome: int, duration: float) -> None:
+        if self.lease_over(now):  # whoever's it is, and before anything else counts
+            self.relapse(now)
         call.alive = False
         slow = duration >= (self.options["slow_call_duration"] or inf)
         if outcome in NEUTRAL:
@@ -195,8 +200,7 @@ class Naive:
             self.late += 1
         elif call.probe and self.forced != "forced_closed":
             if outcome == FAILURE or (slow and self.options["slow_call_duration"] is not None):
-                self.failed_tries += 1
-                self.open(now)
+                self.relapse(now)
                 return
             self.good_probes.append(self.epoch)
             if self.good_probes.count(self.epoch) >= self.options["success_threshold"]:
@@ -224,6 +228,9 @@ class Naive:
 
 STEPS = st.sampled_from([0.0, 0.125, 0.25, 0.5, 1.0, 1.0, 2.5, 5.0, 9.0, 11.0, 61.0])
 OUTCOMES = st.sampled_from([SUCCESS, SUCCESS, FAILURE, FAILURE, IGNORED, CANCELLED, REFUSED])
+STREAKS = st.lists(OUTCOMES, min_size=1, max_size=6) | st.integers(1, 6).flatmap(
+    lambda number: st.sampled_from([[SUCCESS] * number, [FAILURE] * number])
+)
 DURATIONS = st.sampled_from([0.0, 0.25, 0.5, 1.0, 3.0, inf])
 CHOICE = st.integers(0, 1000)
 
@@ -267,6 +274,8 @@ class Machine(RuleBasedStateMachine):
     # -- steps, each checked on the spot
 
     def ask(self, in_line: bool = False) -> Admitted | None:
+        if self.model.forced == "forced_open":  # the policy refuses, and asks no guard
+            return None
         ticket = self.guard.before(self.now)
         expected = self.model.admits(self.now)
         assert (ticket >= 0) == expected, f"at {self.now}: expected let in = {expected}"
@@ -282,8 +291,6 @@ class Machine(RuleBasedStateMachine):
         return call
 
     def end(self, call: Admitted, outcome: int, duration: float) -> None:
-        if self.model.lease_over(self.now):
-            self.ask()  # a lease that is over is noticed at an admission, at the latest
         self.guard.after(call.ticket, self.now, outcome, duration, "Boom", False)
         self.model.ended(call, self.now, outcome, duration)
         self.agree()
@@ -317,10 +324,9 @@ class Machine(RuleBasedStateMachine):
 
     @rule(choice=CHOICE)
     def time_passes_to_a_boundary(self, choice: int) -> None:
-        slice_of = OPTIONS["window"] / 10
-        if not isinstance(self.options["window"], calls):
-            slice_of = self.options["window"] / 10
-        marks = {(floor(self.now / slice_of) + 1) * slice_of, self.model.until}
+        window = self.options["window"]
+        slice_of = 1.0 if isinstance(window, calls) else window / 10
+        marks = {(floor(self.now / slice_of) + 1) * slice_of}
         marks |= {(floor(r.at / slice_of) + 10) * slice_of for r in self.model.counted[-3:]}
         for call in self.alive():
             marks |= {call.since + (self.options["slow_call_duration"] or 1.0)}
@@ -328,40 +334,45 @@ class Machine(RuleBasedStateMachine):
         later = sorted(mark for mark in marks if mark > self.now)
         self.now = later[choice % len(later)]
 
-    @precondition(lambda self: self.model.state == "open")
-    @rule(early=st.sampled_from([0.0, 0.0, 0.125]))
-    def the_recovery_time_passes(self, early: float) -> None:
-        self.now = max(self.now, self.model.until - early)
+    @rule(early=st.sampled_from([0.0, 0.0, 0.0, 0.125]), number=st.integers(1, 4))
+    def the_recovery_time_passes(self, early: float, number: int) -> None:
+        if self.model.state == "open":
+            self.now = max(self.now, self.model.until - early)
+        self.calls_arrive(number, in_line=False)
 
-    @precondition(lambda self: self.model.forced != "forced_open")
     @rule(number=st.integers(1, 4), in_line=st.booleans())
     def calls_arrive(self, number: int, in_line: bool) -> None:
         for _ in range(number):
             self.ask(in_line)
 
-    @precondition(lambda self: self.alive())
-    @rule(choice=CHOICE, outcome=OUTCOMES)
-    def a_call_ends(self, choice: int, outcome: int) -> None:
-        call = self.alive()[choice % len(self.alive())]
-        self.end(call, outcome, self.now - call.since)
+    @rule(choice=CHOICE, outcome=OUTCOMES, step=STEPS)
+    def a_call_ends(self, choice: int, outcome: int, step: float) -> None:
+        alive = self.alive()
+        if alive:
+            self.now += step
+            call = alive[choice % len(alive)]
+            self.end(call, outcome, self.now - call.since)
 
-    @precondition(lambda self: self.alive())
     @rule(choice=CHOICE)
     def a_value_comes_late(self, choice: int) -> None:
-        self.end(self.alive()[choice % len(self.alive())], SUCCESS, inf)
+        alive = self.alive()
+        if alive:
+            self.end(alive[choice % len(alive)], SUCCESS, inf)
 
-    @precondition(lambda self: self.model.forced != "forced_open")
-    @rule(number=st.integers(1, 5), outcome=OUTCOMES, duration=DURATIONS)
-    def calls_come_and_go(self, number: int, outcome: int, duration: float) -> None:
-        for _ in range(number):
+    @rule(outcomes=STREAKS, duration=DURATIONS, step=STEPS)
+    def calls_come_and_go(self, outcomes: list[int], duration: float, step: float) -> None:
+        self.now += step
+        for outcome in outcomes:
             call = self.ask()
             if call is not None:
                 self.end(call, outcome, duration)
 
-    @precondition(lambda self: self.model.forced != "forced_open" and self.alive(in_line=True))
-    @rule(choice=CHOICE)
-    def a_wait_further_inside_ends(self, choice: int) -> None:
+    @rule(choice=CHOICE, step=STEPS)
+    def a_wait_further_inside_ends(self, choice: int, step: float) -> None:
         waiting = self.alive(in_line=True)
+        if not waiting or self.model.forced == "forced_open":
+            return
+        self.now += step
         call = waiting[choice % len(waiting)]
         ticket = self.guard.resume(call.ticket, self.now)
         if call.epoch == self.model.epoch:
@@ -372,21 +383,13 @@ class Machine(RuleBasedStateMachine):
             assert (ticket >= 0) == self.model.admits(self.now)
             self.took(ticket, in_line=False)
 
-    @precondition(lambda self: self.model.forced is None)
-    @rule(state=st.sampled_from(["forced_open", "forced_closed"]), sure=st.integers(0, 2))
-    def an_operator_forces(self, state: str, sure: int) -> None:
-        if sure:  # most histories are without an operator
-            return
-        self.guard.force(state, self.now)
-        self.model.force(state, self.now)
-        self.agree()
-
-    @precondition(lambda self: self.model.forced is not None)
-    @rule()
-    def an_operator_releases(self) -> None:
-        self.guard.force(None, self.now)
-        self.model.force(None, self.now)
-        self.agree()
+    @rule(state=st.sampled_from(["", "", "", "", "forced_open", "forced_closed"]))
+    def an_operator_acts(self, state: str) -> None:
+        forced = None if self.model.forced else state
+        if forced != "":
+            self.guard.force(forced, self.now)
+            self.model.force(forced, self.now)
+            self.agree()
 
     @rule()
     def somebody_looks(self) -> None:
@@ -441,10 +444,10 @@ class TimeWindowed(Machine):
     """Rates and failures in a row over seconds."""
 
     choices = {
-        "failure_rate": [None, 0.25, 0.5, 1.0],
-        "failure_threshold": [None, 1, 3, 5],
+        "failure_rate": [0.25, 0.5, 1.0, None],
+        "failure_threshold": [None, None, 5, 2],
         "window": [5.0, 10.0, 40.0],
-        "minimum_calls": [1, 3, 6],
+        "minimum_calls": [2, 3, 3, 6],
         "recovery_timeout": [0.5, 5.0],
     }
 
@@ -453,10 +456,10 @@ class CountWindowed(Machine):
     """Rates and failures in a row over the last calls."""
 
     choices = {
-        "failure_rate": [None, 0.25, 0.5, 1.0],
-        "failure_threshold": [None, 2, 4],
+        "failure_rate": [0.25, 0.5, 1.0, None],
+        "failure_threshold": [None, None, 4, 2],
         "window": [calls(1), calls(4), calls(7)],
-        "minimum_calls": [1, 3, 6],
+        "minimum_calls": [2, 3, 3, 6],
         "recovery_timeout": [0.5, 5.0],
     }
 
@@ -512,25 +515,250 @@ class MetricsOnly(Machine):
         return super().took(ticket, in_line)
 
 
+MORE = settings(max_examples=200)
+
+
 class TestTimeWindowed(TimeWindowed.TestCase):
     """B1 to B5 hold over a window of seconds."""
+
+    settings = MORE
 
 
 class TestCountWindowed(CountWindowed.TestCase):
     """B1 to B5 hold over a window of calls."""
 
+    settings = MORE
+
 
 class TestSlow(Slow.TestCase):
     """B5 holds for slow calls, where those in flight count once."""
+
+    settings = MORE
 
 
 class TestHalfOpen(HalfOpen.TestCase):
     """B2, B3 and B4 hold through many openings."""
 
+    settings = MORE
+
 
 class TestJittered(Jittered.TestCase):
     """B4 holds where the recovery time is random."""
 
+    settings = MORE
+
 
 class TestMetricsOnly(MetricsOnly.TestCase):
     """A breaker that only measures counts what the model would open at, and refuses nobody."""
+
+    settings = MORE
+
+
+# -- promises, one by one -------------------------------------------------------------------------
+
+
+def breaker(**options: Any) -> Any:
+    """Return a breaker without jitter."""
+    guard = circuit_breaker(**options)
+    guard.random = None
+    return guard
+
+
+def result(guard: Any, ticket: int, now: float, outcome: int, duration: float = 0.0) -> None:
+    """Tell the guard how a call ended."""
+    guard.after(ticket, now, outcome, duration, "" if outcome == SUCCESS else "Boom", False)
+
+
+def opened(now: float = 0.0, **options: Any) -> Any:
+    """Return a breaker that opened at now."""
+    guard = breaker(**{"failure_threshold": 1, **options})
+    result(guard, guard.before(now), now, FAILURE)
+    assert guard.state == "open"
+    return guard
+
+
+@pytest.mark.parametrize("outcome", NEUTRAL)
+def test_B2_a_probe_that_says_nothing_gives_only_its_place_back(outcome: int) -> None:
+    """After a neutral probe the circuit is still half-open, and lets one more probe in."""
+    guard = opened()
+    result(guard, guard.before(5.0), 5.5, outcome)
+    assert guard.state == "half_open"
+    assert guard.before(5.5) >= 0
+    assert guard.before(5.5) < 0
+
+
+def test_B2_a_lost_probe_is_failed_when_its_lease_ends() -> None:
+    """A probe that never ends reopens the circuit after its lease, for twice the time."""
+    guard = opened()
+    assert guard.before(5.0) >= 0
+    assert guard.before(9.875) < 0
+    assert guard.state == "half_open"
+    assert guard.before(10.0) < 0
+    assert (guard.state, guard.retry_after(10.0)) == ("open", 10.0)
+
+
+@pytest.mark.parametrize("limit", [2.0, 12.0])
+def test_B2_the_lease_is_the_longer_of_recovery_and_timeout(limit: float) -> None:
+    """Without probe_lease, a probe may take as long as the policy's timeout lets it."""
+    guard = breaker(failure_threshold=1)
+    guard.joined((guard, timeout(limit), bulkhead(3)))
+    result(guard, guard.before(0.0), 0.0, FAILURE)
+    guard.before(5.0)
+    lease = max(limit, 5.0)
+    guard.before(5.0 + lease - 0.125)
+    assert guard.state == "half_open"
+    guard.before(5.0 + lease)
+    assert guard.state == "open"
+
+
+def test_B2_a_success_after_the_lease_does_not_close_the_circuit() -> None:
+    """A probe whose lease has ended has failed, whatever it brings later."""
+    guard = opened(probe_lease=1.0)
+    ticket = guard.before(5.0)
+    result(guard, ticket, 6.0, SUCCESS, 1.0)
+    assert guard.state != "closed"
+
+
+def test_B2_a_success_does_not_close_the_circuit_beside_a_probe_whose_lease_ended() -> None:
+    """A lease that has ended fails the half-open circuit before another probe can close it."""
+    guard = opened(probe_lease=1.0, half_open_max_calls=2)
+    guard.before(5.0)
+    second = guard.before(5.5)
+    result(guard, second, 6.25, SUCCESS, 0.75)
+    assert guard.state != "closed"
+
+
+def test_B3_a_result_of_an_older_epoch_moves_nothing() -> None:
+    """A call let in before the circuit opened neither closes nor reopens it later."""
+    guard = breaker(failure_threshold=2)
+    old = [guard.before(0.0) for _ in range(5)]
+    for ticket in old[:2]:
+        result(guard, ticket, 1.0, FAILURE)
+    probe = guard.before(6.0)
+    result(guard, old[2], 6.0, SUCCESS)
+    result(guard, old[3], 6.0, FAILURE)
+    assert (guard.state, guard.snapshot(6.0)["late_results"]) == ("half_open", 2)
+    result(guard, probe, 6.0, SUCCESS)
+    result(guard, old[4], 6.0, FAILURE)
+    assert (guard.state, guard.snapshot(6.0)["window"]["calls"]) == ("closed", 0)
+
+
+@given(draw=st.floats(0, 1, exclude_max=True), tries=st.integers(0, 8))
+def test_B4_the_delay_doubles_to_a_minute_and_jitter_only_shortens_it(
+    draw: float, tries: int
+) -> None:
+    """Each opening lasts 0.8 to 1.0 of a delay that doubles, and ends exactly when it says."""
+    guard = breaker(failure_threshold=1)
+    guard.random = lambda: draw
+    result(guard, guard.before(0.0), 0.0, FAILURE)
+    now = 0.0
+    for failed in range(tries + 1):
+        base, left = min(5.0 * 2**failed, 60.0), guard.retry_after(now)
+        assert 0.8 * base - 1e-9 <= left <= base + 1e-9
+        assert guard.before(guard.until - 1e-6) < 0
+        now = guard.until
+        ticket = guard.before(now)
+        assert ticket >= 0
+        result(guard, ticket, now, FAILURE)
+
+
+def test_B4_a_long_recovery_time_is_not_shortened_by_the_limit() -> None:
+    """A recovery_timeout above 60 s is kept, and not doubled."""
+    guard = opened(recovery_timeout=90.0)
+    assert guard.retry_after(0.0) == 90.0
+    result(guard, guard.before(90.0), 90.0, FAILURE)
+    assert guard.retry_after(90.0) == 90.0
+
+
+@pytest.mark.parametrize("window", [10.0, calls(5)])
+def test_B5_a_success_that_completes_the_volume_can_open(window: Any) -> None:
+    """The rate is decided at each result, whatever that result is."""
+    guard = breaker(failure_threshold=None, minimum_calls=3, window=window)
+    for outcome, state in ((FAILURE, "closed"), (FAILURE, "closed"), (SUCCESS, "open")):
+        result(guard, guard.before(0.0), 0.0, outcome)
+        assert guard.state == state
+
+
+def test_B5_failures_in_a_row_count_only_at_low_volume() -> None:
+    """With enough calls in the window the rate alone decides."""
+    guard = breaker(failure_rate=0.9, failure_threshold=3, minimum_calls=6)
+    for outcome in (SUCCESS, SUCCESS, SUCCESS, FAILURE, SUCCESS, FAILURE, FAILURE, FAILURE):
+        result(guard, guard.before(0.0), 0.0, outcome)
+        assert guard.state == "closed"
+    # Ten seconds later the window has room again, and the row goes on.
+    result(guard, guard.before(10.0), 10.0, FAILURE)
+    assert guard.state == "open"
+
+
+def test_B5_everything_hanging_opens_at_an_admission() -> None:
+    """Calls that never end open the circuit when the next one asks, and each counts once."""
+    guard = breaker(minimum_calls=3, slow_call_duration=1.0)
+    for _ in range(3):
+        assert guard.before(0.0) >= 0
+    assert guard.before(0.875) >= 0
+    assert guard.before(1.0) < 0
+    assert guard.state == "open"
+
+
+def test_B5_a_call_that_was_overdue_counts_once_when_it_ends() -> None:
+    """An overdue call moves from those in flight into the window."""
+    guard = breaker(minimum_calls=10, slow_call_duration=1.0)
+    ticket = guard.before(0.0)
+    assert guard.snapshot(2.0)["slow_ratio"] is None
+    result(guard, ticket, 2.0, SUCCESS, 2.0)
+    for number in range(9):
+        assert guard.snapshot(2.0)["slow_ratio"] is None, number
+        result(guard, guard.before(2.0), 2.0, SUCCESS)
+    assert guard.snapshot(2.0)["slow_ratio"] == 0.1
+
+
+def test_B5_metrics_only_would_open_when_everything_hangs() -> None:
+    """A breaker that only measures decides at admissions too, as the real one would."""
+    guard = breaker(metrics_only=True, minimum_calls=3, slow_call_duration=1.0)
+    for _ in range(3):
+        guard.before(0.0)
+    assert guard.before(1.0) >= 0
+    assert guard.snapshot(1.0)["would_open"] == 1
+
+
+def test_B6_two_trips_at_once_are_one_transition() -> None:
+    """Failures that come together open the circuit once, for one recovery time."""
+    guard = breaker(failure_threshold=2)
+    events: list[Any] = []
+    guard.emit = events.append
+    for ticket in [guard.before(0.0) for _ in range(6)]:
+        result(guard, ticket, 0.0, FAILURE)
+    assert [event.kind for event in events] == ["opened"]
+    assert guard.retry_after(0.0) == 5.0
+
+
+def test_B7_forced_closed_moves_nothing_until_it_is_released() -> None:
+    """Under forced_closed failures open nothing; the release starts with a fresh window."""
+    guard = breaker(failure_threshold=2)
+    guard.force("forced_closed", 0.0)
+    for _ in range(50):
+        result(guard, guard.before(0.0), 0.0, FAILURE)
+    assert guard.state == "closed"
+    guard.force(None, 1.0)
+    result(guard, guard.before(1.0), 1.0, FAILURE)
+    assert guard.state == "closed"
+
+
+def test_B7_forced_closed_released_is_a_fresh_window_where_only_measured() -> None:
+    """What a breaker that only measures saw under forced_closed is forgotten at the release."""
+    guard = breaker(failure_threshold=2, metrics_only=True)
+    guard.force("forced_closed", 0.0)
+    result(guard, guard.before(0.0), 0.0, FAILURE)
+    guard.force(None, 1.0)
+    result(guard, guard.before(1.0), 1.0, FAILURE)
+    assert guard.snapshot(1.0)["would_open"] == 0
+
+
+def test_B7_forced_open_released_is_half_open() -> None:
+    """After forced_open a circuit tries a probe first, also one that had been closed."""
+    guard = breaker()
+    guard.force("forced_open", 0.0)
+    guard.force(None, 1.0)
+    assert guard.state == "half_open"
+    assert guard.before(1.0) >= 0
+    assert guard.before(1.0) < 0

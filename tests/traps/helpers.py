@@ -167,9 +167,7 @@ class World:
 
         threading.Thread(target=call, daemon=True).start()
 
-    def _in_task(
-        self, of: Policy, held: Held, portal: anyio.from_thread.BlockingPortal
-    ) -> None:
+    def _in_task(self, of: Policy, held: Held, portal: anyio.from_thread.BlockingPortal) -> None:
         async def call() -> Any:
             go = anyio.Event()
             held.let_go = lambda: portal.call(go.set)

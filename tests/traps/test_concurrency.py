@@ -49,10 +49,10 @@ def _guards_meeting(where: str, meet: Callable[[], object]) -> tuple[Policy, Cal
         raise OSError
 
     if where == "body":
-        return policy(circuit_breaker(), bulkhead(4)), lambda: meet() and None
+        return policy(circuit_breaker(), bulkhead(4)), meet
     if where == "worker":
         shop = policy(bulkhead(4), timeout(30, sync="thread"))
-        return shop, lambda: meet() and None
+        return shop, meet
     if where == "ignore":
         return policy(fallback(value=0), circuit_breaker(ignore=ask), bulkhead(4)), fails
     if where == "failed_result":
@@ -63,10 +63,11 @@ def _guards_meeting(where: str, meet: Callable[[], object]) -> tuple[Policy, Cal
 @pytest.mark.parametrize("where", ["body", "worker", "ignore", "failed_result", "fallback"])
 def test_trap_14_foreign_code_of_four_threads_overlaps(where: str) -> None:
     """Four calls meet inside the body, a predicate or the fallback: no lock keeps them apart."""
-    barrier = threading.Barrier(4)
-    shop, body = _guards_meeting(where, lambda: barrier.wait(WAIT))
+    barrier, met = threading.Barrier(4), []
+    shop, body = _guards_meeting(where, lambda: met.append(barrier.wait(WAIT / 5)))
     ends = in_threads(4, lambda _: shop.call(body))
     assert not [end for end in ends if isinstance(end, BaseException)]
+    assert sorted(met) == [0, 1, 2, 3]
     idle(shop)
 
 
@@ -84,12 +85,12 @@ def test_trap_14_a_blocked_listener_blocks_no_other_call(
 ) -> None:
     """While a listener hangs in one thread, calls of the same policy go on in another."""
     shop = policy(circuit_breaker(failure_threshold=2), bulkhead(3))
-    inside, go = threading.Event(), threading.Event()
+    inside, go, let_go = threading.Event(), threading.Event(), []
 
     def listener(event: Event) -> None:
         if event.policy == shop.name and event.kind == "opened":
             inside.set()
-            go.wait(WAIT)
+            let_go.append(go.wait(WAIT / 5))
 
     subscribed(listener)
     tripper = threading.Thread(target=trip, args=(shop,), daemon=True)
@@ -100,7 +101,7 @@ def test_trap_14_a_blocked_listener_blocks_no_other_call(
     assert shop.snapshot()["in_flight"] == 0
     go.set()
     tripper.join(WAIT)
-    assert not tripper.is_alive()
+    assert let_go == [True]
 
 
 def test_trap_14_a_raising_listener_changes_no_outcome(
@@ -245,6 +246,39 @@ def test_trap_17_one_bulkhead_serves_loops_in_several_threads() -> None:
     ends = in_threads(4, lambda place: run(BACKENDS[place % 2], main))
     assert ends == [None] * 4
     idle(EVERYWHERE)
+
+
+def test_trap_17_a_thread_wakes_a_task_of_an_idle_loop(backend: str) -> None:
+    """A slot that a thread frees wakes a task at once, though nothing else stirs its loop."""
+    shop = policy(bulkhead(1, max_waiting=1, max_wait=WAIT))
+    entered, go = threading.Event(), threading.Event()
+
+    def holds() -> float:
+        entered.set()
+        go.wait(WAIT)
+        return time.monotonic()
+
+    def free() -> None:
+        until(lambda: part(shop, "bulkhead")["waiting"] == 1)
+        time.sleep(0.01)  # so that the loop has nothing left to do
+        go.set()
+
+    async def now() -> float:
+        return time.monotonic()
+
+    freed: list[float] = []
+    threads = [
+        threading.Thread(target=lambda: freed.append(shop.call(holds)), daemon=True),
+        threading.Thread(target=free, daemon=True),
+    ]
+    threads[0].start()
+    assert entered.wait(WAIT)
+    threads[1].start()
+    served = run(backend, shop.acall, now)
+    for thread in threads:
+        thread.join(WAIT)
+    assert served - freed[0] < 0.6
+    idle(shop)
 
 
 @pytest.mark.parametrize("granted", [False, True], ids=["in line", "granted"])
@@ -395,9 +429,7 @@ class _ForeignTimeout(TimeoutError):
 
 @pytest.mark.parametrize("way", ["thread", "cooperative"])
 @pytest.mark.parametrize("kind", [TimeoutError, _ForeignTimeout])
-def test_trap_20_the_bodys_own_timeout_error_is_its_own(
-    way: Any, kind: type[TimeoutError]
-) -> None:
+def test_trap_20_the_bodys_own_timeout_error_is_its_own(way: Any, kind: type[TimeoutError]) -> None:
     """A TimeoutError that the body raised comes out as it is, and is not counted as ours."""
     shop = policy(circuit_breaker(), timeout(30, sync=way))
     own = kind("the body's")
@@ -631,7 +663,9 @@ print(threading.active_count())
     assert done.stdout.split() == ["1"]
 
 
-def test_trap_18_a_wait_that_takes_too_long_leaves_the_line(clock: ManualClock, world: World) -> None:
+def test_trap_18_a_wait_that_takes_too_long_leaves_the_line(
+    clock: ManualClock, world: World
+) -> None:
     """A wait that ends by its own max_wait is a refusal, and leaves the line."""
     shop = policy(
         circuit_breaker(failure_threshold=1), bulkhead(1, max_waiting=1, max_wait=2), clock=clock

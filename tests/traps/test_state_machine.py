@@ -399,6 +399,7 @@ def test_trap_07_atry_call_raises_a_cancellation_all_the_same(
 
     async def main() -> None:
         with anyio.CancelScope() as scope:
+
             async def body() -> None:
                 scope.cancel()
                 await anyio.lowlevel.checkpoint()
@@ -666,9 +667,7 @@ _BAD: list[tuple[Callable[..., object], dict[str, Any]]] = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("make", "options"), _BAD, ids=[f"{m.__name__}-{o}" for m, o in _BAD]
-)
+@pytest.mark.parametrize(("make", "options"), _BAD, ids=[f"{m.__name__}-{o}" for m, o in _BAD])
 def test_trap_12_bad_options_are_refused(
     make: Callable[..., object], options: dict[str, Any]
 ) -> None:
