@@ -48,6 +48,17 @@ class Deadline:
 current: Final[ContextVar[Deadline | None]] = ContextVar("resilient_deadline", default=None)
 
 
+def leave(own: Deadline) -> None:
+    """Close a deadline and put back the one around it, if this is the context it was set in.
+
+    A coroutine may be closed in another context. Not by ``reset()``: before Python 3.12 a finalizer
+    that reads the variable while it is reset to nothing crashes the interpreter.
+    """
+    own.open = False
+    if current.get() is own:
+        current.set(own.outer)
+
+
 def enclosing() -> Deadline | None:
     """Return the tightest deadline that binds the code running now."""
     found: Deadline | None = None

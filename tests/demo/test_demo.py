@@ -23,7 +23,11 @@ def _importable(monkeypatch):
 def test_a_short_run_protects_everybody_and_draws_the_picture(tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "demo", "--seconds", "6", "--output", str(tmp_path)],
-        cwd=ROOT, capture_output=True, text=True, timeout=40, check=False,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=40,
+        check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stderr == ""

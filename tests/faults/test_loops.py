@@ -182,7 +182,7 @@ def in_loop(shop: Policy, gauge: Gauge, backend: str, end: float, seed: int) -> 
                 try:
                     await shop.acall(body)
                 except (BulkheadFullError, CallTimeoutError):
-                    pass
+                    await anyio.sleep(0.001)
             await anyio.lowlevel.checkpoint()
 
     async def main() -> None:
@@ -205,7 +205,7 @@ def in_thread(shop: Policy, gauge: Gauge, end: float, seed: int) -> None:
         try:
             shop.call(body)
         except (BulkheadFullError, CallTimeoutError):
-            pass
+            time.sleep(0.001)  # who spins on refusals keeps the GIL from those who were granted
 
 
 @pytest.mark.parametrize("way", ["none", "cooperative", "thread"])
@@ -228,7 +228,7 @@ def test_one_bulkhead_for_threads_and_both_loops(way: str, order: Any) -> None:
     ends = in_threads(10, actor)
     assert ends == [None] * 10, ends
     assert gauge.most <= slots
-    assert gauge.entered > 20
+    assert gauge.entered > 100, gauge.entered
     until(lambda: shop.snapshot()["abandoned"] == 0)
     idle(shop)
 

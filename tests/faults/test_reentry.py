@@ -30,9 +30,11 @@ from resilient.drive import workers
 
 from ..traps.helpers import WAIT, idle, in_threads, part, policy, until
 
-# Before 3.12 a collection may begin inside ContextVar.reset(), and a finalizer that reads the very
-# variable leaves a dangling pointer in its cache: the interpreter crashes, with any library.
-RESETS = pytest.mark.skipif(sys.version_info < (3, 12), reason="ContextVar.reset() is not safe")
+# Before 3.12 a collection may begin inside ContextVar.set(); a finalizer that sets the same variable
+# there replaces what is being copied, and the interpreter crashes, with any library.
+CONTEXT = pytest.mark.skipif(
+    sys.version_info < (3, 12), reason="ContextVar.set() is not re-entrant"
+)
 REFUSALS = (BulkheadFullError, CircuitOpenError, ReentrantCallError, WorkersBusyError)
 
 
@@ -90,7 +92,7 @@ def fails() -> None:
 
 
 @pytest.mark.usefixtures("eager_gc")
-@pytest.mark.parametrize("way", ["none", pytest.param("cooperative", marks=RESETS), "thread"])
+@pytest.mark.parametrize("way", ["none", pytest.param("cooperative", marks=CONTEXT), "thread"])
 def test_finalizers_call_the_policy(way: str) -> None:
     """Cyclic rubbish whose __del__ calls the same policy never deadlocks; counts stay exact."""
     sync: Any = way
@@ -124,7 +126,7 @@ def test_finalizers_call_the_policy(way: str) -> None:
 
 
 @pytest.mark.usefixtures("eager_gc")
-@pytest.mark.parametrize("limit", [None, pytest.param(60, marks=RESETS)])
+@pytest.mark.parametrize("limit", [None, pytest.param(60, marks=CONTEXT)])
 def test_finalizers_call_the_policy_on_asyncio(limit: float | None) -> None:
     """The same for async calls: the finalizers make sync calls of the policy they interrupt."""
     breaker = circuit_breaker(failure_threshold=1, recovery_timeout=1e-6)

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
-from ..deadline import Deadline, current
+from ..deadline import Deadline, current, leave
 from ..guards.base import Waiter
 from ..shapes import returns_awaitable
 from . import line
@@ -102,7 +102,7 @@ async def _in_asyncio(
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
 ) -> Any:
-    token = current.set(entry)
+    current.set(entry)
     alarm = arm(entry, loop, call.core)
     try:
         value = await _awaited(call, fn, args, kwargs)
@@ -111,9 +111,8 @@ async def _in_asyncio(
             raise (bound or entry).error() from error
         raise
     finally:
-        entry.open = False
         alarm.cancel()
-        restore(token)
+        leave(entry)
     if entry.fired:
         entry.took_back(None)
     return value
@@ -136,24 +135,15 @@ async def _in_trio(
     else:
         trio_token = trio.lowlevel.current_trio_token()
         alarm = core.clock.call_at(own.when, lambda: trio_token.run_sync_soon(scope.cancel))
-    token = current.set(own)
+    current.set(own)
     try:
         with scope:
             return await _awaited(call, fn, args, kwargs)
     finally:
-        own.open = False
         if alarm is not None:
             alarm.cancel()
-        restore(token)
+        leave(own)
     raise (bound or own).error()
-
-
-def restore(token: Any) -> None:
-    """Reset the deadline in the context; a coroutine that is closed elsewhere has another one."""
-    try:
-        current.reset(token)
-    except ValueError:
-        pass
 
 
 # -- waiting ---------------------------------------------
@@ -215,7 +205,7 @@ def _interpreted(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _plain(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
-    core, enter, leave = plan.core, plan.enter, plan.leave
+    core, enter, done_well = plan.core, plan.enter, plan.leave
 
     async def guarded(*args: Any, **kwargs: Any) -> Any:
         now = core.now()
@@ -231,14 +221,14 @@ def _plain(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
                 done.error = None
                 raise
             return conclude(done)
-        leave(tickets, now, core.now())
+        done_well(tickets, now, core.now())
         return value
 
     return guarded
 
 
 def _timed(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
-    core, enter, leave = plan.core, plan.enter, plan.leave
+    core, enter, done_well = plan.core, plan.enter, plan.leave
     assert plan.single is not None
     level, limit = plan.single
     known: weakref.ref[Wheel] | None = None  # the wheel of the newest call
@@ -263,16 +253,12 @@ def _timed(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
         entries = wheel.entries
         try:
             wheel.add(entry)
-            token = current.set(entry)
+            current.set(entry)
             try:
                 value = await fn(*args, **kwargs)
             finally:
-                entry.open = False
                 entries.pop(entry, None)
-                try:
-                    current.reset(token)
-                except ValueError:  # closed by the garbage collector, in another context
-                    pass
+                leave(entry)
         except BaseException as error:
             done = Call.entered(plan, fn, args, kwargs, tickets, now, entry)
             await _drive(done, partial(done.raised, entry.reason(error)))
@@ -287,7 +273,7 @@ def _timed(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
             done = Call.entered(plan, fn, args, kwargs, tickets, now, entry)
             await _drive(done, partial(done.returned, value))
             return conclude(done)
-        leave(tickets, now, ended)
+        done_well(tickets, now, ended)
         return value
 
     return guarded

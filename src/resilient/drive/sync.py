@@ -8,7 +8,7 @@ from contextvars import copy_context
 from functools import partial
 from typing import Any
 
-from ..deadline import Deadline, current, enclosing
+from ..deadline import Deadline, current, enclosing, leave
 from ..errors import CallTimeoutError, WorkersBusyError
 from ..guards.base import Waiter
 from ..shapes import returns_awaitable
@@ -60,15 +60,15 @@ def _limited(
         return call.not_run(deadline.error())
     if call.plan.threaded and deadline is not None:
         return _on_worker(call, partial(fn, *args, **kwargs), deadline)
-    token = None if own is None else current.set(own)
+    if own is not None:
+        current.set(own)
     try:
         value = fn(*args, **kwargs)
     except BaseException as error:
         return call.raised(error)
     finally:
-        if own is not None and token is not None:
-            own.open = False
-            current.reset(token)
+        if own is not None:
+            leave(own)
     return _returned(call, value)
 
 
@@ -212,7 +212,7 @@ def _interpreted(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _plain(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
-    core, enter, leave = plan.core, plan.enter, plan.leave
+    core, enter, done_well = plan.core, plan.enter, plan.leave
     plain: type[Any] = type(None)  # the newest type of value that was seen to be no awaitable
 
     def guarded(*args: Any, **kwargs: Any) -> Any:
@@ -238,14 +238,14 @@ def _plain(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
                     Call.entered(plan, fn, args, kwargs, tickets, now, None), value
                 )
             plain = type(value)  # pyright: ignore[reportUnknownVariableType]
-        leave(tickets, now, core.now())
+        done_well(tickets, now, core.now())
         return value
 
     return guarded
 
 
 def _timed(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
-    core, enter, leave = plan.core, plan.enter, plan.leave
+    core, enter, done_well = plan.core, plan.enter, plan.leave
     assert plan.single is not None
     level, limit = plan.single
     plain: type[Any] = type(None)
@@ -262,12 +262,11 @@ def _timed(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
         when = now + seconds
         own = Deadline(when, seconds, level, core, core.name, core.now, None)
         try:
-            token = current.set(own)
+            current.set(own)
             try:
                 value = fn(*args, **kwargs)
             finally:
-                own.open = False
-                current.reset(token)
+                leave(own)
         except BaseException as error:
             done = Call.entered(plan, fn, args, kwargs, tickets, now, own)
             _drive(done, partial(done.raised, error))
@@ -286,7 +285,7 @@ def _timed(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
             done = Call.entered(plan, fn, args, kwargs, tickets, now, own)
             _drive(done, partial(done.returned, value))
             return conclude(done)
-        leave(tickets, now, ended)
+        done_well(tickets, now, ended)
         return value
 
     return guarded

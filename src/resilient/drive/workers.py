@@ -122,8 +122,16 @@ class Pool:
             RuntimeError: the system gives no more threads.
         """
         try:
-            self._idle.pop().give(job)
+            worker = self._idle.pop()
         except IndexError:
+            worker = None
+        if worker is not None and worker.ident == threading.get_ident():
+            # We are a finalizer on the worker itself, as it lies down: it can't wait for itself.
+            self._idle.append(worker)
+            worker = None
+        if worker is not None:
+            worker.give(job)
+        else:
             worker = _Worker(self, next(self._numbers))
             worker.give(job)
             worker.start()
