@@ -21,7 +21,7 @@ import circuitbreaker
 import pybreaker
 
 from resilient import Policy, bulkhead, circuit_breaker, fallback, timeout
-from resilient.deadline import Deadline, current
+from resilient.deadline import Deadline, current, leave
 from resilient.drive.call import Call
 from resilient.drive.core import EDGES
 from resilient.drive.timers import Entry, wheel_of
@@ -88,9 +88,8 @@ def parts() -> dict[str, float]:
 
     def deadline() -> None:
         own = Deadline(NOW + 60, 60.0, 3, core, core.name, core.now, None)
-        token = current.set(own)
-        own.open = False
-        current.reset(token)
+        current.set(own)
+        leave(own)
 
     found = {
         "plain call": ns(lambda: bare(1)) - empty,
@@ -115,10 +114,9 @@ def parts() -> dict[str, float]:
         def entry() -> None:
             made = Entry(NOW + 60, 60.0, 3, core, None, task)
             wheel.add(made)
-            token = current.set(made)
-            made.open = False
+            current.set(made)
             wheel.entries.pop(made, None)
-            current.reset(token)
+            leave(made)
 
         return ns(entry) - empty
 
@@ -128,7 +126,7 @@ def parts() -> dict[str, float]:
 
 def paths() -> list[tuple[str, float, str, float, float]]:
     """Return for each goal: the case, ours, the peer, the peer's, the ratio that is wanted."""
-    breaker = circuit_breaker()(closure(bare))
+    breaker = circuit_breaker()(bare)
     whole = Policy(
         "whole", fallback(value=0), circuit_breaker(), bulkhead(20), timeout(1, sync="cooperative")
     )(bare)
@@ -140,7 +138,7 @@ def paths() -> list[tuple[str, float, str, float, float]]:
     refused = opened(bare)
     theirs = pybreaker.CircuitBreaker()(bare)
     their_open = pybreaker.CircuitBreaker()
-    simple = circuitbreaker.CircuitBreaker()(closure(bare))
+    simple = circuitbreaker.CircuitBreaker()(bare)
     their_refused = their_open(bare)
     their_open.open()
     opened.force_open()

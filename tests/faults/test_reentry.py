@@ -30,8 +30,8 @@ from resilient.drive import workers
 
 from ..traps.helpers import WAIT, idle, in_threads, part, policy, until
 
-# Before 3.12 a collection may begin inside ContextVar.set(); a finalizer that sets the same variable
-# there replaces what is being copied, and the interpreter crashes, with any library.
+# Before 3.12 a collection may begin inside ContextVar.set() and reset(). Finalizers that use the same
+# variable there crash the interpreter (seen on 3.11.7); from 3.12 on it collects between bytecodes.
 CONTEXT = pytest.mark.skipif(
     sys.version_info < (3, 12), reason="ContextVar.set() is not re-entrant"
 )

@@ -96,7 +96,7 @@ class CircuitBreaker(Guard):
         self._aged = slow_call_duration is not None  # the ages of calls in flight matter
         self._probes = Ages(self._lease or self.recovery_timeout)
         self.state = self._home
-        self._simple = self._home == CLOSED and not self._aged
+        self._simple = self._home == CLOSED and not self._aged  # the usual case: no bookkeeping
         self.forced: str | None = None
         self.serial = 0  # the newest ticket
         self.epoch = 0  # the first ticket that still counts
@@ -111,9 +111,9 @@ class CircuitBreaker(Guard):
     # -- the life of an attempt ---------------------------------------------
 
     def before(self, now: float) -> int:
-        if self.state in (CLOSED, METRICS_ONLY):
-            if not self._aged:
-                return self.serial
+        if self._simple:
+            return self.serial
+        if self.state == CLOSED or self.state == METRICS_ONLY:  # noqa: PLR1714 - a tuple costs
             if self.forced is None and self.health.too_slow(now):
                 self._open(now, self.health.summary(now))
                 if self._home == CLOSED:
