@@ -87,7 +87,7 @@ def parts() -> dict[str, float]:
         slots.after(0, NOW, 0, 0.001, "", False)
 
     def deadline() -> None:
-        own = Deadline(NOW + 60, 60.0, 3, core, core.name, core.now, None)
+        own = Deadline(NOW + 60, 60.0, 3, core.name, core.now, None)
         current.set(own)
         leave(own)
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import reprlib
 from datetime import timedelta
 from math import isfinite
-from typing import NoReturn
+from typing import NoReturn, TypeVar
+
+T = TypeVar("T")
 
 _INFINITY = float("inf")
 
@@ -12,7 +15,7 @@ _INFINITY = float("inf")
 def shown(value: object) -> str:
     """Return a short repr of any value, also of one whose repr raises."""
     try:
-        text = repr(value)
+        text = reprlib.repr(value)
     except Exception:
         text = f"<{type(value).__name__} whose repr raises>"
     return text if len(text) <= 80 else text[:77] + "..."
@@ -84,6 +87,14 @@ def flag(name: str, value: object) -> bool:
     """Return value if it is a bool."""
     if type(value) is not bool:
         refuse_type(name, value, "True or False")
+    return value
+
+
+def methods(name: str, value: T, *needed: str) -> T:
+    """Return value if it has the methods that are needed."""
+    for method in needed:
+        if not callable(getattr(value, method, None)):
+            refuse_type(name, value, "an object with the methods " + " and ".join(needed))
     return value
 
 

@@ -12,14 +12,13 @@ from .errors import CallTimeoutError
 class Deadline:
     """One call's time limit; closed when the call ends, so that it binds nothing started in it."""
 
-    __slots__ = ("level", "now", "open", "outer", "owner", "policy", "seconds", "task", "when")
+    __slots__ = ("level", "now", "open", "outer", "policy", "seconds", "task", "when")
 
     def __init__(
         self,
         when: float,
         seconds: float,
         level: int,
-        owner: object,
         policy: str,
         now: Callable[[], float],
         outer: Deadline | None,
@@ -28,7 +27,6 @@ class Deadline:
         self.when = when
         self.seconds = seconds
         self.level = level  # of the timeout in its policy
-        self.owner = owner  # the policy's core
         self.policy = policy
         self.now = now
         self.outer = outer

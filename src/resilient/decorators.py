@@ -109,6 +109,10 @@ def circuit_breaker(
         42
     """
     if fn is not None:
+        if not _decorated(fn):
+            raise TypeError(
+                f"circuit_breaker takes its options by name, such as failure_rate=0.5; got {fn!r}"
+            )
         return circuit_breaker()(fn)
     return CircuitBreaker(
         failure_rate=failure_rate,

@@ -45,6 +45,7 @@ class RefusedError(ResilientError):
     """
 
     retry_after: float | None
+    _core: object = None  # of the policy that refused; not kept by pickle or copy
 
     def __init__(
         self,
@@ -56,7 +57,6 @@ class RefusedError(ResilientError):
     ) -> None:
         super().__init__(message, policy=policy, guard=guard)
         self.retry_after = retry_after
-        self._core: object = None
 
 
 class CircuitOpenError(RefusedError):
@@ -87,13 +87,13 @@ class CallTimeoutError(ResilientError, TimeoutError):
     """
 
     timeout: float
+    _deadline: Deadline | None = None  # that was up; not kept by pickle or copy
 
     def __init__(
         self, message: str, *, policy: str = "", guard: str = "timeout", timeout: float = 0.0
     ) -> None:
         super().__init__(message, policy=policy, guard=guard)
         self.timeout = timeout
-        self._deadline: Deadline | None = None
 
 
 class OrderWarning(UserWarning):

@@ -60,7 +60,7 @@ class Event:
         self.after = after
 
     def __str__(self) -> str:
-        moved = f" ({self.before} -> {self.after})" if self.after else ""
+        moved = f" ({self.before} -> {self.after})" if self.before and self.after else ""
         why = f": {self.reason}" if self.reason else ""
         return f"{self.policy}: {self.guard} {self.kind}{moved}{why}"
 

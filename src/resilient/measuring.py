@@ -9,7 +9,7 @@ from itertools import accumulate
 from typing import Final
 from weakref import WeakKeyDictionary, WeakSet
 
-from .drive.core import EDGES, Core, Section
+from .drive.core import BUSY, EDGES, Core
 from .guards.base import Guard
 from .measures import Metric, Sample
 from .outcomes import OUTCOMES
@@ -69,18 +69,23 @@ OF_POLICIES: Final[tuple[Metric, ...]] = (
 
 def measure(core: Core) -> list[Sample]:
     """Return all samples of a policy, taken at one instant: the same series every time."""
-    guards = _guards_of(core)
-    with Section(core):
-        now = core.now()
-        calls, refusals = core.counts.copy(), core.refusals.copy()
-        served = (core.full, core.degraded, core.errors)
-        fallbacks = (core.degraded, core.fallback_failures)
-        timeouts, late = core.timeouts, core.late_values
-        in_flight, peak = core.in_flight, peak_of(core, now)
-        held, abandoned, forced = core.abandoned, core.abandoned_total, core.forced
-        buckets, seconds = core.buckets.copy(), core.duration_sum
-        waits, waited = core.wait_buckets.copy(), core.wait_sum
-        measured = [guard.measure(now) for guard in core.guards]
+    now, guards = core.now(), core.all_guards()
+    with core.lock:
+        gate = core.gate
+        core.gate = gate | BUSY
+        try:
+            calls, refusals = core.counts.copy(), core.refusals.copy()
+            served = (core.full, core.degraded, core.errors)
+            fallbacks = (core.degraded, core.fallback_failures)
+            timeouts, late = core.timeouts, core.late_values
+            in_flight, peak = core.in_flight, peak_of(core, now)
+            held, abandoned, forced = core.abandoned, core.abandoned_total, core.forced
+            buckets, seconds = core.buckets.copy(), core.duration_sum
+            waits, waited = core.wait_buckets.copy(), core.wait_sum
+            measured = [guard.measure(now) for guard in core.guards]
+        finally:
+            core.gate = gate
+    core.flush_after(gate)
     kinds = [guard.kind for guard in guards]
     # A view may have had guards of other kinds, and be gone.
     refused = dict.fromkeys(("policy", *kinds), 0) | refusals
@@ -105,14 +110,6 @@ def measure(core: Core) -> list[Sample]:
     if any(guard.sync == "thread" for guard in guards):
         samples += [(_HELD, (), held), (_ABANDONED, (), abandoned)]
     return samples + _joined(measured)
-
-
-def _guards_of(core: Core) -> tuple[Guard, ...]:
-    while True:
-        try:
-            return core.all_guards()
-        except RuntimeError:  # a view was made while its guards were looked through
-            continue
 
 
 def _each(metric: Metric, words: Iterable[str], numbers: Iterable[float]) -> list[Sample]:

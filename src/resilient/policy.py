@@ -9,8 +9,9 @@ from typing import Any, ParamSpec, TypeVar, overload
 from . import checks, wrapping
 from .clock import Clock
 from .drive import forking, sync
-from .drive.call import Call, result_of
+from .drive.call import Call
 from .drive.core import Core
+from .drive.ending import result_of
 from .drive.plan import Plan
 from .errors import OrderWarning
 from .guards.base import Guard, Mode
@@ -71,20 +72,21 @@ class Policy:
             checks.text("owner", owner),
             None if tier is None else checks.count("tier", tier, most=9),
             checks.text("impact", impact),
-            clock or registry.clock,
+            registry.clock if clock is None else checks.methods("clock", clock, "now", "call_at"),
         )
         _check_new(guards)
         _check_together(guards)
+        _warn_of_order(name, guards)
         registry.add(core, Place.here())
         core.adopt(guards)
-        self._join(core, guards)
-        _warn_of_order(self)
+        self._join(core, guards, guards)
+        registry.made(core)
 
-    def _join(self, core: Core, guards: tuple[Guard, ...]) -> None:
+    def _join(self, core: Core, guards: tuple[Guard, ...], told: tuple[Guard, ...]) -> None:
         self._core = core
         self._guards = guards
         self._plans: dict[Mode, Plan] = {}
-        for guard in guards:
+        for guard in told:
             guard.joined(guards)
 
     @classmethod
@@ -94,23 +96,21 @@ class Policy:
         core.name = registry.add_anonymous(core, label(fn), Place.here())
         core.adopt((guard,))
         policy = cls.__new__(cls)
-        policy._join(core, (guard,))
+        policy._join(core, (guard,), (guard,))
+        registry.made(core)
         return policy
 
     def _view(self, guards: tuple[Guard, ...], new: tuple[Guard, ...]) -> Policy:
         _check_new(new)
         _check_together(guards)
-        if (
-            self._core.anonymous
-            and self._guards == self._core.guards
-            and guards[len(new) :] == self._guards
-        ):
-            self._core.adopt(new)  # stacked on a function: the policy grows
-        else:
-            self._core.adopt_view(new)
+        core = self._core
+        # Stacked on a function the policy grows; anything else is a view of it.
+        grows = core.anonymous and self._guards == core.guards == guards[len(new) :]
+        _warn_of_order(core.name, guards)
+        (core.adopt if grows else core.adopt_view)(new)
         view = Policy.__new__(Policy)
-        view._join(self._core, guards)
-        _warn_of_order(view)
+        # A view must not change what the policy itself does: only its own guards learn of it.
+        view._join(self._core, guards, guards if grows else new)
         return view
 
     # -- what it is ---------------------------------------------
@@ -194,6 +194,7 @@ class Policy:
         Raises:
             TypeError: fn can't be guarded; the message says why.
         """
+        _check_not_ours(self.name, fn)
         return wrapping.wrap(self, fn)
 
     def call(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -352,6 +353,7 @@ def decorate(fn: Any, guard: Guard) -> Any:
     opened = wrapping.opened(fn)
     if opened is not None:
         return type(fn)(decorate(opened, guard))
+    _check_not_ours(guard.kind, fn)
     mark = wrapping.mark_of(fn)
     stacked = (guard,) if mark is None else (guard, *mark.policy.guards)
     wrapping.check(f"@{guard.kind}", stacked, fn if mark is None else mark.fn)
@@ -363,6 +365,14 @@ def decorate(fn: Any, guard: Guard) -> Any:
 
 Guard.decorate = staticmethod(decorate)
 forking.install(registry.reset_lock)
+
+
+def _check_not_ours(who: str, fn: object) -> None:
+    if isinstance(fn, (Guard, Policy)):
+        raise TypeError(
+            f"{who}: {fn!r} is no function to guard. Was a decorator inside it written without its "
+            "parentheses? fallback always needs them: @fallback(top_100) or @fallback(value=[])"
+        )
 
 
 def _check_new(guards: tuple[Guard, ...]) -> None:
@@ -392,6 +402,6 @@ def _check_together(guards: tuple[Guard, ...]) -> None:
         )
 
 
-def _warn_of_order(policy: Policy) -> None:
-    for warning in wrapping.order_faults(policy.guards):
-        warnings.warn(f"{policy.name}: {warning}", OrderWarning, stacklevel=Place.depth())
+def _warn_of_order(name: str, guards: tuple[Guard, ...]) -> None:
+    for warning in wrapping.order_faults(guards):
+        warnings.warn(f"{name}: {warning}", OrderWarning, stacklevel=Place.depth())

@@ -15,17 +15,19 @@ from .drive.core import Core
 from .events import Listener, bus
 from .showing import snapshot_of
 
+_IMPORTLIB: Final = "<frozen importlib._bootstrap>"
 _PACKAGE: Final = __name__.rpartition(".")[0]
 
 
 class Place:
     """Where in the code a policy was made."""
 
-    __slots__ = ("code", "line")
+    __slots__ = ("code", "importing", "line")
 
-    def __init__(self, code: CodeType, line: int) -> None:
+    def __init__(self, code: CodeType, line: int, importing: bool) -> None:
         self.code = code
         self.line = line
+        self.importing = importing  # while a module was being imported
 
     @staticmethod
     def depth() -> int:
@@ -41,7 +43,12 @@ class Place:
         frame = sys._getframe(1)
         while frame.f_back is not None and _is_ours(frame.f_globals):
             frame = frame.f_back
-        return cls(frame.f_code, frame.f_lineno)
+        code, line = frame.f_code, frame.f_lineno
+        importing, above = False, frame.f_back
+        while above is not None and not importing:
+            importing = above.f_code.co_filename == _IMPORTLIB
+            above = above.f_back
+        return cls(code, line, importing)
 
     def reloads(self, other: Place) -> bool:
         """Tell whether this is the other place again, compiled anew by a reload."""
@@ -70,6 +77,7 @@ class Registry:
 
     def __init__(self) -> None:
         self.clock: Clock | None = None  # given to policies that are made without one
+        self.on_made: Callable[[Core, Place], None] | None = None  # for the testing plugin
         self._lock = threading.Lock()
         self._entries: dict[str, _Entry] = {}
         self._numbers: dict[str, int] = {}
@@ -125,6 +133,12 @@ class Registry:
         with self._lock:
             found = [entry.core() for entry in self._entries.values()]
         return [core for core in found if core is not None]
+
+    def made(self, core: Core) -> None:
+        """Tell the testing plugin of a policy that is complete."""
+        entry = self._entries.get(core.name)
+        if self.on_made is not None and entry is not None:
+            self.on_made(core, entry.place)
 
     def find(self, name: str) -> Core:
         """Return the core of a policy by name.

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
-from types import FunctionType, MethodType
-from typing import Any, Literal
+from types import FunctionType, GeneratorType, MethodType
+from typing import Any, Literal, cast
 
 Kind = Literal["sync", "async", "generator", "async generator"]
 
@@ -73,5 +73,9 @@ def returns_awaitable(value: object) -> bool:
     kind = type(value)
     if hasattr(kind, "__await__"):
         return True
-    code = getattr(value, "gi_code", None)
-    return code is not None and bool(code.co_flags & _ITERABLE_COROUTINE)
+    # Nothing is asked of the value itself: a proxy or mock would answer anything.
+    return kind is GeneratorType and _is_coroutine(cast("GeneratorType[Any, Any, Any]", value))
+
+
+def _is_coroutine(generator: GeneratorType[Any, Any, Any]) -> bool:
+    return bool(generator.gi_code.co_flags & _ITERABLE_COROUTINE)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .drive.core import EDGES, PEAK_SPAN, Core, Section
+from .drive.core import BUSY, EDGES, PEAK_SPAN, Core
 from .guards.base import Guard
 from .outcomes import OUTCOMES
 
@@ -12,34 +12,39 @@ from .outcomes import OUTCOMES
 def snapshot_of(core: Core, guards: tuple[Guard, ...]) -> dict[str, Any]:
     """Return options, state and counts as plain data, taken at one instant."""
     now = core.now()
-    with Section(core):
-        return {
-            "name": core.name,
-            "owner": core.owner,
-            "tier": core.tier,
-            "impact": core.impact,
-            "state": core.state,
-            "forced": core.forced,
-            "forced_reason": core.forced_why,
-            "calls": dict(zip(OUTCOMES, core.counts, strict=True)),
-            "served": {"full": core.full, "degraded": core.degraded, "error": core.errors},
-            "refusals": {
-                kind: core.refusals.get(kind, 0)
-                for kind in ("policy", *(guard.kind for guard in guards))
-                if kind != "fallback"
-            },
-            "timeouts": core.timeouts,
-            "late_values": core.late_values,
-            "fallback_failures": core.fallback_failures,
-            "predicate_errors": sum(judge.faults for judge in {g.judge for g in guards}),
-            "in_flight": core.in_flight,
-            "in_flight_peak": peak_of(core, now),
-            "abandoned": core.abandoned,
-            "abandoned_total": core.abandoned_total,
-            "duration": _histogram(core.buckets, core.duration_sum),
-            "wait": _histogram(core.wait_buckets, core.wait_sum),
-            "guards": [guard.snapshot(now) for guard in guards],
-        }
+    with core.lock:
+        gate = core.gate
+        core.gate = gate | BUSY
+        try:
+            return {
+                "name": core.name,
+                "owner": core.owner,
+                "tier": core.tier,
+                "impact": core.impact,
+                "state": core.state,
+                "forced": core.forced,
+                "forced_reason": core.forced_why,
+                "calls": dict(zip(OUTCOMES, core.counts, strict=True)),
+                "served": {"full": core.full, "degraded": core.degraded, "error": core.errors},
+                "refusals": {
+                    kind: core.refusals.get(kind, 0)
+                    for kind in ("policy", *(guard.kind for guard in guards))
+                    if kind != "fallback"
+                },
+                "timeouts": core.timeouts,
+                "late_values": core.late_values,
+                "fallback_failures": core.fallback_failures,
+                "predicate_errors": sum(judge.faults for judge in {g.judge for g in guards}),
+                "in_flight": core.in_flight,
+                "in_flight_peak": peak_of(core, now),
+                "abandoned": core.abandoned,
+                "abandoned_total": core.abandoned_total,
+                "duration": _histogram(core.buckets, core.duration_sum),
+                "wait": _histogram(core.wait_buckets, core.wait_sum),
+                "guards": [guard.snapshot(now) for guard in guards],
+            }
+        finally:
+            core.gate = gate
 
 
 def peak_of(core: Core, now: float) -> int:
@@ -52,29 +57,37 @@ def peak_of(core: Core, now: float) -> int:
 def plan_text(core: Core, guards: tuple[Guard, ...]) -> str:
     """Return the plan in plain English, with the live numbers."""
     now = core.now()
-    with Section(core):
-        lines = [
-            f"{core.name}: {core.state}" + (f" ({core.forced_why})" if core.forced_why else "")
-        ]
-        about = [
-            f"owner {core.owner}" if core.owner else "",
-            f"tier {core.tier}" if core.tier is not None else "",
-        ]
-        if any(about):
-            lines.append("  " + ", ".join(part for part in about if part))
-        if core.impact:
-            lines.append(f"  while it is cut off: {core.impact}")
-        lines.append("  a call passes, outermost first:")
-        for number, guard in enumerate(guards, 1):
-            live = guard.live(now)
+    with core.lock:
+        gate = core.gate
+        core.gate = gate | BUSY
+        try:
+            lines = [
+                f"{core.name}: {core.state}" + (f" ({core.forced_why})" if core.forced_why else "")
+            ]
+            about = [
+                f"owner {core.owner}" if core.owner else "",
+                f"tier {core.tier}" if core.tier is not None else "",
+            ]
+            if any(about):
+                lines.append("  " + ", ".join(part for part in about if part))
+            if core.impact:
+                lines.append(f"  while it is cut off: {core.impact}")
+            lines.append("  a call passes, outermost first:")
+            for number, guard in enumerate(guards, 1):
+                live = guard.live(now)
+                lines.append(
+                    f"  {number}. {guard.kind} {guard.describe()}" + (f" [{live}]" if live else "")
+                )
+            if not guards:
+                lines.append("  nothing but this policy's own switch")
+            calls = ", ".join(f"{n} {word}" for word, n in zip(OUTCOMES, core.counts, strict=True))
+            lines.append(f"  calls: {calls}; {core.in_flight} in flight")
             lines.append(
-                f"  {number}. {guard.kind} {guard.describe()}" + (f" [{live}]" if live else "")
+                f"  served: {core.full} full, {core.degraded} degraded, {core.errors} error"
             )
-        if not guards:
-            lines.append("  nothing but this policy's own switch")
-        calls = ", ".join(f"{n} {word}" for word, n in zip(OUTCOMES, core.counts, strict=True))
-        lines.append(f"  calls: {calls}; {core.in_flight} in flight")
-        lines.append(f"  served: {core.full} full, {core.degraded} degraded, {core.errors} error")
+        finally:
+            core.gate = gate
+    core.flush_after(gate)
     return "\n".join(lines)
 
 

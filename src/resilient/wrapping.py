@@ -104,8 +104,9 @@ def check_kind(who: str, fn: object, most: Literal["sync", "async"]) -> None:
         _refuse(
             who,
             fn,
-            f"it is a {kind} function: its calls return at once and fail later, where no guard "
-            "would see it. Streams are not supported yet; guard what fetches each item",
+            f"it is {'an' if kind[0] == 'a' else 'a'} {kind} function: its calls return at once "
+            "and fail later, where no guard would see it. Streams are not "
+            "supported yet; guard what fetches each item",
         )
     if kind == "async" and most == "sync":
         _refuse(who, fn, "it is async; use acall() or atry_call()")

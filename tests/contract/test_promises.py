@@ -1318,11 +1318,15 @@ def test_g2_a_probe_that_ends_while_forced_closed_gives_its_place_back(
 def test_g2_a_finalizer_inside_the_bookkeeping_is_refused(name: str, clock: ManualClock) -> None:
     """A call made from inside the policy's own critical section is refused, never a deadlock."""
     policy = Policy(name, bulkhead(1), clock=clock)
-    from resilient.drive.core import Section
+    from resilient.drive.core import BUSY
 
-    with Section(policy._core):
+    core = policy._core
+    with core.lock:
+        core.gate = BUSY
         result = policy.try_call(int)
-        assert isinstance(result.error, resilient.ReentrantCallError)
+        core.gate = 0
+    core.flush()
+    assert isinstance(result.error, resilient.ReentrantCallError)
     assert policy.try_call(int).served == "full"
     assert counts(policy) == {"success": 1, "refused": 1}
     assert_balanced(policy)

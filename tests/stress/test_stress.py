@@ -129,7 +129,9 @@ def test_trap_15_counts_are_exact_where_calls_are_refused() -> None:
 
 def test_trap_15_counts_are_exact_while_the_circuit_flaps() -> None:
     """With a circuit that opens and closes all the time, every call is booked once."""
-    breaker = circuit_breaker(failure_threshold=1, recovery_timeout=0.0001, ignore=KeyError)
+    breaker = circuit_breaker(
+        failure_rate=None, failure_threshold=1, recovery_timeout=0.0001, ignore=KeyError
+    )
     shop = policy(breaker, bulkhead(THREADS))
     seen = hammer(shop, 1_500, mixed)
     arbiter(shop, seen, 1_500)

@@ -13,7 +13,8 @@ from ..guards.base import Waiter
 from ..shapes import returns_awaitable
 from . import line
 from .bell import Bell, here
-from .call import DO_PARK, DO_RECOVER, DO_RUN, DONE, Call, Step, conclude
+from .call import DO_PARK, DO_RECOVER, DO_RUN, DONE, Call, Step
+from .ending import MisuseError, conclude
 from .plan import Plan
 from .timers import Entry, Wheel, arm, wheel_of
 
@@ -76,7 +77,7 @@ async def _limited(
 
 def _borrowed(call: Call, bound: Deadline, task: object) -> Deadline:
     """Return a deadline that keeps, in this loop, the limit of a sync call that encloses it."""
-    return Deadline(bound.when, bound.seconds, -1, call.core, bound.policy, bound.now, bound, task)
+    return Deadline(bound.when, bound.seconds, -1, bound.policy, bound.now, bound, task)
 
 
 async def _awaited(
@@ -86,7 +87,7 @@ async def _awaited(
     if returns_awaitable(value):
         return await value
     if call.origin is None:
-        raise TypeError(
+        raise MisuseError(
             f"{call.core.name}: an async call needs a function that returns an awaitable; "
             f"it returned {type(value).__name__}. Use call() for a plain function."
         )
@@ -134,7 +135,14 @@ async def _in_trio(
         scope.deadline = trio.current_time() + own.when - core.now()
     else:
         trio_token = trio.lowlevel.current_trio_token()
-        alarm = core.clock.call_at(own.when, lambda: trio_token.run_sync_soon(scope.cancel))
+
+        def cancel() -> None:
+            if trio.lowlevel.in_trio_run() and trio.lowlevel.current_trio_token() is trio_token:
+                scope.cancel()
+            else:
+                trio_token.run_sync_soon(scope.cancel)
+
+        alarm = core.clock.call_at(own.when, cancel)
     current.set(own)
     try:
         with scope:

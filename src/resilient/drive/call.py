@@ -19,8 +19,8 @@ from ..errors import (
     ResilientError,
 )
 from ..guards.base import ANSWER, PARK, RECOVER, REFUSE, Guard
-from ..outcomes import CANCELLED, REFUSED, Result
-from .core import Core, Section
+from ..outcomes import CANCELLED, REFUSED
+from .core import BUSY, Core
 from .ending import NOBODY, book, judge, served, tell_refused
 from .plan import Plan
 
@@ -127,24 +127,32 @@ class Call:
         """Ask the guards from a level inwards."""
         core, guards, verdict, level = self.core, self.plan.guards, REFUSE, first
         now, retry_after, why = core.now(), None, ""
-        with Section(core) as section:
-            forced = core.forced == "forced_open"
-            if not section.free:
-                why = "called from inside its own bookkeeping, by a finalizer or a signal handler"
-            elif forced:
-                why = f"forced open: {core.forced_why}" if core.forced_why else "forced open"
-            else:
-                verdict, level = self._walk_in(first, now)
-                if verdict in (REFUSE, ANSWER):
-                    why, retry_after = guards[level].why, guards[level].retry_after(now)
-                elif verdict != PARK:
-                    self._admitted(now)
+        with core.lock:
+            gate = core.gate
+            core.gate = gate | BUSY
+            try:
+                forced = core.forced == "forced_open"
+                if gate & BUSY:
+                    why = (
+                        "called from inside its own bookkeeping, by a finalizer or a signal handler"
+                    )
+                elif forced:
+                    why = f"forced open: {core.forced_why}" if core.forced_why else "forced open"
+                else:
+                    verdict, level = self._walk_in(first, now)
+                    if verdict in (REFUSE, ANSWER):
+                        why, retry_after = guards[level].why, guards[level].retry_after(now)
+                    elif verdict != PARK:
+                        self._admitted(now)
+            finally:
+                core.gate = gate
+        core.flush_after(gate)
         self.level = level
         if verdict >= 0:
             return DO_RUN
         if verdict == PARK:
             return DO_PARK
-        if not section.free:
+        if gate & BUSY:
             return self.refused_at_entry(ReentrantCallError, why)
         if forced:
             return self.refused_at_entry(CircuitOpenError, why)
@@ -219,7 +227,10 @@ class Call:
         if outer is not None and binds and outer.when <= when:
             return outer
         core, seconds = self.core, self.plan.guards[at].seconds or 0.0
-        own = Deadline(when, seconds, at, core, core.name, core.now, current.get())
+        around = current.get()
+        while around is not None and not around.open:  # or a chain of dead ones would grow for ever
+            around = around.outer
+        own = Deadline(when, seconds, at, core.name, core.now, around)
         own.task = None if task is ANY_TASK else task
         self.deadline = own
         return own
@@ -278,9 +289,15 @@ class Call:
     def abandoned(self, error: CallTimeoutError | BaseException) -> tuple[Step, Callable[[], None]]:
         """Report that the caller gave up on a worker; call the second answer when it ends."""
         self.held = held = Held(len(self.tickets))
-        with Section(self.core):
-            self.core.abandoned += 1
-            self.core.abandoned_total += 1
+        with self.core.lock:
+            gate = self.core.gate
+            self.core.gate = gate | BUSY
+            try:
+                self.core.abandoned += 1
+                self.core.abandoned_total += 1
+            finally:
+                self.core.gate = gate
+        self.core.flush_after(gate)
         step = self.raised(error)
         return step, partial(self._worker_ended, held)
 
@@ -301,16 +318,22 @@ class Call:
         core, now = self.core, self.core.now()
         step: Step = DONE
         tell = False
-        with Section(core) as section:
-            if not section.free:
-                return self._settle_inside(outcomes, reason, whom)
-            if not (self.inherited or core.inherits(self.began)):
-                self.booked = True
-                return DONE
-            self.inherited = True
-            step = self._walk_out(outcomes, reason, now)
-            if step == DONE:
-                tell = book(self, now, whom)
+        with core.lock:
+            gate = core.gate
+            core.gate = gate | BUSY
+            try:
+                if gate & BUSY:
+                    return self._settle_inside(outcomes, reason, whom)
+                if not (self.inherited or core.inherits(self.began)):
+                    self.booked = True
+                    return DONE
+                self.inherited = True
+                step = self._walk_out(outcomes, reason, now)
+                if step == DONE:
+                    tell = book(self, now, whom)
+            finally:
+                core.gate = gate
+        core.flush_after(gate)
         if tell:
             tell_refused(self, now)
         if step == DO_RECOVER:
@@ -332,8 +355,14 @@ class Call:
 
     def _book_later(self, whom: int) -> None:
         now = self.core.now()
-        with Section(self.core):
-            book(self, now, whom)
+        with self.core.lock:
+            gate = self.core.gate
+            self.core.gate = gate | BUSY
+            try:
+                book(self, now, whom)
+            finally:
+                self.core.gate = gate
+        self.core.flush_after(gate)
 
     def _begin_recovery(self) -> None:
         error = self.error
@@ -369,39 +398,18 @@ class Call:
     def _worker_ended(self, held: Held) -> None:
         """Give back what an abandoned worker held until now."""
         core, now = self.core, self.core.now()
-        with Section(core) as section:
-            if not section.free:
-                core.outbox.append(partial(self._worker_ended, held))
-            elif self.began >= core.born:  # else the worker was a parent process's
-                core.abandoned -= 1
-                held.ended = True
-                for level, ticket in enumerate(held.tickets):
-                    if ticket is not None:
-                        self.plan.guards[level].release(ticket, now)
-
-
-def conclude(call: Call) -> Any:
-    """Return the call's value or raise its error."""
-    error = call.error
-    call.error = call.answered = None  # a traceback that holds its own exception is a cycle
-    if error is None:
-        return call.value
-    del call
-    try:
-        raise error
-    finally:
-        del error
-
-
-def result_of(call: Call) -> Result[Any]:
-    """Return the end of a call as data; what is not an Exception is raised all the same."""
-    how: Literal["full", "degraded", "error"] = "full"
-    error = call.error
-    if error is not None:
-        if not isinstance(error, Exception):
-            return conclude(call)  # type: ignore[no-any-return]
-        how = "error"
-    elif call.answered is not None:
-        how, error = "degraded", call.answered
-    call.error = call.answered = None
-    return Result(call.value, error, how, call.core.now() - call.began)
+        with core.lock:
+            gate = core.gate
+            core.gate = gate | BUSY
+            try:
+                if gate & BUSY:
+                    core.outbox.append(partial(self._worker_ended, held))
+                elif self.began >= core.born:  # else the worker was a parent process's
+                    core.abandoned -= 1
+                    held.ended = True
+                    for level, ticket in enumerate(held.tickets):
+                        if ticket is not None:
+                            self.plan.guards[level].release(ticket, now)
+            finally:
+                core.gate = gate
+        core.flush_after(gate)

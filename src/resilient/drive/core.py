@@ -41,7 +41,6 @@ class Core:
         "__weakref__",
         "abandoned",
         "abandoned_total",
-        "acquire",
         "anonymous",
         "born",
         "buckets",
@@ -70,7 +69,6 @@ class Core:
         "peak_until",
         "refusals",
         "refused_at",
-        "release",
         "tier",
         "timeouts",
         "viewed",
@@ -88,10 +86,8 @@ class Core:
         self.clock = clock
         self.now: Callable[[], float] = time.monotonic if clock is None else clock.now
         # Re-entrant, so that a finalizer that lands inside finds the gate instead of a deadlock.
-        # Its bound methods, because `with` costs twice as much as the two calls.
+        # Always taken by `with`: an interrupt can come between acquire() and a try, but not there.
         self.lock = threading.RLock()
-        self.acquire = self.lock.acquire
-        self.release = self.lock.release
         self.gate = 0
         self.anonymous = False
         self.guards: tuple[Guard, ...] = ()
@@ -126,9 +122,13 @@ class Core:
 
     def adopt_view(self, guards: tuple[Guard, ...]) -> None:
         """Take in guards that one view has and the policy itself has not."""
-        alive = [ref for ref in self.viewed if ref() is not None]
-        self.viewed = alive + [weakref.ref(guard) for guard in guards]
+        with self.lock:
+            alive = [ref for ref in self.viewed if ref() is not None]
+            self.viewed = alive + [weakref.ref(guard) for guard in guards]
         self._take(guards)
+        if self.forced is not None:
+            for guard in guards:
+                guard.force(self.forced, self.now())
 
     def _take(self, guards: tuple[Guard, ...]) -> None:
         emit = _emitter(self.name, self.outbox)
@@ -137,27 +137,20 @@ class Core:
             guard.emit = emit
             if guard.judge is not DEFAULT_JUDGE and guard.judge.on_fault is None:
                 guard.judge.on_fault = _fault_logger(self.name, guard.kind)
-            if self.clock is not None and guard.random is not None:
-                guard.random = None  # who sets the time by hand wants no jitter
+            if self.clock is not None:
+                guard.jitter(False)  # who sets the time by hand wants none
 
     def all_guards(self) -> tuple[Guard, ...]:
         """Return the guards of the policy and of its views."""
         viewed = [ref() for ref in self.viewed]
         return self.guards + tuple(guard for guard in viewed if guard is not None)
 
-    def follow(self, clock: Clock) -> Callable[[], None]:
-        """Take the time from another clock, without jitter; return what undoes it."""
-        before = self.clock, self.now, [(guard, guard.random) for guard in self.all_guards()]
-
-        def undo() -> None:
-            self.clock, self.now, randoms = before
-            for guard, random in randoms:
-                guard.random = random
-
-        self.clock, self.now = clock, clock.now
+    def follow(self, clock: Clock | None) -> None:
+        """Take the time from another clock, without jitter, or from the system's (None)."""
+        self.clock = clock
+        self.now = time.monotonic if clock is None else clock.now
         for guard in self.all_guards():
-            guard.random = None
-        return undo
+            guard.jitter(clock is None)
 
     def flush(self) -> None:
         """Do what the critical section left to be done outside it: wakes, events, late endings."""
@@ -175,14 +168,30 @@ class Core:
             else:
                 item()
 
+    def flush_after(self, gate: int) -> None:
+        """Flush at the end of a section that found the gate so."""
+        if self.outbox and not gate & BUSY:
+            self.flush()
+
+    def must_be_free(self, gate: int) -> None:
+        """Raise where an operator's change comes from inside the section it wants to enter."""
+        if gate & BUSY:
+            raise RuntimeError(f"{self.name}: not from inside its own bookkeeping")
+
     def quit(self, waiter: Waiter) -> None:
         """Take a waiter out of its line, and hand on what it was granted."""
         now = self.now()
-        with Section(self) as section:
-            if section.free:
-                waiter.guard.quit(waiter, now)
-            else:
-                self.outbox.append(partial(self.quit, waiter))
+        with self.lock:
+            gate = self.gate
+            self.gate = gate | BUSY
+            try:
+                if not gate & BUSY:
+                    waiter.guard.quit(waiter, now)
+                else:
+                    self.outbox.append(partial(self.quit, waiter))
+            finally:
+                self.gate = gate
+        self.flush_after(gate)
 
     @property
     def full(self) -> int:
@@ -224,73 +233,57 @@ class Core:
         """Change the slots of the guard that bounds them; tell whether there is one."""
         bounded = [guard for guard in guards if guard.slots() is not None]
         now = self.now()
-        with Section(self) as section:
-            section.must_be_free()
-            for guard in bounded:
-                guard.resize(slots, now)
+        with self.lock:
+            gate = self.gate
+            self.gate = gate | BUSY
+            try:
+                self.must_be_free(gate)
+                for guard in bounded:
+                    guard.resize(slots, now)
+            finally:
+                self.gate = gate
+        self.flush_after(gate)
         return bool(bounded)
 
     def force(self, state: str | None, why: str) -> None:
         """Set or release a forced state."""
         now = self.now()
-        with Section(self) as section:
-            section.must_be_free()
-            before = self.forced
-            self.forced_why = why if state is not None else ""
-            if state == before:
-                return
-            self.forced = state
-            section.leave_gate = 0 if state is None else FORCED
-            bus.enqueue(
-                Event(
-                    "released" if state is None else "forced", guard="policy", at=now, reason=why,
-                    before=before or "", after=state or "", cause="operator", policy=self.name,
+        with self.lock:
+            gate = self.gate
+            self.gate = gate | BUSY
+            try:
+                self.must_be_free(gate)
+                before, known = self.forced, self.forced_why
+                self.forced_why = why if state is not None else ""
+                if state == before and (state is None or why == known):
+                    return
+                self.forced = state
+                gate = 0 if state is None else FORCED
+                event = Event(
+                    "released" if state is None else "forced",
+                    guard="policy",
+                    at=now,
+                    reason=why,
+                    before=before or "",
+                    after=state or "",
+                    cause="operator",
+                    policy=self.name,
                 )
-            )  # fmt: skip
-            self.outbox.append(None)
-            for guard in self.all_guards():
-                if before is not None and state is not None:
-                    guard.force(None, now)
-                guard.force(state, now)
+                bus.enqueue(event)
+                self.outbox.append(None)
+                for guard in self.all_guards():
+                    if before is not None and state is not None:
+                        guard.force(None, now)
+                    guard.force(state, now)
+            finally:
+                self.gate = gate
+        self.flush_after(gate)
 
     @property
     def state(self) -> str:
         """The forced state, or else that of the guard that has one."""
         states = [guard.state for guard in self.guards if guard.state]
         return self.forced or (states[0] if states else "closed")
-
-
-class Section:
-    """The critical section, where it need not be fast: one lock, one gate, and a flush at its end.
-
-    `free` is False where this code runs inside the very section it enters: it is then a finalizer
-    or a signal handler, must change nothing, and leaves its work in the outbox.
-    """
-
-    __slots__ = ("_core", "free", "leave_gate")
-
-    def __init__(self, core: Core) -> None:
-        self._core = core
-
-    def __enter__(self) -> Section:
-        core = self._core
-        core.lock.acquire()
-        self.leave_gate = core.gate
-        self.free = not core.gate & BUSY
-        core.gate |= BUSY
-        return self
-
-    def must_be_free(self) -> None:
-        """Raise where an operator's change can't be made."""
-        if not self.free:
-            raise RuntimeError(f"{self._core.name}: not from inside its own bookkeeping")
-
-    def __exit__(self, *exc: object) -> None:
-        core, free = self._core, self.free
-        core.gate = self.leave_gate
-        core.lock.release()
-        if free and core.outbox:
-            core.flush()
 
 
 def _emitter(name: str, outbox: deque[Any]) -> Callable[[Event | Waiter], None]:

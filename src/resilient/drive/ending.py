@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 from ..deadline import Deadline, current
 from ..errors import CallTimeoutError, RefusedError
 from ..events import Event, bus
-from ..outcomes import CANCELLED, FAILURE, IGNORED, REFUSED, SUCCESS
+from ..outcomes import CANCELLED, FAILURE, IGNORED, REFUSED, SUCCESS, Result
 from .core import QUIET
 
 if TYPE_CHECKING:
@@ -19,12 +19,20 @@ ERROR: Final = 2
 NOBODY: Final = 3  # the caller went away
 
 
+class MisuseError(TypeError):
+    """A policy was called with what it can't call."""
+
+
 def judge(call: Call) -> tuple[list[int], str]:
     """Return the outcome as each guard sees it, the policy's own last, and its reason.
 
     Asks the predicates of the guards, so it is called outside the lock.
     """
     error, plan = call.error, call.plan
+    if isinstance(
+        error, MisuseError
+    ):  # the caller's mistake: no guard's business, and not answered
+        return [IGNORED] * (len(plan.guards) + 1), ""
     judges = [*(guard.judge for guard in plan.guards), plan.judge]
     distinct = set(judges)  # each predicate is asked once
     if error is None:
@@ -110,3 +118,31 @@ def tell_refused(call: Call, now: float) -> None:
     reason = "" if refusal is None else str(refusal)
     bus.enqueue(Event("refused", guard=call.refuser, at=now, reason=reason, policy=call.core.name))
     bus.deliver()
+
+
+def conclude(call: Call) -> Any:
+    """Return the call's value or raise its error."""
+    error = call.error
+    call.error = call.answered = None  # a traceback that holds its own exception is a cycle
+    if error is None:
+        value, call.value = call.value, None  # an awaitable knows its call
+        return value
+    del call
+    try:
+        raise error
+    finally:
+        del error
+
+
+def result_of(call: Call) -> Result[Any]:
+    """Return the end of a call as data; what is not an Exception is raised all the same."""
+    how: Literal["full", "degraded", "error"] = "full"
+    error = call.error
+    if error is not None:
+        if not isinstance(error, Exception):
+            return conclude(call)  # type: ignore[no-any-return]
+        how = "error"
+    elif call.answered is not None:
+        how, error = "degraded", call.answered
+    call.error = call.answered = None
+    return Result(call.value, error, how, call.core.now() - call.began)

@@ -16,7 +16,7 @@ from typing import Any
 
 from ..guards.base import Guard, Mode
 from ..outcomes import CANCELLED, REFUSED, SUCCESS
-from .core import BUSY, EDGES, Core, Section
+from .core import BUSY, EDGES, Core
 
 Tickets = Any  # opaque to the drivers
 Enter = Callable[[float], Tickets]
@@ -36,11 +36,10 @@ def gateway(core: Core, guards: tuple[Guard, ...], mode: Mode) -> tuple[Enter, L
 
 
 def _one(core: Core, before: Before, after: After) -> tuple[Enter, Leave]:
-    outbox, flush, acquire, release = core.outbox, core.flush, core.acquire, core.release
+    outbox, flush, lock = core.outbox, core.flush, core.lock
 
     def enter(now: float) -> Tickets:
-        acquire()
-        try:
+        with lock:
             if core.gate:
                 return None
             core.gate = BUSY
@@ -56,8 +55,6 @@ def _one(core: Core, before: Before, after: After) -> tuple[Enter, Leave]:
                     core.peak = running
             finally:
                 core.gate = 0
-        finally:
-            release()
         if outbox:
             _flush_entered(core, [(after, ticket)], now)
         return ticket
@@ -65,8 +62,7 @@ def _one(core: Core, before: Before, after: After) -> tuple[Enter, Leave]:
     def leave(ticket: Tickets, started: float, now: float) -> None:
         duration = now - started
         place = bisect_left(EDGES, duration)
-        acquire()
-        try:
+        with lock:
             if core.gate or started < core.born:
                 if not _leave_slowly(core, [(after, ticket)], started, now):
                     return
@@ -80,22 +76,19 @@ def _one(core: Core, before: Before, after: After) -> tuple[Enter, Leave]:
                     core.duration_sum += duration
                 finally:
                     core.gate = 0
-        finally:
-            release()
         if outbox:
             flush()
 
     return enter, leave
 
 
-def _two(  # noqa: PLR0915 - written out on purpose
+def _two(
     core: Core, before1: Before, after1: After, before2: Before, after2: After
 ) -> tuple[Enter, Leave]:
-    outbox, flush, acquire, release = core.outbox, core.flush, core.acquire, core.release
+    outbox, flush, lock = core.outbox, core.flush, core.lock
 
     def enter(now: float) -> Tickets:
-        acquire()
-        try:
+        with lock:
             if core.gate:
                 return None
             core.gate = BUSY
@@ -115,8 +108,6 @@ def _two(  # noqa: PLR0915 - written out on purpose
                     core.peak = running
             finally:
                 core.gate = 0
-        finally:
-            release()
         if outbox:
             _flush_entered(core, [(after2, second), (after1, first)], now)
         return first, second
@@ -125,8 +116,7 @@ def _two(  # noqa: PLR0915 - written out on purpose
         first, second = tickets
         duration = now - started
         place = bisect_left(EDGES, duration)
-        acquire()
-        try:
+        with lock:
             if core.gate or started < core.born:
                 afters = [(after2, second), (after1, first)]
                 if not _leave_slowly(core, afters, started, now):
@@ -142,8 +132,6 @@ def _two(  # noqa: PLR0915 - written out on purpose
                     core.duration_sum += duration
                 finally:
                     core.gate = 0
-        finally:
-            release()
         if outbox:
             flush()
 
@@ -151,13 +139,12 @@ def _two(  # noqa: PLR0915 - written out on purpose
 
 
 def _many(core: Core, befores: list[Before], afters: list[After]) -> tuple[Enter, Leave]:
-    outbox, flush, acquire, release = core.outbox, core.flush, core.acquire, core.release
+    outbox, flush, lock = core.outbox, core.flush, core.lock
     number = len(befores)
 
     def enter(now: float) -> Tickets:
         tickets = [0] * number
-        acquire()
-        try:
+        with lock:
             if core.gate:
                 return None
             core.gate = BUSY
@@ -171,8 +158,6 @@ def _many(core: Core, befores: list[Before], afters: list[After]) -> tuple[Enter
                 core.entered(now)
             finally:
                 core.gate = 0
-        finally:
-            release()
         if outbox:
             ends = list(zip(reversed(afters), reversed(tickets), strict=True))
             _flush_entered(core, ends, now)
@@ -180,12 +165,9 @@ def _many(core: Core, befores: list[Before], afters: list[After]) -> tuple[Enter
 
     def leave(tickets: Tickets, started: float, now: float) -> None:
         ends = list(zip(reversed(afters), reversed(tickets), strict=True))
-        acquire()
-        try:
+        with lock:
             if not _leave_slowly(core, ends, started, now):
                 return
-        finally:
-            release()
         if outbox:
             flush()
 
@@ -224,8 +206,14 @@ def _flush_entered(core: Core, afters: list[tuple[After, int]], now: float) -> N
     try:
         core.flush()
     except BaseException:
-        with Section(core):
-            for after, ticket in afters:
-                after(ticket, now, CANCELLED, 0.0, "", False)
-            core.ended(CANCELLED, 0.0)
+        with core.lock:
+            gate = core.gate
+            core.gate = gate | BUSY
+            try:
+                for after, ticket in afters:
+                    after(ticket, now, CANCELLED, 0.0, "", False)
+                core.ended(CANCELLED, 0.0)
+            finally:
+                core.gate = gate
+        core.flush_after(gate)
         raise

@@ -6,10 +6,10 @@ from bisect import bisect_left
 from collections.abc import Callable
 from typing import Final
 
-from ..errors import CircuitOpenError, ResilientError
+from ..errors import ResilientError
 from ..guards.base import PARK, REFUSE, Waiter
 from .call import DO_PARK, Call, Step
-from .core import EDGES, Section
+from .core import BUSY, EDGES
 
 CHOP: Final = 1.0  # a waiter looks up this often, so that a grant nobody takes is handed on
 
@@ -37,22 +37,26 @@ def leave(call: Call, waiter: Waiter, error: BaseException) -> Step:
 def _line_up(call: Call, waiter: Waiter, ask: Callable[[Waiter, float], int]) -> Step:
     core, guards, level = call.core, call.plan.guards, call.level
     now, why, retry_after, refuser = core.now(), "", None, level
-    with Section(core):
-        verdict = ask(waiter, now)
-        if verdict >= 0:
-            call.tickets[level] = verdict
-            waited = now - waiter.arrived
-            core.wait_buckets[bisect_left(EDGES, waited)] += 1
-            core.wait_sum += waited
-            verdict, refuser = _resume(call, now)
-        if verdict == REFUSE:
-            why, retry_after = guards[refuser].why, guards[refuser].retry_after(now)
+    with core.lock:
+        gate = core.gate
+        core.gate = gate | BUSY
+        try:
+            verdict = ask(waiter, now)
+            if verdict >= 0:
+                call.tickets[level] = verdict
+                waited = now - waiter.arrived
+                core.wait_buckets[bisect_left(EDGES, waited)] += 1
+                core.wait_sum += waited
+                verdict, refuser = _resume(call, now)
+            if verdict == REFUSE:
+                why, retry_after = guards[refuser].why, guards[refuser].retry_after(now)
+        finally:
+            core.gate = gate
+    core.flush_after(gate)
     if verdict == PARK:
         return DO_PARK
     if verdict == REFUSE:
         return call.refused(guards[refuser], why, retry_after)
-    if core.forced == "forced_open":
-        return call.refused_at_entry(CircuitOpenError, "forced open")
     return call.descend(level + 1)
 
 

@@ -13,7 +13,8 @@ from ..errors import CallTimeoutError, WorkersBusyError
 from ..guards.base import Waiter
 from ..shapes import returns_awaitable
 from . import line
-from .call import DO_PARK, DO_RECOVER, DO_RUN, DONE, Call, Step, conclude
+from .call import DO_PARK, DO_RECOVER, DO_RUN, DONE, Call, Step
+from .ending import conclude
 from .pending import GuardedAwaitable
 from .plan import Plan
 from .workers import Job, Signal, pool
@@ -103,16 +104,26 @@ def _on_worker(call: Call, body: Callable[[], Any], deadline: Deadline) -> Step:
         why = f"{call.core.name}: the system gives no more threads ({fault})"
         return call.not_run(WorkersBusyError(why, policy=call.core.name, guard="timeout"))
     reason = _wait_for(call, job, deadline)
-    if own is not None:
-        own.open = False
     if reason is not None and job.abandon():
         step, on_end = call.abandoned(reason)
-        job.when_ended(on_end)
+        job.when_ended(partial(_end, own, on_end))  # until then the body reads that its time is up
         return step
-    if reason is not None and not isinstance(reason, CallTimeoutError):
+    if own is not None:
+        own.open = False
+    if reason is not None and (call.core.clock is not None or not _is_timeout(reason)):
         return call.raised(reason)
     error, job.error = job.error, None  # it has ended, perhaps this very moment
     return _returned(call, job.value) if error is None else call.raised(error)
+
+
+def _end(own: Deadline | None, on_end: Callable[[], None]) -> None:
+    if own is not None:
+        own.open = False
+    on_end()
+
+
+def _is_timeout(reason: BaseException) -> bool:
+    return isinstance(reason, CallTimeoutError)
 
 
 def _wait_for(call: Call, job: Job, deadline: Deadline) -> BaseException | None:
@@ -122,7 +133,9 @@ def _wait_for(call: Call, job: Job, deadline: Deadline) -> BaseException | None:
             _sleep(call, deadline.when, job.signal)
     except BaseException as interrupt:  # such as KeyboardInterrupt
         return interrupt
-    return None if job.ended else deadline.error()
+    # By a manual clock a body that overran is late, however soon its thread ended.
+    overran = call.core.clock is not None and deadline.now() >= deadline.when
+    return None if job.ended and not overran else deadline.error()
 
 
 # -- waiting ---------------------------------------------
@@ -260,7 +273,7 @@ def _timed(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
         if tickets is None:
             return call(plan, fn, args, kwargs)
         when = now + seconds
-        own = Deadline(when, seconds, level, core, core.name, core.now, None)
+        own = Deadline(when, seconds, level, core.name, core.now, None)
         try:
             current.set(own)
             try:

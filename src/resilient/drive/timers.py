@@ -7,7 +7,12 @@ the same limit expire in the order in which they began, so a dict of them and on
 from __future__ import annotations
 
 import weakref
-from asyncio import AbstractEventLoop, CancelledError, Task, TimerHandle
+from asyncio import (
+    AbstractEventLoop,
+    CancelledError,
+    Task,
+    TimerHandle,
+)
 from collections.abc import Callable
 from time import monotonic
 from typing import Any
@@ -35,7 +40,6 @@ class Entry(Deadline):
         self.when = when
         self.seconds = seconds
         self.level = level
-        self.owner = core
         self.policy = core.name
         self.now = core.now
         self.outer = outer

@@ -8,7 +8,7 @@ in the policy's one critical section and do arithmetic only.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar, Final, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, TypeVar
 
 from ..errors import RefusedError
 from ..events import Event
@@ -158,6 +158,9 @@ class Guard:
     def force(self, state: str | None, now: float) -> None:
         """Follow a forced state of the policy; None releases it. Under the lock."""
 
+    def jitter(self, on: bool) -> None:
+        """Draw from the random source, or leave it out."""
+
     def forked(self, now: float, own: int) -> None:
         """Keep only what the forking thread's own calls hold. Under the lock, in the child."""
 
@@ -186,10 +189,22 @@ class Guard:
     def restore(self, saved: dict[str, Any]) -> None:
         """Set the state that save() returned."""
 
-    def __call__(self, fn: F) -> F:
-        """Decorate fn; guards that are stacked on one function become one policy."""
-        decorated: F = type(self).decorate(fn, self)
-        return decorated
+    if TYPE_CHECKING:
+
+        def __call__(self, fn: F, /) -> F:
+            """Decorate fn; guards that are stacked on one function become one policy."""
+            ...
+
+    else:
+
+        def __call__(self, *given, **options):
+            """Decorate fn; guards that are stacked on one function become one policy."""
+            if len(given) != 1 or options:
+                raise TypeError(
+                    f"this is a {self.kind} guard, which decorates one function, and not that "
+                    f"function. Was @{self.kind} written without its parentheses?"
+                )
+            return type(self).decorate(given[0], self)
 
     def __copy__(self) -> Guard:
         raise TypeError(f"a {self.kind} guard can't be copied: its state belongs to one policy")

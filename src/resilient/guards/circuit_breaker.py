@@ -270,6 +270,9 @@ class CircuitBreaker(Guard):
         if self._lease is None:
             self._probes.limit = max([self._probes.limit, *limits])
 
+    def jitter(self, on: bool) -> None:
+        self.random = random.random if on else None
+
     def forked(self, now: float, own: int) -> None:
         if self.random is not None:
             self.random = random.Random().random

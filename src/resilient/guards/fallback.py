@@ -44,6 +44,7 @@ class Fallback(Guard):
         if fn is None and with_error:
             checks.refuse("with_error", with_error, "False where value=... is given")
         self._value = value
+        self._answer = checks.shown(value) if fn is None else label(fn)  # here: repr is not ours
         self._copied = isinstance(value, (list, dict, set))
         self.judge = Judge(on, ignore, failed_result)
         self.only_async = fn is not None and kind_of(fn) == "async"
@@ -89,12 +90,12 @@ class Fallback(Guard):
 
     def describe(self) -> str:
         if self.fn is None:
-            return f"answers {checks.shown(self._value)} when the rest fails or refuses"
-        return f"calls {label(self.fn)} when the rest fails or refuses"
+            return f"answers {self._answer} when the rest fails or refuses"
+        return f"calls {self._answer} when the rest fails or refuses"
 
     def snapshot(self, now: float) -> dict[str, Any]:
-        answer = checks.shown(self._value) if self.fn is None else label(self.fn)
-        return {"guard": self.kind, "options": {"answer": answer, "with_error": self.with_error}}
+        options = {"answer": self._answer, "with_error": self.with_error}
+        return {"guard": self.kind, "options": options}
 
 
 def _sample(signature: Any, *, optional: bool) -> tuple[list[str], dict[str, str]]:

@@ -48,7 +48,7 @@ class Health:
         self.window = _window(window)
         self.minimum_calls = checks.count("minimum_calls", minimum_calls)
         if isinstance(window, calls) and minimum_calls > window.size:
-            allowed = f"at most the window, which is {window!r}"
+            allowed = f"at most the window, which is {window!r} (its default is 20)"
             checks.refuse("minimum_calls", minimum_calls, allowed)
         self.slow_call_rate = checks.share("slow_call_rate", slow_call_rate)
         self.slow_call_duration: float | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any, Final
 
-from ..drive.core import FORCED, Core, Section
+from ..drive.core import BUSY, FORCED, Core
 
 _COUNTS: Final = (
     "abandoned_total", "buckets", "counts", "degraded", "duration_sum", "errors", "extra_full",
@@ -19,12 +19,18 @@ class Keep:
 
     def __init__(self, core: Core) -> None:
         self._core = core
-        with Section(core):
-            self._counts = {name: copy.copy(getattr(core, name)) for name in _COUNTS}
-            self._forced = core.forced, core.forced_why
-            self._guards: list[tuple[Any, dict[str, Any]]] = [
-                (guard, guard.save()) for guard in core.all_guards()
-            ]
+        with core.lock:
+            gate = core.gate
+            core.gate = gate | BUSY
+            try:
+                self._counts = {name: copy.copy(getattr(core, name)) for name in _COUNTS}
+                self._forced = core.forced, core.forced_why
+                self._guards: list[tuple[Any, dict[str, Any]]] = [
+                    (guard, guard.save()) for guard in core.all_guards()
+                ]
+            finally:
+                core.gate = gate
+        core.flush_after(gate)
 
     def put_back(self, *, counts: bool = True) -> None:
         """Set the policy as it was.
@@ -33,11 +39,17 @@ class Keep:
             counts: also the counts, not the state alone. Default True.
         """
         core = self._core
-        with Section(core) as section:
-            core.forced, core.forced_why = self._forced
-            section.leave_gate = 0 if core.forced is None else FORCED
-            for guard, saved in self._guards:
-                guard.restore(saved)
-            if counts:
-                for name, value in self._counts.items():
-                    setattr(core, name, copy.copy(value))
+        with core.lock:
+            gate = core.gate
+            core.gate = gate | BUSY
+            try:
+                core.forced, core.forced_why = self._forced
+                gate = 0 if core.forced is None else FORCED
+                for guard, saved in self._guards:
+                    guard.restore(saved)
+                if counts:
+                    for name, value in self._counts.items():
+                        setattr(core, name, copy.copy(value))
+            finally:
+                core.gate = gate
+        core.flush_after(gate)

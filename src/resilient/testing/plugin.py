@@ -6,6 +6,7 @@ Loaded by pytest through its entry point; nothing needs to be switched on.
 from __future__ import annotations
 
 import time
+import weakref
 from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
@@ -14,7 +15,7 @@ import pytest
 
 from ..drive.core import Core
 from ..policy import Policy
-from ..registry import registry
+from ..registry import Place, registry
 from ..showing import snapshot_of
 from . import ManualClock
 from .keeping import Keep
@@ -102,14 +103,19 @@ def clock() -> Generator[ManualClock]:
     """A clock that every policy follows during the test; it stands still until it is advanced."""
     # Not behind what the policies have seen: their open circuits and windows stay as they are.
     manual = ManualClock(start=time.monotonic())
-    undo = [core.follow(manual) for core in registry.cores()]
+    clocks = [(core, core.clock) for core in registry.cores()]
     before, registry.clock = registry.clock, manual
+    for core, _ in clocks:
+        core.follow(manual)
     try:
         yield manual
     finally:
         registry.clock = before
-        for each in undo:
-            each()
+        for core, own in clocks:
+            core.follow(own)
+        for core in registry.cores():
+            if core.clock is manual:  # made meanwhile, by a module that was imported
+                core.follow(before)
 
 
 @pytest.fixture
@@ -124,18 +130,27 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
     if not isinstance(item, pytest.Function):
         return (yield)  # such as a block of a page, whose blocks are one story
     kept = [Keep(core) for core in registry.cores()]
-    names = set(registry.names())
-    _kept_by_fixtures.clear()
+    made: list[weakref.ref[Core]] = []
+
+    def on_made(core: Core, place: Place) -> None:
+        if place.importing or _in_wide_fixture:
+            kept.append(Keep(core))
+        else:
+            made.append(weakref.ref(core))
+
+    registry.on_made = on_made
     try:
         return (yield)
     finally:
+        registry.on_made = None
         for keep in kept:
             keep.put_back()
-        for name in set(registry.names()) - names - _kept_by_fixtures:
-            registry.remove(name)
+        for core in filter(None, (ref() for ref in made)):
+            if core in registry.cores():
+                registry.remove(core.name)
 
 
-_kept_by_fixtures: set[str] = set()
+_in_wide_fixture = False
 
 
 @pytest.hookimpl(wrapper=True)
@@ -143,10 +158,9 @@ def pytest_fixture_setup(
     fixturedef: pytest.FixtureDef[Any],
 ) -> Generator[None, object, object]:
     """A policy made by a fixture that outlives the test is not the test's to forget."""
-    if fixturedef.scope == "function":
-        return (yield)
-    before = set(registry.names())
+    global _in_wide_fixture  # noqa: PLW0603
+    before, _in_wide_fixture = _in_wide_fixture, fixturedef.scope != "function"
     try:
         return (yield)
     finally:
-        _kept_by_fixtures.update(set(registry.names()) - before)
+        _in_wide_fixture = before
