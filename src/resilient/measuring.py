@@ -10,7 +10,6 @@ from typing import Final
 from weakref import WeakKeyDictionary, WeakSet
 
 from .drive.core import BUSY, EDGES, Core
-from .guards.base import Guard
 from .measures import Metric, Sample
 from .outcomes import OUTCOMES
 from .showing import peak_of

@@ -12,7 +12,6 @@ import pytest
 
 import resilient
 from resilient import Policy, bulkhead, circuit_breaker, fallback, timeout
-from resilient.drive.core import Core
 from resilient.errors import CallTimeoutError, CircuitOpenError
 from resilient.guards.base import Guard
 from resilient.measures import Metric
@@ -272,19 +271,22 @@ def test_a_view_counts_into_its_policy_and_keeps_its_refusals(scrape) -> None:
     assert scrape()("refusals_total", "viewed", guard="bulkhead") == 1
 
 
-def test_a_view_made_in_the_middle_does_no_harm(scrape, monkeypatch) -> None:
-    Policy("raced")
-    real, raised = Core.all_guards, []
+def test_views_are_made_while_it_is_scraped(scrape) -> None:
+    policy, stop = Policy("raced", bulkhead(1)), threading.Event()
 
-    def once(core: Core) -> Any:
-        if not raised:
-            raised.append(True)
-            raise RuntimeError("Set changed size during iteration")
-        return real(core)
+    def make() -> None:
+        kept = []
+        while not stop.is_set():
+            kept = [*kept[-20:], policy.with_(bulkhead(2))]
 
-    monkeypatch.setattr(Core, "all_guards", once)
-    assert scrape()("calls_total", "raced", outcome="success") == 0
-    assert raised
+    maker = threading.Thread(target=make)
+    maker.start()
+    try:
+        for _ in range(20):
+            assert scrape()("calls_total", "raced", outcome="success") == 0
+    finally:
+        stop.set()
+        maker.join(10)
 
 
 def test_stacked_decorators_are_one_policy_and_vanish_with_it(scrape) -> None:
