@@ -30,7 +30,7 @@ class _Alarm:
 
 
 class ManualClock:
-    """A clock that stands still until `advance` moves it, and rings what is due on the way.
+    """A clock that stands still until `advance` moves it, and then rings what is due.
 
     Recovery times, windows, timeouts and waits of every policy that uses it follow it, in threads,
     asyncio and trio. A policy with this clock draws no jitter.
@@ -62,7 +62,9 @@ class ManualClock:
         return self._now
 
     def advance(self, seconds: float | timedelta) -> None:
-        """Move on, stopping at each alarm on the way to ring it.
+        """Move on, and then ring every alarm that has become due, the earliest first.
+
+        Who is woken sees the new time, whichever thread it runs in, so a test knows what comes out.
 
         Args:
             seconds: how far, at least 0.
@@ -70,17 +72,17 @@ class ManualClock:
         Raises:
             ValueError: seconds is negative.
         """
-        until = self._now + checks.duration("seconds", seconds, zero=True)
+        step = checks.duration("seconds", seconds, zero=True)
+        with self._lock:
+            self._now += step
         while True:
             with self._lock:
                 alarms = self._alarms
                 while alarms and alarms[0].cancelled:
                     heapq.heappop(alarms)
-                if not alarms or alarms[0].when > until:
-                    self._now = max(self._now, until)
+                if not alarms or alarms[0].when > self._now:
                     return
                 alarm = heapq.heappop(alarms)
-                self._now = max(self._now, alarm.when)
             alarm.callback()
 
     def call_at(self, when: float, callback: Callable[[], object]) -> _Alarm:
