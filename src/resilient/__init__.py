@@ -1,7 +1,4 @@
-"""Guards for calls to what can fail: circuit breaker, timeout, bulkhead, fallback.
-
-See https://github.com/resilient-guards/resilient for the documentation.
-"""
+"""Guards for calls to what can fail: circuit breaker, timeout, bulkhead, fallback."""
 
 from . import metrics_hook
 from .deadline import check, remaining

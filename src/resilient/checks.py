@@ -9,8 +9,6 @@ from typing import NoReturn, TypeVar
 
 T = TypeVar("T")
 
-_INFINITY = float("inf")
-
 
 def shown(value: object) -> str:
     """Return a short repr of any value, also of one whose repr raises."""

@@ -89,8 +89,9 @@ class Bus:
         """Call listener with every event from now on.
 
         Args:
-            listener: a plain function of one `Event`. It runs in the thread whose call caused
-                the event, so it should be quick. One that raises is logged once and removed.
+            listener: a plain function of one `Event`. It runs in the thread of some guarded call,
+                and all other events wait for it, so it should be quick.
+                One that raises is logged once and removed.
 
         Returns:
             A function that ends the subscription; calling it twice does no harm.

@@ -106,8 +106,9 @@ class Registry:
         """Call listener with every `Event` of every policy from now on.
 
         Args:
-            listener: a plain function of one `Event`. It runs in the thread whose call caused the
-                event, outside all locks. One that raises is logged once and removed.
+            listener: a plain function of one `Event`. It runs in the thread of some guarded call,
+                outside all locks, and all other events wait for it, so it should be quick.
+                One that raises is logged once and removed.
 
         Returns:
             A function that ends the subscription.

@@ -12,14 +12,13 @@ class Plan:
     """What a driver needs to know to run calls of one mode through a policy."""
 
     __slots__ = (
-        "admits", "core", "enter", "guards", "judge", "judges_values", "leave", "limits", "mode",
+        "admits", "core", "enter", "guards", "judge", "judges_values", "leave", "limits",
         "reacts", "single", "threaded",
     )  # fmt: skip
 
     def __init__(self, core: Core, guards: tuple[Guard, ...], mode: Mode) -> None:
         self.core = core
         self.guards = guards
-        self.mode: Mode = mode
         self.admits = tuple(guard.admits(mode) for guard in guards)
         # These never admit anything but want to know how it ended, such as a fallback.
         self.reacts = tuple(type(guard).before is Guard.before for guard in guards)

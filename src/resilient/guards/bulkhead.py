@@ -98,7 +98,6 @@ class Bulkhead(Guard):
     def park(self, waiter: Waiter, now: float) -> int:
         answer = self.before(now)
         if answer == PARK:
-            waiter.arrived = now
             waiter.deadline = now + self.max_wait
             self._line[waiter] = None
         return answer
