@@ -8,15 +8,16 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
-from ..deadline import Deadline, current, leave
+from ..deadline import current, leave
 from ..guards.base import Waiter
 from ..shapes import returns_awaitable
 from . import line
 from .bell import Bell, here
 from .call import DO_PARK, DO_RECOVER, DO_RUN, DONE, Call, Step
 from .ending import MisuseError, conclude
+from .limits import Bounds
 from .plan import Plan
-from .timers import Entry, Wheel, arm, wheel_of
+from .timers import Entry, Wheel, wheel_of
 
 
 async def run(call: Call) -> None:
@@ -53,31 +54,40 @@ async def _limited(
     call: Call, level: int, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Step:
     """Run what stands at a level under the time limits outside it."""
-    loop, task = here() if call.limits else (None, None)
-    bound = call.limit(level, task)
-    own = call.deadline
-    if own is None and call.limits and bound is not None and bound.task is None:
-        own = _borrowed(call, bound, task)
-    if own is not None and own.now() >= own.when:
-        return call.not_run((bound or own).error())
+    bounds = Bounds(call, level)
+    over = bounds.over()
+    if over is not None:
+        return call.not_run(over.error())
     try:
-        if own is None:
-            value = await _awaited(call, fn, args, kwargs)
-        elif loop is not None and task is not None:
-            entry = Entry(own.when, own.seconds, own.level, call.core, own.outer, task)
-            if call.deadline is own:
-                call.deadline = bound = entry
-            value = await _in_asyncio(call, entry, bound, loop, fn, args, kwargs)
-        else:
-            value = await _in_trio(call, own, bound, fn, args, kwargs)
+        value = await within(call, bounds, fn, args, kwargs)
     except BaseException as error:
         return call.raised(error)
     return call.returned(value)
 
 
-def _borrowed(call: Call, bound: Deadline, task: object) -> Deadline:
-    """Return a deadline that keeps, in this loop, the limit of a sync call that encloses it."""
-    return Deadline(bound.when, bound.seconds, -1, bound.policy, bound.now, bound, task)
+async def within(
+    call: Call,
+    bounds: Bounds,
+    fn: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> Any:
+    """Await fn, and raise a timeout where the time was up."""
+    limit, told = bounds.begin(), None
+    try:
+        try:
+            value = await _awaited(call, fn, args, kwargs)
+        except BaseException as error:
+            told = error if limit is None else limit.end(error)
+            if told is error:
+                raise
+        else:
+            told = None if limit is None else limit.end(None)
+        if told is not None:
+            raise told
+        return value
+    finally:
+        del told  # a frame that holds the exception whose traceback it is in is a cycle
 
 
 async def _awaited(
@@ -92,66 +102,6 @@ async def _awaited(
             f"it returned {type(value).__name__}. Use call() for a plain function."
         )
     return value  # a plain function may serve as the fallback of an async call
-
-
-async def _in_asyncio(
-    call: Call,
-    entry: Entry,
-    bound: Deadline | None,
-    loop: Any,
-    fn: Callable[..., Any],
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-) -> Any:
-    current.set(entry)
-    alarm = arm(entry, loop, call.core)
-    try:
-        value = await _awaited(call, fn, args, kwargs)
-    except BaseException as error:
-        if entry.fired and entry.took_back(error):
-            raise (bound or entry).error() from error
-        raise
-    finally:
-        alarm.cancel()
-        leave(entry)
-    if entry.fired:
-        entry.took_back(None)
-    return value
-
-
-async def _in_trio(
-    call: Call,
-    own: Deadline,
-    bound: Deadline | None,
-    fn: Callable[..., Any],
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-) -> Any:
-    import trio
-
-    core = call.core
-    scope, alarm = trio.CancelScope(), None
-    if core.clock is None:
-        scope.deadline = trio.current_time() + own.when - core.now()
-    else:
-        trio_token = trio.lowlevel.current_trio_token()
-
-        def cancel() -> None:
-            if trio.lowlevel.in_trio_run() and trio.lowlevel.current_trio_token() is trio_token:
-                scope.cancel()
-            else:
-                trio_token.run_sync_soon(scope.cancel)
-
-        alarm = core.clock.call_at(own.when, cancel)
-    current.set(own)
-    try:
-        with scope:
-            return await _awaited(call, fn, args, kwargs)
-    finally:
-        if alarm is not None:
-            alarm.cancel()
-        leave(own)
-    raise (bound or own).error()
 
 
 # -- waiting ---------------------------------------------

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from ..deadline import Deadline, current, enclosing
 from ..errors import (
@@ -24,6 +24,9 @@ from .core import BUSY, Core
 from .ending import NOBODY, book, judge, served, tell_refused
 from .plan import Plan
 
+if TYPE_CHECKING:
+    from .abandoning import Held
+
 DO_RUN: Final = 0  # run the body
 DO_PARK: Final = 1  # wait in the line of the guard at `level`
 DO_PAUSE: Final = 2  # sleep for `delay`, then call again()
@@ -36,24 +39,14 @@ ANY_TASK: Final = object()
 _ENTRY: Final = "policy"
 
 
-class Held:
-    """What an abandoned worker holds until it ends."""
-
-    __slots__ = ("ended", "tickets")
-
-    def __init__(self, levels: int) -> None:
-        self.tickets: list[int | None] = [None] * levels
-        self.ended = False
-
-
 class Call:
     """The state of one call; see the module."""
 
     # fmt: off
     __slots__ = (
         "admitted", "answered", "args", "began", "booked", "core", "deadline", "delay",
-        "duration", "error", "expired", "fn", "held", "inherited", "kwargs",
-        "level", "limits", "origin", "outcome", "plan", "ran", "refuser",
+        "duration", "error", "expired", "final", "fn", "held", "inherited", "kwargs",
+        "level", "limits", "origin", "outcome", "plan", "ran", "refuser", "ruling", "spent",
         "started", "tickets", "value",
     )
     # fmt: on
@@ -78,6 +71,9 @@ class Call:
         self.outcome = -1
         self.refuser = _ENTRY
         self.held: Held | None = None  # by the abandoned worker of this attempt
+        self.ruling: tuple[int, str] | None = None  # outcome and reason, where somebody has said so
+        self.spent: float | None = None  # seconds in the body, where that is not all of its life
+        self.final = False  # nothing can take the place of its answer any more
         self.ran = self.inherited = self.admitted = self.booked = False
         self.delay = self.started = self.duration = 0.0
         self.began = self.core.now()
@@ -156,7 +152,8 @@ class Call:
             return self.refused_at_entry(ReentrantCallError, why)
         if forced:
             return self.refused_at_entry(CircuitOpenError, why)
-        return self.refused(guards[level], why, retry_after, answers=verdict == ANSWER)
+        answers = verdict == ANSWER and not self.final
+        return self.refused(guards[level], why, retry_after, answers=answers)
 
     def _walk_in(self, first: int, now: float) -> tuple[int, int]:
         """Ask the guards from first inwards: the verdict and its level; under the lock."""
@@ -253,7 +250,7 @@ class Call:
         if self.origin is None:
             now, own = self.core.now(), self.deadline
             self.ran = True
-            self.duration = now - self.started
+            self.duration = now - self.started if self.spent is None else self.spent
             if self.error is None and own is not None and now >= own.when:
                 self.core.late_values += 1
                 self.duration = float("inf")
@@ -285,21 +282,6 @@ class Call:
         else:
             self.origin, self.level = None, self.level - 1
         return self.ascend()
-
-    def abandoned(self, error: CallTimeoutError | BaseException) -> tuple[Step, Callable[[], None]]:
-        """Report that the caller gave up on a worker; call the second answer when it ends."""
-        self.held = held = Held(len(self.tickets))
-        with self.core.lock:
-            gate = self.core.gate
-            self.core.gate = gate | BUSY
-            try:
-                self.core.abandoned += 1
-                self.core.abandoned_total += 1
-            finally:
-                self.core.gate = gate
-        self.core.flush_after(gate)
-        step = self.raised(error)
-        return step, partial(self._worker_ended, held)
 
     def drop(self) -> None:
         """Give everything back after an exception in code that is not the body: a listener, say."""
@@ -377,7 +359,7 @@ class Call:
                 continue
             after, outcome = guards[level].after, outcomes[level]
             verdict = after(ticket or 0, now, outcome, self.duration, reason, held)
-            if verdict is not None and -1 < self.expired < level:
+            if verdict is not None and (self.final or -1 < self.expired < level):
                 # A timeout that stands further out leaves no time for what a guard inside wants.
                 if verdict != RECOVER:
                     after(ticket or 0, now, CANCELLED, self.duration, "", held)
@@ -394,22 +376,3 @@ class Call:
             self.delay = verdict
             return DO_PAUSE
         return DONE
-
-    def _worker_ended(self, held: Held) -> None:
-        """Give back what an abandoned worker held until now."""
-        core, now = self.core, self.core.now()
-        with core.lock:
-            gate = core.gate
-            core.gate = gate | BUSY
-            try:
-                if gate & BUSY:
-                    core.outbox.append(partial(self._worker_ended, held))
-                elif self.began >= core.born:  # else the worker was a parent process's
-                    core.abandoned -= 1
-                    held.ended = True
-                    for level, ticket in enumerate(held.tickets):
-                        if ticket is not None:
-                            self.plan.guards[level].release(ticket, now)
-            finally:
-                core.gate = gate
-        core.flush_after(gate)

@@ -33,6 +33,9 @@ def judge(call: Call) -> tuple[list[int], str]:
         error, MisuseError
     ):  # the caller's mistake: no guard's business, and not answered
         return [IGNORED] * (len(plan.guards) + 1), ""
+    if call.ruling is not None and _base(call, error) == FAILURE:
+        outcome, reason = call.ruling
+        return [outcome] * (len(plan.guards) + 1), reason
     judges = [*(guard.judge for guard in plan.guards), plan.judge]
     distinct = set(judges)  # each predicate is asked once
     if error is None:
@@ -50,8 +53,10 @@ def judge(call: Call) -> tuple[list[int], str]:
     return outcomes, type(error).__name__
 
 
-def _base(call: Call, error: BaseException) -> int:
+def _base(call: Call, error: BaseException | None) -> int:
     """Return CANCELLED or REFUSED where no judge is asked, else FAILURE."""
+    if error is None:
+        return FAILURE
     if not isinstance(error, Exception):
         return CANCELLED
     if isinstance(error, CallTimeoutError) and error._deadline is not None:
@@ -83,6 +88,8 @@ def _base_of_timeout(call: Call, deadline: Deadline) -> int:
 def served(call: Call) -> int:
     """Return what the caller gets."""
     if call.error is None:
+        if call.ruling is not None and call.ruling[0] == FAILURE:
+            return ERROR
         return FULL if call.answered is None else DEGRADED
     return ERROR if isinstance(call.error, Exception) else NOBODY
 
@@ -95,8 +102,8 @@ def book(call: Call, now: float, whom: int) -> bool:
     core, outcome = call.core, call.outcome
     call.booked = True
     if call.admitted:
-        finite = call.duration != float("inf")
-        core.ended(outcome, call.duration if finite else now - call.started)
+        life = now - call.started if call.spent is None else call.spent
+        core.ended(outcome, life if call.duration == float("inf") else call.duration)
     else:
         core.counts[outcome] += 1
     core.timeouts += call.expired > -1

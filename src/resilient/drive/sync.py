@@ -13,6 +13,7 @@ from ..errors import CallTimeoutError, WorkersBusyError
 from ..guards.base import Waiter
 from ..shapes import returns_awaitable
 from . import line
+from .abandoning import abandon
 from .call import DO_PARK, DO_RECOVER, DO_RUN, DONE, Call, Step
 from .ending import conclude
 from .pending import GuardedAwaitable
@@ -105,7 +106,7 @@ def _on_worker(call: Call, body: Callable[[], Any], deadline: Deadline) -> Step:
         return call.not_run(WorkersBusyError(why, policy=call.core.name, guard="timeout"))
     reason = _wait_for(call, job, deadline)
     if reason is not None and job.abandon():
-        step, on_end = call.abandoned(reason)
+        step, on_end = abandon(call, reason)
         job.when_ended(partial(_end, own, on_end))  # until then the body reads that its time is up
         return step
     if own is not None:

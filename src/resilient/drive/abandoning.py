@@ -1,0 +1,55 @@
+"""Calls whose caller gave up on a worker thread that can't be stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from .call import Call, Step
+from .core import BUSY
+
+
+class Held:
+    """What an abandoned worker holds until it ends."""
+
+    __slots__ = ("ended", "tickets")
+
+    def __init__(self, levels: int) -> None:
+        self.tickets: list[int | None] = [None] * levels
+        self.ended = False
+
+
+def abandon(call: Call, error: BaseException) -> tuple[Step, Callable[[], None]]:
+    """End a call with an error; the second answer is to be called when its worker ends."""
+    call.held = held = Held(len(call.tickets))
+    core = call.core
+    with core.lock:
+        gate = core.gate
+        core.gate = gate | BUSY
+        try:
+            core.abandoned += 1
+            core.abandoned_total += 1
+        finally:
+            core.gate = gate
+    core.flush_after(gate)
+    return call.raised(error), partial(_worker_ended, call, held)
+
+
+def _worker_ended(call: Call, held: Held) -> None:
+    """Give back what an abandoned worker held until now."""
+    core, now = call.core, call.core.now()
+    with core.lock:
+        gate = core.gate
+        core.gate = gate | BUSY
+        try:
+            if gate & BUSY:
+                core.outbox.append(partial(_worker_ended, call, held))
+            elif call.began >= core.born:  # else the worker was a parent process's
+                core.abandoned -= 1
+                held.ended = True
+                for level, ticket in enumerate(held.tickets):
+                    if ticket is not None:
+                        call.plan.guards[level].release(ticket, now)
+        finally:
+            core.gate = gate
+    core.flush_after(gate)

@@ -1,0 +1,112 @@
+"""What bounds a stretch of async code: a timer of asyncio's, or a cancel scope of trio's."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from ..clock import Alarm
+from ..deadline import Deadline, current, leave
+from .bell import here
+from .call import Call
+from .timers import Entry, arm
+
+
+class Limit(Protocol):
+    """A time limit on the code that runs between its making and `end`."""
+
+    def end(self, error: BaseException | None) -> BaseException | None:
+        """Lift the limit, and return what is to be raised in place of an error."""
+        ...
+
+
+class Bounds:
+    """Which deadline binds an async call here and now, and whose it is."""
+
+    __slots__ = ("_bound", "_call", "_loop", "_own", "_task")
+
+    def __init__(self, call: Call, level: int) -> None:
+        self._call = call
+        self._loop: Any
+        self._task: Any
+        self._loop, self._task = here() if call.limits else (None, None)
+        self._bound = bound = call.limit(level, self._task)
+        self._own = call.deadline
+        if self._own is None and call.limits and bound is not None and bound.task is None:
+            # A limit of a sync call that encloses this one: it is kept in this loop.
+            self._own = Deadline(
+                bound.when, bound.seconds, -1, bound.policy, bound.now, bound, self._task
+            )
+
+    def over(self) -> Deadline | None:
+        """Return the deadline if its time is up."""
+        own = self._own
+        return (self._bound or own) if own is not None and own.now() >= own.when else None
+
+    def begin(self) -> Limit | None:
+        """Set the limit, where there is one to be kept here."""
+        own, call = self._own, self._call
+        if own is None:
+            return None
+        if self._loop is None or self._task is None:
+            return _InTrio(call, own, self._bound or own)
+        entry = Entry(own.when, own.seconds, own.level, call.core, own.outer, self._task)
+        bound = self._bound
+        if call.deadline is own:
+            call.deadline = bound = entry
+        return _InAsyncio(call, entry, bound or entry, self._loop)
+
+
+class _InAsyncio:
+    __slots__ = ("_alarm", "_bound", "_entry")
+
+    def __init__(self, call: Call, entry: Entry, bound: Deadline, loop: Any) -> None:
+        self._entry = entry
+        self._bound = bound
+        current.set(entry)
+        self._alarm = arm(entry, loop, call.core)
+
+    def end(self, error: BaseException | None) -> BaseException | None:
+        entry = self._entry
+        self._alarm.cancel()
+        leave(entry)
+        if entry.fired and entry.took_back(error):
+            timeout = self._bound.error()
+            timeout.__cause__ = error
+            return timeout
+        return error
+
+
+class _InTrio:
+    __slots__ = ("_alarm", "_bound", "_own", "_scope")
+
+    def __init__(self, call: Call, own: Deadline, bound: Deadline) -> None:
+        import trio
+
+        core, scope = call.core, trio.CancelScope()
+        self._own, self._bound, self._scope = own, bound, scope
+        self._alarm: Alarm | None = None
+        if core.clock is None:
+            scope.deadline = trio.current_time() + own.when - core.now()
+        else:
+            trio_token = trio.lowlevel.current_trio_token()
+
+            def cancel() -> None:
+                if trio.lowlevel.in_trio_run() and trio.lowlevel.current_trio_token() is trio_token:
+                    scope.cancel()
+                else:
+                    trio_token.run_sync_soon(scope.cancel)
+
+            self._alarm = core.clock.call_at(own.when, cancel)
+        current.set(own)
+        scope.__enter__()
+
+    def end(self, error: BaseException | None) -> BaseException | None:
+        kind, trace = (None, None) if error is None else (type(error), error.__traceback__)
+        if self._alarm is not None:
+            self._alarm.cancel()
+        leave(self._own)
+        try:
+            swallowed = self._scope.__exit__(kind, error, trace)
+        except BaseException as other:  # what is left of a group whose cancellations it took
+            return other
+        return self._bound.error() if swallowed and error is not None else error
