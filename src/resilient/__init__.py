@@ -3,6 +3,7 @@
 from . import metrics_hook
 from .deadline import check, remaining
 from .decorators import bulkhead, circuit_breaker, fallback, timeout
+from .drive.blocks import Block
 from .errors import (
     BulkheadFullError,
     CallTimeoutError,
@@ -25,6 +26,7 @@ metrics_hook.install()
 __version__ = "0.1.0"
 
 __all__ = (
+    "Block",
     "BulkheadFullError",
     "CallTimeoutError",
     "CircuitOpenError",

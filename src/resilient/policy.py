@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, ParamSpec, TypeVar, overload
 
-from . import checks, wrapping
+from . import checks, composing, wrapping
 from .clock import Clock
 from .drive import forking, sync
+from .drive.blocks import Block
 from .drive.call import Call
 from .drive.core import Core
 from .drive.ending import result_of
 from .drive.plan import Plan
-from .errors import OrderWarning
 from .guards.base import Guard, Mode
 from .outcomes import Result
 from .registry import Place, registry
-from .shapes import kind_of, label
+from .shapes import STREAMS, kind_of, label
 from .showing import plan_text, snapshot_of
 
 P = ParamSpec("P")
@@ -74,9 +74,9 @@ class Policy:
             checks.text("impact", impact),
             registry.clock if clock is None else checks.methods("clock", clock, "now", "call_at"),
         )
-        _check_new(guards)
-        _check_together(guards)
-        _warn_of_order(name, guards)
+        composing.check_new(guards)
+        composing.check_together(guards)
+        composing.warn_of_order(name, guards)
         registry.add(core, Place.here())
         core.adopt(guards)
         self._join(core, guards, guards)
@@ -91,7 +91,7 @@ class Policy:
 
     @classmethod
     def _anonymous(cls, fn: object, guard: Guard) -> Policy:
-        _check_new((guard,))
+        composing.check_new((guard,))
         core = Core("", "", None, "", registry.clock)
         core.name = registry.add_anonymous(core, label(fn), Place.here())
         core.adopt((guard,))
@@ -101,12 +101,12 @@ class Policy:
         return policy
 
     def _view(self, guards: tuple[Guard, ...], new: tuple[Guard, ...]) -> Policy:
-        _check_new(new)
-        _check_together(guards)
+        composing.check_new(new)
+        composing.check_together(guards)
         core = self._core
         # Stacked on a function the policy grows; anything else is a view of it.
         grows = core.anonymous and self._guards == core.guards == guards[len(new) :]
-        _warn_of_order(core.name, guards)
+        composing.warn_of_order(core.name, guards)
         (core.adopt if grows else core.adopt_view)(new)
         view = Policy.__new__(Policy)
         # A view must not change what the policy itself does: only its own guards learn of it.
@@ -157,7 +157,7 @@ class Policy:
             >>> strict.guards[0] is ledger.guards[0]
             True
         """
-        _check_new(guards)
+        composing.check_new(guards)
         mine = list(self._guards)
         for guard in guards:
             same = [place for place, old in enumerate(mine) if old.kind == guard.kind]
@@ -185,8 +185,8 @@ class Policy:
         """Decorate fn: each call of it goes through this policy.
 
         Args:
-            fn: a function, async function, method, classmethod, staticmethod, partial or callable
-                object.
+            fn: a function, async function, generator function, async generator function, method,
+                classmethod, staticmethod, partial or callable object.
 
         Returns:
             A function of fn's own kind and signature, or a classmethod or staticmethod of one.
@@ -198,15 +198,16 @@ class Policy:
         return wrapping.wrap(self, fn)
 
     def call(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """Call a plain function through this policy.
+        """Call a plain function through this policy, or make a guarded stream.
 
         Args:
-            fn: the function.
+            fn: the function, generator function or async generator function.
             *args: passed to it.
             **kwargs: passed to it.
 
         Returns:
-            What fn, or a fallback, returned.
+            What fn, or a fallback, returned. Of a generator function: a generator, which is let in
+            at its first step.
 
         Raises:
             RefusedError: a guard did not let it run.
@@ -214,6 +215,8 @@ class Policy:
             TypeError: fn is async, or the policy's timeout does not say how to bound a sync call.
             Exception: whatever fn raised.
         """
+        if callable(fn) and kind_of(fn) in STREAMS:
+            return wrapping.stream(self, fn)(*args, **kwargs)  # type: ignore[no-any-return]
         return sync.call(self._sync_plan(fn), fn, args, kwargs)  # type: ignore[no-any-return]
 
     async def acall(self, fn: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -270,6 +273,29 @@ class Policy:
         call = Call(self._async_plan(fn), fn, args, kwargs)
         await aio.run(call)
         return result_of(call)
+
+    def block(self) -> Block:
+        """Return a guarded block: ``with policy.block() as b:`` or ``async with``.
+
+        Admission, outcome and time limit are those of a call. Fallbacks do not act. In an async
+        block the timeout cancels the body; in a sync one it can only be cooperative.
+
+        Returns:
+            A `Block`, for one use.
+
+        Raises:
+            RefusedError: at the block's beginning: a guard did not let it in.
+            CallTimeoutError: at its end: a timeout of this policy was up.
+            TypeError: at its beginning, if it is sync: the policy's timeout is not cooperative.
+
+        Example:
+            >>> from resilient import Policy, bulkhead
+            >>> files = Policy("files", bulkhead(4))
+            >>> with files.block():
+            ...     files.snapshot()["in_flight"]
+            1
+        """
+        return Block(self._block_plan, partial(self._plan, "async"))
 
     # -- levers ---------------------------------------------
 
@@ -332,6 +358,15 @@ class Policy:
             wrapping.check_kind(self.name, fn, "sync")
         return self._plan("async")
 
+    def _block_plan(self) -> Plan:
+        mode = wrapping.sync_mode(self.name, self._guards)
+        if mode == "thread":
+            raise TypeError(
+                f"{self.name}: a with block can't run on a worker thread, which its timeout asks "
+                'for; use timeout(..., sync="cooperative"), or async with'
+            )
+        return self._plan(mode)
+
     def __repr__(self) -> str:
         return f"<Policy {self.name}: {', '.join(guard.kind for guard in self._guards)}>"
 
@@ -373,35 +408,3 @@ def _check_not_ours(who: str, fn: object) -> None:
             f"{who}: {fn!r} is no function to guard. Was a decorator inside it written without its "
             "parentheses? fallback always needs them: @fallback(top_100) or @fallback(value=[])"
         )
-
-
-def _check_new(guards: tuple[Guard, ...]) -> None:
-    for guard in guards:
-        if not isinstance(guard, Guard):
-            checks.refuse_type(
-                "guards", guard, "guards, such as circuit_breaker() with its parentheses"
-            )
-        if guard.belongs_to:
-            raise ValueError(
-                f"this {guard.kind} belongs to {guard.belongs_to} already: a guard's state is one "
-                "policy's. Use that policy, or its with_(), or make another guard"
-            )
-    if len({id(guard) for guard in guards}) != len(guards):
-        raise ValueError("the same guard stands twice in one policy; make two, or see with_()")
-
-
-def _check_together(guards: tuple[Guard, ...]) -> None:
-    for guard in guards:
-        if guard.unique and sum(other.kind == guard.kind for other in guards) > 1:
-            raise ValueError(f"a policy has at most one {guard.kind}")
-    ways = {guard.sync for guard in guards if guard.seconds is not None} - {None}
-    if len(ways) > 1:
-        raise ValueError(
-            "the timeouts of one policy must have the same sync=; got "
-            + " and ".join(sorted(map(repr, ways)))
-        )
-
-
-def _warn_of_order(name: str, guards: tuple[Guard, ...]) -> None:
-    for warning in wrapping.order_faults(guards):
-        warnings.warn(f"{name}: {warning}", OrderWarning, stacklevel=Place.depth())

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import functools
 from types import FunctionType, GeneratorType, MethodType
-from typing import Any, Literal, cast
+from typing import Any, Final, Literal, cast
 
 Kind = Literal["sync", "async", "generator", "async generator"]
+STREAMS: Final = ("generator", "async generator")
 
 _GENERATOR, _COROUTINE, _ITERABLE_COROUTINE, _ASYNC_GENERATOR = 0x20, 0x80, 0x100, 0x200
 

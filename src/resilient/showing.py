@@ -78,6 +78,10 @@ def plan_text(core: Core, guards: tuple[Guard, ...]) -> str:
                 lines.append(
                     f"  {number}. {guard.kind} {guard.describe()}" + (f" [{live}]" if live else "")
                 )
+            if any(type(guard).recover is not Guard.recover for guard in guards):
+                lines.append(
+                    "  in a block no fallback acts, and in a stream only before its first item"
+                )
             if not guards:
                 lines.append("  nothing but this policy's own switch")
             calls = ", ".join(f"{n} {word}" for word, n in zip(OUTCOMES, core.counts, strict=True))

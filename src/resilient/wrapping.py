@@ -6,13 +6,12 @@ import functools
 import weakref
 from collections.abc import Callable
 from importlib import import_module
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, cast
 
 from . import checks
 from .drive import sync
 from .guards.base import Guard, Mode
-from .shapes import Kind, kind_of, label, named_part
+from .shapes import STREAMS, Kind, kind_of, label, named_part
 
 if TYPE_CHECKING:
     from .policy import Policy
@@ -57,14 +56,7 @@ def wrap(policy: Policy, fn: Any) -> Any:
     mark = mark_of(fn)
     if mark is not None and mark.policy._core is policy._core:
         raise ValueError(f"{label(fn)} is guarded by {policy.name} already")
-    if kind_of(fn) == "async":
-        from .drive import aio
-
-        if any(guard.places() for guard in policy.guards):
-            import_module("anyio")  # now, and not in the first overload
-        wrapper = aio.guard(policy._plan("async"), fn)
-    else:
-        wrapper = sync.guard(policy._plan(sync_mode(policy.name, policy.guards)), fn)
+    wrapper = _guarded(policy, fn, kind_of(fn))
     plain = hasattr(fn, "__code__")
     functools.update_wrapper(wrapper, fn, updated=("__dict__",) if plain else ())
     if not hasattr(fn, "__name__"):
@@ -74,15 +66,61 @@ def wrap(policy: Policy, fn: Any) -> Any:
     return wrapper
 
 
+def _guarded(policy: Policy, fn: Any, kind: Kind) -> Any:
+    """Return the bare wrapper of fn, for its kind."""
+    if kind in ("async", "async generator"):
+        from .drive import aio, astreams
+
+        if any(guard.places() for guard in policy.guards):
+            import_module("anyio")  # now, and not in the first overload
+        driver = aio if kind == "async" else astreams
+        return driver.guard(policy._plan("async"), fn)
+    plan = policy._plan(sync_mode(policy.name, policy.guards))
+    if kind == "sync":
+        return sync.guard(plan, fn)
+    from .drive import streams
+
+    return streams.guard(plan, fn)
+
+
+def stream(policy: Policy, fn: Any) -> Any:
+    """Return the guarded form of a generator function or async generator function."""
+    check(policy.name, policy.guards, fn)
+    return _guarded(policy, fn, kind_of(fn))
+
+
 def check(who: str, guards: tuple[Guard, ...], fn: object) -> None:
     """Raise the TypeError that says why fn can't be guarded by these guards."""
-    if check_guardable(who, fn) == "sync":
-        sync_mode(who, guards)
+    kind = check_guardable(who, fn)
+    if kind in ("sync", "generator"):
+        mode = sync_mode(who, guards)
+        if kind == "generator" and mode == "thread":
+            _refuse(
+                who,
+                fn,
+                "it is a generator function, whose body can't be left to a worker thread between "
+                'two items; use timeout(..., sync="cooperative")',
+            )
         for guard in guards:
             if guard.only_async:
                 raise TypeError(f"{who}: {label(fn)} is sync, but its {guard.kind} is async")
+    streams = kind in STREAMS
     for guard in guards:
+        if streams and guard.judge.failed_result is not None:
+            _refuse(
+                who,
+                fn,
+                f"the failed_result of its {guard.kind} judges a value, and {article(kind)} "
+                "function has none; let it raise, or give it a policy without failed_result",
+            )
+        if guard.only_streams and not streams:
+            raise TypeError(f"{who}: {label(fn)} is no generator function, but its {guard.kind} is")
         guard.check_signature(cast("Callable[..., Any]", fn))
+
+
+def article(kind: Kind) -> str:
+    """Return a kind with its article."""
+    return f"{'an' if kind[0] == 'a' else 'a'} {kind}"
 
 
 def check_guardable(who: str, fn: object) -> Kind:
@@ -93,21 +131,14 @@ def check_guardable(who: str, fn: object) -> Kind:
         _refuse(who, fn, "a property or descriptor can't be guarded; guard the function inside it")
     if not callable(fn):
         _refuse(who, fn, "it is not callable; a fallback or timeout without its parentheses?")
-    check_kind(who, fn, "async")
     return kind_of(fn)
 
 
 def check_kind(who: str, fn: object, most: Literal["sync", "async"]) -> None:
     """Raise a TypeError if fn is a stream, or async where only a plain function will do."""
     kind = kind_of(fn) if callable(fn) else _refuse(who, fn, "it is not callable")
-    if kind in ("generator", "async generator"):
-        _refuse(
-            who,
-            fn,
-            f"it is {'an' if kind[0] == 'a' else 'a'} {kind} function: its calls return at once "
-            "and fail later, where no guard would see it. Streams are not "
-            "supported yet; guard what fetches each item",
-        )
+    if kind in STREAMS:
+        _refuse(who, fn, f"it is {article(kind)} function; use call(), which returns the stream")
     if kind == "async" and most == "sync":
         _refuse(who, fn, "it is async; use acall() or atry_call()")
 
@@ -130,22 +161,3 @@ def sync_mode(name: str, guards: tuple[Guard, ...]) -> Mode:
                 )
             return "thread" if guard.sync == "thread" else "cooperative"
     return "cooperative"
-
-
-def order_faults(guards: tuple[Guard, ...]) -> list[str]:
-    """Return what is suspicious in the order of some guards."""
-    faults: list[str] = []
-    ranked = [(guard, guard.rank) for guard in guards if guard.rank is not None]
-    for (outer, outer_rank), (inner, inner_rank) in pairwise(ranked):
-        if outer_rank > inner_rank:
-            faults.append(
-                f"{inner.kind} stands inside {outer.kind}; recommended is the other way round. "
-                + inner.misplaced
-            )
-    for place, guard in enumerate(guards):
-        inside = guards[place + 1 :]
-        if guard.seconds is not None and any(other.kind == "fallback" for other in inside):
-            faults.append(
-                "a fallback stands inside a timeout, so it can't answer when that timeout is up"
-            )
-    return faults

@@ -163,7 +163,6 @@ def test_bad_result_predicates_are_refused(value: Any) -> None:
         lambda: fallback(),
         lambda: fallback(len, value=1),
         lambda: fallback(5),  # type: ignore[arg-type]
-        lambda: fallback(generator_predicate),
         lambda: fallback(value=1, with_error=True),
         lambda: fallback(len, with_error=1),  # type: ignore[arg-type]
         lambda: circuit_breaker(metrics_only="yes"),  # type: ignore[call-overload]

@@ -16,7 +16,7 @@ FLOORS = [
     {"errors", "checks", "shapes", "clock", "measures", "outcomes", "events", "deadline"},
     {"guards"},
     {"drive"},
-    {"showing", "measuring", "registry", "wrapping", "policy", "decorators"},
+    {"showing", "measuring", "registry", "composing", "wrapping", "policy", "decorators"},
     {"metrics", "metrics_hook", "testing"},
 ]
 # Who may import what is heavy, at any depth of the module.

@@ -531,17 +531,23 @@ class _Streams:
     [_stream, _astream, functools.partial(_stream), functools.partial(_astream), _Streams()],
     ids=["generator", "async generator", "partial", "async partial", "object"],
 )
-def test_trap_09_generators_are_refused_at_decoration(fn: Callable[[], Any]) -> None:
-    """A stream is refused when it is decorated or passed, and is not half guarded."""
-    shop = policy(circuit_breaker())
-    for attempt in (
-        lambda: shop(fn),
-        lambda: circuit_breaker()(fn),
-        lambda: shop.call(fn),
-        lambda: shop.try_call(fn),
-    ):
-        with pytest.raises(TypeError, match="generator"):
-            attempt()
+def test_trap_09_leaving_a_stream_early_is_no_failure(fn: Callable[[], Any]) -> None:
+    """Twenty streams that their consumer leaves open no circuit, and give their slots back."""
+    shop = policy(circuit_breaker(failure_threshold=2), bulkhead(1))
+
+    async def leave() -> None:
+        for _ in range(20):
+            stream = shop(fn)()
+            if hasattr(stream, "aclose"):
+                assert await anext(stream) == 1
+                await stream.aclose()
+            else:
+                assert next(stream) == 1
+                stream.close()
+
+    asyncio.run(leave())
+    assert shop.state == "closed"
+    assert shop.snapshot()["calls"]["cancelled"] == 20
 
 
 async def _fails() -> None:

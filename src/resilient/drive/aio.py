@@ -17,7 +17,7 @@ from .call import DO_PARK, DO_RECOVER, DO_RUN, DONE, Call, Step
 from .ending import MisuseError, conclude
 from .limits import Bounds
 from .plan import Plan
-from .timers import Entry, Wheel, wheel_of
+from .timers import Entry, Timer, Wheel, wheel_of
 
 
 async def run(call: Call) -> None:
@@ -32,12 +32,12 @@ async def _drive(call: Call, first: Callable[[], Step]) -> None:
             if step == DO_RUN:
                 step = await _limited(call, len(call.tickets), call.fn, call.args, call.kwargs)
             elif step == DO_PARK:
-                step = await _wait(call)
+                step = await wait(call)
             elif step == DO_RECOVER:
                 fn, args = call.recovery()
                 step = await _limited(call, call.level, fn, args, {})
             else:
-                step = await _pause(call)
+                step = await pause(call)
     except BaseException:
         call.drop()
         raise
@@ -71,9 +71,10 @@ async def within(
     fn: Callable[..., Any],
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
+    timer: Timer | None = None,
 ) -> Any:
     """Await fn, and raise a timeout where the time was up."""
-    limit, told = bounds.begin(), None
+    limit, told = bounds.begin(timer), None
     try:
         try:
             value = await _awaited(call, fn, args, kwargs)
@@ -107,7 +108,7 @@ async def _awaited(
 # -- waiting ---------------------------------------------
 
 
-async def _wait(call: Call) -> Step:
+async def wait(call: Call) -> Step:
     """Stand in a line."""
     bell = Bell()
     waiter = Waiter(call.here, bell.ring)
@@ -125,7 +126,7 @@ async def _wait(call: Call) -> Step:
     return step
 
 
-async def _pause(call: Call) -> Step:
+async def pause(call: Call) -> Step:
     """Sleep between two attempts."""
     limit = call.limit(call.level, here()[1])
     until = call.core.now() + call.delay

@@ -8,7 +8,7 @@ from ..clock import Alarm
 from ..deadline import Deadline, current, leave
 from .bell import here
 from .call import Call
-from .timers import Entry, arm
+from .timers import Entry, Timer, arm
 
 
 class Limit(Protocol):
@@ -42,8 +42,8 @@ class Bounds:
         own = self._own
         return (self._bound or own) if own is not None and own.now() >= own.when else None
 
-    def begin(self) -> Limit | None:
-        """Set the limit, where there is one to be kept here."""
+    def begin(self, timer: Timer | None = None) -> Limit | None:
+        """Set the limit, where there is one to be kept here; a stream has one timer for all."""
         own, call = self._own, self._call
         if own is None:
             return None
@@ -53,17 +53,21 @@ class Bounds:
         bound = self._bound
         if call.deadline is own:
             call.deadline = bound = entry
-        return _InAsyncio(call, entry, bound or entry, self._loop)
+        if timer is None:
+            alarm = arm(entry, self._loop, call.core)
+        else:
+            alarm = timer.arm(entry, self._loop, call.core)
+        return _InAsyncio(entry, bound or entry, alarm)
 
 
 class _InAsyncio:
     __slots__ = ("_alarm", "_bound", "_entry")
 
-    def __init__(self, call: Call, entry: Entry, bound: Deadline, loop: Any) -> None:
+    def __init__(self, entry: Entry, bound: Deadline, alarm: Alarm) -> None:
         self._entry = entry
         self._bound = bound
+        self._alarm = alarm
         current.set(entry)
-        self._alarm = arm(entry, loop, call.core)
 
     def end(self, error: BaseException | None) -> BaseException | None:
         entry = self._entry

@@ -48,6 +48,8 @@ def _line_up(call: Call, waiter: Waiter, ask: Callable[[Waiter, float], int]) ->
                 core.wait_buckets[bisect_left(EDGES, waited)] += 1
                 core.wait_sum += waited
                 verdict, refuser = _resume(call, now)
+            elif verdict == PARK:
+                _pause(call, now)
             if verdict == REFUSE:
                 why, retry_after = guards[refuser].why, guards[refuser].retry_after(now)
         finally:
@@ -70,3 +72,11 @@ def _resume(call: Call, now: float) -> tuple[int, int]:
             if verdict < 0:
                 return REFUSE, level
     return 0, call.level
+
+
+def _pause(call: Call, now: float) -> None:
+    """Tell the guards outside that the call waits here, and not for the dependency."""
+    for level in range(call.level):
+        ticket = call.tickets[level]
+        if ticket is not None and call.plan.guards[level].aged:
+            call.plan.guards[level].paused(ticket, now)

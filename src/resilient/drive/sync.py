@@ -33,11 +33,11 @@ def _drive(call: Call, first: Callable[[], Step]) -> None:
             if step == DO_RUN:
                 step = _body(call)
             elif step == DO_PARK:
-                step = _wait(call)
+                step = wait(call)
             elif step == DO_RECOVER:
                 step = _recover(call)
             else:
-                step = _pause(call)
+                step = pause(call)
     except BaseException:
         call.drop()
         raise
@@ -155,7 +155,7 @@ def _sleep(call: Call, until: float, signal: Signal) -> None:
         alarm.cancel()
 
 
-def _wait(call: Call) -> Step:
+def wait(call: Call) -> Step:
     """Stand in a line."""
     if _in_event_loop():
         return call.refused(
@@ -180,7 +180,7 @@ def _wait(call: Call) -> Step:
     return step
 
 
-def _pause(call: Call) -> Step:
+def pause(call: Call) -> Step:
     """Sleep between two attempts."""
     limit = call.limit(call.level)
     until = call.core.now() + call.delay

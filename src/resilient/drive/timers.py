@@ -114,3 +114,46 @@ def arm(entry: Entry, loop: AbstractEventLoop, core: Core) -> Alarm:
     if core.clock is not None:
         return core.clock.call_at(entry.when, lambda: loop.call_soon_threadsafe(entry.fire))
     return loop.call_later(max(0.0, entry.when - core.now()), entry.fire)
+
+
+class Timer:
+    """One timer for all the steps of a stream: a step that is over leaves it running.
+
+    It knows the step under way alone, so that a stream which is dropped is not kept by it.
+    """
+
+    __slots__ = ("_alarm", "_entry", "_loop", "_when")
+
+    def __init__(self) -> None:
+        self._alarm: Alarm | None = None
+        self._entry: Entry | None = None
+        self._loop: AbstractEventLoop | None = None
+        self._when = 0.0
+
+    def arm(self, entry: Entry, loop: AbstractEventLoop, core: Core) -> Alarm:
+        """Have it cancel this step; what is returned ends that, and leaves the timer running."""
+        if self._loop is not loop or self._when != entry.when:
+            self.stop()
+            self._loop, self._when = loop, entry.when
+            if core.clock is None:
+                self._alarm = loop.call_later(max(0.0, entry.when - core.now()), self._ring)
+            else:
+                self._alarm = core.clock.call_at(
+                    entry.when, lambda: loop.call_soon_threadsafe(self._ring)
+                )
+        self._entry = entry
+        return self
+
+    def cancel(self) -> None:
+        self._entry = None
+
+    def stop(self) -> None:
+        """Stop it for good; anything but a loop's own thread may do so as well."""
+        alarm, self._alarm, self._loop, self._entry = self._alarm, None, None, None
+        if alarm is not None:
+            alarm.cancel()
+
+    def _ring(self) -> None:
+        entry, self._entry = self._entry, None
+        if entry is not None:
+            entry.fire()

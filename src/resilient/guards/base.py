@@ -57,7 +57,9 @@ class Guard:
     seconds: float | None  # the time limit that a driver enforces on all that is inside
     sync: str | None = None  # how it is enforced on sync calls
     belongs_to: str = ""  # the name of its policy
+    aged: bool = False  # it watches how long attempts are in flight: paused() and continued()
     only_async: bool = False  # it can't serve sync calls
+    only_streams: bool = False  # it can't serve calls that are not generators
     misplaced: ClassVar[str] = ""  # what is lost where it stands too far inside
     emit: Callable[[Event | Waiter], object]
     random: Callable[[], float] | None  # draws from [0, 1); None means no jitter
@@ -82,6 +84,12 @@ class Guard:
     def resume(self, ticket: int, now: float) -> int:
         """Confirm the ticket of an attempt that waited further inside: a ticket or REFUSE."""
         return ticket
+
+    def paused(self, ticket: int, now: float) -> None:
+        """Learn that an attempt waits for something that is not the dependency: its age stops."""
+
+    def continued(self, ticket: int, now: float) -> None:
+        """Learn that a paused attempt goes on: its age begins anew."""
 
     def after(
         self, ticket: int, now: float, outcome: int, duration: float, reason: str, held: bool

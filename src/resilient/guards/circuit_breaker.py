@@ -93,10 +93,10 @@ class CircuitBreaker(Guard):
         self._home = METRICS_ONLY if checks.flag("metrics_only", metrics_only) else CLOSED
         self.judge = Judge(on, ignore, failed_result)
         self.random = random.random
-        self._aged = slow_call_duration is not None  # the ages of calls in flight matter
+        self.aged = slow_call_duration is not None  # the ages of calls in flight matter
         self._probes = Ages(self._lease or self.recovery_timeout)
         self.state = self._home
-        self._simple = self._home == CLOSED and not self._aged  # the usual case: no bookkeeping
+        self._simple = self._home == CLOSED and not self.aged  # the usual case: no bookkeeping
         self.forced: str | None = None
         self.serial = 0  # the newest ticket
         self.epoch = 0  # the first ticket that still counts
@@ -121,17 +121,23 @@ class CircuitBreaker(Guard):
         elif self.forced is None:
             return self._probe(now)
         self.serial += 1
-        if self._aged:
+        if self.aged:
             self.health.ages.add(self.serial, now)
         return self.serial
 
     def resume(self, ticket: int, now: float) -> int:
         if ticket < self.epoch:  # the circuit moved while the call stood in line
             return self.before(now)
-        if ticket in self.health.ages:  # its wait inside was not the dependency's time
+        self.continued(ticket, now)
+        return ticket
+
+    def paused(self, ticket: int, now: float) -> None:
+        self.health.ages.discard(ticket)
+
+    def continued(self, ticket: int, now: float) -> None:
+        if self.aged and ticket >= self.epoch and self.state != HALF_OPEN:
             self.health.ages.discard(ticket)
             self.health.ages.add(ticket, now)
-        return ticket
 
     def after(
         self, ticket: int, now: float, outcome: int, duration: float, reason: str, held: bool
@@ -145,7 +151,7 @@ class CircuitBreaker(Guard):
             if window.failures and health.bad(now):
                 self._decide(now)
             return
-        if self._aged:
+        if self.aged:
             health.ages.discard(ticket)
         if self.state == HALF_OPEN and self.forced is None and self._probes.late(now):
             self._expire(now)
@@ -160,7 +166,7 @@ class CircuitBreaker(Guard):
         self.slow_total += slow
         self._probes.discard(ticket)
         if self.state == HALF_OPEN and self.forced is None:
-            self._probed(now, failed, slow and self._aged, reason)
+            self._probed(now, failed, slow and self.aged, reason)
             return
         if failed:
             self.health.failed(now, slow, reason)
@@ -227,7 +233,7 @@ class CircuitBreaker(Guard):
 
     def _move(self, state: str, now: float, why: str, kind: Kind, cause: Cause = "auto") -> None:
         before, self.state = self.state, state
-        self._simple = state == CLOSED and not self._aged
+        self._simple = state == CLOSED and not self.aged
         self.why = "half-open: as many probes run as may" if state == HALF_OPEN else ""
         self._fresh()
         self.transitions[state, cause] += 1

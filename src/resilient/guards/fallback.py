@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Final
 
 from .. import checks
 from ..outcomes import FAILURE, REFUSED, Judge, OnError, OnResult
-from ..shapes import kind_of, label
+from ..shapes import STREAMS, kind_of, label
 from .base import RECOVER, Guard
 
 UNSET: Final[Any] = object()
@@ -37,8 +37,6 @@ class Fallback(Guard):
             raise TypeError("fallback needs a function or value=..., and not both")
         if fn is not None and not callable(fn):
             checks.refuse_type("fn", fn, "a function; a plain answer is given as value=...")
-        if fn is not None and kind_of(fn) not in ("sync", "async"):
-            checks.refuse_type("fn", fn, "a function or async function, not a generator")
         self.fn = fn
         self.with_error = checks.flag("with_error", with_error)
         if fn is None and with_error:
@@ -47,7 +45,9 @@ class Fallback(Guard):
         self._answer = checks.shown(value) if fn is None else label(fn)  # here: repr is not ours
         self._copied = isinstance(value, (list, dict, set))
         self.judge = Judge(on, ignore, failed_result)
-        self.only_async = fn is not None and kind_of(fn) == "async"
+        kind = "sync" if fn is None else kind_of(fn)
+        self.only_async = kind in ("async", "async generator")
+        self.only_streams = kind in STREAMS
 
     def check_signature(self, fn: Callable[..., Any]) -> None:
         """Refuse a function that could not be called with the arguments that fn is called with."""

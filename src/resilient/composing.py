@@ -1,0 +1,65 @@
+"""What can stand together in a policy, and in which order it had better stand."""
+
+from __future__ import annotations
+
+import warnings
+from itertools import pairwise
+
+from . import checks
+from .errors import OrderWarning
+from .guards.base import Guard
+from .registry import Place
+
+
+def check_new(guards: tuple[Guard, ...]) -> None:
+    """Raise unless all are guards that belong to no policy yet."""
+    for guard in guards:
+        if not isinstance(guard, Guard):
+            checks.refuse_type(
+                "guards", guard, "guards, such as circuit_breaker() with its parentheses"
+            )
+        if guard.belongs_to:
+            raise ValueError(
+                f"this {guard.kind} belongs to {guard.belongs_to} already: a guard's state is one "
+                "policy's. Use that policy, or its with_(), or make another guard"
+            )
+    if len({id(guard) for guard in guards}) != len(guards):
+        raise ValueError("the same guard stands twice in one policy; make two, or see with_()")
+
+
+def check_together(guards: tuple[Guard, ...]) -> None:
+    """Raise where two guards can't stand in one policy."""
+    for guard in guards:
+        if guard.unique and sum(other.kind == guard.kind for other in guards) > 1:
+            raise ValueError(f"a policy has at most one {guard.kind}")
+    ways = {guard.sync for guard in guards if guard.seconds is not None} - {None}
+    if len(ways) > 1:
+        raise ValueError(
+            "the timeouts of one policy must have the same sync=; got "
+            + " and ".join(sorted(map(repr, ways)))
+        )
+
+
+def warn_of_order(name: str, guards: tuple[Guard, ...]) -> None:
+    """Warn of an order that makes a guard do less than it seems to."""
+    for warning in order_faults(guards):
+        warnings.warn(f"{name}: {warning}", OrderWarning, stacklevel=Place.depth())
+
+
+def order_faults(guards: tuple[Guard, ...]) -> list[str]:
+    """Return what is suspicious in the order of some guards."""
+    faults: list[str] = []
+    ranked = [(guard, guard.rank) for guard in guards if guard.rank is not None]
+    for (outer, outer_rank), (inner, inner_rank) in pairwise(ranked):
+        if outer_rank > inner_rank:
+            faults.append(
+                f"{inner.kind} stands inside {outer.kind}; recommended is the other way round. "
+                + inner.misplaced
+            )
+    for place, guard in enumerate(guards):
+        inside = guards[place + 1 :]
+        if guard.seconds is not None and any(other.kind == "fallback" for other in inside):
+            faults.append(
+                "a fallback stands inside a timeout, so it can't answer when that timeout is up"
+            )
+    return faults

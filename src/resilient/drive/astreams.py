@@ -1,0 +1,175 @@
+"""Guarded async generators: as `streams`, on asyncio and trio."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable
+from functools import partial
+from typing import Any, cast
+
+from ..deadline import Deadline
+from . import aio
+from .call import DO_PARK, DO_RECOVER, DO_RUN, DONE
+from .ending import conclude
+from .limits import Bounds
+from .plan import Plan
+from .streams import GIVEN, Flow
+from .timers import Timer
+
+
+class AsyncFlow(Flow):
+    """One guarded async generator."""
+
+    __slots__ = ("_timer",)
+
+    def __init__(
+        self, plan: Plan, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
+        super().__init__(plan, fn, args, kwargs)
+        self._timer = Timer()
+
+    async def step(self) -> bool:
+        """Go on to the next item; False at the end."""
+        call = self.call
+        try:
+            todo: int = call.start() if self.source is None else await self._again()
+            while todo not in (DONE, GIVEN):
+                if todo == DO_RUN:
+                    todo = await self._begin(call.fn, call.args, call.kwargs)
+                elif todo == DO_RECOVER:
+                    todo = await self._begin(*call.recovery(), {})
+                elif todo == DO_PARK:
+                    todo = await aio.wait(call)
+                else:
+                    todo = await aio.pause(call)
+        except BaseException:
+            self._timer.stop()
+            call.drop()
+            raise
+        if todo == DONE:
+            self._timer.stop()
+        return todo == GIVEN
+
+    async def close(self, reason: GeneratorExit) -> None:
+        """End the stream early."""
+        bounds = Bounds(self.call, self.level)
+        try:
+            if bounds.over() is None:
+                await self._within(bounds, self.source.aclose)
+            else:
+                await self.source.aclose()
+        except BaseException as error:
+            self.gone(error)
+            raise
+        finally:
+            self._timer.stop()
+        self.gone(reason)
+
+    async def _begin(
+        self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> int:
+        call = self.call
+        bounds = Bounds(call, self.level)
+        over = bounds.over()
+        if over is not None:
+            return call.not_run(over.error())
+        try:
+            if call.origin is None:
+                self.source = fn(*args, **kwargs)
+            else:
+                answer = await aio.within(call, bounds, fn, args, kwargs)
+                self.source = answer if hasattr(answer, "athrow") else self._each(answer)
+        except BaseException as error:
+            return self.raised(error)
+        return await self._go_on(partial(_first, self.source))
+
+    def _each(self, answer: object) -> AsyncGenerator[Any]:
+        if hasattr(type(answer), "__aiter__"):
+            return _each_async(cast("AsyncIterable[Any]", answer))
+        if not hasattr(type(answer), "__iter__"):
+            raise self.not_iterable(answer)
+        return _each_sync(cast("Iterable[Any]", answer))
+
+    async def _again(self) -> int:
+        self.age(paused=False)
+        return await self._go_on(self.source.asend)
+
+    async def _go_on(self, send: Callable[[Any], Any]) -> int:
+        call, source, sent = self.call, self.source, self.sent
+        bounds, self.sent = Bounds(call, self.level), None
+        over = bounds.over()
+        if over is not None:
+            return await self._cut(over)
+        began = call.core.now()
+        try:
+            if self.thrown is not None:
+                item = await self._within(bounds, source.athrow, self.thrown)
+            else:
+                item = await self._within(bounds, send, sent)
+        except StopAsyncIteration:
+            return self.returned(None, began)
+        except BaseException as error:
+            return self.raised(error, began)
+        self.thrown = None
+        return self.given(item, began)
+
+    async def _within(self, bounds: Bounds, fn: Callable[..., Any], *args: Any) -> Any:
+        return await aio.within(self.call, bounds, fn, args, {}, self._timer)
+
+    async def _cut(self, over: Deadline) -> int:
+        """Close a stream whose time is up; its clean-up is waited for."""
+        timeout = over.error()
+        try:
+            await self.source.aclose()
+        except Exception as error:
+            timeout.__cause__ = error
+        except BaseException as error:
+            return self.raised(error)
+        return self.raised(timeout)
+
+
+def guard(plan: Plan, fn: Callable[..., Any]) -> Callable[..., AsyncGenerator[Any, Any]]:
+    """Return an async generator function that runs fn's generators under the plan."""
+
+    async def guarded(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
+        flow = AsyncFlow(plan, fn, args, kwargs)
+        while await flow.step():
+            try:
+                flow.sent = yield flow.taken()
+            except GeneratorExit as reason:
+                await flow.close(reason)
+                raise
+            except BaseException as error:
+                flow.thrown = error
+        conclude(flow.call)
+
+    return guarded
+
+
+def _first(source: Any, sent: Any) -> Any:
+    """Return the first step of a generator that the event loop does not learn of.
+
+    Its guarded stream closes it, and is closed by the loop. Were both, each would find the other at
+    it. Its own finalizer does nothing: when a cycle of both is collected, the loop revives the
+    guarded one, and that closes it.
+    """
+    hooks = sys.get_asyncgen_hooks()
+    sys.set_asyncgen_hooks(None, _leave_alone)
+    try:
+        return source.asend(sent)
+    finally:
+        sys.set_asyncgen_hooks(*hooks)
+
+
+def _leave_alone(_: AsyncGenerator[Any, Any]) -> None:
+    return None
+
+
+async def _each_async(items: AsyncIterable[Any]) -> AsyncGenerator[Any]:
+    async for item in items:
+        yield item
+
+
+async def _each_sync(items: Iterable[Any]) -> AsyncGenerator[Any]:
+    for item in items:
+        yield item

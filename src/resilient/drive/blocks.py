@@ -1,0 +1,176 @@
+"""Guarded blocks: ``with policy.block() as b:`` and ``async with policy.block() as b:``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from .. import checks
+from ..deadline import Deadline, current, leave
+from ..outcomes import FAILURE, IGNORED
+from . import sync
+from .call import DO_PARK, DO_RUN, Step
+from .ending import conclude
+from .lasting import LastingCall
+from .plan import Plan
+
+if TYPE_CHECKING:
+    from typing import Self
+
+    from .limits import Limit
+
+
+class Block:
+    """One guarded block, for one use; made by `Policy.block`.
+
+    It is let in at its beginning, and its outcome is taken at its end: an exception that leaves it
+    is judged as that of a call, and goes on to the caller. Nothing can be answered in its place, so
+    fallbacks do not act.
+
+    Example:
+        >>> from resilient import Policy, bulkhead
+        >>> stock = Policy("stock", bulkhead(10))
+        >>> with stock.block() as b:
+        ...     level = -1
+        ...     if level < 0:
+        ...         b.fail("a negative level")
+        >>> stock.snapshot()["calls"]["failure"]
+        1
+    """
+
+    __slots__ = ("_async_plan", "_call", "_ended", "_limit", "_own", "_sync_plan")
+
+    def __init__(self, sync_plan: Callable[[], Plan], async_plan: Callable[[], Plan]) -> None:
+        self._sync_plan = sync_plan
+        self._async_plan = async_plan
+        self._call: LastingCall | None = None
+        self._own: Deadline | None = None  # of a sync block
+        self._limit: Limit | None = None  # of an async one
+        self._ended = False
+
+    def fail(self, reason: str) -> None:
+        """Have the block count as a failure, although it may end well.
+
+        Args:
+            reason: why, in a few words; it is in the summary of an opening circuit.
+
+        Raises:
+            TypeError: reason is not a str.
+            ValueError: reason is empty, too long or not printable.
+            RuntimeError: the block has not begun, or has ended.
+        """
+        if not checks.text("reason", reason):
+            checks.refuse("reason", reason, "a few words")
+        self._running().ruling = FAILURE, reason
+
+    def ignore(self) -> None:
+        """Have the block say nothing of the dependency's health, however it ends.
+
+        Raises:
+            RuntimeError: the block has not begun, or has ended.
+        """
+        self._running().ruling = IGNORED, ""
+
+    def _running(self) -> LastingCall:
+        if self._call is None or self._ended:
+            when = "has ended" if self._ended else "has not begun"
+            raise RuntimeError(f"this block {when}: fail() and ignore() are for inside it")
+        return self._call
+
+    def _made(self, plan: Plan) -> LastingCall:
+        if self._call is not None:
+            raise RuntimeError("this block was entered before; call block() for each use")
+        self._call = call = LastingCall(plan, _nothing, (), {})
+        call.final = True
+        return call
+
+    def _refused(self, call: LastingCall) -> None:
+        self._ended = True
+        conclude(call)
+
+    # -- sync ---------------------------------------------
+
+    def __enter__(self) -> Self:
+        call = self._made(self._sync_plan())
+        try:
+            step: Step = call.start()
+            while step == DO_PARK:
+                step = sync.wait(call)
+            if step == DO_RUN:
+                bound = call.limit(len(call.tickets))
+                if bound is not None and bound.now() >= bound.when:
+                    step = call.not_run(bound.error())
+        except BaseException:
+            call.drop()
+            raise
+        if step != DO_RUN:
+            self._refused(call)
+        self._own = own = call.deadline
+        if own is not None:
+            current.set(own)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._own is not None:
+            leave(self._own)
+        self._end(error)
+
+    def _end(self, error: BaseException | None) -> None:
+        call = self._running()
+        self._ended = True
+        try:
+            call.returned(None) if error is None else call.raised(error)
+        except BaseException:
+            call.drop()
+            raise
+        finally:
+            call.error = None  # it is on its way already, and would hold its own traceback
+
+    # -- async ---------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        from . import aio
+        from .limits import Bounds
+
+        call = self._made(self._async_plan())
+        try:
+            step: Step = call.start()
+            while step == DO_PARK:
+                step = await aio.wait(call)
+            if step == DO_RUN:
+                bounds = Bounds(call, len(call.tickets))
+                over = bounds.over()
+                if over is None:
+                    self._limit = bounds.begin()
+                    return self
+                call.not_run(over.error())
+        except BaseException:
+            call.drop()
+            raise
+        self._refused(call)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        told = error if self._limit is None else self._limit.end(error)
+        self._limit = None
+        try:
+            self._end(told)
+            if told is not None and told is not error:
+                raise told
+        finally:
+            del told, error  # a frame that holds the exception whose traceback it is in is a cycle
+
+
+def _nothing() -> None:
+    return None

@@ -1,0 +1,15 @@
+"""Calls that outlive the frame they began in: streams and blocks."""
+
+from __future__ import annotations
+
+from .call import Call
+
+
+class LastingCall(Call):
+    """A call that gives everything back when it is collected, should nobody have ended it."""
+
+    __slots__ = ()
+
+    def __del__(self) -> None:
+        if not self.booked:
+            self.drop()
