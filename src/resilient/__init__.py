@@ -20,6 +20,7 @@ from .guards.window import calls
 from .outcomes import Result
 from .policy import Policy
 from .registry import registry
+from .settings import load_settings
 
 metrics_hook.install()
 
@@ -44,6 +45,7 @@ __all__ = (
     "check",
     "circuit_breaker",
     "fallback",
+    "load_settings",
     "registry",
     "remaining",
     "timeout",

@@ -11,7 +11,7 @@ from .checks import refuse_type
 from .shapes import kind_of, label
 
 Kind = Literal[
-    "opened", "half_open", "closed", "would_open", "forced", "released", "refused", "resized"
+    "opened", "half_open", "closed", "would_open", "forced", "released", "refused", "updated"
 ]
 Cause = Literal["auto", "operator"]
 
@@ -27,13 +27,13 @@ class Event:
         policy: the policy's name.
         guard: the kind of the guard it happened in, or ``"policy"``.
         kind: what happened: ``opened``, ``half_open``, ``closed``, ``would_open`` (a breaker that
-            only measures), ``forced``, ``released``, ``resized``, or ``refused`` (the first
-            refusal of a guard after a minute without one).
+            only measures), ``forced``, ``released``, ``updated`` (options were changed), or
+            ``refused`` (the first refusal of a guard after a minute without one).
         cause: ``"auto"`` or ``"operator"``.
         at: when, by the policy's monotonic clock, in seconds.
         reason: why, in a few words.
-        before: the state before, where there is one.
-        after: the state after, where there is one.
+        before: the state before, or the options that were changed.
+        after: the state after, or what they were changed to.
     """
 
     __slots__ = ("after", "at", "before", "cause", "guard", "kind", "policy", "reason")

@@ -75,6 +75,15 @@ class Judge:
         self.faults = 0
         self.on_fault: Callable[[Exception], None] | None = None
 
+    def options(self) -> dict[str, Any]:
+        """Return the options it was made with."""
+        return {
+            name: given.types if isinstance(given, _Types) else given
+            for name, given in (
+                ("on", self._on), ("ignore", self._ignore), ("failed_result", self.failed_result)
+            )
+        }  # fmt: skip
+
     def of_error(self, error: Exception) -> int:
         """Return FAILURE or IGNORED for an exception; a group is ignored if every leaf is."""
         if isinstance(error, ExceptionGroup):

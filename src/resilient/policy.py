@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any, ParamSpec, TypeVar, overload
 
-from . import checks, composing, wrapping
+from . import checks, composing, updating, wrapping
 from .clock import Clock
 from .drive import forking, sync
 from .drive.blocks import Block
@@ -325,21 +325,31 @@ class Policy:
         """
         self._core.force(None, checks.text("reason", reason))
 
-    def resize(self, max_concurrent: int) -> None:
-        """Change the number of slots of the bulkhead, at once and for all views.
+    def update(self, *, reason: str = "", **guards: Mapping[str, Any]) -> None:
+        """Change options while calls go on: all of them, or none where one is invalid.
 
-        More slots go to those who wait. With fewer, nothing is interrupted: nobody is let in until
-        enough calls have ended.
+        State is kept: an open circuit stays open, calls keep their slots, waiters their places;
+        only a changed ``window`` starts afresh. An operator's order goes over it.
 
         Args:
-            max_concurrent: slots, at least 1.
+            reason: why; it is in the event and the log.
+            **guards: for each guard, by its kind, the options to change, as its decorator takes
+                them. What code decides (``on``, ``ignore``, ``failed_result``, ``sync``, a
+                fallback's answer) can't change.
 
         Raises:
-            ValueError: not allowed, or the policy has no bulkhead.
+            ValueError: a guard or option is unknown, or a value is not allowed.
+            TypeError: a value has the wrong type.
+
+        Example:
+            >>> from resilient import Policy, bulkhead, circuit_breaker
+            >>> films = Policy("films", circuit_breaker(), bulkhead(20))
+            >>> films.update(bulkhead={"max_concurrent": 40}, circuit_breaker={"failure_rate": 0.3})
+            >>> films.snapshot()["guards"][1]["options"]["max_concurrent"]
+            40
         """
-        checks.count("max_concurrent", max_concurrent)
-        if not self._core.resize(self._guards, max_concurrent):
-            raise ValueError(f"{self.name} has no bulkhead to resize")
+        checks.text("reason", reason)
+        updating.update(self._core, self._guards, updating.UPDATE, guards, reason)
 
     # -- the parts that its own package uses ---------------------------------------------
 

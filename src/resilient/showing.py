@@ -7,6 +7,7 @@ from typing import Any
 from .drive.core import BUSY, EDGES, PEAK_SPAN, Core
 from .guards.base import Guard
 from .outcomes import OUTCOMES
+from .updating import changed
 
 
 def snapshot_of(core: Core, guards: tuple[Guard, ...]) -> dict[str, Any]:
@@ -41,7 +42,7 @@ def snapshot_of(core: Core, guards: tuple[Guard, ...]) -> dict[str, Any]:
                 "abandoned_total": core.abandoned_total,
                 "duration": _histogram(core.buckets, core.duration_sum),
                 "wait": _histogram(core.wait_buckets, core.wait_sum),
-                "guards": [guard.snapshot(now) for guard in guards],
+                "guards": [{**guard.snapshot(now), "changed": changed(guard)} for guard in guards],
             }
         finally:
             core.gate = gate
@@ -78,6 +79,10 @@ def plan_text(core: Core, guards: tuple[Guard, ...]) -> str:
                 lines.append(
                     f"  {number}. {guard.kind} {guard.describe()}" + (f" [{live}]" if live else "")
                 )
+                lines += [
+                    f"     {name} was declared as {how['declared']}, and is set by {how['by']}"
+                    for name, how in changed(guard).items()
+                ]
             if any(type(guard).recover is not Guard.recover for guard in guards):
                 lines.append(
                     "  in a block no fallback acts, and in a stream only before its first item"

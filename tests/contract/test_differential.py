@@ -148,7 +148,7 @@ class Run:
             self.policy.release()
         elif kind == "resize":
             if any(guard.kind == "bulkhead" for guard in self.policy.guards):
-                self.policy.resize(op[1])
+                self.policy.update(bulkhead={"max_concurrent": op[1]})
         else:
             self.trace.append(("call", *await self._call(op)))
 

@@ -231,7 +231,7 @@ def test_a_lever_moves_a_policy_and_its_views(name: str) -> None:
     assert view.try_call(int).served == "degraded"
     policy.release()
     assert view.state == "half_open"
-    view.resize(7)
+    view.update(bulkhead={"max_concurrent": 7})
     assert policy.snapshot()["guards"][1]["options"]["max_concurrent"] == 7
 
 

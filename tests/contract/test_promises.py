@@ -472,7 +472,7 @@ def test_g3_the_clock_of_a_call_is_read_outside_the_lock(
     assert clock.under_lock == []
 
 
-@pytest.mark.parametrize("lever", ["snapshot", "print", "force", "resize"])
+@pytest.mark.parametrize("lever", ["snapshot", "print", "force", "update"])
 def test_g3_the_clock_of_a_lever_is_read_outside_the_lock(lever: str, name: str) -> None:
     """Looking at a policy and moving its levers read the clock before the lock is taken."""
     clock = WatchingClock()
@@ -480,7 +480,7 @@ def test_g3_the_clock_of_a_lever_is_read_outside_the_lock(lever: str, name: str)
     clock.policy = policy
     {
         "snapshot": policy.snapshot, "print": policy.__str__,
-        "force": policy.force_open, "resize": lambda: policy.resize(2),
+        "force": policy.force_open, "update": lambda: policy.update(bulkhead={"max_concurrent": 2}),
     }[lever]()  # fmt: skip
     assert clock.under_lock == []
 

@@ -12,6 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from resilient import bulkhead
 from resilient.guards.base import PARK, REFUSE, Waiter
+from resilient.guards.bulkhead import Bulkhead
 from resilient.outcomes import CANCELLED, FAILURE, SUCCESS
 
 GRANT_LIFE = 1.0  # a granted slot that nobody takes for so long is handed on
@@ -118,7 +119,6 @@ class Machine(RuleBasedStateMachine):
         self.model = Naive(limit, max_waiting, max_wait, self.order)
         self.now = start
         self.used_before = 0
-        self.resized = 0
 
     def check(self, answer: int, expected: str) -> None:
         told = IN if answer >= 0 else {PARK: WAITING, REFUSE: REFUSED}[answer]
@@ -215,10 +215,9 @@ class Machine(RuleBasedStateMachine):
 
     @rule(limit=st.integers(1, 5))
     def an_operator_resizes(self, limit: int) -> None:
-        self.guard.resize(limit, self.now)
+        self.guard.adopt(Bulkhead(**{**self.guard.options(), "max_concurrent": limit}), self.now)
         self.model.limit = limit
         self.model.hand_on(self.now)
-        self.resized += 1
 
     # -- invariants
 
@@ -235,8 +234,7 @@ class Machine(RuleBasedStateMachine):
     def grants_wake_the_right_callers_once_and_in_order(self) -> None:
         woken = [item for item in self.emitted if isinstance(item, Waiter)]
         assert woken == [caller.waiter for caller in self.model.grants]
-        resized = [item for item in self.emitted if not isinstance(item, Waiter)]
-        assert [event.kind for event in resized] == ["resized"] * self.resized
+        assert not [item for item in self.emitted if not isinstance(item, Waiter)]
 
     @invariant()
     def u1_no_more_than_the_limit(self) -> None:
@@ -376,11 +374,11 @@ def test_U4_more_slots_wake_the_line_and_fewer_stop_nobody() -> None:
     """A larger limit is handed out at once; a smaller one holds as calls end."""
     guard, woken = full()
     waiters = line_of(3, guard)
-    guard.resize(3, 0.5)
+    guard.adopt(Bulkhead(**{**guard.options(), "max_concurrent": 3}), 0.5)
     assert [item for item in woken if isinstance(item, Waiter)] == waiters[:2]
     for waiter in waiters[:2]:
         assert guard.unpark(waiter, 0.5) >= 0
-    guard.resize(1, 0.5)
+    guard.adopt(Bulkhead(**{**guard.options(), "max_concurrent": 1}), 0.5)
     assert guard.used == 3
     for used in (2, 1):
         guard.after(0, 0.75, SUCCESS, 0.5, "", False)

@@ -10,6 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from resilient import bulkhead, circuit_breaker, timeout
 from resilient.guards.base import REFUSE
+from resilient.guards.bulkhead import Bulkhead
 from resilient.outcomes import CANCELLED, FAILURE, REFUSED, SUCCESS
 
 CHOICE = st.integers(0, 1000)
@@ -60,7 +61,7 @@ class Workers(RuleBasedStateMachine):
     @rule(slots=st.integers(1, 5))
     def the_bulkhead_is_resized(self, slots: int) -> None:
         if self.peer is not None:
-            self.peer.resize(slots, 1.0)
+            self.peer.adopt(Bulkhead(slots), 1.0)
             self.cap = slots
 
     @invariant()

@@ -259,13 +259,13 @@ def resilient_error() -> type[Exception]:
 
 @pytest.mark.parametrize("value", [0, -1, True, 1.5, "2", None])
 def test_bad_sizes_are_refused_live(value: Any) -> None:
-    """A live resize is validated like the option, and changes nothing when refused."""
+    """A live change is validated like the option, and changes nothing when refused."""
     policy = Policy("resized-badly", bulkhead(3))
     with pytest.raises((ValueError, TypeError), match="max_concurrent"):
-        policy.resize(value)
+        policy.update(bulkhead={"max_concurrent": value})
     assert policy.snapshot()["guards"][0]["options"]["max_concurrent"] == 3
-    with pytest.raises(ValueError, match="no bulkhead"):
-        Policy("no-bulkhead").resize(1)
+    with pytest.raises(ValueError, match="no guard 'bulkhead'"):
+        Policy("no-bulkhead").update(bulkhead={"max_concurrent": 1})
 
 
 @pytest.mark.parametrize("value", [None, 5, "x\ny", "x" * 501])

@@ -16,7 +16,17 @@ FLOORS = [
     {"errors", "checks", "shapes", "clock", "measures", "outcomes", "events", "deadline"},
     {"guards"},
     {"drive"},
-    {"showing", "measuring", "registry", "composing", "wrapping", "policy", "decorators"},
+    {
+        "showing",
+        "measuring",
+        "registry",
+        "composing",
+        "updating",
+        "wrapping",
+        "policy",
+        "decorators",
+    },
+    {"settings"},
     {"metrics", "metrics_hook", "testing"},
 ]
 # Who may import what is heavy, at any depth of the module.

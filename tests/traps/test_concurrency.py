@@ -305,13 +305,13 @@ def test_trap_18_a_cancelled_wait_loses_no_slot(backend: str, granted: bool) -> 
                 await anyio.wait_all_tasks_blocked()
                 assert part(shop, "bulkhead")["waiting"] == 1
                 if granted:
-                    shop.resize(3)
+                    shop.update(bulkhead={"max_concurrent": 3})
                     assert part(shop, "bulkhead")["used"] == 3
                 scope.cancel()
                 await anyio.wait_all_tasks_blocked()
                 assert scope.cancelled_caught
                 assert part(shop, "bulkhead")["used"] == 2
-                shop.resize(2)
+                shop.update(bulkhead={"max_concurrent": 2})
                 gate.set()
             idle(shop)
 

@@ -229,22 +229,6 @@ class Core:
         self.peak = self.in_flight
         self.peak_until = now + PEAK_SPAN
 
-    def resize(self, guards: tuple[Guard, ...], slots: int) -> bool:
-        """Change the slots of the guard that bounds them; tell whether there is one."""
-        bounded = [guard for guard in guards if guard.slots() is not None]
-        now = self.now()
-        with self.lock:
-            gate = self.gate
-            self.gate = gate | BUSY
-            try:
-                self.must_be_free(gate)
-                for guard in bounded:
-                    guard.resize(slots, now)
-            finally:
-                self.gate = gate
-        self.flush_after(gate)
-        return bool(bounded)
-
     def force(self, state: str | None, why: str) -> None:
         """Set or release a forced state."""
         now = self.now()

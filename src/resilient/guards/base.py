@@ -53,6 +53,10 @@ class Guard:
 
     decorate: ClassVar[Callable[[Any, Guard], Any]]  # set by the floor that makes policies
 
+    changeable: ClassVar[tuple[str, ...]] = ()  # the options that can change at run time
+    afresh: ClassVar[tuple[str, ...]] = ()  # those among them that cost the state
+    layers: dict[str, dict[str, Any]] | None = None  # its options, by who set them
+
     judge: Judge = DEFAULT_JUDGE
     seconds: float | None  # the time limit that a driver enforces on all that is inside
     sync: str | None = None  # how it is enforced on sync calls
@@ -139,8 +143,14 @@ class Guard:
         """Return how many callers may wait in its line."""
         return 0
 
-    def resize(self, slots: int, now: float) -> None:
-        """Change how many calls it lets run at once. Under the lock."""
+    # -- options ---------------------------------------------
+
+    def options(self) -> dict[str, Any]:
+        """Return what its constructor was given, or has been given since, by name."""
+        return {}
+
+    def adopt(self, fresh: Guard, now: float) -> None:
+        """Take over the options named in `changeable` from another of its kind. Under the lock."""
 
     # -- refusals and answers ---------------------------------------------
 

@@ -8,7 +8,6 @@ from typing import Any, ClassVar, Final
 
 from .. import checks
 from ..errors import BulkheadFullError
-from ..events import Event
 from ..measures import Metric, Sample
 from .base import PARK, REFUSE, Guard, Waiter
 
@@ -25,15 +24,16 @@ class Bulkhead(Guard):
 
     kind: ClassVar[str] = "bulkhead"
     rank: ClassVar[float | None] = 60
+    changeable: ClassVar[tuple[str, ...]] = ("max_concurrent", "max_waiting", "max_wait", "order")
     error = BulkheadFullError
 
     def __init__(
         self,
         max_concurrent: int,
         *,
-        max_waiting: int,
-        max_wait: float | timedelta | None,
-        order: str,
+        max_waiting: int = 0,
+        max_wait: float | timedelta | None = None,
+        order: str = "fifo",
     ) -> None:
         super().__init__()
         self.max_concurrent = checks.count("max_concurrent", max_concurrent)
@@ -145,19 +145,21 @@ class Bulkhead(Guard):
 
     # -- the operator and the process ---------------------------------------------
 
-    def resize(self, slots: int, now: float) -> None:
-        """Change the number of slots: more are handed out at once, fewer as calls end."""
-        before, self.max_concurrent = self.max_concurrent, slots
-        self.emit(
-            Event(
-                "resized",
-                guard=self.kind,
-                at=now,
-                before=str(before),
-                after=str(slots),
-                cause="operator",
-            )
-        )
+    def options(self) -> dict[str, Any]:
+        return {
+            "max_concurrent": self.max_concurrent,
+            "max_waiting": self.max_waiting,
+            "max_wait": self.max_wait if self.max_waiting else None,
+            "order": self.order,
+        }
+
+    def adopt(self, fresh: Guard, now: float) -> None:
+        """Change the options: more slots are handed out at once, fewer as calls end."""
+        assert isinstance(fresh, Bulkhead)
+        self.max_concurrent = fresh.max_concurrent
+        self.max_waiting = fresh.max_waiting
+        self.max_wait = fresh.max_wait
+        self.order = fresh.order
         self._hand_on(now)
 
     def forked(self, now: float, own: int) -> None:
@@ -187,12 +189,7 @@ class Bulkhead(Guard):
             "abandoned": self.abandoned,
             "used": self.used,
             "waiting": self.waiting,
-            "options": {
-                "max_concurrent": self.max_concurrent,
-                "max_waiting": self.max_waiting,
-                "max_wait": self.max_wait,
-                "order": self.order,
-            },
+            "options": self.options(),
         }
 
     def measure(self, now: float) -> list[Sample]:
@@ -201,9 +198,3 @@ class Bulkhead(Guard):
             (_USED, (), self.used),
             (_WAITING, (), self.waiting),
         ]
-
-    def save(self) -> dict[str, Any]:
-        return {"max_concurrent": self.max_concurrent}
-
-    def restore(self, saved: dict[str, Any]) -> None:
-        self.max_concurrent = saved["max_concurrent"]

@@ -56,6 +56,12 @@ class CircuitBreaker(Guard):
     kind: ClassVar[str] = "circuit_breaker"
     rank: ClassVar[float | None] = 40
     judges_health: ClassVar[bool] = True
+    changeable: ClassVar[tuple[str, ...]] = (
+        "failure_rate", "failure_threshold", "window", "minimum_calls", "slow_call_duration",
+        "slow_call_rate", "recovery_timeout", "half_open_max_calls", "success_threshold",
+        "probe_lease", "metrics_only",
+    )  # fmt: skip
+    afresh: ClassVar[tuple[str, ...]] = ("window",)
     misplaced = "An open circuit would still take the outer guard's slots."
     error = CircuitOpenError
 
@@ -273,8 +279,32 @@ class CircuitBreaker(Guard):
 
     def joined(self, guards: tuple[Guard, ...]) -> None:
         limits = [guard.seconds for guard in guards if guard.seconds is not None]
-        if self._lease is None:
-            self._probes.limit = max([self._probes.limit, *limits])
+        self._probes.rule(self._lease or max([self.recovery_timeout, *limits]))
+
+    def options(self) -> dict[str, Any]:
+        return {
+            **self.health.options(),
+            "recovery_timeout": self.recovery_timeout,
+            "half_open_max_calls": self.half_open_max_calls,
+            "success_threshold": self.success_threshold,
+            "probe_lease": self._lease,
+            "metrics_only": self._home == METRICS_ONLY,
+            **self.judge.options(),
+        }
+
+    def adopt(self, fresh: Guard, now: float) -> None:
+        assert isinstance(fresh, CircuitBreaker)
+        self.health.adopt(fresh.health)
+        self.recovery_timeout = fresh.recovery_timeout
+        self.half_open_max_calls = fresh.half_open_max_calls
+        self.success_threshold = fresh.success_threshold
+        self._lease = fresh._lease
+        self.aged = fresh.aged
+        if self._home != fresh._home:
+            self.state = self._home = fresh._home
+            self.relapses = 0
+            self._fresh()
+        self._simple = self.state == CLOSED and not self.aged
 
     def jitter(self, on: bool) -> None:
         self.random = random.random if on else None
@@ -340,12 +370,11 @@ class CircuitBreaker(Guard):
             "would_open": self.would_open_total,
             "transitions": {f"{to}/{by}": n for (to, by), n in self.transitions.items()},
             "options": {
-                **self.health.options(),
-                "recovery_timeout": self.recovery_timeout,
-                "half_open_max_calls": self.half_open_max_calls,
-                "success_threshold": self.success_threshold,
+                **{
+                    name: value for name, value in self.options().items() if name in self.changeable
+                },
+                "window": str(window),
                 "probe_lease": self._probes.limit,
-                "metrics_only": self._home == METRICS_ONLY,
             },
         }
 

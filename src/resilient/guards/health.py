@@ -150,12 +150,25 @@ class Health:
             rules.append(f"{self.slow_call_rate:.0%} take {self.slow_call_duration:g} s or longer")
         return " or ".join(rules)
 
+    def adopt(self, fresh: Health) -> None:
+        """Take over the options of another; only a changed window starts afresh."""
+        if self.window.spec != fresh.window.spec:
+            self.window = fresh.window
+        self.failure_rate = fresh.failure_rate
+        self.failure_threshold = fresh.failure_threshold
+        self.minimum_calls = fresh.minimum_calls
+        self.slow_call_rate = fresh.slow_call_rate
+        self.slow_call_duration = fresh.slow_call_duration
+        if self.slow_from != fresh.slow_from:
+            self.slow_from = fresh.slow_from
+            self.ages.rule(fresh.slow_from)
+
     def options(self) -> dict[str, Any]:
-        """Return the options as plain data."""
+        """Return the options."""
         return {
             "failure_rate": self.failure_rate,
             "failure_threshold": self.failure_threshold,
-            "window": str(self.window),
+            "window": self.window.spec,
             "minimum_calls": self.minimum_calls,
             "slow_call_duration": self.slow_call_duration,
             "slow_call_rate": self.slow_call_rate,

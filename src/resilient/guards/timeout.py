@@ -33,6 +33,7 @@ class Timeout(Guard):
 
     kind: ClassVar[str] = "timeout"
     unique: ClassVar[bool] = False
+    changeable: ClassVar[tuple[str, ...]] = ("seconds",)
     error = WorkersBusyError
 
     def __init__(self, seconds: float | timedelta, *, sync: str | None) -> None:
@@ -42,7 +43,7 @@ class Timeout(Guard):
             checks.one_of("sync", sync, ("thread", "cooperative"))
         self.sync = sync
         self._crew = _Crew()
-        self._peers: tuple[Guard, ...] = ()
+        self._peers: tuple[Guard, ...] = ()  # those that bound how many run at once
 
     @property
     def workers(self) -> int:
@@ -59,11 +60,16 @@ class Timeout(Guard):
         slots = (guard.slots() for guard in self._peers)
         return min((number for number in slots if number is not None), default=WORKERS)
 
+    @property
+    def _places(self) -> int:
+        return sum(guard.places() for guard in self._peers)
+
     def admits(self, mode: Mode) -> bool:
         return mode == "thread" and self.sync == "thread"
 
     def before(self, now: float) -> int:
-        if self._crew.busy >= self.max_workers:
+        # Who stands in an inner bulkhead's line counts here already, and has no worker yet.
+        if self._crew.busy >= self.max_workers + self._places:
             self.why = f"all {self.max_workers} worker threads of the policy are busy"
             return REFUSE
         self._crew.busy += 1
@@ -84,6 +90,12 @@ class Timeout(Guard):
     def forked(self, now: float, own: int) -> None:
         self._crew.busy = own
 
+    def options(self) -> dict[str, Any]:
+        return {"seconds": self.seconds, "sync": self.sync}
+
+    def adopt(self, fresh: Guard, now: float) -> None:
+        self.seconds = fresh.seconds
+
     def describe(self) -> str:
         how = {
             None: "async calls are cancelled; sync calls are not possible",
@@ -101,7 +113,7 @@ class Timeout(Guard):
         return {
             "guard": self.kind,
             "workers": self.workers,
-            "options": {"seconds": self.seconds, "sync": self.sync},
+            "options": self.options(),
         }
 
     def measure(self, now: float) -> list[Sample]:

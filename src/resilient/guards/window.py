@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from typing import Final
 
 from .. import checks
@@ -20,6 +19,12 @@ class calls:
 
     def __repr__(self) -> str:
         return f"calls({self.size})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, calls) and other.size == self.size
+
+    def __hash__(self) -> int:
+        return hash((calls, self.size))
 
 
 class TimeWindow:
@@ -81,6 +86,11 @@ class TimeWindow:
         self._index, self._place = index, index % SLICES
         self._end = (index + 1) * self.slice
 
+    @property
+    def spec(self) -> float:
+        """The option that asks for such a window."""
+        return self.seconds
+
     def __str__(self) -> str:
         return f"{self.seconds:g} s"
 
@@ -118,6 +128,11 @@ class CountWindow:
     def advance(self, now: float) -> None:
         """Time takes nothing out of a window of calls."""
 
+    @property
+    def spec(self) -> calls:
+        """The option that asks for such a window."""
+        return calls(self.size)
+
     def __str__(self) -> str:
         return f"the last {self.size} calls"
 
@@ -132,7 +147,7 @@ class Ages:
 
     def __init__(self, limit: float) -> None:
         self.limit = limit
-        self._young: OrderedDict[int, float] = OrderedDict()  # ticket -> started, oldest first
+        self._young: dict[int, float] = {}  # ticket -> started, oldest first
         self._late: dict[int, float] = {}
         self._due = 0.0  # no young ticket crosses the limit before this
 
@@ -161,13 +176,20 @@ class Ages:
         self._young.clear()
         self._late.clear()
 
+    def rule(self, limit: float) -> None:
+        """Change the limit; who is over it is found out anew."""
+        self.limit = limit
+        self._young = dict(sorted((self._young | self._late).items(), key=lambda item: item[1]))
+        self._late = {}
+        self._due = 0.0
+
     def _sift(self, now: float) -> None:
-        young = self._young
-        while young:
-            ticket, started = young.popitem(last=False)
+        young, late = self._young, self._late
+        old: list[int] = []
+        for ticket, started in young.items():
             if now - started < self.limit:
-                young[ticket] = started
-                young.move_to_end(ticket, last=False)
                 self._due = started + self.limit
-                return
-            self._late[ticket] = started
+                break
+            old.append(ticket)
+        for ticket in old:
+            late[ticket] = young.pop(ticket)

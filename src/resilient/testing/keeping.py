@@ -6,6 +6,8 @@ import copy
 from typing import Any, Final
 
 from ..drive.core import BUSY, FORCED, Core
+from ..guards.base import Guard
+from ..updating import DECLARED, renewed
 
 _COUNTS: Final = (
     "abandoned_total", "buckets", "counts", "degraded", "duration_sum", "errors", "extra_full",
@@ -25,8 +27,8 @@ class Keep:
             try:
                 self._counts = {name: copy.copy(getattr(core, name)) for name in _COUNTS}
                 self._forced = core.forced, core.forced_why
-                self._guards: list[tuple[Any, dict[str, Any]]] = [
-                    (guard, guard.save()) for guard in core.all_guards()
+                self._guards: list[tuple[Guard, dict[str, Any], Any]] = [
+                    (guard, guard.save(), guard.layers) for guard in core.all_guards()
                 ]
             finally:
                 core.gate = gate
@@ -38,14 +40,22 @@ class Keep:
         Args:
             counts: also the counts, not the state alone. Default True.
         """
-        core = self._core
+        core, now = self._core, self._core.now()
+        moved = [
+            (guard, renewed(guard, layers or {DECLARED: (guard.layers or {}).get(DECLARED, {})}))
+            for guard, _, layers in self._guards
+            if guard.layers is not layers
+        ]
         with core.lock:
             gate = core.gate
             core.gate = gate | BUSY
             try:
                 core.forced, core.forced_why = self._forced
                 gate = 0 if core.forced is None else FORCED
-                for guard, saved in self._guards:
+                for guard, fresh in moved:
+                    guard.adopt(fresh, now)
+                for guard, saved, layers in self._guards:
+                    guard.layers = layers
                     guard.restore(saved)
                 if counts:
                     for name, value in self._counts.items():

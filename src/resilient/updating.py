@@ -1,0 +1,175 @@
+"""Options that change at run time: layers over what was declared, all or nothing, state kept.
+
+A change is prepared outside the lock, by building a guard of the new options: its constructor
+checks them as it checked the declared ones. In the lock the living guard takes them over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NoReturn, cast
+
+from . import checks
+from .drive.core import BUSY, Core
+from .events import Event, bus
+from .guards.base import Guard
+
+# Later ones win: an operator's order, then policy.update(), then a settings file, then the code.
+DECLARED: Final = "declared"
+SETTINGS: Final = "settings"
+UPDATE: Final = "update"
+OPERATOR: Final = "operator"
+LAYERS: Final = (DECLARED, SETTINGS, UPDATE, OPERATOR)
+
+Layers = dict[str, dict[str, Any]]
+Options = Mapping[str, Mapping[str, Any]]
+
+
+class Change:
+    """What is about to change in one policy: nothing has yet."""
+
+    def __init__(self, core: Core, guards: tuple[Guard, ...]) -> None:
+        self._core = core
+        self._guards = guards
+        self._steps: list[tuple[Guard, Layers | None, Layers, Guard]] = []
+
+    def add(self, guard: Guard, layer: str, options: Mapping[str, Any]) -> None:
+        """Set a layer of a guard's options, as a whole; raises if the outcome is invalid."""
+        seen = guard.layers
+        layers: Layers = dict(seen or {DECLARED: _changeable(guard)})
+        layers[layer] = dict(options)
+        self._steps.append((guard, seen, layers, renewed(guard, layers)))
+
+    def apply(self, reason: str) -> bool:
+        """Make the change; False where another one came between, and nothing is changed."""
+        core, now = self._core, self._core.now()
+        before: list[str] = []
+        after: list[str] = []
+        with core.lock:
+            gate = core.gate
+            core.gate = gate | BUSY
+            try:
+                core.must_be_free(gate)
+                if any(guard.layers is not seen for guard, seen, _, _ in self._steps):
+                    return False
+                for guard, _, layers, fresh in self._steps:
+                    _note(guard, fresh, before, after)
+                    guard.adopt(fresh, now)
+                    guard.layers = layers
+                for guard in self._guards:  # a view's guards know of it, the policy's do not
+                    if self._guards is core.guards or guard not in core.guards:
+                        guard.joined(self._guards)
+            finally:
+                core.gate = gate
+        if after:
+            bus.enqueue(
+                Event(
+                    "updated",
+                    guard="policy",
+                    at=now,
+                    reason=reason,
+                    before=", ".join(before),
+                    after=", ".join(after),
+                    cause="operator",
+                    policy=core.name,
+                )
+            )
+            core.outbox.append(None)
+        core.flush_after(gate)
+        return True
+
+
+def update(
+    core: Core, guards: tuple[Guard, ...], layer: str, options: Options, reason: str
+) -> None:
+    """Set some options of some guards in a layer, over what that layer says already."""
+    while True:
+        change = Change(core, guards)
+        for kind, given in options.items():
+            guard = guard_named(core.name, guards, kind)
+            known = (guard.layers or {}).get(layer, {})
+            try:
+                change.add(guard, layer, {**known, **checked(core.name, guard, given)})
+            except (ValueError, TypeError) as error:
+                error.args = (f"{core.name}.{kind}: {error}",)
+                raise
+        if change.apply(reason):
+            return
+
+
+def renewed(guard: Guard, layers: Layers | None) -> Guard:
+    """Return a new guard of a guard's kind, with the options of some layers."""
+    options = guard.options()
+    for layer in LAYERS:
+        options.update((layers or {}).get(layer, {}))
+    make = cast("Callable[..., Guard]", type(guard))
+    return make(**options)
+
+
+def guard_named(policy: str, guards: tuple[Guard, ...], kind: str) -> Guard:
+    """Return the one guard of a kind, or raise a ValueError that says what there is."""
+    found = [guard for guard in guards if guard.kind == kind]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise ValueError(
+            f"{policy} has {len(found)} guards of kind {kind}: which one is meant can't be known"
+        )
+    return unknown(f"{policy} has no guard", kind, [g.kind for g in guards if g.changeable])
+
+
+def checked(policy: str, guard: Guard, given: object) -> Mapping[str, Any]:
+    """Return options whose names are known and whose values may change at run time."""
+    if not isinstance(given, Mapping):
+        checks.refuse_type(f"{policy}.{guard.kind}", given, "a mapping of option names to values")
+    options = cast("Mapping[str, Any]", given)
+    for name in options:
+        if name not in guard.changeable:
+            if name in guard.options():
+                raise ValueError(
+                    f"{name} can't change at run time; "
+                    f"these can: {', '.join(guard.changeable) or 'none'}"
+                )
+            unknown("there is no option", name, guard.changeable)
+    return options
+
+
+def unknown(what: str, name: object, there: list[str] | tuple[str, ...]) -> NoReturn:
+    """Raise a ValueError for a name that is not there, with the nearest one."""
+    import difflib
+
+    near = difflib.get_close_matches(str(name), there, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else "."
+    raise ValueError(f"{what} {checks.shown(name)}{hint} There is: {', '.join(there) or 'none'}")
+
+
+def changed(guard: Guard) -> dict[str, Any]:
+    """Return the options that are not as declared: by whom they were set, and what was declared."""
+    if guard.layers is None:
+        return {}
+    declared, now = guard.layers[DECLARED], guard.options()
+    return {
+        name: {"declared": _plain(declared[name]), "by": layer}
+        for layer in LAYERS[1:]
+        for name in guard.layers.get(layer, {})
+        if now[name] != declared[name]
+    }
+
+
+def _plain(value: Any) -> Any:
+    return value if value is None or isinstance(value, (int, float, str)) else str(value)
+
+
+def _changeable(guard: Guard) -> dict[str, Any]:
+    options = guard.options()
+    return {name: options[name] for name in guard.changeable}
+
+
+def _note(guard: Guard, fresh: Guard, before: list[str], after: list[str]) -> None:
+    """Write down what differs."""
+    old, new = _changeable(guard), _changeable(fresh)
+    for name in guard.changeable:
+        if old[name] != new[name]:
+            lost = " (starts afresh)" if name in guard.afresh else ""
+            before.append(f"{guard.kind}.{name}={old[name]}")
+            after.append(f"{guard.kind}.{name}={new[name]}{lost}")
