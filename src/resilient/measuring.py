@@ -73,7 +73,7 @@ def measure(core: Core) -> list[Sample]:
         gate = core.gate
         core.gate = gate | BUSY
         try:
-            calls, refusals = core.counts.copy(), core.refusals.copy()
+            calls, refusals = core.outcomes(), core.refusals.copy()
             served = (core.full, core.degraded, core.errors)
             fallbacks = (core.degraded, core.fallback_failures)
             timeouts, late = core.timeouts, core.late_values

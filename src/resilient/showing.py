@@ -25,7 +25,7 @@ def snapshot_of(core: Core, guards: tuple[Guard, ...]) -> dict[str, Any]:
                 "state": core.state,
                 "forced": core.forced,
                 "forced_reason": core.forced_why,
-                "calls": dict(zip(OUTCOMES, core.counts, strict=True)),
+                "calls": dict(zip(OUTCOMES, core.outcomes(), strict=True)),
                 "served": {"full": core.full, "degraded": core.degraded, "error": core.errors},
                 "refusals": {
                     kind: core.refusals.get(kind, 0)
@@ -89,7 +89,9 @@ def plan_text(core: Core, guards: tuple[Guard, ...]) -> str:
                 )
             if not guards:
                 lines.append("  nothing but this policy's own switch")
-            calls = ", ".join(f"{n} {word}" for word, n in zip(OUTCOMES, core.counts, strict=True))
+            calls = ", ".join(
+                f"{n} {word}" for word, n in zip(OUTCOMES, core.outcomes(), strict=True)
+            )
             lines.append(f"  calls: {calls}; {core.in_flight} in flight")
             lines.append(
                 f"  served: {core.full} full, {core.degraded} degraded, {core.errors} error"

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
-from ..deadline import current, leave
+from ..deadline import Terms, current, leave
 from ..guards.base import Waiter
 from ..shapes import returns_awaitable
 from . import line
@@ -186,21 +186,26 @@ def _plain(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
     return guarded
 
 
-def _timed(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
+def _timed(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:  # noqa: PLR0915
     core, enter, done_well = plan.core, plan.enter, plan.leave
+    around, put = current.get, current.set
     assert plan.single is not None
     level, limit = plan.single
     known: weakref.ref[Wheel] | None = None  # the wheel of the newest call
+    terms = Terms(0.0, level, core.name, core.now)
 
     async def guarded(*args: Any, **kwargs: Any) -> Any:
-        nonlocal known
+        nonlocal known, terms
         loop = _get_running_loop()
         task = None if loop is None else current_task(loop)
-        outer, seconds = current.get(), limit.seconds
-        nested = outer is not None or core.clock is not None
-        if loop is None or task is None or seconds is None or nested:
+        outer, clock = around(), core.now
+        nested = outer is not None and (outer.open or outer.outer is not None)
+        if loop is None or task is None or nested or core.clock is not None:
             return await call(plan, fn, args, kwargs)  # trio, a nested limit, a manual clock
-        now = core.now()
+        seconds = limit.seconds or 0.0
+        if terms.seconds != seconds or terms.now is not clock:
+            terms = Terms(seconds, level, core.name, clock)
+        now = clock()
         tickets = enter(now)
         if tickets is None:
             return await call(plan, fn, args, kwargs)
@@ -208,30 +213,41 @@ def _timed(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
         if wheel is None or wheel.loop is not loop or wheel.seconds != seconds:
             wheel = wheel_of(loop, seconds)
             known = weakref.ref(wheel)
-        entry = Entry(now + seconds, seconds, level, core, None, task)
+        entry = Entry()
+        entry.when = when = now + seconds
+        entry.terms = terms
+        entry.outer = None
+        entry.open = True
+        entry.task = task
+        entry.cancelling = task.cancelling()
+        entry.fired = False
         entries = wheel.entries
         try:
-            wheel.add(entry)
-            current.set(entry)
-            try:
-                value = await fn(*args, **kwargs)
-            finally:
-                entries.pop(entry, None)
-                leave(entry)
+            entries[entry] = None
+            if wheel.handle is None:
+                wheel.start()
+            put(entry)
+            value = await fn(*args, **kwargs)
+            entries.pop(entry, None)
+            entry.open = False
         except BaseException as error:
+            entries.pop(entry, None)
+            leave(entry)
             done = Call.entered(plan, fn, args, kwargs, tickets, now, entry)
             await _drive(done, partial(done.raised, entry.reason(error)))
             if done.error is error:
                 done.error = None
                 raise
             return conclude(done)
-        ended = core.now()
-        if entry.fired or ended >= entry.when:  # it came late, but it came
+        ended = clock()
+        if ended >= when:  # it came late, but it came
+            leave(entry)
             if entry.fired:
                 entry.took_back(None)
             done = Call.entered(plan, fn, args, kwargs, tickets, now, entry)
             await _drive(done, partial(done.returned, value))
             return conclude(done)
+        entry.task = None  # it stays in the context, which the task has
         done_well(tickets, now, ended)
         return value
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from ..deadline import Deadline, current, enclosing
+from ..deadline import Deadline, TaskDeadline, Terms, current, enclosing
 from ..errors import (
     CallTimeoutError,
     CircuitOpenError,
@@ -227,8 +227,12 @@ class Call:
         around = current.get()
         while around is not None and not around.open:  # or a chain of dead ones would grow for ever
             around = around.outer
-        own = Deadline(when, seconds, at, core.name, core.now, around)
-        own.task = None if task is ANY_TASK else task
+        terms = Terms(seconds, at, core.name, core.now)
+        if task is ANY_TASK or task is None:
+            own = Deadline.made(when, terms, around)
+        else:
+            own = TaskDeadline()
+            own.when, own.terms, own.outer, own.open, own.task = when, terms, around, True, task
         self.deadline = own
         return own
 

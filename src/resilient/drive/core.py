@@ -19,6 +19,8 @@ from ..outcomes import DEFAULT_JUDGE, OUTCOMES, SUCCESS
 # Upper edges of the duration buckets, in seconds: equal for every policy, so that sums make sense.
 EDGES: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
+SHORTEST: Final = EDGES[0]
+
 BUSY: Final = 1  # bits of Core.gate: somebody is in the critical section
 FORCED: Final = 2  # the policy's state is forced
 
@@ -71,6 +73,7 @@ class Core:
         "refused_at",
         "tier",
         "timeouts",
+        "unwell",
         "viewed",
         "wait_buckets",
         "wait_sum",
@@ -86,7 +89,7 @@ class Core:
         self.clock = clock
         self.now: Callable[[], float] = time.monotonic if clock is None else clock.now
         # Re-entrant, so that a finalizer that lands inside finds the gate instead of a deadlock.
-        # Always taken by `with`: an interrupt can come between acquire() and a try, but not there.
+        # Taken by `with`, and by the gateway: an interrupt may come between acquire() and a try.
         self.lock = threading.RLock()
         self.gate = 0
         self.anonymous = False
@@ -104,7 +107,8 @@ class Core:
     def clear(self) -> None:
         """Set every count to zero."""
         self.in_flight = self.abandoned = self.abandoned_total = 0
-        self.counts = [0] * len(OUTCOMES)
+        self.counts = [0] * len(OUTCOMES)  # of successes, only those that were never let in
+        self.unwell = 0  # calls that were let in and did not succeed
         self.extra_full = self.degraded = self.errors = 0
         self.timeouts = self.fallback_failures = self.late_values = 0
         self.refusals: dict[str, int] = {}
@@ -193,10 +197,25 @@ class Core:
                 self.gate = gate
         self.flush_after(gate)
 
+    def mend(self) -> None:
+        """Free the section after an interrupt in it, if it had been entered."""
+        if self.lock._is_owned():  # type: ignore[attr-defined]
+            self.gate = 0 if self.forced is None else FORCED
+            self.lock.release()
+
+    def outcomes(self) -> list[int]:
+        """Return how many calls ended how; under the lock.
+
+        Successes are what is left of all that ended: a good call pays for one count less.
+        """
+        counts = self.counts.copy()
+        counts[SUCCESS] += sum(self.buckets) - self.unwell
+        return counts
+
     @property
     def full(self) -> int:
-        """Calls that the function itself answered."""
-        return self.counts[SUCCESS] + self.extra_full
+        """Calls that the function itself answered; under the lock."""
+        return self.outcomes()[SUCCESS] + self.extra_full
 
     def entered(self, now: float) -> None:
         """Count a call that all guards have let in; under the lock."""
@@ -209,7 +228,9 @@ class Core:
     def ended(self, outcome: int, duration: float) -> None:
         """Count a call that had been let in; under the lock."""
         self.in_flight -= 1
-        self.counts[outcome] += 1
+        if outcome != SUCCESS:
+            self.counts[outcome] += 1
+            self.unwell += 1
         self.buckets[bisect_left(EDGES, duration)] += 1
         self.duration_sum += duration
 

@@ -5,6 +5,11 @@ been taken, and the interpreter (`resilient.drive.call`) begins again.
 ``leave(tickets, started, now)`` books a success. They are written out for one and for two guards,
 because on this path the walk over the guards would cost as much as their arithmetic; see
 ``docs/explanation/architecture.md``.
+
+The lock is taken by ``acquire`` inside a ``try`` that costs nothing, where ``with`` would cost as
+much again: an interrupt may come between any two steps, and `Core.mend` finds out whether the lock
+was ours. That can be told because nobody enters here from inside a section: the gate is looked at
+before.
 """
 
 from __future__ import annotations
@@ -16,7 +21,7 @@ from typing import Any
 
 from ..guards.base import Guard, Mode
 from ..outcomes import CANCELLED, REFUSED, SUCCESS
-from .core import BUSY, EDGES, Core
+from .core import BUSY, EDGES, SHORTEST, Core
 
 Tickets = Any  # opaque to the drivers
 Enter = Callable[[float], Tickets]
@@ -35,79 +40,93 @@ def gateway(core: Core, guards: tuple[Guard, ...], mode: Mode) -> tuple[Enter, L
     return _many(core, [step[0] for step in steps], [step[1] for step in steps])
 
 
-def _one(core: Core, before: Before, after: After) -> tuple[Enter, Leave]:
-    outbox, flush, lock = core.outbox, core.flush, core.lock
+def _one(core: Core, before: Before, after: After) -> tuple[Enter, Leave]:  # noqa: C901
+    outbox, flush, acquire, release = core.outbox, core.flush, core.lock.acquire, core.lock.release
 
     def enter(now: float) -> Tickets:
-        with lock:
+        if core.gate:
+            return None
+        try:
+            acquire()
             if core.gate:
+                release()
                 return None
             core.gate = BUSY
-            try:
-                ticket = before(now)
-                if ticket < 0:
-                    return None
-                running = core.in_flight + 1
-                core.in_flight = running
+            ticket = before(now)
+            if ticket >= 0:
+                core.in_flight = running = core.in_flight + 1
                 if now >= core.peak_until:
                     core.turn_peak(now)
                 if running > core.peak:
                     core.peak = running
-            finally:
-                core.gate = 0
+            core.gate = 0
+            release()
+        except BaseException:
+            core.mend()
+            raise
+        if ticket < 0:
+            return None
         if outbox:
             _flush_entered(core, [(after, ticket)], now)
         return ticket
 
     def leave(ticket: Tickets, started: float, now: float) -> None:
         duration = now - started
-        place = bisect_left(EDGES, duration)
-        with lock:
-            if core.gate or started < core.born:
-                if not _leave_slowly(core, [(after, ticket)], started, now):
-                    return
-            else:
-                core.gate = BUSY
-                try:
-                    after(ticket, now, SUCCESS, duration, "", False)
-                    core.in_flight -= 1
-                    core.counts[SUCCESS] += 1
-                    core.buckets[place] += 1
-                    core.duration_sum += duration
-                finally:
-                    core.gate = 0
+        place = 0 if duration <= SHORTEST else bisect_left(EDGES, duration)
+        if core.gate or started < core.born:
+            _leave_slowly(core, [(after, ticket)], started, now)
+            return
+        try:
+            acquire()
+            gate = core.gate
+            core.gate = gate | BUSY
+            after(ticket, now, SUCCESS, duration, "", False)
+            core.in_flight -= 1
+            core.buckets[place] += 1
+            core.duration_sum += duration
+            core.gate = gate
+            release()
+        except BaseException:
+            core.mend()
+            raise
         if outbox:
             flush()
 
     return enter, leave
 
 
-def _two(
+def _two(  # noqa: C901
     core: Core, before1: Before, after1: After, before2: Before, after2: After
 ) -> tuple[Enter, Leave]:
-    outbox, flush, lock = core.outbox, core.flush, core.lock
+    outbox, flush, acquire, release = core.outbox, core.flush, core.lock.acquire, core.lock.release
 
     def enter(now: float) -> Tickets:
-        with lock:
+        if core.gate:
+            return None
+        try:
+            acquire()
             if core.gate:
+                release()
                 return None
             core.gate = BUSY
-            try:
-                first = before1(now)
-                if first < 0:
-                    return None
+            first, second = before1(now), -1
+            if first >= 0:
                 second = before2(now)
-                if second < 0:
+                if second >= 0:
+                    core.in_flight = running = core.in_flight + 1
+                    if now >= core.peak_until:
+                        core.turn_peak(now)
+                    if running > core.peak:
+                        core.peak = running
+                else:
                     after1(first, now, REFUSED, 0.0, "", False)
-                    return None
-                running = core.in_flight + 1
-                core.in_flight = running
-                if now >= core.peak_until:
-                    core.turn_peak(now)
-                if running > core.peak:
-                    core.peak = running
-            finally:
-                core.gate = 0
+            core.gate = 0
+            release()
+        except BaseException:
+            core.mend()
+            raise
+        if second < 0:
+            return None
         if outbox:
             _flush_entered(core, [(after2, second), (after1, first)], now)
         return first, second
@@ -115,23 +134,24 @@ def _two(
     def leave(tickets: Tickets, started: float, now: float) -> None:
         first, second = tickets
         duration = now - started
-        place = bisect_left(EDGES, duration)
-        with lock:
-            if core.gate or started < core.born:
-                afters = [(after2, second), (after1, first)]
-                if not _leave_slowly(core, afters, started, now):
-                    return
-            else:
-                core.gate = BUSY
-                try:
-                    after2(second, now, SUCCESS, duration, "", False)
-                    after1(first, now, SUCCESS, duration, "", False)
-                    core.in_flight -= 1
-                    core.counts[SUCCESS] += 1
-                    core.buckets[place] += 1
-                    core.duration_sum += duration
-                finally:
-                    core.gate = 0
+        place = 0 if duration <= SHORTEST else bisect_left(EDGES, duration)
+        if core.gate or started < core.born:
+            _leave_slowly(core, [(after2, second), (after1, first)], started, now)
+            return
+        try:
+            acquire()
+            gate = core.gate
+            core.gate = gate | BUSY
+            after2(second, now, SUCCESS, duration, "", False)
+            after1(first, now, SUCCESS, duration, "", False)
+            core.in_flight -= 1
+            core.buckets[place] += 1
+            core.duration_sum += duration
+            core.gate = gate
+            release()
+        except BaseException:
+            core.mend()
+            raise
         if outbox:
             flush()
 
@@ -139,7 +159,7 @@ def _two(
 
 
 def _many(core: Core, befores: list[Before], afters: list[After]) -> tuple[Enter, Leave]:
-    outbox, flush, lock = core.outbox, core.flush, core.lock
+    outbox, lock = core.outbox, core.lock
     number = len(befores)
 
     def enter(now: float) -> Tickets:
@@ -165,40 +185,31 @@ def _many(core: Core, befores: list[Before], afters: list[After]) -> tuple[Enter
 
     def leave(tickets: Tickets, started: float, now: float) -> None:
         ends = list(zip(reversed(afters), reversed(tickets), strict=True))
-        with lock:
-            if not _leave_slowly(core, ends, started, now):
-                return
-        if outbox:
-            flush()
+        _leave_slowly(core, ends, started, now)
 
     return enter, leave
 
 
-def _leave_slowly(core: Core, afters: list[tuple[After, int]], started: float, now: float) -> bool:
-    """Book a success where something is unusual; under the lock, which the caller holds.
+def _leave_slowly(core: Core, afters: list[tuple[After, int]], started: float, now: float) -> None:
+    """Book a success where something is unusual: a forced state, a fork meanwhile.
 
-    Returns False where this runs inside the very section it wants to enter: it is then a finalizer
-    or a signal handler, and what it interrupted will do the work at its end.
+    Inside the very section it wants to enter, in a finalizer or a signal handler, it leaves the
+    work to what it interrupted.
     """
-    gate = core.gate
-    if gate & BUSY:
-        core.outbox.append(partial(_leave_later, core, afters, started, now))
-        return False
-    if not core.inherits(started):
-        return True
-    core.gate = gate | BUSY
-    try:
-        for after, ticket in afters:
-            after(ticket, now, SUCCESS, now - started, "", False)
-        core.ended(SUCCESS, now - started)
-    finally:
-        core.gate = gate
-    return True
-
-
-def _leave_later(core: Core, afters: list[tuple[After, int]], started: float, now: float) -> None:
     with core.lock:
-        _leave_slowly(core, afters, started, now)
+        gate = core.gate
+        if gate & BUSY:
+            core.outbox.append(partial(_leave_slowly, core, afters, started, now))
+            return
+        core.gate = gate | BUSY
+        try:
+            if core.inherits(started):
+                for after, ticket in afters:
+                    after(ticket, now, SUCCESS, now - started, "", False)
+                core.ended(SUCCESS, now - started)
+        finally:
+            core.gate = gate
+    core.flush_after(gate)
 
 
 def _flush_entered(core: Core, afters: list[tuple[After, int]], now: float) -> None:

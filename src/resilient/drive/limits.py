@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from ..clock import Alarm
-from ..deadline import Deadline, current, leave
+from ..deadline import Deadline, TaskDeadline, Terms, current, leave
 from .bell import here
 from .call import Call
 from .timers import Entry, Timer, arm
@@ -33,9 +33,10 @@ class Bounds:
         self._own = call.deadline
         if self._own is None and call.limits and bound is not None and bound.task is None:
             # A limit of a sync call that encloses this one: it is kept in this loop.
-            self._own = Deadline(
-                bound.when, bound.seconds, -1, bound.policy, bound.now, bound, self._task
-            )
+            terms = Terms(bound.seconds, -1, bound.policy, bound.terms.now)
+            self._own = own = TaskDeadline()
+            own.when, own.terms, own.outer, own.open = bound.when, terms, bound, True
+            own.task = self._task
 
     def over(self) -> Deadline | None:
         """Return the deadline if its time is up."""
@@ -49,7 +50,7 @@ class Bounds:
             return None
         if self._loop is None or self._task is None:
             return _InTrio(call, own, self._bound or own)
-        entry = Entry(own.when, own.seconds, own.level, call.core, own.outer, self._task)
+        entry = Entry.of(own, self._task)
         bound = self._bound
         if call.deadline is own:
             call.deadline = bound = entry

@@ -8,7 +8,7 @@ from contextvars import copy_context
 from functools import partial
 from typing import Any
 
-from ..deadline import Deadline, current, enclosing, leave
+from ..deadline import Deadline, Terms, current, enclosing, leave
 from ..errors import CallTimeoutError, WorkersBusyError
 from ..guards.base import Waiter
 from ..shapes import returns_awaitable
@@ -260,28 +260,34 @@ def _plain(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
 
 def _timed(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
     core, enter, done_well = plan.core, plan.enter, plan.leave
+    around, put = current.get, current.set
     assert plan.single is not None
     level, limit = plan.single
     plain: type[Any] = type(None)
+    terms = Terms(0.0, level, core.name, core.now)
 
     def guarded(*args: Any, **kwargs: Any) -> Any:
-        nonlocal plain
-        seconds = limit.seconds
-        if current.get() is not None or seconds is None:  # a nested limit
+        nonlocal plain, terms
+        outer, clock = around(), core.now
+        if outer is not None and (outer.open or outer.outer is not None):  # a nested limit
             return call(plan, fn, args, kwargs)
-        now = core.now()
+        if terms.seconds != limit.seconds or terms.now is not clock:
+            terms = Terms(limit.seconds or 0.0, level, core.name, clock)
+        now = clock()
         tickets = enter(now)
         if tickets is None:
             return call(plan, fn, args, kwargs)
-        when = now + seconds
-        own = Deadline(when, seconds, level, core.name, core.now, None)
+        own = Deadline()
+        own.when = when = now + terms.seconds
+        own.terms = terms
+        own.outer = None
+        own.open = True
         try:
-            current.set(own)
-            try:
-                value = fn(*args, **kwargs)
-            finally:
-                leave(own)
+            put(own)
+            value = fn(*args, **kwargs)
+            own.open = False
         except BaseException as error:
+            leave(own)
             done = Call.entered(plan, fn, args, kwargs, tickets, now, own)
             _drive(done, partial(done.raised, error))
             if done.error is error:
@@ -294,7 +300,7 @@ def _timed(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
                     Call.entered(plan, fn, args, kwargs, tickets, now, None), value
                 )
             plain = type(value)  # pyright: ignore[reportUnknownVariableType]
-        ended = core.now()
+        ended = clock()
         if ended >= when:
             done = Call.entered(plan, fn, args, kwargs, tickets, now, own)
             _drive(done, partial(done.returned, value))

@@ -18,39 +18,29 @@ from time import monotonic
 from typing import Any
 
 from ..clock import Alarm
-from ..deadline import Deadline
+from ..deadline import Deadline, TaskDeadline
 from .core import Core
 
 
-class Entry(Deadline):
-    """A deadline that cancels a task when it passes."""
+class Entry(TaskDeadline):
+    """A deadline that cancels a task of asyncio's when it passes."""
 
     __slots__ = ("cancelling", "fired")
-    task: Task[Any]
+    cancelling: int
+    fired: bool
+    task: Task[Any] | None
 
-    def __init__(
-        self,
-        when: float,
-        seconds: float,
-        level: int,
-        core: Core,
-        outer: Deadline | None,
-        task: Task[Any],
-    ) -> None:
-        self.when = when
-        self.seconds = seconds
-        self.level = level
-        self.policy = core.name
-        self.now = core.now
-        self.outer = outer
-        self.task = task
-        self.open = True
-        self.cancelling = task.cancelling()
-        self.fired = False
+    @staticmethod
+    def of(own: Deadline, task: Task[Any]) -> Entry:
+        """Return an entry for a deadline."""
+        entry = Entry()
+        entry.when, entry.terms, entry.outer, entry.open = own.when, own.terms, own.outer, True
+        entry.task, entry.cancelling, entry.fired = task, task.cancelling(), False
+        return entry
 
     def fire(self) -> None:
         """Cancel the task, once; in its loop."""
-        if self.open and not self.fired:
+        if self.open and not self.fired and self.task is not None:
             self.fired = True
             self.task.cancel()
 
@@ -64,34 +54,34 @@ class Entry(Deadline):
 
     def took_back(self, error: BaseException | None) -> bool:
         """After a fire, take the cancellation back; tell whether it was the only one."""
+        assert self.task is not None
         return self.task.uncancel() <= self.cancelling and isinstance(error, CancelledError)
 
 
 class Wheel:
     """The calls of one loop that have one and the same time limit, oldest first."""
 
-    __slots__ = ("__weakref__", "_handle", "_now", "entries", "loop", "seconds")
+    __slots__ = ("__weakref__", "_now", "entries", "handle", "loop", "seconds")
 
     def __init__(self, loop: AbstractEventLoop, seconds: float, now: Callable[[], float]) -> None:
         self.loop = loop
         self._now = now
         self.seconds = seconds
         self.entries: dict[Entry, None] = {}
-        self._handle: TimerHandle | None = None
+        self.handle: TimerHandle | None = None
 
-    def add(self, entry: Entry) -> None:
-        self.entries[entry] = None
-        if self._handle is None:
-            self._handle = self.loop.call_later(self.seconds, self._fire)
+    def start(self) -> None:
+        """Start the timer, for the first entry."""
+        self.handle = self.loop.call_later(self.seconds, self._fire)
 
     def _fire(self) -> None:
-        self._handle = None
+        self.handle = None
         entries = self.entries
         while entries:
             entry = next(iter(entries))
             left = entry.when - self._now()
             if left > 0:
-                self._handle = self.loop.call_later(left, self._fire)
+                self.handle = self.loop.call_later(left, self._fire)
                 return
             del entries[entry]
             entry.fire()

@@ -67,11 +67,15 @@ class Bulkhead(Guard):
     # -- the life of an attempt ---------------------------------------------
 
     def before(self, now: float) -> int:
-        if self._granted:
+        if not self._granted:
+            if self.running + self.abandoned < self.max_concurrent:
+                self.running += 1
+                return TICKET
+        else:
             self._reclaim(now)
-        if self.running + self.abandoned + len(self._granted) < self.max_concurrent:
-            self.running += 1
-            return TICKET
+            if self.used < self.max_concurrent:
+                self.running += 1
+                return TICKET
         if self.max_waiting:
             if len(self._line) < self.max_waiting:
                 return PARK

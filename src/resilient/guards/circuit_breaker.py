@@ -26,6 +26,8 @@ HALF_OPEN: Final = "half_open"
 METRICS_ONLY: Final = "metrics_only"
 STATES: Final = (CLOSED, OPEN, HALF_OPEN, METRICS_ONLY)
 
+_INFINITY: Final = float("inf")
+_NEVER: Final = 1 << 62  # above every ticket
 LONGEST_RECOVERY: Final = 60.0
 JITTER: Final = 0.2  # a recovery time is drawn from the last fifth, never longer than announced
 
@@ -102,10 +104,11 @@ class CircuitBreaker(Guard):
         self.aged = slow_call_duration is not None  # the ages of calls in flight matter
         self._probes = Ages(self._lease or self.recovery_timeout)
         self.state = self._home
-        self._simple = self._home == CLOSED and not self.aged  # the usual case: no bookkeeping
         self.forced: str | None = None
         self.serial = 0  # the newest ticket
         self.epoch = 0  # the first ticket that still counts
+        self._simple = _NEVER  # the same in the usual case, which needs no bookkeeping
+        self._simplify()
         self.recovered = 0  # successful probes of this half-open time
         self.until = 0.0  # an open circuit lets a probe through from here
         self.relapses = 0  # opened again and again without a close between
@@ -117,7 +120,7 @@ class CircuitBreaker(Guard):
     # -- the life of an attempt ---------------------------------------------
 
     def before(self, now: float) -> int:
-        if self._simple:
+        if self._simple < _NEVER:
             return self.serial
         if self.state == CLOSED or self.state == METRICS_ONLY:  # noqa: PLR1714 - a tuple costs
             if self.forced is None and self.health.too_slow(now):
@@ -149,14 +152,17 @@ class CircuitBreaker(Guard):
         self, ticket: int, now: float, outcome: int, duration: float, reason: str, held: bool
     ) -> None:
         health = self.health
-        slow = duration >= health.slow_from
-        if outcome == SUCCESS and self._simple and ticket >= self.epoch and not slow:
+        if outcome == SUCCESS and ticket >= self._simple and duration < _INFINITY:
             health.consecutive = 0  # the usual case, by itself: it is what every good call pays
             window = health.window
-            window.add(now, False, False)
+            if now < window.end:
+                window.fresh += 1
+            else:
+                window.add(now, False, False)
             if window.failures and health.bad(now):
                 self._decide(now)
             return
+        slow = duration >= health.slow_from
         if self.aged:
             health.ages.discard(ticket)
         if self.state == HALF_OPEN and self.forced is None and self._probes.late(now):
@@ -239,16 +245,20 @@ class CircuitBreaker(Guard):
 
     def _move(self, state: str, now: float, why: str, kind: Kind, cause: Cause = "auto") -> None:
         before, self.state = self.state, state
-        self._simple = state == CLOSED and not self.aged
         self.why = "half-open: as many probes run as may" if state == HALF_OPEN else ""
         self._fresh()
         self.transitions[state, cause] += 1
         self._tell(kind, now, why, before, state, cause)
 
+    def _simplify(self) -> None:
+        """Find out whether the short cuts hold: closed, and no ages to watch."""
+        self._simple = self.epoch if self.state == CLOSED and not self.aged else _NEVER
+
     def _fresh(self) -> None:
         """Begin a new epoch: results of calls that were let in before move nothing."""
         self.serial += 1
         self.epoch = self.serial
+        self._simplify()
         self.recovered = 0
         self.health.clear()
         self._probes.clear()
@@ -304,7 +314,7 @@ class CircuitBreaker(Guard):
             self.state = self._home = fresh._home
             self.relapses = 0
             self._fresh()
-        self._simple = self.state == CLOSED and not self.aged
+        self._simplify()
 
     def jitter(self, on: bool) -> None:
         self.random = random.random if on else None
@@ -380,7 +390,7 @@ class CircuitBreaker(Guard):
 
     _SAVED: ClassVar = (
         "state", "why", "until", "relapses", "recovered", "forced", "slow_total", "late_total",
-        "would_open_total", "_simple",
+        "would_open_total",
     )  # fmt: skip
 
     def save(self) -> dict[str, Any]:
@@ -391,5 +401,6 @@ class CircuitBreaker(Guard):
         self._fresh()
         for name in self._SAVED:
             setattr(self, name, saved[name])
+        self._simplify()
         self.health.restore(saved["health"])
         self.transitions = dict(saved["transitions"])

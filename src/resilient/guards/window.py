@@ -32,13 +32,13 @@ class TimeWindow:
 
     __slots__ = (
         "_calls",
-        "_end",
         "_failures",
         "_index",
-        "_place",
+        "_older",
         "_slow",
-        "calls",
+        "end",
         "failures",
+        "fresh",
         "seconds",
         "slice",
         "slow",
@@ -51,20 +51,26 @@ class TimeWindow:
 
     def clear(self) -> None:
         """Forget everything."""
-        self.calls = self.failures = self.slow = 0
+        self.failures = self.slow = 0
         self._calls = [0] * SLICES
         self._failures = [0] * SLICES
         self._slow = [0] * SLICES
-        self._index = self._place = 0  # of the newest slice
-        self._end = float("-inf")  # when it is over
+        self._index = 0  # of the newest slice
+        self._older = 0  # calls in the other slices
+        self.fresh = 0  # calls in the newest slice
+        self.end = float("-inf")  # when it is over
+
+    @property
+    def calls(self) -> int:
+        """All calls in the window."""
+        return self._older + self.fresh
 
     def add(self, now: float, failed: bool, slow: bool) -> None:
         """Count one result; with a clock read a little late, in the newest slice."""
-        if now >= self._end:
+        if now >= self.end:
             self.advance(now)
-        place = self._place
-        self._calls[place] += 1
-        self.calls += 1
+        self.fresh += 1
+        place = self._index % SLICES
         if failed:
             self._failures[place] += 1
             self.failures += 1
@@ -74,17 +80,19 @@ class TimeWindow:
 
     def advance(self, now: float) -> None:
         """Drop the slices that have left the window at now."""
-        if now < self._end:
+        if now < self.end:
             return
+        self._calls[self._index % SLICES] = self.fresh
+        self._older += self.fresh
         index = int(now // self.slice)
         for left in range(max(self._index + 1, index - SLICES + 1), index + 1):
             place = left % SLICES
-            self.calls -= self._calls[place]
+            self._older -= self._calls[place]
             self.failures -= self._failures[place]
             self.slow -= self._slow[place]
             self._calls[place] = self._failures[place] = self._slow[place] = 0
-        self._index, self._place = index, index % SLICES
-        self._end = (index + 1) * self.slice
+        self._index, self.fresh = index, 0
+        self.end = (index + 1) * self.slice
 
     @property
     def spec(self) -> float:
@@ -98,10 +106,12 @@ class TimeWindow:
 class CountWindow:
     """Counts of the last `size` results."""
 
-    __slots__ = ("_place", "_results", "calls", "failures", "size", "slow")
+    __slots__ = ("_place", "_results", "calls", "end", "failures", "fresh", "size", "slow")
 
     def __init__(self, size: int) -> None:
         self.size = size
+        self.end = float("-inf")  # as a window of seconds has: no call is simply counted
+        self.fresh = 0
         self._results = bytearray(size)  # bit 0 counted, bit 1 failed, bit 2 slow
         self.clear()
 

@@ -12,7 +12,7 @@ from ..updating import DECLARED, renewed
 _COUNTS: Final = (
     "abandoned_total", "buckets", "counts", "degraded", "duration_sum", "errors", "extra_full",
     "fallback_failures", "late_values", "peak", "peak_before", "peak_until", "refusals",
-    "refused_at", "timeouts", "wait_buckets", "wait_sum",
+    "refused_at", "timeouts", "unwell", "wait_buckets", "wait_sum",
 )  # fmt: skip
 
 
