@@ -369,13 +369,13 @@ class Policy:
         return self._plan("async")
 
     def _block_plan(self) -> Plan:
-        mode = wrapping.sync_mode(self.name, self._guards)
-        if mode == "thread":
-            raise TypeError(
-                f"{self.name}: a with block can't run on a worker thread, which its timeout asks "
-                'for; use timeout(..., sync="cooperative"), or async with'
-            )
-        return self._plan(mode)
+        for guard in self._guards:
+            if guard.seconds is not None and guard.sync != "cooperative":
+                raise TypeError(
+                    f"{self.name}: a with block runs where it stands and can't be bounded from "
+                    'outside; use timeout(..., sync="cooperative"), or an async with block'
+                )
+        return self._plan("cooperative")
 
     def __repr__(self) -> str:
         return f"<Policy {self.name}: {', '.join(guard.kind for guard in self._guards)}>"

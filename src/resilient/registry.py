@@ -132,7 +132,7 @@ class Registry:
     def cores(self) -> list[Core]:
         """Return the living cores, in the order of their making."""
         with self._lock:
-            found = [entry.core() for entry in self._entries.values()]
+            found = [entry.core() for entry in list(self._entries.values())]  # one step: see _died
         return [core for core in found if core is not None]
 
     def made(self, core: Core) -> None:

@@ -18,6 +18,7 @@ from .ending import MisuseError, conclude
 from .limits import Bounds
 from .plan import Plan
 from .timers import Entry, Timer, Wheel, wheel_of
+from .turned import TURNED, answer_async
 
 
 async def run(call: Call) -> None:
@@ -156,6 +157,11 @@ async def call(plan: Plan, fn: Callable[..., Any], args: Any, kwargs: Any) -> An
     return conclude(done)
 
 
+async def turned(plan: Plan, fn: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    """Answer a call that was refused."""
+    return await answer_async(plan, args, kwargs)
+
+
 def _interpreted(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
     async def guarded(*args: Any, **kwargs: Any) -> Any:
         return await call(plan, fn, args, kwargs)
@@ -169,8 +175,8 @@ def _plain(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
     async def guarded(*args: Any, **kwargs: Any) -> Any:
         now = core.now()
         tickets = enter(now)
-        if tickets is None:
-            return await call(plan, fn, args, kwargs)
+        if tickets is None or tickets is TURNED:
+            return await (call if tickets is None else turned)(plan, fn, args, kwargs)
         try:
             value = await fn(*args, **kwargs)
         except BaseException as error:
@@ -207,8 +213,8 @@ def _timed(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:  # noqa: P
             terms = Terms(seconds, level, core.name, clock)
         now = clock()
         tickets = enter(now)
-        if tickets is None:
-            return await call(plan, fn, args, kwargs)
+        if tickets is None or tickets is TURNED:
+            return await (call if tickets is None else turned)(plan, fn, args, kwargs)
         wheel = None if known is None else known()
         if wheel is None or wheel.loop is not loop or wheel.seconds != seconds:
             wheel = wheel_of(loop, seconds)

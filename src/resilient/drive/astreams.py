@@ -7,13 +7,13 @@ from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable
 from functools import partial
 from typing import Any, cast
 
-from ..deadline import Deadline
+from ..deadline import Deadline, current, leave
 from . import aio
 from .call import DO_PARK, DO_RECOVER, DO_RUN, DONE
 from .ending import conclude
 from .limits import Bounds
 from .plan import Plan
-from .streams import GIVEN, Flow
+from .streams import GIVEN, Flow, over_at
 from .timers import Timer
 
 
@@ -52,17 +52,19 @@ class AsyncFlow(Flow):
 
     async def close(self, reason: GeneratorExit) -> None:
         """End the stream early."""
-        bounds = Bounds(self.call, self.level)
+        self._timer.stop()
+        over = over_at(self.call.limit(self.level))
+        own = self.call.deadline if over is None else None
         try:
-            if bounds.over() is None:
-                await self._within(bounds, self.source.aclose)
-            else:
-                await self.source.aclose()
+            if own is not None:  # told, and not cut: its clean-up is waited for
+                current.set(own)
+            await self.source.aclose()
         except BaseException as error:
             self.gone(error)
             raise
         finally:
-            self._timer.stop()
+            if own is not None:
+                leave(own)
         self.gone(reason)
 
     async def _begin(
@@ -95,7 +97,7 @@ class AsyncFlow(Flow):
         return await self._go_on(self.source.asend)
 
     async def _go_on(self, send: Callable[[Any], Any]) -> int:
-        call, source, sent = self.call, self.source, self.sent
+        call, sent = self.call, self.sent
         bounds, self.sent = Bounds(call, self.level), None
         over = bounds.over()
         if over is not None:
@@ -103,7 +105,7 @@ class AsyncFlow(Flow):
         began = call.core.now()
         try:
             if self.thrown is not None:
-                item = await self._within(bounds, source.athrow, self.thrown)
+                item = await self._within(bounds, self._throw)
             else:
                 item = await self._within(bounds, send, sent)
         except StopAsyncIteration:
@@ -112,6 +114,9 @@ class AsyncFlow(Flow):
             return self.raised(error, began)
         self.thrown = None
         return self.given(item, began)
+
+    async def _throw(self) -> Any:
+        return await self.source.athrow(self.thrown)  # a frame that holds it would make a cycle
 
     async def _within(self, bounds: Bounds, fn: Callable[..., Any], *args: Any) -> Any:
         return await aio.within(self.call, bounds, fn, args, {}, self._timer)
@@ -166,8 +171,14 @@ def _leave_alone(_: AsyncGenerator[Any, Any]) -> None:
 
 
 async def _each_async(items: AsyncIterable[Any]) -> AsyncGenerator[Any]:
-    async for item in items:
-        yield item
+    iterator = aiter(items)
+    try:
+        async for item in iterator:
+            yield item
+    finally:
+        close = getattr(iterator, "aclose", None)
+        if close is not None:
+            await close()
 
 
 async def _each_sync(items: Iterable[Any]) -> AsyncGenerator[Any]:

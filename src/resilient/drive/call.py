@@ -21,7 +21,7 @@ from ..errors import (
 from ..guards.base import ANSWER, PARK, RECOVER, REFUSE, Guard
 from ..outcomes import CANCELLED, REFUSED
 from .core import BUSY, Core
-from .ending import NOBODY, book, judge, served, tell_refused
+from .ending import NOBODY, book, judge, refusal_by, served, tell_refused
 from .plan import Plan
 
 if TYPE_CHECKING:
@@ -184,15 +184,8 @@ class Call:
         self, guard: Guard, why: str, retry_after: float | None, *, answers: bool = False
     ) -> Step:
         """Report that a guard refused; go out from there."""
-        name, self.refuser = self.core.name, guard.kind
-        error = guard.error(
-            f"{name}: refused by its {guard.kind} ({why})",
-            policy=name,
-            guard=guard.kind,
-            retry_after=retry_after,
-        )
-        error._core = self.core
-        self.error = error
+        self.refuser = guard.kind
+        self.error = error = refusal_by(guard, self.core, why, retry_after)
         if answers:
             self.origin, self.outcome = error, REFUSED
             return DO_RECOVER

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, Final, Literal, cast
 from ..deadline import Deadline, current
 from ..errors import CallTimeoutError, RefusedError
 from ..events import Event, bus
+from ..guards.base import Guard
 from ..outcomes import CANCELLED, FAILURE, IGNORED, REFUSED, SUCCESS, Result
-from .core import QUIET
+from .core import QUIET, Core
 
 if TYPE_CHECKING:
     from .call import Call
@@ -125,6 +126,18 @@ def tell_refused(call: Call, now: float) -> None:
     reason = "" if refusal is None else str(refusal)
     bus.enqueue(Event("refused", guard=call.refuser, at=now, reason=reason, policy=call.core.name))
     bus.deliver()
+
+
+def refusal_by(guard: Guard, core: Core, why: str, retry_after: float | None) -> RefusedError:
+    """Return the error of a guard's refusal."""
+    error = guard.error(
+        f"{core.name}: refused by its {guard.kind} ({why})",
+        policy=core.name,
+        guard=guard.kind,
+        retry_after=retry_after,
+    )
+    error._core = core
+    return error
 
 
 def conclude(call: Call) -> Any:

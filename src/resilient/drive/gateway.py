@@ -1,7 +1,8 @@
 """The critical sections on both sides of a call that goes well.
 
 ``enter(now)`` gives tickets, or None where the call is refused or has to wait: then nothing has
-been taken, and the interpreter (`resilient.drive.call`) begins again.
+been taken, and the interpreter (`resilient.drive.call`) begins again. Or it gives TURNED: see
+`resilient.drive.turned`.
 ``leave(tickets, started, now)`` books a success. They are written out for one and for two guards,
 because on this path the walk over the guards would cost as much as their arithmetic; see
 ``docs/explanation/architecture.md``.
@@ -17,11 +18,14 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
-from ..guards.base import Guard, Mode
+from ..guards.base import PARK, REFUSE, Guard, Mode
 from ..outcomes import CANCELLED, REFUSED, SUCCESS
 from .core import BUSY, EDGES, SHORTEST, Core
+from .turned import TURNED, note
+
+_COUNTED: Final = -9  # in place of a verdict: it was REFUSE, and is counted
 
 Tickets = Any  # opaque to the drivers
 Enter = Callable[[float], Tickets]
@@ -30,21 +34,30 @@ Before = Callable[[float], int]
 After = Callable[[int, float, int, float, str, bool], float | None]
 
 
-def gateway(core: Core, guards: tuple[Guard, ...], mode: Mode) -> tuple[Enter, Leave]:
-    """Return enter and leave for the guards that take part in calls of this mode."""
+def gateway(
+    core: Core, guards: tuple[Guard, ...], mode: Mode, *, quick: bool
+) -> tuple[Enter, Leave]:
+    """Return enter and leave for the guards that take part in calls of this mode.
+
+    Where quick, enter counts a refusal and answers TURNED.
+    """
     steps = [(guard.before, guard.after) for guard in guards if guard.admits(mode)]
+    kinds = [guard.kind if quick else "" for guard in guards if guard.admits(mode)]
     if len(steps) == 1:
-        return _one(core, *steps[0])
+        return _one(core, *steps[0], *kinds)
     if len(steps) == 2:
-        return _two(core, *steps[0], *steps[1])
+        return _two(core, *steps[0], *steps[1], kinds)
     return _many(core, [step[0] for step in steps], [step[1] for step in steps])
 
 
-def _one(core: Core, before: Before, after: After) -> tuple[Enter, Leave]:  # noqa: C901
+def _one(  # noqa: C901
+    core: Core, before: Before, after: After, kind: str
+) -> tuple[Enter, Leave]:
     outbox, flush, acquire, release = core.outbox, core.flush, core.lock.acquire, core.lock.release
 
     def enter(now: float) -> Tickets:
-        if core.gate:
+        gate = core.gate
+        if gate:
             return None
         try:
             acquire()
@@ -59,13 +72,15 @@ def _one(core: Core, before: Before, after: After) -> tuple[Enter, Leave]:  # no
                     core.turn_peak(now)
                 if running > core.peak:
                     core.peak = running
+            elif kind and ticket == REFUSE and note(core, kind, now):
+                ticket = _COUNTED
             core.gate = 0
             release()
         except BaseException:
             core.mend()
             raise
         if ticket < 0:
-            return None
+            return TURNED if ticket == _COUNTED else None
         if outbox:
             _flush_entered(core, [(after, ticket)], now)
         return ticket
@@ -95,13 +110,15 @@ def _one(core: Core, before: Before, after: After) -> tuple[Enter, Leave]:  # no
     return enter, leave
 
 
-def _two(  # noqa: C901
-    core: Core, before1: Before, after1: After, before2: Before, after2: After
+def _two(  # noqa: C901, PLR0915
+    core: Core, before1: Before, after1: After, before2: Before, after2: After, kinds: list[str]
 ) -> tuple[Enter, Leave]:
+    kind1, kind2 = kinds
     outbox, flush, acquire, release = core.outbox, core.flush, core.lock.acquire, core.lock.release
 
     def enter(now: float) -> Tickets:
-        if core.gate:
+        gate = core.gate
+        if gate:
             return None
         try:
             acquire()
@@ -109,7 +126,7 @@ def _two(  # noqa: C901
                 release()
                 return None
             core.gate = BUSY
-            first, second = before1(now), -1
+            first, second = before1(now), PARK
             if first >= 0:
                 second = before2(now)
                 if second >= 0:
@@ -120,13 +137,17 @@ def _two(  # noqa: C901
                         core.peak = running
                 else:
                     after1(first, now, REFUSED, 0.0, "", False)
+                    if kind2 and second == REFUSE and note(core, kind2, now):
+                        second = _COUNTED
+            elif kind1 and first == REFUSE and note(core, kind1, now):
+                second = _COUNTED
             core.gate = 0
             release()
         except BaseException:
             core.mend()
             raise
         if second < 0:
-            return None
+            return TURNED if second == _COUNTED else None
         if outbox:
             _flush_entered(core, [(after2, second), (after1, first)], now)
         return first, second

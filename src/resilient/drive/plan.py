@@ -6,13 +6,14 @@ from ..guards.base import Guard, Mode
 from ..outcomes import DEFAULT_JUDGE, Judge
 from .core import Core
 from .gateway import gateway
+from .turned import answerer
 
 
 class Plan:
     """What a driver needs to know to run calls of one mode through a policy."""
 
     __slots__ = (
-        "admits", "core", "enter", "guards", "judge", "judges_values", "leave", "limits",
+        "admits", "answers", "core", "enter", "guards", "judge", "judges_values", "leave", "limits",
         "reacts", "single", "threaded",
     )  # fmt: skip
 
@@ -32,7 +33,8 @@ class Plan:
             (guard.judge for guard in reversed(guards) if guard.judges_health), DEFAULT_JUDGE
         )
         self.judges_values = any(guard.judge.failed_result is not None for guard in guards)
-        self.enter, self.leave = gateway(core, guards, mode)
+        self.answers = answerer(guards)
+        self.enter, self.leave = gateway(core, guards, mode, quick=self.answers is not None)
 
     @property
     def fast(self) -> bool:

@@ -11,6 +11,7 @@ from typing import Any, Final, cast
 
 from ..deadline import Deadline, current, leave
 from ..outcomes import IGNORED
+from ..shapes import returns_awaitable
 from . import sync
 from .call import DO_PARK, DO_RECOVER, DO_RUN, DONE
 from .core import BUSY
@@ -53,7 +54,7 @@ class Flow:
     def returned(self, value: Any, began: float) -> int:
         """Report that the source is exhausted, and what to do now."""
         self._spend(began)
-        self.source = None
+        self.source = self.thrown = None
         return self.call.returned(value)
 
     def raised(self, error: BaseException, began: float | None = None) -> int:
@@ -151,7 +152,8 @@ class SyncFlow(Flow):
             return call.not_run(over.error())
         try:
             source = _within(call.deadline, fn, *args, **kwargs)
-            self.source = source if hasattr(type(source), "throw") else self._each(source)
+            generates = hasattr(type(source), "throw") and hasattr(type(source), "__next__")
+            self.source = source if generates else self._each(source)
         except BaseException as error:
             return self.raised(error)
         return self._go_on()
@@ -160,6 +162,8 @@ class SyncFlow(Flow):
         try:
             items = iter(cast("Iterable[Any]", answer))
         except TypeError:
+            if returns_awaitable(answer) and hasattr(answer, "close"):
+                cast("Any", answer).close()  # nobody would await it
             raise self.not_iterable(answer) from None
         return (item for item in items)
 
@@ -175,7 +179,7 @@ class SyncFlow(Flow):
         began = call.core.now()
         try:
             if self.thrown is not None:
-                item = _within(call.deadline, source.throw, self.thrown)
+                item = _within(call.deadline, self._throw)
             else:
                 item = _within(call.deadline, source.send, sent)
         except StopIteration as stop:
@@ -184,6 +188,9 @@ class SyncFlow(Flow):
             return self.raised(error, began)
         self.thrown = None
         return self.given(item, began)
+
+    def _throw(self) -> Any:
+        return self.source.throw(self.thrown)  # a frame that holds it would make a cycle
 
     def _cut(self, over: Deadline) -> int:
         """Close a stream whose time is up."""

@@ -18,6 +18,7 @@ from .call import DO_PARK, DO_RECOVER, DO_RUN, DONE, Call, Step
 from .ending import conclude
 from .pending import GuardedAwaitable
 from .plan import Plan
+from .turned import TURNED, answer, not_awaited
 from .workers import Job, Signal, pool
 
 
@@ -83,12 +84,7 @@ def _returned(call: Call, value: Any) -> Step:
     close = getattr(value, "close", None)
     if close is not None:
         close()
-    return call.raised(
-        TypeError(
-            f"{call.core.name}: the fallback of a sync call returned an awaitable "
-            f"({type(value).__name__}), which nobody would await; give it a plain function"
-        )
-    )
+    return call.raised(TypeError(not_awaited(call.core.name, value)))
 
 
 # -- on a worker thread ---------------------------------------------
@@ -235,8 +231,8 @@ def _plain(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
         if current.get() is not None and (outer := enclosing()) is not None and now >= outer.when:
             return call(plan, fn, args, kwargs)  # no time is left
         tickets = enter(now)
-        if tickets is None:
-            return call(plan, fn, args, kwargs)
+        if tickets is None or tickets is TURNED:
+            return call(plan, fn, args, kwargs) if tickets is None else answer(plan, args, kwargs)
         try:
             value = fn(*args, **kwargs)
         except BaseException as error:
@@ -275,8 +271,8 @@ def _timed(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
             terms = Terms(limit.seconds or 0.0, level, core.name, clock)
         now = clock()
         tickets = enter(now)
-        if tickets is None:
-            return call(plan, fn, args, kwargs)
+        if tickets is None or tickets is TURNED:
+            return call(plan, fn, args, kwargs) if tickets is None else answer(plan, args, kwargs)
         own = Deadline()
         own.when = when = now + terms.seconds
         own.terms = terms

@@ -122,7 +122,7 @@ class Timer:
 
     def arm(self, entry: Entry, loop: AbstractEventLoop, core: Core) -> Alarm:
         """Have it cancel this step; what is returned ends that, and leaves the timer running."""
-        if self._loop is not loop or self._when != entry.when:
+        if self._alarm is None or self._loop is not loop or self._when != entry.when:
             self.stop()
             self._loop, self._when = loop, entry.when
             if core.clock is None:
@@ -144,6 +144,7 @@ class Timer:
             alarm.cancel()
 
     def _ring(self) -> None:
+        self._alarm = None  # a loop may ring a little early, between two steps
         entry, self._entry = self._entry, None
         if entry is not None:
             entry.fire()

@@ -61,6 +61,7 @@ class Guard:
     seconds: float | None  # the time limit that a driver enforces on all that is inside
     sync: str | None = None  # how it is enforced on sync calls
     belongs_to: str = ""  # the name of its policy
+    blind: bool = False  # it answers every refusal, without looking at the error
     aged: bool = False  # it watches how long attempts are in flight: paused() and continued()
     only_async: bool = False  # it can't serve sync calls
     only_streams: bool = False  # it can't serve calls that are not generators

@@ -45,6 +45,7 @@ class Fallback(Guard):
         self._answer = checks.shown(value) if fn is None else label(fn)  # here: repr is not ours
         self._copied = isinstance(value, (list, dict, set))
         self.judge = Judge(on, ignore, failed_result)
+        self.blind = on is None and ignore is None and not with_error
         kind = "sync" if fn is None else kind_of(fn)
         self.only_async = kind in ("async", "async generator")
         self.only_streams = kind in STREAMS

@@ -1,0 +1,109 @@
+"""The short cut of a call that a guard refused and a fallback answers without looking at the error.
+
+Nobody sees the refusal's error then, so none is made: it is counted in the section that refused
+(`note`), the fallback runs, and what the caller got is counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+from ..errors import RefusedError
+from ..guards.base import Guard
+from ..outcomes import REFUSED
+from ..shapes import returns_awaitable
+from .core import QUIET, Core
+from .ending import refusal_by
+
+if TYPE_CHECKING:
+    from .plan import Plan
+
+TURNED: Final = object()  # in place of tickets: the call was refused, and is counted as that
+
+_UNTOLD: Final = RefusedError("not told to anybody")
+
+
+def answerer(guards: tuple[Guard, ...]) -> Guard | None:
+    """Return the guard that answers every refusal of a policy in this way, if there is one."""
+    recovering = [guard for guard in guards if type(guard).recover is not Guard.recover]
+    alone = len(recovering) == 1 and recovering[0] is guards[0]
+    return guards[0] if alone and guards[0].blind else None
+
+
+def note(core: Core, kind: str, now: float) -> bool:
+    """Count a refusal; under the lock. False where it is news, whose event needs the error."""
+    last = core.refused_at.get(kind)
+    if last is None or now - last >= QUIET:
+        return False
+    core.refused_at[kind] = now
+    core.refusals[kind] += 1
+    core.counts[REFUSED] += 1
+    return True
+
+
+def answer(plan: Plan, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Return the fallback's answer to a sync call."""
+    assert plan.answers is not None
+    try:
+        value = plan.answers.recover(_UNTOLD, args, kwargs)
+        if returns_awaitable(value):
+            _close(value)
+            raise TypeError(not_awaited(plan.core.name, value))
+    except BaseException as error:
+        _failed(plan, error)
+        raise
+    _degraded(plan.core)
+    return value
+
+
+async def answer_async(plan: Plan, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Return the fallback's answer to an async call."""
+    assert plan.answers is not None
+    try:
+        value = plan.answers.recover(_UNTOLD, args, kwargs)
+        if returns_awaitable(value):
+            value = await value
+    except BaseException as error:
+        _failed(plan, error)
+        raise
+    _degraded(plan.core)
+    return value
+
+
+def not_awaited(policy: str, value: object) -> str:
+    """Return what is wrong with an awaitable that a sync call's fallback returned."""
+    return (
+        f"{policy}: the fallback of a sync call returned an awaitable "
+        f"({type(value).__name__}), which nobody would await; give it a plain function"
+    )
+
+
+def _close(value: Any) -> None:
+    close: Callable[[], object] | None = getattr(value, "close", None)
+    if close is not None:
+        close()
+
+
+def _degraded(core: Core) -> None:
+    try:
+        core.lock.acquire()
+        core.degraded += 1
+        core.lock.release()
+    except BaseException:
+        core.mend()
+        raise
+
+
+def _failed(plan: Plan, error: BaseException) -> None:
+    """Count a fallback that failed, and give its error the refusal as a cause."""
+    if not isinstance(error, Exception):
+        return
+    core = plan.core
+    newest = max(core.refused_at, key=lambda kind: core.refused_at[kind])
+    refuser = next(guard for guard in plan.guards if guard.kind == newest)
+    if error.__cause__ is None:
+        error.__cause__ = refusal_by(refuser, core, refuser.why, refuser.retry_after(core.now()))
+    with core.lock:
+        core.errors += 1
+        core.fallback_failures += 1
