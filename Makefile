@@ -4,7 +4,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types docs profile format clean
+.PHONY: help demo test lint types docs bench profile format clean
 
 help:  ## say what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -26,7 +26,10 @@ types: .venv/types  ## mypy and pyright, both strict
 docs: .venv/docs  ## build the docs, warnings are errors
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
 
-profile: .venv/profile  ## show what each part of a guarded call costs, beside its peers
+bench: .venv/bench  ## what a guarded call costs beside its peers, and how that grows; fails if a goal is missed
+	$(BIN)/python -m benchmarks
+
+profile: .venv/bench  ## what each part of a guarded call costs
 	$(BIN)/python benchmarks/profile.py
 
 format: .venv/lint  ## format the code
@@ -43,7 +46,7 @@ clean:  ## remove what the other targets made
 	@touch $@
 
 # A stamp for each group of dependencies in pyproject.toml: made anew when that file changes.
-.venv/demo .venv/test .venv/lint .venv/types .venv/docs .venv/profile: .venv/%: .venv/made pyproject.toml requirements/%.txt
+.venv/demo .venv/test .venv/lint .venv/types .venv/docs .venv/bench: .venv/%: .venv/made pyproject.toml requirements/%.txt
 	$(PIP) install -r requirements/$*.txt
 	$(PIP) install --editable .
 	@touch $@

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import reprlib
-from datetime import timedelta
+import sys
 from math import isfinite
-from typing import NoReturn, TypeVar
+from typing import TYPE_CHECKING, NoReturn, TypeVar
+
+if TYPE_CHECKING:
+    from datetime import timedelta
 
 T = TypeVar("T")
 
@@ -40,13 +43,17 @@ def _plain_float(name: str, value: object, allowed: str) -> float:
     refuse_type(name, value, allowed)
 
 
+def as_timedelta(value: object) -> timedelta | None:
+    """Return value if it is a timedelta. Nothing can be one before datetime is imported."""
+    module = sys.modules.get("datetime")
+    return value if module is not None and isinstance(value, module.timedelta) else None
+
+
 def duration(name: str, value: object, *, zero: bool = False) -> float:
     """Return a duration in seconds, from int or float seconds or a timedelta."""
     allowed = f"a duration {'>= 0' if zero else '> 0'}, in seconds (int, float) or a timedelta"
-    if isinstance(value, timedelta):
-        number = value.total_seconds()
-    else:
-        number = _plain_float(name, value, allowed)
+    span = as_timedelta(value)
+    number = _plain_float(name, value, allowed) if span is None else span.total_seconds()
     # Above ten years platform timers overflow; nobody means it.
     if number < 0 or (number == 0 and not zero):
         refuse(name, value, allowed)

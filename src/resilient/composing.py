@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from itertools import pairwise
 
 from . import checks
@@ -43,6 +42,8 @@ def check_together(guards: tuple[Guard, ...]) -> None:
 def warn_of_order(name: str, guards: tuple[Guard, ...]) -> None:
     """Warn of an order that makes a guard do less than it seems to."""
     for warning in order_faults(guards):
+        import warnings
+
         warnings.warn(f"{name}: {warning}", OrderWarning, stacklevel=Place.depth())
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import timedelta
-from typing import Any, Literal, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, overload
 
 from .guards.bulkhead import Bulkhead
 from .guards.circuit_breaker import CircuitBreaker
@@ -13,6 +12,9 @@ from .guards.timeout import Timeout
 from .guards.window import calls
 from .outcomes import OnError, OnResult
 from .policy import decorate
+
+if TYPE_CHECKING:
+    from datetime import timedelta
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -80,7 +80,7 @@ def measure(core: Core) -> list[Sample]:
             in_flight, peak = core.in_flight, peak_of(core, now)
             held, abandoned, forced = core.abandoned, core.abandoned_total, core.forced
             buckets, seconds = core.buckets.copy(), core.duration_sum
-            waits, waited = core.wait_buckets.copy(), core.wait_sum
+            waits, waited = core.waits, core.wait_sum
             measured = [guard.measure(now) for guard in core.guards]
         finally:
             core.gate = gate

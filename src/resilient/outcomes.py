@@ -75,6 +75,14 @@ class Judge:
         self.faults = 0
         self.on_fault: Callable[[Exception], None] | None = None
 
+    @classmethod
+    def of(
+        cls, on: OnError | None, ignore: OnError | None, failed_result: OnResult | None
+    ) -> Judge:
+        """Return a judge by these options: the common one where none is given."""
+        given = on is not None or ignore is not None or failed_result is not None
+        return cls(on, ignore, failed_result) if given else DEFAULT_JUDGE
+
     def options(self) -> dict[str, Any]:
         """Return the options it was made with."""
         return {

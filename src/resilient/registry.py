@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 import sys
 import threading
 import weakref
@@ -178,7 +177,8 @@ class Registry:
             if self._taken(name, place):
                 freed = self._freed.get(base)
                 if freed:
-                    number = heapq.heappop(freed)
+                    number = min(freed)
+                    freed.remove(number)
                 else:
                     number = self._numbers[base] = self._numbers.get(base, 1) + 1
                 name = f"{base}#{number}"
@@ -211,7 +211,7 @@ class Registry:
         if self._places.get(at) == (name, number):
             self._places.pop(at, None)
         if number > 1:
-            heapq.heappush(self._freed.setdefault(base, []), number)
+            self._freed.setdefault(base, []).append(number)
 
 
 def _cleaned(name: str) -> str:

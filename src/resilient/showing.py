@@ -41,7 +41,7 @@ def snapshot_of(core: Core, guards: tuple[Guard, ...]) -> dict[str, Any]:
                 "abandoned": core.abandoned,
                 "abandoned_total": core.abandoned_total,
                 "duration": _histogram(core.buckets, core.duration_sum),
-                "wait": _histogram(core.wait_buckets, core.wait_sum),
+                "wait": _histogram(core.waits, core.wait_sum),
                 "guards": [{**guard.snapshot(now), "changed": changed(guard)} for guard in guards],
             }
         finally:

@@ -178,7 +178,7 @@ def _plain(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
         if tickets is None or tickets is TURNED:
             return await (call if tickets is None else turned)(plan, fn, args, kwargs)
         try:
-            value = await fn(*args, **kwargs)
+            value = await (fn(*args, **kwargs) if kwargs else fn(*args))
         except BaseException as error:
             done = Call.entered(plan, fn, args, kwargs, tickets, now, None)
             await _drive(done, partial(done.raised, error))
@@ -233,7 +233,7 @@ def _timed(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:  # noqa: P
             if wheel.handle is None:
                 wheel.start()
             put(entry)
-            value = await fn(*args, **kwargs)
+            value = await (fn(*args, **kwargs) if kwargs else fn(*args))
             entries.pop(entry, None)
             entry.open = False
         except BaseException as error:

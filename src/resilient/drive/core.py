@@ -6,15 +6,15 @@ import threading
 import time
 import weakref
 from bisect import bisect_left
-from collections import deque
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 from ..clock import Clock
 from ..events import Event, bus
 from ..guards.base import Guard, Waiter
 from ..outcomes import DEFAULT_JUDGE, OUTCOMES, SUCCESS
+from .outbox import Outbox
 
 # Upper edges of the duration buckets, in seconds: equal for every policy, so that sums make sense.
 EDGES: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -28,7 +28,12 @@ PEAK_SPAN: Final = 60.0
 QUIET: Final = 60.0  # a refusal after so long without one is an event
 
 
-_living: Final[dict[int, weakref.ref[Core]]] = {}
+_living: Final[dict[int, weakref.KeyedRef[int, Core]]] = {}
+_NONE: Final[frozenset[float]] = frozenset()
+
+
+def _died(ref: weakref.KeyedRef[int, Core]) -> None:
+    _living.pop(ref.key, None)
 
 
 def living() -> list[Core]:
@@ -95,14 +100,13 @@ class Core:
         self.anonymous = False
         self.guards: tuple[Guard, ...] = ()
         self.viewed: list[weakref.ref[Guard]] = []  # those that only views have
-        self.outbox: deque[Any] = deque()
+        self.outbox = Outbox(name)
         self.forced: str | None = None
         self.forced_why = ""
         self.born = float("-inf")
-        self.inherited: set[float] = set()  # when the calls began that a forked child goes on with
+        self.inherited: set[float] | frozenset[float] = _NONE  # when they began: see forking
         self.clear()
-        own_id = id(self)
-        _living[own_id] = weakref.ref(self, lambda _: _living.pop(own_id, None))
+        _living[id(self)] = weakref.KeyedRef(self, _died, id(self))
 
     def clear(self) -> None:
         """Set every count to zero."""
@@ -114,7 +118,7 @@ class Core:
         self.refusals: dict[str, int] = {}
         self.refused_at: dict[str, float] = {}
         self.buckets = [0] * (len(EDGES) + 1)
-        self.wait_buckets = [0] * (len(EDGES) + 1)
+        self.wait_buckets: list[int] | None = None  # until somebody has waited
         self.duration_sum = self.wait_sum = 0.0
         self.peak = self.peak_before = 0
         self.peak_until = float("-inf")
@@ -135,7 +139,8 @@ class Core:
                 guard.force(self.forced, self.now())
 
     def _take(self, guards: tuple[Guard, ...]) -> None:
-        emit = _emitter(self.name, self.outbox)
+        self.outbox.name = self.name
+        emit = self.outbox.emit
         for guard in guards:
             guard.belongs_to = self.name
             guard.emit = emit
@@ -161,7 +166,7 @@ class Core:
         outbox = self.outbox
         while outbox:
             try:
-                item = outbox.popleft()
+                item = outbox.pop(0)
             except IndexError:  # another thread took the last one
                 return
             if isinstance(item, Waiter):
@@ -240,8 +245,20 @@ class Core:
             return True
         if started not in self.inherited:
             return False
-        self.inherited.discard(started)
+        self.inherited -= {started}
         return True
+
+    def waited(self, seconds: float) -> None:
+        """Count a wait in line that got a slot; under the lock."""
+        if self.wait_buckets is None:
+            self.wait_buckets = [0] * (len(EDGES) + 1)
+        self.wait_buckets[bisect_left(EDGES, seconds)] += 1
+        self.wait_sum += seconds
+
+    @property
+    def waits(self) -> list[int]:
+        """How many waited how long; under the lock."""
+        return [0] * (len(EDGES) + 1) if self.wait_buckets is None else self.wait_buckets.copy()
 
     def turn_peak(self, now: float) -> None:
         """Begin a new span of the rolling peak; under the lock."""
@@ -289,19 +306,6 @@ class Core:
         """The forced state, or else that of the guard that has one."""
         states = [guard.state for guard in self.guards if guard.state]
         return self.forced or (states[0] if states else "closed")
-
-
-def _emitter(name: str, outbox: deque[Any]) -> Callable[[Event | Waiter], None]:
-    # Closes over neither core nor guard: a policy that is dropped is freed at once.
-    def emit(item: Event | Waiter) -> None:
-        if isinstance(item, Event):
-            item.policy = name
-            bus.enqueue(item)
-            outbox.append(None)
-        else:
-            outbox.append(item)
-
-    return emit
 
 
 def _fault_logger(name: str, kind: str) -> Callable[[Exception], None]:

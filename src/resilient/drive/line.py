@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Callable
 from typing import Final
 
 from ..errors import ResilientError
 from ..guards.base import PARK, REFUSE, Waiter
 from .call import DO_PARK, Call, Step
-from .core import BUSY, EDGES
+from .core import BUSY
 
 CHOP: Final = 1.0  # a waiter looks up this often, so that a grant nobody takes is handed on
 
@@ -44,9 +43,7 @@ def _line_up(call: Call, waiter: Waiter, ask: Callable[[Waiter, float], int]) ->
             verdict = ask(waiter, now)
             if verdict >= 0:
                 call.tickets[level] = verdict
-                waited = now - waiter.arrived
-                core.wait_buckets[bisect_left(EDGES, waited)] += 1
-                core.wait_sum += waited
+                core.waited(now - waiter.arrived)
                 verdict, refuser = _resume(call, now)
             elif verdict == PARK:
                 _pause(call, now)

@@ -234,7 +234,7 @@ def _plain(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
         if tickets is None or tickets is TURNED:
             return call(plan, fn, args, kwargs) if tickets is None else answer(plan, args, kwargs)
         try:
-            value = fn(*args, **kwargs)
+            value = fn(*args, **kwargs) if kwargs else fn(*args)
         except BaseException as error:
             done = Call.entered(plan, fn, args, kwargs, tickets, now, None)
             _drive(done, partial(done.raised, error))
@@ -280,7 +280,7 @@ def _timed(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
         own.open = True
         try:
             put(own)
-            value = fn(*args, **kwargs)
+            value = fn(*args, **kwargs) if kwargs else fn(*args)
             own.open = False
         except BaseException as error:
             leave(own)

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from datetime import timedelta
-from typing import Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from .. import checks
 from ..errors import BulkheadFullError
 from ..measures import Metric, Sample
 from .base import PARK, REFUSE, Guard, Waiter
 
+if TYPE_CHECKING:
+    from datetime import timedelta
+
 GRANT_LIFE: Final = 1.0  # seconds in which a granted slot must be taken
 TICKET: Final = 0
+
+_NOBODY: Final[OrderedDict[Waiter, None]] = OrderedDict()  # in all lines that have no places
 
 _LIMIT: Final = Metric("limit", "gauge", "Calls that the bulkhead lets run at once.")
 _USED: Final = Metric("slots_used", "gauge", "Slots taken: in flight, granted and abandoned.")
@@ -46,8 +50,9 @@ class Bulkhead(Guard):
         self.order = checks.one_of("order", order, ("fifo", "lifo"))
         self.running = 0
         self.abandoned = 0
-        self._line: OrderedDict[Waiter, None] = OrderedDict()
-        self._granted: OrderedDict[Waiter, None] = OrderedDict()
+        self._line = self._granted = _NOBODY
+        if self.max_waiting:
+            self._line, self._granted = OrderedDict(), OrderedDict()
 
     def slots(self) -> int:
         return self.max_concurrent
@@ -162,6 +167,8 @@ class Bulkhead(Guard):
         assert isinstance(fresh, Bulkhead)
         self.max_concurrent = fresh.max_concurrent
         self.max_waiting = fresh.max_waiting
+        if self.max_waiting and self._line is _NOBODY:
+            self._line, self._granted = fresh._line, fresh._granted
         self.max_wait = fresh.max_wait
         self.order = fresh.order
         self._hand_on(now)

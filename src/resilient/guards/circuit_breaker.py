@@ -7,9 +7,7 @@ volume is that of Hystrix and resilience4j. Why there are epochs and leases is t
 
 from __future__ import annotations
 
-import random
-from datetime import timedelta
-from typing import Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from .. import checks
 from ..errors import CircuitOpenError
@@ -20,6 +18,9 @@ from .base import REFUSE, Guard
 from .health import Health, counted
 from .window import Ages, calls
 
+if TYPE_CHECKING:
+    from datetime import timedelta
+
 CLOSED: Final = "closed"
 OPEN: Final = "open"
 HALF_OPEN: Final = "half_open"
@@ -29,6 +30,9 @@ STATES: Final = (CLOSED, OPEN, HALF_OPEN, METRICS_ONLY)
 _INFINITY: Final = float("inf")
 _NEVER: Final = 1 << 62  # above every ticket
 LONGEST_RECOVERY: Final = 60.0
+_NO_MOVES: Final[dict[tuple[str, Cause], int]] = {
+    (state, cause): 0 for state in (CLOSED, OPEN, HALF_OPEN) for cause in ("auto", "operator")
+}
 JITTER: Final = 0.2  # a recovery time is drawn from the last fifth, never longer than announced
 
 _STATE: Final = Metric(
@@ -99,8 +103,8 @@ class CircuitBreaker(Guard):
         self.success_threshold = checks.count("success_threshold", success_threshold)
         self._lease = None if probe_lease is None else checks.duration("probe_lease", probe_lease)
         self._home = METRICS_ONLY if checks.flag("metrics_only", metrics_only) else CLOSED
-        self.judge = Judge(on, ignore, failed_result)
-        self.random = random.random
+        self.judge = Judge.of(on, ignore, failed_result)
+        self.random = _draw
         self.aged = slow_call_duration is not None  # the ages of calls in flight matter
         self._probes = Ages(self._lease or self.recovery_timeout)
         self.state = self._home
@@ -113,9 +117,7 @@ class CircuitBreaker(Guard):
         self.until = 0.0  # an open circuit lets a probe through from here
         self.relapses = 0  # opened again and again without a close between
         self.slow_total = self.late_total = self.would_open_total = 0
-        self.transitions: dict[tuple[str, Cause], int] = {
-            (state, cause): 0 for state in STATES[:3] for cause in ("auto", "operator")
-        }
+        self._moves: dict[tuple[str, Cause], int] = {}  # those that there were
 
     # -- the life of an attempt ---------------------------------------------
 
@@ -247,7 +249,7 @@ class CircuitBreaker(Guard):
         before, self.state = self.state, state
         self.why = "half-open: as many probes run as may" if state == HALF_OPEN else ""
         self._fresh()
-        self.transitions[state, cause] += 1
+        self._moves[state, cause] = self._moves.get((state, cause), 0) + 1
         self._tell(kind, now, why, before, state, cause)
 
     def _simplify(self) -> None:
@@ -317,19 +319,22 @@ class CircuitBreaker(Guard):
         self._simplify()
 
     def jitter(self, on: bool) -> None:
-        self.random = random.random if on else None
+        self.random = _draw if on else None
 
     def forked(self, now: float, own: int) -> None:
-        if self.random is not None:
-            self.random = random.Random().random
         self._fresh()
         self.slow_total = self.late_total = self.would_open_total = 0
-        self.transitions = dict.fromkeys(self.transitions, 0)
+        self._moves = {}
 
     def retry_after(self, now: float) -> float | None:
         return max(0.0, self.until - now) if self.state == OPEN else None
 
     # -- showing ---------------------------------------------
+
+    @property
+    def transitions(self) -> dict[tuple[str, Cause], int]:
+        """How often it came to each state, and by whom."""
+        return _NO_MOVES | self._moves
 
     def describe(self) -> str:
         if self._home == METRICS_ONLY:
@@ -395,7 +400,7 @@ class CircuitBreaker(Guard):
 
     def save(self) -> dict[str, Any]:
         saved = {name: getattr(self, name) for name in self._SAVED}
-        return {**saved, "health": self.health.save(), "transitions": dict(self.transitions)}
+        return {**saved, "health": self.health.save(), "moves": dict(self._moves)}
 
     def restore(self, saved: dict[str, Any]) -> None:
         self._fresh()
@@ -403,4 +408,10 @@ class CircuitBreaker(Guard):
             setattr(self, name, saved[name])
         self._simplify()
         self.health.restore(saved["health"])
-        self.transitions = dict(saved["transitions"])
+        self._moves = dict(saved["moves"])
+
+
+def _draw() -> float:
+    import random  # at the first opening; a forked child's is seeded anew by the module itself
+
+    return random.random()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from typing import Any, ClassVar, Final
 
@@ -43,8 +42,12 @@ class Fallback(Guard):
             checks.refuse("with_error", with_error, "False where value=... is given")
         self._value = value
         self._answer = checks.shown(value) if fn is None else label(fn)  # here: repr is not ours
-        self._copied = isinstance(value, (list, dict, set))
-        self.judge = Judge(on, ignore, failed_result)
+        self._copy: Callable[[Any], Any] | None = None
+        if isinstance(value, (list, dict, set)):  # two callers must not share one mutable answer
+            from copy import copy
+
+            self._copy = copy
+        self.judge = Judge.of(on, ignore, failed_result)
         self.blind = on is None and ignore is None and not with_error
         kind = "sync" if fn is None else kind_of(fn)
         self.only_async = kind in ("async", "async generator")
@@ -83,8 +86,7 @@ class Fallback(Guard):
 
     def recover(self, error: Exception, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if self.fn is None:
-            # Two callers must not share one mutable answer.
-            return copy.copy(self._value) if self._copied else self._value
+            return self._value if self._copy is None else self._copy(self._value)
         if self.with_error:
             return self.fn(error, *args, **kwargs)
         return self.fn(*args, **kwargs)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import copy
-from datetime import timedelta
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from .. import checks
-from .window import Ages, CountWindow, TimeWindow, calls
+from .window import NO_AGES, Ages, CountWindow, TimeWindow, calls
+
+if TYPE_CHECKING:
+    from datetime import timedelta
 
 _MOST_REASONS: Final = 8
 _INFINITY: Final = float("inf")
@@ -60,7 +61,8 @@ class Health:
             )
             checks.refuse("failure_rate", None, allowed)
         self.slow_from = self.slow_call_duration or _INFINITY
-        self.ages = Ages(self.slow_from)  # of calls in flight; kept where slowness matters
+        # Of calls in flight, kept where slowness matters.
+        self.ages = NO_AGES if self.slow_call_duration is None else Ages(self.slow_from)
         self.consecutive = 0
         self._reasons: dict[str, int] = {}
 
@@ -161,7 +163,10 @@ class Health:
         self.slow_call_duration = fresh.slow_call_duration
         if self.slow_from != fresh.slow_from:
             self.slow_from = fresh.slow_from
-            self.ages.rule(fresh.slow_from)
+            if self.ages is NO_AGES or fresh.ages is NO_AGES:
+                self.ages = fresh.ages
+            else:
+                self.ages.rule(fresh.slow_from)
 
     def options(self) -> dict[str, Any]:
         """Return the options."""
@@ -176,10 +181,14 @@ class Health:
 
     def save(self) -> tuple[Any, ...]:
         """Return the evidence, for restore()."""
+        import copy
+
         return copy.deepcopy(self.window), self.consecutive, dict(self._reasons)
 
     def restore(self, saved: tuple[Any, ...]) -> None:
         """Set the evidence that save() returned."""
+        import copy
+
         window, self.consecutive, reasons = saved
         self.window = copy.deepcopy(window)
         self._reasons = dict(reasons)
@@ -193,7 +202,8 @@ def counted(number: int, one: str, many: str = "") -> str:
 def _window(window: object) -> TimeWindow | CountWindow:
     if isinstance(window, calls):
         return CountWindow(window.size)
-    if isinstance(window, (int, float, timedelta)) and not isinstance(window, bool):
+    number = isinstance(window, (int, float)) and not isinstance(window, bool)
+    if number or checks.as_timedelta(window) is not None:
         return TimeWindow(checks.duration("window", window))
     return checks.refuse_type(
         "window", window, "a duration > 0 in seconds, a timedelta, or calls(n)"

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-from typing import Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from .. import checks
 from ..errors import WorkersBusyError
 from ..measures import Metric, Sample
 from .base import REFUSE, Guard, Mode
+
+if TYPE_CHECKING:
+    from datetime import timedelta
 
 WORKERS: Final = 64  # worker threads of a policy that has no bulkhead
 TICKET: Final = 0

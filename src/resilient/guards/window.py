@@ -27,6 +27,16 @@ class calls:
         return hash((calls, self.size))
 
 
+_ZEROS: Final = [0] * SLICES  # in place of a list of its own where all are 0; never written to
+
+
+def _one_more(slices: list[int], index: int) -> list[int]:
+    if slices is _ZEROS:
+        slices = [0] * SLICES
+    slices[index % SLICES] += 1
+    return slices
+
+
 class TimeWindow:
     """Counts of the last `seconds`, in slices: a slice leaves the window as a whole."""
 
@@ -53,8 +63,7 @@ class TimeWindow:
         """Forget everything."""
         self.failures = self.slow = 0
         self._calls = [0] * SLICES
-        self._failures = [0] * SLICES
-        self._slow = [0] * SLICES
+        self._failures = self._slow = _ZEROS  # until there is one
         self._index = 0  # of the newest slice
         self._older = 0  # calls in the other slices
         self.fresh = 0  # calls in the newest slice
@@ -70,13 +79,12 @@ class TimeWindow:
         if now >= self.end:
             self.advance(now)
         self.fresh += 1
-        place = self._index % SLICES
         if failed:
-            self._failures[place] += 1
             self.failures += 1
+            self._failures = _one_more(self._failures, self._index)
         if slow:
-            self._slow[place] += 1
             self.slow += 1
+            self._slow = _one_more(self._slow, self._index)
 
     def advance(self, now: float) -> None:
         """Drop the slices that have left the window at now."""
@@ -88,9 +96,13 @@ class TimeWindow:
         for left in range(max(self._index + 1, index - SLICES + 1), index + 1):
             place = left % SLICES
             self._older -= self._calls[place]
-            self.failures -= self._failures[place]
-            self.slow -= self._slow[place]
-            self._calls[place] = self._failures[place] = self._slow[place] = 0
+            self._calls[place] = 0
+            if self.failures:
+                self.failures -= self._failures[place]
+                self._failures[place] = 0
+            if self.slow:
+                self.slow -= self._slow[place]
+                self._slow[place] = 0
         self._index, self.fresh = index, 0
         self.end = (index + 1) * self.slice
 
@@ -203,3 +215,18 @@ class Ages:
             old.append(ticket)
         for ticket in old:
             late[ticket] = young.pop(ticket)
+
+
+class NoAges(Ages):
+    """The ages of calls whose age does not matter: nobody has one."""
+
+    __slots__ = ()
+
+    def add(self, ticket: int, now: float) -> None:
+        return
+
+    def rule(self, limit: float) -> None:
+        return
+
+
+NO_AGES: Final = NoAges(float("inf"))

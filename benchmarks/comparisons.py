@@ -1,0 +1,178 @@
+"""Which side is compared with which, and what the goal is; all are timed together.
+
+A new case, such as a stream, is a side in `SIDES` and a line in `COMPARISONS`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any, Final, cast
+
+from . import ours, peers
+from .model import Colour, Row, Side
+from .timing import Series, Track, interleaved, paired
+
+Maker = Callable[[], Any]  # of a Side, or a coroutine function of one
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two sides, by name, and the most that ours may cost as a share of the peer's."""
+
+    case: str
+    ours: str
+    peer: str
+    goal: float | None = None
+
+
+def _side(call: Callable[[int], Any]) -> Maker:
+    return lambda: Side(call)
+
+
+async def _abare() -> Side:
+    return Side(ours.abare)
+
+
+SIDES: Final[dict[str, tuple[Colour, Maker]]] = {
+    "bare": ("sync", _side(ours.bare)),
+    "closure": ("sync", _side(ours.closure(ours.bare))),
+    "breaker": ("sync", ours.breaker),
+    "bulkhead": ("sync", ours.slots_alone),
+    "cooperative": ("sync", ours.cooperative),
+    "threaded": ("sync", ours.threaded),
+    "answered": ("sync", ours.answered),
+    "answered, whole": ("sync", ours.whole_answered),
+    "refused": ("sync", ours.refused),
+    "async bare": ("asyncio", _abare),
+    "async breaker": ("asyncio", ours.abreaker),
+    "async whole": ("asyncio", ours.awhole),
+    "async answered": ("asyncio", ours.aanswered),
+    "trio whole": ("trio", ours.trio_whole),
+    "trio bare": ("trio", _abare),
+    "pybreaker": ("sync", peers.pybreaker_breaker),
+    "pybreaker, open": ("sync", peers.pybreaker_refused),
+    "circuitbreaker": ("sync", peers.circuitbreaker_breaker),
+    "circuitbreaker, open": ("sync", peers.circuitbreaker_refused),
+    "purgatory": ("sync", peers.purgatory_breaker),
+    "purgatory, open": ("sync", peers.purgatory_refused),
+    "pyresilience, no timeout": ("sync", peers.pyresilience_untimed),
+    "pyresilience": ("sync", peers.pyresilience_whole),
+    "pyresilience, open": ("sync", peers.pyresilience_answered),
+    "circuitbreaker, async": ("asyncio", peers.circuitbreaker_async),
+    "purgatory, async": ("asyncio", peers.purgatory_async),
+    "hyx breaker": ("asyncio", peers.hyx_alone),
+    "hyx": ("asyncio", peers.hyx_whole),
+    "pyresilience, async": ("asyncio", peers.pyresilience_async),
+    "asyncio.timeout": ("asyncio", peers.asyncio_timeout),
+    "anyio.fail_after": ("asyncio", peers.anyio_fail_after),
+    "trio.fail_after": ("trio", peers.trio_fail_after),
+}
+
+COMPARISONS: Final = (
+    Comparison("sync, circuit_breaker alone", "breaker", "pybreaker", 0.75),
+    Comparison("sync, whole policy, cooperative", "cooperative", "pybreaker", 1.1),
+    Comparison("async, whole policy", "async whole", "asyncio.timeout", 0.6),
+    Comparison("sync, whole policy, thread", "threaded", "executor", 0.5),
+    Comparison("open circuit, fallback answers", "answered", "pybreaker, open", 0.6),
+    # From here on they are shown without a goal.
+    Comparison("nothing but a closure", "closure", "bare"),
+    Comparison("sync, circuit_breaker over bare", "breaker", "bare"),
+    Comparison("sync, circuit_breaker, others", "breaker", "circuitbreaker"),
+    Comparison("sync, circuit_breaker, others", "breaker", "purgatory"),
+    Comparison("sync, bulkhead alone", "bulkhead", "bare"),
+    Comparison("sync, whole policy, others", "cooperative", "pyresilience, no timeout"),
+    Comparison("sync, whole policy, thread, others", "threaded", "pyresilience"),
+    Comparison("open circuit, others", "answered", "circuitbreaker, open"),
+    Comparison("open circuit, others", "answered", "purgatory, open"),
+    Comparison("open circuit, others", "answered", "pyresilience, open"),
+    Comparison("open circuit, whole policy", "answered, whole", "pybreaker, open"),
+    Comparison("open circuit, no fallback", "refused", "pybreaker, open"),
+    Comparison("async, circuit_breaker alone", "async breaker", "async bare"),
+    Comparison("async, circuit_breaker, others", "async breaker", "circuitbreaker, async"),
+    Comparison("async, circuit_breaker, others", "async breaker", "purgatory, async"),
+    Comparison("async, circuit_breaker, others", "async breaker", "hyx breaker"),
+    Comparison("async, whole policy, others", "async whole", "hyx"),
+    Comparison("async, whole policy, others", "async whole", "pyresilience, async"),
+    Comparison("async, whole policy, others", "async whole", "anyio.fail_after"),
+    Comparison("async, open circuit", "async answered", "async bare"),
+    Comparison("trio, whole policy", "trio whole", "trio.fail_after"),
+    Comparison("trio, whole policy over bare", "trio whole", "trio bare"),
+)
+
+
+class Bench:
+    """The sides that are to be timed, made and checked."""
+
+    def __init__(self, runner: asyncio.Runner, executor: peers.Executor) -> None:
+        self.tracks: dict[str, Track] = {}
+        self.wrong: dict[str, str] = {}
+        self._runner = runner
+        self._executor = executor
+
+    def add(self, name: str, target: float) -> None:
+        """Make one side, and take note if it is not what it claims to be."""
+        colour, maker = ("sync", self._executor.side) if name == "executor" else SIDES[name]
+        try:
+            side = self._made(cast("Colour", colour), maker)
+            track = Track(side, cast("Colour", colour), self._runner)
+            track.prepare(target)
+        except Exception as error:
+            self.wrong[name] = f"{name}: {error!r}"
+        else:
+            self.tracks[name] = track
+
+    def _made(self, colour: Colour, maker: Maker) -> Side:
+        if colour == "sync":
+            return maker()  # type: ignore[no-any-return]
+        if colour == "asyncio":
+            return self._runner.run(maker())  # type: ignore[no-any-return]
+        import trio
+
+        return trio.run(maker)  # type: ignore[no-any-return]
+
+    def finish(self) -> None:
+        """Check, after all calls, that they went where they should."""
+        for name, track in self.tracks.items():
+            try:
+                track.check()
+                track.side.ended(track.calls)
+            except Exception as error:
+                self.wrong[name] = f"{name}: {error!r}"
+
+
+@contextmanager
+def _bench() -> Iterator[Bench]:
+    with ExitStack() as stack:
+        runner = stack.enter_context(asyncio.Runner())
+        executor = peers.Executor()
+        stack.enter_context(executor.pool)
+        stack.callback(peers.close)
+        yield Bench(runner, executor)
+
+
+def measure(chosen: list[Comparison], rounds: int, target: float) -> list[Row]:
+    """Time all sides of the chosen comparisons, interleaved."""
+    if not chosen:
+        return []
+    names = dict.fromkeys(name for each in chosen for name in (each.ours, each.peer))
+    with _bench() as bench:
+        for name in names:
+            bench.add(name, target)
+        series = interleaved(bench.tracks, rounds, lambda name: bench.tracks[name].group)
+        bench.finish()
+    return [_row(each, series, bench.wrong, rounds) for each in chosen]
+
+
+def _row(each: Comparison, series: Series, wrong: dict[str, str], rounds: int) -> Row:
+    row = Row(each.case, "us", peer=each.peer, goal=each.goal, rounds=rounds)
+    faults = [wrong[name] for name in (each.ours, each.peer) if name in wrong]
+    if faults:
+        row.wrong = "; ".join(faults)
+        return row
+    row.ours = sorted(series[each.ours])[rounds // 2] * 1e6
+    row.theirs = sorted(series[each.peer])[rounds // 2] * 1e6
+    row.spread = paired(series, each.ours, each.peer)
+    return row
