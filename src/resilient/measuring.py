@@ -10,6 +10,7 @@ from typing import Final
 from weakref import WeakKeyDictionary, WeakSet
 
 from .drive.core import BUSY, EDGES, Core
+from .guards.base import Guard, Mode
 from .measures import Metric, Sample
 from .outcomes import OUTCOMES
 from .showing import peak_of
@@ -20,6 +21,7 @@ Keys = tuple[Key, ...]
 OTHER: Final = "_other"  # the name under which policies beyond the limit are added up
 
 _FORCED: Final = ("forced_open", "forced_closed")
+_MODES: Final[tuple[Mode, ...]] = ("async", "cooperative", "thread")
 _LES: Final = [*map(str, EDGES), "+Inf"]
 
 _CALLS: Final = Metric("calls_total", "counter", "Calls, by how they ended.", "outcome")
@@ -85,30 +87,40 @@ def measure(core: Core) -> list[Sample]:
         finally:
             core.gate = gate
     core.flush_after(gate)
-    kinds = [guard.kind for guard in guards]
     # A view may have had guards of other kinds, and be gone.
-    refused = dict.fromkeys(("policy", *kinds), 0) | refusals
-    refused.pop("fallback", None)
+    refused = {"policy": 0, **dict.fromkeys(_refusing(guards), 0), **refusals}
     samples: list[Sample] = [
         *_each(_CALLS, OUTCOMES, calls),
         *_each(_SERVED, ("full", "degraded", "error"), served),
         *_each(_REFUSALS, refused, refused.values()),
         (_TIMEOUTS, (), timeouts),
         (_LATE, (), late),
-        (_FAULTS, (), sum(judge.faults for judge in {guard.judge for guard in core.guards})),
         (_IN_FLIGHT, (), in_flight),
         (_PEAK, (), peak),
         *_each(_OVERRIDE, _FORCED, [float(state == forced) for state in _FORCED]),
         (INFO, (core.owner, "" if core.tier is None else str(core.tier)), 1),
         *_histogram(DURATION, buckets, seconds),
     ]
-    if "fallback" in kinds:
+    judges = {guard.judge for guard in core.guards}
+    if any(judge.asks for judge in judges):
+        samples.append((_FAULTS, (), sum(judge.faults for judge in judges)))
+    if any(guard.kind == "fallback" for guard in guards):
         samples += _each(_FALLBACKS, ("success", "failure"), fallbacks)
     if any(guard.places() for guard in guards):
         samples += _histogram(WAIT, waits, waited)
     if any(guard.sync == "thread" for guard in guards):
         samples += [(_HELD, (), held), (_ABANDONED, (), abandoned)]
     return samples + _joined(measured)
+
+
+def _refusing(guards: tuple[Guard, ...]) -> list[str]:
+    """Return the kinds of the guards that may refuse a call."""
+    line = any(guard.places() for guard in guards)  # where a time can be up before the body began
+    return [
+        guard.kind
+        for guard in guards
+        if any(guard.admits(mode) for mode in _MODES) or (line and guard.seconds is not None)
+    ]
 
 
 def _each(metric: Metric, words: Iterable[str], numbers: Iterable[float]) -> list[Sample]:

@@ -83,6 +83,12 @@ class Judge:
         given = on is not None or ignore is not None or failed_result is not None
         return cls(on, ignore, failed_result) if given else DEFAULT_JUDGE
 
+    @property
+    def asks(self) -> bool:
+        """Whether it has a predicate, which may raise."""
+        given = (self._on, self._ignore, self.failed_result)
+        return any(each is not None and not isinstance(each, _Types) for each in given)
+
     def options(self) -> dict[str, Any]:
         """Return the options it was made with."""
         return {

@@ -204,8 +204,7 @@ class Bulkhead(Guard):
         }
 
     def measure(self, now: float) -> list[Sample]:
-        return [
-            (_LIMIT, (), self.max_concurrent),
-            (_USED, (), self.used),
-            (_WAITING, (), self.waiting),
-        ]
+        samples: list[Sample] = [(_LIMIT, (), self.max_concurrent), (_USED, (), self.used)]
+        if self.max_waiting or self._line:
+            samples.append((_WAITING, (), self.waiting))
+        return samples

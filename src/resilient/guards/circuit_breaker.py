@@ -7,6 +7,7 @@ volume is that of Hystrix and resilience4j. Why there are epochs and leases is t
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from .. import checks
@@ -33,6 +34,7 @@ LONGEST_RECOVERY: Final = 60.0
 _NO_MOVES: Final[dict[tuple[str, Cause], int]] = {
     (state, cause): 0 for state in (CLOSED, OPEN, HALF_OPEN) for cause in ("auto", "operator")
 }
+_USUAL: Final = {(state, cause): 0 for state, cause in _NO_MOVES if cause == "auto"}
 JITTER: Final = 0.2  # a recovery time is drawn from the last fifth, never longer than announced
 
 _STATE: Final = Metric(
@@ -104,7 +106,7 @@ class CircuitBreaker(Guard):
         self._lease = None if probe_lease is None else checks.duration("probe_lease", probe_lease)
         self._home = METRICS_ONLY if checks.flag("metrics_only", metrics_only) else CLOSED
         self.judge = Judge.of(on, ignore, failed_result)
-        self.random = _draw
+        self.random = _source()
         self.aged = slow_call_duration is not None  # the ages of calls in flight matter
         self._probes = Ages(self._lease or self.recovery_timeout)
         self.state = self._home
@@ -319,7 +321,7 @@ class CircuitBreaker(Guard):
         self._simplify()
 
     def jitter(self, on: bool) -> None:
-        self.random = _draw if on else None
+        self.random = _source() if on else None
 
     def forked(self, now: float, own: int) -> None:
         self._fresh()
@@ -353,13 +355,13 @@ class CircuitBreaker(Guard):
         return f"{self.state}, {window.failures} of {counted(window.calls, 'call')} failed"
 
     def measure(self, now: float) -> list[Sample]:
-        samples: list[Sample] = [(_STATE, (state,), float(state == self.state)) for state in STATES]
-        samples += [(_TRANSITIONS, key, number) for key, number in self.transitions.items()]
-        samples += [
-            (_SLOW, (), self.slow_total),
-            (_LATE, (), self.late_total),
-            (_WOULD_OPEN, (), self.would_open_total),
-        ]
+        measuring = self._home == METRICS_ONLY
+        states = STATES if measuring else STATES[:3]
+        samples: list[Sample] = [(_STATE, (state,), state == self.state) for state in states]
+        samples += [(_TRANSITIONS, key, number) for key, number in (_USUAL | self._moves).items()]
+        samples += [(_SLOW, (), self.slow_total), (_LATE, (), self.late_total)]
+        if measuring or self.would_open_total:
+            samples.append((_WOULD_OPEN, (), self.would_open_total))
         for metric, ratio in (
             (_FAILURE_RATIO, self.health.failure_ratio(now)),
             (_SLOW_RATIO, self.health.slow_ratio(now)),
@@ -411,7 +413,7 @@ class CircuitBreaker(Guard):
         self._moves = dict(saved["moves"])
 
 
-def _draw() -> float:
-    import random  # at the first opening; a forked child's is seeded anew by the module itself
+def _source() -> Callable[[], float]:
+    import random  # when the first breaker is made: an import in a call could be interrupted
 
-    return random.random()
+    return random.random
