@@ -81,7 +81,7 @@ def measure(core: Core) -> list[Sample]:
             timeouts, late = core.timeouts, core.late_values
             in_flight, peak = core.in_flight, peak_of(core, now)
             held, abandoned, forced = core.abandoned, core.abandoned_total, core.forced
-            buckets, seconds = core.buckets.copy(), core.duration_sum
+            buckets, seconds = core.durations, core.duration_sum
             waits, waited = core.waits, core.wait_sum
             measured = [guard.measure(now) for guard in core.guards]
         finally:

@@ -40,7 +40,7 @@ def snapshot_of(core: Core, guards: tuple[Guard, ...]) -> dict[str, Any]:
                 "in_flight_peak": peak_of(core, now),
                 "abandoned": core.abandoned,
                 "abandoned_total": core.abandoned_total,
-                "duration": _histogram(core.buckets, core.duration_sum),
+                "duration": _histogram(core.durations, core.duration_sum),
                 "wait": _histogram(core.waits, core.wait_sum),
                 "guards": [{**guard.snapshot(now), "changed": changed(guard)} for guard in guards],
             }

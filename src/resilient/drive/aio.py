@@ -6,6 +6,7 @@ import weakref
 from asyncio import _get_running_loop, current_task
 from collections.abc import Awaitable, Callable
 from functools import partial
+from time import monotonic
 from typing import Any
 
 from ..deadline import Terms, current, leave
@@ -173,7 +174,8 @@ def _plain(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
     core, enter, done_well = plan.core, plan.enter, plan.leave
 
     async def guarded(*args: Any, **kwargs: Any) -> Any:
-        now = core.now()
+        clock = core.now
+        now = clock()
         tickets = enter(now)
         if tickets is None or tickets is TURNED:
             return await (call if tickets is None else turned)(plan, fn, args, kwargs)
@@ -186,37 +188,39 @@ def _plain(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
                 done.error = None
                 raise
             return conclude(done)
-        done_well(tickets, now, core.now())
+        done_well(tickets, now, clock())
         return value
 
     return guarded
 
 
-def _timed(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:  # noqa: PLR0915
+def _timed(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
     core, enter, done_well = plan.core, plan.enter, plan.leave
     around, put = current.get, current.set
     assert plan.single is not None
     level, limit = plan.single
     known: weakref.ref[Wheel] | None = None  # the wheel of the newest call
-    terms = Terms(0.0, level, core.name, core.now)
+    terms = Terms(0.0, level, core.name, monotonic)
 
-    async def guarded(*args: Any, **kwargs: Any) -> Any:
+    async def guarded(*args: Any, **kwargs: Any) -> Any:  # noqa: PLR0915
         nonlocal known, terms
         loop = _get_running_loop()
         task = None if loop is None else current_task(loop)
-        outer, clock = around(), core.now
+        outer = around()
         nested = outer is not None and (outer.open or outer.outer is not None)
-        if loop is None or task is None or nested or core.clock is not None:
+        if task is None or nested or core.now is not monotonic:
             return await call(plan, fn, args, kwargs)  # trio, a nested limit, a manual clock
-        seconds = limit.seconds or 0.0
-        if terms.seconds != seconds or terms.now is not clock:
-            terms = Terms(seconds, level, core.name, clock)
-        now = clock()
+        seconds = terms.seconds
+        if limit.seconds != seconds:
+            seconds = limit.seconds or 0.0
+            terms, known = Terms(seconds, level, core.name, monotonic), None
+        now = monotonic()
         tickets = enter(now)
         if tickets is None or tickets is TURNED:
             return await (call if tickets is None else turned)(plan, fn, args, kwargs)
         wheel = None if known is None else known()
-        if wheel is None or wheel.loop is not loop or wheel.seconds != seconds:
+        if wheel is None or wheel.loop is not loop:
+            assert loop is not None
             wheel = wheel_of(loop, seconds)
             known = weakref.ref(wheel)
         entry = Entry()
@@ -245,7 +249,7 @@ def _timed(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:  # noqa: P
                 done.error = None
                 raise
             return conclude(done)
-        ended = clock()
+        ended = monotonic()
         if ended >= when:  # it came late, but it came
             leave(entry)
             if entry.fired:

@@ -52,7 +52,6 @@ class AsyncFlow(Flow):
 
     async def close(self, reason: GeneratorExit) -> None:
         """End the stream early."""
-        self._timer.stop()
         over = over_at(self.call.limit(self.level))
         own = self.call.deadline if over is None else None
         try:
@@ -65,6 +64,7 @@ class AsyncFlow(Flow):
         finally:
             if own is not None:
                 leave(own)
+            self._timer.stop()
         self.gone(reason)
 
     async def _begin(
@@ -128,6 +128,9 @@ class AsyncFlow(Flow):
             await self.source.aclose()
         except Exception as error:
             timeout.__cause__ = error
+        except BaseExceptionGroup as group:  # a task group's, round the exit that closed it
+            if group.split(GeneratorExit)[1] is not None:
+                return self.raised(group)
         except BaseException as error:
             return self.raised(error)
         return self.raised(timeout)

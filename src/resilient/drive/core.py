@@ -74,6 +74,7 @@ class Core:
         "peak",
         "peak_before",
         "peak_until",
+        "quick",
         "refusals",
         "refused_at",
         "tier",
@@ -117,7 +118,8 @@ class Core:
         self.timeouts = self.fallback_failures = self.late_values = 0
         self.refusals: dict[str, int] = {}
         self.refused_at: dict[str, float] = {}
-        self.buckets = [0] * (len(EDGES) + 1)
+        self.buckets = [0] * (len(EDGES) + 1)  # see durations
+        self.quick = 0  # most of those in the first
         self.wait_buckets: list[int] | None = None  # until somebody has waited
         self.duration_sum = self.wait_sum = 0.0
         self.peak = self.peak_before = 0
@@ -214,7 +216,7 @@ class Core:
         Successes are what is left of all that ended: a good call pays for one count less.
         """
         counts = self.counts.copy()
-        counts[SUCCESS] += sum(self.buckets) - self.unwell
+        counts[SUCCESS] += self.quick + sum(self.buckets) - self.unwell
         return counts
 
     @property
@@ -247,6 +249,11 @@ class Core:
             return False
         self.inherited -= {started}
         return True
+
+    @property
+    def durations(self) -> list[int]:
+        """How many calls took how long; under the lock."""
+        return [self.buckets[0] + self.quick, *self.buckets[1:]]
 
     def waited(self, seconds: float) -> None:
         """Count a wait in line that got a slot; under the lock."""

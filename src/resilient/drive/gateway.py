@@ -30,8 +30,6 @@ _COUNTED: Final = -9  # in place of a verdict: it was REFUSE, and is counted
 Tickets = Any  # opaque to the drivers
 Enter = Callable[[float], Tickets]
 Leave = Callable[[Tickets, float, float], None]
-Before = Callable[[float], int]
-After = Callable[[int, float, int, float, str, bool], float | None]
 
 
 def gateway(
@@ -41,18 +39,19 @@ def gateway(
 
     Where quick, enter counts a refusal and answers TURNED.
     """
-    steps = [(guard.before, guard.after) for guard in guards if guard.admits(mode)]
-    kinds = [guard.kind if quick else "" for guard in guards if guard.admits(mode)]
-    if len(steps) == 1:
-        return _one(core, *steps[0], *kinds)
-    if len(steps) == 2:
-        return _two(core, *steps[0], *steps[1], kinds)
-    return _many(core, [step[0] for step in steps], [step[1] for step in steps])
+    admitting = tuple(guard for guard in guards if guard.admits(mode))
+    kinds = [guard.kind if quick else "" for guard in admitting]
+    if len(admitting) == 1:
+        return _one(core, admitting[0], *kinds)
+    if len(admitting) == 2:
+        return _two(core, *admitting, *kinds)
+    return _many(core, admitting)
 
 
 def _one(  # noqa: C901
-    core: Core, before: Before, after: After, kind: str
+    core: Core, guard: Guard, kind: str
 ) -> tuple[Enter, Leave]:
+    before, succeeded = guard.before, guard.succeeded
     outbox, flush, acquire, release = core.outbox, core.flush, core.lock.acquire, core.lock.release
 
     def enter(now: float) -> Tickets:
@@ -82,22 +81,24 @@ def _one(  # noqa: C901
         if ticket < 0:
             return TURNED if ticket == _COUNTED else None
         if outbox:
-            _flush_entered(core, [(after, ticket)], now)
+            _flush_entered(core, [(guard, ticket)], now)
         return ticket
 
     def leave(ticket: Tickets, started: float, now: float) -> None:
         duration = now - started
-        place = 0 if duration <= SHORTEST else bisect_left(EDGES, duration)
         if core.gate or started < core.born:
-            _leave_slowly(core, [(after, ticket)], started, now)
+            _leave_slowly(core, [(guard, ticket)], started, now)
             return
         try:
             acquire()
             gate = core.gate
             core.gate = gate | BUSY
-            after(ticket, now, SUCCESS, duration, "", False)
+            succeeded(ticket, now, duration)
             core.in_flight -= 1
-            core.buckets[place] += 1
+            if duration <= SHORTEST:
+                core.quick += 1
+            else:
+                core.buckets[bisect_left(EDGES, duration)] += 1
             core.duration_sum += duration
             core.gate = gate
             release()
@@ -111,9 +112,10 @@ def _one(  # noqa: C901
 
 
 def _two(  # noqa: C901, PLR0915
-    core: Core, before1: Before, after1: After, before2: Before, after2: After, kinds: list[str]
+    core: Core, outer: Guard, inner: Guard, kind1: str, kind2: str
 ) -> tuple[Enter, Leave]:
-    kind1, kind2 = kinds
+    before1, before2 = outer.before, inner.before
+    succeeded1, succeeded2 = outer.succeeded, inner.succeeded
     outbox, flush, acquire, release = core.outbox, core.flush, core.lock.acquire, core.lock.release
 
     def enter(now: float) -> Tickets:
@@ -136,7 +138,7 @@ def _two(  # noqa: C901, PLR0915
                     if running > core.peak:
                         core.peak = running
                 else:
-                    after1(first, now, REFUSED, 0.0, "", False)
+                    outer.after(first, now, REFUSED, 0.0, "", False)
                     if kind2 and second == REFUSE and note(core, kind2, now):
                         second = _COUNTED
             elif kind1 and first == REFUSE and note(core, kind1, now):
@@ -149,24 +151,26 @@ def _two(  # noqa: C901, PLR0915
         if second < 0:
             return TURNED if second == _COUNTED else None
         if outbox:
-            _flush_entered(core, [(after2, second), (after1, first)], now)
+            _flush_entered(core, [(inner, second), (outer, first)], now)
         return first, second
 
     def leave(tickets: Tickets, started: float, now: float) -> None:
         first, second = tickets
         duration = now - started
-        place = 0 if duration <= SHORTEST else bisect_left(EDGES, duration)
         if core.gate or started < core.born:
-            _leave_slowly(core, [(after2, second), (after1, first)], started, now)
+            _leave_slowly(core, [(inner, second), (outer, first)], started, now)
             return
         try:
             acquire()
             gate = core.gate
             core.gate = gate | BUSY
-            after2(second, now, SUCCESS, duration, "", False)
-            after1(first, now, SUCCESS, duration, "", False)
+            succeeded2(second, now, duration)
+            succeeded1(first, now, duration)
             core.in_flight -= 1
-            core.buckets[place] += 1
+            if duration <= SHORTEST:
+                core.quick += 1
+            else:
+                core.buckets[bisect_left(EDGES, duration)] += 1
             core.duration_sum += duration
             core.gate = gate
             release()
@@ -179,9 +183,9 @@ def _two(  # noqa: C901, PLR0915
     return enter, leave
 
 
-def _many(core: Core, befores: list[Before], afters: list[After]) -> tuple[Enter, Leave]:
+def _many(core: Core, guards: tuple[Guard, ...]) -> tuple[Enter, Leave]:
     outbox, lock = core.outbox, core.lock
-    number = len(befores)
+    number = len(guards)
 
     def enter(now: float) -> Tickets:
         tickets = [0] * number
@@ -190,28 +194,28 @@ def _many(core: Core, befores: list[Before], afters: list[After]) -> tuple[Enter
                 return None
             core.gate = BUSY
             try:
-                for place, before in enumerate(befores):
-                    ticket = tickets[place] = before(now)
+                for place, guard in enumerate(guards):
+                    ticket = tickets[place] = guard.before(now)
                     if ticket < 0:
                         for back in range(place - 1, -1, -1):
-                            afters[back](tickets[back], now, REFUSED, 0.0, "", False)
+                            guards[back].after(tickets[back], now, REFUSED, 0.0, "", False)
                         return None
                 core.entered(now)
             finally:
                 core.gate = 0
         if outbox:
-            ends = list(zip(reversed(afters), reversed(tickets), strict=True))
+            ends = list(zip(reversed(guards), reversed(tickets), strict=True))
             _flush_entered(core, ends, now)
         return tickets
 
     def leave(tickets: Tickets, started: float, now: float) -> None:
-        ends = list(zip(reversed(afters), reversed(tickets), strict=True))
+        ends = list(zip(reversed(guards), reversed(tickets), strict=True))
         _leave_slowly(core, ends, started, now)
 
     return enter, leave
 
 
-def _leave_slowly(core: Core, afters: list[tuple[After, int]], started: float, now: float) -> None:
+def _leave_slowly(core: Core, held: list[tuple[Guard, int]], started: float, now: float) -> None:
     """Book a success where something is unusual: a forced state, a fork meanwhile.
 
     Inside the very section it wants to enter, in a finalizer or a signal handler, it leaves the
@@ -220,20 +224,20 @@ def _leave_slowly(core: Core, afters: list[tuple[After, int]], started: float, n
     with core.lock:
         gate = core.gate
         if gate & BUSY:
-            core.outbox.append(partial(_leave_slowly, core, afters, started, now))
+            core.outbox.append(partial(_leave_slowly, core, held, started, now))
             return
         core.gate = gate | BUSY
         try:
             if core.inherits(started):
-                for after, ticket in afters:
-                    after(ticket, now, SUCCESS, now - started, "", False)
+                for guard, ticket in held:
+                    guard.succeeded(ticket, now, now - started)
                 core.ended(SUCCESS, now - started)
         finally:
             core.gate = gate
     core.flush_after(gate)
 
 
-def _flush_entered(core: Core, afters: list[tuple[After, int]], now: float) -> None:
+def _flush_entered(core: Core, held: list[tuple[Guard, int]], now: float) -> None:
     """Do what the section left to be done, and give the call back if a listener ends it."""
     try:
         core.flush()
@@ -242,8 +246,8 @@ def _flush_entered(core: Core, afters: list[tuple[After, int]], now: float) -> N
             gate = core.gate
             core.gate = gate | BUSY
             try:
-                for after, ticket in afters:
-                    after(ticket, now, CANCELLED, 0.0, "", False)
+                for guard, ticket in held:
+                    guard.after(ticket, now, CANCELLED, 0.0, "", False)
                 core.ended(CANCELLED, 0.0)
             finally:
                 core.gate = gate

@@ -49,7 +49,7 @@ class Bounds:
         if own is None:
             return None
         if self._loop is None or self._task is None:
-            return _InTrio(call, own, self._bound or own)
+            return _InTrio(call, own, self._bound or own, timer)
         entry = Entry.of(own, self._task)
         bound = self._bound
         if call.deadline is own:
@@ -82,12 +82,16 @@ class _InAsyncio:
 
 
 class _InTrio:
-    __slots__ = ("_alarm", "_bound", "_own", "_scope")
+    __slots__ = ("_alarm", "_bound", "_own", "_scope", "_timer")
 
-    def __init__(self, call: Call, own: Deadline, bound: Deadline) -> None:
+    def __init__(
+        self, call: Call, own: Deadline, bound: Deadline, timer: Timer | None = None
+    ) -> None:
         import trio
 
-        core, scope = call.core, trio.CancelScope()
+        core, parked = call.core, None if timer is None else timer.scope
+        scope = trio.CancelScope() if parked is None else parked
+        self._timer = timer
         self._own, self._bound, self._scope = own, bound, scope
         self._alarm: Alarm | None = None
         if core.clock is None:
@@ -103,13 +107,26 @@ class _InTrio:
 
             self._alarm = core.clock.call_at(own.when, cancel)
         current.set(own)
-        scope.__enter__()
+        if parked is None:
+            scope.__enter__()
 
     def end(self, error: BaseException | None) -> BaseException | None:
         kind, trace = (None, None) if error is None else (type(error), error.__traceback__)
         if self._alarm is not None:
             self._alarm.cancel()
         leave(self._own)
+        if self._timer is not None:
+            import trio
+
+            task = trio.lowlevel.current_task()
+            # Private, and asked of trio by nobody else: without it all scopes are taken for left.
+            inner, mine = (getattr(it, "_cancel_status", None) for it in (task, self._scope))
+            if inner is not mine:
+                # The body holds a scope or nursery open across its yield: ours is left after it.
+                self._scope.deadline = float("inf")
+                self._timer.scope = self._scope
+                return error
+            self._timer.scope = None
         try:
             swallowed = self._scope.__exit__(kind, error, trace)
         except BaseException as other:  # what is left of a group whose cancellations it took

@@ -37,6 +37,11 @@ class Plan:
         self.enter, self.leave = gateway(core, guards, mode, quick=self.answers is not None)
 
     @property
+    def one_limit(self) -> bool:
+        """Tell whether there is one time limit, and no predicate of the value."""
+        return self.single is not None and not self.judges_values
+
+    @property
     def fast(self) -> bool:
         """Tell whether a call that goes well needs no interpreter."""
         return not (self.judges_values or self.threaded or len(self.limits) > 1)

@@ -98,9 +98,21 @@ def _on_worker(call: Call, body: Callable[[], Any], deadline: Deadline) -> Step:
     try:
         pool.submit(job)
     except RuntimeError as fault:
-        why = f"{call.core.name}: the system gives no more threads ({fault})"
-        return call.not_run(WorkersBusyError(why, policy=call.core.name, guard="timeout"))
-    reason = _wait_for(call, job, deadline)
+        return _no_thread(call, fault)
+    return _job_done(call, job, deadline, _wait_for(call, job, deadline))
+
+
+def _no_thread(call: Call, fault: RuntimeError) -> Step:
+    why = f"{call.core.name}: the system gives no more threads ({fault})"
+    call.ran = False
+    return call.not_run(WorkersBusyError(why, policy=call.core.name, guard="timeout"))
+
+
+def _job_done(call: Call, job: Job, deadline: Deadline, reason: BaseException | None) -> Step:
+    """Report the end of a job, or that its caller gives up on it, and why."""
+    own = call.deadline
+    if reason is None and not job.ended:
+        reason = deadline.error()
     if reason is not None and job.abandon():
         step, on_end = abandon(call, reason)
         job.when_ended(partial(_end, own, on_end))  # until then the body reads that its time is up
@@ -202,6 +214,8 @@ def _in_event_loop() -> bool:
 
 def guard(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
     """Return a function that calls fn under the plan."""
+    if plan.threaded and plan.one_limit:
+        return _threaded(plan, fn)
     if not plan.fast:
         return _interpreted(plan, fn)
     return _plain(plan, fn) if plan.single is None else _timed(plan, fn)
@@ -222,13 +236,14 @@ def _interpreted(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _plain(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
-    core, enter, done_well = plan.core, plan.enter, plan.leave
+    core, enter, done_well, around = plan.core, plan.enter, plan.leave, current.get
     plain: type[Any] = type(None)  # the newest type of value that was seen to be no awaitable
 
     def guarded(*args: Any, **kwargs: Any) -> Any:
         nonlocal plain
-        now = core.now()
-        if current.get() is not None and (outer := enclosing()) is not None and now >= outer.when:
+        clock = core.now  # a local: a call through a slot costs as much as the clock itself
+        now = clock()
+        if around() is not None and (outer := enclosing()) is not None and now >= outer.when:
             return call(plan, fn, args, kwargs)  # no time is left
         tickets = enter(now)
         if tickets is None or tickets is TURNED:
@@ -248,7 +263,7 @@ def _plain(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
                     Call.entered(plan, fn, args, kwargs, tickets, now, None), value
                 )
             plain = type(value)  # pyright: ignore[reportUnknownVariableType]
-        done_well(tickets, now, core.now())
+        done_well(tickets, now, clock())
         return value
 
     return guarded
@@ -303,5 +318,50 @@ def _timed(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
             return conclude(done)
         done_well(tickets, now, ended)
         return value
+
+    return guarded
+
+
+def _threaded(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
+    core, enter, done_well = plan.core, plan.enter, plan.leave
+    assert plan.single is not None
+    level, limit = plan.single
+    plain: type[Any] = type(None)
+
+    def guarded(*args: Any, **kwargs: Any) -> Any:
+        nonlocal plain
+        outer = current.get()
+        nested = outer is not None and (outer.open or outer.outer is not None)
+        if nested or core.clock is not None:  # a nested limit, a manual clock
+            return call(plan, fn, args, kwargs)
+        now, seconds, reason = core.now(), limit.seconds or 0.0, None
+        tickets = enter(now)
+        if tickets is None or tickets is TURNED:
+            return call(plan, fn, args, kwargs) if tickets is None else answer(plan, args, kwargs)
+        own = Deadline.made(now + seconds, Terms(seconds, level, core.name, core.now), None)
+        context = copy_context()
+        context.run(current.set, own)
+        job = Job(context, partial(fn, *args, **kwargs))
+        try:
+            pool.submit(job)
+            job.signal.wait(seconds)
+        except BaseException as interrupt:
+            reason = interrupt
+        ended = core.now()
+        good = job.ended and job.error is None and reason is None and ended < own.when
+        if good and (type(job.value) is plain or not returns_awaitable(job.value)):
+            plain = type(job.value)
+            own.open = False
+            done_well(tickets, now, ended)
+            return job.value
+        done = Call.entered(plan, fn, args, kwargs, tickets, now, own)
+        try:
+            if isinstance(reason, RuntimeError):
+                _drive(done, partial(_no_thread, done, reason))
+            else:
+                _drive(done, partial(_job_done, done, job, own, reason))
+        finally:
+            del reason  # it holds this frame
+        return conclude(done)
 
     return guarded

@@ -112,9 +112,10 @@ class Timer:
     It knows the step under way alone, so that a stream which is dropped is not kept by it.
     """
 
-    __slots__ = ("_alarm", "_entry", "_loop", "_when")
+    __slots__ = ("_alarm", "_entry", "_loop", "_when", "scope")
 
     def __init__(self) -> None:
+        self.scope: Any = None  # of trio, which could not be left yet
         self._alarm: Alarm | None = None
         self._entry: Entry | None = None
         self._loop: AbstractEventLoop | None = None
@@ -139,6 +140,9 @@ class Timer:
 
     def stop(self) -> None:
         """Stop it for good; anything but a loop's own thread may do so as well."""
+        scope, self.scope = self.scope, None
+        if scope is not None:
+            scope.__exit__(None, None, None)
         alarm, self._alarm, self._loop, self._entry = self._alarm, None, None, None
         if alarm is not None:
             alarm.cancel()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, TypeVar
 from ..errors import RefusedError
 from ..events import Event
 from ..measures import Sample
-from ..outcomes import DEFAULT_JUDGE, Judge
+from ..outcomes import DEFAULT_JUDGE, SUCCESS, Judge
 
 # What before() answers besides a ticket, which is >= 0.
 REFUSE: Final = -1  # do not run the call
@@ -117,6 +117,10 @@ class Guard:
             None to keep the outcome, RECOVER, or the delay in seconds before another attempt.
         """
         return None
+
+    def succeeded(self, ticket: int, now: float, duration: float) -> None:
+        """Take a success: after(), for those to whom each good call's nanoseconds matter."""
+        self.after(ticket, now, SUCCESS, duration, "", False)
 
     def release(self, ticket: int, now: float) -> None:
         """Take back the slot of an abandoned worker that has ended."""

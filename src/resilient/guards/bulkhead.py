@@ -98,6 +98,11 @@ class Bulkhead(Guard):
         elif self._line:
             self._hand_on(now)
 
+    def succeeded(self, ticket: int, now: float, duration: float) -> None:
+        self.running -= 1
+        if self._line:
+            self._hand_on(now)
+
     def release(self, ticket: int, now: float) -> None:
         self.abandoned -= 1
         self._hand_on(now)

@@ -156,16 +156,6 @@ class CircuitBreaker(Guard):
         self, ticket: int, now: float, outcome: int, duration: float, reason: str, held: bool
     ) -> None:
         health = self.health
-        if outcome == SUCCESS and ticket >= self._simple and duration < _INFINITY:
-            health.consecutive = 0  # the usual case, by itself: it is what every good call pays
-            window = health.window
-            if now < window.end:
-                window.fresh += 1
-            else:
-                window.add(now, False, False)
-            if window.failures and health.bad(now):
-                self._decide(now)
-            return
         slow = duration >= health.slow_from
         if self.aged:
             health.ages.discard(ticket)
@@ -177,6 +167,20 @@ class CircuitBreaker(Guard):
             self._probes.discard(ticket)
         else:
             self._result(ticket, now, outcome == FAILURE, slow, reason)
+
+    def succeeded(self, ticket: int, now: float, duration: float) -> None:
+        if ticket < self._simple or duration == _INFINITY:
+            self.after(ticket, now, SUCCESS, duration, "", False)
+            return
+        health = self.health
+        health.consecutive = 0
+        window = health.window
+        if now < window.end:
+            window.fresh += 1
+        else:
+            window.add(now, False, False)
+        if window.failures and health.bad(now):
+            self._decide(now)
 
     def _result(self, ticket: int, now: float, failed: bool, slow: bool, reason: str) -> None:
         self.slow_total += slow
@@ -255,7 +259,7 @@ class CircuitBreaker(Guard):
         self._tell(kind, now, why, before, state, cause)
 
     def _simplify(self) -> None:
-        """Find out whether the short cuts hold: closed, and no ages to watch."""
+        """Find out whether the short cuts hold."""
         self._simple = self.epoch if self.state == CLOSED and not self.aged else _NEVER
 
     def _fresh(self) -> None:
