@@ -111,13 +111,12 @@ class _Scrape:
 
 
 def _known() -> list[Metric]:
-    """Return every metric that there may be: ours, and those that modules of guards declare."""
+    """Return every metric that there may be: ours, and those that guards declare."""
     found = dict.fromkeys(OF_POLICIES)
     kinds: list[type[Guard]] = [Guard]
     for kind in kinds:
         kinds += kind.__subclasses__()
-        module = vars(sys.modules.get(kind.__module__, kind))
-        found.update((each, None) for each in list(module.values()) if type(each) is Metric)
+        found.update(dict.fromkeys(kind.metrics))
     return [*found, *_OF_PROCESS]
 
 

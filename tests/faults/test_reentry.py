@@ -205,9 +205,9 @@ class Tripwire(dict[Any, Any]):
 def inside_bookkeeping(shop: Policy, call: Callable[[], object]) -> None:
     """Make a call from inside the policy's own critical section, as a finalizer would."""
     breaker = shop.guards[[guard.kind for guard in shop.guards].index("circuit_breaker")]
-    breaker._moves = Tripwire(breaker.transitions, call)  # type: ignore[attr-defined]
+    breaker.moves = Tripwire(breaker.transitions, call)  # type: ignore[attr-defined]
     shop.try_call(fails)  # opens, and so stores the transition
-    breaker._moves = dict(breaker._moves)  # type: ignore[attr-defined]
+    breaker.moves = dict(breaker.moves)  # type: ignore[attr-defined]
 
 
 def test_a_call_inside_the_bookkeeping_is_refused() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from asyncio import _get_running_loop, current_task
+from asyncio import _get_running_loop
 from collections.abc import Awaitable, Callable
 from functools import partial
 from time import monotonic
@@ -13,7 +13,7 @@ from ..deadline import Terms, current, leave
 from ..guards.base import Waiter
 from ..shapes import returns_awaitable
 from . import line
-from .bell import Bell, here
+from .bell import Bell, here, task_in
 from .call import DO_PARK, DO_RECOVER, DO_RUN, DONE, Call, Step
 from .ending import MisuseError, conclude
 from .limits import Bounds
@@ -194,7 +194,9 @@ def _plain(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
     return guarded
 
 
-def _timed(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
+def _timed(  # noqa: PLR0915
+    plan: Plan, fn: Callable[..., Any]
+) -> Callable[..., Any]:
     core, enter, done_well = plan.core, plan.enter, plan.leave
     around, put = current.get, current.set
     assert plan.single is not None
@@ -205,7 +207,7 @@ def _timed(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
     async def guarded(*args: Any, **kwargs: Any) -> Any:  # noqa: PLR0915
         nonlocal known, terms
         loop = _get_running_loop()
-        task = None if loop is None else current_task(loop)
+        task = None if loop is None else task_in(loop)
         outer = around()
         nested = outer is not None and (outer.open or outer.outer is not None)
         if task is None or nested or core.now is not monotonic:

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
-from asyncio import _get_running_loop, current_task
+from asyncio import _get_running_loop
 from collections.abc import Callable
 from typing import Any
 
 from ..clock import Alarm
 from .call import Call
 
+# Up to 3.11, which only gets security fixes, current_task() is Python round this.
+task_in: Callable[[Any], Any] = (
+    asyncio.tasks._current_tasks.get  # type: ignore[attr-defined]
+    if sys.version_info < (3, 12)
+    else asyncio.current_task
+)
+
 
 def here() -> tuple[Any, Any]:
     """Return the running asyncio loop, or None under trio, and the running task."""
     loop = _get_running_loop()
-    task = None if loop is None else current_task(loop)
+    task = None if loop is None else task_in(loop)
     if task is not None:
         return loop, task
     trio = sys.modules.get("trio")

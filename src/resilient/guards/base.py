@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, TypeVar
 
 from ..errors import RefusedError
 from ..events import Event
-from ..measures import Sample
+from ..measures import Metric, Sample
 from ..outcomes import DEFAULT_JUDGE, SUCCESS, Judge
 
 # What before() answers besides a ticket, which is >= 0.
@@ -56,6 +56,8 @@ class Guard:
     changeable: ClassVar[tuple[str, ...]] = ()  # the options that can change at run time
     afresh: ClassVar[tuple[str, ...]] = ()  # those among them that cost the state
     layers: dict[str, dict[str, Any]] | None = None  # its options, by who set them
+
+    metrics: ClassVar[tuple[Metric, ...]] = ()  # those that measure() may give
 
     judge: Judge = DEFAULT_JUDGE
     seconds: float | None  # the time limit that a driver enforces on all that is inside

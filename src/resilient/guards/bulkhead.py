@@ -28,6 +28,7 @@ class Bulkhead(Guard):
 
     kind: ClassVar[str] = "bulkhead"
     rank: ClassVar[float | None] = 60
+    metrics: ClassVar[tuple[Metric, ...]] = (_LIMIT, _USED, _WAITING)
     changeable: ClassVar[tuple[str, ...]] = ("max_concurrent", "max_waiting", "max_wait", "order")
     error = BulkheadFullError
 

@@ -16,6 +16,7 @@ from ..events import Cause, Event, Kind
 from ..measures import Metric, Sample
 from ..outcomes import FAILURE, SUCCESS, Judge, OnError, OnResult
 from .base import REFUSE, Guard
+from .circuit_metrics import METRICS, samples
 from .health import Health, counted
 from .window import Ages, calls
 
@@ -34,28 +35,7 @@ LONGEST_RECOVERY: Final = 60.0
 _NO_MOVES: Final[dict[tuple[str, Cause], int]] = {
     (state, cause): 0 for state in (CLOSED, OPEN, HALF_OPEN) for cause in ("auto", "operator")
 }
-_USUAL: Final = {(state, cause): 0 for state, cause in _NO_MOVES if cause == "auto"}
 JITTER: Final = 0.2  # a recovery time is drawn from the last fifth, never longer than announced
-
-_STATE: Final = Metric(
-    "breaker_workers", "gauge", "Processes whose breaker is in this state.", "state"
-)
-_TRANSITIONS: Final = Metric(
-    "breaker_transitions_total", "counter", "Changes of the breaker's state.", "to", "cause"
-)
-_SLOW: Final = Metric("slow_calls_total", "counter", "Calls that were slow, or came late.")
-_LATE: Final = Metric(
-    "late_results_total", "counter", "Results of calls let in before the breaker last moved."
-)
-_WOULD_OPEN: Final = Metric(
-    "would_open_total", "counter", "Times that a metrics-only breaker would have opened."
-)
-_FAILURE_RATIO: Final = Metric(
-    "failure_ratio", "gauge", "Failures in the window; absent below minimum_calls."
-)
-_SLOW_RATIO: Final = Metric(
-    "slow_ratio", "gauge", "Slow calls in the window; absent below minimum_calls."
-)
 
 
 class CircuitBreaker(Guard):
@@ -63,6 +43,7 @@ class CircuitBreaker(Guard):
 
     kind: ClassVar[str] = "circuit_breaker"
     rank: ClassVar[float | None] = 40
+    metrics: ClassVar[tuple[Metric, ...]] = METRICS
     judges_health: ClassVar[bool] = True
     changeable: ClassVar[tuple[str, ...]] = (
         "failure_rate", "failure_threshold", "window", "minimum_calls", "slow_call_duration",
@@ -119,7 +100,7 @@ class CircuitBreaker(Guard):
         self.until = 0.0  # an open circuit lets a probe through from here
         self.relapses = 0  # opened again and again without a close between
         self.slow_total = self.late_total = self.would_open_total = 0
-        self._moves: dict[tuple[str, Cause], int] = {}  # those that there were
+        self.moves: dict[tuple[str, Cause], int] = {}  # those that there were
 
     # -- the life of an attempt ---------------------------------------------
 
@@ -255,7 +236,7 @@ class CircuitBreaker(Guard):
         before, self.state = self.state, state
         self.why = "half-open: as many probes run as may" if state == HALF_OPEN else ""
         self._fresh()
-        self._moves[state, cause] = self._moves.get((state, cause), 0) + 1
+        self.moves[state, cause] = self.moves.get((state, cause), 0) + 1
         self._tell(kind, now, why, before, state, cause)
 
     def _simplify(self) -> None:
@@ -330,7 +311,7 @@ class CircuitBreaker(Guard):
     def forked(self, now: float, own: int) -> None:
         self._fresh()
         self.slow_total = self.late_total = self.would_open_total = 0
-        self._moves = {}
+        self.moves = {}
 
     def retry_after(self, now: float) -> float | None:
         return max(0.0, self.until - now) if self.state == OPEN else None
@@ -338,9 +319,14 @@ class CircuitBreaker(Guard):
     # -- showing ---------------------------------------------
 
     @property
+    def only_measures(self) -> bool:
+        """Whether it never refuses."""
+        return self._home == METRICS_ONLY
+
+    @property
     def transitions(self) -> dict[tuple[str, Cause], int]:
         """How often it came to each state, and by whom."""
-        return _NO_MOVES | self._moves
+        return _NO_MOVES | self.moves
 
     def describe(self) -> str:
         if self._home == METRICS_ONLY:
@@ -359,20 +345,7 @@ class CircuitBreaker(Guard):
         return f"{self.state}, {window.failures} of {counted(window.calls, 'call')} failed"
 
     def measure(self, now: float) -> list[Sample]:
-        measuring = self._home == METRICS_ONLY
-        states = STATES if measuring else STATES[:3]
-        samples: list[Sample] = [(_STATE, (state,), state == self.state) for state in states]
-        samples += [(_TRANSITIONS, key, number) for key, number in (_USUAL | self._moves).items()]
-        samples += [(_SLOW, (), self.slow_total), (_LATE, (), self.late_total)]
-        if measuring or self.would_open_total:
-            samples.append((_WOULD_OPEN, (), self.would_open_total))
-        for metric, ratio in (
-            (_FAILURE_RATIO, self.health.failure_ratio(now)),
-            (_SLOW_RATIO, self.health.slow_ratio(now)),
-        ):
-            if ratio is not None:
-                samples.append((metric, (), ratio))
-        return samples
+        return samples(self, now)
 
     def snapshot(self, now: float) -> dict[str, Any]:
         window = self.health.window
@@ -406,7 +379,7 @@ class CircuitBreaker(Guard):
 
     def save(self) -> dict[str, Any]:
         saved = {name: getattr(self, name) for name in self._SAVED}
-        return {**saved, "health": self.health.save(), "moves": dict(self._moves)}
+        return {**saved, "health": self.health.save(), "moves": dict(self.moves)}
 
     def restore(self, saved: dict[str, Any]) -> None:
         self._fresh()
@@ -414,7 +387,7 @@ class CircuitBreaker(Guard):
             setattr(self, name, saved[name])
         self._simplify()
         self.health.restore(saved["health"])
-        self._moves = dict(saved["moves"])
+        self.moves = dict(saved["moves"])
 
 
 def _source() -> Callable[[], float]:

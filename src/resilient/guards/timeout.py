@@ -35,6 +35,7 @@ class Timeout(Guard):
 
     kind: ClassVar[str] = "timeout"
     unique: ClassVar[bool] = False
+    metrics: ClassVar[tuple[Metric, ...]] = (_WORKERS,)
     changeable: ClassVar[tuple[str, ...]] = ("seconds",)
     error = WorkersBusyError
 
