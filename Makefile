@@ -22,6 +22,7 @@ lint: .venv/lint  ## check style and layout
 types: .venv/types  ## mypy and pyright, both strict
 	$(BIN)/mypy
 	$(BIN)/pyright
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pyright --verifytypes resilient --ignoreexternal
 
 docs: .venv/docs  ## build the docs, warnings are errors
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html

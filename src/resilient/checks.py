@@ -5,7 +5,7 @@ from __future__ import annotations
 import reprlib
 import sys
 from math import isfinite
-from typing import TYPE_CHECKING, NoReturn, TypeVar
+from typing import TYPE_CHECKING, NoReturn, TypeVar, cast
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -46,7 +46,9 @@ def _plain_float(name: str, value: object, allowed: str) -> float:
 def as_timedelta(value: object) -> timedelta | None:
     """Return value if it is a timedelta. Nothing can be one before datetime is imported."""
     module = sys.modules.get("datetime")
-    return value if module is not None and isinstance(value, module.timedelta) else None
+    if module is None or not isinstance(value, module.timedelta):
+        return None
+    return cast("timedelta", value)
 
 
 def duration(name: str, value: object, *, zero: bool = False) -> float:

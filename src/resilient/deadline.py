@@ -15,10 +15,10 @@ class Terms:
     __slots__ = ("level", "now", "policy", "seconds")
 
     def __init__(self, seconds: float, level: int, policy: str, now: Callable[[], float]) -> None:
-        self.seconds = seconds
-        self.level = level  # of the timeout in its policy
-        self.policy = policy
-        self.now = now
+        self.seconds: float = seconds
+        self.level: int = level  # of the timeout in its policy
+        self.policy: str = policy
+        self.now: Callable[[], float] = now
 
 
 class Deadline:

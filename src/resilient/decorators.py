@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, overload
 
+from . import wrapping
+from .guards.base import Guard
 from .guards.bulkhead import Bulkhead
 from .guards.circuit_breaker import CircuitBreaker
 from .guards.fallback import UNSET, Fallback
 from .guards.timeout import Timeout
 from .guards.window import calls
 from .outcomes import OnError, OnResult
-from .policy import decorate
+from .policy import Policy
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -276,3 +278,21 @@ def fallback(
     return Fallback(
         fn, value=value, with_error=with_error, on=on, ignore=ignore, failed_result=failed_result
     )
+
+
+def decorate(fn: Any, guard: Guard) -> Any:
+    """Decorate fn with one guard: into the policy that fn already has, or a new anonymous one."""
+    opened = wrapping.opened(fn)
+    if opened is not None:
+        return type(fn)(decorate(opened, guard))
+    wrapping.check_not_ours(guard.kind, fn)
+    mark = wrapping.mark_of(fn)
+    stacked = (guard,) if mark is None else (guard, *mark.policy.guards)
+    wrapping.check(f"@{guard.kind}", stacked, fn if mark is None else mark.fn)
+    if mark is None:
+        return wrapping.wrap(Policy._anonymous(fn, guard), fn)
+    policy = mark.policy
+    return wrapping.wrap(policy._view((guard, *policy.guards), (guard,)), mark.fn)
+
+
+Guard.decorate = staticmethod(decorate)

@@ -50,14 +50,14 @@ class Event:
         cause: Cause = "auto",
         policy: str = "",
     ) -> None:
-        self.policy = policy
-        self.guard = guard
+        self.policy: str = policy
+        self.guard: str = guard
         self.kind: Kind = kind
         self.cause: Cause = cause
-        self.at = at
-        self.reason = reason
-        self.before = before
-        self.after = after
+        self.at: float = at
+        self.reason: str = reason
+        self.before: str = before
+        self.after: str = after
 
     def __str__(self) -> str:
         moved = f" ({self.before} -> {self.after})" if self.before and self.after else ""
@@ -82,8 +82,8 @@ class Bus:
         self._listeners: tuple[Listener, ...] = ()
         self._queue: deque[Event] = deque()
         self._delivering = threading.Lock()
-        self.dropped = 0
-        self.listener_errors = 0
+        self.dropped: int = 0
+        self.listener_errors: int = 0
 
     def subscribe(self, listener: Listener) -> Callable[[], None]:
         """Call listener with every event from now on.

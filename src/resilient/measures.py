@@ -13,10 +13,10 @@ class Metric:
     def __init__(
         self, name: str, kind: Literal["counter", "gauge"], help: str, *labels: str
     ) -> None:
-        self.name = name
+        self.name: str = name
         self.kind = kind
-        self.help = help
-        self.labels = labels
+        self.help: str = help
+        self.labels: tuple[str, ...] = labels
 
 
 Sample = tuple[Metric, tuple[str, ...], float]

@@ -156,8 +156,8 @@ class Places:
     """Which policies have series of their own, and what the others have counted together."""
 
     def __init__(self, limit: int) -> None:
-        self.pid = os.getpid()
-        self.ever = 0
+        self.pid: int = os.getpid()
+        self.ever: int = 0
         self._limit = limit
         self._lock = threading.Lock()
         self._shown: WeakSet[Core] = WeakSet()

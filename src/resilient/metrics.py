@@ -71,7 +71,7 @@ class _Lines(Sequence["Line"]):
     def __iter__(self) -> Iterator[Line]:
         from prometheus_client.samples import Sample as Line
 
-        make = tuple.__new__  # a third of what the constructor of a named tuple costs
+        make = cast("Any", tuple).__new__  # a third of what the constructor of a named tuple costs
         rest = Line("", {}, 0.0)[3:]
         for own, lines, values in self._rows:
             for place, name, labels in lines:

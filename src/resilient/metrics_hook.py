@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Sequence
 from threading import Lock, get_ident
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
@@ -61,7 +61,7 @@ class _Hook:
         finally:
             self._asking.discard(get_ident())
         if spec is not None and hasattr(spec.loader, "exec_module"):
-            spec.loader = _Loader(spec.loader, self)  # type: ignore[assignment]
+            cast("Any", spec).loader = _Loader(spec.loader, self)
         return spec
 
     def _ask_others(

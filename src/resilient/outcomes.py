@@ -39,10 +39,10 @@ class Result(Generic[T_co]):
     def __init__(
         self, value: T_co, error: Exception | None, served: Served, elapsed: float
     ) -> None:
-        self.value = value
-        self.error = error
-        self.served = served
-        self.elapsed = elapsed
+        self.value: T_co = value
+        self.error: Exception | None = error
+        self.served: Served = served
+        self.elapsed: float = elapsed
 
     def __repr__(self) -> str:
         return (
@@ -69,10 +69,10 @@ class Judge:
     ) -> None:
         self._on = _matcher("on", on)
         self._ignore = _matcher("ignore", ignore)
-        self.failed_result = (
+        self.failed_result: Callable[[Any], bool] | None = (
             None if failed_result is None else _predicate("failed_result", failed_result)
         )
-        self.faults = 0
+        self.faults: int = 0
         self.on_fault: Callable[[Exception], None] | None = None
 
     @classmethod

@@ -194,7 +194,7 @@ class Policy:
         Raises:
             TypeError: fn can't be guarded; the message says why.
         """
-        _check_not_ours(self.name, fn)
+        wrapping.check_not_ours(self.name, fn)
         return wrapping.wrap(self, fn)
 
     def call(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -267,7 +267,19 @@ class Policy:
     async def atry_call(
         self, fn: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs
     ) -> Result[T]:
-        """Call an async function and return the end as data; see `try_call`."""
+        """Call an async function and return the end as data, instead of raising it.
+
+        Args:
+            fn: the async function, or a function that returns an awaitable.
+            *args: passed to it.
+            **kwargs: passed to it.
+
+        Returns:
+            A `Result`; see `try_call`.
+
+        Raises:
+            TypeError: as for `acall`.
+        """
         from .drive import aio
 
         call = Call(self._async_plan(fn), fn, args, kwargs)
@@ -304,6 +316,10 @@ class Policy:
 
         Args:
             reason: why; it is in the errors, events and logs.
+
+        Raises:
+            TypeError: reason is not a str.
+            ValueError: reason is not printable, or longer than 500 characters.
         """
         self._core.force("forced_open", checks.text("reason", reason))
 
@@ -314,6 +330,10 @@ class Policy:
 
         Args:
             reason: why; it is in the events and logs.
+
+        Raises:
+            TypeError: reason is not a str.
+            ValueError: reason is not printable, or longer than 500 characters.
         """
         self._core.force("forced_closed", checks.text("reason", reason))
 
@@ -322,6 +342,10 @@ class Policy:
 
         Args:
             reason: why; it is in the events and logs.
+
+        Raises:
+            TypeError: reason is not a str.
+            ValueError: reason is not printable, or longer than 500 characters.
         """
         self._core.force(None, checks.text("reason", reason))
 
@@ -393,28 +417,4 @@ class Policy:
         raise TypeError(f"{self.name} can't be pickled: build the policy in each process")
 
 
-def decorate(fn: Any, guard: Guard) -> Any:
-    """Decorate fn with one guard: into the policy that fn already has, or a new anonymous one."""
-    opened = wrapping.opened(fn)
-    if opened is not None:
-        return type(fn)(decorate(opened, guard))
-    _check_not_ours(guard.kind, fn)
-    mark = wrapping.mark_of(fn)
-    stacked = (guard,) if mark is None else (guard, *mark.policy.guards)
-    wrapping.check(f"@{guard.kind}", stacked, fn if mark is None else mark.fn)
-    if mark is None:
-        return wrapping.wrap(Policy._anonymous(fn, guard), fn)
-    policy = mark.policy
-    return wrapping.wrap(policy._view((guard, *policy.guards), (guard,)), mark.fn)
-
-
-Guard.decorate = staticmethod(decorate)
 forking.install(registry.reset_lock)
-
-
-def _check_not_ours(who: str, fn: object) -> None:
-    if isinstance(fn, (Guard, Policy)):
-        raise TypeError(
-            f"{who}: {fn!r} is no function to guard. Was a decorator inside it written without its "
-            "parentheses? fallback always needs them: @fallback(top_100) or @fallback(value=[])"
-        )

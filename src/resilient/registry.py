@@ -24,9 +24,9 @@ class Place:
     __slots__ = ("code", "importing", "line")
 
     def __init__(self, code: CodeType, line: int, importing: bool) -> None:
-        self.code = code
-        self.line = line
-        self.importing = importing  # while a module was being imported
+        self.code: CodeType = code
+        self.line: int = line
+        self.importing: bool = importing  # while a module was being imported
 
     @staticmethod
     def depth() -> int:
@@ -72,7 +72,7 @@ class _Entry:
 
 
 class Registry:
-    """Named policies, looked at and listened to. There is one: `resilient.registry`."""
+    """Named policies, looked at and listened to: `resilient.registry` is the one there is."""
 
     def __init__(self) -> None:
         self.clock: Clock | None = None  # given to policies that are made without one
@@ -219,4 +219,4 @@ def _cleaned(name: str) -> str:
     return (kept if kept[:1].isalnum() or kept[:1] == "_" else "_" + kept)[:90]
 
 
-registry = Registry()
+registry: Registry = Registry()

@@ -25,8 +25,8 @@ class Mark:
     __slots__ = ("_wrapper", "fn", "policy")
 
     def __init__(self, policy: Policy, fn: Callable[..., Any], wrapper: object) -> None:
-        self.policy = policy
-        self.fn = fn
+        self.policy: Policy = policy
+        self.fn: Callable[..., Any] = fn
         self._wrapper = weakref.ref(wrapper)
 
     def of(self, candidate: object) -> bool:
@@ -87,6 +87,17 @@ def stream(policy: Policy, fn: Any) -> Any:
     """Return the guarded form of a generator function or async generator function."""
     check(policy.name, policy.guards, fn)
     return _guarded(policy, fn, kind_of(fn))
+
+
+def check_not_ours(who: str, fn: object) -> None:
+    """Raise where a guard or a policy was given for a function."""
+    from .policy import Policy
+
+    if isinstance(fn, (Guard, Policy)):
+        raise TypeError(
+            f"{who}: {fn!r} is no function to guard. Was a decorator inside it written without its "
+            "parentheses? fallback always needs them: @fallback(top_100) or @fallback(value=[])"
+        )
 
 
 def check(who: str, guards: tuple[Guard, ...], fn: object) -> None:

@@ -16,7 +16,7 @@ class Held:
 
     def __init__(self, levels: int) -> None:
         self.tickets: list[int | None] = [None] * levels
-        self.ended = False
+        self.ended: bool = False
 
 
 def abandon(call: Call, error: BaseException) -> tuple[Step, Callable[[], None]]:

@@ -76,6 +76,7 @@ async def within(
     timer: Timer | None = None,
 ) -> Any:
     """Await fn, and raise a timeout where the time was up."""
+    value: Any = None
     limit, told = bounds.begin(timer), None
     try:
         try:

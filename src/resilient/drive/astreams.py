@@ -21,6 +21,9 @@ class AsyncFlow(Flow):
     """One guarded async generator."""
 
     __slots__ = ("_timer",)
+    source: Any
+    sent: Any
+    thrown: BaseException | None
 
     def __init__(
         self, plan: Plan, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]

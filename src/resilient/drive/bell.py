@@ -12,10 +12,9 @@ from ..clock import Alarm
 from .call import Call
 
 # Up to 3.11, which only gets security fixes, current_task() is Python round this.
+_tasks: dict[Any, Any] | None = getattr(asyncio.tasks, "_current_tasks", None)
 task_in: Callable[[Any], Any] = (
-    asyncio.tasks._current_tasks.get  # type: ignore[attr-defined]
-    if sys.version_info < (3, 12)
-    else asyncio.current_task
+    asyncio.current_task if _tasks is None or sys.version_info >= (3, 12) else _tasks.get
 )
 
 

@@ -50,33 +50,40 @@ class Call:
         "started", "tickets", "value",
     )
     # fmt: on
+    admitted: bool
+    booked: bool
+    delay: float
+    duration: float
+    inherited: bool
+    ran: bool
+    started: float
 
     def __init__(
         self, plan: Plan, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> None:
-        self.plan = plan
+        self.plan: Plan = plan
         self.core: Core = plan.core
-        self.fn = fn
-        self.args = args
-        self.kwargs = kwargs
+        self.fn: Callable[..., Any] = fn
+        self.args: tuple[Any, ...] = args
+        self.kwargs: dict[str, Any] = kwargs
         self.tickets: list[int | None] = [None] * len(plan.guards)
         self.limits: list[tuple[float, int]] = []  # (when, level) of the timeouts it is under
-        self.level = 0
+        self.level: int = 0
         self.value: Any = None
         self.error: BaseException | None = None
         self.origin: Exception | None = None  # what the recovery under way answers
         self.answered: Exception | None = None  # what a recovery has answered
         self.deadline: Deadline | None = None  # the newest of its own
-        self.expired = -1  # level of the own timeout that ended it
-        self.outcome = -1
-        self.refuser = _ENTRY
+        self.expired: int = -1  # level of the own timeout that ended it
+        self.outcome: int = -1
+        self.refuser: str = _ENTRY
         self.held: Held | None = None  # by the abandoned worker of this attempt
         self.ruling: tuple[int, str] | None = None  # outcome and reason, where somebody has said so
         self.spent: float | None = None  # seconds in the body, where that is not all of its life
-        self.final = False  # nothing can take the place of its answer any more
+        self.final: bool = False  # nothing can take the place of its answer any more
         self.ran = self.inherited = self.admitted = self.booked = False
         self.delay = self.started = self.duration = 0.0
-        self.began = self.core.now()
+        self.began: float = self.core.now()
 
     @classmethod
     def entered(

@@ -8,7 +8,7 @@ import weakref
 from bisect import bisect_left
 from collections.abc import Callable
 from functools import partial
-from typing import Final
+from typing import Any, Final, cast
 
 from ..clock import Clock
 from ..events import Event, bus
@@ -84,27 +84,45 @@ class Core:
         "wait_buckets",
         "wait_sum",
     )  # fmt: skip
+    abandoned: int
+    abandoned_total: int
+    buckets: list[int]
+    counts: list[int]
+    degraded: int
+    duration_sum: float
+    errors: int
+    extra_full: int
+    fallback_failures: int
+    in_flight: int
+    late_values: int
+    peak: int
+    peak_before: int
+    peak_until: float
+    quick: int
+    timeouts: int
+    unwell: int
+    wait_sum: float
 
     def __init__(
         self, name: str, owner: str, tier: int | None, impact: str, clock: Clock | None
     ) -> None:
-        self.name = name
-        self.owner = owner
-        self.tier = tier
-        self.impact = impact
+        self.name: str = name
+        self.owner: str = owner
+        self.tier: int | None = tier
+        self.impact: str = impact
         self.clock = clock
         self.now: Callable[[], float] = time.monotonic if clock is None else clock.now
         # Re-entrant, so that a finalizer that lands inside finds the gate instead of a deadlock.
         # Taken by `with`, and by the gateway: an interrupt may come between acquire() and a try.
-        self.lock = threading.RLock()
-        self.gate = 0
-        self.anonymous = False
+        self.lock: threading.RLock = threading.RLock()
+        self.gate: int = 0
+        self.anonymous: bool = False
         self.guards: tuple[Guard, ...] = ()
         self.viewed: list[weakref.ref[Guard]] = []  # those that only views have
-        self.outbox = Outbox(name)
+        self.outbox: Outbox = Outbox(name)
         self.forced: str | None = None
-        self.forced_why = ""
-        self.born = float("-inf")
+        self.forced_why: str = ""
+        self.born: float = float("-inf")
         self.inherited: set[float] | frozenset[float] = _NONE  # when they began: see forking
         self.clear()
         _living[id(self)] = weakref.KeyedRef(self, _died, id(self))
@@ -206,7 +224,7 @@ class Core:
 
     def mend(self) -> None:
         """Free the section after an interrupt in it, if it had been entered."""
-        if self.lock._is_owned():  # type: ignore[attr-defined]
+        if cast("Any", self.lock)._is_owned():
             self.gate = 0 if self.forced is None else FORCED
             self.lock.release()
 

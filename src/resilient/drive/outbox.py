@@ -19,7 +19,7 @@ class Outbox(list[Any]):
 
     def __init__(self, name: str) -> None:
         super().__init__()
-        self.name = name
+        self.name: str = name
 
     def emit(self, item: Event | Waiter) -> None:
         """Take what a guard has to say."""

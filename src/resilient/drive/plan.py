@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..guards.base import Guard, Mode
 from ..outcomes import DEFAULT_JUDGE, Judge
 from .core import Core
-from .gateway import gateway
+from .gateway import Enter, Leave, gateway
 from .turned import answerer
 
 
@@ -16,24 +16,28 @@ class Plan:
         "admits", "answers", "core", "enter", "guards", "judge", "judges_values", "leave", "limits",
         "reacts", "single", "threaded",
     )  # fmt: skip
+    enter: Enter
+    leave: Leave
 
     def __init__(self, core: Core, guards: tuple[Guard, ...], mode: Mode) -> None:
-        self.core = core
-        self.guards = guards
-        self.admits = tuple(guard.admits(mode) for guard in guards)
+        self.core: Core = core
+        self.guards: tuple[Guard, ...] = guards
+        self.admits: tuple[bool, ...] = tuple(guard.admits(mode) for guard in guards)
         # These never admit anything but want to know how it ended, such as a fallback.
-        self.reacts = tuple(type(guard).before is Guard.before for guard in guards)
-        self.limits = tuple(
+        self.reacts: tuple[bool, ...] = tuple(
+            type(guard).before is Guard.before for guard in guards
+        )
+        self.limits: tuple[tuple[int, Guard], ...] = tuple(
             (level, guard) for level, guard in enumerate(guards) if guard.seconds is not None
         )
         # The fast paths know one limit; with more, the interpreter finds the tightest each time.
-        self.single = self.limits[0] if len(self.limits) == 1 else None
-        self.threaded = mode == "thread"
+        self.single: tuple[int, Guard] | None = self.limits[0] if len(self.limits) == 1 else None
+        self.threaded: bool = mode == "thread"
         self.judge: Judge = next(
             (guard.judge for guard in reversed(guards) if guard.judges_health), DEFAULT_JUDGE
         )
-        self.judges_values = any(guard.judge.failed_result is not None for guard in guards)
-        self.answers = answerer(guards)
+        self.judges_values: bool = any(guard.judge.failed_result is not None for guard in guards)
+        self.answers: Guard | None = answerer(guards)
         self.enter, self.leave = gateway(core, guards, mode, quick=self.answers is not None)
 
     @property

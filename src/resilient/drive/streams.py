@@ -30,7 +30,7 @@ class Flow:
     def __init__(
         self, plan: Plan, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> None:
-        self.call = LastingCall(plan, fn, args, kwargs)
+        self.call: LastingCall = LastingCall(plan, fn, args, kwargs)
         self.call.spent = 0.0
         self.source: Any = None  # the generator that is run
         self.item: Any = None
@@ -115,6 +115,9 @@ class SyncFlow(Flow):
     """One guarded generator."""
 
     __slots__ = ()
+    source: Any
+    sent: Any
+    thrown: BaseException | None
 
     def step(self) -> bool:
         """Go on to the next item; False at the end."""
@@ -151,8 +154,9 @@ class SyncFlow(Flow):
         if over is not None:
             return call.not_run(over.error())
         try:
-            source = _within(call.deadline, fn, *args, **kwargs)
-            generates = hasattr(type(source), "throw") and hasattr(type(source), "__next__")
+            source: Any = _within(call.deadline, fn, *args, **kwargs)
+            kind = cast("type[Any]", type(source))
+            generates = hasattr(kind, "throw") and hasattr(kind, "__next__")
             self.source = source if generates else self._each(source)
         except BaseException as error:
             return self.raised(error)

@@ -350,7 +350,7 @@ def _threaded(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
         ended = core.now()
         good = job.ended and job.error is None and reason is None and ended < own.when
         if good and (type(job.value) is plain or not returns_awaitable(job.value)):
-            plain = type(job.value)
+            plain = type(job.value)  # pyright: ignore[reportUnknownVariableType]
             own.open = False
             done_well(tickets, now, ended)
             return job.value

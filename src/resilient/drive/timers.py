@@ -28,7 +28,7 @@ class Entry(TaskDeadline):
     __slots__ = ("cancelling", "fired")
     cancelling: int
     fired: bool
-    task: Task[Any] | None
+    task: Task[Any] | None  # pyright: ignore[reportIncompatibleVariableOverride]
 
     @staticmethod
     def of(own: Deadline, task: Task[Any]) -> Entry:
@@ -64,9 +64,9 @@ class Wheel:
     __slots__ = ("__weakref__", "_now", "entries", "handle", "loop", "seconds")
 
     def __init__(self, loop: AbstractEventLoop, seconds: float, now: Callable[[], float]) -> None:
-        self.loop = loop
+        self.loop: AbstractEventLoop = loop
         self._now = now
-        self.seconds = seconds
+        self.seconds: float = seconds
         self.entries: dict[Entry, None] = {}
         self.handle: TimerHandle | None = None
 

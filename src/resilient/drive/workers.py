@@ -59,9 +59,9 @@ class Job:
         self._fn: Callable[[], Any] | None = fn
         self._claim = threading.Lock()  # taken once: by the end, or by the caller who gives up
         self._ended = threading.Lock()
-        self.ended = False  # in time: value and error are set
+        self.ended: bool = False  # in time: value and error are set
         self._on_end: Callable[[], None] | None = None
-        self.signal = Signal()
+        self.signal: Signal = Signal()
         self.value: Any = None
         self.error: BaseException | None = None
 

@@ -35,10 +35,10 @@ class Waiter:
     __slots__ = ("arrived", "deadline", "granted_at", "guard", "wake")
 
     def __init__(self, guard: Guard, wake: Callable[[], bool]) -> None:
-        self.guard = guard
-        self.wake = wake  # returns False where nobody is left to be woken
-        self.arrived = 0.0
-        self.deadline = 0.0
+        self.guard: Guard = guard
+        self.wake: Callable[[], bool] = wake  # returns False where nobody is left to be woken
+        self.arrived: float = 0.0
+        self.deadline: float = 0.0
         self.granted_at: float | None = None
 
 

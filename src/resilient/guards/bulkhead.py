@@ -6,7 +6,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from .. import checks
-from ..errors import BulkheadFullError
+from ..errors import BulkheadFullError, RefusedError
 from ..measures import Metric, Sample
 from .base import PARK, REFUSE, Guard, Waiter
 
@@ -30,7 +30,8 @@ class Bulkhead(Guard):
     rank: ClassVar[float | None] = 60
     metrics: ClassVar[tuple[Metric, ...]] = (_LIMIT, _USED, _WAITING)
     changeable: ClassVar[tuple[str, ...]] = ("max_concurrent", "max_waiting", "max_wait", "order")
-    error = BulkheadFullError
+    error: ClassVar[type[RefusedError]] = BulkheadFullError
+    why: str
 
     def __init__(
         self,
@@ -41,19 +42,18 @@ class Bulkhead(Guard):
         order: str = "fifo",
     ) -> None:
         super().__init__()
-        self.max_concurrent = checks.count("max_concurrent", max_concurrent)
-        self.max_waiting = checks.count("max_waiting", max_waiting, least=0)
+        self.max_concurrent: int = checks.count("max_concurrent", max_concurrent)
+        self.max_waiting: int = checks.count("max_waiting", max_waiting, least=0)
         if self.max_waiting and max_wait is None:
             checks.refuse("max_wait", None, "given where max_waiting is: nobody waits for ever")
         if max_wait is not None and not self.max_waiting:
             checks.refuse("max_waiting", max_waiting, "at least 1 where max_wait is given")
-        self.max_wait = 0.0 if max_wait is None else checks.duration("max_wait", max_wait)
-        self.order = checks.one_of("order", order, ("fifo", "lifo"))
-        self.running = 0
-        self.abandoned = 0
-        self._line = self._granted = _NOBODY
-        if self.max_waiting:
-            self._line, self._granted = OrderedDict(), OrderedDict()
+        self.max_wait: float = 0.0 if max_wait is None else checks.duration("max_wait", max_wait)
+        self.order: str = checks.one_of("order", order, ("fifo", "lifo"))
+        self.running: int = 0
+        self.abandoned: int = 0
+        self._line: OrderedDict[Waiter, None] = OrderedDict() if self.max_waiting else _NOBODY
+        self._granted: OrderedDict[Waiter, None] = OrderedDict() if self.max_waiting else _NOBODY
 
     def slots(self) -> int:
         return self.max_concurrent

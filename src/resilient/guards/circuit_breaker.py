@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from .. import checks
-from ..errors import CircuitOpenError
+from ..errors import CircuitOpenError, RefusedError
 from ..events import Cause, Event, Kind
 from ..measures import Metric, Sample
 from ..outcomes import FAILURE, SUCCESS, Judge, OnError, OnResult
@@ -52,7 +52,7 @@ class CircuitBreaker(Guard):
     )  # fmt: skip
     afresh: ClassVar[tuple[str, ...]] = ("window",)
     misplaced = "An open circuit would still take the outer guard's slots."
-    error = CircuitOpenError
+    error: ClassVar[type[RefusedError]] = CircuitOpenError
 
     def __init__(
         self,
@@ -73,7 +73,7 @@ class CircuitBreaker(Guard):
         failed_result: OnResult | None,
     ) -> None:
         super().__init__()
-        self.health = Health(
+        self.health: Health = Health(
             failure_rate=failure_rate,
             failure_threshold=failure_threshold,
             window=window,
@@ -81,24 +81,24 @@ class CircuitBreaker(Guard):
             slow_call_duration=slow_call_duration,
             slow_call_rate=slow_call_rate,
         )
-        self.recovery_timeout = checks.duration("recovery_timeout", recovery_timeout)
-        self.half_open_max_calls = checks.count("half_open_max_calls", half_open_max_calls)
-        self.success_threshold = checks.count("success_threshold", success_threshold)
+        self.recovery_timeout: float = checks.duration("recovery_timeout", recovery_timeout)
+        self.half_open_max_calls: int = checks.count("half_open_max_calls", half_open_max_calls)
+        self.success_threshold: int = checks.count("success_threshold", success_threshold)
         self._lease = None if probe_lease is None else checks.duration("probe_lease", probe_lease)
         self._home = METRICS_ONLY if checks.flag("metrics_only", metrics_only) else CLOSED
-        self.judge = Judge.of(on, ignore, failed_result)
+        self.judge: Judge = Judge.of(on, ignore, failed_result)
         self.random = _source()
-        self.aged = slow_call_duration is not None  # the ages of calls in flight matter
+        self.aged: bool = slow_call_duration is not None  # the ages of calls in flight matter
         self._probes = Ages(self._lease or self.recovery_timeout)
         self.state = self._home
         self.forced: str | None = None
-        self.serial = 0  # the newest ticket
-        self.epoch = 0  # the first ticket that still counts
+        self.serial: int = 0  # the newest ticket
+        self.epoch: int = 0  # the first ticket that still counts
         self._simple = _NEVER  # the same in the usual case, which needs no bookkeeping
         self._simplify()
-        self.recovered = 0  # successful probes of this half-open time
-        self.until = 0.0  # an open circuit lets a probe through from here
-        self.relapses = 0  # opened again and again without a close between
+        self.recovered: int = 0  # successful probes of this half-open time
+        self.until: float = 0.0  # an open circuit lets a probe through from here
+        self.relapses: int = 0  # opened again and again without a close between
         self.slow_total = self.late_total = self.would_open_total = 0
         self.moves: dict[tuple[str, Cause], int] = {}  # those that there were
 
@@ -376,6 +376,10 @@ class CircuitBreaker(Guard):
         "state", "why", "until", "relapses", "recovered", "forced", "slow_total", "late_total",
         "would_open_total",
     )  # fmt: skip
+    slow_total: int
+    late_total: int
+    would_open_total: int
+    why: str
 
     def save(self) -> dict[str, Any]:
         saved = {name: getattr(self, name) for name in self._SAVED}

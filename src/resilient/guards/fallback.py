@@ -37,7 +37,7 @@ class Fallback(Guard):
         if fn is not None and not callable(fn):
             checks.refuse_type("fn", fn, "a function; a plain answer is given as value=...")
         self.fn = fn
-        self.with_error = checks.flag("with_error", with_error)
+        self.with_error: bool = checks.flag("with_error", with_error)
         if fn is None and with_error:
             checks.refuse("with_error", with_error, "False where value=... is given")
         self._value = value
@@ -47,11 +47,11 @@ class Fallback(Guard):
             from copy import copy
 
             self._copy = copy
-        self.judge = Judge.of(on, ignore, failed_result)
-        self.blind = on is None and ignore is None and not with_error
+        self.judge: Judge = Judge.of(on, ignore, failed_result)
+        self.blind: bool = on is None and ignore is None and not with_error
         kind = "sync" if fn is None else kind_of(fn)
-        self.only_async = kind in ("async", "async generator")
-        self.only_streams = kind in STREAMS
+        self.only_async: bool = kind in ("async", "async generator")
+        self.only_streams: bool = kind in STREAMS
 
     def check_signature(self, fn: Callable[..., Any]) -> None:
         """Refuse a function that could not be called with the arguments that fn is called with."""

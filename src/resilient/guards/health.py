@@ -46,12 +46,12 @@ class Health:
         self.failure_threshold = failure_threshold
         if failure_threshold is not None:
             checks.count("failure_threshold", failure_threshold)
-        self.window = _window(window)
-        self.minimum_calls = checks.count("minimum_calls", minimum_calls)
+        self.window: TimeWindow | CountWindow = _window(window)
+        self.minimum_calls: int = checks.count("minimum_calls", minimum_calls)
         if isinstance(window, calls) and minimum_calls > window.size:
             allowed = f"at most the window, which is {window!r} (its default is 20)"
             checks.refuse("minimum_calls", minimum_calls, allowed)
-        self.slow_call_rate = checks.share("slow_call_rate", slow_call_rate)
+        self.slow_call_rate: float = checks.share("slow_call_rate", slow_call_rate)
         self.slow_call_duration: float | None = None
         if slow_call_duration is not None:
             self.slow_call_duration = checks.duration("slow_call_duration", slow_call_duration)
@@ -60,10 +60,10 @@ class Health:
                 "set where failure_threshold and slow_call_duration are None: nothing opens it"
             )
             checks.refuse("failure_rate", None, allowed)
-        self.slow_from = self.slow_call_duration or _INFINITY
+        self.slow_from: float = self.slow_call_duration or _INFINITY
         # Of calls in flight, kept where slowness matters.
         self.ages = NO_AGES if self.slow_call_duration is None else Ages(self.slow_from)
-        self.consecutive = 0
+        self.consecutive: int = 0
         self._reasons: dict[str, int] = {}
 
     def clear(self) -> None:

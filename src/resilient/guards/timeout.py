@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from .. import checks
-from ..errors import WorkersBusyError
+from ..errors import RefusedError, WorkersBusyError
 from ..measures import Metric, Sample
 from .base import REFUSE, Guard, Mode
 
@@ -37,7 +37,8 @@ class Timeout(Guard):
     unique: ClassVar[bool] = False
     metrics: ClassVar[tuple[Metric, ...]] = (_WORKERS,)
     changeable: ClassVar[tuple[str, ...]] = ("seconds",)
-    error = WorkersBusyError
+    error: ClassVar[type[RefusedError]] = WorkersBusyError
+    why: str
 
     def __init__(self, seconds: float | timedelta, *, sync: str | None) -> None:
         super().__init__()

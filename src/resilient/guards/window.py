@@ -10,12 +10,25 @@ SLICES: Final = 10
 
 
 class calls:
-    """A window of the last `size` calls, instead of one of seconds: ``window=calls(100)``."""
+    """A window of the last `size` calls, instead of one of seconds.
+
+    Args:
+        size: calls, from 1 to 100,000. There is no default.
+
+    Raises:
+        ValueError: size is out of range.
+        TypeError: size is not an int.
+
+    Example:
+        >>> from resilient import calls, circuit_breaker
+        >>> circuit_breaker(window=calls(100)).snapshot(0.0)["options"]["window"]
+        'the last 100 calls'
+    """
 
     __slots__ = ("size",)
 
     def __init__(self, size: int) -> None:
-        self.size = checks.count("calls", size, most=100_000)
+        self.size: int = checks.count("calls", size, most=100_000)
 
     def __repr__(self) -> str:
         return f"calls({self.size})"
@@ -53,10 +66,14 @@ class TimeWindow:
         "slice",
         "slow",
     )
+    end: float
+    failures: int
+    fresh: int
+    slow: int
 
     def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
-        self.slice = seconds / SLICES
+        self.seconds: float = seconds
+        self.slice: float = seconds / SLICES
         self.clear()
 
     def clear(self) -> None:
@@ -119,16 +136,19 @@ class CountWindow:
     """Counts of the last `size` results."""
 
     __slots__ = ("_place", "_results", "calls", "end", "failures", "fresh", "size", "slow")
+    failures: int
+    slow: int
 
     def __init__(self, size: int) -> None:
-        self.size = size
-        self.end = float("-inf")  # as a window of seconds has: no call is simply counted
-        self.fresh = 0
+        self.size: int = size
+        self.end: float = float("-inf")  # as a window of seconds has: no call is simply counted
+        self.fresh: int = 0
         self._results = bytearray(size)  # bit 0 counted, bit 1 failed, bit 2 slow
         self.clear()
 
     def clear(self) -> None:
-        self.calls = self.failures = self.slow = 0
+        self.calls: int = 0  # here, not in the class: there it would hide the class of that name
+        self.failures = self.slow = 0
         self._place = 0
         for place in range(self.size):
             self._results[place] = 0
@@ -168,7 +188,7 @@ class Ages:
     __slots__ = ("_due", "_late", "_young", "limit")
 
     def __init__(self, limit: float) -> None:
-        self.limit = limit
+        self.limit: float = limit
         self._young: dict[int, float] = {}  # ticket -> started, oldest first
         self._late: dict[int, float] = {}
         self._due = 0.0  # no young ticket crosses the limit before this

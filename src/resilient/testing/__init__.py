@@ -17,10 +17,10 @@ class _Alarm:
     __slots__ = ("callback", "cancelled", "order", "when")
 
     def __init__(self, when: float, order: int, callback: Callable[[], object]) -> None:
-        self.when = when
-        self.order = order
-        self.callback = callback
-        self.cancelled = False
+        self.when: float = when
+        self.order: int = order
+        self.callback: Callable[[], object] = callback
+        self.cancelled: bool = False
 
     def cancel(self) -> None:
         self.cancelled = True
