@@ -74,13 +74,15 @@ def opened(of_class: classmethod[Fetch, [int], float], of_none: staticmethod[[in
     assert_type(timeout(of_none), staticmethod[[int], float])
     assert_type(bulkhead(of_none), staticmethod[[int], float])
     assert_type(bulkhead(5)(of_none), staticmethod[[int], float])
+    assert_type(bulkhead(5)(of_class), classmethod[Fetch, [int], float])
+    bulkhead(5)(partial(divide, 1)).func  # type: ignore[attr-defined]  # pyright: ignore[reportFunctionMemberAccess]
 
 
 def what_can_not_be_guarded() -> None:
     policy("x")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
     policy()  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
     circuit_breaker(0.5)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
-    circuit_breaker()("x")  # type: ignore[type-var]  # pyright: ignore[reportArgumentType]
+    circuit_breaker()("x")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
     timeout("x")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
     bulkhead("x")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
-    circuit_breaker()()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    circuit_breaker()()  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]

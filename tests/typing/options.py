@@ -103,4 +103,4 @@ def without_parentheses(a: int) -> float:
     return a / 1
 
 
-without_parentheses(1)  # type: ignore[type-var]  # pyright: ignore[reportArgumentType]
+without_parentheses(1)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]

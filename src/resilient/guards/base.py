@@ -8,7 +8,7 @@ in the policy's one critical section and do arithmetic only.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, ParamSpec, TypeVar, overload
 
 from ..errors import RefusedError
 from ..events import Event
@@ -26,7 +26,9 @@ RECOVER: Final = -1.0  # run recover() instead
 Mode = Literal["async", "cooperative", "thread"]
 """How the body is run: awaited, called in place, or called on a worker thread."""
 
-F = TypeVar("F", bound=Callable[..., Any])
+P = ParamSpec("P")
+T = TypeVar("T")
+M = TypeVar("M", bound="classmethod[Any, Any, Any] | staticmethod[Any, Any]")
 
 
 class Waiter:
@@ -216,7 +218,11 @@ class Guard:
 
     if TYPE_CHECKING:
 
-        def __call__(self, fn: F, /) -> F:
+        @overload
+        def __call__(self, fn: M, /) -> M: ...  # type: ignore[overload-overlap]
+        @overload
+        def __call__(self, fn: Callable[P, T], /) -> Callable[P, T]: ...
+        def __call__(self, fn: Any, /) -> Any:
             """Decorate fn; guards that are stacked on one function become one policy."""
             ...
 
