@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from typing import Any, Final, cast
 
 from . import checks
-from .drive.core import Core
-from .guards.base import Guard
 from .guards.window import calls
 from .registry import registry
-from .updating import SETTINGS, Change, checked, guard_named, unknown
+from .updating import SETTINGS, Change, apply, checked, guard_named, unknown
 
 VARIABLE: Final = "RESILIENT_SETTINGS"  # names the file
 PREFIX: Final = "RESILIENT__"  # RESILIENT__<POLICY>__<GUARD>__<OPTION>
 _SECTION: Final = "policies"
 
+Sources = dict[tuple[str, str, str], str]  # where a policy's, guard's option was said
 Wanted = dict[str, dict[str, dict[str, Any]]]  # policy, guard, option
 
 
@@ -66,77 +65,70 @@ def load_settings(
         20
     """
     around = os.environ if environ is None else environ
+    if not isinstance(around, Mapping):
+        checks.refuse_type("environ", around, "a mapping of str to str")
+    for name, value in around.items():
+        if not (isinstance(name, str) and isinstance(value, str)):
+            checks.refuse_type("environ", {name: value}, "a mapping of str to str")
     file = path if path is not None else around.get(VARIABLE) or None
-    sources: dict[tuple[str, str, str], str] = {}  # where each option was said
+    sources: Sources = {}
     wanted: Wanted = {} if file is None else _from_file(file, sources)
     _from_environment(around, wanted, sources)
     while not _apply(wanted, sources):
         pass
 
 
-def _apply(wanted: Wanted, sources: dict[tuple[str, str, str], str]) -> bool:
+def _apply(wanted: Wanted, sources: Sources) -> bool:
     """Prepare everything, then change everything; False where another change came between."""
     changes: list[Change] = []
     for core in registry.cores():
         options = wanted.get(core.name, {})
-        change, touched = Change(core, core.guards), False
-        for guard in core.guards:
-            here = _of_guard(core, guard, options, sources)
-            if here or (guard.layers or {}).get(SETTINGS):
-                _say_where(
-                    sources, core.name, guard.kind, here, partial(change.add, guard, SETTINGS, here)
-                )
-                touched = True
+        change, touched = Change(core), False
         for kind in options:
-            guard_named(core.name, core.guards, kind)
+            with _saying(sources, core.name, kind):
+                guard_named(core.name, core.guards, kind)
+        for guard in core.guards:
+            if guard.kind in options or (guard.layers or {}).get(SETTINGS):
+                with _saying(sources, core.name, guard.kind):
+                    given = checked(core.name, guard, options.get(guard.kind, {}))
+                    here = {name: _value(name, value) for name, value in given.items()}
+                    change.add(guard, SETTINGS, here)
+                touched = True
         if touched:
             changes.append(change)
-    done = [change.apply("settings were loaded") for change in changes]
-    return all(done)
+    return apply(changes, "settings were loaded")
 
 
-def _of_guard(
-    core: Core,
-    guard: Guard,
-    options: Mapping[str, Mapping[str, Any]],
-    sources: dict[tuple[str, str, str], str],
-) -> dict[str, Any]:
-    given = options.get(guard.kind)
-    if given is None:
-        return {}
-    guard_named(core.name, core.guards, guard.kind)
-    _say_where(sources, core.name, guard.kind, given, partial(checked, core.name, guard, given))
-    return {name: _value(value) for name, value in given.items()}
-
-
-def _say_where(
-    sources: dict[tuple[str, str, str], str],
-    policy: str,
-    kind: str,
-    options: Mapping[str, Any],
-    do: Callable[[], object],
-) -> None:
-    """Do something, and name the file or variables in its error."""
+@contextmanager
+def _saying(sources: Sources, policy: str, kind: str) -> Generator[None]:
+    """Name the file, or the variables, in an error of what is done inside."""
     try:
-        do()
+        yield
     except (ValueError, TypeError) as error:
-        said = dict.fromkeys(sources[policy, kind, name] for name in options)
-        where = f"{', '.join(said)}: {policy}.{kind}: " if said else f"{policy}.{kind}: "
-        error.args = (f"{where}{error}",)
+        text = str(error)
+        here = {at[2]: said for at, said in sources.items() if at[:2] == (policy, kind)}
+        meant = [
+            at
+            for name, at in here.items()
+            if (name and text.startswith(name)) or repr(name) in text
+        ]
+        where = ", ".join(dict.fromkeys(meant or here.values()))
+        guard = kind if kind.isprintable() else repr(kind)
+        error.args = (f"{where}: {policy}.{guard}: {text}",)
         raise
 
 
 # -- the file ------------------------------------------------------------------------
 
 
-def _from_file(path: str | os.PathLike[str], sources: dict[tuple[str, str, str], str]) -> Wanted:
+def _from_file(path: str | os.PathLike[str], sources: Sources) -> Wanted:
     import tomllib
 
     try:
         with open(path, "rb") as file:
             data = tomllib.load(file)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{os.fspath(path)} is no TOML: {error}") from None
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{os.fspath(path)} is no TOML: {str(error)[:200]}") from None
     for key in data:
         if key != _SECTION:
             unknown(f"{os.fspath(path)} has an unknown table", key, [_SECTION])
@@ -145,6 +137,7 @@ def _from_file(path: str | os.PathLike[str], sources: dict[tuple[str, str, str],
         _known(os.fspath(path), policy)
         for kind, options in _table(path, f"{_SECTION}.{policy}", guards).items():
             here = _table(path, f"{_SECTION}.{policy}.{kind}", options)
+            sources[policy, kind, ""] = os.fspath(path)
             wanted.setdefault(policy, {})[kind] = dict(here)
             for name in here:
                 sources[policy, kind, name] = os.fspath(path)
@@ -153,7 +146,8 @@ def _from_file(path: str | os.PathLike[str], sources: dict[tuple[str, str, str],
 
 def _table(path: str | os.PathLike[str], key: str, value: object) -> dict[str, Any]:
     if not isinstance(value, dict):
-        checks.refuse_type(f"{os.fspath(path)}: {key}", value, "a table")
+        said = key if key.isprintable() else repr(key)
+        checks.refuse_type(f"{os.fspath(path)}: {said}", value, "a table")
     return cast("dict[str, Any]", value)
 
 
@@ -165,9 +159,7 @@ def _known(where: str, name: str) -> None:
 # -- the environment -----------------------------------------------------------------
 
 
-def _from_environment(
-    environ: Mapping[str, str], wanted: Wanted, sources: dict[tuple[str, str, str], str]
-) -> None:
+def _from_environment(environ: Mapping[str, str], wanted: Wanted, sources: Sources) -> None:
     names = [name for name in environ if name.startswith(PREFIX)]
     if not names:
         return
@@ -184,6 +176,9 @@ def _from_environment(
             unknown(f"{name}: no policy is written", written, sorted(by_variable))
         if len(found) > 1:
             raise ValueError(f"{name} may mean {' or '.join(found)}; use a file for these")
+        twice = sources.get((found[0], kind, option), "")
+        if twice.startswith(PREFIX):
+            raise ValueError(f"{twice} and {name} both say {option}; unset one of them")
         wanted.setdefault(found[0], {}).setdefault(kind, {})[option] = _parsed(environ[name])
         sources[found[0], kind, option] = name
 
@@ -204,11 +199,18 @@ def _parsed(text: str) -> Any:
     return word
 
 
-def _value(value: Any) -> Any:
+def _value(name: str, value: Any) -> Any:
     """Return what TOML and the environment can't say otherwise: None, and a window of calls."""
     if not isinstance(value, str):
         return value
     if value.lower() == "none":
         return None
     size = value.removeprefix("calls(").removesuffix(")")
-    return calls(int(size)) if f"calls({size})" == value and size.isdecimal() else value
+    if f"calls({size})" != value or not (size.isascii() and size.isdecimal()):
+        return value
+    if len(size) > 9:
+        checks.refuse(name, value, "a number, or calls(n) with n from 1 to 100,000")
+    try:
+        return calls(int(size))
+    except ValueError:
+        checks.refuse(name, value, "a number, or calls(n) with n from 1 to 100,000")

@@ -7,11 +7,12 @@ checks them as it checked the declared ones. In the lock the living guard takes 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from typing import Any, Final, NoReturn, cast
 
 from . import checks
 from .drive.core import BUSY, Core
-from .events import Event, bus
+from .events import Event
 from .guards.base import Guard
 
 # Later ones win: an operator's order, then policy.update(), then a settings file, then the code.
@@ -28,55 +29,76 @@ Options = Mapping[str, Mapping[str, Any]]
 class Change:
     """What is about to change in one policy: nothing has yet."""
 
-    def __init__(self, core: Core, guards: tuple[Guard, ...]) -> None:
-        self._core = core
-        self._guards = guards
+    def __init__(self, core: Core) -> None:
+        self.core: Core = core
         self._steps: list[tuple[Guard, Layers | None, Layers, Guard]] = []
 
-    def add(self, guard: Guard, layer: str, options: Mapping[str, Any]) -> None:
-        """Set a layer of a guard's options, as a whole; raises if the outcome is invalid."""
+    def add(
+        self, guard: Guard, layer: str, options: Mapping[str, Any], *, over: bool = False
+    ) -> None:
+        """Set a layer of a guard's options, as a whole or over what it says; raises if invalid."""
         seen = guard.layers
         layers: Layers = dict(seen or {DECLARED: _changeable(guard)})
-        layers[layer] = dict(options)
-        self._steps.append((guard, seen, layers, renewed(guard, layers)))
+        layers[layer] = {**layers.get(layer, {}), **options} if over else dict(options)
+        if not (guard.changeable and (options or layer in (seen or {}))):
+            return
+        # Also without the layers above: when they are taken away, what is left must be valid.
+        heights = range(LAYERS.index(layer) + 1, len(LAYERS) + 1)
+        fresh = [renewed(guard, {k: layers.get(k, {}) for k in LAYERS[:top]}) for top in heights]
+        self._steps.append((guard, seen, layers, fresh[-1]))
 
-    def apply(self, reason: str) -> bool:
-        """Make the change; False where another one came between, and nothing is changed."""
-        core, now = self._core, self._core.now()
+    def ready(self) -> bool:
+        """Tell whether nothing came between; under the lock."""
+        self.core.must_be_free(self.core.gate)
+        return all(guard.layers is seen for guard, seen, _, _ in self._steps)
+
+    def swap(self, now: float, reason: str) -> None:
+        """Make the change; under the lock."""
+        core = self.core
         before: list[str] = []
         after: list[str] = []
-        with core.lock:
-            gate = core.gate
-            core.gate = gate | BUSY
-            try:
-                core.must_be_free(gate)
-                if any(guard.layers is not seen for guard, seen, _, _ in self._steps):
-                    return False
-                for guard, _, layers, fresh in self._steps:
-                    _note(guard, fresh, before, after)
-                    guard.adopt(fresh, now)
-                    guard.layers = layers
-                for guard in self._guards:  # a view's guards know of it, the policy's do not
-                    if self._guards is core.guards or guard not in core.guards:
-                        guard.joined(self._guards)
-            finally:
-                core.gate = gate
+        for guard, _, layers, fresh in self._steps:
+            _note(guard, fresh, before, after)
+            guard.adopt(fresh, now)
+            guard.layers = layers
+        for guard in core.all_guards():
+            guard.retuned()
         if after:
-            bus.enqueue(
-                Event(
-                    "updated",
-                    guard="policy",
-                    at=now,
-                    reason=reason,
-                    before=", ".join(before),
-                    after=", ".join(after),
-                    cause="operator",
-                    policy=core.name,
-                )
+            event = Event(
+                "updated",
+                guard="policy",
+                at=now,
+                reason=reason,
+                before=", ".join(before),
+                after=", ".join(after),
+                cause="operator",
             )
-            core.outbox.append(None)
+            core.outbox.emit(event)
+
+
+def apply(changes: list[Change], reason: str) -> bool:
+    """Make all changes, or none; False where another one came between."""
+    changes = sorted(changes, key=lambda change: id(change.core))  # one order of locks for all
+    moments = [change.core.now() for change in changes]
+    gates: list[tuple[Core, int]] = []
+    with ExitStack() as locked:
+        for change in changes:
+            locked.enter_context(change.core.lock)
+        ready = [change.ready() for change in changes]  # each of them may raise
+        if not all(ready):
+            return False
+        try:
+            for change in changes:
+                gates.append((change.core, change.core.gate))
+                change.core.gate |= BUSY
+            for change, now in zip(changes, moments, strict=True):
+                change.swap(now, reason)
+        finally:
+            for core, gate in gates:
+                core.gate = gate
+    for core, gate in gates:
         core.flush_after(gate)
-        return True
+    return True
 
 
 def update(
@@ -84,16 +106,15 @@ def update(
 ) -> None:
     """Set some options of some guards in a layer, over what that layer says already."""
     while True:
-        change = Change(core, guards)
+        change = Change(core)
         for kind, given in options.items():
             guard = guard_named(core.name, guards, kind)
-            known = (guard.layers or {}).get(layer, {})
             try:
-                change.add(guard, layer, {**known, **checked(core.name, guard, given)})
+                change.add(guard, layer, checked(core.name, guard, given), over=True)
             except (ValueError, TypeError) as error:
                 error.args = (f"{core.name}.{kind}: {error}",)
                 raise
-        if change.apply(reason):
+        if apply([change], reason):
             return
 
 

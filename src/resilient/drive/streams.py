@@ -155,8 +155,7 @@ class SyncFlow(Flow):
             return call.not_run(over.error())
         try:
             source: Any = _within(call.deadline, fn, *args, **kwargs)
-            kind = cast("type[Any]", type(source))
-            generates = hasattr(kind, "throw") and hasattr(kind, "__next__")
+            generates = hasattr(source, "throw") and hasattr(source, "__next__")
             self.source = source if generates else self._each(source)
         except BaseException as error:
             return self.raised(error)

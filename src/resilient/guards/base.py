@@ -34,13 +34,14 @@ M = TypeVar("M", bound="classmethod[Any, Any, Any] | staticmethod[Any, Any]")
 class Waiter:
     """One caller in a guard's line. The guard decides, the driver waits and wakes."""
 
-    __slots__ = ("arrived", "deadline", "granted_at", "guard", "wake")
+    __slots__ = ("arrived", "deadline", "granted_at", "guard", "patience", "wake")
 
     def __init__(self, guard: Guard, wake: Callable[[], bool]) -> None:
         self.guard: Guard = guard
         self.wake: Callable[[], bool] = wake  # returns False where nobody is left to be woken
         self.arrived: float = 0.0
         self.deadline: float = 0.0
+        self.patience: float = 0.0  # how long it would wait, when it got in line
         self.granted_at: float | None = None
 
 
@@ -178,6 +179,9 @@ class Guard:
 
     def joined(self, guards: tuple[Guard, ...]) -> None:
         """Learn which guards stand in the same policy."""
+
+    def retuned(self) -> None:
+        """Learn that options of those guards, or its own, have changed. Under the lock."""
 
     def check_signature(self, fn: Callable[..., Any]) -> None:
         """Raise a TypeError if it can't serve calls of fn."""

@@ -113,6 +113,7 @@ class Bulkhead(Guard):
     def park(self, waiter: Waiter, now: float) -> int:
         answer = self.before(now)
         if answer == PARK:
+            waiter.patience = self.max_wait
             waiter.deadline = now + self.max_wait
             self._line[waiter] = None
         return answer
@@ -131,7 +132,7 @@ class Bulkhead(Guard):
             return REFUSE
         if now >= waiter.deadline:
             del self._line[waiter]
-            self.why = f"no slot became free within {self.max_wait:g} s"
+            self.why = f"no slot became free within {waiter.patience:g} s"
             return REFUSE
         return PARK
 

@@ -91,6 +91,7 @@ class CircuitBreaker(Guard):
         self.aged: bool = slow_call_duration is not None  # the ages of calls in flight matter
         self._probes = Ages(self._lease or self.recovery_timeout)
         self.state = self._home
+        self._limits: tuple[Guard, ...] = ()  # the timeouts of its policy
         self.forced: str | None = None
         self.serial: int = 0  # the newest ticket
         self.epoch: int = 0  # the first ticket that still counts
@@ -277,8 +278,14 @@ class CircuitBreaker(Guard):
             self._move(HALF_OPEN, now, "released from forced_open", "half_open", "operator")
 
     def joined(self, guards: tuple[Guard, ...]) -> None:
-        limits = [guard.seconds for guard in guards if guard.seconds is not None]
-        self._probes.rule(self._lease or max([self.recovery_timeout, *limits]))
+        self._limits = tuple(guard for guard in guards if guard.seconds is not None)
+        self.retuned()
+
+    def retuned(self) -> None:
+        limits = [guard.seconds or 0.0 for guard in self._limits]
+        lease = self._lease or max([self.recovery_timeout, *limits])
+        if lease != self._probes.limit:
+            self._probes.rule(lease)
 
     def options(self) -> dict[str, Any]:
         return {
@@ -300,9 +307,10 @@ class CircuitBreaker(Guard):
         self._lease = fresh._lease
         self.aged = fresh.aged
         if self._home != fresh._home:
+            if self.state != self._home:  # open or half-open: that is over
+                self.relapses = 0
+                self._fresh()
             self.state = self._home = fresh._home
-            self.relapses = 0
-            self._fresh()
         self._simplify()
 
     def jitter(self, on: bool) -> None:

@@ -91,6 +91,14 @@ class Fallback(Guard):
             return self.fn(error, *args, **kwargs)
         return self.fn(*args, **kwargs)
 
+    def options(self) -> dict[str, Any]:
+        return {
+            "fn": self.fn,
+            "value": self._value,
+            "with_error": self.with_error,
+            **self.judge.options(),
+        }
+
     def describe(self) -> str:
         if self.fn is None:
             return f"answers {self._answer} when the rest fails or refuses"

@@ -54,6 +54,8 @@ class Keep:
                 gate = 0 if core.forced is None else FORCED
                 for guard, fresh in moved:
                     guard.adopt(fresh, now)
+                for guard in core.all_guards():
+                    guard.retuned()
                 for guard, saved, layers in self._guards:
                     guard.layers = layers
                     guard.restore(saved)
