@@ -96,6 +96,34 @@ class Colour:
             return await policy.atry_call(fn, *args, **kwargs)
         return policy.try_call(fn, *args, **kwargs)
 
+    async def in_block(
+        self, policy: Policy, fn: Callable[..., Any], /, *args: Any, **kwargs: Any
+    ) -> Any:
+        """Call a function inside a guarded block."""
+        if self.is_async:
+            async with policy.block():
+                return await fn(*args, **kwargs)
+        with policy.block():
+            return fn(*args, **kwargs)
+
+    async def as_stream(
+        self, policy: Policy, fn: Callable[..., Any], /, *args: Any, **kwargs: Any
+    ) -> Any:
+        """Take the one item of a guarded stream that calls a function."""
+        if self.is_async:
+
+            async def one() -> Any:
+                yield await fn(*args, **kwargs)
+
+            (item,) = [item async for item in policy.call(one)]
+            return item
+
+        def single() -> Any:
+            yield fn(*args, **kwargs)
+
+        (item,) = policy.call(single)
+        return item
+
     async def error_of(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> BaseException:
         """Return what calling a decorated function raises."""
         try:

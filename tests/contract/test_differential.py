@@ -26,7 +26,7 @@ from resilient import Event, Policy, bulkhead, circuit_breaker, fallback, timeou
 from resilient.registry import registry
 from resilient.testing import ManualClock
 
-WayName = Literal["decorated", "call", "try"]
+WayName = Literal["decorated", "call", "try", "block", "stream"]
 Op = tuple[Any, ...]
 LIMIT = 2.0
 
@@ -161,6 +161,10 @@ class Run:
                 value = await colour.call(self.guarded, op)
             elif self.way == "call":
                 value = await colour.through(self.policy, self.fn, op)
+            elif self.way == "block":
+                value = await colour.in_block(self.policy, self.fn, op)
+            elif self.way == "stream":
+                value = await colour.as_stream(self.policy, self.fn, op)
             else:
                 result = await colour.attempt(self.policy, self.fn, op)
                 value, error = result.value, result.error
@@ -229,6 +233,28 @@ def test_g7_every_way_of_calling_gives_the_same_trace(ops: list[Op], stack: str)
         expected = Run(colour, "call", stack, LIMIT).run(ops)
         for way in ("decorated", "try"):
             assert Run(colour, way, stack, LIMIT).run(ops) == expected, (colour.name, way)
+
+
+NOTHING_LESSER = [stack for stack in STACKS if "fallback" not in stack]
+UNHURRIED = flat.map(lambda ops: [op for op in ops if op[0] != "call" or op[1] < LIMIT])
+
+
+@relaxed
+@given(ops=flat, stack=st.sampled_from(NOTHING_LESSER))
+def test_g7_a_block_gives_the_same_trace_as_a_call(ops: list[Op], stack: str) -> None:
+    """Admission, outcome, deadline and counts of a block are those of a call, in every colour."""
+    for colour in (colour for colour in TIMED_COLOURS if not colour.threaded):
+        expected = Run(colour, "call", stack, LIMIT).run(ops)
+        assert Run(colour, "block", stack, LIMIT).run(ops) == expected, colour.name
+
+
+@relaxed
+@given(ops=UNHURRIED, stack=st.sampled_from(NOTHING_LESSER))
+def test_g7_a_stream_of_one_gives_the_same_trace_as_a_call(ops: list[Op], stack: str) -> None:
+    """So are those of a stream; but after a late item it is cut, where a late value is given."""
+    for colour in (colour for colour in TIMED_COLOURS if not colour.threaded):
+        expected = Run(colour, "call", stack, LIMIT).run(ops)
+        assert Run(colour, "stream", stack, LIMIT).run(ops) == expected, colour.name
 
 
 # A probe whose call then finds no slot.
