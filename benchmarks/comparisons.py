@@ -46,6 +46,11 @@ SIDES: Final[dict[str, tuple[Colour, Maker]]] = {
     "answered": ("sync", ours.answered),
     "answered, whole": ("sync", ours.whole_answered),
     "refused": ("sync", ours.refused),
+    "block": ("sync", ours.block),
+    "stream": ("sync", ours.stream),
+    "async block": ("asyncio", ours.ablock),
+    "async stream": ("asyncio", ours.astream),
+    "bare stream": ("sync", _side(lambda x: next(ours.items(x)))),
     "async bare": ("asyncio", _abare),
     "async breaker": ("asyncio", ours.abreaker),
     "async whole": ("asyncio", ours.awhole),
@@ -78,6 +83,7 @@ COMPARISONS: Final = (
     Comparison("sync, whole policy, thread", "threaded", "executor", 0.5),
     Comparison("open circuit, fallback answers", "answered", "pybreaker, open", 0.6),
     # From here on they are shown without a goal.
+    Comparison("two bare hand-overs between threads", "hand-over", "executor"),
     Comparison("nothing but a closure", "closure", "bare"),
     Comparison("sync, circuit_breaker over bare", "breaker", "bare"),
     Comparison("sync, circuit_breaker, others", "breaker", "circuitbreaker"),
@@ -90,6 +96,11 @@ COMPARISONS: Final = (
     Comparison("open circuit, others", "answered", "pyresilience, open"),
     Comparison("open circuit, whole policy", "answered, whole", "pybreaker, open"),
     Comparison("open circuit, no fallback", "refused", "pybreaker, open"),
+    Comparison("sync block, whole policy", "block", "cooperative"),
+    Comparison("sync stream of one item, whole policy", "stream", "bare stream"),
+    Comparison("sync stream of one item, whole policy", "stream", "cooperative"),
+    Comparison("async block, whole policy", "async block", "async whole"),
+    Comparison("async stream of one item, whole policy", "async stream", "async whole"),
     Comparison("async, circuit_breaker alone", "async breaker", "async bare"),
     Comparison("async, circuit_breaker, others", "async breaker", "circuitbreaker, async"),
     Comparison("async, circuit_breaker, others", "async breaker", "purgatory, async"),
@@ -106,15 +117,15 @@ COMPARISONS: Final = (
 class Bench:
     """The sides that are to be timed, made and checked."""
 
-    def __init__(self, runner: asyncio.Runner, executor: peers.Executor) -> None:
+    def __init__(self, runner: asyncio.Runner, threads: dict[str, Maker]) -> None:
         self.tracks: dict[str, Track] = {}
         self.wrong: dict[str, str] = {}
         self._runner = runner
-        self._executor = executor
+        self._threads = threads
 
     def add(self, name: str, target: float) -> None:
         """Make one side, and take note if it is not what it claims to be."""
-        colour, maker = ("sync", self._executor.side) if name == "executor" else SIDES[name]
+        colour, maker = ("sync", self._threads[name]) if name in self._threads else SIDES[name]
         try:
             side = self._made(cast("Colour", colour), maker)
             track = Track(side, cast("Colour", colour), self._runner)
@@ -150,7 +161,9 @@ def _bench() -> Iterator[Bench]:
         executor = peers.Executor()
         stack.enter_context(executor.pool)
         stack.callback(peers.close)
-        yield Bench(runner, executor)
+        hand_over = peers.HandOver()
+        stack.callback(hand_over.close)
+        yield Bench(runner, {"executor": executor.side, "hand-over": hand_over.side})
 
 
 def measure(chosen: list[Comparison], rounds: int, target: float) -> list[Row]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, Literal
 
 from prometheus_client import REGISTRY  # from here the metrics are on
@@ -182,6 +182,60 @@ def cooperative() -> Side:
     check_guards("cooperative")
     policy = whole("whole.cooperative", "cooperative")
     return Side(policy(bare), ended=counted(policy))
+
+
+def items(x: int) -> Iterator[int]:
+    yield x
+
+
+async def aitems(x: int) -> AsyncIterator[int]:
+    yield x
+
+
+def block() -> Side:
+    """Return the whole policy round a block."""
+    policy = whole("whole.block", "cooperative")
+
+    def call(x: int) -> int:
+        with policy.block():
+            return x
+
+    return Side(call, ended=counted(policy))
+
+
+def stream() -> Side:
+    """Return the whole policy round a stream of one item."""
+    policy = whole("whole.stream", "cooperative")
+    guarded = policy(items)
+
+    def call(x: int) -> int:
+        (item,) = guarded(x)
+        return item
+
+    return Side(call, ended=counted(policy))
+
+
+async def ablock() -> Side:
+    """Return the whole policy round an async block."""
+    policy = whole("whole.ablock")
+
+    async def call(x: int) -> int:
+        async with policy.block():
+            return x
+
+    return Side(call, ended=counted(policy))
+
+
+async def astream() -> Side:
+    """Return the whole policy round an async stream of one item."""
+    policy = whole("whole.astream")
+    guarded = policy(aitems)
+
+    async def call(x: int) -> int:
+        (item,) = [item async for item in guarded(x)]
+        return item
+
+    return Side(call, ended=counted(policy))
 
 
 def threaded() -> Side:

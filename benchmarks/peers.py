@@ -261,6 +261,35 @@ class Executor:
         return Side(lambda x: pool.submit(bare, x).result(), waits=True)
 
 
+class HandOver:
+    """A thread that is woken and wakes: the least that any call on a worker thread costs."""
+
+    def __init__(self) -> None:
+        self._there, self._back = threading.Lock(), threading.Lock()
+        self._there.acquire()
+        self._back.acquire()
+        self._over = False
+        self._thread = threading.Thread(target=self._run, name="hand-over", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while self._there.acquire() and not self._over:
+            self._back.release()
+
+    def _call(self, x: int) -> int:
+        self._there.release()
+        self._back.acquire()
+        return x
+
+    def side(self) -> Side:
+        return Side(self._call, waits=True)
+
+    def close(self) -> None:
+        self._over = True
+        self._there.release()
+        self._thread.join(5)
+
+
 def close() -> None:
     """Let the workers of pyresilience go."""
     pyresilience.shutdown(timeout=5.0)

@@ -327,27 +327,32 @@ def _threaded(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
     assert plan.single is not None
     level, limit = plan.single
     plain: type[Any] = type(None)
+    terms = Terms(0.0, level, core.name, core.now)
 
     def guarded(*args: Any, **kwargs: Any) -> Any:
-        nonlocal plain
-        outer = current.get()
+        nonlocal plain, terms
+        outer, clock, reason, woken = current.get(), core.now, None, False
         nested = outer is not None and (outer.open or outer.outer is not None)
         if nested or core.clock is not None:  # a nested limit, a manual clock
             return call(plan, fn, args, kwargs)
-        now, seconds, reason = core.now(), limit.seconds or 0.0, None
+        if terms.seconds != limit.seconds or terms.now is not clock:
+            terms = Terms(limit.seconds or 0.0, level, core.name, clock)
+        now, seconds = clock(), terms.seconds
         tickets = enter(now)
         if tickets is None or tickets is TURNED:
             return call(plan, fn, args, kwargs) if tickets is None else answer(plan, args, kwargs)
-        own = Deadline.made(now + seconds, Terms(seconds, level, core.name, core.now), None)
+        own = Deadline.made(now + seconds, terms, None)
         context = copy_context()
         context.run(current.set, own)
         job = Job(context, partial(fn, *args, **kwargs))
         try:
-            pool.submit(job)
-            job.signal.wait(seconds)
+            wake, wait = pool.hire(job), job.signal.take
+            wake()
+            woken = True
+            wait(True, seconds)
         except BaseException as interrupt:
             reason = interrupt
-        ended = core.now()
+        ended = clock()
         good = job.ended and job.error is None and reason is None and ended < own.when
         if good and (type(job.value) is plain or not returns_awaitable(job.value)):
             plain = type(job.value)  # pyright: ignore[reportUnknownVariableType]
@@ -356,7 +361,7 @@ def _threaded(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
             return job.value
         done = Call.entered(plan, fn, args, kwargs, tickets, now, own)
         try:
-            if isinstance(reason, RuntimeError):
+            if isinstance(reason, RuntimeError) and not woken:
                 _drive(done, partial(_no_thread, done, reason))
             else:
                 _drive(done, partial(_job_done, done, job, own, reason))

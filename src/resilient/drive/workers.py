@@ -12,7 +12,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from contextvars import Context
-from typing import Any, Final
+from typing import Any, Final, cast
 
 IDLE_SECONDS: Final = 10.0
 
@@ -20,11 +20,12 @@ IDLE_SECONDS: Final = 10.0
 class Signal:
     """A one-shot event for one waiting thread, cheaper than `threading.Event`."""
 
-    __slots__ = ("_lock",)
+    __slots__ = ("_lock", "take")
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._lock.acquire()
+        self.take = self._lock.acquire  # (True, seconds), for those to whom a call more matters
 
     def set(self) -> bool:
         """Let the waiter go; setting it twice does no harm."""
@@ -39,13 +40,15 @@ class Signal:
         return self._lock.acquire(timeout=min(seconds, threading.TIMEOUT_MAX))
 
 
+_ending: Final = threading.Lock()  # of an abandoned job; held for two assignments
+
+
 class Job:
     """One body on a worker: either it ends in time, or its caller abandons it, never both."""
 
     __slots__ = (
         "_claim",
         "_context",
-        "_ended",
         "_fn",
         "_on_end",
         "ended",
@@ -58,7 +61,6 @@ class Job:
         self._context = context
         self._fn: Callable[[], Any] | None = fn
         self._claim = threading.Lock()  # taken once: by the end, or by the caller who gives up
-        self._ended = threading.Lock()
         self.ended: bool = False  # in time: value and error are set
         self._on_end: Callable[[], None] | None = None
         self.signal: Signal = Signal()
@@ -71,7 +73,8 @@ class Job:
         assert fn is not None
         value, error = None, None
         try:
-            value = self._context.run(fn)
+            if not self._claim.locked():  # else its caller gave up before it began
+                value = self._context.run(fn)
         except BaseException as raised:
             error = raised
         if self._claim.acquire(blocking=False):
@@ -80,7 +83,7 @@ class Job:
             del value, error, fn  # this frame is in the error's traceback
             return
         del value, error, fn
-        with self._ended:
+        with _ending:
             on_end, self._on_end = self._on_end, _nothing
         if on_end is not None:
             on_end()
@@ -91,7 +94,7 @@ class Job:
 
     def when_ended(self, on_end: Callable[[], None]) -> None:
         """Call on_end once the abandoned body has ended; at once if it has already."""
-        with self._ended:
+        with _ending:
             ended = self._on_end is _nothing
             if not ended:
                 self._on_end = on_end
@@ -111,6 +114,7 @@ class Pool:
 
     def reset(self) -> None:
         """Forget every worker: in a forked child their threads do not exist."""
+        cast("Any", _ending)._at_fork_reinit()  # another thread may have held it
         # No lock, only operations that are atomic: a signal handler may come in between.
         self._idle: deque[_Worker] = deque()
         self._numbers = itertools.count(1)
@@ -121,6 +125,14 @@ class Pool:
         Raises:
             RuntimeError: the system gives no more threads.
         """
+        self.hire(job)()
+
+    def hire(self, job: Job) -> Callable[[], object]:
+        """Give a job to an idle worker or a new one; what is returned wakes it.
+
+        Who waits for the job wakes at the last moment: a worker that is awake before its caller
+        waits has to wait for the interpreter's lock, and is woken twice.
+        """
         try:
             worker = self._idle.pop()
         except IndexError:
@@ -129,12 +141,11 @@ class Pool:
             # We are a finalizer on the worker itself, as it lies down: it can't wait for itself.
             self._idle.append(worker)
             worker = None
-        if worker is not None:
-            worker.give(job)
-        else:
+        if worker is None:
             worker = _Worker(self, next(self._numbers))
-            worker.give(job)
-            worker.start()
+            worker.give(job)()
+            return worker.start
+        return worker.give(job)
 
     def rest(self, worker: _Worker) -> None:
         """Take a worker back."""
@@ -156,20 +167,22 @@ class _Worker(threading.Thread):
         self._mail = Signal()
         self._job: Job | None = None
 
-    def give(self, job: Job) -> None:
+    def give(self, job: Job) -> Callable[[], object]:
         self._job = job
-        self._mail.set()
+        return self._mail.set
 
     def run(self) -> None:
-        while self._mail.wait(IDLE_SECONDS) or not self._pool.retire(self):
+        wait, rest = self._mail.take, self._pool.rest
+        while wait(True, IDLE_SECONDS) or not self._pool.retire(self):
             job, self._job = self._job, None
             if job is None:
                 continue
             job.run()
             # Idle before its caller knows, so that the caller's next call finds it.
-            self._pool.rest(self)
-            job.signal.set()
+            rest(self)
+            wake = job.signal.set
             del job
+            wake()  # at the last moment, as in hire()
 
 
 pool: Final = Pool()
