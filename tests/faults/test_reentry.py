@@ -169,19 +169,18 @@ def test_a_finalizer_on_an_idle_worker_does_not_wait_for_itself(
     """A finalizer that runs on a worker, as it lies down, and calls the policy is served."""
     shop = policy(timeout(1, sync="thread"))
     workers.pool.reset()  # so that the worker that lies down is the only idle one
-    wait, ends = workers.Signal.wait, []
+    rest, ends = workers.Pool.rest, []
     done = threading.Event()
 
-    def finalized(self: workers.Signal, seconds: float) -> bool:
-        lies_down = seconds == workers.IDLE_SECONDS and began.is_set()
-        if lies_down and not ends:
+    def finalized(self: workers.Pool, worker: Any) -> None:
+        rest(self, worker)
+        if began.is_set() and not ends:
             ends.append(None)
             ends.append(shop.try_call(int, "7"))
             done.set()
-        return wait(self, seconds)
 
     began = threading.Event()
-    monkeypatch.setattr(workers.Signal, "wait", finalized)
+    monkeypatch.setattr(workers.Pool, "rest", finalized)
     shop.call(began.set)
     assert done.wait(WAIT)
     monkeypatch.undo()
