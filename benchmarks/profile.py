@@ -81,7 +81,7 @@ def parts() -> dict[str, float]:
         "lock taken and released": ns(locked) - ns(nothing),
         "bucket of a duration (bisect)": ns(lambda: bisect_left(EDGES, 0.001)) - empty,
         "circuit_breaker.before": ns(lambda: breaker.before(NOW)) - empty,
-        "circuit_breaker.after": ns(lambda: breaker.after(1, NOW, 0, 0.001, "", False)) - empty,
+        "circuit_breaker.succeeded": ns(lambda: breaker.succeeded(1, NOW, 0.001)) - empty,
         "bulkhead.before and after": ns(admitted) - empty,
         "both critical sections, breaker and bulkhead": ns(section) - empty,
         "cooperative deadline made, set, closed": ns(deadline) - empty,
