@@ -184,3 +184,12 @@ def test_a_success_resets_and_an_ignored_block_does_not(way: Way) -> None:
 
     way.run(body)
     assert shop.state == "open"
+
+
+def test_a_predicate_of_the_value_is_not_asked_about_a_block() -> None:
+    """A block has no value that failed_result could judge."""
+    asked: list[Any] = []
+    shop = policy(circuit_breaker(failed_result=lambda value: asked.append(value) or True))
+    with shop.block():
+        pass
+    assert (asked, shop.snapshot()["calls"]["success"]) == ([], 1)

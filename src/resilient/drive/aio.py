@@ -14,7 +14,7 @@ from ..guards.base import Waiter
 from ..shapes import returns_awaitable
 from . import line
 from .bell import Bell, here, task_in
-from .call import DO_PARK, DO_RECOVER, DO_RUN, DONE, Call, Step
+from .call import DO_PARK, DO_RECOVER, DO_RUN, DONE, Call, Step, give_back
 from .ending import MisuseError, conclude
 from .limits import Bounds
 from .plan import Plan
@@ -183,8 +183,13 @@ def _plain(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
         try:
             value = await (fn(*args, **kwargs) if kwargs else fn(*args))
         except BaseException as error:
-            done = Call.entered(plan, fn, args, kwargs, tickets, now, None)
-            await _drive(done, partial(done.raised, error))
+            done = None
+            try:
+                done = Call.entered(plan, fn, args, kwargs, tickets, now, None)
+                await _drive(done, partial(done.raised, error))
+            except RecursionError:
+                core.outbox.append(partial(give_back, plan, tickets, now, done))
+                raise
             if done.error is error:
                 done.error = None
                 raise
@@ -228,12 +233,8 @@ def _timed(  # noqa: PLR0915
             known = weakref.ref(wheel)
         entry = Entry()
         entry.when = when = now + seconds
-        entry.terms = terms
-        entry.outer = None
-        entry.open = True
-        entry.task = task
-        entry.cancelling = task.cancelling()
-        entry.fired = False
+        entry.terms, entry.outer, entry.open, entry.fired = terms, None, True, False
+        entry.task, entry.cancelling = task, task.cancelling()
         entries = wheel.entries
         try:
             entries[entry] = None
@@ -246,8 +247,14 @@ def _timed(  # noqa: PLR0915
         except BaseException as error:
             entries.pop(entry, None)
             leave(entry)
-            done = Call.entered(plan, fn, args, kwargs, tickets, now, entry)
-            await _drive(done, partial(done.raised, entry.reason(error)))
+            done = None
+            try:
+                done = Call.entered(plan, fn, args, kwargs, tickets, now, entry)
+                task = None  # the exception has this frame
+                await _drive(done, partial(done.raised, entry.reason(error)))
+            except RecursionError:
+                core.outbox.append(partial(give_back, plan, tickets, now, done))
+                raise
             if done.error is error:
                 done.error = None
                 raise
@@ -257,6 +264,7 @@ def _timed(  # noqa: PLR0915
             leave(entry)
             if entry.fired:
                 entry.took_back(None)
+            entry.task = None
             done = Call.entered(plan, fn, args, kwargs, tickets, now, entry)
             await _drive(done, partial(done.returned, value))
             return conclude(done)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from .. import checks
 from ..deadline import Deadline, current, leave
-from ..outcomes import FAILURE, IGNORED
+from ..outcomes import FAILURE, IGNORED, SUCCESS
 from . import sync
 from .call import DO_PARK, DO_RUN, Step
 from .ending import conclude
@@ -124,6 +124,8 @@ class Block:
     def _end(self, error: BaseException | None) -> None:
         call = self._running()
         self._ended = True
+        if error is None and call.ruling is None:
+            call.ruling = SUCCESS, ""  # there is no value for a predicate to judge
         try:
             call.returned(None) if error is None else call.raised(error)
         except BaseException:

@@ -195,7 +195,11 @@ class Core:
             elif item is None:
                 bus.deliver()
             else:
-                item()
+                try:
+                    item()
+                except RecursionError:  # nothing may be lost: a shorter stack will do it
+                    outbox.append(item)
+                    return
 
     def flush_after(self, gate: int) -> None:
         """Flush at the end of a section that found the gate so."""
@@ -222,11 +226,11 @@ class Core:
                 self.gate = gate
         self.flush_after(gate)
 
-    def mend(self) -> None:
-        """Free the section after an interrupt in it, if it had been entered."""
-        if cast("Any", self.lock)._is_owned():
-            self.gate = 0 if self.forced is None else FORCED
-            self.lock.release()
+    @property
+    def owned(self) -> Callable[[], bool]:
+        """What tells whether this thread is in the section, without a frame of its own."""
+        tell: Callable[[], bool] = cast("Any", self.lock)._is_owned
+        return tell
 
     def outcomes(self) -> list[int]:
         """Return how many calls ended how; under the lock.
@@ -253,11 +257,11 @@ class Core:
     def ended(self, outcome: int, duration: float) -> None:
         """Count a call that had been let in; under the lock."""
         self.in_flight -= 1
-        if outcome != SUCCESS:
-            self.counts[outcome] += 1
-            self.unwell += 1
         self.buckets[bisect_left(EDGES, duration)] += 1
         self.duration_sum += duration
+        if outcome != SUCCESS:  # last: an interrupt must not make the successes fewer
+            self.counts[outcome] += 1
+            self.unwell += 1
 
     def inherits(self, started: float) -> bool:
         """Tell whether a call is this process's own: begun after a fork, or by its thread."""

@@ -17,6 +17,7 @@ from ..guards.base import Guard
 from . import sync
 from .call import Call
 from .core import FORCED, Core, living
+from .turned import TURNED
 from .workers import pool
 
 _one_at_a_time: Final = threading.RLock()  # two threads may fork at once
@@ -94,7 +95,8 @@ def _own_call(here: dict[str, Any]) -> _Own | None:
             return None
         holding = zip(call.plan.guards, call.tickets, strict=True)
         return _Own(call.core, call.began, tuple(g for g, ticket in holding if ticket is not None))
-    if plan is not None and here.get("tickets") is not None:
+    tickets = here.get("tickets")
+    if plan is not None and tickets is not None and tickets is not TURNED:
         admitting = zip(plan.guards, plan.admits, strict=True)
         return _Own(plan.core, here["now"], tuple(g for g, admits in admitting if admits))
     return None

@@ -8,7 +8,7 @@ because on this path the walk over the guards would cost as much as their arithm
 ``docs/explanation/architecture.md``.
 
 The lock is taken by ``acquire`` inside a ``try`` that costs nothing, where ``with`` would cost as
-much again: an interrupt may come between any two steps, and `Core.mend` finds out whether the lock
+much again: an interrupt may come between any two steps, and `Core.owned` tells whether the lock
 was ours. That can be told because nobody enters here from inside a section: the gate is looked at
 before.
 """
@@ -22,7 +22,7 @@ from typing import Any, Final
 
 from ..guards.base import PARK, REFUSE, Guard, Mode
 from ..outcomes import CANCELLED, REFUSED, SUCCESS
-from .core import BUSY, EDGES, SHORTEST, Core
+from .core import BUSY, EDGES, FORCED, SHORTEST, Core
 from .turned import TURNED, note
 
 _COUNTED: Final = -9  # in place of a verdict: it was REFUSE, and is counted
@@ -48,13 +48,14 @@ def gateway(
     return _many(core, admitting)
 
 
-def _one(  # noqa: C901
+def _one(  # noqa: C901, PLR0915
     core: Core, guard: Guard, kind: str
 ) -> tuple[Enter, Leave]:
     before, succeeded = guard.before, guard.succeeded
     outbox, flush, acquire, release = core.outbox, core.flush, core.lock.acquire, core.lock.release
+    owned = core.owned
 
-    def enter(now: float) -> Tickets:
+    def enter(now: float) -> Tickets:  # noqa: C901
         gate = core.gate
         if gate:
             return None
@@ -76,10 +77,16 @@ def _one(  # noqa: C901
             core.gate = 0
             release()
         except BaseException:
-            core.mend()
+            if owned():  # here, and not by a function: at the end of the stack there is none
+                core.gate = 0 if core.forced is None else FORCED
+                release()
             raise
         if ticket < 0:
-            return TURNED if ticket == _COUNTED else None
+            if ticket != _COUNTED:
+                return None
+            if outbox:
+                flush()
+            return TURNED
         if outbox:
             _flush_entered(core, [(guard, ticket)], now)
         return ticket
@@ -94,16 +101,18 @@ def _one(  # noqa: C901
             gate = core.gate
             core.gate = gate | BUSY
             succeeded(ticket, now, duration)
-            core.in_flight -= 1
             if duration <= SHORTEST:
                 core.quick += 1
             else:
                 core.buckets[bisect_left(EDGES, duration)] += 1
+            core.in_flight -= 1
             core.duration_sum += duration
             core.gate = gate
             release()
         except BaseException:
-            core.mend()
+            if owned():  # here, and not by a function: at the end of the stack there is none
+                core.gate = 0 if core.forced is None else FORCED
+                release()
             raise
         if outbox:
             flush()
@@ -117,8 +126,9 @@ def _two(  # noqa: C901, PLR0915
     before1, before2 = outer.before, inner.before
     succeeded1, succeeded2 = outer.succeeded, inner.succeeded
     outbox, flush, acquire, release = core.outbox, core.flush, core.lock.acquire, core.lock.release
+    owned = core.owned
 
-    def enter(now: float) -> Tickets:
+    def enter(now: float) -> Tickets:  # noqa: C901, PLR0912
         gate = core.gate
         if gate:
             return None
@@ -146,10 +156,16 @@ def _two(  # noqa: C901, PLR0915
             core.gate = 0
             release()
         except BaseException:
-            core.mend()
+            if owned():  # here, and not by a function: at the end of the stack there is none
+                core.gate = 0 if core.forced is None else FORCED
+                release()
             raise
         if second < 0:
-            return TURNED if second == _COUNTED else None
+            if second != _COUNTED:
+                return None
+            if outbox:
+                flush()
+            return TURNED
         if outbox:
             _flush_entered(core, [(inner, second), (outer, first)], now)
         return first, second
@@ -166,16 +182,18 @@ def _two(  # noqa: C901, PLR0915
             core.gate = gate | BUSY
             succeeded2(second, now, duration)
             succeeded1(first, now, duration)
-            core.in_flight -= 1
             if duration <= SHORTEST:
                 core.quick += 1
             else:
                 core.buckets[bisect_left(EDGES, duration)] += 1
+            core.in_flight -= 1
             core.duration_sum += duration
             core.gate = gate
             release()
         except BaseException:
-            core.mend()
+            if owned():  # here, and not by a function: at the end of the stack there is none
+                core.gate = 0 if core.forced is None else FORCED
+                release()
             raise
         if outbox:
             flush()

@@ -74,7 +74,9 @@ class _InAsyncio:
         entry = self._entry
         self._alarm.cancel()
         leave(entry)
-        if entry.fired and entry.took_back(error):
+        ours = entry.fired and entry.took_back(error)
+        entry.task = None  # the context of a task that was started in here has it
+        if ours:
             timeout = self._bound.error()
             timeout.__cause__ = error
             return timeout
@@ -115,6 +117,8 @@ class _InTrio:
         if self._alarm is not None:
             self._alarm.cancel()
         leave(self._own)
+        if isinstance(self._own, TaskDeadline):
+            self._own.task = None
         if self._timer is not None:
             import trio
 

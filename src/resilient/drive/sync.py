@@ -14,7 +14,7 @@ from ..guards.base import Waiter
 from ..shapes import returns_awaitable
 from . import line
 from .abandoning import abandon
-from .call import DO_PARK, DO_RECOVER, DO_RUN, DONE, Call, Step
+from .call import DO_PARK, DO_RECOVER, DO_RUN, DONE, Call, Step, give_back
 from .ending import conclude
 from .pending import GuardedAwaitable
 from .plan import Plan
@@ -251,8 +251,13 @@ def _plain(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
         try:
             value = fn(*args, **kwargs) if kwargs else fn(*args)
         except BaseException as error:
-            done = Call.entered(plan, fn, args, kwargs, tickets, now, None)
-            _drive(done, partial(done.raised, error))
+            done = None
+            try:
+                done = Call.entered(plan, fn, args, kwargs, tickets, now, None)
+                _drive(done, partial(done.raised, error))
+            except RecursionError:
+                core.outbox.append(partial(give_back, plan, tickets, now, done))
+                raise
             if done.error is error:
                 done.error = None
                 raise
@@ -299,8 +304,13 @@ def _timed(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
             own.open = False
         except BaseException as error:
             leave(own)
-            done = Call.entered(plan, fn, args, kwargs, tickets, now, own)
-            _drive(done, partial(done.raised, error))
+            done = None
+            try:
+                done = Call.entered(plan, fn, args, kwargs, tickets, now, own)
+                _drive(done, partial(done.raised, error))
+            except RecursionError:
+                core.outbox.append(partial(give_back, plan, tickets, now, done))
+                raise
             if done.error is error:
                 done.error = None
                 raise

@@ -28,7 +28,7 @@ class Entry(TaskDeadline):
     __slots__ = ("cancelling", "fired")
     cancelling: int
     fired: bool
-    task: Task[Any] | None  # pyright: ignore[reportIncompatibleVariableOverride]
+    task: Any  # a task of asyncio's, or None once it is over
 
     @staticmethod
     def of(own: Deadline, task: Task[Any]) -> Entry:
@@ -46,7 +46,9 @@ class Entry(TaskDeadline):
 
     def reason(self, error: BaseException) -> BaseException:
         """Return what the caller is told: the timeout, where it was this that ended the call."""
-        if not (self.fired and self.took_back(error)):
+        ours = self.fired and self.took_back(error)
+        self.task = None  # the context of a task that was started inside has this entry
+        if not ours:
             return error
         timeout = self.error()
         timeout.__cause__ = error

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
-from ..errors import RefusedError
+from ..errors import CircuitOpenError, RefusedError
 from ..guards.base import Guard
 from ..outcomes import REFUSED
 from ..shapes import returns_awaitable
@@ -86,13 +86,8 @@ def _close(value: Any) -> None:
 
 
 def _degraded(core: Core) -> None:
-    try:
-        core.lock.acquire()
+    with core.lock:
         core.degraded += 1
-        core.lock.release()
-    except BaseException:
-        core.mend()
-        raise
 
 
 def _failed(plan: Plan, error: BaseException) -> None:
@@ -101,9 +96,12 @@ def _failed(plan: Plan, error: BaseException) -> None:
         return
     core = plan.core
     newest = max(core.refused_at, key=lambda kind: core.refused_at[kind])
-    refuser = next(guard for guard in plan.guards if guard.kind == newest)
-    if error.__cause__ is None:
+    refuser = next((guard for guard in plan.guards if guard.kind == newest), None)
+    if error.__cause__ is None and refuser is not None:
         error.__cause__ = refusal_by(refuser, core, refuser.why, refuser.retry_after(core.now()))
+    elif error.__cause__ is None:  # the newest is another call's: the policy has been forced open
+        why = f"{core.name}: refused"
+        error.__cause__ = CircuitOpenError(why, policy=core.name, guard=newest)
     with core.lock:
         core.errors += 1
         core.fallback_failures += 1

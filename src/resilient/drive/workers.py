@@ -77,12 +77,12 @@ class Job:
                 value = self._context.run(fn)
         except BaseException as raised:
             error = raised
+        self.value, self.error = value, error  # before the claim: who loses it reads them
+        del value, error, fn  # this frame is in the error's traceback
         if self._claim.acquire(blocking=False):
-            self.value, self.error = value, error
             self.ended = True
-            del value, error, fn  # this frame is in the error's traceback
             return
-        del value, error, fn
+        self.value = self.error = None
         with _ending:
             on_end, self._on_end = self._on_end, _nothing
         if on_end is not None:

@@ -110,6 +110,8 @@ class TimeWindow:
         self._calls[self._index % SLICES] = self.fresh
         self._older += self.fresh
         index = int(now // self.slice)
+        if index <= self._index and self.end > 0:  # rounded down, though the slice is over
+            index = self._index + 1
         for left in range(max(self._index + 1, index - SLICES + 1), index + 1):
             place = left % SLICES
             self._older -= self._calls[place]
