@@ -25,7 +25,9 @@ class Signal:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._lock.acquire()
-        self.take = self._lock.acquire  # (True, seconds), for those to whom a call more matters
+        self.take: Callable[[bool, float], bool] = (
+            self._lock.acquire
+        )  # (True, seconds), for those to whom a call more matters
 
     def set(self) -> bool:
         """Let the waiter go; setting it twice does no harm."""
