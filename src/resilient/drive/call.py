@@ -99,7 +99,7 @@ class Call:
         """Return the call that the fast path has let in and whose body has just ended."""
         call = cls(plan, fn, args, kwargs)
         given = iter((tickets,) if type(tickets) is int else tickets)
-        call.tickets = [next(given) if admits else None for admits in plan.admits]
+        call.tickets = [next(given) if quick else None for quick in plan.quick]
         call.began = call.started = started
         call.limits = [
             (started + guard.seconds, level)
@@ -114,6 +114,8 @@ class Call:
 
     def start(self) -> Step:
         """Begin: ask every guard, outermost first."""
+        if self.core.fresh:
+            self.core.begin()
         return self.descend(0)
 
     def again(self) -> Step:
@@ -196,6 +198,8 @@ class Call:
         if answers:
             self.origin, self.outcome = error, REFUSED
             return DO_RECOVER
+        if guard.at_entry:
+            self.level = len(self.tickets) - 1  # so every fallback has its chance
         return self.ascend()
 
     def refused_at_entry(self, kind: type[RefusedError], why: str) -> Step:

@@ -8,7 +8,7 @@ import weakref
 from bisect import bisect_left
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Final, cast
+from typing import Any, ClassVar, Final, cast
 
 from ..clock import Clock
 from ..events import Event, bus
@@ -22,7 +22,7 @@ EDGES: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 3
 SHORTEST: Final = EDGES[0]
 
 BUSY: Final = 1  # bits of Core.gate: somebody is in the critical section
-FORCED: Final = 2  # the policy's state is forced
+SHUT: Final = 2  # every call takes the long way in: see Core.settle
 
 PEAK_SPAN: Final = 60.0
 QUIET: Final = 60.0  # a refusal after so long without one is an event
@@ -60,6 +60,7 @@ class Core:
         "fallback_failures",
         "forced",
         "forced_why",
+        "fresh",
         "gate",
         "guards",
         "impact",
@@ -77,6 +78,7 @@ class Core:
         "quick",
         "refusals",
         "refused_at",
+        "rest",
         "tier",
         "timeouts",
         "unwell",
@@ -84,6 +86,7 @@ class Core:
         "wait_buckets",
         "wait_sum",
     )  # fmt: skip
+    on_first_call: ClassVar[Callable[[Core], None] | None] = None  # set by the levers' floor
     abandoned: int
     abandoned_total: int
     buckets: list[int]
@@ -115,7 +118,9 @@ class Core:
         # Re-entrant, so that a finalizer that lands inside finds the gate instead of a deadlock.
         # Taken by `with`, and by the gateway: an interrupt may come between acquire() and a try.
         self.lock: threading.RLock = threading.RLock()
-        self.gate: int = 0
+        self.gate: int = SHUT
+        self.rest: int = SHUT  # the gate while nobody is inside
+        self.fresh: bool = True  # nobody has called yet, in this process
         self.anonymous: bool = False
         self.guards: tuple[Guard, ...] = ()
         self.viewed: list[weakref.ref[Guard]] = []  # those that only views have
@@ -164,10 +169,38 @@ class Core:
         for guard in guards:
             guard.belongs_to = self.name
             guard.emit = emit
+            guard.joins(self)
             if guard.judge is not DEFAULT_JUDGE and guard.judge.on_fault is None:
                 guard.judge.on_fault = _fault_logger(self.name, guard.kind)
             if self.clock is not None:
                 guard.jitter(False)  # who sets the time by hand wants none
+        if any(guard.shutter for guard in guards):
+            self.regate()
+
+    def settle(self) -> int:
+        """Find out how the gate stands while nobody is inside: shut where a call needs more.
+
+        Under the lock.
+        """
+        shut = self.fresh or self.forced is not None
+        shut = shut or any(guard.shutter and guard.shut() for guard in self.all_guards())
+        self.rest = SHUT if shut else 0
+        return self.rest
+
+    def regate(self) -> None:
+        """Let the gate follow a guard that shuts it."""
+        with self.lock:
+            if self.gate & BUSY:
+                self.outbox.append(self.regate)
+            else:
+                self.gate = self.settle()
+
+    def begin(self) -> None:
+        """Do what the first call of a process needs done, outside the lock."""
+        self.fresh = False
+        if Core.on_first_call is not None:
+            Core.on_first_call(self)
+        self.regate()
 
     def all_guards(self) -> tuple[Guard, ...]:
         """Return the guards of the policy and of its views."""
@@ -309,7 +342,7 @@ class Core:
                 if state == before and (state is None or why == known):
                     return
                 self.forced = state
-                gate = 0 if state is None else FORCED
+                gate = self.settle()
                 event = Event(
                     "released" if state is None else "forced",
                     guard="policy",

@@ -16,7 +16,7 @@ from ..events import bus
 from ..guards.base import Guard
 from . import sync
 from .call import Call
-from .core import FORCED, Core, living
+from .core import Core, living
 from .turned import TURNED
 from .workers import pool
 
@@ -64,7 +64,8 @@ def _in_child() -> None:
 
 
 def _renew(core: Core, own: list[_Own]) -> None:
-    core.gate = 0 if core.forced is None else FORCED
+    core.fresh = True
+    core.gate = core.settle()
     core.outbox.clear()
     core.clear()
     core.born = now = core.now()
@@ -97,7 +98,7 @@ def _own_call(here: dict[str, Any]) -> _Own | None:
         return _Own(call.core, call.began, tuple(g for g, ticket in holding if ticket is not None))
     tickets = here.get("tickets")
     if plan is not None and tickets is not None and tickets is not TURNED:
-        admitting = zip(plan.guards, plan.admits, strict=True)
+        admitting = zip(plan.guards, plan.quick, strict=True)
         return _Own(plan.core, here["now"], tuple(g for g, admits in admitting if admits))
     return None
 

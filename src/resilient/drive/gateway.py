@@ -22,7 +22,7 @@ from typing import Any, Final
 
 from ..guards.base import PARK, REFUSE, Guard, Mode
 from ..outcomes import CANCELLED, REFUSED, SUCCESS
-from .core import BUSY, EDGES, FORCED, SHORTEST, Core
+from .core import BUSY, EDGES, SHORTEST, Core
 from .turned import TURNED, note
 
 _COUNTED: Final = -9  # in place of a verdict: it was REFUSE, and is counted
@@ -39,7 +39,7 @@ def gateway(
 
     Where quick, enter counts a refusal and answers TURNED.
     """
-    admitting = tuple(guard for guard in guards if guard.admits(mode))
+    admitting = tuple(guard for guard in guards if guard.admits(mode) and not guard.shutter)
     kinds = [guard.kind if quick else "" for guard in admitting]
     if len(admitting) == 1:
         return _one(core, admitting[0], *kinds)
@@ -78,7 +78,7 @@ def _one(  # noqa: C901, PLR0915
             release()
         except BaseException:
             if owned():  # here, and not by a function: at the end of the stack there is none
-                core.gate = 0 if core.forced is None else FORCED
+                core.gate = core.rest
                 release()
             raise
         if ticket < 0:
@@ -111,7 +111,7 @@ def _one(  # noqa: C901, PLR0915
             release()
         except BaseException:
             if owned():  # here, and not by a function: at the end of the stack there is none
-                core.gate = 0 if core.forced is None else FORCED
+                core.gate = core.rest
                 release()
             raise
         if outbox:
@@ -157,7 +157,7 @@ def _two(  # noqa: C901, PLR0915
             release()
         except BaseException:
             if owned():  # here, and not by a function: at the end of the stack there is none
-                core.gate = 0 if core.forced is None else FORCED
+                core.gate = core.rest
                 release()
             raise
         if second < 0:
@@ -192,7 +192,7 @@ def _two(  # noqa: C901, PLR0915
             release()
         except BaseException:
             if owned():  # here, and not by a function: at the end of the stack there is none
-                core.gate = 0 if core.forced is None else FORCED
+                core.gate = core.rest
                 release()
             raise
         if outbox:

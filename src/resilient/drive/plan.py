@@ -14,7 +14,7 @@ class Plan:
 
     __slots__ = (
         "admits", "answers", "core", "enter", "guards", "judge", "judges_values", "leave", "limits",
-        "reacts", "single", "threaded",
+        "quick", "reacts", "single", "threaded",
     )  # fmt: skip
     enter: Enter
     leave: Leave
@@ -23,6 +23,10 @@ class Plan:
         self.core: Core = core
         self.guards: tuple[Guard, ...] = guards
         self.admits: tuple[bool, ...] = tuple(guard.admits(mode) for guard in guards)
+        # Those that the fast path asks: a shutter keeps calls off it instead.
+        self.quick: tuple[bool, ...] = tuple(
+            admits and not guard.shutter for guard, admits in zip(guards, self.admits, strict=True)
+        )
         # These never admit anything but want to know how it ended, such as a fallback.
         self.reacts: tuple[bool, ...] = tuple(
             type(guard).before is Guard.before for guard in guards

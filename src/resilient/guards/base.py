@@ -8,7 +8,17 @@ in the policy's one critical section and do arithmetic only.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, ParamSpec, TypeVar, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    ClassVar,
+    Final,
+    Literal,
+    ParamSpec,
+    Protocol,
+    TypeVar,
+    overload,
+)  # fmt: skip
 
 from ..errors import RefusedError
 from ..events import Event
@@ -45,6 +55,14 @@ class Waiter:
         self.granted_at: float | None = None
 
 
+class Gated(Protocol):
+    """What a shutter knows of its policy."""
+
+    def regate(self) -> None:
+        """Look at the shutters again."""
+        ...
+
+
 class Guard:
     """Base of every guard; a guard overrides what it takes part in and inherits the rest."""
 
@@ -70,6 +88,8 @@ class Guard:
     aged: bool = False  # it watches how long attempts are in flight: paused() and continued()
     only_async: bool = False  # it can't serve sync calls
     only_streams: bool = False  # it can't serve calls that are not generators
+    at_entry: bool = False  # its refusal is answered by every fallback, also by those inside
+    shutter: ClassVar[bool] = False  # it shuts the gate while it would refuse: see shut()
     misplaced: ClassVar[str] = ""  # what is lost where it stands too far inside
     emit: Callable[[Event | Waiter], object]
     random: Callable[[], float] | None  # draws from [0, 1); None means no jitter
@@ -173,6 +193,13 @@ class Guard:
         raise NotImplementedError
 
     # -- the policy it belongs to ---------------------------------------------
+
+    def joins(self, core: Gated) -> None:
+        """Learn whose gate it is to have looked at anew, if it is a shutter."""
+
+    def shut(self) -> bool:
+        """Tell whether calls have to ask it. While not, none does. Under the lock."""
+        return True
 
     def replaces(self, old: Guard) -> None:
         """Share with the guard of its kind whose place it takes in a view what is one policy's."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any, Final
 
-from ..drive.core import BUSY, FORCED, Core
+from ..drive.core import BUSY, Core
 from ..guards.base import Guard
 from ..updating import DECLARED, renewed
 
@@ -51,7 +51,7 @@ class Keep:
             core.gate = gate | BUSY
             try:
                 core.forced, core.forced_why = self._forced
-                gate = 0 if core.forced is None else FORCED
+                gate = core.settle()
                 for guard, fresh in moved:
                     guard.adopt(fresh, now)
                 for guard in core.all_guards():
