@@ -1,8 +1,8 @@
-"""Guards for calls to what can fail: circuit breaker, timeout, bulkhead, fallback."""
+"""Guards for calls to what can fail: circuit breaker, timeout, bulkhead, fallback, kill switch."""
 
-from . import metrics_hook
+from . import flags, metrics_hook
 from .deadline import check, remaining
-from .decorators import bulkhead, circuit_breaker, fallback, timeout
+from .decorators import bulkhead, circuit_breaker, fallback, kill_switch, timeout
 from .drive.blocks import Block
 from .errors import (
     BulkheadFullError,
@@ -16,6 +16,7 @@ from .errors import (
     WorkersBusyError,
 )
 from .events import Event
+from .flags import Flag, configure, flag
 from .guards.window import calls
 from .outcomes import Result
 from .policy import Policy
@@ -32,6 +33,7 @@ __all__ = (
     "CallTimeoutError",
     "CircuitOpenError",
     "Event",
+    "Flag",
     "FlagOffError",
     "OrderWarning",
     "Policy",
@@ -44,7 +46,11 @@ __all__ = (
     "calls",
     "check",
     "circuit_breaker",
+    "configure",
     "fallback",
+    "flag",
+    "flags",
+    "kill_switch",
     "load_settings",
     "registry",
     "remaining",

@@ -1,4 +1,4 @@
-"""The four guards, as users write them: decorators and parts of a policy."""
+"""The guards, as users write them: decorators and parts of a policy."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from .guards.base import Guard
 from .guards.bulkhead import Bulkhead
 from .guards.circuit_breaker import CircuitBreaker
 from .guards.fallback import UNSET, Fallback
+from .guards.kill_switch import KillSwitch
 from .guards.timeout import Timeout
 from .guards.window import calls
 from .outcomes import OnError, OnResult
 from .policy import Policy
+from .reading import Flag
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -278,6 +280,36 @@ def fallback(
     return Fallback(
         fn, value=value, with_error=with_error, on=on, ignore=ignore, failed_result=failed_result
     )
+
+
+def kill_switch(flag: Flag, *, answer: Callable[..., Any] | None = None) -> KillSwitch:
+    """Refuse calls, or answer them otherwise, while a flag is off.
+
+    Always written with its flag. While the flag is on it costs nothing.
+
+    Args:
+        flag: what `resilient.flag` returned.
+        answer: called with the arguments of the call while the flag is off. Default None: the call
+            is refused with `FlagOffError`, and a fallback of the same policy answers it, whether it
+            stands outside the switch or inside.
+
+    Returns:
+        The guard.
+
+    Raises:
+        TypeError: flag is no flag, or answer is no function that can be called with the arguments
+            of the function it is to serve.
+
+    Example:
+        >>> from resilient import flag, kill_switch
+        >>> PICKS = flag("picks", impact="The home page shows the top 100.")
+        >>> @kill_switch(PICKS, answer=lambda user: ["the", "top", "100"])
+        ... def picks(user):
+        ...     return ["just", "for", user]
+        >>> picks("ana")
+        ['just', 'for', 'ana']
+    """
+    return KillSwitch(flag, answer=answer)
 
 
 def decorate(fn: Any, guard: Guard) -> Any:

@@ -11,24 +11,27 @@ from .checks import refuse_type
 from .shapes import kind_of, label
 
 Kind = Literal[
-    "opened", "half_open", "closed", "would_open", "forced", "released", "refused", "updated"
+    "opened", "half_open", "closed", "would_open", "forced", "released", "refused", "updated",
+    "flipped",
 ]
 Cause = Literal["auto", "operator"]
 
-_LEVELS: Final = {"opened": 30, "forced": 30, "refused": 30, "would_open": 30}
+_LEVELS: Final = {"opened": 30, "forced": 30, "refused": 30, "would_open": 30, "flipped": 30}
 _INFO: Final = 20
 _BACKLOG: Final = 10_000
 
 
 class Event:
-    """One change of a policy.
+    """One change of a policy or flag.
 
     Attributes:
-        policy: the policy's name.
-        guard: the kind of the guard it happened in, or ``"policy"``.
+        policy: the policy's name, ``""`` where a flag was flipped.
+        flag: the flag's name, ``""`` where it is about a policy.
+        guard: the kind of the guard it happened in, ``"policy"``, or ``"flag"``.
         kind: what happened: ``opened``, ``half_open``, ``closed``, ``would_open`` (a breaker that
-            only measures), ``forced``, ``released``, ``updated`` (options were changed), or
-            ``refused`` (the first refusal of a guard after a minute without one).
+            only measures), ``forced``, ``released``, ``updated`` (options were changed),
+            ``refused`` (the first refusal of a guard after a minute without one), or ``flipped``
+            (a flag says something else in this process).
         cause: ``"auto"`` or ``"operator"``.
         at: when, by the policy's monotonic clock, in seconds.
         reason: why, in a few words.
@@ -36,7 +39,7 @@ class Event:
         after: the state after, or what they were changed to.
     """
 
-    __slots__ = ("after", "at", "before", "cause", "guard", "kind", "policy", "reason")
+    __slots__ = ("after", "at", "before", "cause", "flag", "guard", "kind", "policy", "reason")
 
     def __init__(
         self,
@@ -49,8 +52,10 @@ class Event:
         after: str = "",
         cause: Cause = "auto",
         policy: str = "",
+        flag: str = "",
     ) -> None:
         self.policy: str = policy
+        self.flag: str = flag
         self.guard: str = guard
         self.kind: Kind = kind
         self.cause: Cause = cause
@@ -62,7 +67,7 @@ class Event:
     def __str__(self) -> str:
         moved = f" ({self.before} -> {self.after})" if self.before and self.after else ""
         why = f": {self.reason}" if self.reason else ""
-        return f"{self.policy}: {self.guard} {self.kind}{moved}{why}"
+        return f"{self.policy or self.flag}: {self.guard} {self.kind}{moved}{why}"
 
     def __repr__(self) -> str:
         return f"<Event {self}>"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from ..events import Event, bus
@@ -21,7 +22,7 @@ class Outbox(list[Any]):
         super().__init__()
         self.name: str = name
 
-    def emit(self, item: Event | Waiter) -> None:
+    def emit(self, item: Event | Waiter | Callable[[], object]) -> None:
         """Take what a guard has to say."""
         if isinstance(item, Event):
             item.policy = self.name

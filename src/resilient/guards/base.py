@@ -91,7 +91,7 @@ class Guard:
     at_entry: bool = False  # its refusal is answered by every fallback, also by those inside
     shutter: ClassVar[bool] = False  # it shuts the gate while it would refuse: see shut()
     misplaced: ClassVar[str] = ""  # what is lost where it stands too far inside
-    emit: Callable[[Event | Waiter], object]
+    emit: Callable[[Event | Waiter | Callable[[], object]], object]
     random: Callable[[], float] | None  # draws from [0, 1); None means no jitter
     state: str = ""  # such as "open", where it has one
     why: str = ""  # the reason of a refusal made now

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Final
 from .. import checks
 from ..outcomes import FAILURE, REFUSED, Judge, OnError, OnResult
 from ..shapes import STREAMS, kind_of, label
+from .answers import check_signature
 from .base import RECOVER, Guard
 
 UNSET: Final[Any] = object()
@@ -55,29 +56,8 @@ class Fallback(Guard):
 
     def check_signature(self, fn: Callable[..., Any]) -> None:
         """Refuse a function that could not be called with the arguments that fn is called with."""
-        if self.fn is None:
-            return
-        import inspect
-
-        try:
-            theirs, mine = inspect.signature(fn), inspect.signature(self.fn)
-        except (TypeError, ValueError):  # a builtin that has none
-            return
-        if any(
-            each.kind in (each.VAR_POSITIONAL, each.VAR_KEYWORD)
-            for each in theirs.parameters.values()
-        ):
-            return  # it takes anything, so what it will be given can't be known
-        for optional in (False, True):
-            args, kwargs = _sample(theirs, optional=optional)
-            try:
-                mine.bind(*(["error"] if self.with_error else []), *args, **kwargs)
-            except TypeError as fault:
-                first = "the error and " if self.with_error else ""
-                raise TypeError(
-                    f"fallback {label(self.fn)}{mine} can't be called with {first}the arguments of "
-                    f"{label(fn)}{theirs}: {fault}"
-                ) from None
+        if self.fn is not None:
+            check_signature("fallback", self.fn, fn, with_error=self.with_error)
 
     def after(
         self, ticket: int, now: float, outcome: int, duration: float, reason: str, held: bool
@@ -107,17 +87,3 @@ class Fallback(Guard):
     def snapshot(self, now: float) -> dict[str, Any]:
         options = {"answer": self._answer, "with_error": self.with_error}
         return {"guard": self.kind, "options": options}
-
-
-def _sample(signature: Any, *, optional: bool) -> tuple[list[str], dict[str, str]]:
-    """Return arguments that a signature takes: only those it requires, or all that it names."""
-    args: list[str] = []
-    kwargs: dict[str, str] = {}
-    for parameter in signature.parameters.values():
-        if parameter.default is not parameter.empty and not optional:
-            continue
-        if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
-            args.append(parameter.name)
-        elif parameter.kind == parameter.KEYWORD_ONLY:
-            kwargs[parameter.name] = parameter.name
-    return args, kwargs

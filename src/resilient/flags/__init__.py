@@ -1,0 +1,226 @@
+"""Kill switches: declared in code, flipped in production, obeyed by every process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from ..reading import Flag
+from .here import here, install
+from .state import Snapshot
+
+if TYPE_CHECKING:
+    import os
+    from datetime import date, timedelta
+
+    from .stores.base import Store
+
+__all__ = ("Flag", "Snapshot", "configure", "flag", "get", "off", "on", "retired", "snapshot")
+
+install()
+
+
+def flag(
+    name: str,
+    *,
+    owner: str = "",
+    impact: str = "",
+    review: date | str | None = None,
+    default: bool = True,
+) -> Flag:
+    """Declare a kill switch, which is on until somebody turns it off.
+
+    Declare it once, where it is used, at the top of a module. Nothing is asked of the store then:
+    that begins with the first read.
+
+    Args:
+        name: what operators see. 1 to 100 characters from ``A-Z a-z 0-9 . _ - < > : #``. Names that
+            differ only in case, ``-``, ``_`` or ``.`` count as the same.
+        owner: the team to call. Default none.
+        impact: one sentence on what the customer sees while it is off; it is printed to whoever
+            turns it off. Default none.
+        review: a date, or ``"2027-03-01"``: from that day on it is reported as due for a review.
+            Nothing else comes of it. Default never.
+        default: what it says while nobody has flipped it. Default True.
+
+    Returns:
+        The flag. The same declaration, carried out again, gives the same one.
+
+    Raises:
+        ValueError: the name is declared elsewhere, too much like another, retired or not allowed;
+            or its variable in the environment says something else than ``off``.
+        TypeError: an argument is of a wrong type.
+
+    Example:
+        >>> from resilient import flag
+        >>> RECS = flag("recommendations", owner="team-recs", review="2027-03-01",
+        ...             impact="The home page shows the top 100 instead of personal picks.")
+        >>> if RECS:
+        ...     print("personal picks")
+        personal picks
+    """
+    return here.flags.declare(name, owner=owner, impact=impact, review=review, default=default)
+
+
+def get(name: str | Flag) -> Flag:
+    """Return a declared flag by its name.
+
+    Args:
+        name: the name; a flag is returned as it is.
+
+    Returns:
+        The flag.
+
+    Raises:
+        LookupError: no flag of that name is declared; the message has the nearest.
+
+    Example:
+        >>> from resilient import flag, flags
+        >>> RANKING = flag("ranking")
+        >>> flags.get("ranking") is RANKING
+        True
+    """
+    return here.flags.get(name)
+
+
+def snapshot() -> Snapshot:
+    """Return what all flags say at this instant, as one view that does not change.
+
+    Take it once at the beginning of a request, so that the request sees one answer throughout.
+
+    Returns:
+        A mapping, looked up by flag or by name.
+
+    Example:
+        >>> from resilient import flag, flags
+        >>> BANNER = flag("banner")
+        >>> view = flags.snapshot()
+        >>> view[BANNER], view["banner"]
+        (True, True)
+    """
+    here.first_read()
+    return here.state.snapshot()
+
+
+def retired(*names: str) -> None:
+    """Never let these names be declared again.
+
+    An old version of the code may still obey a flip of an old name, so a name is not used twice.
+    Leave the line in the code for as long as old versions or old flips may be around.
+
+    Args:
+        *names: of flags whose code is gone.
+
+    Raises:
+        ValueError: a name is still declared, or not allowed.
+        TypeError: a name is no str.
+
+    Example:
+        >>> from resilient import flags
+        >>> flags.retired("old_search")
+        >>> flags.flag("old_search")
+        Traceback (most recent call last):
+        ValueError: the flag name 'old_search' can't be used: ...
+    """
+    here.flags.retire(*names)
+
+
+def configure(
+    *,
+    store: str | Callable[[], Store] | None = None,
+    state_dir: str | os.PathLike[str] | None = None,
+) -> None:
+    """Set where flips live, in place of the variable ``RESILIENT_STORE``.
+
+    Call it before the first flag is read. Nothing is opened then.
+
+    Args:
+        store: ``"sqlite:////var/lib/app/flags.db"`` (all processes of a host),
+            ``"redis://host:6379/0"`` or ``"rediss://..."`` (a fleet), ``"file:/etc/flags.toml"``
+            (read only), ``"memory:"`` (this process alone), or a function that returns a store of
+            your own. Default: what ``RESILIENT_STORE`` says, else memory.
+        state_dir: the directory in which this host keeps the last known state. Default: what
+            ``RESILIENT_STATE_DIR`` says, else beside the SQLite file, else in the user's state
+            directory.
+
+    Raises:
+        ValueError: the store is of no known form, or a SQLite file is on a network file system.
+        TypeError: store is no str and no function.
+
+    Example:
+        >>> import resilient
+        >>> resilient.configure(store="memory:")
+    """
+    directory = None if state_dir is None else str(state_dir)
+    here.configure(store, directory)
+
+
+def off(
+    flag: str | Flag, *, reason: str, by: str = "", duration: float | timedelta | None = None
+) -> None:
+    """Turn a flag off in the store, and in this process at once.
+
+    Args:
+        flag: the flag, or its name.
+        reason: why; it is in the log for ever, and in the errors of refused calls.
+        by: who. Default: the user of the system.
+        duration: seconds after which it is back to its default. Default None: until it is turned
+            on.
+
+    Raises:
+        LookupError: no flag of that name is declared.
+        ValueError: the reason is empty, or a value is not allowed.
+        StoreError: the store could not be written.
+
+    Example:
+        >>> from resilient import flag, flags
+        >>> REVIEWS = flag("reviews")
+        >>> flags.off(REVIEWS, reason="vendor down, INC-1234")
+        >>> bool(REVIEWS)
+        False
+        >>> flags.on(REVIEWS, reason="vendor is back")
+    """
+    _flip(flag, "off", reason, by, duration)
+
+
+def on(
+    flag: str | Flag, *, reason: str, by: str = "", duration: float | timedelta | None = None
+) -> None:
+    """Turn a flag on in the store, and in this process at once.
+
+    Args:
+        flag: the flag, or its name.
+        reason: why; it is in the log for ever.
+        by: who. Default: the user of the system.
+        duration: seconds after which it is back to its default. Default None: until it is turned
+            off.
+
+    Raises:
+        LookupError: no flag of that name is declared.
+        ValueError: the reason is empty, or a value is not allowed.
+        StoreError: the store could not be written.
+
+    Example:
+        >>> from resilient import flag, flags
+        >>> BETA = flag("beta", default=False)
+        >>> flags.on(BETA, reason="ready")
+        >>> bool(BETA)
+        True
+    """
+    _flip(flag, "on", reason, by, duration)
+
+
+def _flip(flag: str | Flag, value: str, reason: str, by: str, duration: Any) -> None:
+    from .flipping import order
+
+    lever = f"flag/{here.flags.get(flag).name}"
+    store = here.opener()()
+    try:
+        flip = order(store, lever, value, by=by, reason=reason, lasts=duration).flip
+        here.state.adopt([flip], store.read("", -1).now)
+    finally:
+        store.close()
+    if duration is not None:
+        here.follow()  # which ends it, also where it is this process's own
+    else:
+        here.first_read()

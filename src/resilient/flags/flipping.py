@@ -1,0 +1,193 @@
+"""Flipping a lever, and knowing who has obeyed: what the command line and `flags.off` do."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+from uuid import uuid4
+
+from .. import checks
+from .flips import (
+    FLAG,
+    OFF,
+    Flip,
+    checked_lasts,
+    checked_lever,
+    checked_reason,
+    checked_value,
+    kind_of,
+    name_of,
+    same_order,
+)
+from .presence import Presence
+from .stores.base import ConflictError, Process, Store, StoreError, UnknownOutcomeError
+
+SILENT_AFTER: Final = 5.0  # seconds without a sign of life
+_LOOK: Final = 0.03  # seconds between two looks for acknowledgements
+
+
+class Done:
+    """What came of an order.
+
+    Attributes:
+        flip: the flip as it was recorded, or the one that holds already.
+        changed: whether it was recorded now.
+    """
+
+    def __init__(self, flip: Flip, changed: bool) -> None:
+        self.flip: Flip = flip
+        self.changed: bool = changed
+
+
+def current(store: Store) -> tuple[dict[str, Flip], float]:
+    """Return the newest flip of every lever, and the time by the store's clock."""
+    reading = store.read("", -1)
+    return {flip.lever: flip for flip in reading.flips or []}, reading.now
+
+
+def holds(flip: Flip | None, now: float) -> bool:
+    """Tell whether a flip still holds, by the store's clock."""
+    return (
+        flip is not None and flip.value != "released" and (flip.until is None or flip.until > now)
+    )
+
+
+def order(
+    store: Store, lever: str, value: Any, *, by: str, reason: str, lasts: object = None
+) -> Done:
+    """Set a lever, by compare-and-set; an order that holds already changes nothing.
+
+    Raises:
+        ConflictError: somebody else has set it meanwhile: nothing was done.
+        UnknownOutcomeError: the store did not answer, twice.
+        StoreError: it could not be done.
+        ValueError: a value is not allowed.
+    """
+    checked_value(checked_lever(lever), value)
+    seconds = checked_lasts("for", lasts)
+    flip = Flip(
+        lever, value, by=who(by), reason=checked_reason(reason), request=uuid4().hex
+    )
+    known, now = current(store)
+    there = known.get(lever)
+    held = there if holds(there, now) else None
+    if seconds is None and same_order(flip, held):
+        return Done(held or flip, changed=False)
+    expected = 0 if there is None else there.version
+    try:
+        return Done(store.flip(flip, seconds, expected), changed=True)
+    except UnknownOutcomeError:  # the same request again: it is recorded once, or was
+        return Done(_again(store, flip, seconds, expected), changed=True)
+
+
+def _again(store: Store, flip: Flip, seconds: float | None, expected: int) -> Flip:
+    time.sleep(0.2)
+    try:
+        return store.flip(flip, seconds, expected)
+    except (UnknownOutcomeError, ConflictError):
+        raise
+    except StoreError as error:
+        raise UnknownOutcomeError(str(error)) from error
+
+
+def who(by: str) -> str:
+    """Return who gives an order: a name, or the user of the system."""
+    if by:
+        return checks.text("by", by, most=100)
+    for variable in ("RESILIENT_BY", "SUDO_USER"):
+        said = os.environ.get(variable, "")
+        if said:
+            return checks.text(variable, said, most=100)
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return "unknown"
+
+
+class Acknowledgement:
+    """Which processes have applied a flip, of those that it is for.
+
+    Attributes:
+        applied: those that have.
+        pinned: those among them whose environment says otherwise, for a flag.
+        behind: those that live and have not.
+        silent: those that have not been heard of, and nothing proves that they are gone.
+        faults: what processes say they can't obey, by process.
+    """
+
+    def __init__(self, flip: Flip, processes: Iterable[Process], now: float) -> None:
+        self.applied: list[Process] = []
+        self.behind: list[Process] = []
+        self.silent: list[Process] = []
+        self.pinned: list[Process] = []
+        self.faults: list[tuple[Process, str]] = []
+        self.now: float = now
+        for process in processes:
+            if not concerns(process, flip.lever):
+                continue
+            fault = process.about.get("faults", {}).get(flip.lever)
+            if fault:
+                self.faults.append((process, str(fault)))
+            if process.applied >= flip.version:
+                self.applied.append(process)
+                if _pinned(process, flip):
+                    self.pinned.append(process)
+            elif now - process.seen > SILENT_AFTER:
+                self.silent.append(process)
+            else:
+                self.behind.append(process)
+
+    @property
+    def known(self) -> int:
+        """How many processes it is for."""
+        return len(self.applied) + len(self.behind) + len(self.silent)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every process has applied it."""
+        return not (self.behind or self.silent or self.faults)
+
+
+def concerns(process: Process, lever: str) -> bool:
+    """Tell whether a process declares the flag or policy of a lever."""
+    table = "flags" if kind_of(lever) == FLAG else "policies"
+    return name_of(lever) in process.about.get(table, {})
+
+
+def _pinned(process: Process, flip: Flip) -> bool:
+    said = process.about.get("flags", {}).get(flip.name, {}) if flip.kind == FLAG else {}
+    return said.get("source") == "environment" and flip.value != OFF
+
+
+def living(store: Store, presence: Presence) -> tuple[list[Process], float]:
+    """Return the processes that follow, without those that are proved dead on this host."""
+    processes, now = store.processes()
+    alive: list[Process] = []
+    for process in processes:
+        if presence.is_dead(process.id):
+            store.leave(process.id)
+            presence.buried(process.id)
+        else:
+            alive.append(process)
+    return alive, now
+
+
+def acknowledged(
+    store: Store,
+    flip: Flip,
+    presence: Presence,
+    seconds: float,
+    *,
+    sleep: Callable[[float], object] = time.sleep,
+    clock: Callable[[], float] = time.monotonic,
+) -> Acknowledgement:
+    """Wait until every process that a flip is for has applied it, or the time is up."""
+    until = clock() + seconds
+    while True:
+        seen = Acknowledgement(flip, *living(store, presence))
+        if not seen.behind or clock() >= until:
+            return seen
+        sleep(_LOOK)

@@ -1,0 +1,259 @@
+"""The one thing in a process that keeps its levers in step with the store.
+
+All waiting is done here, in a thread of its own: no call and no read of a flag ever comes this way.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+from ..registry import registry
+from .flips import Flip
+from .local_copy import CopyError, LocalCopy
+from .orders import Orders
+from .presence import Presence
+from .state import State
+from .stores.base import Process, Reading, Store, StoreError
+
+POLL: Final = 1.0  # seconds between two looks at the store, give or take a fifth
+BEAT: Final = 1.0  # seconds between two signs of life
+BURY: Final = 5.0  # seconds between two looks for processes of this host that have died
+_SLICE: Final = 0.1  # the longest that the end of the process waits for this thread
+LAST_WORDS: Final = 0.8  # seconds that the end of the process waits at most
+
+Opener = Callable[[], Store]
+
+
+class Follower:
+    """Reads the store again and again, and tells it what this process has applied."""
+
+    def __init__(
+        self,
+        state: State,
+        orders: Orders,
+        opener: Opener,
+        copy: LocalCopy | None,
+        presence: Presence,
+        *,
+        draw: Callable[[], float] = random.random,
+    ) -> None:
+        self.state: Final = state
+        self.orders: Final = orders
+        self.process: Process = presence.process()
+        self.synced_at: float | None = None  # on the monotonic clock
+        self.error: str = ""  # why the store can't be read, while it can't
+        self.beat_error: str = ""
+        self.copy_error: str = ""
+        self.incarnation: str = ""
+        self._opener = opener
+        self._store: Store | None = None
+        self._copy = copy
+        self._presence = presence
+        self._draw = draw
+        self._seen: int = 0  # the store's version at the last whole reading
+        self._unsaved: bool = False
+        self._told: dict[str, Any] | None = None
+        self._beat_at = self._bury_at = float("-inf")
+        self._stopping = False
+        self._synced = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    # -- the thread ---------------------------------------------
+
+    def start(self) -> None:
+        """Begin to follow.
+
+        Raises:
+            RuntimeError: the system gives no more threads.
+        """
+        thread = threading.Thread(target=self._run, name="resilient-follower", daemon=True)
+        self._thread = thread
+        thread.start()
+
+    def stop(self) -> None:
+        """Say goodbye and end, soon, also where the store does not answer."""
+        self._stopping = True
+        thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(LAST_WORDS)
+
+    def wait(self, seconds: float) -> bool:
+        """Wait until the store was read for the first time; tell whether it was."""
+        return self._synced.wait(seconds)
+
+    def forked(self) -> None:
+        """In a forked child: let go of the parent's lock, and touch nothing else of the parent."""
+        self._presence.drop()
+
+    def _run(self) -> None:
+        while not self._stopping:
+            try:
+                self.turn()
+                self._rest()
+            except BaseException as fault:  # nothing may end it: it is how the process is reached
+                self._log("the follower: a turn failed", fault)
+                time.sleep(_SLICE)
+        self._leave()
+
+    def _rest(self) -> None:
+        until = self.state.now() + POLL * (0.8 + 0.4 * self._draw())
+        while not self._stopping:
+            end = self.state.next_end()
+            left = (until if end is None else min(end, until)) - self.state.now()
+            if left <= 0:
+                return
+            if self._store is None:
+                time.sleep(min(left, _SLICE))
+            elif self._store.hint(min(left, _SLICE)):
+                return
+
+    def _leave(self) -> None:
+        store, self._store = self._store, None
+        if store is not None:
+            try:
+                store.leave(self.process.id)
+            except StoreError:
+                pass  # whoever looks next on this host finds the lock free
+            store.close()
+        self._presence.leave()
+
+    # -- one turn ---------------------------------------------
+
+    def turn(self) -> None:
+        """End what has ended, look at the store once, and tell it."""
+        self.orders.follow(self.state.expire())
+        try:
+            store = self._opened()
+            reading = store.read(self.incarnation, self._seen)
+        except (StoreError, OSError, ValueError) as error:
+            self._failed(error)
+        else:
+            self._take_in(store, reading)
+            self._beat(store)
+        self._save()
+
+    def _opened(self) -> Store:
+        if self._store is None:
+            try:
+                self._presence.enter()
+            except (OSError, ValueError, ImportError) as error:
+                self.copy_error = str(error)
+            self._store = self._opener()
+        return self._store
+
+    def _failed(self, error: Exception) -> None:
+        if not self.error:
+            self._log("the store can't be read; what is known of it stands", error)
+        self.error = str(error)
+
+    def _take_in(self, store: Store, reading: Reading) -> None:
+        if self.error:
+            self._log("the store can be read again", None)
+        self.error = ""
+        if reading.flips is not None:
+            news = self.state.adopt(reading.flips, reading.now, whole=reading.whole)
+            self.orders.follow([flip.lever for flip in news])
+            self._unsaved = self._unsaved or bool(news) or reading.incarnation != self.incarnation
+            lost = [] if reading.whole else self._lost(reading.flips)
+            self.incarnation, self._seen = reading.incarnation, reading.version
+            if lost:
+                self.incarnation = ""  # and read everything again
+                self._restore(store, lost)
+        self.process.applied = reading.version
+        self.synced_at = self.state.now()
+        self._synced.set()
+
+    def _lost(self, flips: list[Flip]) -> list[Flip]:
+        """Return what is known here and not there any more: the store has begun a new life."""
+        there = {flip.lever: flip.version for flip in flips}
+        known = list(self.state.flips.values())
+        return [flip for flip in known if flip.version > there.get(flip.lever, 0)]
+
+    def _restore(self, store: Store, lost: list[Flip]) -> None:
+        try:
+            store.restore(lost)
+        except StoreError as error:
+            self.beat_error = str(error)
+        else:
+            levers = ", ".join(flip.lever for flip in lost[:5])
+            self._log(f"the store had lost {len(lost)} flips, which were given back: {levers}", None)
+
+    def _save(self) -> None:
+        if self._copy is None or not self._unsaved:
+            return
+        try:
+            flips = list(self.state.flips.values())
+            self._unsaved = not self._copy.save(self.incarnation, flips, time.time())
+            self.copy_error = ""
+        except CopyError as error:
+            if not self.copy_error:
+                self._log("the local copy can't be written; the old one stands", error)
+            self.copy_error = str(error)
+
+    # -- signs of life ---------------------------------------------
+
+    def _beat(self, store: Store) -> None:
+        if not store.writable:
+            return
+        about, now = self.about(), self.state.now()
+        applied = self.process.applied, about
+        news = self._told is None or applied != (self._told["applied"], self._told["about"])
+        if not news and now < self._beat_at:
+            return
+        self.process.about = about
+        try:
+            told = self._told
+            store.beat(self.process, about=told is None or told["about"] != about)
+            self._told = {"applied": self.process.applied, "about": about}
+            self._beat_at = now + BEAT * (0.8 + 0.4 * self._draw())
+            if now >= self._bury_at:
+                self._bury_at = now + BURY
+                for id in self._presence.dead():
+                    store.leave(id)
+                    self._presence.buried(id)
+            self.beat_error = ""
+        except StoreError as error:
+            self.beat_error, self._told = str(error), None
+
+    def about(self) -> dict[str, Any]:
+        """Return what this process declares, and what its levers are at."""
+        state = self.state
+        flags: dict[str, Any] = {}
+        for flag in state.flags.all():
+            _, source, _ = state.says(flag)
+            flags[flag.name] = {
+                "on": flag.state,
+                "source": source,
+                "default": flag.default,
+                "owner": flag.owner,
+                "impact": flag.impact,
+                "review": None if flag.review is None else flag.review.isoformat(),
+            }
+        policies = {
+            core.name: {
+                "state": core.state,
+                "forced": core.forced,
+                "owner": core.owner,
+                "tier": core.tier,
+                "impact": core.impact,
+            }
+            for core in registry.cores()
+        }
+        return {
+            "flags": flags,
+            "policies": policies,
+            "faults": self.orders.faults(),
+            "unmatched": state.flags.unmatched(),
+            "copy_error": self.copy_error,
+        }
+
+    def _log(self, text: str, error: BaseException | None) -> None:
+        import logging
+
+        detail = f": {error}" if error is not None else ""
+        level = logging.INFO if error is None else logging.WARNING
+        logging.getLogger("resilient").log(level, "%s%s", text, detail)

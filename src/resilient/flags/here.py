@@ -1,0 +1,235 @@
+"""The levers of this process: its flags, what it knows, and the follower that it starts late."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+import time
+from collections.abc import Callable
+from typing import Final
+
+from ..drive.core import Core
+from ..reading import Flag
+from .declared import Flags
+from .state import State
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from .follower import Follower
+    from .orders import Orders
+    from .stores.base import Store
+
+VARIABLE: Final = "RESILIENT_STORE"
+MEMORY: Final = ("", "memory:", "memory://")  # what names this process's own
+FIRST_WAIT: Final = 0.5  # seconds that the first read waits where this host knows nothing yet
+_RETRY: Final = 1.0  # seconds until another try, where there was no thread to be had
+
+
+class Here:
+    """What one process knows and follows. There is one: `here`."""
+
+    def __init__(self) -> None:
+        self.flags: Final = Flags()
+        self.state: Final = State(self.flags)
+        self.follower: Follower | None = None
+        self.orders: Orders | None = None
+        self.copy_error: str = ""
+        self._setting: str | Callable[[], Store] | None = None  # None: as the environment says
+        self._directory: str | None = None
+        self._loaded = False
+        self._knows = False  # there was a local copy
+        self._once = threading.RLock()
+        self._starting = False
+        self._again_at = float("-inf")
+        self._memory: Store | None = None
+        self._kept: list[object] = []  # of the parent: closing them would disturb it
+
+    # -- settings ---------------------------------------------
+
+    def configure(self, store: str | Callable[[], Store] | None, directory: str | None) -> None:
+        """Follow another store from the next read on."""
+        from .stores.opening import opener_of
+
+        opener_of(store if store is not None else self.setting)
+        if directory is not None:
+            directory = os.fspath(directory)
+        self.stop()
+        self._setting, self._directory = store, directory
+        self._loaded = self._knows = False
+        self.load()
+        self._begin_anew()
+
+    @property
+    def setting(self) -> str | Callable[[], Store]:
+        """What names the store: ``""`` for this process's own memory."""
+        return os.environ.get(VARIABLE, "") if self._setting is None else self._setting
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether nothing outside this process can flip a lever."""
+        return self.setting in MEMORY
+
+    def opener(self) -> Callable[[], Store]:
+        """Return what opens the store: always the same one where it is this process's own."""
+        if self.in_memory:
+            return self._own_memory
+        from .stores.opening import opener_of
+
+        return opener_of(self.setting)
+
+    def _own_memory(self) -> Store:
+        from .stores.memory import MemoryStore
+
+        if self._memory is None:
+            self._memory = MemoryStore()
+        return self._memory
+
+    @property
+    def directory(self) -> Path | None:
+        """Where this host keeps its copy, None where nothing outlives the process."""
+        if self.in_memory:
+            return None
+        from .stores.opening import directory_for
+
+        return directory_for(self.setting, self._directory, os.environ)
+
+    # -- beginning ---------------------------------------------
+
+    def load(self) -> None:
+        """Take in the local copy, once: bounded, and without a look at the store."""
+        if self._loaded or self.state.isolated:
+            return
+        self._loaded = True
+        directory = self.directory
+        if directory is None:
+            return
+        from .local_copy import CopyError, LocalCopy
+
+        try:
+            copy = LocalCopy(directory).load()
+        except CopyError as error:
+            self._complain(f"the local copy can't be used: {error}")
+            return
+        if copy is not None:
+            self._knows = True
+            self.state.adopt(copy.flips, time.time())
+
+    def declared(self, flag: Flag) -> None:
+        """Let a flag that is declared now say what is known of it."""
+        self.load()
+        flag.fresh = self.follower is None and not self.state.isolated
+        self.state.declared(flag)
+
+    def first_read(self) -> None:
+        """Follow the store before the first flag is read or the first policy called."""
+        if self.follower is not None or self._starting or time.monotonic() < self._again_at:
+            return
+        if self.state.isolated or self.in_memory:
+            self.state.read(fresh=False)
+        else:
+            self.follow()
+
+    def follow(self) -> None:
+        """Start the follower, unless there is one."""
+        # Whoever comes second waits as long as the first one may; a signal handler does not.
+        if not self._starting and self._once.acquire(timeout=FIRST_WAIT):
+            try:
+                self._starting = True
+                if self.follower is None:
+                    self._start()
+            finally:
+                self._starting = False
+                self._once.release()
+
+    def _start(self) -> None:
+        from .follower import Follower
+        from .local_copy import LocalCopy
+        from .presence import Presence
+
+        self.load()
+        try:
+            opener, directory = self.opener(), self.directory
+            copy = None if directory is None else LocalCopy(directory)
+            follower = Follower(self.state, self.ordering(), opener, copy, Presence(directory))
+            follower.start()
+        except (RuntimeError, ValueError, OSError) as error:
+            self._again_at = time.monotonic() + _RETRY
+            self._complain(f"the store can't be followed: {error}")
+            return
+        self.follower = follower
+        if not (self._knows or self.in_memory):
+            follower.wait(FIRST_WAIT)
+        self.state.read(fresh=False)
+
+    def ordering(self) -> Orders:
+        """Return what puts orders on policies."""
+        from .orders import Orders
+
+        if self.orders is None:
+            self.orders = Orders(self.state)
+        return self.orders
+
+    def first_call(self, core: Core) -> None:
+        """Follow, and put on a policy that nobody has called yet what is ordered for it."""
+        self.first_read()
+        if self.orders is not None:
+            self.orders.follow_policy(core)
+
+    def stop(self) -> None:
+        """End following, with a goodbye."""
+        follower, self.follower = self.follower, None
+        if follower is not None:
+            follower.stop()
+
+    def _begin_anew(self) -> None:
+        from ..registry import registry
+
+        self._again_at = float("-inf")
+        self.state.read(fresh=True)
+        for core in registry.cores():
+            core.fresh = True
+            core.regate()
+
+    def _complain(self, text: str) -> None:
+        if self.copy_error == text:
+            return
+        self.copy_error = text
+        import logging
+
+        logging.getLogger("resilient").warning("%s", text)
+
+    # -- fork ---------------------------------------------
+
+    def in_child(self) -> None:
+        """Forget the parent's follower; the child's first read starts its own."""
+        self.state.after_fork()
+        self.flags.reset_lock()
+        follower, self.follower = self.follower, None
+        self._starting = False
+        self._again_at = float("-inf")
+        self._once = threading.RLock()
+        self._memory = None
+        if follower is not None:
+            follower.forked()
+            self._kept.append(follower)
+        self.state.read(fresh=not self.state.isolated)
+
+
+here: Final = Here()
+
+
+def install() -> None:
+    """Have flags and policies find it, and the ends of the process as well."""
+    here.flags.on_declared = here.declared
+    Flag.on_first_read = here.first_read
+    Core.on_first_call = here.first_call
+    atexit.register(here.stop)
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(
+            before=here.state.before_fork,
+            after_in_parent=here.state.after_fork,
+            after_in_child=here.in_child,
+        )

@@ -1,0 +1,103 @@
+"""Who follows a store on this host: each process holds a lock for as long as it lives.
+
+A process id says little: it is used again, and each container has its own. A lock that can be taken
+is proof that its process is gone, however it ended.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import sys
+from pathlib import Path
+from typing import Final
+from uuid import uuid4
+
+from .local_copy import make_private
+from .stores.base import Process
+
+_DIRECTORY: Final = "processes"
+
+
+class Presence:
+    """This process's lock among those of its host, and the look at the others'."""
+
+    def __init__(self, directory: Path | None) -> None:
+        self._directory = None if directory is None else directory / _DIRECTORY
+        self._fd: int | None = None
+        self.id: str = uuid4().hex
+
+    def process(self) -> Process:
+        """Return how the store is to know this process."""
+        program = os.path.basename(sys.argv[0] if sys.argv else "") or "python"
+        shown = "".join(c for c in program if c.isprintable())[:100]
+        return Process(self.id, host=socket.gethostname(), pid=os.getpid(), program=shown)
+
+    def enter(self) -> None:
+        """Take the lock that says that this process lives.
+
+        Raises:
+            OSError: it can't be taken: nobody can prove that this process has died.
+            ValueError: the directory is not safe.
+        """
+        if self._directory is None or self._fd is not None:
+            return
+        import fcntl
+
+        make_private(self._directory)
+        fd = os.open(self._path(self.id), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        self._fd = fd
+
+    def leave(self) -> None:
+        """Give the lock back."""
+        if self._directory is None or self._fd is None:
+            return
+        with contextlib.suppress(OSError):
+            self._path(self.id).unlink(missing_ok=True)
+        self.drop()
+
+    def drop(self) -> None:
+        """Close the lock's file without a goodbye: in a forked child it is the parent's."""
+        fd, self._fd = self._fd, None
+        if fd is not None:
+            with contextlib.suppress(OSError):
+                os.close(fd)
+
+    def is_dead(self, id: str) -> bool:
+        """Tell whether a process of this host is proved to have ended."""
+        if self._directory is None or id == self.id:
+            return False
+        try:
+            import fcntl
+
+            fd = os.open(self._path(id), os.O_RDWR | os.O_CLOEXEC)
+        except (ImportError, OSError, ValueError):
+            return False
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return False
+        finally:
+            os.close(fd)
+        return True
+
+    def buried(self, id: str) -> None:
+        """Remove the lock's file of a dead process that the store has forgotten."""
+        if self._directory is not None:
+            with contextlib.suppress(OSError):
+                self._path(id).unlink(missing_ok=True)
+
+    def dead(self) -> list[str]:
+        """Return the ids of this host's processes that have ended without a goodbye."""
+        try:
+            names = [] if self._directory is None else os.listdir(self._directory)
+        except OSError:
+            return []
+        return [name for name in names if name.isalnum() and self.is_dead(name)]
+
+    def _path(self, id: str) -> Path:
+        if self._directory is None or not id.isalnum():
+            raise ValueError(f"no process has the id {id!r}")
+        return self._directory / id

@@ -1,0 +1,244 @@
+"""What this process knows of every lever, and what its flags say because of it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Final
+
+from ..events import Event, bus
+from ..reading import Flag
+from .declared import Flags, variable_of
+from .flips import FLAG, OFF, ON, RELEASED, Flip, lever_of, name_of, newer
+
+Source = str  # who decides what a flag says: "test", "environment", "store" or "declared"
+
+
+class Snapshot(Mapping[str, bool]):
+    """What all flags said at one instant; made by `resilient.flags.snapshot`.
+
+    Looked up by flag or by name. It does not change, whatever is flipped meanwhile.
+    """
+
+    def __init__(self, flags: Flags, table: dict[str, bool]) -> None:
+        self._flags = flags
+        self._table = table
+
+    def __getitem__(self, flag: Flag | str) -> bool:
+        found = self._flags.get(flag)
+        on = self._table.get(found.name, found.default)
+        if found.seen is not None:
+            found.seen(found, on)
+        if not on:
+            found.off_reads += 1
+        return on
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._table)
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    def __repr__(self) -> str:
+        off = [name for name, on in self._table.items() if not on]
+        return f"<snapshot of {len(self._table)} flags; off: {', '.join(off) or 'none'}>"
+
+
+class State:
+    """Flips that hold, what goes over them, and what the declared flags say.
+
+    A test's override goes over the environment, that over the store, that over what is declared.
+    """
+
+    def __init__(self, flags: Flags, now: Callable[[], float] = time.monotonic) -> None:
+        self.flags: Final = flags
+        self.now: Callable[[], float] = now
+        self.flips: dict[str, Flip] = {}  # the newest of each lever, also those that have ended
+        self.version: int = 0  # of the newest flip that has been taken in
+        self.isolated: bool = False  # nothing from outside counts: for tests
+        self.table: dict[str, bool] = {}
+        self.overrides: dict[str, bool] = {}
+        self._ends: dict[str, float] = {}  # by lever, on the monotonic clock: those yet to come
+        self._lock = threading.RLock()  # a signal handler may flip a flag
+
+    # -- what is known ---------------------------------------------
+
+    def adopt(self, read: Iterable[Flip], store_now: float, *, whole: bool = False) -> list[Flip]:
+        """Take in flips that a store or a copy has; return those that are news.
+
+        Args:
+            read: the flips.
+            store_now: the time by the clock that their ends are told in.
+            whole: what is not among them has been let go.
+        """
+        with self._lock:
+            read = list(read)
+            if whole:
+                read += self._let_go(read)
+            news = newer(self.flips, read)
+            now = self.now()
+            for flip in news:
+                self.flips[flip.lever] = flip
+                self._ends.pop(flip.lever, None)
+                self.version = max(self.version, flip.version)
+                if flip.until is not None:
+                    if flip.boot != boot() or flip.due is None:
+                        flip.boot, flip.due = boot(), now + max(0.0, flip.until - store_now)
+                    self._ends[flip.lever] = flip.due
+            self._publish({flip.lever for flip in news})
+        bus.deliver()
+        return news
+
+    def _let_go(self, read: list[Flip]) -> list[Flip]:
+        there = {flip.lever for flip in read}
+        version = max((flip.version for flip in read), default=self.version + 1)
+        return [
+            Flip(lever, RELEASED, version=max(version, flip.version + 1), reason="no longer there")
+            for lever, flip in self.flips.items()
+            if lever not in there and flip.value != RELEASED
+        ]
+
+    def expire(self) -> list[str]:
+        """End the flips whose time is up; return their levers."""
+        now = self.now()
+        with self._lock:
+            ended = [lever for lever, end in self._ends.items() if end <= now]
+            for lever in ended:
+                del self._ends[lever]
+            self._publish(set(ended))
+        bus.deliver()
+        return ended
+
+    def next_end(self) -> float | None:
+        """Return when the next flip ends, on the monotonic clock."""
+        with self._lock:
+            return min(self._ends.values(), default=None)
+
+    def holding(self, lever: str) -> Flip | None:
+        """Return the flip that a lever obeys now, None where what is declared holds."""
+        flip = self.flips.get(lever)
+        if flip is None or flip.value == RELEASED or self.isolated:
+            return None
+        if flip.until is not None and (flip.due is None or flip.due <= self.now()):
+            return None
+        return flip
+
+    # -- what flags say ---------------------------------------------
+
+    def says(self, flag: Flag) -> tuple[bool, Source, Flip | None]:
+        """Return what a flag says, who decides it, and by which flip."""
+        if flag.name in self.overrides:
+            return self.overrides[flag.name], "test", None
+        if not self.isolated and self.flags.pinned(flag.name):
+            return False, "environment", None
+        flip = self.holding(lever_of(FLAG, flag.name))
+        if flip is not None:
+            return flip.value == ON, "store", flip
+        return flag.default, "declared", None
+
+    def snapshot(self) -> Snapshot:
+        """Return what all flags say at this instant."""
+        return Snapshot(self.flags, self.table)
+
+    def override(self, name: str, on: bool | None) -> bool | None:
+        """Have a flag say something, whatever else is known; None ends it. Return what was."""
+        with self._lock:
+            before = self.overrides.pop(name, None)
+            if on is not None:
+                self.overrides[name] = on
+            self._publish({lever_of(FLAG, name)})
+        return before
+
+    def isolate(self, on: bool) -> None:
+        """Let nothing from outside count, or let it count again."""
+        with self._lock:
+            self.isolated = on
+            self._publish({lever_of(FLAG, flag.name) for flag in self.flags.all()})
+
+    def read(self, fresh: bool) -> None:
+        """Mark every flag as read, or as unread in a process that has just begun."""
+        with self._lock:
+            for flag in self.flags.all():
+                flag.fresh = fresh
+                flag.settle()
+
+    def declared(self, flag: Flag) -> None:
+        """Let a flag that is new say what is known of it."""
+        with self._lock:
+            self._publish({lever_of(FLAG, flag.name)}, new=True)
+
+    def _publish(self, levers: set[str], *, new: bool = False) -> None:
+        """Have the flags of these levers say what is known; under the lock."""
+        said: dict[str, bool] = {}
+        flags = [self.flags.find(name_of(each)) for each in levers if each.startswith(FLAG + "/")]
+        for flag in flags:
+            if flag is None:
+                continue
+            on, source, flip = self.says(flag)
+            news = flag.state != on and not new and source != "test" and not self.isolated
+            if news:
+                flag.changes += 1
+                bus.enqueue(_event(flag, on, flip, source, self.now()))
+            flag.due = None if flip is None or flip.until is None else flip.due
+            flag.why = _why(flag, source, flip)
+            said[flag.name] = flag.state = on
+            flag.settle()
+        self.table = {**self.table, **said}  # last: a signal handler may have been here meanwhile
+
+    # -- the process ---------------------------------------------
+
+    def before_fork(self) -> None:
+        """Let no thread be caught in the middle of a change."""
+        self._lock.acquire()
+
+    def after_fork(self) -> None:
+        """Go on, in the parent or, with the lock that this thread holds, in the child."""
+        self._lock.release()
+
+
+def _event(flag: Flag, on: bool, flip: Flip | None, source: Source, at: float) -> Event:
+    reason = "its time is up, or it was let go"
+    if flip is not None:
+        reason = f"{flip.reason}, by {flip.by}"
+    elif source == "environment":
+        reason = f"{variable_of(flag.name)} is set"
+    return Event(
+        "flipped",
+        guard="flag",
+        flag=flag.name,
+        at=at,
+        reason=reason,
+        before=OFF if on else ON,
+        after=ON if on else OFF,
+        cause="auto" if flip is None else "operator",
+    )
+
+
+def _why(flag: Flag, source: Source, flip: Flip | None) -> str:
+    """Return what an error says of a flag that is off."""
+    if flip is not None:
+        return f"the flag {flag.name} is off: {flip.reason}"
+    if source == "environment":
+        return f"the flag {flag.name} is forced off by {variable_of(flag.name)}"
+    return f"the flag {flag.name} is off" + (", as declared" if source == "declared" else "")
+
+
+_boot: list[str] = []
+
+
+def boot() -> str:
+    """Return a word for this boot of this host: the monotonic clock counts from its beginning."""
+    if not _boot:
+        try:
+            with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+                _boot.append(file.read(64).strip())
+        except (OSError, ValueError):
+            _boot.append("")
+    return _boot[0] or f"process {_unique()}"
+
+
+def _unique() -> Any:
+    import os
+
+    return os.getpid()  # without a boot to name, an end on the monotonic clock is this process's

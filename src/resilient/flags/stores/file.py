@@ -1,0 +1,165 @@
+"""The store that somebody else writes: a TOML or JSON file, from Git or a ConfigMap."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any, Final, NoReturn, cast
+
+from ... import checks
+from ...updating import unknown
+from ..flips import FLAG, FORCED, OPTION, Flip, checked_lever, checked_value, next_version
+from ..local_copy import read_small
+from .base import Process, Reading, ReadOnlyStoreError, StoreError
+
+LARGEST: Final = 2**20
+_TABLES: Final = ("flags", "policies", "options")
+_WORDS: Final = ("state", "reason", "by", "until")
+
+
+class FileStore:
+    """Reads flips from a file, again and again; it is changed where it comes from, not here.
+
+    The content is compared, not the time of the change, so that a swapped symbolic link and two
+    edits within one tick of the clock are seen.
+    """
+
+    writable = False
+
+    def __init__(self, path: str) -> None:
+        self._path = Path(path)
+        self._digest = b""
+        self._flips: list[Flip] = []
+        self._version: int = 0
+
+    def read(self, incarnation: str, version: int) -> Reading:
+        now = time.time()
+        try:
+            content = read_small(self._path, LARGEST)
+            digest = hashlib.sha256(content).digest()
+            if digest != self._digest:
+                self._flips = self._parsed(content, next_version(max(version, self._version), now))
+                self._digest = digest
+                self._version = max((flip.version for flip in self._flips), default=0)
+                self._version = self._version or next_version(version, now)
+        except (OSError, ValueError, TypeError, RecursionError) as error:
+            raise StoreError(f"{self._path}: {error}") from None
+        known = version == self._version and incarnation == "file"
+        flips = None if known else self._flips
+        return Reading(
+            incarnation="file", version=self._version, now=now, flips=flips, whole=True
+        )
+
+    def _parsed(self, content: bytes, version: int) -> list[Flip]:
+        text = content.decode("utf-8-sig")
+        if self._path.suffix == ".json":
+            data = json.loads(text, object_pairs_hook=_without_twins)
+        else:
+            import tomllib
+
+            data = tomllib.loads(text)
+        if not isinstance(data, dict):
+            checks.refuse_type("the file", data, f"a table of {', '.join(_TABLES)}")
+        before = {flip.lever: flip for flip in self._flips}
+        found: list[Flip] = []
+        for flip in _flips(cast("dict[str, Any]", data)):
+            old = before.get(flip.lever)
+            same = old is not None and _order(old) == _order(flip)
+            flip.version = old.version if same and old is not None else version
+            flip.at = flip.version / 1000
+            found.append(flip)
+        if all(flip.version != version for flip in found) and found:
+            max(found, key=lambda flip: flip.version).version = version  # something was let go
+        return found
+
+    def hint(self, seconds: float) -> bool:
+        time.sleep(seconds)
+        return False
+
+    def processes(self) -> tuple[list[Process], float]:
+        return [], time.time()
+
+    def log(self, lever: str | None, most: int) -> list[Flip]:
+        return []
+
+    def beat(self, process: Process, *, about: bool) -> None:
+        return None
+
+    def leave(self, id: str) -> bool:
+        return False
+
+    def restore(self, flips: list[Flip]) -> None:
+        return None
+
+    def flip(self, flip: Flip, lasts: float | None, expected: int | None) -> NoReturn:
+        raise ReadOnlyStoreError(
+            f"{self._path} is read and never written: change it where it comes from (Git, a "
+            "ConfigMap); every process reads it again within a second"
+        )
+
+    def close(self) -> None:
+        return None
+
+
+def _order(flip: Flip) -> tuple[object, ...]:
+    return flip.value, flip.reason, flip.by, flip.until
+
+
+def _flips(data: dict[str, Any]) -> Generator[Flip]:
+    for table in data:
+        if table not in _TABLES:
+            unknown("the file has an unknown table", table, list(_TABLES))
+    for kind, table in ((FLAG, "flags"), (FORCED, "policies")):
+        for name, said in _table(table, data.get(table, {})).items():
+            yield _flip(f"{kind}/{name}", said)
+    for policy, guards in _table("options", data.get("options", {})).items():
+        for guard, options in _table(f"options.{policy}", guards).items():
+            for option, value in _table(f"options.{policy}.{guard}", options).items():
+                yield _flip(f"{OPTION}/{policy}/{guard}.{option}", {"state": value})
+
+
+def _flip(lever: str, said: object) -> Flip:
+    checked_lever(lever)
+    given = said if isinstance(said, dict) else {"state": said}
+    words = cast("dict[str, Any]", given)
+    for word in words:
+        if word not in _WORDS:
+            unknown(f"{lever} has an unknown key", word, list(_WORDS))
+    return Flip(
+        lever,
+        checked_value(lever, words.get("state")),
+        by=checks.text("by", words.get("by", "the file")),
+        reason=checks.text("reason", words.get("reason", "")),
+        until=_moment(lever, words.get("until")),
+    )
+
+
+def _moment(lever: str, until: object) -> float | None:
+    if until is None:
+        return None
+    from datetime import datetime
+
+    allowed = "a date and time with its offset, such as 2027-03-01T14:30:00Z"
+    try:
+        moment = datetime.fromisoformat(until) if type(until) is str else until
+    except ValueError:
+        moment = None
+    if not isinstance(moment, datetime) or moment.tzinfo is None:
+        checks.refuse(f"{lever}: until", until, allowed)
+    return moment.timestamp()
+
+
+def _table(name: str, value: object) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        checks.refuse_type(name, value, "a table")
+    return cast("dict[str, Any]", value)
+
+
+def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key stands there twice")
+    return found

@@ -1,0 +1,90 @@
+"""The store of this process alone: what there is where no store is set."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from threading import Event, Lock
+from typing import Final
+from uuid import uuid4
+
+from ..flips import Flip, flip_of, newer, next_version
+from .base import ConflictError, Process, Reading
+
+LONGEST_LOG: Final = 10_000
+
+
+class MemoryStore:
+    """Keeps everything in this process, and nothing when it ends."""
+
+    writable = True
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._changed = Event()
+        self._incarnation = uuid4().hex
+        self._flips: dict[str, Flip] = {}
+        self._log: deque[Flip] = deque(maxlen=LONGEST_LOG)
+        self._processes: dict[str, Process] = {}
+
+    def read(self, incarnation: str, version: int) -> Reading:
+        with self._lock:
+            newest = self._newest()
+            known = incarnation == self._incarnation and version == newest
+            flips = None if known else [_copied(flip) for flip in self._flips.values()]
+        return Reading(
+            incarnation=self._incarnation, version=newest, now=time.time(), flips=flips
+        )
+
+    def flip(self, flip: Flip, lasts: float | None, expected: int | None) -> Flip:
+        with self._lock:
+            there, now = self._flips.get(flip.lever), time.time()
+            if there is not None and flip.request and there.request == flip.request:
+                return _copied(there)
+            if expected is not None and expected != (there.version if there is not None else 0):
+                raise ConflictError(there or Flip(flip.lever, "released"))
+            made = _copied(flip)
+            made.version, made.at = next_version(self._newest(), now), now
+            made.until = None if lasts is None else now + lasts
+            self._flips[flip.lever] = made
+            self._log.appendleft(made)
+        self._changed.set()
+        return _copied(made)
+
+    def restore(self, flips: list[Flip]) -> None:
+        with self._lock:
+            for flip in newer(self._flips, flips):
+                self._flips[flip.lever] = _copied(flip)
+                self._log.appendleft(flip)
+
+    def log(self, lever: str | None, most: int) -> list[Flip]:
+        with self._lock:
+            return [flip for flip in self._log if lever in (None, flip.lever)][:most]
+
+    def beat(self, process: Process, *, about: bool) -> None:
+        process.seen = time.time()
+        with self._lock:
+            self._processes[process.id] = process
+
+    def processes(self) -> tuple[list[Process], float]:
+        with self._lock:
+            return list(self._processes.values()), time.time()
+
+    def leave(self, id: str) -> bool:
+        with self._lock:
+            return self._processes.pop(id, None) is not None
+
+    def hint(self, seconds: float) -> bool:
+        changed = self._changed.wait(seconds)
+        self._changed.clear()
+        return changed
+
+    def close(self) -> None:
+        return None
+
+    def _newest(self) -> int:
+        return max((flip.version for flip in self._flips.values()), default=0)
+
+
+def _copied(flip: Flip) -> Flip:
+    return flip_of(flip.as_data())

@@ -1,0 +1,354 @@
+"""The store of a fleet: Redis or Valkey.
+
+Its keys are the truth; what is published is a hint that is worth a look. Each step that has to be
+whole is one script. The follower alone comes here, so what matters is that nothing lasts: redis-py
+waits and tries again by default, for seconds or for ever, so it is told not to, and each operation
+has one deadline and one bound on what it reads, however slowly the other side drips.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
+from typing import Any, Final
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from uuid import uuid4
+
+import redis
+from redis.backoff import NoBackoff
+from redis.connection import Connection, ConnectionPool, SSLConnection, parse_url
+from redis.exceptions import RedisError, ResponseError
+from redis.retry import Retry
+
+from ... import checks
+from ..flips import Flip, flip_of
+from .base import ConflictError, Process, Reading, StoreError, UnknownOutcomeError, shown
+
+DEADLINE: Final = 0.5  # seconds that one operation may take
+LARGEST: Final = 32 * 2**20  # bytes that one operation may read
+LONGEST_LOG: Final = 100_000
+
+# A lever's field is "VERSION AT UNTIL JSON"; what the server decides stands before the JSON.
+_FLIP: Final = """
+local there = redis.call('HGET', KEYS[1], ARGV[1])
+local version = 0
+if there then
+  version = tonumber(string.match(there, '^(%d+) '))
+  if ARGV[3] ~= '' and string.find(there, ARGV[3], 1, true) then return {'made', there} end
+end
+if ARGV[2] ~= '' and tonumber(ARGV[2]) ~= version then return {'conflict', there or ''} end
+local time = redis.call('TIME')
+local ms = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+local last = tonumber(redis.call('HGET', KEYS[2], 'version') or '0')
+local new = math.max(last + 1, ms)
+local till = '-'
+if ARGV[4] ~= '' then till = string.format('%.3f', ms / 1000 + tonumber(ARGV[4])) end
+local text = string.format('%.0f %.3f %s %s', new, ms / 1000, till, ARGV[5])
+redis.call('HSETNX', KEYS[2], 'incarnation', ARGV[6])
+redis.call('HSET', KEYS[2], 'version', string.format('%.0f', new))
+redis.call('HSET', KEYS[1], ARGV[1], text)
+redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[7], '*', 'lever', ARGV[1], 'flip', text)
+redis.call('PUBLISH', KEYS[4], string.format('%.0f', new))
+return {'made', text}
+"""
+_RESTORE: Final = """
+redis.call('HSETNX', KEYS[2], 'incarnation', ARGV[1])
+local last = tonumber(redis.call('HGET', KEYS[2], 'version') or '0')
+for i = 3, #ARGV, 3 do
+  local there = redis.call('HGET', KEYS[1], ARGV[i])
+  local new = tonumber(ARGV[i + 1])
+  if not there or tonumber(string.match(there, '^(%d+) ')) < new then
+    redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 2])
+    redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[2], '*',
+               'lever', ARGV[i], 'flip', ARGV[i + 2])
+    last = math.max(last, new)
+  end
+end
+redis.call('HSET', KEYS[2], 'version', string.format('%.0f', last))
+redis.call('PUBLISH', KEYS[4], string.format('%.0f', last))
+return 1
+"""
+_READ: Final = """
+local time = redis.call('TIME')
+local life = redis.call('HGET', KEYS[2], 'incarnation') or ''
+local last = redis.call('HGET', KEYS[2], 'version') or '0'
+if life == ARGV[1] and last == ARGV[2] then return {time[1], time[2], life, last} end
+return {time[1], time[2], life, last, redis.call('HGETALL', KEYS[1])}
+"""
+_BEAT: Final = """
+local time = redis.call('TIME')
+redis.call('HSET', KEYS[5], ARGV[1], time[1] .. '.' .. string.format('%06d', time[2]) .. ' '
+           .. ARGV[2])
+if ARGV[3] ~= '' then redis.call('HSET', KEYS[6], ARGV[1], ARGV[3]) end
+return redis.call('HEXISTS', KEYS[6], ARGV[1])
+"""
+_PARTS: Final = ("levers", "meta", "log", "changes", "processes", "about")
+
+
+class _Budget:
+    """How long the operation under way may still take, and how much it may still read."""
+
+    def __init__(self) -> None:
+        self.until: float = 0.0
+        self.bytes: int = 0
+
+    def begin(self, seconds: float) -> None:
+        self.until, self.bytes = time.monotonic() + seconds, LARGEST
+
+    def left(self) -> float:
+        seconds = self.until - time.monotonic()
+        if seconds <= 0:
+            raise TimeoutError("the operation took too long")
+        return seconds
+
+    def took(self, number: int) -> None:
+        self.bytes -= number
+        if self.bytes < 0:
+            raise OSError("the reply is too large")
+
+
+class _Socket:
+    """A socket whose every wait ends with the operation that it is part of."""
+
+    def __init__(self, inner: Any, budget: _Budget) -> None:
+        self._inner = inner
+        self._budget = budget
+        self._timeout: float | None = None
+
+    def settimeout(self, seconds: float | None) -> None:
+        self._timeout = seconds
+        self._inner.settimeout(seconds)
+
+    def _bound(self) -> None:
+        left = self._budget.left()
+        self._inner.settimeout(left if self._timeout is None else min(left, self._timeout))
+
+    def recv(self, size: int, *flags: int) -> Any:
+        self._bound()
+        data = self._inner.recv(size, *flags)
+        self._budget.took(len(data))
+        return data
+
+    def recv_into(self, buffer: Any, *more: int) -> int:
+        self._bound()
+        number = int(self._inner.recv_into(buffer, *more))
+        self._budget.took(number)
+        return number
+
+    def sendall(self, data: Any, *flags: int) -> None:
+        self._bound()
+        self._inner.sendall(data, *flags)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+
+def _pool(url: str, budget: _Budget) -> ConnectionPool:
+    class Plain(Connection):
+        def _connect(self) -> Any:
+            return _Socket(super()._connect(), budget)
+
+    class Encrypted(SSLConnection):
+        def _connect(self) -> Any:
+            return _Socket(super()._connect(), budget)
+
+    options: dict[str, Any] = dict(parse_url(url))
+    encrypted = options.pop("connection_class", None) is not None
+    return ConnectionPool(
+        connection_class=Encrypted if encrypted else Plain,
+        socket_timeout=DEADLINE,
+        socket_connect_timeout=DEADLINE,
+        retry=Retry(NoBackoff(), 0),
+        retry_on_error=[],
+        health_check_interval=0,
+        protocol=2,
+        **options,
+    )
+
+
+class RedisStore:
+    """Keeps flips in Redis; every process of the fleet that can reach it obeys them."""
+
+    writable = True
+
+    def __init__(self, url: str) -> None:
+        self._shown = shown(url)
+        parts = urlsplit(url)
+        query = dict(parse_qsl(parts.query))
+        prefix = checks.name_of("prefix", query.pop("prefix", "resilient"))
+        self._budget = _Budget()
+        plain = urlunsplit(parts._replace(query=urlencode(query)))
+        try:
+            self._redis: Any = redis.Redis(connection_pool=_pool(plain, self._budget))
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"store: {self._shown}: {error}") from None
+        self._keys = [f"{{{prefix}}}:{part}" for part in _PARTS]  # one slot of a cluster
+        self._pubsub: Any = None
+
+    # -- the levers ---------------------------------------------
+
+    def read(self, incarnation: str, version: int) -> Reading:
+        with self._reaching():
+            said = self._run(_READ, incarnation, version)
+            seconds, micros, life, last = (_text(each) for each in said[:4])
+            flips = None
+            if len(said) > 4:
+                flips = _flips(said[4][1::2])
+            now = int(seconds) + int(micros) / 1e6
+            return Reading(incarnation=life, version=int(last), now=now, flips=flips)
+
+    def flip(self, flip: Flip, lasts: float | None, expected: int | None) -> Flip:
+        with self._reaching():
+            self._redis.ping()  # what fails from here on may have been done
+        with self._reaching(UnknownOutcomeError):
+            how, there = self._run(
+                _FLIP,
+                flip.lever,
+                "" if expected is None else expected,
+                flip.request,
+                "" if lasts is None else lasts,
+                flip.as_json(),
+                uuid4().hex,
+                LONGEST_LOG,
+            )
+            if _text(how) == "conflict":
+                raise ConflictError(_flip(there) if there else Flip(flip.lever, "released"))
+            return _flip(there)
+
+    def restore(self, flips: list[Flip]) -> None:
+        told: list[Any] = []
+        for flip in flips:
+            until = "-" if flip.until is None else f"{flip.until:.3f}"
+            text = f"{flip.version} {flip.at:.3f} {until} {flip.as_json()}"
+            told += [flip.lever, flip.version, text]
+        with self._reaching():
+            self._run(_RESTORE, uuid4().hex, LONGEST_LOG, *told)
+
+    def log(self, lever: str | None, most: int) -> list[Flip]:
+        # One lever's flips are picked out here: the stream has no index of them.
+        with self._reaching(seconds=4 * DEADLINE):
+            rows = self._redis.xrevrange(
+                self._keys[2], count=most if lever is None else LONGEST_LOG
+            )
+            texts = [
+                fields[b"flip"]
+                for _, fields in rows
+                if lever is None or _text(fields.get(b"lever", b"")) == lever
+            ]
+            return _flips(texts[:most])
+
+    # -- the processes ---------------------------------------------
+
+    def beat(self, process: Process, *, about: bool) -> None:
+        who = {"host": process.host, "pid": process.pid, "program": process.program}
+        told = json.dumps({**who, "about": process.about})
+        with self._reaching():
+            known = self._run(_BEAT, process.id, process.applied, told if about else "")
+            if not known:
+                self._run(_BEAT, process.id, process.applied, told)
+
+    def processes(self) -> tuple[list[Process], float]:
+        with self._reaching(seconds=2 * DEADLINE):
+            pipe = self._redis.pipeline()
+            pipe.time()
+            pipe.hgetall(self._keys[4])
+            pipe.hgetall(self._keys[5])
+            (seconds, micros), beats, told = pipe.execute()
+            found: list[Process] = []
+            for id, beat in beats.items():
+                who = json.loads(told.get(id, b"{}"))
+                seen, applied = _text(beat).split(" ")
+                found.append(
+                    Process(_text(id), applied=int(applied), seen=float(seen), **who)
+                )
+            return found, seconds + micros / 1e6
+
+    def leave(self, id: str) -> bool:
+        with self._reaching():
+            pipe = self._redis.pipeline()
+            pipe.hdel(self._keys[4], id)
+            pipe.hdel(self._keys[5], id)
+            return bool(pipe.execute()[0])
+
+    # -- the connection ---------------------------------------------
+
+    def hint(self, seconds: float) -> bool:
+        try:
+            self._budget.begin(seconds + DEADLINE)
+            if self._pubsub is None:
+                pubsub = self._redis.pubsub(ignore_subscribe_messages=True)
+                pubsub.subscribe(self._keys[3])
+                self._pubsub = pubsub
+                return True  # what was published before is not told again
+            until = time.monotonic() + seconds
+            while (left := until - time.monotonic()) > 0:
+                if self._pubsub.get_message(timeout=left) is not None:
+                    return True
+        except (RedisError, OSError, ValueError, TypeError, AttributeError, IndexError):
+            self._drop()
+            time.sleep(seconds)  # the next reading says what is wrong
+        return False
+
+    def close(self) -> None:
+        self._drop()
+
+    def _run(self, script: str, *arguments: object) -> Any:
+        return self._redis.eval(script, len(self._keys), *self._keys, *arguments)
+
+    @contextmanager
+    def _reaching(
+        self, unanswered: type[StoreError] = StoreError, seconds: float = DEADLINE
+    ) -> Generator[None]:
+        """Bound what is done inside, and let no connection be used again after a fault."""
+        self._budget.begin(seconds)
+        try:
+            yield
+        except StoreError:
+            raise
+        except ResponseError as error:  # an answer, and it is no
+            self._drop()
+            raise StoreError(f"{self._shown}: {_short(error)}") from error
+        except (RedisError, OSError, ValueError, TypeError, KeyError, IndexError,
+                AttributeError, RecursionError, MemoryError) as error:  # fmt: skip
+            self._drop()
+            raise unanswered(f"{self._shown}: {_short(error)}") from error
+
+    def _drop(self) -> None:
+        pubsub, self._pubsub = self._pubsub, None
+        with suppress(Exception):
+            if pubsub is not None:
+                pubsub.close()
+        with suppress(Exception):
+            self._redis.connection_pool.disconnect()
+
+
+def _short(error: BaseException) -> str:
+    text = f"{type(error).__name__}: {error}"
+    return "".join(c if c.isprintable() else " " for c in text)[:300]
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def _flip(field: Any) -> Flip:
+    version, at, until, text = _text(field).split(" ", 3)
+    data = json.loads(text)
+    if not isinstance(data, dict):
+        raise ValueError("not a flip")
+    data.update(version=int(version), at=float(at))
+    data["until"] = None if until == "-" else float(until)
+    return flip_of(data)
+
+
+def _flips(fields: list[Any]) -> list[Flip]:
+    """Return the flips in some fields, without those that are none: they hold nobody else up."""
+    found: list[Flip] = []
+    for field in fields:
+        try:
+            found.append(_flip(field))
+        except (ValueError, TypeError, AttributeError):
+            continue
+    return found

@@ -1,0 +1,276 @@
+"""The store of one host: a SQLite file that all its processes share."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+from uuid import uuid4
+
+from ..flips import Flip, flip_of, next_version
+from .base import ConflictError, Process, Reading, StoreError
+
+BUSY: Final = 0.5  # seconds that one statement waits for another process's transaction
+_LOOK: Final = 0.05  # seconds between two looks for a sign
+_SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS about (incarnation TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS levers (
+  lever TEXT PRIMARY KEY, version INTEGER NOT NULL, request TEXT NOT NULL, flip TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS log (
+  number INTEGER PRIMARY KEY AUTOINCREMENT, lever TEXT NOT NULL, flip TEXT NOT NULL
+);
+CREATE INDEX IF NOT EXISTS log_lever ON log (lever);
+CREATE TRIGGER IF NOT EXISTS log_is_kept BEFORE DELETE ON log
+  BEGIN SELECT RAISE(ABORT, 'the log is append-only'); END;
+CREATE TRIGGER IF NOT EXISTS log_is_unchanged BEFORE UPDATE ON log
+  BEGIN SELECT RAISE(ABORT, 'the log is append-only'); END;
+CREATE TABLE IF NOT EXISTS processes (
+  id TEXT PRIMARY KEY, seen REAL NOT NULL, applied INTEGER NOT NULL, who TEXT NOT NULL,
+  about TEXT NOT NULL
+) WITHOUT ROWID;
+PRAGMA user_version = 1;
+"""
+# Where two hosts, or two clients of one server, do not see each other's locks and memory.
+NETWORK: Final = frozenset(
+    "nfs nfs4 cifs smb smb3 smbfs afs ceph glusterfs lustre gpfs beegfs ocfs2 gfs2 "
+    "fuse.sshfs fuse.glusterfs fuse.s3fs fuse.ceph fuse.rclone davfs".split()
+)
+
+
+class SQLiteStore:
+    """Keeps flips in a file; a flip and its entry in the log are one transaction."""
+
+    writable = True
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        refuse_network(path)
+        self._db: sqlite3.Connection | None = None
+        self._file: tuple[int, int] | None = None  # the device and inode that is open
+        self._seen: int = -1  # data_version at the last look
+
+    # -- the levers ---------------------------------------------
+
+    def read(self, incarnation: str, version: int) -> Reading:
+        with self._open(write=False) as db:
+            if db is None:
+                return Reading(incarnation="", version=0, now=time.time(), flips=[])
+            self._seen = _data_version(db)
+            db.execute("BEGIN")
+            try:
+                row = db.execute("SELECT incarnation FROM about").fetchone()
+                newest = db.execute("SELECT max(version) FROM levers").fetchone()[0] or 0
+                there = row[0] if row is not None else ""
+                flips = None
+                if (incarnation, version) != (there, newest):
+                    flips = _readable(db.execute("SELECT flip FROM levers"))
+            finally:
+                db.execute("COMMIT")
+        return Reading(incarnation=there, version=newest, now=time.time(), flips=flips)
+
+    def flip(self, flip: Flip, lasts: float | None, expected: int | None) -> Flip:
+        with self._writing() as db:
+            there = _flip_at(db, flip.lever)
+            if there is not None and flip.request and there.request == flip.request:
+                return there
+            if expected is not None and expected != (there.version if there is not None else 0):
+                raise ConflictError(there or Flip(flip.lever, "released"))
+            now = time.time()
+            last = db.execute("SELECT max(version) FROM levers").fetchone()[0] or 0
+            made = flip_of(flip.as_data())
+            made.version, made.at = next_version(last, now), now
+            made.until = None if lasts is None else now + lasts
+            _put(db, made)
+        return made
+
+    def restore(self, flips: list[Flip]) -> None:
+        with self._writing() as db:
+            for flip in flips:
+                there = _flip_at(db, flip.lever)
+                if there is None or there.version < flip.version:
+                    _put(db, flip)
+
+    def log(self, lever: str | None, most: int) -> list[Flip]:
+        where = "" if lever is None else "WHERE lever = ?"
+        with self._open(write=False) as db:
+            if db is None:
+                return []
+            rows = db.execute(
+                f"SELECT flip FROM log {where} ORDER BY number DESC LIMIT ?",  # noqa: S608
+                (*([] if lever is None else [lever]), most),
+            )
+            return _readable(rows)
+
+    # -- the processes ---------------------------------------------
+
+    def beat(self, process: Process, *, about: bool) -> None:
+        who = json.dumps([process.host, process.pid, process.program])
+        with self._writing() as db:
+            told = [time.time(), process.applied]
+            done = db.execute(
+                "UPDATE processes SET seen = ?, applied = ? WHERE id = ?", (*told, process.id)
+            )
+            if about or not done.rowcount:
+                db.execute(
+                    "INSERT OR REPLACE INTO processes VALUES (?, ?, ?, ?, ?)",
+                    (process.id, *told, who, json.dumps(process.about)),
+                )
+
+    def processes(self) -> tuple[list[Process], float]:
+        with self._open(write=False) as db:
+            rows = [] if db is None else db.execute("SELECT * FROM processes").fetchall()
+        found: list[Process] = []
+        for id, seen, applied, who, about in rows:
+            host, pid, program = json.loads(who)
+            found.append(
+                Process(
+                    id, host=host, pid=pid, program=program, applied=applied, seen=seen,
+                    about=json.loads(about),
+                )  # fmt: skip
+            )
+        return found, time.time()
+
+    def leave(self, id: str) -> bool:
+        with self._writing() as db:
+            return db.execute("DELETE FROM processes WHERE id = ?", (id,)).rowcount > 0
+
+    # -- the file ---------------------------------------------
+
+    def hint(self, seconds: float) -> bool:
+        until = time.monotonic() + seconds
+        while True:
+            if self._moved():
+                return True
+            left = until - time.monotonic()
+            if left <= 0:
+                return False
+            time.sleep(min(left, _LOOK))
+
+    def _moved(self) -> bool:
+        try:
+            return self._db is not None and _data_version(self._db) != self._seen
+        except sqlite3.Error:
+            return False
+
+    def close(self) -> None:
+        db, self._db = self._db, None
+        if db is not None:
+            db.close()
+
+    @contextmanager
+    def _writing(self) -> Generator[sqlite3.Connection]:
+        with self._open(write=True) as db:
+            assert db is not None
+            db.execute("BEGIN IMMEDIATE")
+            try:
+                yield db
+            except BaseException:
+                if db.in_transaction:
+                    db.execute("ROLLBACK")
+                raise
+            db.execute("COMMIT")
+
+    @contextmanager
+    def _open(self, *, write: bool) -> Generator[sqlite3.Connection | None]:
+        """Give a connection to the file that is there now, None where there is none to read."""
+        try:
+            yield self._connected(write=write)
+        except sqlite3.Error as error:
+            self.close()
+            raise StoreError(f"{self._path}: {error}") from error
+        except (OSError, ValueError, TypeError) as error:
+            raise StoreError(f"{self._path}: {error}") from error
+
+    def _connected(self, *, write: bool) -> sqlite3.Connection | None:
+        try:
+            about = os.stat(self._path)
+        except FileNotFoundError:
+            self.close()
+            if not write:
+                return None
+            about = None
+        if about is not None and (about.st_dev, about.st_ino) != self._file:
+            self.close()  # another file has taken the place of the one that was open
+        if self._db is None:
+            db = sqlite3.connect(
+                self._path, timeout=BUSY, isolation_level=None, check_same_thread=False
+            )
+            try:
+                self._prepare(db)
+            except BaseException:
+                db.close()
+                raise
+            about = os.stat(self._path)
+            self._db, self._file, self._seen = db, (about.st_dev, about.st_ino), -1
+        return self._db
+
+    def _prepare(self, db: sqlite3.Connection) -> None:
+        if db.execute("PRAGMA user_version").fetchone()[0] == 0:
+            db.execute("PRAGMA journal_mode = WAL")
+            db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} COMMIT;")
+            db.execute(
+                "INSERT INTO about SELECT ? WHERE NOT EXISTS (SELECT 1 FROM about)", (uuid4().hex,)
+            )
+        db.execute("PRAGMA synchronous = FULL")
+
+
+def _data_version(db: sqlite3.Connection) -> int:
+    return int(db.execute("PRAGMA data_version").fetchone()[0])
+
+
+def _flip_at(db: sqlite3.Connection, lever: str) -> Flip | None:
+    row = db.execute("SELECT flip FROM levers WHERE lever = ?", (lever,)).fetchone()
+    return None if row is None else flip_of(row[0])
+
+
+def _put(db: sqlite3.Connection, flip: Flip) -> None:
+    text = flip.as_json()
+    db.execute(
+        "INSERT OR REPLACE INTO levers VALUES (?, ?, ?, ?)",
+        (flip.lever, flip.version, flip.request, text),
+    )
+    db.execute("INSERT INTO log (lever, flip) VALUES (?, ?)", (flip.lever, text))
+
+
+def _readable(rows: Any) -> list[Flip]:
+    """Return the flips in some rows, without those that are none: they hold nobody else up."""
+    found: list[Flip] = []
+    for (text,) in rows:
+        try:
+            found.append(flip_of(text))
+        except ValueError:
+            continue
+    return found
+
+
+def refuse_network(path: str) -> None:
+    """Raise a ValueError where a file would lie on a network file system, if that can be told."""
+    kind = _file_system(Path(path).parent)
+    if kind in NETWORK:
+        raise ValueError(
+            f"store: {path} is on a network file system ({kind}), where SQLite's locks can't be "
+            "trusted; use a path on a local disk, or redis:// for several hosts"
+        )
+
+
+def _file_system(directory: Path) -> str:
+    while not directory.exists() and directory != directory.parent:
+        directory = directory.parent
+    try:
+        lines = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    real, best, kind = os.path.realpath(directory), "", ""
+    for line in lines.splitlines():
+        left, _, right = line.partition(" - ")
+        mount = left.split(" ")[4].encode().decode("unicode_escape", errors="replace")
+        inside = real == mount or real.startswith(mount.rstrip("/") + "/")
+        if inside and len(mount) >= len(best):
+            best, kind = mount, right.split(" ")[0]
+    return kind

@@ -1,0 +1,87 @@
+"""The kill switch: refuse, or answer otherwise, while a flag is off."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, ClassVar
+
+from .. import checks
+from ..errors import FlagOffError, RefusedError
+from ..reading import Flag
+from ..shapes import STREAMS, kind_of, label
+from .answers import check_signature
+from .base import ANSWER, REFUSE, Gated, Guard
+
+
+class KillSwitch(Guard):
+    """Refuses calls while its flag is off; made by `resilient.kill_switch`.
+
+    While the flag is on no call asks it: it is a shutter, and costs nothing.
+    """
+
+    kind: ClassVar[str] = "kill_switch"
+    rank: ClassVar[float | None] = 10  # as a fallback, which answers it on either side
+    unique: ClassVar[bool] = False
+    shutter: ClassVar[bool] = True
+    error: ClassVar[type[RefusedError]] = FlagOffError
+    misplaced = "The guards outside would take slots and count results for a call that is off."
+
+    def __init__(self, flag: Flag, *, answer: Callable[..., Any] | None) -> None:
+        super().__init__()
+        if not isinstance(flag, Flag):
+            checks.refuse_type("flag", flag, 'a flag, such as RECS = flag("recommendations")')
+        if answer is not None and not callable(answer):
+            checks.refuse_type("answer", answer, "a function, called with the call's arguments")
+        self.flag: Flag = flag
+        self.answer = answer
+        self.at_entry: bool = answer is None
+        kind = "sync" if answer is None else kind_of(answer)
+        self.only_async: bool = kind in ("async", "async generator")
+        self.only_streams: bool = kind in STREAMS
+
+    def joins(self, core: Gated) -> None:
+        self.flag.watch(core)
+
+    def shut(self) -> bool:
+        return not self.flag.state or self.flag.seen is not None
+
+    def before(self, now: float) -> int:
+        flag = self.flag
+        on = flag.state
+        if flag.seen is not None:
+            self.emit(partial(flag.seen, flag, on))
+        if on:
+            return 0
+        flag.off_reads += 1
+        self.why = flag.why
+        return REFUSE if self.answer is None else ANSWER
+
+    def retry_after(self, now: float) -> float | None:
+        return None if self.flag.due is None else max(0.0, self.flag.due - now)
+
+    def recover(self, error: Exception, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        assert self.answer is not None
+        return self.answer(*args, **kwargs)
+
+    def check_signature(self, fn: Callable[..., Any]) -> None:
+        if self.answer is not None:
+            check_signature("the answer of kill_switch,", self.answer, fn)
+
+    def options(self) -> dict[str, Any]:
+        return {"flag": self.flag, "answer": self.answer}
+
+    def describe(self) -> str:
+        does = "refuses" if self.answer is None else f"answers with {label(self.answer)}"
+        return f"{does} while the flag {self.flag.name} is off"
+
+    def live(self, now: float) -> str:
+        return "it is on" if self.flag.state else self.flag.why
+
+    def snapshot(self, now: float) -> dict[str, Any]:
+        return {
+            "guard": self.kind,
+            "flag": self.flag.name,
+            "on": self.flag.state,
+            "options": {"answer": None if self.answer is None else label(self.answer)},
+        }

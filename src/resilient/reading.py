@@ -1,0 +1,99 @@
+"""A flag as the code reads it: one attribute, set by whoever knows (`resilient.flags.state`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
+from weakref import KeyedRef
+
+if TYPE_CHECKING:
+    from datetime import date
+
+
+class Flag:
+    """A declared kill switch, made by `resilient.flag`: on unless somebody has turned it off.
+
+    ``if FLAG:`` reads it, without I/O, lock or look-up. It says the same in every thread and task
+    of the process, and follows the store while the process runs.
+
+    Attributes:
+        name: what operators see.
+        owner: the team to call, or ``""``.
+        impact: what the customer sees while it is off, or ``""``.
+        review: the day from which on it is reported as due for a review, or None.
+        default: what it says while nobody has flipped it.
+    """
+
+    __slots__ = (
+        "__weakref__", "_on", "changes", "default", "due", "fresh", "impact", "name", "off_reads",
+        "owner", "place", "review", "seen", "state", "watchers", "why",
+    )  # fmt: skip
+    on_first_read: ClassVar[Callable[[], None] | None] = None  # set by the floor that follows
+
+    def __init__(self, name: str) -> None:
+        self.name: str = name
+        self.owner: str = ""
+        self.impact: str = ""
+        self.review: date | None = None
+        self.default: bool = True
+        self.place: Any = None
+        self.state: bool = True  # what it says
+        self.why: str = ""  # why it is off, in words for an error
+        self.due: float | None = None  # when its flip ends, on the monotonic clock
+        self.fresh: bool = True  # nobody has read it yet, in this process
+        self.seen: Callable[[Flag, bool], None] | None = None  # told of every read, by tests
+        self.off_reads: int = 0
+        self.changes: int = 0
+        self.watchers: dict[int, KeyedRef[int, Any]] = {}  # policies with a kill switch of it
+        self._on: bool = False
+
+    def __bool__(self) -> bool:
+        # True only while nobody needs to know of the read: the short way is the usual one.
+        return self._on or self._ask()
+
+    def settle(self) -> None:
+        """Let reads be short, or long, and the policies that it switches look at it anew."""
+        self._on = self.state and not self.fresh and self.seen is None
+        for core in [ref() for ref in list(self.watchers.values())]:
+            if core is not None:
+                core.regate()
+
+    def watch(self, core: Any) -> None:
+        """Have a policy look at its gate whenever this changes, for as long as it lives."""
+        watchers = self.watchers
+        watchers[id(core)] = KeyedRef(core, lambda ref: watchers.pop(ref.key, None), id(core))
+
+    def _ask(self) -> bool:
+        if self.fresh and Flag.on_first_read is not None:
+            Flag.on_first_read()
+        on = self.state
+        if self.seen is not None:
+            self.seen(self, on)
+        if not on:
+            self.off_reads += 1
+        return on
+
+    def __repr__(self) -> str:
+        return f"<flag {self.name}: {'on' if self.state else 'off'}>"
+
+    def __copy__(self) -> Flag:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Flag:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _by_name, (self.name,)
+
+    def __call__(self, *_: object, **__: object) -> NoReturn:
+        """Refuse to be used as a decorator or function: a common slip."""
+        raise TypeError(
+            f"the flag {self.name} can't be called: write `if {self.name.upper()}:`, or "
+            "@kill_switch(...) with the flag in it"
+        )
+
+
+def _by_name(name: str) -> Flag:
+    from .flags import get  # what is pickled in one process is declared in the other
+
+    return get(name)
