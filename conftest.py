@@ -10,16 +10,20 @@ from sybil.parsers.markdown import PythonCodeBlockParser
 from sybil.parsers.rest import DocTestParser
 
 from resilient import registry
+from resilient.flags.here import here
 
 
 def _setup(namespace: dict[str, Any]) -> None:
     namespace["_names_before"] = set(registry.names())
+    namespace["_flags_before"] = here.flags.names()
 
 
 def _teardown(namespace: dict[str, Any]) -> None:
     # Two pages may each make a policy of one name.
     for name in set(registry.names()) - namespace["_names_before"]:
         registry.remove(name)
+    for name in set(here.flags.names()) - set(namespace["_flags_before"]):
+        here.flags.forget(here.flags.get(name))
 
 
 _pages = Sybil(

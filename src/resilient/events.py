@@ -11,7 +11,14 @@ from .checks import refuse_type
 from .shapes import kind_of, label
 
 Kind = Literal[
-    "opened", "half_open", "closed", "would_open", "forced", "released", "refused", "updated",
+    "opened",
+    "half_open",
+    "closed",
+    "would_open",
+    "forced",
+    "released",
+    "refused",
+    "updated",
     "flipped",
 ]
 Cause = Literal["auto", "operator"]

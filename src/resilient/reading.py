@@ -14,7 +14,8 @@ class Flag:
     """A declared kill switch, made by `resilient.flag`: on unless somebody has turned it off.
 
     ``if FLAG:`` reads it, without I/O, lock or look-up. It says the same in every thread and task
-    of the process, and follows the store while the process runs.
+    of the process, and follows the store while the process runs. Pickled, it is its name: the
+    process that reads the pickle must declare it too.
 
     Attributes:
         name: what operators see.
@@ -82,18 +83,9 @@ class Flag:
     def __deepcopy__(self, memo: object) -> Flag:
         return self
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _by_name, (self.name,)
-
     def __call__(self, *_: object, **__: object) -> NoReturn:
         """Refuse to be used as a decorator or function: a common slip."""
         raise TypeError(
             f"the flag {self.name} can't be called: write `if {self.name.upper()}:`, or "
             "@kill_switch(...) with the flag in it"
         )
-
-
-def _by_name(name: str) -> Flag:
-    from .flags import get  # what is pickled in one process is declared in the other
-
-    return get(name)

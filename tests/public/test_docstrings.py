@@ -16,13 +16,15 @@ import pytest
 
 import resilient
 
-MODULES = ("resilient", "resilient.metrics", "resilient.testing")
+MODULES = ("resilient", "resilient.flags", "resilient.metrics", "resilient.testing")
 # Documented, in a module without `__all__`.
-PLUGIN = ("resilient.testing.plugin", "Policies")
+PLUGINS = (
+    ("resilient.testing.plugin", "Policies"), ("resilient.testing.flag_plugin", "Flags"),
+)  # fmt: skip
 # The rest of these classes is for the package itself.
-ONLY = {"Registry": ("names", "snapshot", "subscribe")}
+ONLY = {"Registry": ("names", "snapshot", "subscribe"), "Flag": ("name",)}
 # Handed out and not made by users: their docstrings describe attributes, not a constructor.
-HANDED_OUT = {"Block", "Event", "Policies", "Registry", "Result"}
+HANDED_OUT = {"Block", "Event", "Flag", "Flags", "Policies", "Registry", "Result", "Snapshot"}
 SECTIONS = ("Args", "Attributes", "Returns", "Raises", "Example")
 
 
@@ -33,7 +35,8 @@ def public() -> dict[str, Any]:
         module = importlib.import_module(name)
         for word in module.__all__:
             take(f"{name}.{word}".removeprefix("resilient."), vars(module)[word], found)
-    take(PLUGIN[1], vars(importlib.import_module(PLUGIN[0]))[PLUGIN[1]], found)
+    for module, name in PLUGINS:
+        take(name, vars(importlib.import_module(module))[name], found)
     return found
 
 

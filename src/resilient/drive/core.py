@@ -177,12 +177,12 @@ class Core:
         if any(guard.shutter for guard in guards):
             self.regate()
 
-    def settle(self) -> int:
+    def settle(self, *, begun: bool = False) -> int:
         """Find out how the gate stands while nobody is inside: shut where a call needs more.
 
-        Under the lock.
+        Under the lock. Once begun, a first call needs no more than another.
         """
-        shut = self.fresh or self.forced is not None
+        shut = self.forced is not None or (self.fresh and not begun)
         shut = shut or any(guard.shutter and guard.shut() for guard in self.all_guards())
         self.rest = SHUT if shut else 0
         return self.rest
@@ -197,10 +197,12 @@ class Core:
 
     def begin(self) -> None:
         """Do what the first call of a process needs done, outside the lock."""
-        self.fresh = False
         if Core.on_first_call is not None:
             Core.on_first_call(self)
-        self.regate()
+        with self.lock:
+            if not self.gate & BUSY:
+                self.gate = self.settle(begun=True)
+                self.fresh = False  # last: an interrupt before it only has this done again
 
     def all_guards(self) -> tuple[Guard, ...]:
         """Return the guards of the policy and of its views."""

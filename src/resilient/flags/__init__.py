@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copyreg
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ("Flag", "Snapshot", "configure", "flag", "get", "off", "on", "retired", "snapshot")
 
 install()
+copyreg.pickle(Flag, lambda flag: (get, (flag.name,)))
 
 
 def flag(

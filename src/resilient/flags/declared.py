@@ -23,6 +23,7 @@ class Flags:
 
     def __init__(self, environ: Mapping[str, str] | None = None) -> None:
         self.on_declared: Callable[[Flag], None] | None = None
+        self.on_made: Callable[[Flag], None] | None = None  # for the testing plugin
         self._environ = environ
         self._lock = threading.Lock()
         self._flags: dict[str, Flag] = {}  # by folded name
@@ -45,12 +46,15 @@ class Flags:
         with self._lock:
             self._check_free(name, folded, place)
             flag = self._flags.get(folded)
+            made = flag is None
             if flag is None:
                 flag = self._flags[folded] = Flag(name)
             flag.owner, flag.impact = told
             flag.review, flag.default, flag.place = day, state, place
         if self.on_declared is not None:
             self.on_declared(flag)
+        if made and self.on_made is not None:
+            self.on_made(flag)
         return flag
 
     def _check_free(self, name: str, folded: str, place: Place) -> None:

@@ -68,9 +68,7 @@ def order(
     """
     checked_value(checked_lever(lever), value)
     seconds = checked_lasts("for", lasts)
-    flip = Flip(
-        lever, value, by=who(by), reason=checked_reason(reason), request=uuid4().hex
-    )
+    flip = Flip(lever, value, by=who(by), reason=checked_reason(reason), request=uuid4().hex)
     known, now = current(store)
     there = known.get(lever)
     held = there if holds(there, now) else None

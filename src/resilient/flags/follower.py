@@ -180,7 +180,9 @@ class Follower:
             self.beat_error = str(error)
         else:
             levers = ", ".join(flip.lever for flip in lost[:5])
-            self._log(f"the store had lost {len(lost)} flips, which were given back: {levers}", None)
+            self._log(
+                f"the store had lost {len(lost)} flips, which were given back: {levers}", None
+            )
 
     def _save(self) -> None:
         if self._copy is None or not self._unsaved:
@@ -212,9 +214,9 @@ class Follower:
             self._beat_at = now + BEAT * (0.8 + 0.4 * self._draw())
             if now >= self._bury_at:
                 self._bury_at = now + BURY
-                for id in self._presence.dead():
-                    store.leave(id)
-                    self._presence.buried(id)
+                for dead in self._presence.dead():
+                    store.leave(dead)
+                    self._presence.buried(dead)
             self.beat_error = ""
         except StoreError as error:
             self.beat_error, self._told = str(error), None

@@ -65,6 +65,8 @@ class Here:
     @property
     def setting(self) -> str | Callable[[], Store]:
         """What names the store: ``""`` for this process's own memory."""
+        if self.state.isolated:
+            return ""
         return os.environ.get(VARIABLE, "") if self._setting is None else self._setting
 
     @property
@@ -127,7 +129,7 @@ class Here:
         """Follow the store before the first flag is read or the first policy called."""
         if self.follower is not None or self._starting or time.monotonic() < self._again_at:
             return
-        if self.state.isolated or self.in_memory:
+        if self.in_memory:
             self.state.read(fresh=False)
         else:
             self.follow()

@@ -57,6 +57,9 @@ class State:
         self.flips: dict[str, Flip] = {}  # the newest of each lever, also those that have ended
         self.version: int = 0  # of the newest flip that has been taken in
         self.isolated: bool = False  # nothing from outside counts: for tests
+        self.all_off: bool = False  # every flag is off that no override says on: for tests
+        self.watcher: Callable[[Flag, bool], None] | None = None  # told of every read: for tests
+        self._outside: tuple[dict[str, Flip], dict[str, float], int] = {}, {}, 0
         self.table: dict[str, bool] = {}
         self.overrides: dict[str, bool] = {}
         self._ends: dict[str, float] = {}  # by lever, on the monotonic clock: those yet to come
@@ -118,7 +121,7 @@ class State:
     def holding(self, lever: str) -> Flip | None:
         """Return the flip that a lever obeys now, None where what is declared holds."""
         flip = self.flips.get(lever)
-        if flip is None or flip.value == RELEASED or self.isolated:
+        if flip is None or flip.value == RELEASED:
             return None
         if flip.until is not None and (flip.due is None or flip.due <= self.now()):
             return None
@@ -130,6 +133,8 @@ class State:
         """Return what a flag says, who decides it, and by which flip."""
         if flag.name in self.overrides:
             return self.overrides[flag.name], "test", None
+        if self.all_off:
+            return False, "test", None
         if not self.isolated and self.flags.pinned(flag.name):
             return False, "environment", None
         flip = self.holding(lever_of(FLAG, flag.name))
@@ -151,10 +156,40 @@ class State:
         return before
 
     def isolate(self, on: bool) -> None:
-        """Let nothing from outside count, or let it count again."""
+        """Let nothing from outside count, environment and store alike, or let it count again."""
         with self._lock:
+            if on != self.isolated:
+                before = self.flips, self._ends, self.version
+                self.flips, self._ends, self.version = self._outside
+                self._outside = before
             self.isolated = on
-            self._publish({lever_of(FLAG, flag.name) for flag in self.flags.all()})
+            self._publish_all()
+
+    def set_all_off(self, on: bool) -> None:
+        """Turn every flag off, but those that an override says are on."""
+        with self._lock:
+            self.all_off = on
+            self._publish_all()
+
+    def watch(self, watcher: Callable[[Flag, bool], None] | None) -> None:
+        """Tell somebody of every read from now on, or nobody."""
+        with self._lock:
+            self.watcher = watcher
+            for flag in self.flags.all():
+                flag.seen = watcher
+                flag.settle()
+
+    def keep(self) -> tuple[dict[str, Flip], dict[str, float], int]:
+        """Return the flips that are known, for `put_back`."""
+        with self._lock:
+            return self.flips.copy(), self._ends.copy(), self.version
+
+    def put_back(self, kept: tuple[dict[str, Flip], dict[str, float], int]) -> None:
+        """Know what was known when it was kept."""
+        with self._lock:
+            self.flips, self._ends, self.version = kept[0].copy(), kept[1].copy(), kept[2]
+            self._publish_all()
+        bus.deliver()
 
     def read(self, fresh: bool) -> None:
         """Mark every flag as read, or as unread in a process that has just begun."""
@@ -166,7 +201,11 @@ class State:
     def declared(self, flag: Flag) -> None:
         """Let a flag that is new say what is known of it."""
         with self._lock:
+            flag.seen = self.watcher
             self._publish({lever_of(FLAG, flag.name)}, new=True)
+
+    def _publish_all(self) -> None:
+        self._publish({lever_of(FLAG, flag.name) for flag in self.flags.all()})
 
     def _publish(self, levers: set[str], *, new: bool = False) -> None:
         """Have the flags of these levers say what is known; under the lock."""

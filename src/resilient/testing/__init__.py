@@ -1,4 +1,4 @@
-"""Helpers for the tests of code that resilient protects: a clock that is moved by hand."""
+"""Helpers for the tests of code that resilient protects: a manual clock, and flags turned off."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from collections.abc import Callable
 from datetime import timedelta
 
 from .. import checks
+from .overriding import assert_off, flag_off, flag_on
 
-__all__ = ("ManualClock",)
+__all__ = ("ManualClock", "assert_off", "flag_off", "flag_on")
 
 
 class _Alarm:

@@ -1,4 +1,4 @@
-"""The pytest plugin: fixtures `clock` and `policies`, and every policy left as it was.
+"""The pytest plugin: fixtures `clock`, `policies` and `flags`, and everything left as it was.
 
 Loaded by pytest through its entry point; nothing needs to be switched on.
 """
@@ -17,8 +17,10 @@ from ..drive.core import Core
 from ..policy import Policy
 from ..registry import Place, registry
 from ..showing import snapshot_of
-from . import ManualClock
+from . import ManualClock, scope
 from .keeping import Keep
+
+pytest_plugins = ("resilient.testing.flag_plugin",)
 
 
 class Policies:
@@ -133,7 +135,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
     made: list[weakref.ref[Core]] = []
 
     def on_made(core: Core, place: Place) -> None:
-        if place.importing or _in_wide_fixture:
+        if place.importing or scope.wide():
             kept.append(Keep(core))
         else:
             made.append(weakref.ref(core))
@@ -150,17 +152,10 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
                 registry.remove(core.name)
 
 
-_in_wide_fixture = False
-
-
 @pytest.hookimpl(wrapper=True)
 def pytest_fixture_setup(
     fixturedef: pytest.FixtureDef[Any],
 ) -> Generator[None, object, object]:
-    """A policy made by a fixture that outlives the test is not the test's to forget."""
-    global _in_wide_fixture  # noqa: PLW0603
-    before, _in_wide_fixture = _in_wide_fixture, fixturedef.scope != "function"
-    try:
+    """What is made by a fixture that outlives the test is not the test's to forget."""
+    with scope.making(fixturedef.scope):
         return (yield)
-    finally:
-        _in_wide_fixture = before

@@ -49,9 +49,7 @@ class FileStore:
             raise StoreError(f"{self._path}: {error}") from None
         known = version == self._version and incarnation == "file"
         flips = None if known else self._flips
-        return Reading(
-            incarnation="file", version=self._version, now=now, flips=flips, whole=True
-        )
+        return Reading(incarnation="file", version=self._version, now=now, flips=flips, whole=True)
 
     def _parsed(self, content: bytes, version: int) -> list[Flip]:
         text = content.decode("utf-8-sig")

@@ -32,9 +32,7 @@ class MemoryStore:
             newest = self._newest()
             known = incarnation == self._incarnation and version == newest
             flips = None if known else [_copied(flip) for flip in self._flips.values()]
-        return Reading(
-            incarnation=self._incarnation, version=newest, now=time.time(), flips=flips
-        )
+        return Reading(incarnation=self._incarnation, version=newest, now=time.time(), flips=flips)
 
     def flip(self, flip: Flip, lasts: float | None, expected: int | None) -> Flip:
         with self._lock:

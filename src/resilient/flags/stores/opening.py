@@ -81,7 +81,7 @@ def _foreign(scheme: str, store: str) -> Opener:
         if scheme and entry.name == scheme:
             make: Callable[[str], Store] = entry.load()
             return lambda: make(store)
-    checks.refuse("store", shown(store), ALLOWED)
+    return checks.refuse("store", shown(store), ALLOWED)
 
 
 def directory_for(

@@ -12,7 +12,7 @@ import json
 import time
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
-from typing import Any, Final
+from typing import Any, Final, cast
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 from uuid import uuid4
 
@@ -148,13 +148,13 @@ class _Socket:
 def _pool(url: str, budget: _Budget) -> ConnectionPool:
     class Plain(Connection):
         def _connect(self) -> Any:
-            return _Socket(super()._connect(), budget)
+            return _Socket(cast("Any", super())._connect(), budget)
 
     class Encrypted(SSLConnection):
         def _connect(self) -> Any:
-            return _Socket(super()._connect(), budget)
+            return _Socket(cast("Any", super())._connect(), budget)
 
-    options: dict[str, Any] = dict(parse_url(url))
+    options: dict[str, Any] = cast("Any", parse_url)(url)
     encrypted = options.pop("connection_class", None) is not None
     return ConnectionPool(
         connection_class=Encrypted if encrypted else Plain,
@@ -257,12 +257,10 @@ class RedisStore:
             pipe.hgetall(self._keys[5])
             (seconds, micros), beats, told = pipe.execute()
             found: list[Process] = []
-            for id, beat in beats.items():
-                who = json.loads(told.get(id, b"{}"))
+            for name, beat in beats.items():
+                who = json.loads(told.get(name, b"{}"))
                 seen, applied = _text(beat).split(" ")
-                found.append(
-                    Process(_text(id), applied=int(applied), seen=float(seen), **who)
-                )
+                found.append(Process(_text(name), applied=int(applied), seen=float(seen), **who))
             return found, seconds + micros / 1e6
 
     def leave(self, id: str) -> bool:
@@ -335,12 +333,12 @@ def _text(value: Any) -> str:
 
 def _flip(field: Any) -> Flip:
     version, at, until, text = _text(field).split(" ", 3)
-    data = json.loads(text)
-    if not isinstance(data, dict):
-        raise ValueError("not a flip")
-    data.update(version=int(version), at=float(at))
-    data["until"] = None if until == "-" else float(until)
-    return flip_of(data)
+    decided = {
+        "version": int(version),
+        "at": float(at),
+        "until": None if until == "-" else float(until),
+    }
+    return flip_of({**json.loads(text), **decided})
 
 
 def _flips(fields: list[Any]) -> list[Flip]:

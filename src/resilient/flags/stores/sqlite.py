@@ -22,6 +22,7 @@ CREATE TABLE IF NOT EXISTS about (incarnation TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS levers (
   lever TEXT PRIMARY KEY, version INTEGER NOT NULL, request TEXT NOT NULL, flip TEXT NOT NULL
 ) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS levers_version ON levers (version);
 CREATE TABLE IF NOT EXISTS log (
   number INTEGER PRIMARY KEY AUTOINCREMENT, lever TEXT NOT NULL, flip TEXT NOT NULL
 );
@@ -36,11 +37,15 @@ CREATE TABLE IF NOT EXISTS processes (
 ) WITHOUT ROWID;
 PRAGMA user_version = 1;
 """
+_SCHEMA_VERSION: Final = 1
 # Where two hosts, or two clients of one server, do not see each other's locks and memory.
 NETWORK: Final = frozenset(
-    "nfs nfs4 cifs smb smb3 smbfs afs ceph glusterfs lustre gpfs beegfs ocfs2 gfs2 "
-    "fuse.sshfs fuse.glusterfs fuse.s3fs fuse.ceph fuse.rclone davfs".split()
-)
+    (
+        "nfs", "nfs4", "cifs", "smb", "smb3", "smbfs", "afs", "ceph", "glusterfs", "lustre", "gpfs",
+        "beegfs", "ocfs2", "gfs2", "davfs", "fuse.sshfs", "fuse.glusterfs", "fuse.s3fs",
+        "fuse.ceph", "fuse.rclone",
+    )
+)  # fmt: skip
 
 
 class SQLiteStore:
@@ -54,6 +59,7 @@ class SQLiteStore:
         self._db: sqlite3.Connection | None = None
         self._file: tuple[int, int] | None = None  # the device and inode that is open
         self._seen: int = -1  # data_version at the last look
+        self._known: tuple[str, int] = "", -1  # incarnation and version at the last reading
 
     # -- the levers ---------------------------------------------
 
@@ -64,9 +70,7 @@ class SQLiteStore:
             self._seen = _data_version(db)
             db.execute("BEGIN")
             try:
-                row = db.execute("SELECT incarnation FROM about").fetchone()
-                newest = db.execute("SELECT max(version) FROM levers").fetchone()[0] or 0
-                there = row[0] if row is not None else ""
+                there, newest = self._known = _newest(db)
                 flips = None
                 if (incarnation, version) != (there, newest):
                     flips = _readable(db.execute("SELECT flip FROM levers"))
@@ -111,7 +115,7 @@ class SQLiteStore:
 
     def beat(self, process: Process, *, about: bool) -> None:
         who = json.dumps([process.host, process.pid, process.program])
-        with self._writing() as db:
+        with self._writing(durable=False) as db:  # a sign of life is soon given again
             told = [time.time(), process.applied]
             done = db.execute(
                 "UPDATE processes SET seen = ?, applied = ? WHERE id = ?", (*told, process.id)
@@ -126,14 +130,11 @@ class SQLiteStore:
         with self._open(write=False) as db:
             rows = [] if db is None else db.execute("SELECT * FROM processes").fetchall()
         found: list[Process] = []
-        for id, seen, applied, who, about in rows:
+        for name, seen, applied, who, about in rows:
             host, pid, program = json.loads(who)
-            found.append(
-                Process(
-                    id, host=host, pid=pid, program=program, applied=applied, seen=seen,
-                    about=json.loads(about),
-                )  # fmt: skip
-            )
+            process = Process(name, host=host, pid=pid, program=program, about=json.loads(about))
+            process.applied, process.seen = applied, seen
+            found.append(process)
         return found, time.time()
 
     def leave(self, id: str) -> bool:
@@ -153,8 +154,12 @@ class SQLiteStore:
             time.sleep(min(left, _LOOK))
 
     def _moved(self) -> bool:
+        """Tell whether a lever has changed: other processes' signs of life are no news."""
         try:
-            return self._db is not None and _data_version(self._db) != self._seen
+            if self._db is None or _data_version(self._db) == self._seen:
+                return False
+            self._seen = _data_version(self._db)
+            return _newest(self._db) != self._known
         except sqlite3.Error:
             return False
 
@@ -164,9 +169,10 @@ class SQLiteStore:
             db.close()
 
     @contextmanager
-    def _writing(self) -> Generator[sqlite3.Connection]:
+    def _writing(self, *, durable: bool = True) -> Generator[sqlite3.Connection]:
         with self._open(write=True) as db:
             assert db is not None
+            db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
             db.execute("BEGIN IMMEDIATE")
             try:
                 yield db
@@ -211,17 +217,38 @@ class SQLiteStore:
         return self._db
 
     def _prepare(self, db: sqlite3.Connection) -> None:
-        if db.execute("PRAGMA user_version").fetchone()[0] == 0:
+        until = time.monotonic() + BUSY
+        while True:
+            try:
+                self._set_up(db)
+            except sqlite3.OperationalError:
+                # Turning to WAL does not wait for another process that does so at this moment.
+                if time.monotonic() >= until:
+                    raise
+                time.sleep(0.02)
+            else:
+                return
+
+    def _set_up(self, db: sqlite3.Connection) -> None:
+        version = db.execute("PRAGMA user_version").fetchone()[0]
+        if version > _SCHEMA_VERSION:
+            raise ValueError(f"made by a newer version of resilient (schema {version})")
+        if version == 0:
             db.execute("PRAGMA journal_mode = WAL")
             db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} COMMIT;")
             db.execute(
                 "INSERT INTO about SELECT ? WHERE NOT EXISTS (SELECT 1 FROM about)", (uuid4().hex,)
             )
-        db.execute("PRAGMA synchronous = FULL")
 
 
 def _data_version(db: sqlite3.Connection) -> int:
     return int(db.execute("PRAGMA data_version").fetchone()[0])
+
+
+def _newest(db: sqlite3.Connection) -> tuple[str, int]:
+    row = db.execute("SELECT incarnation FROM about").fetchone()
+    newest = db.execute("SELECT max(version) FROM levers").fetchone()[0]
+    return "" if row is None else str(row[0]), newest or 0
 
 
 def _flip_at(db: sqlite3.Connection, lever: str) -> Flip | None:

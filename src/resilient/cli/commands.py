@@ -1,0 +1,129 @@
+"""The command line: `resilient flags`, `policies`, `status`, `doctor`, `processes`, `forget`."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import click
+
+from .findings import findings
+from .flag_commands import flags
+from .options import common
+from .policy_commands import policies
+from .printing import moment, plural, say, say_json, table
+from .reach import FINDINGS, NOT_ALL, USAGE, Reach, fail, look
+
+CODES: Final = """
+\b
+Exit codes:
+  0  done, and every process has obeyed
+  1  status, doctor: something is off, forced, or wrong
+  2  the command can't be understood, or no store is set
+  3  recorded, and not obeyed by every process yet
+  4  the store can't be reached, or refuses
+  5  somebody else was quicker, and nothing was done
+  6  the store did not answer: it may or may not be done
+"""
+
+
+@click.group(epilog=CODES, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="resilient-guards", prog_name="resilient")
+def cli() -> None:
+    """Look at what is on, off and forced in production, and change it."""
+
+
+cli.add_command(flags)
+cli.add_command(policies)
+
+
+@cli.command()
+@common
+def status(store: str | None, as_json: bool) -> None:
+    """Say in one line whether something is off or forced, and whether every process obeys."""
+    reach = Reach(store)
+    with reach.store() as opened:
+        view = look(reach, opened)
+    off = [row["flag"] for row in view.flags() if row["state"] == "off" and row["since"]]
+    forced = [row["policy"] for row in view.policies() if row["forced"] or row["options"]]
+    silent, behind = view.silent(), view.behind()
+    code = NOT_ALL if silent or behind else FINDINGS if off or forced else 0
+    if as_json:
+        say_json({
+            "off": off, "forced": forced, "processes": len(view.processes), "silent": len(silent),
+            "behind": len(behind), "exit": code,
+        })  # fmt: skip
+    else:
+        parts = [
+            f"off: {', '.join(off)}" if off else "no flag is off",
+            f"forced: {', '.join(forced)}" if forced else "no policy is forced",
+            plural(len(view.processes), "process") if view.counts else "processes not known",
+        ]
+        if view.counts:
+            counted = ((silent, "silent"), (behind, "behind"))
+            slow = [f"{len(these)} {word}" for these, word in counted if these]
+            parts.append(" and ".join(slow) or "all in step")
+        say("; ".join(parts))
+    raise SystemExit(code)
+
+
+@cli.command()
+@common
+def doctor(store: str | None, as_json: bool) -> None:
+    """Look for what would hurt at 2 a.m.: processes that lag, disagree or are silent, flags due."""
+    reach = Reach(store)
+    with reach.store() as opened:
+        view = look(reach, opened)
+    found = list(findings(view))
+    if as_json:
+        say_json({"store": reach.shown, "findings": found})
+    else:
+        say(f"the store {reach.shown} can be read; its newest flip is {view.version or 'none'}")
+        for each in found:
+            say(f"- {each}")
+        say(plural(len(found), "finding") if found else "nothing to complain of")
+    raise SystemExit(FINDINGS if found else 0)
+
+
+@cli.command()
+@common
+def processes(store: str | None, as_json: bool) -> None:
+    """List the processes that follow the store."""
+    reach = Reach(store)
+    with reach.store() as opened:
+        view = look(reach, opened)
+    rows = view.rows()
+    if as_json:
+        say_json(rows)
+        return
+    table(
+        ("id", "host", "pid", "program", "newest flip", "seen"),
+        [
+            (
+                row["id"][:8], row["host"], row["pid"], row["program"],
+                "not yet applied" if row["behind"] else "applied",
+                f"silent since {moment(row['seen'], view.now)}" if row["silent"] else "now",
+            )
+            for row in rows
+        ],
+    )  # fmt: skip
+
+
+@cli.command()
+@click.argument("process", metavar="ID")
+@common
+def forget(process: str, store: str | None, as_json: bool) -> None:
+    """Take a silent process that is gone for good out of the count; ID may be shortened."""
+    reach = Reach(store)
+    with reach.store() as opened:
+        view = look(reach, opened)
+        found = [each for each in view.processes if each.id.startswith(process)]
+        if len(found) != 1 or len(process) < 4:
+            fail(f"{len(found)} processes have an id that begins with {process}; "
+                 "see `resilient processes`", USAGE)  # fmt: skip
+        if not view.is_silent(found[0]):
+            fail(f"{found[0].host}, pid {found[0].pid} is alive; it would be back at once", USAGE)
+        opened.leave(found[0].id)
+    if as_json:
+        say_json({"forgotten": found[0].id})
+    else:
+        say(f"forgotten: {found[0].host}, pid {found[0].pid}")

@@ -1,0 +1,59 @@
+"""What `resilient doctor` looks for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+from .view import View, shown_id
+
+
+def findings(view: View) -> Iterable[str]:
+    """Yield what is not as it should be, in words."""
+    for process in view.silent():
+        since = datetime.fromtimestamp(process.seen, UTC)
+        yield (
+            f"{shown_id(process)} is silent since {since:%Y-%m-%d %H:%M:%S} UTC; if it is gone for "
+            f"good: resilient forget {process.id[:8]}"
+        )
+    for process in view.behind():
+        yield f"{shown_id(process)} lags: it has not applied the newest flip yet"
+    yield from _disagreeing(view)
+    yield from _overdue(view)
+    for row in [*view.flags(), *view.policies()]:
+        if not row["declared"]:
+            kind = "flag" if "flag" in row else "policy"
+            if row["since"] is not None:
+                yield f"{kind} {row[kind]} is set in the store, and no process declares it"
+    for process in view.processes:
+        for lever, why in process.about.get("faults", {}).items():
+            yield f"{shown_id(process)} can't obey {lever}: {why}"
+        for variable in process.about.get("unmatched", []):
+            yield f"{shown_id(process)} has {variable} set, and declares no such flag"
+        if process.about.get("copy_error"):
+            yield f"{shown_id(process)} keeps no local copy: {process.about['copy_error']}"
+    if view.counts and not view.processes:
+        yield "no process follows this store"
+
+
+def _disagreeing(view: View) -> Iterable[str]:
+    for row in view.flags():
+        wanted = row["state"] == "on"
+        for process in view.processes:
+            said: dict[str, Any] | None = process.about.get("flags", {}).get(row["flag"])
+            if said is None or said["on"] == wanted or process in view.behind():
+                continue
+            why = "pinned by its environment" if said["source"] == "environment" else "disagrees"
+            yield (
+                f"flag {row['flag']} is {row['state']} and {'on' if said['on'] else 'off'} in "
+                f"{shown_id(process)}: {why}"
+            )
+
+
+def _overdue(view: View) -> Iterable[str]:
+    today = datetime.now(UTC).date().isoformat()
+    for row in view.flags():
+        if row["review"] is not None and row["review"] <= today:
+            owner = f", owner {row['owner']}" if row["owner"] else ""
+            yield f"flag {row['flag']} is due for a review since {row['review']}{owner}"

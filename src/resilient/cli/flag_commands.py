@@ -1,0 +1,138 @@
+"""`resilient flags`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from ..flags.flips import FLAG, lever_of
+from .moving import move
+from .options import DECLARE, applied, common, order_of, ordering
+from .printing import moment, order_line, say, say_json, table
+from .reach import Reach, known_name, look
+
+
+@click.group(invoke_without_command=True)
+@common
+@click.pass_context
+def flags(context: click.Context, /, store: str | None, as_json: bool) -> None:
+    """List every flag: its state, since when, by whom, why, and who has applied it."""
+    if context.invoked_subcommand is not None:
+        context.obj = store
+        return
+    reach = Reach(store)
+    with reach.store() as opened:
+        view = look(reach, opened)
+    rows = view.flags()
+    if as_json:
+        say_json(rows)
+        return
+    if not rows:
+        say("no flag is declared by a running process, and none was ever flipped")
+        return
+    table(
+        ("flag", "state", "since", "by", "why", "until", "owner", "applied", "pinned"),
+        [
+            (
+                row["flag"], row["state"].upper() if row["state"] == "off" else "on",
+                moment(row["since"], view.now), row["by"], row["reason"],
+                moment(row["until"], view.now), row["owner"], applied(row, counts=view.counts),
+                f"in {row['pinned_in']}" if row["pinned_in"] else "",
+            )
+            for row in rows
+        ],
+    )  # fmt: skip
+
+
+@flags.command("off")
+@click.argument("name")
+@DECLARE
+@ordering
+@click.pass_context
+def flags_off(context: click.Context, /, name: str, declare: bool, **options: Any) -> None:
+    """Turn a flag off, in every process."""
+    _flip(context, name, "off", declare, options)
+
+
+@flags.command("on")
+@click.argument("name")
+@DECLARE
+@ordering
+@click.pass_context
+def flags_on(context: click.Context, /, name: str, declare: bool, **options: Any) -> None:
+    """Turn a flag on, in every process."""
+    _flip(context, name, "on", declare, options)
+
+
+def _flip(
+    context: click.Context, /, name: str, value: str, declare: bool, options: dict[str, Any]
+) -> None:
+    reach = Reach(options["store"] or context.obj)
+    wanted = order_of(lever_of(FLAG, name), value, options)
+    move(reach, wanted, kind=FLAG, name=name, what="flag", unknown_too=declare)
+
+
+@flags.command("log")
+@click.argument("name", required=False)
+@click.option("--most", default=50, show_default=True, help="How many flips at the most.")
+@common
+@click.pass_context
+def flags_log(
+    context: click.Context, /, name: str | None, most: int, store: str | None, as_json: bool
+) -> None:
+    """Show who flipped what, when and why, newest first: of one flag, or everything."""
+    reach = Reach(store or context.obj)
+    with reach.store() as opened:
+        if name is not None:
+            known_name(name, look(reach, opened).names(FLAG), "flag")
+        flips = opened.log(None if name is None else lever_of(FLAG, name), most)
+        now = look(reach, opened).now
+    if as_json:
+        say_json([{k: v for k, v in f.as_data().items() if k not in ("boot", "due")}
+                  for f in flips])  # fmt: skip
+        return
+    table(
+        ("when", "lever", "to", "until", "by", "why"),
+        [
+            (moment(f.at, now), f.lever, f.value, moment(f.until, now), f.by, f.reason)
+            for f in flips
+        ],
+    )
+
+
+@flags.command("show")
+@click.argument("name")
+@common
+@click.pass_context
+def flags_show(context: click.Context, /, name: str, store: str | None, as_json: bool) -> None:
+    """Show one flag, and what it is in every process."""
+    reach = Reach(store or context.obj)
+    with reach.store() as opened:
+        view = look(reach, opened)
+    known_name(name, view.names(FLAG), "flag")
+    row = view.flag(name, view.declared("flags").get(name, {}))
+    holders = [p for p in view.processes if name in p.about.get("flags", {})]
+    each = [view.row(p) | {"on": p.about["flags"][name]["on"],
+                           "decided_by": p.about["flags"][name]["source"]}
+            for p in holders]  # fmt: skip
+    if as_json:
+        say_json(row | {"in": each})
+        return
+    owner = f" ({row['owner']})" if row["owner"] else ""
+    say(f"{name}{owner}: {row['impact'] or 'nothing is said of what off means'}")
+    say(order_line(row["state"], row, view.now))
+    if row["review"]:
+        say(f"to be reviewed on {row['review']}")
+    say(f"applied by {applied(row, counts=view.counts)}")
+    table(
+        ("host", "pid", "program", "says", "decided by", "applied", "seen"),
+        [
+            (
+                p["host"], p["pid"], p["program"], "on" if p["on"] else "OFF", p["decided_by"],
+                "yes" if p["applied"] >= row["version"] else "not yet",
+                f"silent since {moment(p['seen'], view.now)}" if p["silent"] else "now",
+            )
+            for p in each
+        ],
+    )  # fmt: skip

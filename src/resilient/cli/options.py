@@ -1,0 +1,64 @@
+"""The options that commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
+
+import click
+
+from .moving import Order
+from .printing import seconds_of
+from .reach import USAGE, fail
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def common(command: F) -> F:
+    """Add the options that every command has."""
+    command = click.option(
+        "--store", metavar="URL", help="The store. Default: the variable RESILIENT_STORE."
+    )(command)
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
+
+
+def ordering(command: F) -> F:
+    """Add the options of a command that moves a lever."""
+    for option in (
+        click.option("--wait", default="5s", show_default=True, metavar="TIME",
+                     help="How long to wait for the processes."),
+        click.option("--by", default="", metavar="NAME",
+                     help="Who. Default: RESILIENT_BY, SUDO_USER, or the user of the system."),
+        click.option("--for", "lasts", metavar="TIME",
+                     help="End it by itself after 90s, 30m, 1h30m, 2d. Default: never."),
+        click.option("--reason", required=True, metavar="TEXT",
+                     help="Why; it is in the log for ever."),
+    ):  # fmt: skip
+        command = option(command)
+    return common(command)
+
+
+DECLARE: Final = click.option(
+    "--declare", is_flag=True, help="Also for a name that no running process declares."
+)
+
+
+def order_of(lever: str, value: Any, options: dict[str, Any]) -> Order:
+    """Return what an operator wants, by the options of the command."""
+    try:
+        lasts = None if options["lasts"] is None else seconds_of(options["lasts"])
+        wait = seconds_of(options["wait"])
+    except ValueError as error:
+        fail(str(error), USAGE)
+    return Order(
+        lever, value, reason=options["reason"], by=options["by"], lasts=lasts, wait=wait,
+        as_json=options["as_json"],
+    )  # fmt: skip
+
+
+def applied(row: dict[str, Any], *, counts: bool) -> str:
+    """Return how many processes have applied what a row shows."""
+    if not counts:
+        return "not known"
+    silent = f", {row['silent']} silent" if row["silent"] else ""
+    return f"{row['applied']} of {row['processes']}{silent}"

@@ -1,0 +1,106 @@
+"""Reaching the store from the command line, and the exit codes of what can go wrong."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Final, NoReturn
+
+import click
+
+from ..flags.flipping import current, living
+from ..flags.here import MEMORY, VARIABLE
+from ..flags.presence import Presence
+from ..flags.stores.base import (
+    ConflictError,
+    Store,
+    StoreError,
+    UnknownOutcomeError,
+    shown,
+)
+from ..flags.stores.opening import directory_for, opener_of
+from .printing import clean
+from .view import View
+
+FINDINGS: Final = 1  # `status` and `doctor`: something is off, forced, or wrong
+USAGE: Final = 2
+NOT_ALL: Final = 3  # recorded, and not obeyed by every process yet
+UNREACHED: Final = 4  # the store can't be reached, or refuses
+CONFLICT: Final = 5  # somebody else was quicker: nothing was done
+UNKNOWN: Final = 6  # the store did not answer: it may or may not have been done
+
+
+def fail(message: str, code: int) -> NoReturn:
+    """End with a message and an exit code."""
+    click.echo(f"resilient: {clean(message)}", err=True)
+    raise SystemExit(code)
+
+
+class Reach:
+    """The store that a command is about."""
+
+    def __init__(self, setting: str | None) -> None:
+        self.setting: str = setting or os.environ.get(VARIABLE, "")
+        if self.setting in MEMORY:
+            fail(
+                f"no store is set, so no process could be reached. Set {VARIABLE}, or --store, to "
+                "what the processes follow, such as sqlite:////var/lib/app/flags.db",
+                USAGE,
+            )
+        try:
+            self._opener = opener_of(self.setting)
+            directory = directory_for(self.setting, None, os.environ)
+        except (ValueError, TypeError) as error:
+            fail(str(error), USAGE)
+        self.presence: Presence = Presence(directory)
+
+    @property
+    def shown(self) -> str:
+        """The setting, without a password."""
+        return shown(self.setting)
+
+    @contextmanager
+    def store(self) -> Generator[Store]:
+        """Give the store, and turn what goes wrong into exit codes."""
+        try:
+            store = self._opener()
+            try:
+                yield store
+            finally:
+                store.close()
+        except ConflictError as error:
+            flip = error.now
+            fail(
+                f"nothing was done: {flip.by or 'somebody'} has just set {flip.lever} to "
+                f"{flip.value} ({flip.reason}). Look, and say it again if you still mean it",
+                CONFLICT,
+            )
+        except UnknownOutcomeError as error:
+            fail(
+                f"the store did not answer ({error}): it may or may not have been recorded. Look "
+                "with `resilient status`, or say it again: that does no harm",
+                UNKNOWN,
+            )
+        except StoreError as error:
+            fail(f"the store can't be used: {error}", UNREACHED)
+        except ValueError as error:
+            fail(str(error), USAGE)
+
+
+def look(reach: Reach, store: Store) -> View:
+    """Return all that a store knows, with the dead of this host taken out."""
+    flips, now = current(store)
+    processes = living(store, reach.presence)[0] if store.writable else []
+    return View(flips, processes, now, counts=store.writable)
+
+
+def known_name(name: str, names: list[str], what: str) -> str:
+    """Return a name that is there, or end with the nearest one."""
+    if name in names:
+        return name
+    near = difflib.get_close_matches(name, names, n=1)
+    hint = f" Did you mean {near[0]}?" if near else ""
+    there = f" There is: {', '.join(names[:20])}." if names and not near else ""
+    fail(f"no process declares a {what} named {name}.{hint}{there}", USAGE)

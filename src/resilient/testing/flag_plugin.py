@@ -1,0 +1,268 @@
+"""The part of the pytest plugin that is about flags: see ``docs/howto/test-a-flag-off.md``."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Generator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from ..flags.here import here
+from ..reading import Flag
+from . import scope
+from .off_report import OffReport
+from .overriding import Overrides, Reads, listen, never_read, unlisten
+
+_STATES: Final = "_resilient_flag_states"
+_MARKERS: Final = (
+    "flag_off(*flags): run the test with these flags off; it fails where one is never read",
+    "flag_on(*flags): run the test with these flags on",
+    "flag_states(*flags, product=False): run it with all on, and with each one off, or all ways",
+)
+_report: Final = OffReport()
+_nested: Final[list[bool]] = []  # sessions within sessions, whose flags are one
+_OVERRIDES: Final = pytest.StashKey[list[Overrides]]()
+_READS: Final = pytest.StashKey[Reads]()
+_PASSED: Final = pytest.StashKey[bool]()
+
+
+class Flags:
+    """What the fixture `flags` offers: flags on or off for the rest of a test, in every thread.
+
+    A test that turned a flag off, and in which nobody read it off, fails.
+    """
+
+    def __init__(self, overrides: Overrides) -> None:
+        self._overrides = overrides
+
+    def off(self, *flags: str | Flag) -> None:
+        """Turn flags off until the test ends.
+
+        Args:
+            *flags: the flags, or their names.
+
+        Raises:
+            LookupError: no flag of that name is declared; the message has the nearest.
+            RuntimeError: a marker or a block has set the flag.
+        """
+        self.set(dict.fromkeys(flags, False))
+
+    def on(self, *flags: str | Flag) -> None:
+        """Turn flags on until the test ends.
+
+        Args:
+            *flags: the flags, or their names.
+
+        Raises:
+            LookupError: no flag of that name is declared; the message has the nearest.
+            RuntimeError: a marker or a block has set the flag.
+        """
+        self.set(dict.fromkeys(flags, True))
+
+    def set(self, states: Mapping[Any, bool]) -> None:
+        """Turn some flags on and some off until the test ends.
+
+        Args:
+            states: for each flag, or its name, True for on.
+
+        Raises:
+            LookupError: no flag of that name is declared; the message has the nearest.
+            RuntimeError: a marker or a block has set the flag.
+        """
+        for flag, on in states.items():
+            self._overrides.set(flag, on)
+
+
+@pytest.fixture
+def flags(request: pytest.FixtureRequest) -> Generator[Flags]:
+    """Turn flags on and off: each is as it was before when the test has ended."""
+    overrides = Overrides("the fixture `flags`")
+    request.node.stash[_OVERRIDES].append(overrides)
+    yield Flags(overrides)
+    overrides.restore()
+
+
+@pytest.fixture(name=_STATES)
+def _flag_states() -> None:
+    """What flag_states parametrizes by; the states are set with the other markers."""
+
+
+# -- options, and the beginning and end of a run ---------------------------------------------
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options."""
+    group = parser.getgroup("resilient", "kill-switch flags")
+    group.addoption(
+        "--flags-require-off", action="store_true",
+        help="fail when a declared flag was read off by no passing test",
+    )  # fmt: skip
+    group.addoption(
+        "--flags-all-off", action="store_true", help="run with every flag off that a test sets not"
+    )
+    group.addoption(
+        "--flags-report", metavar="FILE", type=Path, help="write the table of flags as JSON"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let nothing from outside count, and listen to every read."""
+    for line in _MARKERS:
+        config.addinivalue_line("markers", line)
+    _nested.append(here.state.isolated)
+    here.stop()
+    here.state.isolate(True)
+    here.state.read(fresh=False)
+    here.state.set_all_off(bool(config.getoption("--flags-all-off")))
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Let the outside count again."""
+    here.state.set_all_off(False)
+    if _nested and not _nested.pop():
+        here.state.isolate(False)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Hand a worker's table over; fail the run where a flag is not proved."""
+    for flag in here.flags.all():
+        _report.declare(flag)
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["resilient_flags"] = _report.as_data()
+        return
+    target = session.config.getoption("--flags-report")
+    if target is not None:
+        _report.write(target)
+    ran_well = session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED)
+    if session.config.getoption("--flags-require-off") and _report.unproved and ran_well:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:
+    """Take in the table of a worker of pytest-xdist."""
+    _report.merge(getattr(node, "workeroutput", {}).get("resilient_flags", {}))
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """Print the table, and what --flags-require-off says of it."""
+    lines, strict = _report.lines(), config.getoption("--flags-require-off")
+    unproved = _report.unproved
+    if not lines or not (strict or unproved or config.getoption("verbose") > 0):
+        return
+    terminalreporter.section("kill-switch flags")
+    for line in lines:
+        terminalreporter.write_line(line)
+    if unproved:
+        said = f"never read off by a passing test: {', '.join(unproved)}"
+        terminalreporter.write_line(said, red=strict, yellow=not strict)
+
+
+# -- one test ---------------------------------------------
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Make a case of each state that flag_states asks for."""
+    wanted: list[Flag] = []
+    product = False
+    for mark in metafunc.definition.iter_markers("flag_states"):
+        wanted += [here.flags.get(each) for each in mark.args]
+        product = product or bool(mark.kwargs.get("product"))
+    if not wanted:
+        return
+    alone = [tuple(other is not each for other in wanted) for each in wanted]
+    cases = list(itertools.product((True, False), repeat=len(wanted))) if product else (
+        [(True,) * len(wanted), *alone]
+    )  # fmt: skip
+    states = [list(zip(wanted, case, strict=True)) for case in cases]
+    ids = [",".join(f"{f.name}={'on' if on else 'off'}" for f, on in case) for case in states]
+    metafunc.fixturenames.append(_STATES)
+    metafunc.parametrize(_STATES, states, ids=ids, indirect=True)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Listen to what a test reads, and forget the flags that it declared."""
+    reads = item.stash[_READS] = listen()
+    item.stash[_OVERRIDES] = []
+    made: list[Flag] = []
+    # What a block of a page declares is the page's.
+    passing = not isinstance(item, pytest.Function)
+    here.flags.on_made = None if passing else lambda flag: _keep(flag, made)
+    try:
+        return (yield)
+    finally:
+        here.flags.on_made = None
+        unlisten(reads)
+        for flag in made:
+            here.flags.forget(flag)
+        off = {name for name, on in reads if not on} - {flag.name for flag in made}
+        _report.ended(item.nodeid, off, passed=item.stash.get(_PASSED, False))
+
+
+def _keep(flag: Flag, made: list[Flag]) -> None:
+    if not (flag.place.importing or scope.wide()):
+        made.append(flag)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
+    """Take note of a test that passes, to the end of its teardown."""
+    report = yield
+    item.stash[_PASSED] = report.passed and (report.when == "setup" or item.stash[_PASSED])
+    return report
+
+
+@pytest.hookimpl(wrapper=True, trylast=True)  # inside others: it may raise
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None, None, None]:
+    """Set what the markers say before any fixture is made."""
+    item.stash[_KEPT] = here.state.keep(), dict(here.state.table)
+    overrides = Overrides("a marker")
+    item.stash[_OVERRIDES].append(overrides)
+    for word, on in (("flag_off", False), ("flag_on", True)):
+        for mark in item.iter_markers(word):
+            if not mark.args:
+                raise pytest.UsageError(f"{word} needs at least one flag")
+            for flag in mark.args:
+                overrides.set(flag, on)
+    case = getattr(item, "callspec", None)
+    for flag, on in case.params.get(_STATES, ()) if case is not None else ():
+        overrides.set(flag, on)
+    yield
+
+
+_KEPT: Final = pytest.StashKey[tuple[Any, dict[str, bool]]]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
+    """Fail a test that turned a flag off which nobody read."""
+    yield
+    unread = [name for each in item.stash[_OVERRIDES] for name in each.unread()]
+    if unread:
+        pytest.fail(never_read(unread), pytrace=False)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, None, None]:
+    """Put back every flag, and fail a test that left one changed by other means."""
+    try:
+        yield
+    finally:
+        for each in item.stash[_OVERRIDES]:
+            each.restore()
+    if _KEPT not in item.stash or not isinstance(item, pytest.Function):
+        return
+    kept, before = item.stash[_KEPT]
+    changed = [n for n, on in here.state.table.items() if before.get(n, on) != on]
+    if changed:
+        here.state.put_back(kept)
+        pytest.fail(
+            f"the test left {', '.join(changed)} changed, for the tests after it; it was put back. "
+            "Use the fixture `flags`, which does that by itself",
+            pytrace=False,
+        )
