@@ -13,13 +13,15 @@ from .errors import (
     ReentrantCallError,
     RefusedError,
     ResilientError,
+    StoreError,
     WorkersBusyError,
 )
 from .events import Event
-from .flags import Flag, configure, flag
+from .flags import configure, flag
 from .guards.window import calls
 from .outcomes import Result
 from .policy import Policy
+from .reading import Flag
 from .registry import registry
 from .settings import load_settings
 
@@ -41,6 +43,7 @@ __all__ = (
     "RefusedError",
     "ResilientError",
     "Result",
+    "StoreError",
     "WorkersBusyError",
     "bulkhead",
     "calls",

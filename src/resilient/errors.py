@@ -96,5 +96,9 @@ class CallTimeoutError(ResilientError, TimeoutError):
         self.timeout = timeout
 
 
+class StoreError(ResilientError):
+    """The store of flips could not be reached, or did not answer as a store should."""
+
+
 class OrderWarning(UserWarning):
     """The order of a policy's guards makes one of them do less than its reader would expect."""

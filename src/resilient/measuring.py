@@ -14,6 +14,7 @@ from .guards.base import Guard, Mode
 from .measures import Metric, Sample
 from .outcomes import OUTCOMES
 from .showing import peak_of
+from .updating import OPERATOR
 
 Key = tuple[Metric, tuple[str, ...]]
 Keys = tuple[Key, ...]
@@ -44,7 +45,7 @@ _PEAK: Final = Metric("in_flight_peak", "gauge", "The most calls in flight of th
 _HELD: Final = Metric("abandoned_workers", "gauge", "Workers still running an abandoned body.")
 _ABANDONED: Final = Metric("abandoned_total", "counter", "Bodies abandoned on a worker thread.")
 _OVERRIDE: Final = Metric(
-    "override_active", "gauge", "1 while an operator forces this state.", "kind"
+    "override_active", "gauge", "1 while an operator's order of this kind holds.", "kind"
 )
 INFO: Final = Metric("policy_info", "gauge", "Always 1; who owns a policy.", "owner", "tier")
 # A histogram is three metrics: all are counters, when it comes to adding policies up.
@@ -104,6 +105,10 @@ def measure(core: Core) -> list[Sample]:
     judges = {guard.judge for guard in core.guards}
     if any(judge.asks for judge in judges):
         samples.append((_FAULTS, (), sum(judge.faults for judge in judges)))
+    layers = [guard.layers for guard in guards if guard.layers is not None]
+    if any(OPERATOR in layer for layer in layers):  # from an operator's first order on
+        active = any(layer.get(OPERATOR) for layer in layers)
+        samples.append((_OVERRIDE, ("options",), float(active)))
     if any(guard.kind == "fallback" for guard in guards):
         samples += _each(_FALLBACKS, ("success", "failure"), fallbacks)
     if any(guard.places() for guard in guards):

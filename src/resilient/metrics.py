@@ -16,6 +16,7 @@ from weakref import WeakKeyDictionary
 
 from . import checks, metrics_hook
 from .events import bus
+from .flags.flag_metrics import OF_FLAGS, measure_flags
 from .guards.base import Guard
 from .measures import Metric, Sample
 from .measuring import HISTOGRAMS, OF_POLICIES, OTHER, Key, Keys, Places, measure
@@ -117,7 +118,7 @@ def _known() -> list[Metric]:
     for kind in kinds:
         kinds += kind.__subclasses__()
         found.update(dict.fromkeys(kind.metrics))
-    return [*found, *_OF_PROCESS]
+    return [*found, *OF_FLAGS, *_OF_PROCESS]
 
 
 def _families(metrics: Iterable[Metric]) -> list[Family]:
@@ -172,7 +173,7 @@ class _Collector:
             (_DROPPED, (), bus.dropped),
             (_BUILD, (str(vars(sys.modules[_PACKAGE])["__version__"]),), 1),
         ]
-        scrape.add({}, process)
+        scrape.add({}, process + measure_flags())
         return scrape.families()
 
 

@@ -29,7 +29,7 @@ class Flag:
         "__weakref__", "_on", "changes", "default", "due", "fresh", "impact", "name", "off_reads",
         "owner", "place", "review", "seen", "state", "watchers", "why",
     )  # fmt: skip
-    on_first_read: ClassVar[Callable[[], None] | None] = None  # set by the floor that follows
+    on_first_read: ClassVar[Callable[[Flag], None] | None] = None  # set by the floor that follows
 
     def __init__(self, name: str) -> None:
         self.name: str = name
@@ -66,7 +66,7 @@ class Flag:
 
     def _ask(self) -> bool:
         if self.fresh and Flag.on_first_read is not None:
-            Flag.on_first_read()
+            Flag.on_first_read(self)
         on = self.state
         if self.seen is not None:
             self.seen(self, on)

@@ -20,14 +20,20 @@ from typing import Any, get_overloads
 WRITTEN = Path(__file__).with_name("api.txt")
 RENEW = "python tests/public/test_api.py --write"
 
-MODULES = ("resilient", "resilient.metrics", "resilient.testing", "resilient.testing.plugin")
 PLUGIN = "resilient.testing.plugin"
+FLAG_PLUGIN = "resilient.testing.flag_plugin"
+MODULES = (
+    "resilient", "resilient.flags", "resilient.metrics", "resilient.testing", PLUGIN, FLAG_PLUGIN,
+)  # fmt: skip
 # Documented, in a module without `__all__`.
-NAMED = {PLUGIN: ("Policies",)}
+NAMED = {PLUGIN: ("Policies",), FLAG_PLUGIN: ("Flags",)}
 # The rest of these classes is for the package itself.
-ONLY = {"Registry": ("names", "snapshot", "subscribe")}
+ONLY = {
+    "Registry": ("names", "snapshot", "subscribe"),
+    "Flag": ("name", "owner", "impact", "review", "default", "__bool__"),
+}
 # Handed out, never made by users: their constructors may change.
-HANDED_OUT = {"Block", "Policies", "Registry"}
+HANDED_OUT = {"Block", "Flag", "Flags", "Policies", "Registry", "Snapshot"}
 OPERATIONS = (
     "__call__", "__enter__", "__exit__", "__aenter__", "__aexit__", "__eq__", "__hash__",
     "__str__", "__copy__", "__deepcopy__", "__reduce__",
@@ -40,7 +46,8 @@ TYPES = {
 }
 ENVIRONMENT = (
     ("resilient.metrics_hook", "SWITCH"), ("resilient.settings", "VARIABLE"),
-    ("resilient.settings", "PREFIX"),
+    ("resilient.settings", "PREFIX"), ("resilient.flags.declared", "PREFIX"),
+    ("resilient.flags.here", "VARIABLE"), ("resilient.flags.stores.opening", "DIRECTORY"),
 )  # fmt: skip
 
 
@@ -74,7 +81,7 @@ def section(name: str) -> list[str]:
         lines += (f"    {line}" for line in described(word, vars(module)[word]))
     if name == "resilient":
         lines.append(f"    __version__: {type(module.__version__).__name__}")
-    if name == PLUGIN:
+    if name in (PLUGIN, FLAG_PLUGIN):
         lines += (f"    {line}" for line in of_pytest(module))
     return lines
 

@@ -13,7 +13,17 @@ import resilient
 
 SOURCE = Path(resilient.__file__).parent
 FLOORS = [
-    {"errors", "checks", "shapes", "clock", "measures", "outcomes", "events", "deadline", "reading"},
+    {
+        "errors",
+        "checks",
+        "shapes",
+        "clock",
+        "measures",
+        "outcomes",
+        "events",
+        "deadline",
+        "reading",
+    },
     {"guards"},
     {"drive"},
     {
@@ -42,7 +52,11 @@ ALLOWED = {
     "redis": {"flags/stores/redis.py"},
     "sqlite3": {"flags/stores/sqlite.py"},
     "click": {
-        "cli/commands.py", "cli/flag_commands.py", "cli/options.py", "cli/policy_commands.py", "cli/reach.py",
+        "cli/commands.py",
+        "cli/flag_commands.py",
+        "cli/options.py",
+        "cli/policy_commands.py",
+        "cli/reach.py",
     },
     "rich": {"cli/printing.py"},
 }

@@ -10,13 +10,13 @@ from typing import Final, NoReturn
 
 import click
 
+from ..errors import StoreError
 from ..flags.flipping import current, living
 from ..flags.here import MEMORY, VARIABLE
 from ..flags.presence import Presence
 from ..flags.stores.base import (
     ConflictError,
     Store,
-    StoreError,
     UnknownOutcomeError,
     shown,
 )

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ..reading import Flag
-from .here import here, install
+from .here import here as _here
+from .here import install
 from .state import Snapshot
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
     from .stores.base import Store
 
-__all__ = ("Flag", "Snapshot", "configure", "flag", "get", "off", "on", "retired", "snapshot")
+__all__ = ("Snapshot", "get", "off", "on", "retired", "snapshot")
 
 install()
 copyreg.pickle(Flag, lambda flag: (get, (flag.name,)))
@@ -61,7 +62,7 @@ def flag(
         ...     print("personal picks")
         personal picks
     """
-    return here.flags.declare(name, owner=owner, impact=impact, review=review, default=default)
+    return _here.flags.declare(name, owner=owner, impact=impact, review=review, default=default)
 
 
 def get(name: str | Flag) -> Flag:
@@ -82,7 +83,7 @@ def get(name: str | Flag) -> Flag:
         >>> flags.get("ranking") is RANKING
         True
     """
-    return here.flags.get(name)
+    return _here.flags.get(name)
 
 
 def snapshot() -> Snapshot:
@@ -100,8 +101,8 @@ def snapshot() -> Snapshot:
         >>> view[BANNER], view["banner"]
         (True, True)
     """
-    here.first_read()
-    return here.state.snapshot()
+    _here.first_read()
+    return _here.state.snapshot()
 
 
 def retired(*names: str) -> None:
@@ -118,13 +119,13 @@ def retired(*names: str) -> None:
         TypeError: a name is no str.
 
     Example:
-        >>> from resilient import flags
+        >>> from resilient import flag, flags
         >>> flags.retired("old_search")
-        >>> flags.flag("old_search")
+        >>> flag("old_search")
         Traceback (most recent call last):
         ValueError: the flag name 'old_search' can't be used: ...
     """
-    here.flags.retire(*names)
+    _here.flags.retire(*names)
 
 
 def configure(
@@ -154,7 +155,7 @@ def configure(
         >>> resilient.configure(store="memory:")
     """
     directory = None if state_dir is None else str(state_dir)
-    here.configure(store, directory)
+    _here.configure(store, directory)
 
 
 def off(
@@ -215,14 +216,14 @@ def on(
 def _flip(flag: str | Flag, value: str, reason: str, by: str, duration: Any) -> None:
     from .flipping import order
 
-    lever = f"flag/{here.flags.get(flag).name}"
-    store = here.opener()()
+    lever = f"flag/{_here.flags.get(flag).name}"
+    store = _here.opener()()
     try:
         flip = order(store, lever, value, by=by, reason=reason, lasts=duration).flip
-        here.state.adopt([flip], store.read("", -1).now)
+        _here.state.adopt([flip], store.read("", -1).now)
     finally:
         store.close()
     if duration is not None:
-        here.follow()  # which ends it, also where it is this process's own
+        _here.follow()  # which ends it, also where it is this process's own
     else:
-        here.first_read()
+        _here.first_read()

@@ -10,6 +10,7 @@ from typing import Any, Final
 from uuid import uuid4
 
 from .. import checks
+from ..errors import StoreError
 from .flips import (
     FLAG,
     OFF,
@@ -23,7 +24,7 @@ from .flips import (
     same_order,
 )
 from .presence import Presence
-from .stores.base import ConflictError, Process, Store, StoreError, UnknownOutcomeError
+from .stores.base import ConflictError, Process, Store, UnknownOutcomeError
 
 SILENT_AFTER: Final = 5.0  # seconds without a sign of life
 _LOOK: Final = 0.03  # seconds between two looks for acknowledgements
@@ -156,8 +157,10 @@ def concerns(process: Process, lever: str) -> bool:
 
 
 def _pinned(process: Process, flip: Flip) -> bool:
-    said = process.about.get("flags", {}).get(flip.name, {}) if flip.kind == FLAG else {}
-    return said.get("source") == "environment" and flip.value != OFF
+    if flip.kind != FLAG or flip.value == OFF:
+        return False
+    flags: dict[str, dict[str, Any]] = process.about.get("flags", {})
+    return flags.get(flip.name, {}).get("source") == "environment"
 
 
 def living(store: Store, presence: Presence) -> tuple[list[Process], float]:

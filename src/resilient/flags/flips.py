@@ -118,7 +118,9 @@ def flip_of(data: object) -> Flip:
             data = json.loads(data)
         except (ValueError, RecursionError):
             raise ValueError(f"not a flip: {checks.shown(data)}") from None
-    given = cast("Mapping[str, Any]", data if isinstance(data, dict) else {})
+    given: Mapping[str, Any] = {}
+    if isinstance(data, dict):
+        given = cast("Mapping[str, Any]", data)
     try:
         flip = Flip(
             checked_lever(given["lever"]),
@@ -133,7 +135,7 @@ def flip_of(data: object) -> Flip:
             due=None if given.get("due") is None else _seconds(given["due"]),
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"not a flip ({error}): {checks.shown(data)}") from None
+        raise ValueError(f"not a flip ({error}): {checks.shown(given)}") from None
     return flip
 
 
@@ -218,4 +220,4 @@ def same_order(flip: Flip, now: Flip | None) -> bool:
     if now is None:
         return flip.value == RELEASED
     ends = flip.until is not None or now.until is not None
-    return bool(now.value == flip.value) and not (ends and now.until != flip.until)
+    return bool(now.value == flip.value and not (ends and now.until != flip.until))

@@ -11,13 +11,14 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
+from ..errors import StoreError
 from ..registry import registry
 from .flips import Flip
 from .local_copy import CopyError, LocalCopy
 from .orders import Orders
 from .presence import Presence
 from .state import State
-from .stores.base import Process, Reading, Store, StoreError
+from .stores.base import Process, Reading, Store
 
 POLL: Final = 1.0  # seconds between two looks at the store, give or take a fifth
 BEAT: Final = 1.0  # seconds between two signs of life
@@ -44,7 +45,7 @@ class Follower:
         self.state: Final = state
         self.orders: Final = orders
         self.process: Process = presence.process()
-        self.synced_at: float | None = None  # on the monotonic clock
+        self.synced_at: float = state.now()  # or since when it has tried to
         self.error: str = ""  # why the store can't be read, while it can't
         self.beat_error: str = ""
         self.copy_error: str = ""

@@ -125,7 +125,7 @@ class Here:
         flag.fresh = self.follower is None and not self.state.isolated
         self.state.declared(flag)
 
-    def first_read(self) -> None:
+    def first_read(self, flag: Flag | None = None) -> None:
         """Follow the store before the first flag is read or the first policy called."""
         if self.follower is not None or self._starting or time.monotonic() < self._again_at:
             return

@@ -202,12 +202,12 @@ class State:
         """Let a flag that is new say what is known of it."""
         with self._lock:
             flag.seen = self.watcher
-            self._publish({lever_of(FLAG, flag.name)}, new=True)
+            self._publish({lever_of(FLAG, flag.name)}, quiet=True)
 
     def _publish_all(self) -> None:
-        self._publish({lever_of(FLAG, flag.name) for flag in self.flags.all()})
+        self._publish({lever_of(FLAG, flag.name) for flag in self.flags.all()}, quiet=True)
 
-    def _publish(self, levers: set[str], *, new: bool = False) -> None:
+    def _publish(self, levers: set[str], *, quiet: bool = False) -> None:
         """Have the flags of these levers say what is known; under the lock."""
         said: dict[str, bool] = {}
         flags = [self.flags.find(name_of(each)) for each in levers if each.startswith(FLAG + "/")]
@@ -215,7 +215,7 @@ class State:
             if flag is None:
                 continue
             on, source, flip = self.says(flag)
-            news = flag.state != on and not new and source != "test" and not self.isolated
+            news = flag.state != on and not quiet and source != "test"
             if news:
                 flag.changes += 1
                 bus.enqueue(_event(flag, on, flip, source, self.now()))

@@ -152,7 +152,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     """Print the table, and what --flags-require-off says of it."""
     lines, strict = _report.lines(), config.getoption("--flags-require-off")
     unproved = _report.unproved
-    if not lines or not (strict or unproved or config.getoption("verbose") > 0):
+    if not lines or not (strict or unproved or int(config.getoption("verbose") or 0) > 0):
         return
     terminalreporter.section("kill-switch flags")
     for line in lines:

@@ -6,12 +6,8 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
-from ...errors import ResilientError
+from ...errors import StoreError
 from ..flips import Flip
-
-
-class StoreError(ResilientError):
-    """The store could not be reached, or did not answer as a store should."""
 
 
 class UnknownOutcomeError(StoreError):

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any, Final, NoReturn, cast
 
 from ... import checks
+from ...errors import StoreError
 from ...updating import unknown
 from ..flips import FLAG, FORCED, OPTION, Flip, checked_lever, checked_value, next_version
 from ..local_copy import read_small
-from .base import Process, Reading, ReadOnlyStoreError, StoreError
+from .base import Process, Reading, ReadOnlyStoreError
 
 LARGEST: Final = 2**20
 _TABLES: Final = ("flags", "policies", "options")
@@ -121,8 +122,9 @@ def _flips(data: dict[str, Any]) -> Generator[Flip]:
 
 def _flip(lever: str, said: object) -> Flip:
     checked_lever(lever)
-    given = said if isinstance(said, dict) else {"state": said}
-    words = cast("dict[str, Any]", given)
+    words: dict[str, Any] = {"state": said}
+    if isinstance(said, dict):
+        words = cast("dict[str, Any]", said)
     for word in words:
         if word not in _WORDS:
             unknown(f"{lever} has an unknown key", word, list(_WORDS))

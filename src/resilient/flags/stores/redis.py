@@ -17,14 +17,16 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 from uuid import uuid4
 
 import redis
+from redis import connection
 from redis.backoff import NoBackoff
-from redis.connection import Connection, ConnectionPool, SSLConnection, parse_url
+from redis.connection import Connection, ConnectionPool, SSLConnection
 from redis.exceptions import RedisError, ResponseError
 from redis.retry import Retry
 
 from ... import checks
+from ...errors import StoreError
 from ..flips import Flip, flip_of
-from .base import ConflictError, Process, Reading, StoreError, UnknownOutcomeError, shown
+from .base import ConflictError, Process, Reading, UnknownOutcomeError, shown
 
 DEADLINE: Final = 0.5  # seconds that one operation may take
 LARGEST: Final = 32 * 2**20  # bytes that one operation may read
@@ -154,7 +156,7 @@ def _pool(url: str, budget: _Budget) -> ConnectionPool:
         def _connect(self) -> Any:
             return _Socket(cast("Any", super())._connect(), budget)
 
-    options: dict[str, Any] = cast("Any", parse_url)(url)
+    options: dict[str, Any] = cast("Any", connection).parse_url(url)
     encrypted = options.pop("connection_class", None) is not None
     return ConnectionPool(
         connection_class=Encrypted if encrypted else Plain,

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any, Final
 from uuid import uuid4
 
+from ...errors import StoreError
 from ..flips import Flip, flip_of, next_version
-from .base import ConflictError, Process, Reading, StoreError
+from .base import ConflictError, Process, Reading
 
 BUSY: Final = 0.5  # seconds that one statement waits for another process's transaction
 _LOOK: Final = 0.05  # seconds between two looks for a sign
