@@ -11,8 +11,9 @@ import prometheus_client
 import pytest
 
 import resilient
-from resilient import Policy, bulkhead, circuit_breaker, fallback, timeout
+from resilient import Policy, bulkhead, circuit_breaker, fallback, flag, flags, timeout
 from resilient.errors import CallTimeoutError, CircuitOpenError
+from resilient.flags.here import here
 from resilient.guards.base import Guard
 from resilient.measures import Metric
 from resilient.metrics import _known
@@ -336,7 +337,7 @@ def test_a_guard_of_another_kind_needs_nothing_here(scrape, monkeypatch) -> None
     assert seen.families["resilient_pulse"].documentation == "Beats."
 
 
-def test_the_catalogue_is_what_is_exported(scrape, clock) -> None:
+def test_the_catalogue_is_what_is_exported(scrape, clock, monkeypatch) -> None:
     """The table of the page names each family with its type and labels, and no other."""
     breaker = circuit_breaker(
         minimum_calls=1, slow_call_duration=1, metrics_only=True, ignore=lambda error: False
@@ -346,6 +347,8 @@ def test_the_catalogue_is_what_is_exported(scrape, clock) -> None:
         timeout(1, sync="thread"), clock=clock,
     )  # fmt: skip
     policy.call(int)
+    flags.off(flag("catalogue"), reason="to have an end", duration=60)
+    monkeypatch.setattr(type(here), "in_memory", False)  # as if it followed a store
     exported = {}
     for family in scrape().families.values():
         name = family.name + ("_total" if family.type == "counter" else "")
@@ -355,5 +358,8 @@ def test_the_catalogue_is_what_is_exported(scrape, clock) -> None:
     documented = {name: (kind, set(re.findall(r"`(\w+)`", labels))) for name, kind, labels in rows}
     assert documented == exported
     assert len(rows) == len(documented)
+    monkeypatch.undo()
+    flags.on("catalogue", reason="done")
+    here.stop()
     names = [metric.name for metric in _known()]
     assert len(set(names)) == len(names), "two guards declare metrics of one name"

@@ -1,4 +1,4 @@
-"""The how-to page on testing is a test file, and passes as one."""
+"""The how-to pages on testing are test files, and pass as such."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ import pytest
 
 pytest_plugins = ["pytester"]
 
-PAGE = Path(__file__).parents[2] / "docs" / "howto" / "test-your-service.md"
+PAGES = Path(__file__).parents[2] / "docs" / "howto"
 
 
-def test_the_page_passes_as_a_test_file(pytester: pytest.Pytester) -> None:
+@pytest.mark.parametrize(("page", "cases"), [("test-your-service", 0), ("test-a-flag-off", 1)])
+def test_the_page_passes_as_a_test_file(pytester: pytest.Pytester, page: str, cases: int) -> None:
     """Every test on the page runs and passes, with the fixtures that it speaks of."""
-    blocks = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    blocks = re.findall(
+        r"^```python\n(.*?)^```", (PAGES / f"{page}.md").read_text(), re.MULTILINE | re.DOTALL
+    )
     source = "\n".join(blocks)
     pytester.makepyfile(source)
-    pytester.runpytest_subprocess().assert_outcomes(passed=source.count("\ndef test_"))
+    pytester.runpytest_subprocess().assert_outcomes(passed=source.count("\ndef test_") + cases)

@@ -1,0 +1,79 @@
+"""The reference of the command line is made from the commands: this holds it to them.
+
+Renew it with ``python tests/public/test_cli_page.py --write``.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from resilient.cli.commands import CODES, cli
+
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "cli.md"
+RENEW = "python tests/public/test_cli_page.py --write"
+HEAD = """# Command line
+
+`pip install 'resilient-guards[cli]'` brings the command `resilient`; without that extra it says so. How it is used
+at 2 a.m.: [flip a flag in production](../howto/flip-in-production.md). Every command takes `--store`, in place of
+the variable `RESILIENT_STORE`, and `--json`.
+"""
+
+
+def test_the_page_is_what_the_commands_say() -> None:
+    """The page names every command and option in the words of its own help."""
+    written = PAGE.read_text(encoding="utf-8") if PAGE.exists() else ""
+    assert written == page(), f"renew the page: {RENEW}"
+
+
+def test_every_option_has_help() -> None:
+    """No command and no option is without a word on what it does."""
+    for name, command in walk("resilient", cli):
+        assert command.help, name
+        for parameter in command.params:
+            if isinstance(parameter, click.Option):
+                assert parameter.help, f"{name} {parameter.name}"
+
+
+def page() -> str:
+    """Return the page."""
+    parts = [HEAD, "```text", CODES.replace("\b", "").strip(), "```", ""]
+    for name, command in walk("resilient", cli):
+        parts += [
+            f"## {name}",
+            "",
+            command.help or "",
+            "",
+            "```text",
+            usage(name, command),
+            "```",
+            "",
+        ]
+    return "\n".join(parts)
+
+
+def walk(name: str, command: click.Command) -> Iterator[tuple[str, click.Command]]:
+    """Yield a command and those inside it, with their full names."""
+    yield name, command
+    if isinstance(command, click.Group):
+        for word in sorted(command.commands):
+            yield from walk(f"{name} {word}", command.commands[word])
+
+
+def usage(name: str, command: click.Command) -> str:
+    """Return the usage and the options of a command, whatever the terminal."""
+    context = click.Context(command, info_name=name)
+    context.max_content_width = context.terminal_width = 100
+    formatter = click.HelpFormatter(width=100, max_width=100)
+    command.format_usage(context, formatter)
+    click.Command.format_options(command, context, formatter)
+    return formatter.getvalue().rstrip()
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] != ["--write"]:
+        sys.exit(f"usage: {RENEW}")
+    PAGE.write_text(page(), encoding="utf-8")
