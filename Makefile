@@ -4,7 +4,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types docs bench profile format clean
+.PHONY: help demo test trial lint types docs bench profile format clean
 
 help:  ## say what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -14,6 +14,9 @@ demo: .venv/demo  ## run the demo: a service with and without a policy, on one s
 
 test: .venv/test  ## run all tests
 	$(BIN)/python -m pytest
+
+trial: .venv/test  ## flip flags in a service of gunicorn under load, on SQLite and Redis; about 4 min
+	$(BIN)/python tests/cli/trial.py
 
 lint: .venv/lint  ## check style and layout
 	$(BIN)/ruff check .

@@ -152,7 +152,7 @@ class State:
             before = self.overrides.pop(name, None)
             if on is not None:
                 self.overrides[name] = on
-            self._publish({lever_of(FLAG, name)})
+            self._publish({lever_of(FLAG, name)}, quiet=True)
         return before
 
     def isolate(self, on: bool) -> None:
@@ -215,7 +215,7 @@ class State:
             if flag is None:
                 continue
             on, source, flip = self.says(flag)
-            news = flag.state != on and not quiet and source != "test"
+            news = flag.state != on and not quiet
             if news:
                 flag.changes += 1
                 bus.enqueue(_event(flag, on, flip, source, self.now()))
