@@ -57,6 +57,21 @@ trio
 executor
 + ThreadPoolExecutor(1).submit().result(): one warm worker, no time limit
 - everything else; the context's variables in the worker
+
+openfeature-sdk
++ the provider looked up under a lock; contexts merged; hooks, none set; an object with value,
+  variant and reason for each read
+- targeting, events, any I/O
+
+UnleashClient
++ a context made and given as JSON to an engine of native code, which walks the strategies (one, for
+  everybody) and answers in JSON
+- registration, polling, metrics, impressions, any I/O
+
+launchdarkly-server-sdk
++ a lock of readers and writers, taken twice; the flag's targets and rules looked at for a context
+  that was made before; hooks, none set; an object with value and reason for each read
+- events, streaming, any I/O
 """
 
 

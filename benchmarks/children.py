@@ -55,12 +55,13 @@ def quiet() -> None:
 
 
 def main() -> int:
-    from . import growing_policies, memory, scraping
+    from . import growing_policies, memory, reading, scraping
 
     known: dict[str, Callable[..., dict[str, Any]]] = {
         "at rest": memory.at_rest,
         "steady": memory.steady,
         "scrape": scraping.scrape,
+        "reading": reading.run,
         "policies": growing_policies.run,
     }
     quiet()

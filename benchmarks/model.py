@@ -68,6 +68,7 @@ class Row:
     theirs: float | None = None
     spread: Spread | None = None  # of the ratio, or of ours where nothing stands beside it
     goal: float | None = None
+    at_least: bool = False  # what is found is to be as much as the goal, or more
     wrong: str = ""  # why there is no figure
     rounds: int = 0
 
@@ -81,7 +82,9 @@ class Row:
         """Whether the goal holds; None where there is none and nothing is wrong."""
         if self.wrong:
             return False
-        return None if self.goal is None else self.found <= self.goal
+        if self.goal is None:
+            return None
+        return self.found >= self.goal if self.at_least else self.found <= self.goal
 
     def as_data(self) -> dict[str, Any]:
         """Return it for a JSON file."""
@@ -96,6 +99,7 @@ class Row:
             "median": None if spread is None else spread.median,
             "quartiles": None if spread is None else [spread.low, spread.high],
             "goal": self.goal,
+            "at_least": self.at_least,
             "holds": self.holds,
             "wrong": self.wrong or None,
             "rounds": self.rounds,

@@ -20,8 +20,8 @@ def lines(report: Report) -> Iterator[str]:
     for title, rows in sections:
         if rows:
             yield from _section(title, rows)
-    if any(row.theirs is not None for row in report.rows):
-        yield from _about({row.peer for row in report.rows})
+    if any(row.peer or row.case.startswith("flag: ") for row in report.rows):
+        yield from _about({row.peer or row.case.removeprefix("flag: ") for row in report.rows})
     if report.curves:
         yield "Growth: us a call, medians; ours over bare at the same point; flat is up to x1.5"
         yield ""

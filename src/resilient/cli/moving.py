@@ -90,8 +90,12 @@ def _tell(
     part = flip.lever.partition("/")[2].partition("/")[2]
     value = f"{part} = {flip.value}" if part else str(flip.value)
     row = {"until": flip.until, "by": flip.by, "reason": flip.reason}
-    already = "" if done.changed else f"already, since {moment(flip.at, view.now)}: "
-    say(already + order_line(value, row, view.now))
+    if done.changed:
+        say(order_line(value, row, view.now))
+    elif flip.version:
+        say(f"already, since {moment(flip.at, view.now)}: {order_line(value, row, view.now)}")
+    else:
+        say("nothing was ordered that could be released")
     if not seen.known:
         say("no process that declares it is running; those that start will obey")
         return

@@ -181,7 +181,8 @@ def checked_lasts(name: str, lasts: object) -> float | None:
 def _words(value: object) -> str:
     if type(value) is not str or len(value) > 2 * LONGEST_REASON:
         raise ValueError("a text is none, or too long")
-    return value
+    # It goes to logs and terminals, and whoever can write to the store may have written it.
+    return value if value.isprintable() else "".join(c if c.isprintable() else "?" for c in value)
 
 
 def _seconds(value: object) -> float:

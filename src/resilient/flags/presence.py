@@ -46,8 +46,15 @@ class Presence:
         import fcntl
 
         make_private(self._directory)
-        fd = os.open(self._path(self.id), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Locked before it has the name that others look at: they would take it for a dead one's.
+        fresh = self._directory / f".{self.id}"
+        fd = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.rename(fresh, self._path(self.id))
+        except BaseException:
+            os.close(fd)
+            raise
         self._fd = fd
 
     def leave(self) -> None:
