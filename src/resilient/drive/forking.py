@@ -2,6 +2,7 @@
 
 Locks are taken before the fork, so that no other thread is caught in the middle of its arithmetic.
 In the child only the forking thread lives on: waiters, workers and everybody else's calls are gone.
+uWSGI calls the hook of the child alone, so that one makes do without the one before.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ def _in_child() -> None:
             cast("Any", core.lock)._at_fork_reinit()
         _renew(core, [call for call in own if call.core is core])
     _held.clear()
-    _one_at_a_time.release()
+    cast("Any", _one_at_a_time)._at_fork_reinit()
 
 
 def _renew(core: Core, own: list[_Own]) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import atexit
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 from ..drive.core import Core
 from ..reading import Flag
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 VARIABLE: Final = "RESILIENT_STORE"
 MEMORY: Final = ("", "memory:", "memory://")  # what names this process's own
 FIRST_WAIT: Final = 0.5  # seconds that the first read waits where this host knows nothing yet
+_UWSGI: Final = ("enable-threads", "py-call-osafterfork")
 _RETRY: Final = 1.0  # seconds until another try, where there was no thread to be had
 
 
@@ -151,6 +153,7 @@ class Here:
         from .local_copy import LocalCopy
         from .presence import Presence
 
+        _warn_of_uwsgi()
         self.load()
         try:
             opener, directory = self.opener(), self.directory
@@ -207,7 +210,7 @@ class Here:
 
     def in_child(self) -> None:
         """Forget the parent's follower; the child's first read starts its own."""
-        self.state.after_fork()
+        self.state.reset_lock()
         self.flags.reset_lock()
         follower, self.follower = self.follower, None
         self._starting = False
@@ -225,6 +228,9 @@ here: Final = Here()
 
 def install() -> None:
     """Have flags and policies find it, and the ends of the process as well."""
+    # Policies set their hook for fork first: locks are taken in the order state, then policies.
+    from .. import policy  # noqa: F401
+
     here.flags.on_declared = here.declared
     Flag.on_first_read = here.first_read
     Core.on_first_call = here.first_call
@@ -234,4 +240,16 @@ def install() -> None:
             before=here.state.before_fork,
             after_in_parent=here.state.after_fork,
             after_in_child=here.in_child,
+        )
+
+
+def _warn_of_uwsgi() -> None:
+    """Say so where uWSGI is told neither to run threads nor to tell Python of its forks."""
+    uwsgi: Any = sys.modules.get("uwsgi")  # a module that only it has
+    missing = [each for each in _UWSGI if not getattr(uwsgi, "opt", {}).get(each)]
+    if uwsgi is not None and missing:
+        import logging
+
+        logging.getLogger("resilient").warning(
+            "uWSGI needs %s: without, its workers never hear of a flip", " and ".join(missing)
         )

@@ -232,8 +232,12 @@ class State:
         self._lock.acquire()
 
     def after_fork(self) -> None:
-        """Go on, in the parent or, with the lock that this thread holds, in the child."""
+        """Go on, in the parent."""
         self._lock.release()
+
+    def reset_lock(self) -> None:
+        """Make the lock anew, in a forked child."""
+        self._lock = threading.RLock()
 
 
 def _event(flag: Flag, on: bool, flip: Flip | None, source: Source, at: float) -> Event:
