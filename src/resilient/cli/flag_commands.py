@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from functools import partial
 
 import click
 
-from ..flags.flips import FLAG, lever_of
-from .moving import move
-from .options import DECLARE, applied, common, order_of, ordering
+from ..flags.flips import FLAG, OFF, ON, lever_of
+from .options import applied, common, lever_command
 from .printing import moment, order_line, say, say_json, table
 from .reach import Reach, known_name, look
 
@@ -45,32 +44,8 @@ def flags(context: click.Context, /, store: str | None, as_json: bool) -> None:
     )  # fmt: skip
 
 
-@flags.command("off")
-@click.argument("name")
-@DECLARE
-@ordering
-@click.pass_context
-def flags_off(context: click.Context, /, name: str, declare: bool, **options: Any) -> None:
-    """Turn a flag off, in every process."""
-    _flip(context, name, "off", declare, options)
-
-
-@flags.command("on")
-@click.argument("name")
-@DECLARE
-@ordering
-@click.pass_context
-def flags_on(context: click.Context, /, name: str, declare: bool, **options: Any) -> None:
-    """Turn a flag on, in every process."""
-    _flip(context, name, "on", declare, options)
-
-
-def _flip(
-    context: click.Context, /, name: str, value: str, declare: bool, options: dict[str, Any]
-) -> None:
-    reach = Reach(options["store"] or context.obj)
-    wanted = order_of(lever_of(FLAG, name), value, options)
-    move(reach, wanted, kind=FLAG, name=name, what="flag", unknown_too=declare)
+lever_command(flags, "off", OFF, partial(lever_of, FLAG), "Turn a flag off, in every process.")
+lever_command(flags, "on", ON, partial(lever_of, FLAG), "Turn a flag on, in every process.")
 
 
 @flags.command("log")

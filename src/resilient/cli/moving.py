@@ -7,7 +7,7 @@ from typing import Any
 
 from .. import checks
 from ..flags.flipping import Acknowledgement, Done, acknowledged, order
-from ..flags.flips import checked_reason
+from ..flags.flips import FLAG, checked_reason, kind_of
 from .printing import moment, order_line, plural, say, say_json
 from .reach import NOT_ALL, USAGE, Reach, fail, known_name, look
 from .view import View, shown_id
@@ -41,10 +41,10 @@ class Order:
         self.as_json: bool = as_json
 
 
-def move(
-    reach: Reach, wanted: Order, *, kind: str, name: str, what: str, unknown_too: bool
-) -> None:
+def move(reach: Reach, wanted: Order, name: str, *, unknown_too: bool) -> None:
     """Flip a lever, wait for the processes, tell, and end with the exit code that says it."""
+    kind = kind_of(wanted.lever)
+    what, table = ("flag", "flags") if kind == FLAG else ("policy", "policies")
     began = time.monotonic()
     with reach.store() as store:
         view = look(reach, store)
@@ -57,7 +57,7 @@ def move(
         seen = acknowledged(store, done.flip, reach.presence, wanted.wait)
         view = look(reach, store)
     took = time.monotonic() - began
-    about = view.declared("flags" if what == "flag" else "policies").get(name, {})
+    about = view.declared(table).get(name, {})
     if wanted.as_json:
         say_json(_data(done, seen, took))
     else:

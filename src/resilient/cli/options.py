@@ -7,9 +7,9 @@ from typing import Any, Final, TypeVar
 
 import click
 
-from .moving import Order
+from .moving import Order, move
 from .printing import seconds_of
-from .reach import USAGE, fail
+from .reach import USAGE, Reach, fail
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -43,17 +43,35 @@ DECLARE: Final = click.option(
 )
 
 
-def order_of(lever: str, value: Any, options: dict[str, Any]) -> Order:
-    """Return what an operator wants, by the options of the command."""
+def lever_command(
+    group: click.Group, word: str, value: Any, lever: Callable[[str], str], text: str
+) -> None:
+    """Add a command that sets the lever of a name to a value."""
+
+    @group.command(word, help=text)
+    @click.argument("name")
+    @DECLARE
+    @ordering
+    @click.pass_context
+    def command(context: click.Context, /, name: str, declare: bool, **options: Any) -> None:
+        pull(context, lever(name), name, value, declare, options)
+
+
+def pull(
+    context: click.Context, /, lever: str, name: str, value: Any, declare: bool, options: Any
+) -> None:
+    """Set a lever, as the options of the command say."""
+    reach = Reach(options["store"] or context.obj)
     try:
         lasts = None if options["lasts"] is None else seconds_of(options["lasts"])
         wait = seconds_of(options["wait"])
     except ValueError as error:
         fail(str(error), USAGE)
-    return Order(
+    order = Order(
         lever, value, reason=options["reason"], by=options["by"], lasts=lasts, wait=wait,
         as_json=options["as_json"],
     )  # fmt: skip
+    move(reach, order, name, unknown_too=declare)
 
 
 def applied(row: dict[str, Any], *, counts: bool) -> str:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import Any
 
 import click
 
 from ..flags.flips import FORCED, OPTION, RELEASED, lever_of
-from .moving import move
-from .options import DECLARE, applied, common, order_of, ordering
+from .options import DECLARE, applied, common, lever_command, ordering, pull
 from .printing import moment, say, say_json, table
 from .reach import USAGE, Reach, fail, look
 
@@ -50,42 +50,20 @@ def policies(context: click.Context, /, store: str | None, as_json: bool) -> Non
     )  # fmt: skip
 
 
-def _force(
-    context: click.Context, /, name: str, value: str, declare: bool, options: dict[str, Any]
-) -> None:
-    reach = Reach(options["store"] or context.obj)
-    wanted = order_of(lever_of(FORCED, name), value, options)
-    move(reach, wanted, kind=FORCED, name=name, what="policy", unknown_too=declare)
+def _metrics_only(name: str) -> str:
+    return f"{OPTION}/{name}/circuit_breaker.metrics_only"
 
 
-@policies.command("force-open")
-@click.argument("name")
-@DECLARE
-@ordering
-@click.pass_context
-def force_open(context: click.Context, /, name: str, declare: bool, **options: Any) -> None:
-    """Refuse every call of a policy; its fallback answers."""
-    _force(context, name, "forced_open", declare, options)
-
-
-@policies.command("force-closed")
-@click.argument("name")
-@DECLARE
-@ordering
-@click.pass_context
-def force_closed(context: click.Context, /, name: str, declare: bool, **options: Any) -> None:
-    """Let calls pass a policy's circuit breaker, whatever it says."""
-    _force(context, name, "forced_closed", declare, options)
-
-
-@policies.command("release")
-@click.argument("name")
-@DECLARE
-@ordering
-@click.pass_context
-def release(context: click.Context, /, name: str, declare: bool, **options: Any) -> None:
-    """End a forced state."""
-    _force(context, name, RELEASED, declare, options)
+_forced = partial(lever_of, FORCED)
+for _word, _value, _lever, _text in (
+    ("force-open", "forced_open", _forced, "Refuse every call of a policy; its fallback answers."),
+    ("force-closed", "forced_closed", _forced,
+     "Let calls pass a policy's circuit breaker, whatever it says."),
+    ("release", RELEASED, _forced, "End a forced state."),
+    ("metrics-only", True, _metrics_only,
+     "Let a policy's circuit breaker count and never refuse; undone by `unset`."),
+):  # fmt: skip
+    lever_command(policies, _word, _value, _lever, _text)
 
 
 @policies.command("set")
@@ -101,7 +79,8 @@ def set_option(
     word, equals, text = option.partition("=")
     if not equals:
         fail(f"{option} must be GUARD.OPTION=VALUE, such as bulkhead.max_concurrent=5", USAGE)
-    _set(context, name, word, _value(text), declare, options)
+    lever = f"{OPTION}/{name}/{word}"
+    pull(context, lever, name, _parsed(text), declare, options)
 
 
 @policies.command("unset")
@@ -114,34 +93,10 @@ def unset_option(
     context: click.Context, /, name: str, option: str, declare: bool, **options: Any
 ) -> None:
     """Take back what `set` changed."""
-    _set(context, name, option, RELEASED, declare, options)
+    pull(context, f"{OPTION}/{name}/{option}", name, RELEASED, declare, options)
 
 
-@policies.command("metrics-only")
-@click.argument("name")
-@DECLARE
-@ordering
-@click.pass_context
-def metrics_only(context: click.Context, /, name: str, declare: bool, **options: Any) -> None:
-    """Let a policy's circuit breaker count and never refuse; undone by `unset`."""
-    _set(context, name, "circuit_breaker.metrics_only", True, declare, options)
-
-
-def _set(
-    context: click.Context,
-    /,
-    name: str,
-    word: str,
-    value: Any,
-    declare: bool,
-    options: dict[str, Any],
-) -> None:
-    reach = Reach(options["store"] or context.obj)
-    wanted = order_of(f"{OPTION}/{name}/{word}", value, options)
-    move(reach, wanted, kind=FORCED, name=name, what="policy", unknown_too=declare)
-
-
-def _value(text: str) -> Any:
+def _parsed(text: str) -> Any:
     try:
         value = json.loads(text)
     except ValueError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from math import isfinite
 from typing import Any, Final, cast
 
 from .. import checks
@@ -162,6 +163,8 @@ def checked_value(lever: str, value: object) -> Any:
         checks.refuse_type(lever, value, "a number, True, False, a str or None")
     if type(value) is str:
         checks.text(lever, value)
+    if type(value) is float and not isfinite(value):
+        checks.refuse(lever, value, "a finite number")
     return value
 
 
@@ -219,6 +222,6 @@ def newer(known: Mapping[str, Flip], read: Iterable[Flip]) -> list[Flip]:
 def same_order(flip: Flip, now: Flip | None) -> bool:
     """Tell whether a flip orders what holds already, so that it changes nothing."""
     if now is None:
-        return flip.value == RELEASED
+        return bool(flip.value == RELEASED)
     ends = flip.until is not None or now.until is not None
     return bool(now.value == flip.value and not (ends and now.until != flip.until))
