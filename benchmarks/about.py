@@ -59,14 +59,14 @@ executor
 - everything else; the context's variables in the worker
 
 openfeature-sdk
-+ the provider looked up under a lock; contexts merged; hooks, none set; an object with value,
++ the provider and its status looked up; contexts merged; hooks, none set; an object with value,
   variant and reason for each read
-- targeting, events, any I/O
+- locks, targeting, events, any I/O
 
 UnleashClient
-+ a context made and given as JSON to an engine of native code, which walks the strategies (one, for
-  everybody) and answers in JSON
-- registration, polling, metrics, impressions, any I/O
++ a context given as JSON to an engine of native code, which walks the strategies (one, for
+  everybody); a second look-up for impressions; a count of the read
+- registration, polling, sending of metrics, impressions, any I/O
 
 launchdarkly-server-sdk
 + a lock of readers and writers, taken twice; the flag's targets and rules looked at for a context

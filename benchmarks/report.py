@@ -85,8 +85,8 @@ def _about(peers: set[str]) -> Iterator[str]:
         if each.name != "resilient" and not any(peer.startswith(each.name) for peer in peers):
             continue
         name = f"{each.name} {each.version}".strip()
-        yield from _wrapped(f"{name:<24}+ ", each.on)
-        yield from _wrapped(f"{'':<24}- ", each.off)
+        yield from _wrapped(f"{name:<31}+ ", each.on)
+        yield from _wrapped(f"{'':<31}- ", each.off)
     yield ""
 
 

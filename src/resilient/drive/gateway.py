@@ -3,7 +3,7 @@
 ``enter(now)`` gives tickets, or None where the call is refused or has to wait: then nothing has
 been taken, and the interpreter (`resilient.drive.call`) begins again. Or it gives TURNED: see
 `resilient.drive.turned`.
-``leave(tickets, started, now)`` books a success. They are written out for one and for two guards,
+``leave(tickets, started, now)`` books a success. They are written out for none, one and two guards,
 because on this path the walk over the guards would cost as much as their arithmetic; see
 ``docs/explanation/architecture.md``.
 
@@ -41,6 +41,8 @@ def gateway(
     """
     admitting = tuple(guard for guard in guards if guard.admits(mode) and not guard.shutter)
     kinds = [guard.kind if quick else "" for guard in admitting]
+    if not admitting:
+        return _none(core)
     if len(admitting) == 1:
         return _one(core, admitting[0], *kinds)
     if len(admitting) == 2:
@@ -101,6 +103,60 @@ def _one(  # noqa: C901, PLR0915
             gate = core.gate
             core.gate = gate | BUSY
             succeeded(ticket, now, duration)
+            if duration <= SHORTEST:
+                core.quick += 1
+            else:
+                core.buckets[bisect_left(EDGES, duration)] += 1
+            core.in_flight -= 1
+            core.duration_sum += duration
+            core.gate = gate
+            release()
+        except BaseException:
+            if owned():  # here, and not by a function: at the end of the stack there is none
+                core.gate = core.rest
+                release()
+            raise
+        if outbox:
+            flush()
+
+    return enter, leave
+
+
+def _none(core: Core) -> tuple[Enter, Leave]:  # noqa: C901
+    outbox, flush, acquire, release = core.outbox, core.flush, core.lock.acquire, core.lock.release
+    owned = core.owned
+
+    def enter(now: float) -> Tickets:
+        gate = core.gate
+        if gate:
+            return None
+        try:
+            acquire()
+            if core.gate:
+                release()
+                return None
+            core.gate = BUSY
+            core.entered(now)
+            core.gate = 0
+            release()
+        except BaseException:
+            if owned():  # here, and not by a function: at the end of the stack there is none
+                core.gate = core.rest
+                release()
+            raise
+        if outbox:
+            _flush_entered(core, [], now)
+        return ()
+
+    def leave(tickets: Tickets, started: float, now: float) -> None:
+        duration = now - started
+        if core.gate or started < core.born:
+            _leave_slowly(core, [], started, now)
+            return
+        try:
+            acquire()
+            gate = core.gate
+            core.gate = gate | BUSY
             if duration <= SHORTEST:
                 core.quick += 1
             else:

@@ -6,7 +6,7 @@ import copyreg
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from ..reading import Flag
+from ..reading import AskedFlag, Flag
 from .here import here as _here
 from .here import install
 from .state import Snapshot
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 __all__ = ("Snapshot", "get", "off", "on", "retired", "snapshot")
 
 install()
-copyreg.pickle(Flag, lambda flag: (get, (flag.name,)))
+for _kind in (Flag, AskedFlag):
+    copyreg.pickle(_kind, lambda flag: (get, (flag.name,)))
 
 
 def flag(

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final
 
 from .. import checks
-from ..reading import Flag
+from ..reading import AskedFlag, Flag
 from ..registry import Place
 from ..updating import unknown
 
@@ -48,7 +48,7 @@ class Flags:
             flag = self._flags.get(folded)
             made = flag is None
             if flag is None:
-                flag = self._flags[folded] = Flag(name)
+                flag = self._flags[folded] = AskedFlag(name)
             flag.owner, flag.impact = told
             flag.review, flag.default, flag.place = day, state, place
         if self.on_declared is not None:
