@@ -8,7 +8,7 @@ needs to know, is of a class without; any other is of a class with one. `make be
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, cast
 from weakref import KeyedRef
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class Flag:
     def settle(self) -> None:
         """Let reads be short, or long, and the policies that it switches look at it anew."""
         short = self.state and not self.fresh and self.seen is None
-        self.__class__ = Flag if short else AskedFlag
+        self.__class__ = cast("Any", Flag if short else AskedFlag)
         for core in [ref() for ref in list(self.watchers.values())]:
             if core is not None:
                 core.regate()

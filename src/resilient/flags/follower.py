@@ -5,13 +5,13 @@ All waiting is done here, in a thread of its own: no call and no read of a flag 
 
 from __future__ import annotations
 
+import contextlib
 import random
 import threading
 import time
 from collections.abc import Callable
 from typing import Any, Final
 
-from ..errors import StoreError
 from ..registry import registry
 from .flips import Flip
 from .local_copy import CopyError, LocalCopy
@@ -115,10 +115,8 @@ class Follower:
     def _leave(self) -> None:
         store, self._store = self._store, None
         if store is not None:
-            try:
+            with contextlib.suppress(Exception):  # who looks next on this host finds the lock free
                 store.leave(self.process.id)
-            except StoreError:
-                pass  # whoever looks next on this host finds the lock free
             store.close()
         self._presence.leave()
 
@@ -129,8 +127,8 @@ class Follower:
         self.orders.follow(self.state.expire())
         try:
             store = self._opened()
-            reading = store.read(self.incarnation, self._seen)
-        except (StoreError, OSError, ValueError) as error:
+            reading = store.read(self.incarnation, max(self._seen, self.state.version))
+        except Exception as error:  # a store may be anybody's
             self._failed(error)
         else:
             self._take_in(store, reading)
@@ -149,7 +147,7 @@ class Follower:
     def _failed(self, error: Exception) -> None:
         if not self.error:
             self._log("the store can't be read; what is known of it stands", error)
-        self.error = str(error)
+        self.error = str(error) or repr(error)
 
     def _take_in(self, store: Store, reading: Reading) -> None:
         if self.error:
@@ -177,7 +175,7 @@ class Follower:
     def _restore(self, store: Store, lost: list[Flip]) -> None:
         try:
             store.restore(lost)
-        except StoreError as error:
+        except Exception as error:
             self.beat_error = str(error)
         else:
             levers = ", ".join(flip.lever for flip in lost[:5])
@@ -219,8 +217,8 @@ class Follower:
                     store.leave(dead)
                     self._presence.buried(dead)
             self.beat_error = ""
-        except StoreError as error:
-            self.beat_error, self._told = str(error), None
+        except Exception as error:
+            self.beat_error, self._told = str(error) or repr(error), None
 
     def about(self) -> dict[str, Any]:
         """Return what this process declares, and what its levers are at."""

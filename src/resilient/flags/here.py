@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import importlib
 import os
 import sys
 import threading
@@ -44,7 +45,7 @@ class Here:
         self._loaded = False
         self._knows = False  # there was a local copy
         self._once = threading.RLock()
-        self._starting = False
+        self._starting: int | None = None  # the thread that is starting to follow
         self._again_at = float("-inf")
         self._memory: Store | None = None
         self._kept: list[object] = []  # of the parent: closing them would disturb it
@@ -59,6 +60,7 @@ class Here:
         if directory is not None:
             directory = os.fspath(directory)
         self.stop()
+        self.state.forget()  # or the new store would be taken to have lost them
         self._setting, self._directory = store, directory
         self._loaded = self._knows = False
         self.load()
@@ -129,7 +131,7 @@ class Here:
 
     def first_read(self, flag: Flag | None = None) -> None:
         """Follow the store before the first flag is read or the first policy called."""
-        if self.follower is not None or self._starting or time.monotonic() < self._again_at:
+        if self.follower is not None or time.monotonic() < self._again_at:
             return
         if self.in_memory:
             self.state.read(fresh=False)
@@ -138,14 +140,17 @@ class Here:
 
     def follow(self) -> None:
         """Start the follower, unless there is one."""
-        # Whoever comes second waits as long as the first one may; a signal handler does not.
-        if not self._starting and self._once.acquire(timeout=FIRST_WAIT):
+        me = threading.get_ident()
+        if self._starting == me:  # a signal handler, or a log handler that reads a flag
+            return
+        # Whoever comes second waits as long as the first one may.
+        if self._once.acquire(timeout=2 * FIRST_WAIT):
             try:
-                self._starting = True
+                self._starting = me
                 if self.follower is None:
                     self._start()
             finally:
-                self._starting = False
+                self._starting = None
                 self._once.release()
 
     def _start(self) -> None:
@@ -164,9 +169,9 @@ class Here:
             self._again_at = time.monotonic() + _RETRY
             self._complain(f"the store can't be followed: {error}")
             return
-        self.follower = follower
         if not (self._knows or self.in_memory):
             follower.wait(FIRST_WAIT)
+        self.follower = follower
         self.state.read(fresh=False)
 
     def ordering(self) -> Orders:
@@ -213,7 +218,7 @@ class Here:
         self.state.reset_lock()
         self.flags.reset_lock()
         follower, self.follower = self.follower, None
-        self._starting = False
+        self._starting = None
         self._again_at = float("-inf")
         self._once = threading.RLock()
         self._memory = None
@@ -229,7 +234,7 @@ here: Final = Here()
 def install() -> None:
     """Have flags and policies find it, and the ends of the process as well."""
     # Policies set their hook for fork first: locks are taken in the order state, then policies.
-    from .. import policy  # noqa: F401
+    importlib.import_module("..policy", __package__)
 
     here.flags.on_declared = here.declared
     Flag.on_first_read = here.first_read

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from .flips import Flip, flip_of, newer
+from .forks import undisturbed
 
 LARGEST: Final = 8 * 2**20
 _MAGIC: Final = "resilient-flips 1"
@@ -49,10 +50,11 @@ class LocalCopy:
             CopyError: it can't be read, or is no whole copy.
         """
         try:
-            return _parsed(read_small(self.path, LARGEST))
+            check_private(self.directory)
+            return _parsed(read_small(self.path, LARGEST, private=True))
         except FileNotFoundError:
             return None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
             raise CopyError(f"{self.path}: {error}") from None
 
     def save(self, incarnation: str, flips: list[Flip], at: float) -> bool:
@@ -63,7 +65,7 @@ class LocalCopy:
         """
         try:
             make_private(self.directory)
-            with _locked(self.directory / "lock") as mine:
+            with undisturbed, _locked(self.directory / "lock") as mine:
                 if not mine:
                     return False
                 self._write(incarnation, self._merged(flips), at)
@@ -107,21 +109,33 @@ def _parsed(content: bytes) -> Copy:
     if header + b"\n" != _header(body):
         raise ValueError("not a whole copy: its checksum is wrong")
     data = json.loads(body)
-    return Copy(data["incarnation"], [flip_of(each) for each in data["flips"]], data["at"])
+    flips: list[Flip] = []
+    for each in data["flips"]:
+        try:
+            flips.append(flip_of(each))
+        except ValueError:  # of a lever that a later version of this library has
+            continue
+    return Copy(str(data["incarnation"]), flips, float(data["at"]))
 
 
-def read_small(path: Path, largest: int) -> bytes:
+def read_small(path: Path, largest: int, *, private: bool = False) -> bytes:
     """Return the content of a regular file, without ever waiting for it, as for a pipe.
 
     Raises:
         OSError: it can't be read.
-        ValueError: it is no regular file, or too large.
+        ValueError: it is no regular file, or too large; or, where private, another user's.
     """
     fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with open(fd, "rb") as file:
+    try:
         about = os.fstat(fd)
         if not stat.S_ISREG(about.st_mode):
             raise ValueError("not a regular file")
+        if private:
+            _check_owned(path, about)
+    except BaseException:
+        os.close(fd)
+        raise
+    with open(fd, "rb") as file:
         content = file.read(largest + 1)
     if len(content) > largest:
         raise ValueError(f"larger than {largest:,} bytes")
@@ -136,11 +150,29 @@ def make_private(directory: Path) -> None:
         ValueError: it is somebody else's, or everybody may write there.
     """
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    about = directory.stat()
+    check_private(directory)
+
+
+def check_private(directory: Path) -> None:
+    """Raise where somebody else than this user or root could put files into a directory.
+
+    Raises:
+        OSError: it can't be looked at.
+        ValueError: it, or one above it, is somebody else's, or everybody may write there.
+    """
+    real = Path(os.path.realpath(directory))
+    _check_owned(real, real.stat())
+    for above in real.parents:
+        about = above.stat()
+        if not about.st_mode & stat.S_ISVTX:  # in a sticky one, as /tmp, nobody moves others' files
+            _check_owned(above, about)
+
+
+def _check_owned(path: Path, about: os.stat_result) -> None:
     if hasattr(os, "geteuid") and about.st_uid not in (os.geteuid(), 0):
-        raise ValueError(f"{directory} belongs to another user")
+        raise ValueError(f"{path} belongs to another user")
     if about.st_mode & stat.S_IWOTH:
-        raise ValueError(f"everybody may write to {directory}")
+        raise ValueError(f"everybody may write to {path}")
 
 
 def _private(path: str, flags: int) -> int:
@@ -163,6 +195,7 @@ def _locked(path: Path) -> Generator[bool]:
             yield False
             return
         yield True
+        fcntl.flock(fd, fcntl.LOCK_UN)  # closing alone would not do, where a child has it too
     finally:
         os.close(fd)
 

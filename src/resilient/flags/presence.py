@@ -10,14 +10,17 @@ import contextlib
 import os
 import socket
 import sys
+import time
 from pathlib import Path
 from typing import Final
 from uuid import uuid4
 
+from .forks import undisturbed
 from .local_copy import make_private
 from .stores.base import Process
 
 _DIRECTORY: Final = "processes"
+_STALE: Final = 60.0  # seconds after which a file without its name is nobody's
 
 
 class Presence:
@@ -82,12 +85,14 @@ class Presence:
             fd = os.open(self._path(id), os.O_RDWR | os.O_CLOEXEC)
         except (ImportError, OSError, ValueError):
             return False
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            return False
-        finally:
-            os.close(fd)
+        with undisturbed:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(fd, fcntl.LOCK_UN)
+            except OSError:
+                return False
+            finally:
+                os.close(fd)
         return True
 
     def buried(self, id: str) -> None:
@@ -102,7 +107,18 @@ class Presence:
             names = [] if self._directory is None else os.listdir(self._directory)
         except OSError:
             return []
+        for name in names:
+            if name.startswith("."):
+                self._sweep(name)
         return [name for name in names if name.isalnum() and self.is_dead(name)]
+
+    def _sweep(self, name: str) -> None:
+        """Remove what a process left that was killed before its file had its name."""
+        assert self._directory is not None
+        path = self._directory / name
+        with contextlib.suppress(OSError):
+            if time.time() - path.stat().st_mtime > _STALE:
+                path.unlink()
 
     def _path(self, id: str) -> Path:
         if self._directory is None or not id.isalnum():

@@ -179,6 +179,12 @@ class State:
                 flag.seen = watcher
                 flag.settle()
 
+    def forget(self) -> None:
+        """Know nothing of any lever any more."""
+        with self._lock:
+            self.flips, self._ends, self.version = {}, {}, 0
+            self._publish_all()
+
     def keep(self) -> tuple[dict[str, Flip], dict[str, float], int]:
         """Return the flips that are known, for `put_back`."""
         with self._lock:

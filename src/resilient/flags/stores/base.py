@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from typing import Any, Protocol
-from urllib.parse import urlsplit
+from typing import Any, Final, Protocol, cast
 
 from ...errors import StoreError
 from ..flips import Flip
+
+_SECRET: Final = re.compile(r"([?&][^=&#]*(?:pass|secret|token|user)[^=&#]*=)[^&#]*", re.IGNORECASE)
 
 
 class UnknownOutcomeError(StoreError):
@@ -158,8 +160,23 @@ class Store(Protocol):
 
 
 def shown(store: str) -> str:
-    """Return a setting as it may be shown and logged: without a password."""
-    parts = urlsplit(store)
-    if "@" not in parts.netloc:
-        return store
-    return store.replace(parts.netloc, "***@" + parts.netloc.rpartition("@")[2], 1)
+    """Return a setting as it may be shown and logged: without a password, however it is written."""
+    head, slashes, rest = store.partition("//")
+    if slashes and "@" in rest:
+        rest = "***@" + rest.rpartition("@")[2]
+    return _SECRET.sub(r"\1***", head + slashes + rest)
+
+
+def process_of(id: str, who: object, about: object, *, applied: int, seen: float) -> Process | None:
+    """Return a process as a store has it, None where that can't be read."""
+    if not isinstance(who, dict) or not isinstance(about, dict):
+        return None
+    known = cast("dict[str, Any]", who)
+    host, pid, program = known.get("host"), known.get("pid"), known.get("program")
+    if type(host) is not str or type(pid) is not int or type(program) is not str:
+        return None
+    told = cast("dict[str, Any]", about)
+    for table in ("flags", "policies", "faults"):
+        if not isinstance(told.get(table, {}), dict):
+            return None
+    return Process(id, host=host, pid=pid, program=program, applied=applied, seen=seen, about=told)

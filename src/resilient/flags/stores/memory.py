@@ -53,11 +53,13 @@ class MemoryStore:
         with self._lock:
             for flip in newer(self._flips, flips):
                 self._flips[flip.lever] = _copied(flip)
-                self._log.appendleft(flip)
+                self._log.appendleft(_copied(flip))
+        self._changed.set()
 
     def log(self, lever: str | None, most: int) -> list[Flip]:
         with self._lock:
-            return [flip for flip in self._log if lever in (None, flip.lever)][:most]
+            found = [flip for flip in self._log if lever in (None, flip.lever)][:most]
+        return [_copied(flip) for flip in found]
 
     def beat(self, process: Process, *, about: bool) -> None:
         process.seen = time.time()

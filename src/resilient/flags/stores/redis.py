@@ -9,6 +9,7 @@ has one deadline and one bound on what it reads, however slowly the other side d
 from __future__ import annotations
 
 import json
+import socket
 import time
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
@@ -26,7 +27,7 @@ from redis.retry import Retry
 from ... import checks
 from ...errors import StoreError
 from ..flips import Flip, flip_of
-from .base import ConflictError, Process, Reading, UnknownOutcomeError, shown
+from .base import ConflictError, Process, Reading, UnknownOutcomeError, process_of, shown
 
 DEADLINE: Final = 0.5  # seconds that one operation may take
 LARGEST: Final = 32 * 2**20  # bytes that one operation may read
@@ -37,10 +38,12 @@ _FLIP: Final = """
 local there = redis.call('HGET', KEYS[1], ARGV[1])
 local version = 0
 if there then
-  version = tonumber(string.match(there, '^(%d+) '))
+  version = tonumber(string.match(there, '^(%d+) ') or '0')
   if ARGV[3] ~= '' and string.find(there, ARGV[3], 1, true) then return {'made', there} end
 end
-if ARGV[2] ~= '' and tonumber(ARGV[2]) ~= version then return {'conflict', there or ''} end
+if ARGV[2] ~= '' and tonumber(ARGV[2]) ~= version then
+  return {'conflict', version > 0 and there or ''}
+end
 local time = redis.call('TIME')
 local ms = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 local last = tonumber(redis.call('HGET', KEYS[2], 'version') or '0')
@@ -61,7 +64,7 @@ local last = tonumber(redis.call('HGET', KEYS[2], 'version') or '0')
 for i = 3, #ARGV, 3 do
   local there = redis.call('HGET', KEYS[1], ARGV[i])
   local new = tonumber(ARGV[i + 1])
-  if not there or tonumber(string.match(there, '^(%d+) ')) < new then
+  if not there or tonumber(string.match(there, '^(%d+) ') or '0') < new then
     redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 2])
     redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[2], '*',
                'lever', ARGV[i], 'flip', ARGV[i + 2])
@@ -147,14 +150,37 @@ class _Socket:
         return getattr(self._inner, name)
 
 
+def _connected(host: str, port: int, budget: _Budget) -> socket.socket:
+    """Return a connection, to whichever address of a host answers in time."""
+    failed: Exception = OSError(f"{host} has no address")
+    for family, kind, number, _, address in socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM):
+        sock = socket.socket(family, kind, number)
+        try:
+            sock.settimeout(budget.left())
+            sock.connect(address)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        except OSError as error:
+            sock.close()
+            failed = error
+        else:
+            return sock
+    raise failed
+
+
 def _pool(url: str, budget: _Budget) -> ConnectionPool:
     class Plain(Connection):
         def _connect(self) -> Any:
-            return _Socket(cast("Any", super())._connect(), budget)
+            return _Socket(_connected(self.host, self.port, budget), budget)
 
     class Encrypted(SSLConnection):
         def _connect(self) -> Any:
-            return _Socket(cast("Any", super())._connect(), budget)
+            sock = _connected(self.host, self.port, budget)
+            try:
+                sock.settimeout(budget.left())
+                return _Socket(cast("Any", self)._wrap_socket_with_ssl(sock), budget)
+            except BaseException:
+                sock.close()
+                raise
 
     options: dict[str, Any] = cast("Any", connection).parse_url(url)
     encrypted = options.pop("connection_class", None) is not None
@@ -185,7 +211,8 @@ class RedisStore:
         try:
             self._redis: Any = redis.Redis(connection_pool=_pool(plain, self._budget))
         except (ValueError, TypeError) as error:
-            raise ValueError(f"store: {self._shown}: {error}") from None
+            kind = type(error).__name__  # its words may quote the password
+            raise ValueError(f"store: {self._shown} can't be read as a URL ({kind})") from None
         self._keys = [f"{{{prefix}}}:{part}" for part in _PARTS]  # one slot of a cluster
         self._pubsub: Any = None
 
@@ -260,9 +287,16 @@ class RedisStore:
             (seconds, micros), beats, told = pipe.execute()
             found: list[Process] = []
             for name, beat in beats.items():
-                who = json.loads(told.get(name, b"{}"))
-                seen, applied = _text(beat).split(" ")
-                found.append(Process(_text(name), applied=int(applied), seen=float(seen), **who))
+                try:
+                    seen, applied = _text(beat).split(" ")
+                    who = json.loads(told.get(name, b"{}"))
+                    known = process_of(
+                        _text(name), who, who["about"], applied=int(applied), seen=float(seen)
+                    )
+                except (ValueError, TypeError, KeyError, RecursionError):
+                    continue
+                if known is not None:
+                    found.append(known)
             return found, seconds + micros / 1e6
 
     def leave(self, id: str) -> bool:
@@ -286,7 +320,7 @@ class RedisStore:
             while (left := until - time.monotonic()) > 0:
                 if self._pubsub.get_message(timeout=left) is not None:
                     return True
-        except (RedisError, OSError, ValueError, TypeError, AttributeError, IndexError):
+        except Exception:  # whatever came instead of an answer
             self._drop()
             time.sleep(seconds)  # the next reading says what is wrong
         return False

@@ -10,11 +10,11 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
-from uuid import uuid4
 
 from ...errors import StoreError
 from ..flips import Flip, flip_of, next_version
-from .base import ConflictError, Process, Reading
+from ..forks import undisturbed
+from .base import ConflictError, Process, Reading, process_of
 
 BUSY: Final = 0.5  # seconds that one statement waits for another process's transaction
 _LOOK: Final = 0.05  # seconds between two looks for a sign
@@ -36,6 +36,7 @@ CREATE TABLE IF NOT EXISTS processes (
   id TEXT PRIMARY KEY, seen REAL NOT NULL, applied INTEGER NOT NULL, who TEXT NOT NULL,
   about TEXT NOT NULL
 ) WITHOUT ROWID;
+INSERT INTO about SELECT lower(hex(randomblob(16))) WHERE NOT EXISTS (SELECT 1 FROM about);
 PRAGMA user_version = 1;
 """
 _SCHEMA_VERSION: Final = 1
@@ -61,6 +62,7 @@ class SQLiteStore:
         self._file: tuple[int, int] | None = None  # the device and inode that is open
         self._seen: int = -1  # data_version at the last look
         self._known: tuple[str, int] = "", -1  # incarnation and version at the last reading
+        undisturbed.close_before_fork(self)
 
     # -- the levers ---------------------------------------------
 
@@ -115,7 +117,7 @@ class SQLiteStore:
     # -- the processes ---------------------------------------------
 
     def beat(self, process: Process, *, about: bool) -> None:
-        who = json.dumps([process.host, process.pid, process.program])
+        who = json.dumps({"host": process.host, "pid": process.pid, "program": process.program})
         with self._writing(durable=False) as db:  # a sign of life is soon given again
             told = [time.time(), process.applied]
             done = db.execute(
@@ -132,10 +134,13 @@ class SQLiteStore:
             rows = [] if db is None else db.execute("SELECT * FROM processes").fetchall()
         found: list[Process] = []
         for name, seen, applied, who, about in rows:
-            host, pid, program = json.loads(who)
-            process = Process(name, host=host, pid=pid, program=program, about=json.loads(about))
-            process.applied, process.seen = applied, seen
-            found.append(process)
+            try:
+                told = json.loads(who), json.loads(about)
+            except (ValueError, TypeError, RecursionError):
+                continue
+            process = process_of(name, *told, applied=int(applied), seen=float(seen))
+            if process is not None:
+                found.append(process)
         return found, time.time()
 
     def leave(self, id: str) -> bool:
@@ -156,13 +161,14 @@ class SQLiteStore:
 
     def _moved(self) -> bool:
         """Tell whether a lever has changed: other processes' signs of life are no news."""
-        try:
-            if self._db is None or _data_version(self._db) == self._seen:
+        with undisturbed:
+            try:
+                if self._db is None or _data_version(self._db) == self._seen:
+                    return False
+                self._seen = _data_version(self._db)
+                return _newest(self._db) != self._known
+            except sqlite3.Error:
                 return False
-            self._seen = _data_version(self._db)
-            return _newest(self._db) != self._known
-        except sqlite3.Error:
-            return False
 
     def close(self) -> None:
         db, self._db = self._db, None
@@ -186,13 +192,14 @@ class SQLiteStore:
     @contextmanager
     def _open(self, *, write: bool) -> Generator[sqlite3.Connection | None]:
         """Give a connection to the file that is there now, None where there is none to read."""
-        try:
-            yield self._connected(write=write)
-        except sqlite3.Error as error:
-            self.close()
-            raise StoreError(f"{self._path}: {error}") from error
-        except (OSError, ValueError, TypeError) as error:
-            raise StoreError(f"{self._path}: {error}") from error
+        with undisturbed:
+            try:
+                yield self._connected(write=write)
+            except sqlite3.Error as error:
+                self.close()
+                raise StoreError(f"{self._path}: {error}") from error
+            except (OSError, ValueError, TypeError) as error:
+                raise StoreError(f"{self._path}: {error}") from error
 
     def _connected(self, *, write: bool) -> sqlite3.Connection | None:
         try:
@@ -237,9 +244,6 @@ class SQLiteStore:
         if version == 0:
             db.execute("PRAGMA journal_mode = WAL")
             db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} COMMIT;")
-            db.execute(
-                "INSERT INTO about SELECT ? WHERE NOT EXISTS (SELECT 1 FROM about)", (uuid4().hex,)
-            )
 
 
 def _data_version(db: sqlite3.Connection) -> int:
@@ -254,7 +258,10 @@ def _newest(db: sqlite3.Connection) -> tuple[str, int]:
 
 def _flip_at(db: sqlite3.Connection, lever: str) -> Flip | None:
     row = db.execute("SELECT flip FROM levers WHERE lever = ?", (lever,)).fetchone()
-    return None if row is None else flip_of(row[0])
+    try:
+        return None if row is None else flip_of(row[0])
+    except ValueError:  # it is put right by the next flip
+        return None
 
 
 def _put(db: sqlite3.Connection, flip: Flip) -> None:
