@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 from ..drive.core import Core
 from ..guards.base import Guard
@@ -19,6 +19,7 @@ class Orders:
     def __init__(self, state: State) -> None:
         self._state = state
         self._forced: WeakKeyDictionary[Core, tuple[str, str]] = WeakKeyDictionary()  # by us
+        self._optioned: WeakSet[Core] = WeakSet()  # that have had options of us
         self.refused: dict[str, str] = {}  # by lever: why an order could not be obeyed
 
     def follow(self, levers: list[str]) -> None:
@@ -57,6 +58,9 @@ class Orders:
 
     def _set_options(self, core: Core) -> None:
         wanted = self._wanted(core.name)
+        if not wanted and core not in self._optioned:
+            return
+        self._optioned.add(core)
         while True:
             change = Change(core)
             for guard in core.guards:
