@@ -17,7 +17,7 @@ GARBAGE = {
     "list": b"*1\r\n$2\r\nno\r\n",
     "nothing": b"$-1\r\n",
     "not utf-8": b"*4\r\n$2\r\n\xff\xfe\r\n$1\r\n\xff\r\n$1\r\n\xff\r\n$1\r\n\xff\r\n",
-    "not flips": b"*5\r\n$1\r\n1\r\n$1\r\n1\r\n$1\r\na\r\n$1\r\n9\r\n:3\r\n",
+    "not flips": b"*6\r\n$1\r\n1\r\n$1\r\n1\r\n$1\r\na\r\n$1\r\n9\r\n$1\r\n0\r\n:3\r\n",
     "nested": b"*1\r\n" * 5000,
     "READONLY": b"-READONLY You can't write against a read only replica.\r\n",
     "LOADING": b"-LOADING Redis is loading the dataset in memory\r\n",

@@ -20,6 +20,13 @@ from resilient.flags.stores.sqlite import SQLiteStore
 
 from .kit import RedisServer, off, together, until, within
 
+ABOUT: Any = {
+    "flags": {
+        "x": {"on": True, "source": "store", "default": True, "owner": "", "impact": "",
+              "review": None}
+    }
+}  # fmt: skip
+
 
 class Kind:
     """One kind of store: how it is opened again and again, emptied, and spoilt."""
@@ -240,20 +247,20 @@ def test_an_open_handle_notices_that_the_store_was_emptied(kind: Kind) -> None:
 def test_processes_are_known_until_they_leave(kind: Kind) -> None:
     """A beat tells what is applied; what a process is about stays as it was last told."""
     store = kind.open()
-    one = Process("1a", host="h", pid=7, program="gunicorn", applied=3, about={"flags": {"x": 1}})
+    one = Process("1a", host="h", pid=7, program="gunicorn", applied=3, about=ABOUT)
     store.beat(one, about=True)
     (seen,), now = kind.open().processes()
     assert (seen.id, seen.host, seen.pid, seen.program) == ("1a", "h", 7, "gunicorn")
-    assert (seen.applied, dict(seen.about)) == (3, {"flags": {"x": 1}})
+    assert (seen.applied, seen.about["flags"]) == (3, ABOUT["flags"])
     assert abs(now - seen.seen) < 1
     one.applied = 9
     store.beat(one, about=False)
     (seen,), _ = kind.open().processes()
-    assert (seen.applied, dict(seen.about)) == (9, {"flags": {"x": 1}})
+    assert (seen.applied, seen.about["flags"]) == (9, ABOUT["flags"])
     assert kind.open().leave("1a") is True
     assert kind.open().processes()[0] == []
     store.beat(one, about=False)  # one that somebody thought dead, and that lives
-    assert dict(kind.open().processes()[0][0].about) == {"flags": {"x": 1}}
+    assert kind.open().processes()[0][0].about["flags"] == ABOUT["flags"]
 
 
 def test_a_hint_comes_early_on_a_flip_by_another(kind: Kind) -> None:

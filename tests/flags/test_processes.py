@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from resilient.flags.flipping import Acknowledgement, acknowledged, living, order
+from resilient.flags.flipping import Acknowledgement, acknowledged, is_young, living, order
 from resilient.flags.flips import Flip
 from resilient.flags.presence import Presence
 from resilient.flags.stores.opening import directory_for, opener_of
@@ -58,12 +58,19 @@ def followed(worker: Worker) -> str:
     return str(worker.about()["id"])
 
 
+def grown_up(shared: str) -> None:
+    """Wait until a new store is old enough to be trusted to know every process."""
+    with opened(shared) as store:
+        until(lambda: not is_young(store))
+
+
 def test_a_flip_is_seen_and_acknowledged(worker: Start, shared: str, tmp_path: Path) -> None:
     """Three processes obey within a poll, and whoever flipped knows that all have."""
     every = [worker(shared) for _ in range(3)]
     for each in every:
         followed(each)
     until(lambda: len(counted(shared, tmp_path)) == 3)
+    grown_up(shared)
     began = time.monotonic()
     flipped = flip(shared)
     with opened(shared) as store:
@@ -161,6 +168,7 @@ def test_a_killed_process_leaves_the_count(worker: Start, shared: str, tmp_path:
     one.signal(signal.SIGKILL)
     one.process.wait(5)
     until(lambda: counted(shared, tmp_path) == names - {dead})
+    grown_up(shared)
     with opened(shared) as store, within(SEEN):
         seen = acknowledged(store, flip(shared), host(shared, tmp_path), 5)
     assert seen.complete

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import os
 import sys
 
 MISSING = "the command line needs click and rich: pip install 'resilient-guards[cli]'"
@@ -9,11 +11,22 @@ MISSING = "the command line needs click and rich: pip install 'resilient-guards[
 
 def main() -> None:
     """Run the command line, or say what it needs."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that lacks a character gets a "?"
     try:
+        import rich  # noqa: F401
+
         from .commands import cli
     except ImportError as error:
         if (error.name or "").partition(".")[0] not in ("click", "rich"):
             raise
         sys.stderr.write(f"resilient: {MISSING}\n")
         sys.exit(2)
-    cli(prog_name="resilient")
+    try:
+        cli(prog_name="resilient")
+    finally:
+        try:
+            sys.stdout.flush()
+        except OSError:  # whoever read it has closed it: `resilient flags | head -1`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

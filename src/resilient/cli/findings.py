@@ -24,7 +24,7 @@ def findings(view: View) -> Iterable[str]:
     for row in [*view.flags(), *view.policies()]:
         if not row["declared"]:
             kind = "flag" if "flag" in row else "policy"
-            if row["since"] is not None:
+            if row["since"] is not None or row.get("options"):
                 yield f"{kind} {row[kind]} is set in the store, and no process declares it"
     for process in view.processes:
         for lever, why in process.about.get("faults", {}).items():

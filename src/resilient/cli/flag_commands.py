@@ -7,7 +7,7 @@ from functools import partial
 import click
 
 from ..flags.flips import FLAG, OFF, ON, lever_of
-from .options import applied, common, lever_command
+from .options import applied, common, given, lever_command
 from .printing import moment, order_line, say, say_json, table
 from .reach import Reach, known_name, look
 
@@ -18,7 +18,7 @@ from .reach import Reach, known_name, look
 def flags(context: click.Context, /, store: str | None, as_json: bool) -> None:
     """List every flag: its state, since when, by whom, why, and who has applied it."""
     if context.invoked_subcommand is not None:
-        context.obj = store
+        context.obj = store, as_json
         return
     reach = Reach(store)
     with reach.store() as opened:
@@ -50,14 +50,18 @@ lever_command(flags, "on", ON, partial(lever_of, FLAG), "Turn a flag on, in ever
 
 @flags.command("log")
 @click.argument("name", required=False)
-@click.option("--most", default=50, show_default=True, help="How many flips at the most.")
+@click.option(
+    "--most", default=50, show_default=True, type=click.IntRange(1, 100_000),
+    help="How many flips at the most.",
+)  # fmt: skip
 @common
 @click.pass_context
 def flags_log(
     context: click.Context, /, name: str | None, most: int, store: str | None, as_json: bool
 ) -> None:
     """Show who flipped what, when and why, newest first: of one flag, or everything."""
-    reach = Reach(store or context.obj)
+    around = given(context)
+    reach, as_json = Reach(store or around[0]), as_json or around[1]
     with reach.store() as opened:
         if name is not None:
             known_name(name, look(reach, opened).names(FLAG), "flag")
@@ -82,7 +86,8 @@ def flags_log(
 @click.pass_context
 def flags_show(context: click.Context, /, name: str, store: str | None, as_json: bool) -> None:
     """Show one flag, and what it is in every process."""
-    reach = Reach(store or context.obj)
+    around = given(context)
+    reach, as_json = Reach(store or around[0]), as_json or around[1]
     with reach.store() as opened:
         view = look(reach, opened)
     known_name(name, view.names(FLAG), "flag")

@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from .. import checks
-from ..flags.flipping import Acknowledgement, Done, acknowledged, order
+from ..flags.flipping import Acknowledgement, Done, acknowledged, is_young, order
 from ..flags.flips import FLAG, checked_reason, kind_of
 from .printing import moment, order_line, plural, say, say_json
 from .reach import NOT_ALL, USAGE, Reach, fail, known_name, look
@@ -48,6 +48,9 @@ def move(reach: Reach, wanted: Order, name: str, *, unknown_too: bool) -> None:
     began = time.monotonic()
     with reach.store() as store:
         view = look(reach, store)
+        while is_young(store) and name not in view.names(kind):
+            time.sleep(0.1)  # its processes have not been heard of yet
+            view = look(reach, store)
         if not unknown_too:
             known_name(name, view.names(kind), what)
         done = order(

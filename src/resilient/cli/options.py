@@ -22,6 +22,12 @@ def common(command: F) -> F:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
 
 
+def given(context: click.Context) -> tuple[str | None, bool]:
+    """Return the store and the form that were asked for before the name of a command."""
+    store, as_json = context.obj or (None, False)
+    return store, as_json
+
+
 def ordering(command: F) -> F:
     """Add the options of a command that moves a lever."""
     for option in (
@@ -61,15 +67,16 @@ def pull(
     context: click.Context, /, lever: str, name: str, value: Any, declare: bool, options: Any
 ) -> None:
     """Set a lever, as the options of the command say."""
-    reach = Reach(options["store"] or context.obj)
+    around = given(context)
+    reach = Reach(options["store"] or around[0])
     try:
-        lasts = None if options["lasts"] is None else seconds_of(options["lasts"])
-        wait = seconds_of(options["wait"])
+        lasts = None if options["lasts"] is None else seconds_of("--for", options["lasts"])
+        wait = seconds_of("--wait", options["wait"])
     except ValueError as error:
         fail(str(error), USAGE)
     order = Order(
         lever, value, reason=options["reason"], by=options["by"], lasts=lasts, wait=wait,
-        as_json=options["as_json"],
+        as_json=options["as_json"] or around[1],
     )  # fmt: skip
     move(reach, order, name, unknown_too=declare)
 

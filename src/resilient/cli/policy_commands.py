@@ -20,7 +20,7 @@ from .reach import USAGE, Reach, fail, look
 def policies(context: click.Context, /, store: str | None, as_json: bool) -> None:
     """List every policy: the states it is in, and what operators have ordered."""
     if context.invoked_subcommand is not None:
-        context.obj = store
+        context.obj = store, as_json
         return
     reach = Reach(store)
     with reach.store() as opened:

@@ -22,7 +22,7 @@ def clean(text: object) -> str:
 
 def say(text: str) -> None:
     """Print a line."""
-    sys.stdout.write("\n".join(clean(line) for line in text.split("\n")) + "\n")
+    sys.stdout.write(clean(text) + "\n")
 
 
 def say_json(data: object) -> None:
@@ -38,7 +38,7 @@ def moment(at: float | None, now: float) -> str:
     return f"{when:%H:%M} UTC" if when.date() == today.date() else f"{when:%Y-%m-%d %H:%M} UTC"
 
 
-def seconds_of(text: str) -> float:
+def seconds_of(option: str, text: str) -> float:
     """Return the seconds of a duration such as ``90s``, ``30m``, ``1h30m`` or ``2d``.
 
     Raises:
@@ -46,9 +46,9 @@ def seconds_of(text: str) -> float:
     """
     parts = _SPAN.findall(text.strip())
     if not parts or "".join(number + unit for number, unit in parts) != text.strip():
-        checks.refuse("--for", text, "a duration such as 90s, 30m, 1h30m or 2d")
+        checks.refuse(option, text, "a duration such as 90s, 30m, 1h30m or 2d")
     seconds = sum(float(number) * _UNITS[unit] for number, unit in parts)
-    return checks.duration("--for", seconds)
+    return checks.duration(option, seconds)
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

@@ -27,6 +27,7 @@ from .presence import Presence
 from .stores.base import ConflictError, Process, Store, UnknownOutcomeError
 
 SILENT_AFTER: Final = 5.0  # seconds without a sign of life
+YOUNG: Final = 2.0  # seconds until every process has been heard of by a store that began anew
 _LOOK: Final = 0.03  # seconds between two looks for acknowledgements
 
 
@@ -163,6 +164,12 @@ def _pinned(process: Process, flip: Flip) -> bool:
     return flags.get(flip.name, {}).get("source") == "environment"
 
 
+def is_young(store: Store) -> bool:
+    """Tell whether a store has begun so lately that processes may still be missing in it."""
+    reading = store.read("", -1)
+    return store.writable and reading.now - reading.born < YOUNG
+
+
 def living(store: Store, presence: Presence) -> tuple[list[Process], float]:
     """Return the processes that follow, without those that are proved dead on this host."""
     processes, now = store.processes()
@@ -188,7 +195,8 @@ def acknowledged(
     """Wait until every process that a flip is for has applied it, or the time is up."""
     until = clock() + seconds
     while True:
+        young = is_young(store)
         seen = Acknowledgement(flip, *living(store, presence))
-        if not seen.behind or clock() >= until:
+        if not (seen.behind or young) or clock() >= until:
             return seen
         sleep(_LOOK)

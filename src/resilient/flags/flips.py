@@ -21,7 +21,8 @@ OFF: Final = "off"
 STATES: Final = {FLAG: (ON, OFF, RELEASED), FORCED: ("forced_open", "forced_closed", RELEASED)}
 
 LONGEST_REASON: Final = 500
-_LONGEST: Final = 10 * 365 * 86_400.0
+HIGHEST: Final = 10**15  # no version reaches it in 30,000 years; what does is a fault
+_LATEST: Final = 253_402_300_800.0  # the year 10,000
 
 
 def lever_of(kind: str, name: str) -> str:
@@ -149,7 +150,8 @@ def checked_lever(lever: object) -> str:
     if kind not in KINDS or (kind == OPTION) != bool(option):
         checks.refuse("lever", lever, "flag/NAME, forced/POLICY or option/POLICY/GUARD.OPTION")
     checks.name_of("lever", name)
-    if option and not (option.count(".") == 1 and option.replace(".", "_").isidentifier()):
+    parts = option.split(".")
+    if option and not (len(parts) == 2 and all(part.isidentifier() for part in parts)):
         checks.refuse("lever", lever, "option/POLICY/GUARD.OPTION")
     return lever
 
@@ -189,13 +191,13 @@ def _words(value: object) -> str:
 
 
 def _seconds(value: object) -> float:
-    if type(value) not in (int, float) or not -_LONGEST < cast("float", value) < 1e12:
+    if type(value) not in (int, float) or not 0 <= cast("float", value) < _LATEST:
         raise ValueError("a time is none")
     return float(cast("float", value))
 
 
 def _whole(value: object) -> int:
-    if type(value) is not int or not 0 <= value < 2**53:
+    if type(value) is not int or not 0 <= value < HIGHEST:
         raise ValueError("a version is none")
     return value
 
@@ -206,7 +208,7 @@ def next_version(last: int, now: float) -> int:
     It counts in milliseconds, so that flips made after a store lost everything still go over those
     made before; and it rises where the clock stands still or goes back.
     """
-    return max(last + 1, int(now * 1000))
+    return max(last + 1 if last < HIGHEST - 1 else 0, int(now * 1000))
 
 
 def newer(known: Mapping[str, Flip], read: Iterable[Flip]) -> list[Flip]:

@@ -9,6 +9,7 @@ from typing import Any, Final, Protocol, cast
 from ...errors import StoreError
 from ..flips import Flip
 
+_USER: Final = re.compile(r"^(\w+:/*).*@", re.DOTALL)
 _SECRET: Final = re.compile(r"([?&][^=&#]*(?:pass|secret|token|user)[^=&#]*=)[^&#]*", re.IGNORECASE)
 
 
@@ -45,9 +46,11 @@ class Reading:
         flips: the newest of every lever; None where the caller has them all already.
         whole: what is not among the flips has been let go: only of a store that is written by
             other means, such as a file.
+        born: when this life of the store began, by its clock; 0 where that is long ago or not
+            known. In a young one not every process has been heard of yet.
     """
 
-    __slots__ = ("flips", "incarnation", "now", "version", "whole")
+    __slots__ = ("born", "flips", "incarnation", "now", "version", "whole")
 
     def __init__(
         self,
@@ -57,7 +60,9 @@ class Reading:
         now: float,
         flips: list[Flip] | None,
         whole: bool = False,
+        born: float = 0.0,
     ) -> None:
+        self.born: float = born
         self.incarnation: str = incarnation
         self.version: int = version
         self.now: float = now
@@ -161,10 +166,7 @@ class Store(Protocol):
 
 def shown(store: str) -> str:
     """Return a setting as it may be shown and logged: without a password, however it is written."""
-    head, slashes, rest = store.partition("//")
-    if slashes and "@" in rest:
-        rest = "***@" + rest.rpartition("@")[2]
-    return _SECRET.sub(r"\1***", head + slashes + rest)
+    return _SECRET.sub(r"\1***", _USER.sub(r"\1***@", store))
 
 
 def process_of(id: str, who: object, about: object, *, applied: int, seen: float) -> Process | None:
@@ -176,7 +178,33 @@ def process_of(id: str, who: object, about: object, *, applied: int, seen: float
     if type(host) is not str or type(pid) is not int or type(program) is not str:
         return None
     told = cast("dict[str, Any]", about)
-    for table in ("flags", "policies", "faults"):
-        if not isinstance(told.get(table, {}), dict):
-            return None
-    return Process(id, host=host, pid=pid, program=program, applied=applied, seen=seen, about=told)
+    faults, unmatched = told.get("faults"), told.get("unmatched")
+    read: dict[str, Any] = {
+        "flags": _table(told.get("flags"), _OF_FLAG),
+        "policies": _table(told.get("policies"), _OF_POLICY),
+        "faults": faults if isinstance(faults, dict) else {},
+        "unmatched": unmatched if isinstance(unmatched, list) else [],
+        "copy_error": str(told.get("copy_error") or ""),
+    }
+    return Process(id, host=host, pid=pid, program=program, applied=applied, seen=seen, about=read)
+
+
+def _table(given: object, columns: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the rows of a table that have every column, in its type."""
+    rows = cast("dict[str, Any]", given) if isinstance(given, dict) else dict[str, Any]()
+    found: dict[str, dict[str, Any]] = {}
+    for name, row in rows.items():
+        if isinstance(row, dict):
+            cells = cast("dict[str, Any]", row)
+            if all(isinstance(cells.get(word), kind) for word, kind in columns.items()):
+                found[name] = cells
+    return found
+
+
+_OF_FLAG: Final[dict[str, Any]] = {
+    "on": bool, "source": str, "default": bool, "owner": str, "impact": str,
+    "review": (str, type(None)),
+}  # fmt: skip
+_OF_POLICY: Final[dict[str, Any]] = {
+    "state": str, "owner": str, "impact": str, "tier": (int, type(None)),
+}  # fmt: skip

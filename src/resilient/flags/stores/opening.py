@@ -39,7 +39,10 @@ def opener_of(store: str | Opener | None) -> Opener:
         return MemoryStore
     if type(store) is not str:
         checks.refuse_type("store", store, ALLOWED)
-    scheme = urlsplit(store).scheme
+    try:
+        scheme = urlsplit(store).scheme
+    except ValueError:
+        checks.refuse("store", shown(store), ALLOWED)
     if scheme == "sqlite":
         from .sqlite import SQLiteStore, refuse_network
 

@@ -47,11 +47,14 @@ end
 local time = redis.call('TIME')
 local ms = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 local last = tonumber(redis.call('HGET', KEYS[2], 'version') or '0')
-local new = math.max(last + 1, ms)
 local till = '-'
 if ARGV[4] ~= '' then till = string.format('%.3f', ms / 1000 + tonumber(ARGV[4])) end
+if last >= 1e15 then last = 0 end
+local new = math.max(last + 1, ms)
+if redis.call('HSETNX', KEYS[2], 'incarnation', ARGV[6]) == 1 then
+  redis.call('HSET', KEYS[2], 'born', time[1])
+end
 local text = string.format('%.0f %.3f %s %s', new, ms / 1000, till, ARGV[5])
-redis.call('HSETNX', KEYS[2], 'incarnation', ARGV[6])
 redis.call('HSET', KEYS[2], 'version', string.format('%.0f', new))
 redis.call('HSET', KEYS[1], ARGV[1], text)
 redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[7], '*', 'lever', ARGV[1], 'flip', text)
@@ -59,7 +62,9 @@ redis.call('PUBLISH', KEYS[4], string.format('%.0f', new))
 return {'made', text}
 """
 _RESTORE: Final = """
-redis.call('HSETNX', KEYS[2], 'incarnation', ARGV[1])
+if redis.call('HSETNX', KEYS[2], 'incarnation', ARGV[1]) == 1 then
+  redis.call('HSET', KEYS[2], 'born', redis.call('TIME')[1])
+end
 local last = tonumber(redis.call('HGET', KEYS[2], 'version') or '0')
 for i = 3, #ARGV, 3 do
   local there = redis.call('HGET', KEYS[1], ARGV[i])
@@ -79,11 +84,15 @@ _READ: Final = """
 local time = redis.call('TIME')
 local life = redis.call('HGET', KEYS[2], 'incarnation') or ''
 local last = redis.call('HGET', KEYS[2], 'version') or '0'
-if life == ARGV[1] and last == ARGV[2] then return {time[1], time[2], life, last} end
-return {time[1], time[2], life, last, redis.call('HGETALL', KEYS[1])}
+local born = redis.call('HGET', KEYS[2], 'born') or '0'
+if life == ARGV[1] and last == ARGV[2] then return {time[1], time[2], life, last, born} end
+return {time[1], time[2], life, last, born, redis.call('HGETALL', KEYS[1])}
 """
 _BEAT: Final = """
 local time = redis.call('TIME')
+if redis.call('HSETNX', KEYS[2], 'incarnation', ARGV[4]) == 1 then
+  redis.call('HSET', KEYS[2], 'born', time[1])
+end
 redis.call('HSET', KEYS[5], ARGV[1], time[1] .. '.' .. string.format('%06d', time[2]) .. ' '
            .. ARGV[2])
 if ARGV[3] ~= '' then redis.call('HSET', KEYS[6], ARGV[1], ARGV[3]) end
@@ -221,12 +230,14 @@ class RedisStore:
     def read(self, incarnation: str, version: int) -> Reading:
         with self._reaching():
             said = self._run(_READ, incarnation, version)
-            seconds, micros, life, last = (_text(each) for each in said[:4])
+            seconds, micros, life, last, born = (_text(each) for each in said[:5])
             flips = None
-            if len(said) > 4:
-                flips = _flips(said[4][1::2])
+            if len(said) > 5:
+                flips = _flips(said[5][1::2])
             now = int(seconds) + int(micros) / 1e6
-            return Reading(incarnation=life, version=int(last), now=now, flips=flips)
+            return Reading(
+                incarnation=life, version=int(last), now=now, flips=flips, born=float(born)
+            )
 
     def flip(self, flip: Flip, lasts: float | None, expected: int | None) -> Flip:
         with self._reaching():
@@ -274,9 +285,11 @@ class RedisStore:
         who = {"host": process.host, "pid": process.pid, "program": process.program}
         told = json.dumps({**who, "about": process.about})
         with self._reaching():
-            known = self._run(_BEAT, process.id, process.applied, told if about else "")
+            known = self._run(
+                _BEAT, process.id, process.applied, told if about else "", uuid4().hex
+            )
             if not known:
-                self._run(_BEAT, process.id, process.applied, told)
+                self._run(_BEAT, process.id, process.applied, told, uuid4().hex)
 
     def processes(self) -> tuple[list[Process], float]:
         with self._reaching(seconds=2 * DEADLINE):

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ...errors import StoreError
-from ..flips import Flip, flip_of, next_version
+from ..flips import HIGHEST, Flip, flip_of, next_version
 from ..forks import undisturbed
 from .base import ConflictError, Process, Reading, process_of
 
@@ -89,7 +89,7 @@ class SQLiteStore:
             if expected is not None and expected != (there.version if there is not None else 0):
                 raise ConflictError(there or Flip(flip.lever, "released"))
             now = time.time()
-            last = db.execute("SELECT max(version) FROM levers").fetchone()[0] or 0
+            last = _newest(db)[1]
             made = flip_of(flip.as_data())
             made.version, made.at = next_version(last, now), now
             made.until = None if lasts is None else now + lasts
@@ -252,7 +252,9 @@ def _data_version(db: sqlite3.Connection) -> int:
 
 def _newest(db: sqlite3.Connection) -> tuple[str, int]:
     row = db.execute("SELECT incarnation FROM about").fetchone()
-    newest = db.execute("SELECT max(version) FROM levers").fetchone()[0]
+    newest = db.execute("SELECT max(version) FROM levers WHERE version < ?", (HIGHEST,)).fetchone()[
+        0
+    ]
     return "" if row is None else str(row[0]), newest or 0
 
 
