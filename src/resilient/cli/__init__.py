@@ -28,5 +28,8 @@ def main() -> None:
     finally:
         try:
             sys.stdout.flush()
-        except OSError:  # whoever read it has closed it: `resilient flags | head -1`
+        except OSError as error:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            if not isinstance(error, BrokenPipeError):  # as of `resilient flags | head -1`
+                sys.stderr.write(f"resilient: the output can't be written: {error}\n")
+                sys.exit(2)

@@ -136,9 +136,9 @@ class SQLiteStore:
         for name, seen, applied, who, about in rows:
             try:
                 told = json.loads(who), json.loads(about)
+                process = process_of(name, *told, applied=int(applied), seen=float(seen))
             except (ValueError, TypeError, RecursionError):
                 continue
-            process = process_of(name, *told, applied=int(applied), seen=float(seen))
             if process is not None:
                 found.append(process)
         return found, time.time()
