@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -92,7 +93,8 @@ class Bus:
 
     def __init__(self) -> None:
         self._listeners: tuple[Listener, ...] = ()
-        self._queue: deque[Event] = deque()
+        self._queue: deque[Event | Callable[[], object]] = deque()
+        self._reluctant: set[int] = set()  # threads that must not wait for a listener
         self._delivering = threading.Lock()
         self.dropped: int = 0
         self.listener_errors: int = 0
@@ -120,8 +122,8 @@ class Bus:
 
         return unsubscribe
 
-    def enqueue(self, event: Event) -> None:
-        """Queue an event, without delivering it: this much may be done under a lock."""
+    def enqueue(self, event: Event | Callable[[], object]) -> None:
+        """Queue an event, or a call, without delivering it: this much may be done under a lock."""
         if len(self._queue) >= _BACKLOG:
             self.dropped += 1
         else:
@@ -132,9 +134,21 @@ class Bus:
         self._queue.clear()
         self.dropped = self.listener_errors = 0
         self._delivering = threading.Lock()
+        self._reluctant.clear()
+
+    def leave_to_others(self) -> None:
+        """Have what this thread delivers delivered by another: a listener may hang."""
+        self._reluctant.add(threading.get_ident())
 
     def deliver(self) -> None:
         """Hand out what is queued, unless somebody is at it already."""
+        if threading.get_ident() not in self._reluctant:
+            self._deliver()
+        elif self._queue and not self._delivering.locked():
+            with contextlib.suppress(RuntimeError):  # no thread to be had: the next call does it
+                threading.Thread(target=self._deliver, name="resilient-events", daemon=True).start()
+
+    def _deliver(self) -> None:
         # The queue is looked at again after the release: who found the lock taken has left.
         while self._queue and self._delivering.acquire(blocking=False):
             try:
@@ -143,7 +157,10 @@ class Bus:
             finally:
                 self._delivering.release()
 
-    def _send(self, event: Event) -> None:
+    def _send(self, event: Event | Callable[[], object]) -> None:
+        if not isinstance(event, Event):
+            event()
+            return
         _log(event)
         for listener in self._listeners:
             try:

@@ -7,6 +7,7 @@ needs to know, is of a class without; any other is of a class with one. `make be
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, cast
 from weakref import KeyedRef
@@ -57,12 +58,18 @@ class Flag:
         def __bool__(self) -> bool: ...
 
     def settle(self) -> None:
-        """Let reads be short, or long, and the policies that it switches look at it anew."""
+        """Let reads be short, or long."""
         short = self.state and not self.fresh and self.seen is None
         self.__class__ = cast("Any", Flag if short else AskedFlag)
-        for core in [ref() for ref in list(self.watchers.values())]:
-            if core is not None:
-                core.regate()
+
+    def policies(self) -> list[Any]:
+        """Return the policies that it switches, which have to look at their gates anew."""
+        found = [ref() for ref in list(self.watchers.values())]
+        return [core for core in found if core is not None]
+
+    def left(self) -> float | None:
+        """Return the seconds until its flip ends, None where it has no end."""
+        return None if self.due is None else max(0.0, self.due - time.monotonic())
 
     def watch(self, core: Any) -> None:
         """Have a policy look at its gate whenever this changes, for as long as it lives."""
@@ -94,9 +101,9 @@ class AskedFlag(Flag):
     def __bool__(self) -> bool:
         if self.fresh and Flag.on_first_read is not None:
             Flag.on_first_read(self)
-        on = self.state
-        if self.seen is not None:
-            self.seen(self, on)
+        on, seen = self.state, self.seen
+        if seen is not None:
+            seen(self, on)
         if not on:
             self.off_reads += 1
         return on

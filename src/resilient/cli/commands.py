@@ -21,7 +21,7 @@ Exit codes:
   2  the command can't be understood, or no store is set
   3  recorded, and not obeyed by every process yet
   4  the store can't be reached, or refuses
-  5  somebody else was quicker, and nothing was done
+  5  somebody else was quicker: look again
   6  the store did not answer: it may or may not be done
 """
 
@@ -43,7 +43,11 @@ def status(store: str | None, as_json: bool) -> None:
     reach = Reach(store)
     with reach.store() as opened:
         view = look(reach, opened)
-    off = [row["flag"] for row in view.flags() if row["state"] == "off" and row["since"]]
+    off = [
+        row["flag"]
+        for row in view.flags()
+        if (row["state"] == "off" and row["since"]) or row["pinned_in"]
+    ]
     forced = [row["policy"] for row in view.policies() if row["forced"] or row["options"]]
     silent, behind = view.silent(), view.behind()
     code = NOT_ALL if silent or behind else FINDINGS if off or forced else 0

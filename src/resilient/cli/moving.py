@@ -6,10 +6,11 @@ import time
 from typing import Any
 
 from .. import checks
+from ..errors import StoreError
 from ..flags.flipping import Acknowledgement, Done, acknowledged, is_young, order
 from ..flags.flips import FLAG, checked_reason, kind_of
 from .printing import moment, order_line, plural, say, say_json
-from .reach import NOT_ALL, USAGE, Reach, fail, known_name, look
+from .reach import CONFLICT, NOT_ALL, USAGE, Reach, fail, known_name, look
 from .view import View, shown_id
 
 
@@ -57,8 +58,18 @@ def move(reach: Reach, wanted: Order, name: str, *, unknown_too: bool) -> None:
             store, wanted.lever, wanted.value, by=wanted.by, reason=wanted.reason,
             lasts=wanted.lasts,
         )  # fmt: skip
-        seen = acknowledged(store, done.flip, reach.presence, wanted.wait)
-        view = look(reach, store)
+        try:
+            seen = acknowledged(store, done.flip, reach.presence, wanted.wait)
+            view = look(reach, store)
+        except StoreError as error:
+            fail(f"recorded; who has obeyed can't be told: {error}", NOT_ALL)
+    newest = view.flips.get(wanted.lever)
+    if newest is not None and newest.version > done.flip.version:
+        fail(
+            f"recorded, but {newest.by or 'somebody'} has set {newest.lever} to {newest.value} "
+            f"since ({newest.reason})",
+            CONFLICT,
+        )
     took = time.monotonic() - began
     about = view.declared(table).get(name, {})
     if wanted.as_json:

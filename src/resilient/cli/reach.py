@@ -28,7 +28,7 @@ FINDINGS: Final = 1  # `status` and `doctor`: something is off, forced, or wrong
 USAGE: Final = 2
 NOT_ALL: Final = 3  # recorded, and not obeyed by every process yet
 UNREACHED: Final = 4  # the store can't be reached, or refuses
-CONFLICT: Final = 5  # somebody else was quicker: nothing was done
+CONFLICT: Final = 5  # somebody else was quicker
 UNKNOWN: Final = 6  # the store did not answer: it may or may not have been done
 
 

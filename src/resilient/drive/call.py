@@ -141,14 +141,19 @@ class Call:
                     why = (
                         "called from inside its own bookkeeping, by a finalizer or a signal handler"
                     )
-                elif forced:
-                    why = f"forced open: {core.forced_why}" if core.forced_why else "forced open"
                 else:
-                    verdict, level = self._walk_in(first, now)
-                    if verdict in (REFUSE, ANSWER):
-                        why, retry_after = guards[level].why, guards[level].retry_after(now)
-                    elif verdict != PARK:
+                    switch = self._switch_off(now) if forced else first
+                    forced = switch < 0
+                    if forced:
+                        why = (
+                            f"forced open: {core.forced_why}" if core.forced_why else "forced open"
+                        )
+                    else:
+                        verdict, level = self._walk_in(switch, now)
+                    if verdict >= 0:
                         self._admitted(now)
+                    elif not forced and verdict in (REFUSE, ANSWER):
+                        why, retry_after = guards[level].why, guards[level].retry_after(now)
             finally:
                 core.gate = gate
         core.flush_after(gate)
@@ -163,6 +168,16 @@ class Call:
             return self.refused_at_entry(CircuitOpenError, why)
         answers = verdict == ANSWER and not self.final
         return self.refused(guards[level], why, retry_after, answers=answers)
+
+    def _switch_off(self, now: float) -> int:
+        """Return the level of the outermost switch that is off, -1 where none is; under the lock.
+
+        A switch goes before a forced state, which goes before all other guards.
+        """
+        for level, guard in enumerate(self.plan.guards):
+            if guard.shutter and guard.is_off():
+                return level
+        return -1
 
     def _walk_in(self, first: int, now: float) -> tuple[int, int]:
         """Ask the guards from first inwards: the verdict and its level; under the lock."""

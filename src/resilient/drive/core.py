@@ -79,6 +79,7 @@ class Core:
         "refusals",
         "refused_at",
         "rest",
+        "shutters",
         "tier",
         "timeouts",
         "unwell",
@@ -86,7 +87,7 @@ class Core:
         "wait_buckets",
         "wait_sum",
     )  # fmt: skip
-    on_first_call: ClassVar[Callable[[Core], None] | None] = None  # set by the levers' floor
+    on_first_call: ClassVar[Callable[[Core], bool] | None] = None  # set by the levers' floor
     abandoned: int
     abandoned_total: int
     buckets: list[int]
@@ -123,6 +124,7 @@ class Core:
         self.fresh: bool = True  # nobody has called yet, in this process
         self.anonymous: bool = False
         self.guards: tuple[Guard, ...] = ()
+        self.shutters: tuple[weakref.ref[Guard], ...] = ()
         self.viewed: list[weakref.ref[Guard]] = []  # those that only views have
         self.outbox: Outbox = Outbox(name)
         self.forced: str | None = None
@@ -174,7 +176,9 @@ class Core:
                 guard.judge.on_fault = _fault_logger(self.name, guard.kind)
             if self.clock is not None:
                 guard.jitter(False)  # who sets the time by hand wants none
-        if any(guard.shutter for guard in guards):
+        switches = [weakref.ref(guard) for guard in guards if guard.shutter]
+        if switches:
+            self.shutters = (*(ref for ref in self.shutters if ref() is not None), *switches)
             self.regate()
 
     def settle(self, *, begun: bool = False) -> int:
@@ -183,7 +187,10 @@ class Core:
         Under the lock. Once begun, a first call needs no more than another.
         """
         shut = self.forced is not None or (self.fresh and not begun)
-        shut = shut or any(guard.shutter and guard.shut() for guard in self.all_guards())
+        for ref in self.shutters:  # nothing is allocated: a finalizer must not run in here
+            guard = ref()
+            if guard is not None and guard.shut():
+                shut = True
         self.rest = SHUT if shut else 0
         return self.rest
 
@@ -197,10 +204,9 @@ class Core:
 
     def begin(self) -> None:
         """Do what the first call of a process needs done, outside the lock."""
-        if Core.on_first_call is not None:
-            Core.on_first_call(self)
+        followed = Core.on_first_call is None or Core.on_first_call(self)
         with self.lock:
-            if not self.gate & BUSY:
+            if followed and not self.gate & BUSY:
                 self.gate = self.settle(begun=True)
                 self.fresh = False  # last: an interrupt before it only has this done again
 

@@ -220,8 +220,8 @@ def _flip(flag: str | Flag, value: str, reason: str, by: str, duration: Any) -> 
     lever = f"flag/{_here.flags.get(flag).name}"
     store = _here.opener()()
     try:
-        flip = order(store, lever, value, by=by, reason=reason, lasts=duration).flip
-        _here.state.adopt([flip], store.read("", -1).now)
+        done = order(store, lever, value, by=by, reason=reason, lasts=duration)
+        _here.state.adopt([done.flip], done.now)
     finally:
         store.close()
     if duration is not None:

@@ -19,10 +19,11 @@ PREFIX: Final = "RESILIENT_FLAG_"  # RESILIENT_FLAG_<NAME>=off
 
 
 class Flags:
-    """Flags by name; names that differ only in case, ``-``, ``_`` or ``.`` are one."""
+    """Flags by name; names that differ only in case or punctuation are one."""
 
     def __init__(self, environ: Mapping[str, str] | None = None) -> None:
         self.on_declared: Callable[[Flag], None] | None = None
+        self.before_declaring: Callable[[], None] | None = None  # may raise
         self.on_made: Callable[[Flag], None] | None = None  # for the testing plugin
         self._environ = environ
         self._lock = threading.Lock()
@@ -42,6 +43,8 @@ class Flags:
         folded = _folded(checks.name_of("name", name))
         told = checks.text("owner", owner), checks.text("impact", impact)
         day, state, place = _day(review), checks.flag("default", default), Place.here()
+        if self.before_declaring is not None:
+            self.before_declaring()
         self.pinned(name)  # raises where the environment says what it can't
         with self._lock:
             self._check_free(name, folded, place)
@@ -70,7 +73,7 @@ class Flags:
         if there.name != name:
             raise ValueError(
                 f"the flag name {name!r} is too much like {there.name!r}, declared at "
-                f"{there.place}: they differ in case, '-', '_' or '.' alone. Choose another name"
+                f"{there.place}: they differ in case or punctuation alone. Choose another name"
             )
         raise ValueError(
             f"a flag named {name!r} is declared already, at {there.place}; this one is at {place}. "
@@ -138,6 +141,11 @@ class Flags:
         if said.strip().lower() != OFF:
             checks.refuse(variable, said, "'off': the environment can force a flag off, never on")
         return True
+
+    def is_pinned(self, name: str) -> bool:
+        """Tell whether the environment forces a flag off now, whatever else it may say."""
+        said = (os.environ if self._environ is None else self._environ).get(variable_of(name), "")
+        return said.strip().lower() == OFF
 
     def unmatched(self) -> list[str]:
         """Return the variables of the environment that force no declared flag off."""

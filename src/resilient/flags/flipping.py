@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import os
 import time
@@ -24,7 +25,7 @@ from .flips import (
     same_order,
 )
 from .presence import Presence
-from .stores.base import ConflictError, Process, Store, UnknownOutcomeError
+from .stores.base import Process, Store, UnknownOutcomeError
 
 SILENT_AFTER: Final = 5.0  # seconds without a sign of life
 YOUNG: Final = 2.0  # seconds until every process has been heard of by a store that began anew
@@ -36,11 +37,13 @@ class Done:
 
     Attributes:
         flip: the flip as it was recorded, or the one that holds already.
+        now: the time by the store's clock, just before.
         changed: whether it was recorded now.
     """
 
-    def __init__(self, flip: Flip, changed: bool) -> None:
+    def __init__(self, flip: Flip, now: float, *, changed: bool) -> None:
         self.flip: Flip = flip
+        self.now: float = now
         self.changed: bool = changed
 
 
@@ -75,21 +78,21 @@ def order(
     there = known.get(lever)
     held = there if holds(there, now) else None
     if seconds is None and same_order(flip, held):
-        return Done(held or flip, changed=False)
+        return Done(held or flip, now, changed=False)
     expected = 0 if there is None else there.version
     try:
-        return Done(store.flip(flip, seconds, expected), changed=True)
+        return Done(store.flip(flip, seconds, expected), now, changed=True)
     except UnknownOutcomeError:  # the same request again: it is recorded once, or was
-        return Done(_again(store, flip, seconds, expected), changed=True)
+        return Done(_again(store, flip, seconds, expected), now, changed=True)
 
 
 def _again(store: Store, flip: Flip, seconds: float | None, expected: int) -> Flip:
     time.sleep(0.2)
     try:
         return store.flip(flip, seconds, expected)
-    except (UnknownOutcomeError, ConflictError):
+    except UnknownOutcomeError:
         raise
-    except StoreError as error:
+    except StoreError as error:  # a conflict too: the first try may have been recorded
         raise UnknownOutcomeError(str(error)) from error
 
 
@@ -176,8 +179,9 @@ def living(store: Store, presence: Presence) -> tuple[list[Process], float]:
     alive: list[Process] = []
     for process in processes:
         if presence.is_dead(process.id):
-            store.leave(process.id)
-            presence.buried(process.id)
+            with contextlib.suppress(StoreError):  # to look at a store must not need to write to it
+                store.leave(process.id)
+                presence.buried(process.id)
         else:
             alive.append(process)
     return alive, now

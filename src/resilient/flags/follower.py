@@ -10,8 +10,10 @@ import random
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
+from ..events import bus
 from ..registry import registry
 from .flips import Flip
 from .local_copy import CopyError, LocalCopy
@@ -55,8 +57,10 @@ class Follower:
         self._copy = copy
         self._presence = presence
         self._draw = draw
-        self._seen: int = 0  # the store's version at the last whole reading
+        self._seen: int = -1  # the store's version at the last whole reading
         self._unsaved: bool = False
+        self._unfollowed: list[str] = []  # levers that policies may not have followed yet
+        self._life: int = state.life
         self._told: dict[str, Any] | None = None
         self._beat_at = self._bury_at = float("-inf")
         self._stopping = False
@@ -91,6 +95,7 @@ class Follower:
         self._presence.drop()
 
     def _run(self) -> None:
+        bus.leave_to_others()  # a listener or log handler that hangs must not hold up a kill
         while not self._stopping:
             try:
                 self.turn()
@@ -109,31 +114,47 @@ class Follower:
                 return
             if self._store is None:
                 time.sleep(min(left, _SLICE))
-            elif self._store.hint(min(left, _SLICE)):
+            elif self._hinted(self._store, min(left, _SLICE)):
                 return
+
+    def _hinted(self, store: Store, seconds: float) -> bool:
+        try:
+            return store.hint(seconds)
+        except Exception as error:  # the next reading says what is wrong
+            self.beat_error = str(error) or repr(error)
+            time.sleep(seconds)
+            return False
 
     def _leave(self) -> None:
         store, self._store = self._store, None
         if store is not None:
             with contextlib.suppress(Exception):  # who looks next on this host finds the lock free
                 store.leave(self.process.id)
-            store.close()
+            with contextlib.suppress(Exception):
+                store.close()
         self._presence.leave()
 
     # -- one turn ---------------------------------------------
 
     def turn(self) -> None:
         """End what has ended, look at the store once, and tell it."""
-        self.orders.follow(self.state.expire())
+        self._follow(self.state.expire())
         try:
             store = self._opened()
-            reading = store.read(self.incarnation, max(self._seen, self.state.version))
+            reading = store.read(self.incarnation, self._seen)
         except Exception as error:  # a store may be anybody's
             self._failed(error)
         else:
             self._take_in(store, reading)
             self._beat(store)
         self._save()
+
+    def _follow(self, levers: list[str]) -> None:
+        """Have policies follow; what was broken off is done again at the next turn."""
+        self._unfollowed += levers
+        if self._unfollowed:
+            self.orders.follow(self._unfollowed)
+            self._unfollowed = []
 
     def _opened(self) -> Store:
         if self._store is None:
@@ -142,6 +163,7 @@ class Follower:
             except (OSError, ValueError, ImportError) as error:
                 self.copy_error = str(error)
             self._store = self._opener()
+            self._beat(self._store)  # it is in the count before it has said anything
         return self._store
 
     def _failed(self, error: Exception) -> None:
@@ -150,18 +172,23 @@ class Follower:
         self.error = str(error) or repr(error)
 
     def _take_in(self, store: Store, reading: Reading) -> None:
+        if self._stopping:  # somebody else may be followed by now
+            return
         if self.error:
             self._log("the store can be read again", None)
         self.error = ""
         if reading.flips is not None:
-            news = self.state.adopt(reading.flips, reading.now, whole=reading.whole)
-            self.orders.follow([flip.lever for flip in news])
+            news = self.state.adopt(
+                reading.flips, reading.now, whole=reading.whole, life=self._life
+            )
+            self._follow([flip.lever for flip in news])
             self._unsaved = self._unsaved or bool(news) or reading.incarnation != self.incarnation
             lost = [] if reading.whole else self._lost(reading.flips)
             self.incarnation, self._seen = reading.incarnation, reading.version
-            if lost:
-                self.incarnation = ""  # and read everything again
+            if lost and self.state.life == self._life:
+                self.incarnation, self._seen = "", -1  # and read everything again
                 self._restore(store, lost)
+                return  # what was read has not been applied: something older here goes over it
         self.process.applied = reading.version
         self.synced_at = self.state.now()
         self._synced.set()
@@ -257,4 +284,5 @@ class Follower:
 
         detail = f": {error}" if error is not None else ""
         level = logging.INFO if error is None else logging.WARNING
-        logging.getLogger("resilient").log(level, "%s%s", text, detail)
+        bus.enqueue(partial(logging.getLogger("resilient").log, level, "%s%s", text, detail))
+        bus.deliver()

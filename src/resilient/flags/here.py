@@ -9,9 +9,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 from ..drive.core import Core
+from ..events import bus
 from ..reading import Flag
 from .declared import Flags
 from .state import State
@@ -59,12 +61,13 @@ class Here:
         opener_of(store if store is not None else self.setting)
         if directory is not None:
             directory = os.fspath(directory)
-        self.stop()
-        self.state.forget()  # or the new store would be taken to have lost them
-        self._setting, self._directory = store, directory
-        self._loaded = self._knows = False
-        self.load()
-        self._begin_anew()
+        with self._once:  # nobody begins to follow the old one meanwhile
+            self.stop()
+            self.state.forget()  # or the new store would be taken to have lost them
+            self._setting, self._directory = store, directory
+            self._loaded = self._knows = False
+            self.load()
+            self._begin_anew()
 
     @property
     def setting(self) -> str | Callable[[], Store]:
@@ -108,6 +111,8 @@ class Here:
         """Take in the local copy, once: bounded, and without a look at the store."""
         if self._loaded or self.state.isolated:
             return
+        if not self.in_memory:
+            self.opener()  # raises where the setting can't be one
         self._loaded = True
         directory = self.directory
         if directory is None:
@@ -125,17 +130,16 @@ class Here:
 
     def declared(self, flag: Flag) -> None:
         """Let a flag that is declared now say what is known of it."""
-        self.load()
-        flag.fresh = self.follower is None and not self.state.isolated
         self.state.declared(flag)
 
     def first_read(self, flag: Flag | None = None) -> None:
         """Follow the store before the first flag is read or the first policy called."""
-        if self.follower is not None or time.monotonic() < self._again_at:
+        if time.monotonic() < self._again_at:
             return
-        if self.in_memory:
-            self.state.read(fresh=False)
-        else:
+        if self.in_memory and self.state.next_end() is None:
+            if self.state.fresh:
+                self.state.read(fresh=False)
+        elif self.follower is None:
             self.follow()
 
     def follow(self) -> None:
@@ -165,7 +169,7 @@ class Here:
             copy = None if directory is None else LocalCopy(directory)
             follower = Follower(self.state, self.ordering(), opener, copy, Presence(directory))
             follower.start()
-        except (RuntimeError, ValueError, OSError) as error:
+        except Exception as error:  # a store may be anybody's
             self._again_at = time.monotonic() + _RETRY
             self._complain(f"the store can't be followed: {error}")
             return
@@ -182,17 +186,28 @@ class Here:
             self.orders = Orders(self.state)
         return self.orders
 
-    def first_call(self, core: Core) -> None:
-        """Follow, and put on a policy that nobody has called yet what is ordered for it."""
+    def first_call(self, core: Core) -> bool:
+        """Follow, and put on a policy that nobody has called yet what is ordered for it.
+
+        Returns:
+            Whether that is done, and need not be tried again at the next call.
+        """
         self.first_read()
         if self.orders is not None:
             self.orders.follow_policy(core)
+        return self.in_memory or self.follower is not None
 
     def stop(self) -> None:
         """End following, with a goodbye."""
         follower, self.follower = self.follower, None
         if follower is not None:
             follower.stop()
+
+    def forget_own(self) -> None:
+        """Begin with an empty memory: for tests."""
+        if self.in_memory:
+            self.stop()
+            self._memory = None
 
     def _begin_anew(self) -> None:
         from ..registry import registry
@@ -209,7 +224,8 @@ class Here:
         self.copy_error = text
         import logging
 
-        logging.getLogger("resilient").warning("%s", text)
+        bus.enqueue(partial(logging.getLogger("resilient").warning, "%s", text))
+        bus.deliver()
 
     # -- fork ---------------------------------------------
 
@@ -236,6 +252,7 @@ def install() -> None:
     # Policies set their hook for fork first: locks are taken in the order state, then policies.
     importlib.import_module("..policy", __package__)
 
+    here.flags.before_declaring = here.load
     here.flags.on_declared = here.declared
     Flag.on_first_read = here.first_read
     Core.on_first_call = here.first_call

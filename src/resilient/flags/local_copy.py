@@ -154,18 +154,15 @@ def make_private(directory: Path) -> None:
 
 
 def check_private(directory: Path) -> None:
-    """Raise where somebody else than this user or root could put files into a directory.
+    """Raise where somebody else than this user or root could have put files into a directory.
+
+    Who may write above it can move it away, and put another in its place, but not one of ours.
 
     Raises:
         OSError: it can't be looked at.
-        ValueError: it, or one above it, is somebody else's, or everybody may write there.
+        ValueError: it is somebody else's, or everybody may write there.
     """
-    real = Path(os.path.realpath(directory))
-    _check_owned(real, real.stat())
-    for above in real.parents:
-        about = above.stat()
-        if not about.st_mode & stat.S_ISVTX:  # in a sticky one, as /tmp, nobody moves others' files
-            _check_owned(above, about)
+    _check_owned(directory, directory.stat())
 
 
 def _check_owned(path: Path, about: os.stat_result) -> None:

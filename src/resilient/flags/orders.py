@@ -36,10 +36,10 @@ class Orders:
         after it was put on, until both agree.
         """
         for _ in range(100):
-            version = self._state.version
+            changes = self._state.changes
             self._force(core)
             self._set_options(core)
-            if version == self._state.version:
+            if changes == self._state.changes:
                 return
 
     def _force(self, core: Core) -> None:
@@ -47,7 +47,7 @@ class Orders:
         put = self._forced.get(core)
         if flip is None:
             if put is not None:
-                del self._forced[core]
+                self._forced.pop(core, None)
                 if core.forced == put[0]:
                     core.force(None, "released: its order ended, or was taken back")
             return

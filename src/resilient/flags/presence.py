@@ -17,6 +17,7 @@ from uuid import uuid4
 
 from .forks import undisturbed
 from .local_copy import make_private
+from .mounts import network_file_system
 from .stores.base import Process
 
 _DIRECTORY: Final = "processes"
@@ -27,7 +28,9 @@ class Presence:
     """This process's lock among those of its host, and the look at the others'."""
 
     def __init__(self, directory: Path | None) -> None:
-        self._directory = None if directory is None else directory / _DIRECTORY
+        # Over a network a lock may hold on one host alone, and then it proves nothing.
+        local = directory is not None and not network_file_system(directory)
+        self._directory = directory / _DIRECTORY if local and directory is not None else None
         self._fd: int | None = None
         self.id: str = uuid4().hex
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
+from ..drive.core import Core
 from ..events import Event, bus
 from ..reading import Flag
 from .declared import Flags, variable_of
@@ -18,7 +19,8 @@ Source = str  # who decides what a flag says: "test", "environment", "store" or 
 class Snapshot(Mapping[str, bool]):
     """What all flags said at one instant; made by `resilient.flags.snapshot`.
 
-    Looked up by flag or by name. It does not change, whatever is flipped meanwhile.
+    Looked up by flag or by name. It does not change, whatever is flipped meanwhile. A look-up by
+    flag counts as a read of it; one by name, as of a listing, does not.
     """
 
     def __init__(self, flags: Flags, table: dict[str, bool]) -> None:
@@ -26,12 +28,16 @@ class Snapshot(Mapping[str, bool]):
         self._table = table
 
     def __getitem__(self, flag: Flag | str) -> bool:
-        found = self._flags.get(flag)
-        on = self._table.get(found.name, found.default)
-        if found.seen is not None:
-            found.seen(found, on)
-        if not on:
-            found.off_reads += 1
+        try:
+            found = self._flags.get(flag)
+        except LookupError as error:
+            raise KeyError(str(error)) from None
+        on, seen = self._table.get(found.name, found.state), found.seen
+        if isinstance(flag, Flag):  # by name it may be a listing, which proves nothing of off
+            if seen is not None:
+                seen(found, on)
+            if not on:
+                found.off_reads += 1
         return on
 
     def __iter__(self) -> Iterator[str]:
@@ -56,6 +62,9 @@ class State:
         self.now: Callable[[], float] = now
         self.flips: dict[str, Flip] = {}  # the newest of each lever, also those that have ended
         self.version: int = 0  # of the newest flip that has been taken in
+        self.changes: int = 0  # of what is known here: rises whenever a lever may say otherwise
+        self.life: int = 0  # rises whenever everything is forgotten
+        self.fresh: bool = True  # nobody has read a flag yet
         self.isolated: bool = False  # nothing from outside counts: for tests
         self.all_off: bool = False  # every flag is off that no override says on: for tests
         self.watcher: Callable[[Flag, bool], None] | None = None  # told of every read: for tests
@@ -67,31 +76,58 @@ class State:
 
     # -- what is known ---------------------------------------------
 
-    def adopt(self, read: Iterable[Flip], store_now: float, *, whole: bool = False) -> list[Flip]:
+    def adopt(
+        self,
+        read: Iterable[Flip],
+        store_now: float,
+        *,
+        whole: bool = False,
+        life: int | None = None,
+    ) -> list[Flip]:
         """Take in flips that a store or a copy has; return those that are news.
 
         Args:
             read: the flips.
             store_now: the time by the clock that their ends are told in.
-            whole: what is not among them has been let go.
+            whole: they are all there is, whatever their versions: the rest has been let go.
+            life: what `life` was when the reading began; one of an earlier life is not taken in.
         """
         with self._lock:
+            if life is not None and life != self.life:
+                return []
             read = list(read)
             if whole:
-                read += self._let_go(read)
+                read = [*self._raised(read), *self._let_go(read)]
             news = newer(self.flips, read)
             now = self.now()
             for flip in news:
-                self.flips[flip.lever] = flip
                 self._ends.pop(flip.lever, None)
-                self.version = max(self.version, flip.version)
                 if flip.until is not None:
                     if flip.boot != boot() or flip.due is None:
                         flip.boot, flip.due = boot(), now + max(0.0, flip.until - store_now)
                     self._ends[flip.lever] = flip.due
-            self._publish({flip.lever for flip in news})
+                self.flips[flip.lever] = flip
+                self.version = max(self.version, flip.version)
+            moved = self._publish({flip.lever for flip in news} | self._amiss())
+        _regate(moved)
         bus.deliver()
         return news
+
+    def _raised(self, read: list[Flip]) -> list[Flip]:
+        """Let what was read go over what is known, where it says otherwise."""
+        for flip in read:
+            known = self.flips.get(flip.lever)
+            if known is not None and known.version >= flip.version and known.value != flip.value:
+                flip.version = known.version + 1
+        return read
+
+    def _amiss(self) -> set[str]:
+        """Return the levers of flags that do not say what they should: a change was broken off."""
+        return {
+            lever_of(FLAG, flag.name)
+            for flag in self.flags.all()
+            if flag.state != self.says(flag)[0]
+        }
 
     def _let_go(self, read: list[Flip]) -> list[Flip]:
         there = {flip.lever for flip in read}
@@ -107,9 +143,10 @@ class State:
         now = self.now()
         with self._lock:
             ended = [lever for lever, end in self._ends.items() if end <= now]
+            moved = self._publish(set(ended)) if ended else []
             for lever in ended:
                 del self._ends[lever]
-            self._publish(set(ended))
+        _regate(moved)
         bus.deliver()
         return ended
 
@@ -133,9 +170,13 @@ class State:
         """Return what a flag says, who decides it, and by which flip."""
         if flag.name in self.overrides:
             return self.overrides[flag.name], "test", None
+        return self.says_untested(flag)
+
+    def says_untested(self, flag: Flag) -> tuple[bool, Source, Flip | None]:
+        """Return the same, but for what a test has set."""
         if self.all_off:
             return False, "test", None
-        if not self.isolated and self.flags.pinned(flag.name):
+        if not self.isolated and self.flags.is_pinned(flag.name):
             return False, "environment", None
         flip = self.holding(lever_of(FLAG, flag.name))
         if flip is not None:
@@ -152,7 +193,8 @@ class State:
             before = self.overrides.pop(name, None)
             if on is not None:
                 self.overrides[name] = on
-            self._publish({lever_of(FLAG, name)}, quiet=True)
+            moved = self._publish({lever_of(FLAG, name)}, quiet=True)
+        _regate(moved)
         return before
 
     def isolate(self, on: bool) -> None:
@@ -163,13 +205,15 @@ class State:
                 self.flips, self._ends, self.version = self._outside
                 self._outside = before
             self.isolated = on
-            self._publish_all()
+            moved = self._publish_all()
+        _regate(moved)
 
     def set_all_off(self, on: bool) -> None:
         """Turn every flag off, but those that an override says are on."""
         with self._lock:
             self.all_off = on
-            self._publish_all()
+            moved = self._publish_all()
+        _regate(moved)
 
     def watch(self, watcher: Callable[[Flag, bool], None] | None) -> None:
         """Tell somebody of every read from now on, or nobody."""
@@ -177,13 +221,16 @@ class State:
             self.watcher = watcher
             for flag in self.flags.all():
                 flag.seen = watcher
-                flag.settle()
+            moved = self._publish_all()
+        _regate(moved)
 
     def forget(self) -> None:
         """Know nothing of any lever any more."""
         with self._lock:
             self.flips, self._ends, self.version = {}, {}, 0
-            self._publish_all()
+            self.life += 1
+            moved = self._publish_all()
+        _regate(moved)
 
     def keep(self) -> tuple[dict[str, Flip], dict[str, float], int]:
         """Return the flips that are known, for `put_back`."""
@@ -194,12 +241,15 @@ class State:
         """Know what was known when it was kept."""
         with self._lock:
             self.flips, self._ends, self.version = kept[0].copy(), kept[1].copy(), kept[2]
-            self._publish_all()
-        bus.deliver()
+            names = set(self.flags.names())
+            self.table = {name: on for name, on in self.table.items() if name in names}
+            moved = self._publish_all()
+        _regate(moved)
 
     def read(self, fresh: bool) -> None:
         """Mark every flag as read, or as unread in a process that has just begun."""
         with self._lock:
+            self.fresh = fresh
             for flag in self.flags.all():
                 flag.fresh = fresh
                 flag.settle()
@@ -207,14 +257,21 @@ class State:
     def declared(self, flag: Flag) -> None:
         """Let a flag that is new say what is known of it."""
         with self._lock:
-            flag.seen = self.watcher
-            self._publish({lever_of(FLAG, flag.name)}, quiet=True)
+            flag.seen, flag.fresh = self.watcher, self.fresh
+            moved = self._publish({lever_of(FLAG, flag.name)}, quiet=True)
+        _regate(moved)
 
-    def _publish_all(self) -> None:
-        self._publish({lever_of(FLAG, flag.name) for flag in self.flags.all()}, quiet=True)
+    def _publish_all(self) -> list[Core]:
+        return self._publish({lever_of(FLAG, flag.name) for flag in self.flags.all()}, quiet=True)
 
-    def _publish(self, levers: set[str], *, quiet: bool = False) -> None:
-        """Have the flags of these levers say what is known; under the lock."""
+    def _publish(self, levers: set[str], *, quiet: bool = False) -> list[Core]:
+        """Have the flags of these levers say what is known; under the lock.
+
+        Returns the policies that have to look at their gates anew, once the lock is released:
+        whoever holds a policy's lock may come to want this one.
+        """
+        self.changes += 1
+        moved: list[Core] = []
         said: dict[str, bool] = {}
         flags = [self.flags.find(name_of(each)) for each in levers if each.startswith(FLAG + "/")]
         for flag in flags:
@@ -229,7 +286,9 @@ class State:
             flag.why = _why(flag, source, flip)
             said[flag.name] = flag.state = on
             flag.settle()
+            moved += flag.policies()
         self.table = {**self.table, **said}  # last: a signal handler may have been here meanwhile
+        return moved
 
     # -- the process ---------------------------------------------
 
@@ -244,6 +303,11 @@ class State:
     def reset_lock(self) -> None:
         """Make the lock anew, in a forked child."""
         self._lock = threading.RLock()
+
+
+def _regate(policies: list[Core]) -> None:
+    for core in policies:
+        core.regate()
 
 
 def _event(flag: Flag, on: bool, flip: Flip | None, source: Source, at: float) -> Event:

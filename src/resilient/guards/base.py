@@ -201,6 +201,10 @@ class Guard:
         """Tell whether calls have to ask it. While not, none does. Under the lock."""
         return True
 
+    def is_off(self) -> bool:
+        """Tell whether it refuses every call now, whatever else there is. Under the lock."""
+        return False
+
     def replaces(self, old: Guard) -> None:
         """Share with the guard of its kind whose place it takes in a view what is one policy's."""
 

@@ -46,11 +46,14 @@ class KillSwitch(Guard):
     def shut(self) -> bool:
         return not self.flag.state or self.flag.seen is not None
 
+    def is_off(self) -> bool:
+        return not self.flag.state
+
     def before(self, now: float) -> int:
         flag = self.flag
-        on = flag.state
-        if flag.seen is not None:
-            self.emit(partial(flag.seen, flag, on))
+        on, seen = flag.state, flag.seen
+        if seen is not None:
+            self.emit(partial(seen, flag, on))
         if on:
             return 0
         flag.off_reads += 1
@@ -58,7 +61,7 @@ class KillSwitch(Guard):
         return REFUSE if self.answer is None else ANSWER
 
     def retry_after(self, now: float) -> float | None:
-        return None if self.flag.due is None else max(0.0, self.flag.due - now)
+        return self.flag.left()  # a flip ends by the system's clock, whatever the policy's is
 
     def recover(self, error: Exception, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         assert self.answer is not None

@@ -21,7 +21,7 @@ _MARKERS: Final = (
     "flag_on(*flags): run the test with these flags on",
     "flag_states(*flags, product=False): run it with all on, and with each one off, or all ways",
 )
-_report: Final = OffReport()
+_REPORT: Final = pytest.StashKey[OffReport]()
 _nested: Final[list[bool]] = []  # sessions within sessions, whose flags are one
 _OVERRIDES: Final = pytest.StashKey[list[Overrides]]()
 _READS: Final = pytest.StashKey[Reads]()
@@ -111,6 +111,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Let nothing from outside count, and listen to every read."""
     for line in _MARKERS:
         config.addinivalue_line("markers", line)
+    config.stash[_REPORT] = OffReport()
     _nested.append(here.state.isolated)
     here.stop()
     here.state.isolate(True)
@@ -128,30 +129,34 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Hand a worker's table over; fail the run where a flag is not proved."""
+    report = session.config.stash[_REPORT]
     for flag in here.flags.all():
-        _report.declare(flag)
+        report.declare(flag)
     output = getattr(session.config, "workeroutput", None)
     if output is not None:
-        output["resilient_flags"] = _report.as_data()
+        output["resilient_flags"] = report.as_data()
         return
     target = session.config.getoption("--flags-report")
     if target is not None:
-        _report.write(target)
+        report.write(target)
     ran_well = session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED)
-    if session.config.getoption("--flags-require-off") and _report.unproved and ran_well:
+    strict = session.config.getoption("--flags-require-off")
+    if strict and report.unproved and ran_well and not session.config.option.collectonly:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any, error: object) -> None:
     """Take in the table of a worker of pytest-xdist."""
-    _report.merge(getattr(node, "workeroutput", {}).get("resilient_flags", {}))
+    report = node.config.stash[_REPORT]
+    report.merge(getattr(node, "workeroutput", {}).get("resilient_flags", {}))
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     """Print the table, and what --flags-require-off says of it."""
-    lines, strict = _report.lines(), config.getoption("--flags-require-off")
-    unproved = _report.unproved
+    report = config.stash[_REPORT]
+    lines, unproved = report.lines(), report.unproved
+    strict = config.getoption("--flags-require-off") and not config.option.collectonly
     if not lines or not (strict or unproved or int(config.getoption("verbose") or 0) > 0):
         return
     terminalreporter.section("kill-switch flags")
@@ -201,7 +206,8 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
         for flag in made:
             here.flags.forget(flag)
         off = {name for name, on in reads if not on} - {flag.name for flag in made}
-        _report.ended(item.nodeid, off, passed=item.stash.get(_PASSED, False))
+        report = item.config.stash[_REPORT]
+        report.ended(item.nodeid, off, passed=item.stash.get(_PASSED, False))
 
 
 def _keep(flag: Flag, made: list[Flag]) -> None:
@@ -220,8 +226,17 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
 @pytest.hookimpl(wrapper=True, trylast=True)  # inside others: it may raise
 def pytest_runtest_setup(item: pytest.Item) -> Generator[None, None, None]:
     """Set what the markers say before any fixture is made."""
-    item.stash[_KEPT] = here.state.keep(), dict(here.state.table)
-    overrides = Overrides("a marker")
+    item.stash[_KEPT] = here.state.keep(), _untested()
+    case = getattr(item, "callspec", None)
+    states = case.params.get(_STATES, ()) if case is not None else ()
+    mark = item.get_closest_marker("flag_states")
+    if mark is not None and not states:
+        raise pytest.UsageError(
+            "flag_states can't make two tests of a method of unittest.TestCase; use flag_off and "
+            "flag_on there"
+        )
+    product = any(each.kwargs.get("product") for each in item.iter_markers("flag_states"))
+    overrides = Overrides("a marker", any_of=product)
     item.stash[_OVERRIDES].append(overrides)
     for word, on in (("flag_off", False), ("flag_on", True)):
         for mark in item.iter_markers(word):
@@ -229,13 +244,17 @@ def pytest_runtest_setup(item: pytest.Item) -> Generator[None, None, None]:
                 raise pytest.UsageError(f"{word} needs at least one flag")
             for flag in mark.args:
                 overrides.set(flag, on)
-    case = getattr(item, "callspec", None)
-    for flag, on in case.params.get(_STATES, ()) if case is not None else ():
+    for flag, on in states:
         overrides.set(flag, on)
     yield
 
 
 _KEPT: Final = pytest.StashKey[tuple[Any, dict[str, bool]]]()
+
+
+def _untested() -> dict[str, bool]:
+    """Return what every flag says, but for what tests have set."""
+    return {flag.name: here.state.says_untested(flag)[0] for flag in here.flags.all()}
 
 
 @pytest.hookimpl(wrapper=True)
@@ -258,9 +277,11 @@ def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, None, None]:
     if _KEPT not in item.stash or not isinstance(item, pytest.Function):
         return
     kept, before = item.stash[_KEPT]
-    changed = [n for n, on in here.state.table.items() if before.get(n, on) != on]
-    if changed:
+    changed = [n for n, on in _untested().items() if before.get(n, on) != on]
+    if here.state.flips != kept[0]:
+        here.forget_own()
         here.state.put_back(kept)
+    if changed:
         pytest.fail(
             f"the test left {', '.join(changed)} changed, for the tests after it; it was put back. "
             "Use the fixture `flags`, which does that by itself",

@@ -46,21 +46,23 @@ def _seen(flag: Flag, on: bool) -> None:
 class Overrides:
     """The flags that one owner, such as a fixture, has set; put back newest first."""
 
-    def __init__(self, owner: str) -> None:
+    def __init__(self, owner: str, *, any_of: bool = False) -> None:
         self._owner = owner
+        self._any_of = any_of  # one of those that are off has to be read, not each
         self._before: list[tuple[str, bool | None]] = []
         self.off: dict[str, Reads] = {}  # those it turned off, and the reads since
 
     def set(self, flag: str | Flag, on: bool) -> None:
         """Have a flag say something until `restore`."""
         found = here.flags.get(flag)
+        checks.flag("on", on)
         name, holder = found.name, _owners.setdefault(found.name, self._owner)
         if holder != self._owner:
             raise RuntimeError(
                 f"the flag {name} can't be set by {self._owner}: {holder} holds it, and one of the "
                 "two would test something else than it says"
             )
-        self._before.append((name, here.state.override(name, checks.flag("on", on))))
+        self._before.append((name, here.state.override(name, on)))
         if on:
             self._forget(name)
         elif name not in self.off:
@@ -68,7 +70,8 @@ class Overrides:
 
     def unread(self) -> list[str]:
         """Return the flags that were turned off and not read since."""
-        return [name for name, reads in self.off.items() if (name, False) not in reads]
+        unread = [name for name, reads in self.off.items() if (name, False) not in reads]
+        return [] if self._any_of and len(unread) < len(self.off) else unread
 
     def restore(self) -> None:
         """Have every flag say what it said before."""
@@ -124,7 +127,8 @@ class Forced:
     def __call__(self, test: F, /) -> F:
         """Decorate a test, sync or async, or every test of a unittest class."""
         if isinstance(test, type):
-            for name, inside in list(vars(test).items()):
+            for name in dir(test):  # those that are inherited too
+                inside: Any = getattr(test, name)
                 if name.startswith("test") and callable(inside):
                     setattr(test, name, self(inside))
             return cast("F", test)
@@ -206,8 +210,9 @@ def assert_off(
 ) -> Any:
     """Call something with a flag off, and assert that off is what it got.
 
-    Asserted is that the flag was read, that no function behind a kill switch of it ran, that an
-    async function still returned something to await, and that the value is the one expected.
+    Asserted is that the flag was read, that no policy whose kill switch refused let a call in all
+    the same, that an async function still returned something to await, and that the value is the
+    one expected.
 
     Args:
         flag: the flag, or its name.

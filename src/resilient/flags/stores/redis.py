@@ -38,7 +38,7 @@ _FLIP: Final = """
 local there = redis.call('HGET', KEYS[1], ARGV[1])
 local version = 0
 if there then
-  version = tonumber(string.match(there, '^(%d+) ') or '0')
+  version = tonumber(string.match(there, '^(%d+) [%d.]+ %S+ {') or '0')
   if ARGV[3] ~= '' and string.find(there, ARGV[3], 1, true) then return {'made', there} end
 end
 if ARGV[2] ~= '' and tonumber(ARGV[2]) ~= version then
@@ -66,19 +66,23 @@ if redis.call('HSETNX', KEYS[2], 'incarnation', ARGV[1]) == 1 then
   redis.call('HSET', KEYS[2], 'born', redis.call('TIME')[1])
 end
 local last = tonumber(redis.call('HGET', KEYS[2], 'version') or '0')
+local written = 0
 for i = 3, #ARGV, 3 do
   local there = redis.call('HGET', KEYS[1], ARGV[i])
   local new = tonumber(ARGV[i + 1])
-  if not there or tonumber(string.match(there, '^(%d+) ') or '0') < new then
+  if not there or tonumber(string.match(there, '^(%d+) [%d.]+ %S+ {') or '0') < new then
     redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 2])
     redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[2], '*',
                'lever', ARGV[i], 'flip', ARGV[i + 2])
     last = math.max(last, new)
+    written = written + 1
   end
 end
-redis.call('HSET', KEYS[2], 'version', string.format('%.0f', last))
-redis.call('PUBLISH', KEYS[4], string.format('%.0f', last))
-return 1
+if written > 0 then
+  redis.call('HSET', KEYS[2], 'version', string.format('%.0f', last))
+  redis.call('PUBLISH', KEYS[4], string.format('%.0f', last))
+end
+return written
 """
 _READ: Final = """
 local time = redis.call('TIME')

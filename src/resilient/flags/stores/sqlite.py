@@ -14,6 +14,7 @@ from typing import Any, Final
 from ...errors import StoreError
 from ..flips import HIGHEST, Flip, flip_of, next_version
 from ..forks import undisturbed
+from ..mounts import network_file_system
 from .base import ConflictError, Process, Reading, process_of
 
 BUSY: Final = 0.5  # seconds that one statement waits for another process's transaction
@@ -40,14 +41,6 @@ INSERT INTO about SELECT lower(hex(randomblob(16))) WHERE NOT EXISTS (SELECT 1 F
 PRAGMA user_version = 1;
 """
 _SCHEMA_VERSION: Final = 1
-# Where two hosts, or two clients of one server, do not see each other's locks and memory.
-NETWORK: Final = frozenset(
-    (
-        "nfs", "nfs4", "cifs", "smb", "smb3", "smbfs", "afs", "ceph", "glusterfs", "lustre", "gpfs",
-        "beegfs", "ocfs2", "gfs2", "davfs", "fuse.sshfs", "fuse.glusterfs", "fuse.s3fs",
-        "fuse.ceph", "fuse.rclone",
-    )
-)  # fmt: skip
 
 
 class SQLiteStore:
@@ -288,26 +281,9 @@ def _readable(rows: Any) -> list[Flip]:
 
 def refuse_network(path: str) -> None:
     """Raise a ValueError where a file would lie on a network file system, if that can be told."""
-    kind = _file_system(Path(path).parent)
-    if kind in NETWORK:
+    kind = network_file_system(Path(path).parent)
+    if kind:
         raise ValueError(
             f"store: {path} is on a network file system ({kind}), where SQLite's locks can't be "
             "trusted; use a path on a local disk, or redis:// for several hosts"
         )
-
-
-def _file_system(directory: Path) -> str:
-    while not directory.exists() and directory != directory.parent:
-        directory = directory.parent
-    try:
-        lines = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
-    real, best, kind = os.path.realpath(directory), "", ""
-    for line in lines.splitlines():
-        left, _, right = line.partition(" - ")
-        mount = left.split(" ")[4].encode().decode("unicode_escape", errors="replace")
-        inside = real == mount or real.startswith(mount.rstrip("/") + "/")
-        if inside and len(mount) >= len(best):
-            best, kind = mount, right.split(" ")[0]
-    return kind
