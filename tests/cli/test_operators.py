@@ -15,7 +15,7 @@ from .workers import Worker
 def test_whoever_comes_second_is_told_and_changes_nothing(
     cli: Cli, database: Path, worker: Worker
 ) -> None:
-    """With another operator at the same lever, a flip is recorded, or exits with 5: never both."""
+    """With another operator at the same lever, a flip holds, or exits with 5 and says whose does."""
     over = threading.Event()
 
     def rival() -> None:
@@ -41,10 +41,11 @@ def test_whoever_comes_second_is_told_and_changes_nothing(
         over.set()
         thread.join(10)
     assert done[-1].code == 5, [each.code for each in done]
-    done[-1].said(5, "nothing was done: rival has just set flag/recs to ", "(mine)")
+    done[-1].said(5, "rival has", "set flag/recs to ", "(mine)")
     recorded = {flip["reason"] for flip in cli("flags", "log", "--most=100000", "--json").json}
     for number, each in enumerate(done):
-        assert (f"try {number}" in recorded) == (each.code in (0, 3)), each
+        known = each.code in (0, 3) or "recorded, but" in each.err
+        assert (f"try {number}" in recorded) == known, each
 
 
 def test_many_operators_at_once(cli: Cli, worker: Worker) -> None:
@@ -59,6 +60,7 @@ def test_many_operators_at_once(cli: Cli, worker: Worker) -> None:
     for number, each in enumerate(done):
         assert each.code in (0, 3, 5), each
         changed = each.code in (0, 3) and "already" not in each.out
+        changed = changed or "recorded, but" in each.err
         assert (f"by {number}" in recorded) == changed, each
     versions = [flip["version"] for flip in log]
     assert versions == sorted(versions, reverse=True)

@@ -66,7 +66,7 @@ def move(reach: Reach, wanted: Order, name: str, *, unknown_too: bool) -> None:
     newest = view.flips.get(wanted.lever)
     if newest is not None and newest.version > done.flip.version:
         fail(
-            f"recorded, but {newest.by or 'somebody'} has set {newest.lever} to {newest.value} "
+            f"{'recorded' if done.changed else 'it was so already'}, but {newest.by or 'somebody'} has set {newest.lever} to {newest.value} "
             f"since ({newest.reason})",
             CONFLICT,
         )
