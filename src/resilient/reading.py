@@ -97,6 +97,7 @@ class AskedFlag(Flag):
     """A flag that is off, or that has to take note of its reads."""
 
     __slots__ = ()
+    off_reads: int
 
     def __bool__(self) -> bool:
         if self.fresh and Flag.on_first_read is not None:

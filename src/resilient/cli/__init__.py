@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import os
 import sys
@@ -15,8 +16,7 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that lacks a character gets a "?"
     try:
-        import rich  # noqa: F401
-
+        importlib.import_module("rich")  # now, and not in the middle of an answer
         from .commands import cli
     except ImportError as error:
         if (error.name or "").partition(".")[0] not in ("click", "rich"):

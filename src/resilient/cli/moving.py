@@ -65,9 +65,10 @@ def move(reach: Reach, wanted: Order, name: str, *, unknown_too: bool) -> None:
             fail(f"recorded; who has obeyed can't be told: {error}", NOT_ALL)
     newest = view.flips.get(wanted.lever)
     if newest is not None and newest.version > done.flip.version:
+        what_i_did = "recorded" if done.changed else "it was so already"
         fail(
-            f"{'recorded' if done.changed else 'it was so already'}, but {newest.by or 'somebody'} has set {newest.lever} to {newest.value} "
-            f"since ({newest.reason})",
+            f"{what_i_did}, but {newest.by or 'somebody'} has set {newest.lever} to "
+            f"{newest.value} since ({newest.reason})",
             CONFLICT,
         )
     took = time.monotonic() - began

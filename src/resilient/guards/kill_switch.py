@@ -25,6 +25,7 @@ class KillSwitch(Guard):
     unique: ClassVar[bool] = False
     shutter: ClassVar[bool] = True
     error: ClassVar[type[RefusedError]] = FlagOffError
+    why: str
     misplaced = "The guards outside would take slots and count results for a call that is off."
 
     def __init__(self, flag: Flag, *, answer: Callable[..., Any] | None) -> None:

@@ -20,7 +20,7 @@ from ..showing import snapshot_of
 from . import ManualClock, scope
 from .keeping import Keep
 
-pytest_plugins = ("resilient.testing.flag_plugin",)
+pytest_plugins: tuple[str, ...] = ("resilient.testing.flag_plugin",)
 
 
 class Policies:
