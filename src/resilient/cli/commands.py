@@ -17,9 +17,9 @@ CODES: Final = """
 \b
 Exit codes:
   0  done, and every process has obeyed
-  1  status, doctor: something is off, forced, or wrong
+  1  status: something is off, forced or changed; doctor: something is wrong
   2  the command can't be understood, or no store is set
-  3  recorded, and not obeyed by every process yet
+  3  recorded, and not obeyed by every process
   4  the store can't be reached, or refuses
   5  somebody else was quicker: look again
   6  the store did not answer: it may or may not be done
@@ -50,7 +50,8 @@ def status(store: str | None, as_json: bool) -> None:
     ]
     forced = [row["policy"] for row in view.policies() if row["forced"] or row["options"]]
     silent, behind = view.silent(), view.behind()
-    code = NOT_ALL if silent or behind else FINDINGS if off or forced else 0
+    nobody = view.counts and not view.processes
+    code = NOT_ALL if silent or behind or nobody else FINDINGS if off or forced else 0
     if as_json:
         say_json({
             "off": off, "forced": forced, "processes": len(view.processes), "silent": len(silent),
@@ -59,13 +60,13 @@ def status(store: str | None, as_json: bool) -> None:
     else:
         parts = [
             f"off: {', '.join(off)}" if off else "no flag is off",
-            f"forced: {', '.join(forced)}" if forced else "no policy is forced",
+            f"forced or changed: {', '.join(forced)}" if forced else "no policy is forced",
             plural(len(view.processes), "process") if view.counts else "processes not known",
         ]
         if view.counts:
             counted = ((silent, "silent"), (behind, "behind"))
             slow = [f"{len(these)} {word}" for these, word in counted if these]
-            parts.append(" and ".join(slow) or "all in step")
+            parts.append(" and ".join(slow) or ("nobody obeys" if nobody else "all in step"))
         say("; ".join(parts))
     raise SystemExit(code)
 
@@ -121,7 +122,9 @@ def forget(process: str, store: str | None, as_json: bool) -> None:
     with reach.store() as opened:
         view = look(reach, opened)
         found = [each for each in view.processes if each.id.startswith(process)]
-        if len(found) != 1 or len(process) < 4:
+        if len(process) < 4:
+            fail(f"{process!r} is too short: at least 4 characters of the id", USAGE)
+        if len(found) != 1:
             fail(f"{len(found)} processes have an id that begins with {process}; "
                  "see `resilient processes`", USAGE)  # fmt: skip
         if not view.is_silent(found[0]):

@@ -22,7 +22,7 @@ def findings(view: View) -> Iterable[str]:
     yield from _disagreeing(view)
     yield from _overdue(view)
     for row in [*view.flags(), *view.policies()]:
-        if not row["declared"]:
+        if view.counts and not row["declared"]:
             kind = "flag" if "flag" in row else "policy"
             if row["since"] is not None or row.get("options"):
                 yield f"{kind} {row[kind]} is set in the store, and no process declares it"
@@ -44,10 +44,12 @@ def _disagreeing(view: View) -> Iterable[str]:
             said: dict[str, Any] | None = process.about.get("flags", {}).get(row["flag"])
             if said is None or said["on"] == wanted or process in view.behind():
                 continue
-            why = "pinned by its environment" if said["source"] == "environment" else "disagrees"
+            why = (
+                "its environment forces it off" if said["source"] == "environment" else "disagrees"
+            )
             yield (
-                f"flag {row['flag']} is {row['state']} and {'on' if said['on'] else 'off'} in "
-                f"{shown_id(process)}: {why}"
+                f"flag {row['flag']} is {row['state']} in the store, but "
+                f"{'on' if said['on'] else 'off'} in {shown_id(process)}: {why}"
             )
 
 

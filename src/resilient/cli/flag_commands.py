@@ -6,7 +6,7 @@ from functools import partial
 
 import click
 
-from ..flags.flips import FLAG, OFF, ON, lever_of
+from ..flags.flips import FLAG, OFF, ON, RELEASED, lever_of
 from .options import applied, common, given, lever_command
 from .printing import moment, order_line, say, say_json, table
 from .reach import Reach, known_name, look
@@ -46,6 +46,10 @@ def flags(context: click.Context, /, store: str | None, as_json: bool) -> None:
 
 lever_command(flags, "off", OFF, partial(lever_of, FLAG), "Turn a flag off, in every process.")
 lever_command(flags, "on", ON, partial(lever_of, FLAG), "Turn a flag on, in every process.")
+lever_command(
+    flags, "release", RELEASED, partial(lever_of, FLAG),
+    "Take back what was flipped: the flag is as it is declared.",
+)  # fmt: skip
 
 
 @flags.command("log")
@@ -104,7 +108,10 @@ def flags_show(context: click.Context, /, name: str, store: str | None, as_json:
     say(order_line(row["state"], row, view.now))
     if row["review"]:
         say(f"to be reviewed on {row['review']}")
-    say(f"applied by {applied(row, counts=view.counts)}")
+    if view.counts:
+        say(f"applied by {applied(row, counts=True)}")
+    else:
+        say("this store does not know its processes")
     table(
         ("host", "pid", "program", "says", "decided by", "applied", "seen"),
         [

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from typing import Any
 
 from .. import checks
 from ..errors import StoreError
 from ..flags.flipping import Acknowledgement, Done, acknowledged, is_young, order
-from ..flags.flips import FLAG, checked_reason, kind_of
+from ..flags.flips import FLAG, RELEASED, checked_reason, kind_of
 from .printing import moment, order_line, plural, say, say_json
-from .reach import CONFLICT, NOT_ALL, USAGE, Reach, fail, known_name, look
+from .reach import CONFLICT, NOT_ALL, UNREACHED, USAGE, Reach, fail, known_name, look
 from .view import View, shown_id
 
 
@@ -48,6 +49,12 @@ def move(reach: Reach, wanted: Order, name: str, *, unknown_too: bool) -> None:
     what, table = ("flag", "flags") if kind == FLAG else ("policy", "policies")
     began = time.monotonic()
     with reach.store() as store:
+        if not store.writable:
+            fail(
+                f"{reach.shown} is only read: change it where it comes from (Git, a ConfigMap); "
+                "every process reads it again within a second",
+                UNREACHED,
+            )
         view = look(reach, store)
         while is_young(store) and name not in view.names(kind):
             time.sleep(0.1)  # its processes have not been heard of yet
@@ -64,7 +71,7 @@ def move(reach: Reach, wanted: Order, name: str, *, unknown_too: bool) -> None:
         except StoreError as error:
             fail(f"recorded; who has obeyed can't be told: {error}", NOT_ALL)
     newest = view.flips.get(wanted.lever)
-    if newest is not None and newest.version > done.flip.version:
+    if newest is not None and newest.version > done.flip.version > 0:
         what_i_did = "recorded" if done.changed else "it was so already"
         fail(
             f"{what_i_did}, but {newest.by or 'somebody'} has set {newest.lever} to "
@@ -76,7 +83,7 @@ def move(reach: Reach, wanted: Order, name: str, *, unknown_too: bool) -> None:
     if wanted.as_json:
         say_json(_data(done, seen, took))
     else:
-        _tell(view, name, about, done, seen, took)
+        _tell(view, name, about, done, seen, took, wanted.reason)
     obeyed = seen.complete and not seen.pinned
     raise SystemExit(0 if obeyed else NOT_ALL)
 
@@ -96,19 +103,29 @@ def _data(done: Done, seen: Acknowledgement, took: float) -> dict[str, Any]:
 
 
 def _tell(
-    view: View, name: str, about: dict[str, Any], done: Done, seen: Acknowledgement, took: float
+    view: View,
+    name: str,
+    about: dict[str, Any],
+    done: Done,
+    seen: Acknowledgement,
+    took: float,
+    reason: str,
 ) -> None:
     owner = f" ({about['owner']})" if about.get("owner") else ""
     impact = f": {about['impact']}" if about.get("impact") else ""
     say(f"{name}{owner}{impact}")
     flip = done.flip
     part = flip.lever.partition("/")[2].partition("/")[2]
-    value = f"{part} = {flip.value}" if part else str(flip.value)
+    value = str(flip.value)
+    if part:
+        value = f"{part} is {value}" if flip.value == RELEASED else f"{part} = {value}"
     row = {"until": flip.until, "by": flip.by, "reason": flip.reason}
     if done.changed:
         say(order_line(value, row, view.now))
     elif flip.version:
         say(f"already, since {moment(flip.at, view.now)}: {order_line(value, row, view.now)}")
+        if reason != flip.reason:
+            say("nothing was recorded, your reason neither")
     else:
         say("nothing was ordered that could be released")
     if not seen.known:
@@ -123,5 +140,8 @@ def _tell(
         say(f"    if it is gone for good: resilient forget {process.id[:8]}")
     for process in seen.pinned:
         say(f"  pinned off by its environment: {shown_id(process)}")
-    for process, why in seen.faults:
-        say(f"  can't obey: {shown_id(process)}: {why}")
+    for why, number in Counter(why for _, why in seen.faults).items():
+        say(f"  NOT obeyed by {plural(number, 'process')}, and never will be: {why}")
+    if seen.faults:
+        policy, _, option = flip.lever.partition("/")[2].partition("/")
+        say(f"    take it back: resilient policies unset {policy} {option} --reason ...")

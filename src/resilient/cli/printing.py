@@ -35,7 +35,9 @@ def moment(at: float | None, now: float) -> str:
     if at is None:
         return ""
     when, today = datetime.fromtimestamp(at, UTC), datetime.fromtimestamp(now, UTC)
-    return f"{when:%H:%M} UTC" if when.date() == today.date() else f"{when:%Y-%m-%d %H:%M} UTC"
+    if when.date() != today.date():
+        return f"{when:%Y-%m-%d %H:%M} UTC"
+    return f"{when:%H:%M:%S} UTC" if 0 < at - now < 600 else f"{when:%H:%M} UTC"
 
 
 def seconds_of(option: str, text: str) -> float:

@@ -64,6 +64,9 @@ class Reach:
     @contextmanager
     def store(self) -> Generator[Store]:
         """Give the store, and turn what goes wrong into exit codes."""
+        file = self.setting.removeprefix("sqlite:///")
+        if file != self.setting and not os.path.exists(file):
+            fail(f"{file} does not exist: no process has ever used this store", UNREACHED)
         try:
             store = self._opener()
             try:
@@ -84,7 +87,11 @@ class Reach:
                 UNKNOWN,
             )
         except StoreError as error:
-            fail(f"the store can't be used: {error}", UNREACHED)
+            fail(
+                f"the store can't be used: {error}. Every process goes on with what it knows; to "
+                "force a flag off all the same, set RESILIENT_FLAG_<NAME>=off and restart",
+                UNREACHED,
+            )
         except ValueError as error:
             fail(str(error), USAGE)
 
@@ -103,4 +110,8 @@ def known_name(name: str, names: list[str], what: str) -> str:
     near = difflib.get_close_matches(name, names, n=1)
     hint = f" Did you mean {near[0]}?" if near else ""
     there = f" There is: {', '.join(names[:20])}." if names and not near else ""
-    fail(f"no process declares a {what} named {name}.{hint}{there}", USAGE)
+    fail(
+        f"no process declares a {what} named {name}.{hint}{there} A process is known from its "
+        "first read or call on; --declare flips it all the same",
+        USAGE,
+    )

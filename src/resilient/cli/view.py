@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..flags.flipping import SILENT_AFTER, Acknowledgement, holds
-from ..flags.flips import FLAG, FORCED, OPTION, Flip, lever_of
+from ..flags.flips import FLAG, FORCED, OPTION, RELEASED, Flip, lever_of
 from ..flags.stores.base import Process
 
 
@@ -38,7 +38,11 @@ class View:
         """Return the names that there are: declared by a process, or flipped before."""
         kinds = (FLAG,) if kind == FLAG else (FORCED, OPTION)
         table = "flags" if kind == FLAG else "policies"
-        flipped = {flip.name for flip in self.flips.values() if flip.kind in kinds}
+        flipped = {
+            flip.name
+            for flip in self.flips.values()
+            if flip.kind in kinds and flip.value != RELEASED
+        }
         return sorted({*self.declared(table), *flipped})
 
     # -- rows ---------------------------------------------

@@ -135,7 +135,8 @@ class Acknowledgement:
             if fault:
                 self.faults.append((process, str(fault)))
             if process.applied >= flip.version:
-                self.applied.append(process)
+                if not fault:
+                    self.applied.append(process)
                 if _pinned(process, flip):
                     self.pinned.append(process)
             elif now - process.seen > SILENT_AFTER:
@@ -146,7 +147,9 @@ class Acknowledgement:
     @property
     def known(self) -> int:
         """How many processes it is for."""
-        return len(self.applied) + len(self.behind) + len(self.silent)
+        refusing = {process.id for process, _ in self.faults}
+        known = {process.id for process in (*self.applied, *self.behind, *self.silent)}
+        return len(known | refusing)
 
     @property
     def complete(self) -> bool:

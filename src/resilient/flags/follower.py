@@ -64,7 +64,7 @@ class Follower:
         self._told: dict[str, Any] | None = None
         self._beat_at = self._bury_at = float("-inf")
         self._stopping = False
-        self._synced = threading.Event()
+        self._tried = threading.Event()
         self._thread: threading.Thread | None = None
 
     # -- the thread ---------------------------------------------
@@ -87,8 +87,8 @@ class Follower:
             thread.join(LAST_WORDS)
 
     def wait(self, seconds: float) -> bool:
-        """Wait until the store was read for the first time; tell whether it was."""
-        return self._synced.wait(seconds)
+        """Wait until the store has answered, or failed to, for the first time; tell whether."""
+        return self._tried.wait(seconds)
 
     def forked(self) -> None:
         """In a forked child: let go of the parent's lock, and touch nothing else of the parent."""
@@ -147,6 +147,7 @@ class Follower:
         else:
             self._take_in(store, reading)
             self._beat(store)
+        self._tried.set()
         self._save()
 
     def _follow(self, levers: list[str]) -> None:
@@ -167,9 +168,10 @@ class Follower:
         return self._store
 
     def _failed(self, error: Exception) -> None:
-        if not self.error:
+        text = str(error) or repr(error)
+        if text != self.error:
             self._log("the store can't be read; what is known of it stands", error)
-        self.error = str(error) or repr(error)
+        self.error = text
 
     def _take_in(self, store: Store, reading: Reading) -> None:
         if self._stopping:  # somebody else may be followed by now
@@ -191,7 +193,6 @@ class Follower:
                 return  # what was read has not been applied: something older here goes over it
         self.process.applied = reading.version
         self.synced_at = self.state.now()
-        self._synced.set()
 
     def _lost(self, flips: list[Flip]) -> list[Flip]:
         """Return what is known here and not there any more: the store has begun a new life."""
@@ -283,6 +284,5 @@ class Follower:
         import logging
 
         detail = f": {error}" if error is not None else ""
-        level = logging.INFO if error is None else logging.WARNING
-        bus.enqueue(partial(logging.getLogger("resilient").log, level, "%s%s", text, detail))
+        bus.enqueue(partial(logging.getLogger("resilient").warning, "%s%s", text, detail))
         bus.deliver()

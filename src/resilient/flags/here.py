@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 VARIABLE: Final = "RESILIENT_STORE"
 MEMORY: Final = ("", "memory:", "memory://")  # what names this process's own
-FIRST_WAIT: Final = 0.5  # seconds that the first read waits where this host knows nothing yet
+FIRST_WAIT: Final = 0.5  # seconds that the first read waits for the store at the most, once
 _UWSGI: Final = ("enable-threads", "py-call-osafterfork")
 _RETRY: Final = 1.0  # seconds until another try, where there was no thread to be had
 
@@ -45,7 +45,6 @@ class Here:
         self._setting: str | Callable[[], Store] | None = None  # None: as the environment says
         self._directory: str | None = None
         self._loaded = False
-        self._knows = False  # there was a local copy
         self._once = threading.RLock()
         self._starting: int | None = None  # the thread that is starting to follow
         self._again_at = float("-inf")
@@ -65,7 +64,7 @@ class Here:
             self.stop()
             self.state.forget()  # or the new store would be taken to have lost them
             self._setting, self._directory = store, directory
-            self._loaded = self._knows = False
+            self._loaded = False
             self.load()
             self._begin_anew()
 
@@ -125,7 +124,6 @@ class Here:
             self._complain(f"the local copy can't be used: {error}")
             return
         if copy is not None:
-            self._knows = True
             self.state.adopt(copy.flips, time.time())
 
     def declared(self, flag: Flag) -> None:
@@ -173,7 +171,7 @@ class Here:
             self._again_at = time.monotonic() + _RETRY
             self._complain(f"the store can't be followed: {error}")
             return
-        if not (self._knows or self.in_memory):
+        if not self.in_memory:  # the local copy may be of long ago
             follower.wait(FIRST_WAIT)
         self.follower = follower
         self.state.read(fresh=False)

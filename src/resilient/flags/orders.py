@@ -51,7 +51,8 @@ class Orders:
                 if core.forced == put[0]:
                     core.force(None, "released: its order ended, or was taken back")
             return
-        wanted = flip.value, f"{flip.reason}, by {flip.by}"
+        reason = ", ".join(part for part in (flip.reason, f"by {flip.by}") if part)
+        wanted = flip.value, reason
         if put != wanted or core.forced != flip.value:
             self._forced[core] = wanted
             core.force(*wanted)

@@ -313,7 +313,7 @@ def _regate(policies: list[Core]) -> None:
 def _event(flag: Flag, on: bool, flip: Flip | None, source: Source, at: float) -> Event:
     reason = "its time is up, or it was let go"
     if flip is not None:
-        reason = f"{flip.reason}, by {flip.by}"
+        reason = ", ".join(part for part in (flip.reason, f"by {flip.by}") if part)
     elif source == "environment":
         reason = f"{variable_of(flag.name)} is set"
     return Event(
@@ -331,7 +331,7 @@ def _event(flag: Flag, on: bool, flip: Flip | None, source: Source, at: float) -
 def _why(flag: Flag, source: Source, flip: Flip | None) -> str:
     """Return what an error says of a flag that is off."""
     if flip is not None:
-        return f"the flag {flag.name} is off: {flip.reason}"
+        return f"the flag {flag.name} is off: {flip.reason}".removesuffix(": ")
     if source == "environment":
         return f"the flag {flag.name} is forced off by {variable_of(flag.name)}"
     return f"the flag {flag.name} is off" + (", as declared" if source == "declared" else "")

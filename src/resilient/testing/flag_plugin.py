@@ -164,6 +164,8 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
         terminalreporter.write_line(line)
     if unproved:
         said = f"never read off by a passing test: {', '.join(unproved)}"
+        if strict:
+            said += " (--flags-require-off: the run fails)"
         terminalreporter.write_line(said, red=strict, yellow=not strict)
 
 
