@@ -17,13 +17,15 @@ pytest.importorskip("rich")
 
 @pytest.fixture
 def database(tmp_path: Path) -> Path:
-    """Where the SQLite store's file is to be."""
-    return tmp_path / "flags.db"
+    """The file of the SQLite store, empty: one that is not there is taken for a wrong path."""
+    path = tmp_path / "flags.db"
+    path.touch()
+    return path
 
 
 @pytest.fixture
 def cli(tmp_path: Path, database: Path) -> Cli:
-    """The command, with a SQLite store that is not there yet."""
+    """The command, with a SQLite store in which there is nothing yet."""
     return Cli(f"sqlite:///{database}", tmp_path)
 
 

@@ -108,7 +108,7 @@ def test_an_order_with_an_end_is_shown_and_lifts(cli: Cli, worker: Worker) -> No
     assert worker.ask("read") == "False"
     row = cli.flag("recs")
     assert row["until"] - row["since"] == pytest.approx(3, abs=0.01)
-    assert re.search(r"OFF +\d\d:\d\d UTC +ana +because +\d\d:\d\d UTC", cli("flags").out)
+    assert re.search(r"OFF +\d\d:\d\d UTC +ana +because +\d\d:\d\d:\d\d UTC", cli("flags").out)
     until(lambda: worker.ask("read") == "True", 6)
     assert 2.5 < time.monotonic() - began < 5
     row = cli.flag("recs")
@@ -214,6 +214,7 @@ def test_the_json_of_a_group_holds_for_its_commands(
 
 def test_the_option_goes_over_the_variable(cli: Cli, worker: Worker) -> None:
     """--store names another store than RESILIENT_STORE."""
+    (cli.home / "other.db").touch()
     other = f"sqlite:///{cli.home / 'other.db'}"
     assert cli("flags", "--json", "--store", other).said(0).json == []
     assert cli("flags", "--json", "--store", cli.store, RESILIENT_STORE=other).json

@@ -49,7 +49,7 @@ def test_forced_open_and_released(cli: Cli, worker: Worker) -> None:
     assert (row["forced"], row["reason"]) == ("forced_open", "INC-1234")
     assert row["until"] - row["since"] == pytest.approx(600, abs=0.01)
     cli("policies").said(0, "FORCED_OPEN", "INC-1234")
-    cli("status").said(1, "forced: shop")
+    cli("status").said(1, "forced or changed: shop")
     cli.flip("policies", "release", "shop").said(0, "released by ana: because")
     assert worker.ask("shop") == "ok"
     assert policy(cli)["forced"] is None
@@ -94,7 +94,7 @@ def test_options_are_set_and_taken_back(cli: Cli, worker: Worker) -> None:
     assert "'max_concurrent': 3" in worker.ask("bulkhead")
     assert policy(cli)["options"]["bulkhead.max_concurrent"]["value"] == 3
     cli("policies").said(0, "bulkhead.max_concurrent=3")
-    cli("status").said(1, "forced: shop")
+    cli("status").said(1, "forced or changed: shop")
     cli.flip("policies", "unset", "shop", "bulkhead.max_concurrent").said(0)
     assert worker.ask("bulkhead") == before
     assert policy(cli)["options"] == {}
@@ -122,7 +122,9 @@ def test_an_option_that_no_process_can_take_is_told(
     cli: Cli, worker: Worker, option: str, word: str
 ) -> None:
     """What a process can't obey is said, with why, exits with 3, and is among the findings."""
-    cli.flip("policies", "set", "shop", option).said(3, "can't obey", f"pid {worker.pid}", word)
+    cli.flip("policies", "set", "shop", option).said(
+        3, "applied by 0 of 1", "NOT obeyed by 1 process", "unset shop", word
+    )
     assert cli.flip("policies", "set", "shop", option, "--json").said(3).json["faults"]
     cli("doctor").said(1, "can't obey option/shop/", word)
     assert worker.ask("shop") == "ok"

@@ -135,7 +135,7 @@ def test_a_process_pinned_by_its_environment(cli: Cli, make: Callable[..., Worke
     assert len(cli.flip("flags", "on", "recs", "--json").said(3).json["pinned"]) == 1
     cli("flags").said(0, "in 1")
     cli("flags", "show", "recs").said(0, "environment")
-    cli("doctor").said(1, f"on and off in {_host()}, pid {pinned.pid}: pinned by its environment")
+    cli("doctor").said(1, f"but off in {_host()}, pid {pinned.pid}: its environment forces it off")
 
 
 def _host() -> str:
@@ -146,7 +146,7 @@ def _host() -> str:
 
 def test_status_has_a_code_for_scripts(cli: Cli, make: Callable[..., Worker]) -> None:
     """0: all is on, 1: something is off or forced, 3: not everybody obeys."""
-    cli("status").said(0, "no flag is off; no policy is forced; 0 processes")
+    cli("status").said(3, "no flag is off; no policy is forced; 0 processes; nobody obeys")
     make()
     cli.applied_by(1)
     cli("status").said(0, "no flag is off; no policy is forced; 1 process; all in step\n")

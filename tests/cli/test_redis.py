@@ -35,7 +35,7 @@ def test_every_command_works_on_redis(fleet: Cli, one: Worker) -> None:
     fleet.flip("policies", "force-open", "shop").said(0, "applied by 1 of 1")
     fleet.flip("policies", "set", "shop", "bulkhead.max_concurrent=3").said(0)
     assert "'max_concurrent': 3" in one.ask("bulkhead")
-    fleet("status").said(1, "off: recs", "forced: shop", "1 process; all in step")
+    fleet("status").said(1, "off: recs", "forced or changed: shop", "1 process; all in step")
     fleet.flip("flags", "on", "recs").said(0)
     fleet.flip("flags", "on", "recs").said(0, "already, since")
     log = fleet("flags", "log", "recs", "--json").said(0).json

@@ -254,7 +254,7 @@ def test_a_restart_during_an_outage_keeps_every_flip(
     one.signal(signal.SIGKILL)
     redis_server.stop() if fault == "frozen" else redis_server.kill()
     two = worker(redis_server.url)
-    with within(0.45):
+    with within(0.9):
         assert two.ask("read") == "False"
     until(lambda: two.about()["error"])
     assert two.ask("read") == "False"

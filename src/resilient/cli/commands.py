@@ -123,7 +123,7 @@ def forget(process: str, store: str | None, as_json: bool) -> None:
         view = look(reach, opened)
         found = [each for each in view.processes if each.id.startswith(process)]
         if len(process) < 4:
-            fail(f"{process!r} is too short: at least 4 characters of the id", USAGE)
+            fail(f"{process!r} is too short; see `resilient processes`", USAGE)
         if len(found) != 1:
             fail(f"{len(found)} processes have an id that begins with {process}; "
                  "see `resilient processes`", USAGE)  # fmt: skip

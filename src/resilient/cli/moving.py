@@ -51,8 +51,8 @@ def move(reach: Reach, wanted: Order, name: str, *, unknown_too: bool) -> None:
     with reach.store() as store:
         if not store.writable:
             fail(
-                f"{reach.shown} is only read: change it where it comes from (Git, a ConfigMap); "
-                "every process reads it again within a second",
+                f"{reach.shown} is read and never written: change it where it comes from (Git, a "
+                "ConfigMap); every process reads it again within a second",
                 UNREACHED,
             )
         view = look(reach, store)
