@@ -245,7 +245,7 @@ def test_an_exit_does_not_wait_for_a_dead_redis(
 def test_a_restart_during_an_outage_keeps_every_flip(
     worker: Start, redis_server: RedisServer, fault: str
 ) -> None:
-    """The local copy says what holds, at once; a host that knows nothing waits half a second."""
+    """The local copy says what holds; the first read waits for the store, half a second at most."""
     flip(redis_server.url)
     flip(redis_server.url, "forced_open", "forced/shop")
     one = worker(redis_server.url)
