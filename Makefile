@@ -13,7 +13,8 @@ demo: .venv/demo  ## run the demo: a service with and without a policy, on one s
 	$(BIN)/python -m demo
 
 test: .venv/test  ## run all tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --ignore=tests/cli --ignore=tests/flags
+	$(BIN)/python -m pytest -n 2 tests/cli tests/flags  # these wait for processes, and may side by side
 
 trial: .venv/test  ## flip flags in a service of gunicorn under load, on SQLite and Redis; about 4 min
 	$(BIN)/python tests/cli/trial.py
