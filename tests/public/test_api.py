@@ -99,6 +99,8 @@ def described(name: str, value: object) -> Iterator[str]:
         kind = type(value)
         yield f"{name}: {kind.__name__}"
         yield from (f"    {line}" for line in members(kind))
+    elif isinstance(value, ModuleType):
+        yield f"{name}: module"
     else:
         yield f"{name}: {type(value).__name__} = {shown(value)}"
 

@@ -65,7 +65,8 @@ def walk(name: str, command: click.Command) -> Iterator[tuple[str, click.Command
 
 def usage(name: str, command: click.Command) -> str:
     """Return the usage and the options of a command, whatever the terminal."""
-    context = click.Context(command, info_name=name)
+    # As under `resilient` itself, whose settings the commands share.
+    context = click.Context(command, info_name=name, **cli.context_settings)
     context.max_content_width = context.terminal_width = 100
     formatter = click.HelpFormatter(width=100, max_width=100)
     command.format_usage(context, formatter)
