@@ -190,7 +190,8 @@ class Follower:
             if lost and self.state.life == self._life:
                 self.incarnation, self._seen = "", -1  # and read everything again
                 self._restore(store, lost)
-                return  # what was read has not been applied: something older here goes over it
+                self.process.applied = 0  # what was read may have been older than what holds here
+                return
         self.process.applied = reading.version
         self.synced_at = self.state.now()
 
