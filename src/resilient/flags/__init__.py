@@ -39,7 +39,7 @@ def flag(
 
     Args:
         name: what operators see. 1 to 100 characters from ``A-Z a-z 0-9 . _ - < > : #``. Names that
-            differ only in case, ``-``, ``_`` or ``.`` count as the same.
+            differ only in case or punctuation count as the same.
         owner: the team to call. Default none.
         impact: one sentence on what the customer sees while it is off; it is printed to whoever
             turns it off. Default none.
@@ -52,7 +52,8 @@ def flag(
 
     Raises:
         ValueError: the name is declared elsewhere, too much like another, retired or not allowed;
-            or its variable in the environment says something else than ``off``.
+            or its variable in the environment says something else than ``off``; or
+            ``RESILIENT_STORE`` names no store that there is.
         TypeError: an argument is of a wrong type.
 
     Example:
