@@ -1,7 +1,7 @@
 """Guards for calls to what can fail: circuit breaker, timeout, bulkhead, fallback, kill switch."""
 
-from . import flags, metrics_hook
-from .deadline import check, remaining
+from . import flags, integrations, metrics_hook
+from .deadline import check, on_abandon, remaining
 from .decorators import bulkhead, circuit_breaker, fallback, kill_switch, timeout
 from .drive.blocks import Block
 from .errors import (
@@ -14,12 +14,14 @@ from .errors import (
     RefusedError,
     ResilientError,
     StoreError,
+    ThreadBoundWarning,
     WorkersBusyError,
 )
 from .events import Event
 from .flags import configure, flag
 from .guards.window import calls
 from .outcomes import Result
+from .patching import Patch, patch
 from .policy import Policy
 from .reading import Flag
 from .registry import registry
@@ -38,12 +40,14 @@ __all__ = (
     "Flag",
     "FlagOffError",
     "OrderWarning",
+    "Patch",
     "Policy",
     "ReentrantCallError",
     "RefusedError",
     "ResilientError",
     "Result",
     "StoreError",
+    "ThreadBoundWarning",
     "WorkersBusyError",
     "bulkhead",
     "calls",
@@ -53,8 +57,11 @@ __all__ = (
     "fallback",
     "flag",
     "flags",
+    "integrations",
     "kill_switch",
     "load_settings",
+    "on_abandon",
+    "patch",
     "registry",
     "remaining",
     "timeout",

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from contextvars import ContextVar
-from typing import Final
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final
 
+from .checks import refuse_type
 from .errors import CallTimeoutError
+
+if TYPE_CHECKING:
+    from typing import Self
 
 
 class Terms:
@@ -27,7 +33,8 @@ class Deadline:
     It has no constructor: one is made for each call, and `made` costs twice what its parts do.
     """
 
-    __slots__ = ("open", "outer", "terms", "when")
+    __slots__ = ("cuts", "open", "outer", "terms", "when")
+    cuts: list[on_abandon] | None  # unset until somebody wants to be told; None once they were
     open: bool
     outer: Deadline | None
     terms: Terms
@@ -133,3 +140,129 @@ def check() -> None:
     found = enclosing()
     if found is not None and found.now() >= found.when:
         raise found.error()
+
+
+GRAIN: Final = 0.002  # a socket's own timer may be up so much before the deadline is
+
+
+def raise_if_up() -> None:
+    """Raise `CallTimeoutError` where a library's own limit was up because the deadline was."""
+    found = enclosing()
+    if found is not None and found.now() >= found.when - GRAIN:
+        raise found.error()
+
+
+class bounded:
+    """Set a deadline round a ``with`` block, as a cooperative timeout does; for servers' edges."""
+
+    __slots__ = ("_own",)
+
+    def __init__(self, seconds: float, who: str, now: Callable[[], float]) -> None:
+        self._own = Deadline.made(now() + seconds, Terms(seconds, -1, who, now), None)
+
+    def __enter__(self) -> None:
+        self._own.outer = current.get()
+        current.set(self._own)
+
+    def __exit__(self, *exc: object) -> None:
+        leave(self._own)
+
+    def again(self) -> Deadline:
+        """Return the deadline, for what is done later and belongs to the same work."""
+        return self._own
+
+
+class on_abandon:
+    """Call fn if the caller of the code in this ``with`` block gives up on its worker thread.
+
+    A thread can't be stopped from outside, but what it waits for can be taken away: fn may shut a
+    socket down, so that the abandoned body ends, and its slot comes back. Our integrations do.
+
+    Args:
+        fn: a plain function without arguments, quick and safe to call from another thread. It is
+            called at most once, by the thread that gives up, and never after the block has ended.
+            What it raises is logged.
+
+    Raises:
+        TypeError: fn can't be called.
+
+    Example:
+        >>> import socket
+        >>> from resilient import on_abandon, timeout
+        >>> @timeout(0.05, sync="thread")
+        ... def read(sock):
+        ...     with on_abandon(lambda: sock.shutdown(socket.SHUT_RDWR)):
+        ...         return sock.recv(1)
+        >>> ours, theirs = socket.socketpair()
+        >>> read(ours)
+        Traceback (most recent call last):
+        resilient.errors.CallTimeoutError: ...
+        >>> theirs.recv(1)  # the other side sees it end
+        b''
+    """
+
+    __slots__ = ("_fn", "_lock", "_told")
+
+    def __init__(self, fn: Callable[[], object]) -> None:
+        if not callable(fn):
+            refuse_type("fn", fn, "a function without arguments")
+        self._fn: Callable[[], object] | None = fn
+        self._lock = (
+            threading.Lock()
+        )  # held while fn runs, so that the block does not end meanwhile
+        self._told: list[Deadline] = []
+
+    def __enter__(self) -> Self:
+        seen = current.get()
+        while seen is not None:
+            if seen.open:
+                self._join(seen)
+            seen = seen.outer
+        return self
+
+    def _join(self, deadline: Deadline) -> None:
+        cuts = getattr(deadline, "cuts", _UNSET)
+        if cuts is _UNSET:
+            cuts = deadline.cuts = []
+        if cuts is not None:
+            cuts.append(self)
+            self._told.append(deadline)
+            cuts = deadline.cuts  # the caller may have given up meanwhile
+        if cuts is None:
+            self._fire()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        with self._lock:
+            self._fn = None
+        for deadline in self._told:
+            cuts = deadline.cuts
+            if cuts is not None and self in cuts:
+                cuts.remove(self)
+
+    def _fire(self) -> None:
+        """Call fn, unless it was called or its block has ended."""
+        with self._lock:
+            fn, self._fn = self._fn, None
+            if fn is None:
+                return
+            try:
+                fn()
+            except Exception:
+                import logging
+
+                logging.getLogger("resilient").exception("what on_abandon was given has failed")
+
+
+_UNSET: Final[Any] = object()
+
+
+def abandoned(deadline: Deadline) -> None:
+    """Tell those in a call's body that its caller has given up on it."""
+    cuts, deadline.cuts = getattr(deadline, "cuts", None), None
+    for cut in cuts or ():
+        cut._fire()

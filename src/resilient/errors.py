@@ -100,5 +100,9 @@ class StoreError(ResilientError):
     """The store of flips could not be reached, or did not answer as a store should."""
 
 
+class ThreadBoundWarning(UserWarning):
+    """A wrapped object keeps state for each thread, so its calls can not be moved to a worker."""
+
+
 class OrderWarning(UserWarning):
     """The order of a policy's guards makes one of them do less than its reader would expect."""

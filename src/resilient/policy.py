@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
-from typing import Any, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
-from . import checks, composing, updating, wrapping
+from . import checks, composing, wrapping
 from .clock import Clock
 from .drive import forking, sync
 from .drive.blocks import Block
@@ -15,10 +15,16 @@ from .drive.core import Core
 from .drive.ending import result_of
 from .drive.plan import Plan
 from .guards.base import Guard, Mode
-from .outcomes import Result
+from .levers import Levers
+from .outcomes import OnError, OnResult, Result
 from .registry import Place, registry
 from .shapes import STREAMS, kind_of, label
 from .showing import plan_text, snapshot_of
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+    from .clients.wrapper import Wrapper
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -26,7 +32,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 M = TypeVar("M", bound="classmethod[Any, Any, Any] | staticmethod[Any, Any]")
 
 
-class Policy:
+class Policy(Levers):
     """A named, ordered stack of guards that protects one dependency.
 
     Args:
@@ -54,7 +60,7 @@ class Policy:
         []
     """
 
-    __slots__ = ("__weakref__", "_core", "_guards", "_plans")
+    __slots__ = ("__weakref__", "_core", "_guards", "_plans", "_wrappers")
 
     def __init__(
         self,
@@ -86,6 +92,7 @@ class Policy:
         self._core = core
         self._guards = guards
         self._plans: dict[Mode, Plan] = {}
+        self._wrappers: dict[Any, Wrapper] = {}  # of its wrapped clients, by their options
         for guard in told:
             guard.joined(guards)
 
@@ -309,71 +316,64 @@ class Policy:
         """
         return Block(self._block_plan, partial(self._plan, "async"))
 
-    # -- levers ---------------------------------------------
+    # -- clients ---------------------------------------------
 
-    def force_open(self, reason: str = "") -> None:
-        """Refuse every call with `CircuitOpenError` until `release`; fallbacks answer.
+    def wrap(
+        self,
+        client: T,
+        /,
+        *,
+        only: str | Iterable[str] | None = None,
+        unless: str | Iterable[str] | None = None,
+        per_call: Mapping[str, Policy | float | timedelta] | None = None,
+        ignore: OnError | None = None,
+        failed_result: OnResult | None = None,
+    ) -> T:
+        """Return client, with every public call of it, and of what it hands out, guarded.
 
-        Args:
-            reason: why; it is in the errors, events and logs.
-
-        Raises:
-            TypeError: reason is not a str.
-            ValueError: reason is not printable, or longer than 500 characters.
-        """
-        self._core.force("forced_open", checks.text("reason", reason))
-
-    def force_closed(self, reason: str = "") -> None:
-        """Let calls pass the circuit breaker, whatever it says, until `release`.
-
-        The other guards act as ever.
-
-        Args:
-            reason: why; it is in the events and logs.
-
-        Raises:
-            TypeError: reason is not a str.
-            ValueError: reason is not printable, or longer than 500 characters.
-        """
-        self._core.force("forced_closed", checks.text("reason", reason))
-
-    def release(self, reason: str = "") -> None:
-        """End a forced state: forced open goes on half-open, forced closed closed and afresh.
+        The client itself is not changed, and nothing but its calls behaves otherwise. Methods that
+        give something back (``close``, ``release``, ``rollback`` ...) are never refused.
 
         Args:
-            reason: why; it is in the events and logs.
+            client: an instance. Of redis-py, SQLAlchemy, httpx, requests, aiohttp and botocore it
+                is known which errors are the caller's own.
+            only: names and patterns (``"get_*"``, ``"movies.find"``) of the methods to guard.
+                Default all.
+            unless: names and patterns of the methods, and parts, to leave as they are. Default
+                none.
+            per_call: another policy, or another time limit in seconds, by name or pattern; the
+                first that matches counts. Default none.
+            ignore: exception types, or a predicate, that are no failure of the dependency, such as
+                its "not found"; beside those that the guards ignore. Default none.
+            failed_result: a predicate of the value that tells a returned failure, such as a
+                response with status 503; beside those of the guards. Default none.
+
+        Returns:
+            A proxy that passes for the client in ``isinstance``, comparison and attributes; the
+            same client again, if this policy wraps it already.
 
         Raises:
-            TypeError: reason is not a str.
-            ValueError: reason is not printable, or longer than 500 characters.
-        """
-        self._core.force(None, checks.text("reason", reason))
-
-    def update(self, *, reason: str = "", **guards: Mapping[str, Any]) -> None:
-        """Change options while calls go on: all of them, or none where one is invalid.
-
-        State is kept: an open circuit stays open, calls keep their slots, waiters their places;
-        only a changed ``window`` starts afresh. An operator's order goes over it.
-
-        Args:
-            reason: why; it is in the event and the log.
-            **guards: for each guard, by its kind, the options to change, as its decorator takes
-                them. What code decides (``on``, ``ignore``, ``failed_result``, ``sync``, a
-                fallback's answer) can't change.
-
-        Raises:
-            ValueError: a guard or option is unknown, or a value is not allowed.
-            TypeError: a value has the wrong type.
+            TypeError: client is a class, module, function or plain data; or the policy's timeout
+                does not say how to bound its sync calls.
+            ValueError: a name or pattern matches nothing: the message lists what there is. Or the
+                client is wrapped by this policy already, with other options.
 
         Example:
-            >>> from resilient import Policy, bulkhead, circuit_breaker
-            >>> films = Policy("films", circuit_breaker(), bulkhead(20))
-            >>> films.update(bulkhead={"max_concurrent": 40}, circuit_breaker={"failure_rate": 0.3})
-            >>> films.snapshot()["guards"][1]["options"]["max_concurrent"]
-            40
+            >>> from resilient import Policy, circuit_breaker
+            >>> class Movies:
+            ...     def find(self, title):
+            ...         return [title]
+            >>> movies = Policy("movies", circuit_breaker()).wrap(Movies())
+            >>> movies.find("Heat"), isinstance(movies, Movies)
+            (['Heat'], True)
         """
-        checks.text("reason", reason)
-        updating.update(self._core, self._guards, updating.UPDATE, guards, reason)
+        from .clients.wrapping import wrap
+
+        wrapped: T = wrap(
+            self, client, only=only, unless=unless, per_call=per_call, ignore=ignore,
+            failed_result=failed_result,
+        )  # fmt: skip
+        return wrapped
 
     # -- the parts that its own package uses ---------------------------------------------
 

@@ -76,6 +76,7 @@ class Registry:
 
     def __init__(self) -> None:
         self.clock: Clock | None = None  # given to policies that are made without one
+        self.patches: Callable[[], list[dict[str, Any]]] = list  # set by `resilient.patching`
         self.on_made: Callable[[Core, Place], None] | None = None  # for the testing plugin
         self._lock = threading.Lock()
         self._entries: dict[str, _Entry] = {}
@@ -91,15 +92,19 @@ class Registry:
         """Return every policy's options, state and counts as plain data.
 
         Returns:
-            ``{"policies": {name: {...}}}`` of str, int, float, bool, None, list and dict. Each
-            policy is consistent in itself.
+            ``{"policies": {name: {...}}, "patches": [{...}]}`` of str, int, float, bool, None, list
+            and dict. Each policy is consistent in itself. A patch has ``target``, ``policy`` and
+            ``state``; see `resilient.patch`.
 
         Example:
             >>> import resilient
             >>> sorted(resilient.registry.snapshot())
-            ['policies']
+            ['patches', 'policies']
         """
-        return {"policies": {core.name: snapshot_of(core, core.guards) for core in self.cores()}}
+        return {
+            "policies": {core.name: snapshot_of(core, core.guards) for core in self.cores()},
+            "patches": self.patches(),
+        }
 
     def subscribe(self, listener: Listener) -> Callable[[], None]:
         """Call listener with every `Event` of every policy from now on.

@@ -33,7 +33,7 @@ ONLY = {
     "Flag": ("name", "owner", "impact", "review", "default", "__bool__"),
 }
 # Handed out, never made by users: their constructors may change.
-HANDED_OUT = {"Block", "Flag", "Flags", "Policies", "Registry", "Snapshot"}
+HANDED_OUT = {"Block", "Flag", "Flags", "Patch", "Policies", "Registry", "Snapshot"}
 OPERATIONS = (
     "__call__", "__enter__", "__exit__", "__aenter__", "__aexit__", "__eq__", "__hash__",
     "__str__", "__copy__", "__deepcopy__", "__reduce__",
@@ -132,9 +132,23 @@ def is_protocol(kind: type) -> bool:
     return bool(vars(kind).get("_is_protocol"))
 
 
+def inside_of(kind: type) -> dict[str, Any]:
+    """Return what a class has itself, or from a base that is none of the public names."""
+    import resilient
+
+    found: dict[str, Any] = {}
+    for base in reversed(kind.__mro__):
+        ours = base.__module__.startswith("resilient.")
+        if base is kind or (
+            ours and base.__name__ not in resilient.__all__ and kind.__name__ == "Policy"
+        ):
+            found.update(vars(base))
+    return found
+
+
 def members(kind: type) -> Iterator[str]:
     """Yield the public attributes, properties and methods of a class itself, sorted."""
-    inside, only = vars(kind), ONLY.get(kind.__name__)
+    inside, only = inside_of(kind), ONLY.get(kind.__name__)
     for name, annotation in sorted(attributes(kind).items()):
         if only is None or name in only:
             yield f"{name}: {annotation}"

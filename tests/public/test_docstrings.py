@@ -15,6 +15,7 @@ from typing import Any, get_overloads
 import pytest
 
 import resilient
+from resilient.levers import Levers
 
 MODULES = ("resilient", "resilient.flags", "resilient.metrics", "resilient.testing")
 # Documented, in a module without `__all__`.
@@ -25,7 +26,17 @@ PLUGINS = (
 SHOWN = ("name", "owner", "impact", "review", "default")  # of a flag
 ONLY = {"Registry": ("names", "snapshot", "subscribe"), "Flag": SHOWN}
 # Handed out and not made by users: their docstrings describe attributes, not a constructor.
-HANDED_OUT = {"Block", "Event", "Flag", "Flags", "Policies", "Registry", "Result", "flags.Snapshot"}
+HANDED_OUT = {
+    "Block",
+    "Event",
+    "Flag",
+    "Flags",
+    "Patch",
+    "Policies",
+    "Registry",
+    "Result",
+    "flags.Snapshot",
+}
 SECTIONS = ("Args", "Attributes", "Returns", "Raises", "Example")
 
 
@@ -51,7 +62,8 @@ def take(name: str, value: Any, found: dict[str, Any]) -> None:
     found[name] = value
     if isinstance(value, type):
         only = ONLY.get(value.__name__)
-        for word, inside in vars(value).items():
+        inherited = vars(Levers) if value.__name__ == "Policy" else {}
+        for word, inside in {**inherited, **vars(value)}.items():
             if (word.startswith("_") and word != "__call__") or (only and word not in only):
                 continue
             if isinstance(inside, (classmethod, staticmethod)):
@@ -192,7 +204,7 @@ def test_what_is_looked_at() -> None:
     assert {"circuit_breaker", "Policy.call", "Registry.subscribe", "metrics.register"} < {
         *FUNCTIONS
     }
-    assert {"Policy", "calls", "testing.ManualClock"} == {*MADE}
+    assert {"Policy", "calls", "on_abandon", "testing.ManualClock"} == {*MADE}
     assert {"Policy.name", "testing.ManualClock.waiting"} < {*PROPERTIES}
     assert {"timeout", "remaining", "Block", "Policy"} < {*ENTRANCES}
     assert "Policy.__call__" in PUBLIC and get_overloads(PUBLIC["Policy.__call__"])

@@ -152,9 +152,12 @@ def guard(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
     return _plain(plan, fn) if plan.single is None else _timed(plan, fn)
 
 
-async def call(plan: Plan, fn: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-    """Call fn once, by the interpreter."""
+async def call(
+    plan: Plan, fn: Callable[..., Any], args: Any, kwargs: Any, *, final: bool = False
+) -> Any:
+    """Call fn once, by the interpreter; where final, no fallback can answer."""
     done = Call(plan, fn, args, kwargs)
+    done.final = final
     await run(done)
     return conclude(done)
 

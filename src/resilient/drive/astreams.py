@@ -139,11 +139,14 @@ class AsyncFlow(Flow):
         return self.raised(timeout)
 
 
-def guard(plan: Plan, fn: Callable[..., Any]) -> Callable[..., AsyncGenerator[Any, Any]]:
-    """Return an async generator function that runs fn's generators under the plan."""
+def guard(
+    plan: Plan, fn: Callable[..., Any], *, final: bool = False
+) -> Callable[..., AsyncGenerator[Any, Any]]:
+    """Return an async generator function that runs fn's generators; see `streams.guard`."""
 
     async def guarded(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
         flow = AsyncFlow(plan, fn, args, kwargs)
+        flow.call.final = final
         while await flow.step():
             try:
                 flow.sent = yield flow.taken()

@@ -288,7 +288,7 @@ class Call:
         """Return what to run instead of the body, and its arguments."""
         error = self.origin
         assert error is not None
-        return self.here.recover, (error, self.args, self.kwargs)
+        return self.here.recover, (error, self.args[self.plan.skip :], self.kwargs)
 
     # -- going out ---------------------------------------------
 

@@ -37,6 +37,9 @@ def judge(call: Call) -> tuple[list[int], str]:
     if call.ruling is not None and _base(call, error) == FAILURE:
         outcome, reason = call.ruling
         return [outcome] * (len(plan.guards) + 1), reason
+    ruled = _ruled(call, error) if plan.judges else None
+    if ruled is not None:
+        return [ruled] * (len(plan.guards) + 1), type(error).__name__ if error else "failed_result"
     judges = [*(guard.judge for guard in plan.guards), plan.judge]
     distinct = set(judges)  # each predicate is asked once
     if error is None:
@@ -52,6 +55,19 @@ def judge(call: Call) -> tuple[list[int], str]:
         # Refused by a call of this very policy inside the body: nobody's failure.
         outcomes[-1] = IGNORED if call.ran else REFUSED
     return outcomes, type(error).__name__
+
+
+def _ruled(call: Call, error: BaseException | None) -> int | None:
+    """Return what a wrapped client's own judges say, where they say more than those of guards."""
+    judges = call.plan.judges
+    if error is None:
+        seen = {each.of_value(call.value) for each in judges}
+        return FAILURE if FAILURE in seen else IGNORED if IGNORED in seen else None
+    if isinstance(error, CallTimeoutError) and error._deadline is not None:
+        return None
+    if not isinstance(error, Exception) or _base(call, error) != FAILURE:
+        return None
+    return IGNORED if any(each.of_error(error) == IGNORED for each in judges) else None
 
 
 def _base(call: Call, error: BaseException | None) -> int:

@@ -13,14 +13,25 @@ class Plan:
     """What a driver needs to know to run calls of one mode through a policy."""
 
     __slots__ = (
-        "admits", "answers", "core", "enter", "guards", "judge", "judges_values", "leave", "limits",
-        "quick", "reacts", "single", "threaded",
+        "admits", "answers", "core", "enter", "guards", "judge", "judges", "judges_values", "leave",
+        "limits", "quick", "reacts", "single", "skip", "threaded",
     )  # fmt: skip
     enter: Enter
     leave: Leave
 
-    def __init__(self, core: Core, guards: tuple[Guard, ...], mode: Mode) -> None:
+    def __init__(
+        self,
+        core: Core,
+        guards: tuple[Guard, ...],
+        mode: Mode,
+        *,
+        judges: tuple[Judge, ...] = (),
+        skip: int = 0,
+    ) -> None:
         self.core: Core = core
+        # A wrapped client's, who are asked before those of the guards.
+        self.judges: tuple[Judge, ...] = judges
+        self.skip: int = skip  # so many leading arguments are no business of a fallback
         self.guards: tuple[Guard, ...] = guards
         self.admits: tuple[bool, ...] = tuple(guard.admits(mode) for guard in guards)
         # Those that the fast path asks: a shutter keeps calls off it instead.
@@ -40,7 +51,10 @@ class Plan:
         self.judge: Judge = next(
             (guard.judge for guard in reversed(guards) if guard.judges_health), DEFAULT_JUDGE
         )
-        self.judges_values: bool = any(guard.judge.failed_result is not None for guard in guards)
+        self.judges_values: bool = any(
+            judge.failed_result is not None
+            for judge in (*judges, *(guard.judge for guard in guards))
+        )
         self.answers: Guard | None = answerer(guards)
         self.enter, self.leave = gateway(core, guards, mode, quick=self.answers is not None)
 

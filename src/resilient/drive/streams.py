@@ -207,11 +207,14 @@ class SyncFlow(Flow):
         return self.raised(timeout)
 
 
-def guard(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Generator[Any, Any, Any]]:
-    """Return a generator function that runs fn's generators under the plan."""
+def guard(
+    plan: Plan, fn: Callable[..., Any], *, final: bool = False
+) -> Callable[..., Generator[Any, Any, Any]]:
+    """Return a generator function that runs fn's generators; where final, no fallback answers."""
 
     def guarded(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
         flow = SyncFlow(plan, fn, args, kwargs)
+        flow.call.final = final
         while flow.step():
             try:
                 flow.sent = yield flow.taken()

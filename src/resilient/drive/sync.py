@@ -8,7 +8,7 @@ from contextvars import copy_context
 from functools import partial
 from typing import Any
 
-from ..deadline import Deadline, Terms, current, enclosing, leave
+from ..deadline import Deadline, Terms, abandoned, current, enclosing, leave
 from ..errors import CallTimeoutError, WorkersBusyError
 from ..guards.base import Waiter
 from ..shapes import returns_awaitable
@@ -116,6 +116,7 @@ def _job_done(call: Call, job: Job, deadline: Deadline, reason: BaseException | 
     if reason is not None and job.abandon():
         step, on_end = abandon(call, reason)
         job.when_ended(partial(_end, own, on_end))  # until then the body reads that its time is up
+        abandoned(deadline)
         return step
     if own is not None:
         own.open = False
@@ -221,9 +222,10 @@ def guard(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
     return _plain(plan, fn) if plan.single is None else _timed(plan, fn)
 
 
-def call(plan: Plan, fn: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-    """Call fn once, by the interpreter."""
+def call(plan: Plan, fn: Callable[..., Any], args: Any, kwargs: Any, *, final: bool = False) -> Any:
+    """Call fn once, by the interpreter; where final, no fallback can answer."""
     done = Call(plan, fn, args, kwargs)
+    done.final = final
     run(done)
     return conclude(done)
 

@@ -48,7 +48,7 @@ def answer(plan: Plan, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Return the fallback's answer to a sync call."""
     assert plan.answers is not None
     try:
-        value = plan.answers.recover(_UNTOLD, args, kwargs)
+        value = plan.answers.recover(_UNTOLD, args[plan.skip :], kwargs)
         if returns_awaitable(value):
             _close(value)
             raise TypeError(not_awaited(plan.core.name, value))
@@ -63,7 +63,7 @@ async def answer_async(plan: Plan, args: tuple[Any, ...], kwargs: dict[str, Any]
     """Return the fallback's answer to an async call."""
     assert plan.answers is not None
     try:
-        value = plan.answers.recover(_UNTOLD, args, kwargs)
+        value = plan.answers.recover(_UNTOLD, args[plan.skip :], kwargs)
         if returns_awaitable(value):
             value = await value
     except BaseException as error:

@@ -1,0 +1,1 @@
+"""Guarding an object that somebody else wrote: `Policy.wrap`."""

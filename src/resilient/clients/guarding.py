@@ -1,0 +1,167 @@
+"""One policy as it guards the methods of a client: plans for calls, steps and streams."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+from ..deadline import GRAIN, current
+from ..drive import streams, sync
+from ..drive.call import DO_PARK, DO_RUN, Step
+from ..drive.ending import conclude
+from ..drive.lasting import LastingCall
+from ..drive.plan import Plan
+from ..guards.base import Mode
+from ..outcomes import Judge
+from ..shapes import Kind
+from ..wrapping import sync_mode
+from .parts import close_unawaited
+
+if TYPE_CHECKING:
+    from ..policy import Policy
+
+# How an iterator or a mapping says "no more" and "not there", which is no failure of anything.
+_ENDS: Final = Judge(ignore=(StopIteration, StopAsyncIteration))
+_ABSENT: Final = Judge(ignore=(KeyError, IndexError))
+
+
+class Guarding:
+    """A policy, and the judges that one client adds to those of its guards."""
+
+    __slots__ = ("_judges", "_plans", "inline", "policy")
+
+    def __init__(self, policy: Policy, judges: tuple[Judge, ...], *, inline: bool = False) -> None:
+        self.policy: Policy = policy
+        self.inline = inline  # its sync calls stay in their thread
+        self._judges = judges
+        self._plans: dict[tuple[Mode, str, int], Plan] = {}
+
+    @property
+    def sync_mode(self) -> Mode:
+        """Return how sync calls are bound, or raise the TypeError that explains the choice."""
+        if self.inline:
+            return "cooperative"
+        return sync_mode(self.policy.name, self.policy.guards)
+
+    def plan(self, mode: Mode, what: str = "call", skip: int = 0) -> Plan:
+        """Return the plan for a mode of running and what is run: a call, a step, an item."""
+        key = mode, what, skip
+        found = self._plans.get(key)
+        if found is None:
+            judges, guards = self._judges, self.policy.guards
+            if what != "call":
+                judges = (*judges, _ABSENT if what == "item" else _ENDS)
+            if what == "enter":
+                guards = tuple(guard for guard in guards if guard.seconds is None)
+            found = Plan(self.policy._core, guards, mode, judges=judges, skip=skip)
+            self._plans[key] = found
+        return found
+
+    def function(
+        self, kind: Kind, fn: Callable[..., Any], what: str = "call", skip: int = 0
+    ) -> Callable[..., Any]:
+        """Return fn guarded, in the form of its kind; the first skip arguments are our own."""
+        if kind == "sync":
+            return sync.guard(self.plan(self.sync_mode, what, skip), fn)
+        if kind == "generator":
+            return streams.guard(self.plan("cooperative", what, skip), fn)
+        from ..drive import aio, astreams
+
+        plan = self.plan("async", what, skip)
+        return aio.guard(plan, fn) if kind == "async" else astreams.guard(plan, fn)
+
+    def step(self, fn: Callable[[], Any]) -> Any:
+        """Run one sync step of something handed out; no fallback can answer it."""
+        return sync.call(self.plan(self.sync_mode, "step"), fn, (), {}, final=True)
+
+    async def async_step(self, fn: Callable[[], Any], *, enters: bool = False) -> Any:
+        """Run one async step of something handed out; no fallback can answer it."""
+        from ..drive import aio
+        from ..drive.bell import here
+
+        # Under trio what is entered may open a nursery, which must not be inside our own scope.
+        what = "enter" if enters and here()[0] is None else "step"
+        return await aio.call(self.plan("async", what), fn, (), {}, final=True)
+
+    async def awaited(self, awaitable: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Await what a method returned, which was called with these arguments."""
+        from ..drive import aio
+
+        box = [awaitable]
+        try:
+            return await aio.call(self.plan("async"), lambda *_, **__: box.pop(), args, kwargs)
+        finally:
+            if box:
+                close_unawaited(box[0])
+
+    def stream(self, generator: Any, *, is_async: bool) -> Any:
+        """Return a generator that was handed out, guarded for its life."""
+        if not is_async:
+            return streams.guard(self.plan("cooperative"), lambda: generator, final=True)()
+        from ..drive import astreams
+
+        return astreams.guard(self.plan("async"), lambda: generator, final=True)()
+
+    def lasting(self) -> Lasting:
+        """Let in a call that is ended elsewhere, perhaps in another thread; or raise a refusal."""
+        call = Lasting(self.plan("cooperative"))
+        step = call.start()
+        while step == DO_PARK:
+            step = sync.wait(call)
+        return call.began_at(step)
+
+    async def async_lasting(self) -> Lasting:
+        """Do the same in a task."""
+        from ..drive import aio
+
+        call = Lasting(self.plan("async"))
+        step = call.start()
+        while step == DO_PARK:
+            step = await aio.wait(call)
+        return call.began_at(step)
+
+
+class Lasting(LastingCall):
+    """A call that goes on after the frame that began it, such as a future's; never answered."""
+
+    __slots__ = ()
+
+    def __init__(self, plan: Plan) -> None:
+        super().__init__(plan, Lasting, (), {})
+        self.final = True
+
+    def began_at(self, step: Step) -> Lasting:
+        """Return itself, let in and with its deadline; or raise why it is not."""
+        if step != DO_RUN:
+            conclude(self)
+        self.limit(len(self.tickets))
+        return self
+
+    @contextmanager
+    def within(self) -> Generator[None]:
+        """Set its deadline round what begins it."""
+        own = self.deadline
+        if own is not None:
+            current.set(own)
+        try:
+            yield
+        finally:
+            if own is not None and current.get() is own:
+                current.set(own.outer)
+
+    def end(self, error: BaseException | None) -> BaseException | None:
+        """Take its outcome, once; return its error, or its timeout's where that was up."""
+        own = self.deadline
+        if self.booked:
+            return error
+        if own is not None:
+            own.open = False
+            if isinstance(error, Exception) and own.now() >= own.when - GRAIN:
+                error = own.error()
+        if error is None:
+            self.returned(None)
+        else:
+            self.raised(error)
+        self.error = None
+        return error

@@ -1,0 +1,120 @@
+"""Which methods of a client are guarded, and by which policy."""
+
+# pyright: reportUnknownArgumentType=false, reportUnknownVariableType=false
+# pyright: reportUnknownMemberType=false, reportUnknownLambdaType=false
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from .. import checks
+from .parts import is_client, public_names
+
+if TYPE_CHECKING:
+    from ..policy import Policy
+
+T = TypeVar("T")
+
+# What gives something back is never refused: a refused close would leak what it closes.
+RELEASES: Final = frozenset({
+    "abort", "aclose", "cancel", "close", "close_all", "detach", "disconnect", "dispose",
+    "invalidate", "release", "rollback", "shutdown", "stop", "terminate", "__aexit__", "__exit__",
+})  # fmt: skip
+
+_PATTERNS: Final = 'names or patterns of its methods, such as ["get_*", "movies.find"]'
+
+
+class Selection:
+    """The names and patterns that one `Policy.wrap` was given.
+
+    A pattern without a dot is of a method's own name, wherever in the client it is; one with a dot
+    is of ``part.method``, where the part is named by the attribute or method that hands it out.
+    """
+
+    __slots__ = ("only", "per_call", "unless")
+
+    def __init__(
+        self,
+        only: tuple[str, ...] | None,
+        unless: tuple[str, ...],
+        per_call: tuple[tuple[str, Policy], ...],
+    ) -> None:
+        self.only = only
+        self.unless = unless
+        self.per_call = per_call
+
+    def policy_of(self, holder: str, name: str, usual: T) -> Policy | T | None:
+        """Return the policy that guards a method, usual where none is named, None for no guard."""
+        path = f"{holder}.{name}"
+        named = next((each for pattern, each in self.per_call if _fits(pattern, name, path)), None)
+        if any(_fits(pattern, name, path) for pattern in self.unless):
+            return None
+        if self.only is not None and named is None:
+            return usual if any(_fits(pattern, name, path) for pattern in self.only) else None
+        if named is None and name in RELEASES:
+            return None
+        return usual if named is None else named
+
+    def leaves(self, holder: str, name: str) -> bool:
+        """Tell whether what an attribute hands out is to be left as it is."""
+        path = f"{holder}.{name}"
+        return any(_fits(pattern, name, path) for pattern in self.unless)
+
+    def check(self, policy: str, client: Any) -> None:
+        """Raise the ValueError that lists what there is, where a pattern matches nothing."""
+        known = _paths(client)
+        dynamic = hasattr(type(client), "__getattr__")
+        for option, patterns in (
+            ("only", self.only or ()), ("unless", self.unless),
+            ("per_call", [pattern for pattern, _ in self.per_call]),
+        ):  # fmt: skip
+            for pattern in patterns:
+                if dynamic or any(_fits(pattern, path.split(".")[-1], path) for path in known):
+                    continue
+                holder = pattern.partition(".")[0]
+                if "." in pattern and any(fnmatchcase(path, holder) for path in known):
+                    continue  # of what a method will hand out nothing is known yet
+                _refuse(f"{policy}: {option}", pattern, sorted(known))
+
+
+def _fits(pattern: str, name: str, path: str) -> bool:
+    return fnmatchcase(path.removeprefix(".") if "." in pattern else name, pattern)
+
+
+def _paths(client: Any) -> set[str]:
+    """Return what can be named of a client: its methods, and those of the parts it holds."""
+    paths = set(public_names(client))
+    for name, value in vars(client).items() if hasattr(client, "__dict__") else ():
+        if not name.startswith("_") and is_client(value):
+            paths |= {name, *(f"{name}.{inner}" for inner in public_names(value))}
+    return paths
+
+
+def _refuse(what: str, pattern: str, known: list[str]) -> None:
+    import difflib
+
+    near = difflib.get_close_matches(pattern, known, n=1)
+    shown = ", ".join(known[:40]) + (f" and {len(known) - 40} more" if len(known) > 40 else "")
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise ValueError(
+        f"{what} must be {_PATTERNS}; {pattern!r} matches none{hint}. There is: {shown}"
+    )
+
+
+def patterns(name: str, given: object) -> tuple[str, ...] | None:
+    """Return names or patterns as a tuple; a single str is one pattern."""
+    if given is None:
+        return None
+    if isinstance(given, str):
+        given = (given,)
+    if isinstance(given, Mapping) or not isinstance(given, Iterable):
+        checks.refuse_type(name, given, _PATTERNS)
+    found = tuple(given)
+    for each in found:
+        if type(each) is not str or not each:
+            checks.refuse_type(name, each, _PATTERNS)
+    if not found:
+        checks.refuse(name, given, _PATTERNS + "; an empty list would guard nothing"
+                      if name == "only" else _PATTERNS)  # fmt: skip
+    return found

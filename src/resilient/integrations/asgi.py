@@ -1,0 +1,88 @@
+"""A pure ASGI middleware, for Starlette, FastAPI and any other ASGI application."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import nullcontext
+from typing import Any
+
+from .edges import HEADER, Edge, answer
+
+_Messages = Callable[[], Awaitable[MutableMapping[str, Any]]]
+_Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+_App = Callable[[MutableMapping[str, Any], _Messages, _Send], Awaitable[None]]
+
+
+class Middleware(Edge):
+    """Reads the caller's deadline, and answers a refusal with 503 and ``Retry-After``.
+
+    Inside a request `resilient.remaining` says what is left, and every policy keeps to it. A
+    `RefusedError` that nobody handled becomes 503, a `CallTimeoutError` 504, unless the response
+    has begun. Add it to Starlette and FastAPI with ``app.add_middleware``, which puts it inside
+    their own answer to errors.
+
+    Args:
+        app: the ASGI application.
+        header: the request header that says, in seconds, how long the caller will wait. Default
+            ``x-request-timeout``; None reads none.
+        at_most: the longest time, in seconds, that is believed, and the one that applies where
+            there is no such header. Default None: none.
+
+    Raises:
+        TypeError: an option is of a wrong type.
+        ValueError: an option is not allowed.
+
+    Example:
+        >>> from starlette.applications import Starlette
+        >>> from resilient.integrations.asgi import Middleware
+        >>> app = Starlette()
+        >>> app.add_middleware(Middleware, at_most=10.0)
+    """
+
+    def __init__(
+        self, app: _App, *, header: str | None = HEADER, at_most: float | None = None
+    ) -> None:
+        super().__init__(header, at_most)
+        self._app = app
+
+    async def __call__(
+        self, scope: MutableMapping[str, Any], receive: _Messages, send: _Send
+    ) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        seconds = self.seconds(self._asked(scope))
+        begun = False
+
+        async def watched(message: MutableMapping[str, Any]) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            with nullcontext() if seconds is None else self.bounded(seconds):
+                await self._app(scope, receive, watched)
+        except Exception as error:
+            answered = None if begun else answer(error)
+            if answered is None:
+                raise
+            await _respond(send, *answered)
+
+    def _asked(self, scope: MutableMapping[str, Any]) -> str | None:
+        if self.header is None:
+            return None
+        name = self.header.encode("ascii")
+        values = (value for key, value in scope["headers"] if key.lower() == name)
+        found = next(values, None)
+        return None if found is None else found.decode("latin-1")
+
+
+async def _respond(send: _Send, status: int, headers: dict[str, str], text: str) -> None:
+    body = text.encode()
+    fields = {**headers, "content-type": "text/plain; charset=utf-8", "content-length": len(body)}
+    await send({
+        "type": "http.response.start",
+        "status": status,
+        "headers": [(name.encode(), str(value).encode()) for name, value in fields.items()],
+    })  # fmt: skip
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,83 @@
+"""boto3 and botocore: their errors by code, and time limits that end with the deadline."""
+
+# pyright: basic
+from __future__ import annotations
+
+from typing import Any, ClassVar, Final
+
+import botocore.exceptions as errors
+
+from ..clients.knowledge import Knowledge
+from ..deadline import check
+from ..outcomes import Judge
+from .common import FAILED_STATUSES
+from .urllib3 import DeadlineTimeout
+
+_OWN: Final = (  # found wrong before anything was sent
+    errors.ParamValidationError,
+    errors.ValidationError,
+    errors.UnknownServiceError,
+    errors.NoCredentialsError,
+    errors.PaginationError,
+    errors.OperationNotPageableError,
+)
+# AWS says these with status 400.
+_THROTTLED: Final = frozenset({
+    "BandwidthLimitExceeded", "EC2ThrottledException", "LimitExceededException",
+    "PriorRequestNotComplete", "ProvisionedThroughputExceededException", "RequestLimitExceeded",
+    "RequestThrottled", "RequestThrottledException", "RequestTimeout", "RequestTimeoutException",
+    "SlowDown", "ThrottledException", "Throttling", "ThrottlingException",
+    "TooManyRequestsException", "TransactionInProgressException",
+})  # fmt: skip
+
+
+def callers_own(error: Exception) -> bool:
+    """Tell whether an error is no failure of the service: a missing key, a denied access."""
+    if not isinstance(error, errors.ClientError):
+        return isinstance(error, _OWN)
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    code = error.response.get("Error", {}).get("Code", "")
+    return code not in _THROTTLED and 400 <= status < 500 and status not in FAILED_STATUSES
+
+
+class Boto3Knowledge(Knowledge):
+    """What `Policy.wrap` knows of a boto3 or botocore client."""
+
+    judge: ClassVar[Judge | None] = Judge(ignore=callers_own)
+    timeouts: ClassVar[tuple[type[Exception], ...]] = (
+        errors.ConnectTimeoutError,
+        errors.ReadTimeoutError,
+    )
+
+    _FREE: ClassVar[frozenset[str]] = frozenset(
+        {"can_paginate", "generate_presigned_post", "generate_presigned_url", "get_paginator",
+         "get_waiter"}
+    )  # fmt: skip
+
+    def free(self, cls: type, name: str) -> bool:
+        return name in self._FREE or (cls.__name__ == "Paginator" and name == "paginate")
+
+    def is_part(self, cls: type) -> bool:
+        return cls.__module__ in ("botocore.paginate", "botocore.waiter", "botocore.response")
+
+    def is_data(self, cls: type) -> bool:
+        return cls.__module__.startswith("botocore.") and not (
+            cls.__module__ == "botocore.client" or self.is_part(cls)
+        )
+
+    def prepare(self, client: Any) -> None:
+        events = getattr(getattr(client, "meta", None), "events", None)
+        if events is None:
+            return
+        events.register("before-send", _in_time, unique_id="resilient-deadline")
+        session = client._endpoint.http_session
+        options = getattr(getattr(session, "_manager", None), "connection_pool_kw", {})
+        if "timeout" in options and not isinstance(options["timeout"], DeadlineTimeout):
+            options["timeout"] = DeadlineTimeout.of(options["timeout"])
+
+
+def _in_time(**_: Any) -> None:
+    check()  # before each attempt: botocore tries again by itself
+
+
+KNOWLEDGE: Final = Boto3Knowledge()

@@ -1,0 +1,61 @@
+"""What the integrations share: time limits that follow the deadline, and sockets to shut down."""
+
+from __future__ import annotations
+
+import os
+import socket
+import weakref
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from typing import Any, Final
+
+from ..deadline import on_abandon, raise_if_up, remaining
+
+# The dependency is overloaded or broken. Any other status is an answer: 404 and 422 say something
+# of the request, 501 and 505 of the caller.
+FAILED_STATUSES: Final = frozenset({429, 500, 502, 503, 504})
+
+
+def shorter(seconds: float | None) -> float | None:
+    """Return a library's own limit, or what is left of the deadline where that is less."""
+    left = remaining()
+    if left is None:
+        return seconds
+    left = max(left, 0.001)  # 0 would mean "do not wait", or "no limit"
+    return left if seconds is None else min(seconds, left)
+
+
+@contextmanager
+def shortened(*timeouts: type[BaseException]) -> Generator[None]:
+    """Tell a library's own timeout as that of the policy, where the deadline was what ran out."""
+    try:
+        yield
+    except timeouts:
+        raise_if_up()
+        raise
+
+
+def shut(sock: Any) -> None:
+    """Shut a socket down, so that whoever waits for it is told that it has ended."""
+    if sock is None:
+        return
+    try:
+        # A copy of the descriptor: the socket may be closed, and its number given to another.
+        with socket.socket(fileno=os.dup(sock if isinstance(sock, int) else sock.fileno())) as copy:
+            copy.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        pass
+
+
+def cut_when_abandoned(response: Any, socket_of: Callable[[Any], Any]) -> None:
+    """Shut a response's socket down should the caller give up on the call that reads it now."""
+    if remaining() is None:
+        return
+    known = weakref.ref(response)  # the deadline may be in the context for long after its call
+
+    def cut() -> None:
+        there = known()
+        if there is not None:
+            shut(socket_of(there))
+
+    on_abandon(cut).__enter__()

@@ -1,0 +1,65 @@
+"""A server's edge: the caller's deadline comes in, and a refusal goes out as 503."""
+
+from __future__ import annotations
+
+from math import ceil, isfinite
+from time import monotonic
+from typing import Final
+
+from .. import checks
+from ..deadline import bounded
+from ..errors import CallTimeoutError, RefusedError
+from ..registry import registry
+
+HEADER: Final = "x-request-timeout"
+
+
+class Edge:
+    """What the middlewares of all frameworks share: their options, and what they do with them.
+
+    Args:
+        header: the request header that says, in seconds, how long the caller will wait. Default
+            ``x-request-timeout``; None reads none.
+        at_most: the longest time, in seconds, that is believed, and the one that applies where
+            there is no such header. Default None: none.
+    """
+
+    def __init__(self, header: str | None = HEADER, at_most: float | None = None) -> None:
+        if header is not None and not (
+            checks.text("header", header, most=100) and header.isascii()
+        ):
+            checks.refuse("header", header, "the name of a header, or None")
+        self.header: str | None = None if header is None else header.lower()
+        self._at_most = None if at_most is None else checks.duration("at_most", at_most)
+
+    def seconds(self, value: str | None) -> float | None:
+        """Return the time limit of a request, from its header; nonsense is no limit."""
+        try:
+            given = None if value is None else float(value)
+        except ValueError:
+            given = None
+        if given is None or not isfinite(given) or given < 0:
+            return self._at_most
+        return given if self._at_most is None else min(given, self._at_most)
+
+    @staticmethod
+    def bounded(seconds: float) -> bounded:
+        """Return a context in which the deadline is so far away."""
+        clock = registry.clock
+        return bounded(seconds, "request", monotonic if clock is None else clock.now)
+
+
+def answer(error: Exception) -> tuple[int, dict[str, str], str] | None:
+    """Return status, headers and text for an error, None for one that is no business of ours.
+
+    A refusal is 503 with ``Retry-After``, a timeout 504. The text names the policy, and nothing
+    of what is inside.
+    """
+    if isinstance(error, RefusedError):
+        wait = error.retry_after
+        after = 1 if wait is None else max(1, ceil(wait))
+        headers = {"retry-after": str(after)}
+        return 503, headers, f"{error.policy} is not available now; try again in {after} s\n"
+    if isinstance(error, CallTimeoutError):
+        return 504, {}, f"{error.policy} did not answer in time\n"
+    return None

@@ -1,0 +1,49 @@
+"""Flask: the caller's deadline comes in, a refusal goes out as 503 with ``Retry-After``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from flask import Response
+
+from ..errors import CallTimeoutError, RefusedError
+from .edges import HEADER, answer
+from .wsgi import Middleware
+
+if TYPE_CHECKING:
+    from flask import Flask
+
+
+def install(app: Flask, *, header: str | None = HEADER, at_most: float | None = None) -> None:
+    """Have an application keep to its callers' deadlines, and answer refusals with 503.
+
+    Args:
+        app: the application. Its own handlers of `RefusedError` and `CallTimeoutError`, if they are
+            registered later, go first.
+        header: the request header that says, in seconds, how long the caller will wait. Default
+            ``x-request-timeout``; None reads none.
+        at_most: the longest time, in seconds, that is believed, and the one that applies where
+            there is no such header. Default None: none.
+
+    Raises:
+        TypeError: an option is of a wrong type.
+        ValueError: an option is not allowed.
+
+    Example:
+        >>> from flask import Flask
+        >>> from resilient.integrations.flask import install
+        >>> app = Flask("shop")
+        >>> install(app, at_most=10.0)
+    """
+    app.wsgi_app = Middleware(  # type: ignore[method-assign]
+        app.wsgi_app, header=header, at_most=at_most
+    )
+    app.register_error_handler(RefusedError, _answered)
+    app.register_error_handler(CallTimeoutError, _answered)
+
+
+def _answered(error: Exception) -> Response:
+    answered = answer(error)
+    assert answered is not None
+    status, headers, text = answered
+    return Response(text, status, headers, content_type="text/plain; charset=utf-8")

@@ -1,0 +1,316 @@
+"""grpcio: client interceptors, sync and aio; the deadline goes with each call as gRPC's own.
+
+gRPC bounds its calls itself, so ``sync="thread"`` needs no thread here: the time limit of the
+policy, or what is left of an enclosing one, becomes the call's ``timeout``, which gRPC sends as
+metadata to the server.
+"""
+
+# pyright: basic
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import grpc
+import grpc.aio
+
+from ..clients.guarding import Guarding, Lasting
+from ..deadline import raise_if_up
+from ..outcomes import Judge
+from .common import shorter
+
+if TYPE_CHECKING:
+    from ..policy import Policy
+
+# The others say something of the request: INVALID_ARGUMENT, NOT_FOUND, UNAUTHENTICATED ...
+_FAILURES: Final = frozenset({
+    grpc.StatusCode.DATA_LOSS,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.INTERNAL,
+    grpc.StatusCode.RESOURCE_EXHAUSTED,
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.UNKNOWN,
+})  # fmt: skip
+
+
+def callers_own(error: Exception) -> bool:
+    """Tell whether an error is no failure of the server: by its status code."""
+    code: Callable[[], Any] | None = getattr(error, "code", None)
+    return isinstance(error, grpc.RpcError) and code is not None and code() not in _FAILURES
+
+
+JUDGE: Final = Judge(ignore=callers_own)
+
+
+class _Details(NamedTuple):
+    method: Any
+    timeout: float | None
+    metadata: Any
+    credentials: Any
+    wait_for_ready: Any
+    compression: Any = None
+
+
+class _SyncDetails(_Details, grpc.ClientCallDetails):
+    pass
+
+
+class _AsyncDetails(_Details, grpc.aio.ClientCallDetails):
+    pass
+
+
+def _in_time(kind: type[_Details], details: Any) -> _Details:
+    return kind(
+        details.method,
+        shorter(details.timeout),
+        details.metadata,
+        details.credentials,
+        details.wait_for_ready,
+        getattr(details, "compression", None),
+    )
+
+
+class Interceptor(
+    grpc.UnaryUnaryClientInterceptor,
+    grpc.UnaryStreamClientInterceptor,
+    grpc.StreamUnaryClientInterceptor,
+    grpc.StreamStreamClientInterceptor,
+):
+    """Sends every call of a channel through a policy; for ``grpc.intercept_channel``.
+
+    A call that streams its answer is guarded until its stream ends, and
+    ``stub.Method.future(...)`` until it is done; no fallback answers these.
+
+    Args:
+        policy: what guards the calls. A fallback gets the request, and returns a response.
+
+    Example:
+        >>> import grpc
+        >>> from resilient import Policy, circuit_breaker, timeout
+        >>> from resilient.integrations.grpc import Interceptor
+        >>> users = Policy("users-grpc", circuit_breaker(), timeout(0.5, sync="cooperative"))
+        >>> channel = grpc.insecure_channel("127.0.0.1:50051")
+        >>> guarded = grpc.intercept_channel(channel, Interceptor(users))
+        >>> channel.close()
+    """
+
+    def __init__(self, policy: Policy) -> None:
+        self._guarding = Guarding(policy, (JUDGE,), inline=True)
+        self._unary = self._guarding.function("sync", _unary, skip=2)
+
+    def intercept_unary_unary(self, continuation: Any, details: Any, request: Any) -> Any:
+        """Guard a call with one request and one response."""
+        if ".future." in getattr(continuation, "__qualname__", ""):
+            return self._future(continuation, details, request)
+        return _outcome(self._unary(continuation, details, request))
+
+    def intercept_stream_unary(self, continuation: Any, details: Any, request_iterator: Any) -> Any:
+        """Guard a call with a stream of requests and one response."""
+        return self.intercept_unary_unary(continuation, details, request_iterator)
+
+    def intercept_unary_stream(self, continuation: Any, details: Any, request: Any) -> Any:
+        """Guard a call with one request and a stream of responses."""
+        return self._stream(continuation, details, request)
+
+    def intercept_stream_stream(
+        self, continuation: Any, details: Any, request_iterator: Any
+    ) -> Any:
+        """Guard a call with a stream of requests and one of responses."""
+        return self._stream(continuation, details, request_iterator)
+
+    def _future(self, continuation: Any, details: Any, request: Any) -> Any:
+        lasting = self._guarding.lasting()
+        call = _begun(lasting, continuation, details, request)
+        call.add_done_callback(lambda done: lasting.end(_error_of(done)))
+        return call
+
+    def _stream(self, continuation: Any, details: Any, request: Any) -> _Stream:
+        lasting = self._guarding.lasting()
+        return _Stream(lasting, _begun(lasting, continuation, details, request))
+
+
+def _begun(lasting: Lasting, continuation: Any, details: Any, request: Any) -> Any:
+    try:
+        with lasting.within():
+            return continuation(_in_time(_SyncDetails, details), request)
+    except BaseException as error:
+        lasting.end(error)
+        raise
+
+
+def _error_of(call: Any) -> BaseException | None:
+    try:
+        error: BaseException | None = call.exception()
+    except grpc.FutureCancelledError:
+        return GeneratorExit()  # the caller's own doing
+    return error
+
+
+def _unary(continuation: Any, details: Any, request: Any) -> Any:
+    outcome = continuation(_in_time(_SyncDetails, details), request)
+    error = outcome.exception()
+    if error is not None:
+        if getattr(error, "code", lambda: None)() == grpc.StatusCode.DEADLINE_EXCEEDED:
+            raise_if_up()
+        raise error
+    return outcome
+
+
+def _outcome(answer: Any) -> Any:
+    """Return what a call came to in the form that grpc wants: also a fallback's response."""
+    return answer if hasattr(answer, "add_done_callback") else _Answer(answer)
+
+
+class _Answer:
+    """A fallback's response, as a call that is done."""
+
+    def __init__(self, response: Any) -> None:
+        self._response = response
+
+    def result(self, timeout: float | None = None) -> Any:
+        return self._response
+
+    def exception(self, timeout: float | None = None) -> None:
+        return None
+
+    def traceback(self, timeout: float | None = None) -> None:
+        return None
+
+    def code(self) -> Any:
+        return grpc.StatusCode.OK
+
+    def details(self) -> str:
+        return "answered by a fallback"
+
+    def initial_metadata(self) -> tuple[Any, ...]:
+        return ()
+
+    trailing_metadata = initial_metadata
+
+    def done(self) -> bool:
+        return True
+
+    def cancelled(self) -> bool:
+        return False
+
+    def add_done_callback(self, fn: Callable[[Any], object]) -> None:
+        fn(self)
+
+
+class _Stream:
+    """A stream of responses that tells how it ended; for everything else it is grpc's call."""
+
+    def __init__(self, lasting: Lasting, call: Any) -> None:
+        self._lasting = lasting
+        self._call = call
+
+    def __iter__(self) -> _Stream:
+        return self
+
+    def __next__(self) -> Any:
+        try:
+            return next(self._call)
+        except StopIteration:
+            self._lasting.end(None)
+            raise
+        except BaseException as error:
+            told = self._lasting.end(error)
+            if told is not None and told is not error:
+                raise told from error
+            raise
+
+    def cancel(self) -> Any:
+        """End the stream."""
+        self._lasting.end(GeneratorExit())
+        return self._call.cancel()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._call, name)
+
+
+class _AsyncBase:
+    def __init__(self, policy: Policy) -> None:
+        self._guarding = Guarding(policy, (JUDGE,))
+        self._unary = self._guarding.function("async", _async_unary, skip=2)
+
+    async def _stream(self, continuation: Any, details: Any, request: Any) -> Any:
+        lasting = await self._guarding.async_lasting()
+        try:
+            with lasting.within():
+                call = await continuation(_in_time(_AsyncDetails, details), request)
+        except BaseException as error:
+            lasting.end(error)
+            raise
+        return _async_items(lasting, call)
+
+
+class _AsyncUnaryUnary(_AsyncBase, grpc.aio.UnaryUnaryClientInterceptor):
+    async def intercept_unary_unary(self, continuation: Any, details: Any, request: Any) -> Any:
+        return await self._unary(continuation, details, request)
+
+
+class _AsyncStreamUnary(_AsyncBase, grpc.aio.StreamUnaryClientInterceptor):
+    async def intercept_stream_unary(
+        self, continuation: Any, details: Any, request_iterator: Any
+    ) -> Any:
+        return await self._unary(continuation, details, request_iterator)
+
+
+class _AsyncUnaryStream(_AsyncBase, grpc.aio.UnaryStreamClientInterceptor):
+    async def intercept_unary_stream(self, continuation: Any, details: Any, request: Any) -> Any:
+        return await self._stream(continuation, details, request)
+
+
+class _AsyncStreamStream(_AsyncBase, grpc.aio.StreamStreamClientInterceptor):
+    async def intercept_stream_stream(
+        self, continuation: Any, details: Any, request_iterator: Any
+    ) -> Any:
+        return await self._stream(continuation, details, request_iterator)
+
+
+async def _async_unary(continuation: Any, details: Any, request: Any) -> Any:
+    call = await continuation(_in_time(_AsyncDetails, details), request)
+    try:
+        await call
+    except grpc.aio.AioRpcError as error:
+        if error.code() == grpc.StatusCode.DEADLINE_EXCEEDED:
+            raise_if_up()
+        raise
+    return call
+
+
+async def _async_items(lasting: Lasting, call: Any) -> Any:
+    try:
+        async for item in call:
+            yield item
+    except GeneratorExit as gone:
+        lasting.end(gone)
+        call.cancel()
+        raise
+    except BaseException as error:
+        told = lasting.end(error)
+        if told is not None and told is not error:
+            raise told from error
+        raise
+    lasting.end(None)
+
+
+def aio_interceptors(policy: Policy) -> list[Any]:
+    """Return the interceptors that send every call of an aio channel through a policy.
+
+    Args:
+        policy: what guards the calls. A fallback gets the request, and returns a response.
+
+    Returns:
+        One for each of gRPC's four kinds of call, for ``grpc.aio.insecure_channel(...,
+        interceptors=...)``.
+
+    Example:
+        >>> from resilient import Policy, circuit_breaker, timeout
+        >>> from resilient.integrations.grpc import aio_interceptors
+        >>> orders = Policy("orders-grpc", circuit_breaker(), timeout(0.5))
+        >>> len(aio_interceptors(orders))
+        4
+    """
+    kinds = _AsyncUnaryUnary, _AsyncUnaryStream, _AsyncStreamUnary, _AsyncStreamStream
+    return [kind(policy) for kind in kinds]

@@ -1,0 +1,156 @@
+"""redis-py: its errors, its pipelines and locks, and connections that keep to the deadline.
+
+Sync clients: `Policy.wrap` gives the connection pool connections whose waits, and whose client's
+retries, end with the deadline of the call. Async clients are cancelled, and need no such thing.
+"""
+
+# pyright: basic
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+import redis
+from redis.backoff import AbstractBackoff
+from redis.exceptions import LockError
+
+from ..clients.knowledge import Knowledge
+from ..deadline import on_abandon, raise_if_up, remaining
+from ..outcomes import Judge
+from .common import shorter, shut
+
+# What a command that reached the server and was refused by it says of the caller alone. A server
+# that is loading, full, read-only or busy says so by subclasses, and those are failures.
+_OWN: Final = (redis.ResponseError, redis.DataError, redis.WatchError, redis.InvalidResponse)
+_UNWELL: Final = (
+    redis.BusyLoadingError,
+    redis.OutOfMemoryError,
+    redis.ReadOnlyError,
+    redis.ConnectionError,
+    redis.TimeoutError,
+)
+_UNWELL_WORDS: Final = (
+    "BUSY ", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "MISCONF", "NOREPLICAS", "OOM", "TRYAGAIN",
+)  # fmt: skip
+
+
+def callers_own(error: Exception) -> bool:
+    """Tell whether an error is no failure of the server: a wrong type, a lost race, a lock."""
+    if isinstance(error, _UNWELL):
+        return False
+    if isinstance(error, LockError):
+        return True
+    return isinstance(error, _OWN) and not str(error).startswith(_UNWELL_WORDS)
+
+
+if TYPE_CHECKING:
+    _Base = redis.Connection
+else:
+    _Base = object
+
+
+class RedisKnowledge(Knowledge):
+    """What `Policy.wrap` knows of redis-py."""
+
+    judge: ClassVar[Judge | None] = Judge(ignore=callers_own)
+
+    _FACTORIES: ClassVar[frozenset[str]] = frozenset({
+        "bf", "cf", "client", "cms", "from_pool", "from_url", "ft", "get_connection_kwargs",
+        "get_encoder", "get_retry", "json", "load_external_module", "lock", "monitor", "multi",
+        "parse_response", "pipeline", "pubsub", "register_script", "reset", "set_response_callback",
+        "set_retry", "tdigest", "timeseries", "topk", "vset", "__enter__", "__aenter__",
+    })  # fmt: skip
+    # Of a pipeline only these go to the server; the commands wait in it.
+    _PIPELINE: ClassVar[frozenset[str]] = frozenset({"execute", "load_scripts", "unwatch", "watch"})
+
+    def free(self, cls: type, name: str) -> bool:
+        if any(base.__name__ == "Pipeline" for base in cls.__mro__):
+            return name not in self._PIPELINE
+        return name in self._FACTORIES
+
+    def is_data(self, cls: type) -> bool:
+        return cls.__name__ in ("ConnectionPool", "BlockingConnectionPool", "Encoder")
+
+    def prepare(self, client: Any) -> None:
+        pool: Any = getattr(client, "connection_pool", None)
+        made = getattr(pool, "connection_class", None)
+        if made is None or "asyncio" in made.__module__ or not hasattr(made, "send_packed_command"):
+            return
+        if issubclass(made, _Bound):
+            return
+        passing = {"__module__": made.__module__, "__qualname__": made.__qualname__}
+        pool.connection_class = type(made.__name__, (_Bound, made), passing)
+        # Those that are there already keep to nothing: they make place for new ones.
+        pool.disconnect(inuse_connections=False)
+        if not getattr(pool, "_in_use_connections", ()):
+            pool.reset()
+
+
+class _Bound(_Base):
+    """A connection whose waits end with the deadline; mixed into the pool's own class."""
+
+    _sock: Any
+    socket_timeout: float | None
+    socket_connect_timeout: float | None
+    retry: Any
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)  # type: ignore[no-untyped-call]
+        backoff = self.retry._backoff
+        if not isinstance(backoff, _Backoff):
+            self.retry._backoff = _Backoff(backoff)
+
+    def _connect(self) -> Any:
+        usual = self.socket_connect_timeout, self.socket_timeout
+        self.socket_connect_timeout = shorter(usual[0])
+        try:
+            sock = super()._connect()  # type: ignore[no-untyped-call]
+        finally:
+            self.socket_connect_timeout, self.socket_timeout = usual
+        return sock
+
+    def send_packed_command(self, *args: Any, **kwargs: Any) -> Any:
+        return self._within(super().send_packed_command, *args, **kwargs)
+
+    def read_response(self, *args: Any, **kwargs: Any) -> Any:
+        return self._within(super().read_response, *args, **kwargs)
+
+    def _within(self, work: Any, *args: Any, **kwargs: Any) -> Any:
+        if remaining() is None:
+            return work(*args, **kwargs)
+        sock = self._sock
+        if sock is None:  # it connects first
+            return work(*args, **kwargs)
+        sock.settimeout(shorter(self.socket_timeout))
+        with on_abandon(lambda: shut(sock)):
+            try:
+                return work(*args, **kwargs)
+            finally:
+                if self._sock is sock:
+                    sock.settimeout(self.socket_timeout)
+
+
+class _Backoff(AbstractBackoff):
+    """A pause before a retry, or none where there is no time left for it and what comes after."""
+
+    def __init__(self, inner: AbstractBackoff) -> None:
+        self._inner = inner
+
+    def reset(self) -> None:
+        self._inner.reset()  # type: ignore[no-untyped-call]
+
+    def compute(self, failures: int) -> float:
+        pause = self._inner.compute(failures)
+        left = remaining()
+        if left is not None and pause >= left:
+            raise_if_up()
+            raise  # noqa: PLE0704 - the error that was to be retried: redis-py asks in its handler
+        return pause
+
+    def __eq__(self, other: object) -> bool:
+        return self._inner == (other._inner if isinstance(other, _Backoff) else other)
+
+    def __hash__(self) -> int:
+        return hash(self._inner)
+
+
+KNOWLEDGE: Final = RedisKnowledge()

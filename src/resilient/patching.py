@@ -1,0 +1,289 @@
+"""`resilient.patch`: guard functions and methods of modules that somebody else wrote.
+
+wrapt finds what a dotted name means and calls back when a module is imported; it is imported by
+the first patch. What takes the place of the original is a plain guarded function, as a decorator
+would make, since wrapt's own wrapper costs five times as much a call.
+"""
+
+# pyright: reportUnknownArgumentType=false, reportUnknownVariableType=false
+# pyright: reportUnknownMemberType=false, reportUnknownLambdaType=false
+from __future__ import annotations
+
+import sys
+import threading
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final
+
+from . import checks
+from .registry import registry
+from .wrapping import mark_of, opened
+
+if TYPE_CHECKING:
+    from typing import Self
+
+    from .policy import Policy
+
+_ALLOWED: Final = '"package.module:function" or "package.module:Class.method"'
+_MISSING: Final[Any] = object()
+
+
+class Patch:
+    """A function or method that a policy guards where it stands; made by `resilient.patch`.
+
+    Attributes:
+        target: the name that was given.
+        policy: the policy that guards it.
+
+    Example:
+        >>> import resilient
+        >>> from resilient import Policy, circuit_breaker
+        >>> fonts = Policy("fonts", circuit_breaker())
+        >>> with resilient.patch("textwrap:shorten", fonts) as patched:
+        ...     patched.applied
+        True
+        >>> patched.applied
+        False
+    """
+
+    __slots__ = ("_before", "_made", "_owner", "_undone", "policy", "target")
+
+    def __init__(self, target: str, policy: Policy) -> None:
+        self.target: str = target
+        self.policy: Policy = policy
+        self._owner: Any = None
+        self._before: Any = _MISSING  # what the owner had itself; nothing where it was inherited
+        self._made: Any = None
+        self._undone = False
+
+    @property
+    def applied(self) -> bool:
+        """Whether the name stands for the guarded function now.
+
+        False before its module is imported, after `undo`, and where somebody else has put
+        something of their own there, or has reloaded the module.
+        """
+        return self._made is not None and self._now() is self._made
+
+    @property
+    def state(self) -> str:
+        """``"applied"``, ``"waiting"`` for an import, ``"replaced"`` by others, or ``"undone"``."""
+        if self._undone:
+            return "undone"
+        if self._made is None:
+            return "waiting"
+        return "applied" if self.applied else "replaced"
+
+    def undo(self) -> None:
+        """Put back what was there; done twice, or after somebody replaced it, it does nothing.
+
+        Raises:
+            RuntimeError: somebody else wrapped the guarded function meanwhile: their wrapper calls
+                it, and has to be taken away first. Nothing was changed.
+        """
+        with _lock:
+            if self._undone:
+                return
+            now = self._now()
+            if self._made is not None and now is self._made:
+                _put_back(self._owner, self._name, self._before)
+            elif self._made is not None and _is_inside(now, self._made):
+                raise RuntimeError(
+                    f"{self.target} was wrapped by others after {self.policy.name} patched it "
+                    f"({checks.shown(now)}): undo that first"
+                )
+            self._undone = True
+            _patches.pop(self.target, None)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.undo()
+
+    def __repr__(self) -> str:
+        return f"<Patch {self.target} by {self.policy.name}: {self.state}>"
+
+    # -- the work ---------------------------------------------
+
+    @property
+    def _name(self) -> str:
+        return self.target.rpartition(":")[2].rpartition(".")[2]
+
+    def _now(self) -> Any:
+        names: dict[str, Any] = {} if self._owner is None else vars(self._owner)
+        return names.get(self._name)
+
+    def _apply(self, module: Any) -> None:
+        """Guard the name in a module that is there; the hook of its import."""
+        import wrapt
+
+        with _lock:
+            if self._undone or self._made is not None:
+                return
+            path = self.target.partition(":")[2]
+            try:
+                owner, name, original = wrapt.resolve_path(module, path)
+            except (AttributeError, wrapt.PathResolutionError):
+                _patches.pop(self.target, None)
+                self._undone = True
+                raise AttributeError(_unknown(self.target, module, path)) from None
+            try:
+                made = self.policy(original)
+                before = vars(owner).get(name, _MISSING)
+                setattr(owner, name, made)
+            except BaseException:
+                _patches.pop(self.target, None)
+                self._undone = True
+                raise
+            self._owner, self._before, self._made = owner, before, made
+
+
+_lock: Final = threading.RLock()
+_patches: Final[dict[str, Patch]] = {}
+
+
+def patch(target: str, policy: Policy, /) -> Patch:
+    """Guard a function or method that somebody else wrote, wherever it is called from.
+
+    Functions, methods, classmethods and staticmethods, sync and async, of modules that are
+    imported or will be. Code that has taken the function out of its module already (``from module
+    import function``) goes on calling the bare one.
+
+    Args:
+        target: ``"package.module:function"`` or ``"package.module:Class.method"``.
+        policy: what guards it.
+
+    Returns:
+        A `Patch`, to undo it, also as a context manager; the same one where this policy guards that
+        name already.
+
+    Raises:
+        ValueError: target has another form, or another policy has patched that name.
+        TypeError: what it names can't be guarded, or policy is none.
+        AttributeError: the module has no such name. Where it is not imported yet, the import
+            raises this.
+        ModuleNotFoundError: there is no such module.
+
+    Example:
+        >>> import resilient, shutil
+        >>> from resilient import Policy, bulkhead
+        >>> disk = Policy("disk", bulkhead(4))
+        >>> with resilient.patch("shutil:disk_usage", disk):
+        ...     shutil.disk_usage("/").total > 0
+        True
+        >>> disk.snapshot()["calls"]["success"]
+        1
+    """
+    from .policy import Policy
+
+    if not isinstance(policy, Policy):
+        checks.refuse_type("policy", policy, "a Policy")
+    module = _module_of(target)
+    with _lock:
+        there = _patches.get(target)
+        if there is not None and there.state != "replaced":
+            if there.policy is policy:
+                return there
+            raise ValueError(
+                f"target must be a name that no other policy has patched; {target} is guarded by "
+                f"{there.policy.name}: undo that patch first"
+            )
+        made = Patch(target, policy)
+        _patches[target] = made
+    try:
+        _hook(made, module)
+    except BaseException:
+        with _lock:
+            _patches.pop(target, None)
+        raise
+    return made
+
+
+def _hook(made: Patch, module: str) -> None:
+    """Apply a patch now, or when its module is imported."""
+    import wrapt
+
+    there = sys.modules.get(module)
+    if there is not None:
+        made._apply(there)
+        return
+    _find(module)
+    wrapt.register_post_import_hook(made._apply, module)
+
+
+def _module_of(target: object) -> str:
+    if type(target) is not str:
+        checks.refuse_type("target", target, _ALLOWED)
+    module, colon, path = target.partition(":")
+    names = [*module.split("."), *path.split(".")]
+    if not colon or not all(name.isidentifier() for name in names):
+        checks.refuse("target", target, _ALLOWED)
+    return module
+
+
+def _find(module: str) -> None:
+    """Raise where a module that is not imported yet is not there to be imported."""
+    from importlib.machinery import PathFinder
+
+    top = module.partition(".")[0]
+    # Only the top: to find a module in a package the package would have to be imported.
+    if top in sys.modules or top in sys.builtin_module_names:
+        return
+    finders: list[Any] = [
+        each for each in (*sys.meta_path, PathFinder) if hasattr(each, "find_spec")
+    ]
+    if all(finder.find_spec(top, None) is None for finder in finders):
+        raise ModuleNotFoundError(
+            f"target names the module {module}, which is not there", name=module
+        )
+
+
+def _unknown(target: str, module: Any, path: str) -> str:
+    """Return what is wrong with a name that does not exist, and what there is."""
+    import difflib
+
+    owner, missing = module, path
+    for part in path.split("."):
+        if not hasattr(owner, part):
+            missing = part
+            break
+        owner = getattr(owner, part)
+    names = [name for name in dir(owner) if not name.startswith("_")]
+    near = difflib.get_close_matches(missing, names, n=1)
+    where = getattr(owner, "__qualname__", None) or getattr(owner, "__name__", "it")
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return f"target {target}: {where} has no {missing!r}{hint}"
+
+
+def _put_back(owner: Any, name: str, before: Any) -> None:
+    if before is _MISSING:
+        delattr(owner, name)
+    else:
+        setattr(owner, name, before)
+
+
+def _is_inside(outer: Any, made: Any) -> bool:
+    """Tell whether a wrapper that others made calls our function, as far as it says so."""
+    mine, seen = opened(made) or made, 0
+    outer = opened(outer) or outer
+    while outer is not None and seen < 100:
+        if outer is mine:
+            return True
+        mark = mark_of(outer)
+        outer, seen = (mark.fn if mark else getattr(outer, "__wrapped__", None)), seen + 1
+    return False
+
+
+def rows() -> list[dict[str, Any]]:
+    """Return the patches as plain data, by name."""
+    with _lock:
+        found = sorted(_patches.items())
+    return [{"target": t, "policy": p.policy.name, "state": p.state} for t, p in found]
+
+
+registry.patches = rows

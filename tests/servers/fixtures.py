@@ -1,0 +1,73 @@
+"""Fixtures: real servers, one of each kind for a whole test process, healthy in every test.
+
+A conftest.py of another folder has them by importing the ones it wants:
+
+    from ..servers.fixtures import http_server, redis_server
+
+    __all__ = ["http_server", "redis_server"]  # for ruff
+"""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import pytest
+
+from .grpc_server import GrpcServer
+from .http_server import HttpServer
+from .moto_server import MotoServer
+from .postgres_server import PostgresServer
+from .process import ServerProcess
+from .redis_server import RedisServer
+
+Kind = TypeVar("Kind", bound=ServerProcess)
+
+# Not session-scoped fixtures: each folder that imports one would have a server of its own.
+_started: dict[type[ServerProcess], ServerProcess] = {}
+
+
+def shared(kind: type[Kind], config: pytest.Config) -> Kind:
+    """Return the server of a kind: started at its first use, closed at the end of the session.
+
+    It answers, and is empty, whatever a test before has done to it and left in it.
+    """
+    server = _started.get(kind)
+    if server is None:
+        server = kind()
+        config.add_cleanup(server.close)
+        server.start()
+        _started[kind] = server
+    server.revive()
+    server.clear()
+    assert isinstance(server, kind)
+    return server
+
+
+@pytest.fixture
+def http_server(request: pytest.FixtureRequest) -> HttpServer:
+    """A server of HTTP/1.1, with its counts at zero."""
+    return shared(HttpServer, request.config)
+
+
+@pytest.fixture
+def redis_server(request: pytest.FixtureRequest) -> RedisServer:
+    """A Redis that is empty."""
+    return shared(RedisServer, request.config)
+
+
+@pytest.fixture
+def postgres_server(request: pytest.FixtureRequest) -> PostgresServer:
+    """A PostgreSQL with nothing in its schema, and no other connections."""
+    return shared(PostgresServer, request.config)
+
+
+@pytest.fixture
+def moto_server(request: pytest.FixtureRequest) -> MotoServer:
+    """An AWS without buckets, tables and queues."""
+    return shared(MotoServer, request.config)
+
+
+@pytest.fixture
+def grpc_server(request: pytest.FixtureRequest) -> GrpcServer:
+    """A gRPC server."""
+    return shared(GrpcServer, request.config)
