@@ -148,8 +148,14 @@ GRAIN: Final = 0.002  # a socket's own timer may be up so much before the deadli
 def raise_if_up() -> None:
     """Raise `CallTimeoutError` where a library's own limit was up because the deadline was."""
     found = enclosing()
-    if found is not None and found.now() >= found.when - GRAIN:
-        raise found.error()
+    if found is not None:
+        raise_if_over(found)
+
+
+def raise_if_over(deadline: Deadline) -> None:
+    """Raise a deadline's `CallTimeoutError` where it is up."""
+    if deadline.now() >= deadline.when - GRAIN:
+        raise deadline.error()
 
 
 class bounded:

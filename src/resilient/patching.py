@@ -91,8 +91,12 @@ class Patch:
                     f"{self.target} was wrapped by others after {self.policy.name} patched it "
                     f"({checks.shown(now)}): undo that first"
                 )
-            self._undone = True
-            _patches.pop(self.target, None)
+            self._forget()
+
+    def _forget(self) -> None:
+        self._undone = True
+        if _patches.get(self.target) is self:
+            del _patches[self.target]
 
     def __enter__(self) -> Self:
         return self
@@ -129,17 +133,15 @@ class Patch:
             try:
                 owner, name, original = wrapt.resolve_path(module, path)
             except (AttributeError, wrapt.PathResolutionError):
-                _patches.pop(self.target, None)
-                self._undone = True
+                self._forget()
                 raise AttributeError(_unknown(self.target, module, path)) from None
             try:
                 made = self.policy(original)
                 before = vars(owner).get(name, _MISSING)
                 setattr(owner, name, made)
-            except BaseException:
-                _patches.pop(self.target, None)
-                self._undone = True
-                raise
+            except (TypeError, ValueError) as fault:
+                self._forget()
+                raise type(fault)(f"target {self.target}: {fault}") from None
             self._owner, self._before, self._made = owner, before, made
 
 
@@ -199,7 +201,7 @@ def patch(target: str, policy: Policy, /) -> Patch:
         _hook(made, module)
     except BaseException:
         with _lock:
-            _patches.pop(target, None)
+            made._forget()
         raise
     return made
 
@@ -228,19 +230,21 @@ def _module_of(target: object) -> str:
 
 def _find(module: str) -> None:
     """Raise where a module that is not imported yet is not there to be imported."""
-    from importlib.machinery import PathFinder
+    from importlib.util import find_spec
 
-    top = module.partition(".")[0]
-    # Only the top: to find a module in a package the package would have to be imported.
-    if top in sys.modules or top in sys.builtin_module_names:
+    names = module.split(".")
+    for last in range(1, len(names) + 1):
+        part = ".".join(names[:last])
+        if part in sys.modules:
+            continue
+        # Only as far as that needs no import: what is in a package its own import has to tell.
+        parent = sys.modules.get(part.rpartition(".")[0])
+        inside = last == 1 or hasattr(parent, "__path__")
+        if not inside or find_spec(part) is None:
+            raise ModuleNotFoundError(
+                f"target names the module {module}: there is no {part}", name=part
+            )
         return
-    finders: list[Any] = [
-        each for each in (*sys.meta_path, PathFinder) if hasattr(each, "find_spec")
-    ]
-    if all(finder.find_spec(top, None) is None for finder in finders):
-        raise ModuleNotFoundError(
-            f"target names the module {module}, which is not there", name=module
-        )
 
 
 def _unknown(target: str, module: Any, path: str) -> str:

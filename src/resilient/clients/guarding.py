@@ -17,6 +17,7 @@ from ..outcomes import Judge
 from ..shapes import Kind
 from ..wrapping import sync_mode
 from .parts import close_unawaited
+from .proxy import is_handed
 
 if TYPE_CHECKING:
     from ..policy import Policy
@@ -54,7 +55,9 @@ class Guarding:
                 judges = (*judges, _ABSENT if what == "item" else _ENDS)
             if what == "enter":
                 guards = tuple(guard for guard in guards if guard.seconds is None)
-            found = Plan(self.policy._core, guards, mode, judges=judges, skip=skip)
+            found = Plan(
+                self.policy._core, guards, mode, judges=judges, skip=skip, neutral=is_handed
+            )
             self._plans[key] = found
         return found
 
@@ -71,9 +74,10 @@ class Guarding:
         plan = self.plan("async", what, skip)
         return aio.guard(plan, fn) if kind == "async" else astreams.guard(plan, fn)
 
-    def step(self, fn: Callable[[], Any]) -> Any:
+    def step(self, fn: Callable[[], Any], *, stays: bool = False) -> Any:
         """Run one sync step of something handed out; no fallback can answer it."""
-        return sync.call(self.plan(self.sync_mode, "step"), fn, (), {}, final=True)
+        mode = "cooperative" if stays else self.sync_mode
+        return sync.call(self.plan(mode, "step"), fn, (), {}, final=True)
 
     async def async_step(self, fn: Callable[[], Any], *, enters: bool = False) -> Any:
         """Run one async step of something handed out; no fallback can answer it."""

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-from ..outcomes import IGNORED, Judge
-from .proxy import is_proxy
+from ..outcomes import Judge
 
 
 class Knowledge:
@@ -20,6 +19,10 @@ class Knowledge:
         """Tell whether a method does no I/O, so that it needs no guard."""
         return False
 
+    def at_once(self, cls: type, name: str) -> Callable[[Any], bool] | None:
+        """Return what tells of a client whether a method that is free else does I/O now."""
+        return None
+
     def is_data(self, cls: type) -> bool:
         """Tell whether instances of a class are data, and no part of the client."""
         return False
@@ -28,20 +31,11 @@ class Knowledge:
         """Tell whether instances of a class talk to the dependency, as the client does."""
         return False
 
+    def passes(self, proxy: type, cls: type) -> None:
+        """Learn that instances of a proxy class are to pass for those of a client's class."""
+
     def prepare(self, client: Any) -> None:
         """Make a client's own time limits follow the deadline, where it has such limits."""
-
-
-class HandingJudge(Judge):
-    """A judge to whom a call that only hands out a part of the client says nothing of its health.
-
-    A connection from a pool is such a part: that it was given says nothing of who is at its end.
-    """
-
-    __slots__ = ()
-
-    def of_value(self, value: object) -> int:
-        return IGNORED if is_proxy(value) else super().of_value(value)
 
 
 def _nothing(_: type) -> Knowledge:

@@ -6,16 +6,18 @@ proxy too.
 
 from __future__ import annotations
 
-import functools
+import sys
 from collections.abc import Callable, Coroutine, Generator
 from contextlib import nullcontext
+from functools import partial, update_wrapper
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
 from ..deadline import bounded, raise_if_up
+from ..drive.bell import here
 from ..errors import CallTimeoutError, RefusedError
 from ..shapes import Kind, kind_of
-from .parts import close_unawaited, is_async_client, is_coroutine
+from .parts import close_unawaited, is_coroutine
 
 if TYPE_CHECKING:
     from .guarding import Guarding
@@ -30,48 +32,84 @@ NAMELESS: Final = STEPS | ASYNC_STEPS | {"__await__", "__call__"}
 _ITEMS: Final = frozenset({"__delitem__", "__getitem__"})
 
 
-def forward(wrapper: Wrapper, name: str, kind: Kind) -> Callable[..., Any]:
-    """Return a function of a proxy that calls the method of its client."""
-    data, hand, timeouts = wrapper.data, wrapper.hand, wrapper.timeouts
+def forward(
+    wrapper: Wrapper, name: str, kind: Kind, fn: Callable[..., Any] | None = None
+) -> Callable[..., Any]:
+    """Return a function of a proxy that calls the method of its client, or fn in its place."""
     if kind == "async":
+        return _async_forward(wrapper, name, fn)
+    if kind == "sync":
+        return _sync_forward(wrapper, name, fn)
+    opened, items = wrapper.all_opened, _Items if kind == "generator" else _AsyncItems
 
-        async def awaits(self: Any, /, *args: Any, **kwargs: Any) -> Any:
-            value = await getattr(self.__wrapped__, name)(*args, **kwargs)
-            return value if type(value) in data else hand(self, name, value)
+    def streams(self: Any, /, *args: Any, **kwargs: Any) -> Any:
+        method = getattr(self.__wrapped__, name) if fn is None else fn
+        return items(wrapper, self, name, method(*opened(args), **opened(kwargs)))
 
-        return awaits
-    if kind in ("generator", "async generator"):
+    return streams
 
-        def streams(self: Any, /, *args: Any, **kwargs: Any) -> Any:
-            items = _Items if kind == "generator" else _AsyncItems
-            return items(wrapper, self, name, getattr(self.__wrapped__, name)(*args, **kwargs))
 
-        return streams
+def _sync_forward(wrapper: Wrapper, name: str, fn: Callable[..., Any] | None) -> Callable[..., Any]:
+    data, hand, timeouts, opened = wrapper.data, wrapper.hand, wrapper.timeouts, wrapper.all_opened
 
     def calls(self: Any, /, *args: Any, **kwargs: Any) -> Any:
+        for each in args:  # written out: this is all that a call through a proxy costs more
+            if type(each) not in data:
+                args = opened(args)
+                break
+        if kwargs:
+            kwargs = opened(kwargs)
         try:
-            value = getattr(self.__wrapped__, name)(*args, **kwargs)
+            value = (getattr(self.__wrapped__, name) if fn is None else fn)(*args, **kwargs)
         except timeouts:
             raise_if_up()
             raise
-        return value if type(value) in data else hand(self, name, value)
+        if type(value) in data:
+            return value
+        if is_coroutine(value):  # judged at its await, as that of every guarded function
+            return _named(value, _handed(wrapper, self, name, value))
+        return hand(self, name, value)
 
     return calls
 
 
-def free(wrapper: Wrapper, name: str, kind: Kind) -> Callable[..., Any]:
-    """Return the same without a guard, for a method that does no I/O or is not selected."""
-    return forward(wrapper, name, "async" if kind == "async" else "sync")
+def _async_forward(
+    wrapper: Wrapper, name: str, fn: Callable[..., Any] | None
+) -> Callable[..., Any]:
+    data, hand, opened = wrapper.data, wrapper.hand, wrapper.all_opened
+
+    async def awaits(self: Any, /, *args: Any, **kwargs: Any) -> Any:
+        for each in args:
+            if type(each) not in data:
+                args = opened(args)
+                break
+        if kwargs:
+            kwargs = opened(kwargs)
+        value = await (getattr(self.__wrapped__, name) if fn is None else fn)(*args, **kwargs)
+        return value if type(value) in data else hand(self, name, value)
+
+    return awaits
 
 
-def released(wrapper: Wrapper, name: str) -> Callable[..., Any]:
-    """Return a plain method that gives something back: never refused, but with a time limit."""
+def released(
+    wrapper: Wrapper, name: str, kind: Kind, fn: Callable[..., Any] | None = None
+) -> Callable[..., Any]:
+    """Return a method that gives something back: never refused, but with a time limit."""
+    inner = forward(wrapper, name, kind, fn)
+    if kind == "async":
+
+        async def awaits(self: Any, /, *args: Any, **kwargs: Any) -> Any:
+            fn = partial(inner, self, *args, **kwargs)
+            exits = name == "__aexit__"
+            return await in_time(wrapper.limit("async"), wrapper.name, fn, exits=exits)
+
+        return awaits
 
     def calls(self: Any, /, *args: Any, **kwargs: Any) -> Any:
-        seconds = wrapper.seconds
+        seconds = wrapper.limit("sync")
         try:
             with nullcontext() if seconds is None else bounded(seconds, wrapper.name, monotonic):
-                return wrapper.hand(self, name, getattr(self.__wrapped__, name)(*args, **kwargs))
+                return inner(self, *args, **kwargs)
         except Exception:
             # What is left after a timeout is broken perhaps, but that is not what has to be told.
             if name == "__exit__" and len(args) > 1 and isinstance(args[1], CallTimeoutError):
@@ -81,16 +119,50 @@ def released(wrapper: Wrapper, name: str) -> Callable[..., Any]:
     return calls
 
 
-def asynchronous(wrapper: Wrapper, guarding: Guarding, name: str) -> Callable[..., Any]:
+async def in_time(
+    seconds: float | None, policy: str, fn: Callable[[], Any], *, exits: bool = False
+) -> Any:
+    """Await fn for at most so long, on asyncio and trio."""
+    loop = None if seconds is None else here()[0]
+    if seconds is None or (loop is None and exits):
+        return await fn()  # what trio opened at the entry is left outside any new scope
+    if loop is None:
+        with sys.modules["trio"].move_on_after(seconds):
+            return await fn()
+    else:
+        limit: Any = sys.modules["asyncio"].timeout(seconds)
+        try:
+            async with limit:
+                return await fn()
+        except TimeoutError:
+            if not limit.expired():
+                raise
+    why = f"{policy}: no answer within {seconds:g} s"
+    raise CallTimeoutError(why, policy=policy, timeout=seconds)
+
+
+def asynchronous(
+    wrapper: Wrapper, guarding: Guarding, name: str, fn: Callable[..., Any] | None = None
+) -> Callable[..., Any]:
     """Return a plain method of an async client: what it returns is guarded at its await."""
 
     def calls(self: Any, /, *args: Any, **kwargs: Any) -> Any:
-        value = getattr(self.__wrapped__, name)(*args, **kwargs)
+        args, kwargs = wrapper.all_opened(args), wrapper.all_opened(kwargs)
+        value = (getattr(self.__wrapped__, name) if fn is None else fn)(*args, **kwargs)
         if is_coroutine(value):
-            return _awaited(wrapper, guarding, self, name, value, args, kwargs)
+            return _named(value, _awaited(wrapper, guarding, self, name, value, args, kwargs))
         return wrapper.hand(self, name, value)
 
     return calls
+
+
+def _named(inner: Any, outer: Any) -> Any:
+    outer.__name__, outer.__qualname__ = inner.__name__, inner.__qualname__
+    return outer
+
+
+async def _handed(wrapper: Wrapper, proxy: Any, name: str, awaitable: Any) -> Any:
+    return wrapper.hand(proxy, name, await awaitable)
 
 
 async def _awaited(
@@ -99,23 +171,28 @@ async def _awaited(
     return wrapper.hand(proxy, name, await guarding.awaited(value, args, kwargs))
 
 
-def special(wrapper: Wrapper, guarding: Guarding, cls: type, name: str) -> Callable[..., Any]:
+def special(
+    wrapper: Wrapper, guarding: Guarding, cls: type, name: str, *, is_async: bool
+) -> Callable[..., Any]:
     """Return a guarded special method, such as ``__call__``."""
     original = getattr(cls, name)
     kind = kind_of(original)
-    if kind == "sync" and is_async_client(cls):
+    if kind == "sync" and is_async:
         return asynchronous(wrapper, guarding, name)
     what = "item" if name in _ITEMS else "call"
     guarded = guarding.function(kind, forward(wrapper, name, kind), what, skip=1)
-    return functools.update_wrapper(guarded, original, updated=())
+    return update_wrapper(guarded, original, updated=())
 
 
 def step(wrapper: Wrapper, guarding: Guarding | None, name: str) -> Callable[..., Any]:
     """Return a step of something that was handed out: entering it, or its next item."""
+    # It is left in the caller's thread and context, so it has to be entered there.
+    stays = name == "__enter__"
 
-    def steps(self: Any) -> Any:
-        body = getattr(self.__wrapped__, name)
-        return wrapper.hand(self, name, body() if guarding is None else guarding.step(body))
+    def steps(self: Any, *args: Any) -> Any:
+        body = partial(getattr(self.__wrapped__, name), *args)
+        value = body() if guarding is None else guarding.step(body, stays=stays)
+        return wrapper.hand(self, name, value)
 
     return steps
 
@@ -158,6 +235,40 @@ async def _closing(awaitable: Any, guarding: Guarding | None) -> Any:
     except RefusedError:
         close_unawaited(awaitable)
         raise
+
+
+def either(
+    at_once: Callable[[Any], bool], guarded: Callable[..., Any], plain: Callable[..., Any]
+) -> Callable[..., Any]:
+    """Return a method that goes to the dependency at some times, and is guarded at those."""
+
+    def calls(self: Any, /, *args: Any, **kwargs: Any) -> Any:
+        return (guarded if at_once(self.__wrapped__) else plain)(self, *args, **kwargs)
+
+    return calls
+
+
+def alone(
+    kind: Kind, made: Callable[..., Any], proxy: Callable[[], Any], *, skip: int
+) -> Callable[..., Any]:
+    """Return a function of one proxy without that argument; skip those of a bound method."""
+    if kind == "async":
+
+        async def awaits(*args: Any, **kwargs: Any) -> Any:
+            return await made(proxy(), *args[skip:], **kwargs)
+
+        return awaits
+    if kind == "generator":
+
+        def generates(*args: Any, **kwargs: Any) -> Any:
+            return (yield from made(proxy(), *args[skip:], **kwargs))  # pyright: ignore[reportUnknownVariableType]
+
+        return generates
+
+    def calls(*args: Any, **kwargs: Any) -> Any:
+        return made(proxy(), *args[skip:], **kwargs)
+
+    return calls
 
 
 class _Items:

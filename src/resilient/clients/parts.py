@@ -2,9 +2,9 @@
 
 A value is a part where it holds the client, or something the client itself holds (its connection
 pool, its transport); where it is of the client's own class; where it is a generator, an iterator,
-a context manager or an awaitable, whose work is still to be done. What is kept in an attribute is
-one too, where it is an object of the client's own package that is told apart by identity, as
-clients are, and not by its value, as settings and headers are.
+a context manager or an awaitable, whose work is still to be done. What a context manager gives is
+one too, and what is kept in an attribute, where it is an object of the client's own package that is
+told apart by identity, as clients are, and not by its value, as settings and headers are.
 """
 
 # pyright: reportUnknownArgumentType=false, reportUnknownVariableType=false
@@ -30,10 +30,11 @@ from ..shapes import kind_of, returns_awaitable
 
 FUNCTIONS: Final = (FunctionType, MethodType, BuiltinMethodType)
 STREAMS: Final = (GeneratorType, AsyncGeneratorType)
-_DATA: Final = (
+ATOMS: Final = (
     *(type(None), bool, int, float, complex, str, bytes, bytearray, memoryview, range, slice),
-    *(list, dict, tuple, set, frozenset, type, ModuleType, BaseException, Enum, *FUNCTIONS),
+    *(list, dict, tuple, set, frozenset),
 )
+_DATA: Final = (*ATOMS, type, ModuleType, BaseException, Enum, *FUNCTIONS)
 _CONTAINERS_SEEN: Final[tuple[Any, ...]] = (
     *([], (), {}, {}.items(), {}.values(), set(), "", b"", bytearray(), range(0), range(2**70)),
     reversed([]),
@@ -79,11 +80,17 @@ def is_lazy(value: object) -> bool:
     )
 
 
-def is_part(value: Any, owner: Any, *, attribute: bool) -> bool:
-    """Tell whether a value that is not of a data type is a part of the client that owns it."""
+def is_part(value: Any, owner: Any, *, how: str) -> bool:
+    """Tell whether a value that is not of a data type is a part of the client that owns it.
+
+    How it was come by is an attribute, or the name of a method.
+    """
     if isinstance(value, type(owner)) or is_lazy(value) or _holds(value, owner):
         return True
-    return attribute and is_client(value) and _root(type(value)) in _packages(type(owner))
+    if how in ("__aenter__", "__enter__"):
+        return is_client(value)
+    same = how == "attribute" and _root(type(value)) in _packages(type(owner))
+    return same and is_client(value)
 
 
 def is_client(value: Any) -> bool:
@@ -165,8 +172,10 @@ def is_async_client(cls: type) -> bool:
 
 
 def is_coroutine(value: object) -> bool:
-    """Tell whether a value is a plain coroutine."""
-    return isinstance(value, CoroutineType)
+    """Tell whether a value is a coroutine, native or made of a generator."""
+    return type(value) is CoroutineType or (
+        type(value) is GeneratorType and returns_awaitable(value)
+    )
 
 
 def is_thread_bound(client: Any) -> bool:
@@ -188,3 +197,26 @@ def close_unawaited(awaitable: Any) -> None:
     """Close an awaitable whose await was refused, and that nobody else would await."""
     if hasattr(type(awaitable), "__await__") and hasattr(awaitable, "close"):
         awaitable.close()
+
+
+def makes_async(fn: Any) -> bool:
+    """Tell whether a plain function only makes something to be entered by ``async with``."""
+    inner = getattr(fn, "__wrapped__", None)
+    return inner is not None and kind_of(fn) == "sync" and kind_of(inner) == "async generator"
+
+
+def has_async_methods(client: Any) -> bool:
+    """Tell whether an object has public methods that are async."""
+    found = (getattr(type(client), name, None) for name in public_names(client))
+    return any(
+        each is not None and (kind_of(each) in ("async", "async generator") or makes_async(each))
+        for each in found
+    )
+
+
+def is_mocks_own(client: Any, name: str) -> bool:
+    """Tell whether a method is a mock's own, such as ``assert_called_once``, and not mocked."""
+    mocking = sys.modules.get("unittest.mock")
+    if mocking is None or not issubclass(type(client), mocking.NonCallableMock):
+        return False
+    return not name.startswith("__") and hasattr(mocking.NonCallableMock, name)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from types import AsyncGeneratorType, GeneratorType
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from . import methods
@@ -23,30 +24,38 @@ if TYPE_CHECKING:
 _OWN: Final = frozenset({
     "__class__", "__class_getitem__", "__copy__", "__deepcopy__", "__del__", "__delattr__",
     "__dict__", "__dir__", "__doc__", "__eq__", "__format__", "__getattr__", "__getattribute__",
-    "__getstate__", "__hash__", "__init__", "__init_subclass__", "__module__", "__ne__", "__new__",
+    "__getstate__", "__hash__", "__init_subclass__", "__module__", "__ne__", "__new__",
     "__reduce__", "__reduce_ex__", "__repr__", "__set_name__", "__setattr__", "__setstate__",
     "__sizeof__", "__str__", "__subclasshook__", "__weakref__", "__wrapped__",
 })  # fmt: skip
+
+# What others look for in the class of an object.
+_SHOWN: Final = (
+    "__annotations__", "__attrs_attrs__", "__dataclass_fields__", "__dataclass_params__",
+    "__match_args__",
+)  # fmt: skip
 
 
 class Proxy:
     """Base of the proxy classes; `bare` gives the client itself."""
 
-    __slots__ = ("__dict__", "__weakref__", "__wrapped__", "_resilient_as", "_resilient_by")
+    __slots__ = ("__weakref__", "__wrapped__", "_resilient_as", "_resilient_by", "_resilient_own")
+    _resilient_async: bool  # of an async client: its plain methods do no I/O themselves
     __wrapped__: Any
     _resilient_as: str  # how it was handed out: the name of an attribute or method, "" at the root
     _resilient_by: Wrapper
+    _resilient_own: dict[str, tuple[Any, Any]] | None  # functions of this client alone, guarded
 
     def __getattr__(self, name: str) -> Any:
         return self._resilient_by.attribute(self, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        setattr(self.__wrapped__, name, bare(value))
-        own(self).pop(name, None)
+        setattr(self.__wrapped__, name, self._resilient_by.opened(value))
+        self._resilient_by.changed(self, name)
 
     def __delattr__(self, name: str) -> None:
         delattr(self.__wrapped__, name)
-        own(self).pop(name, None)
+        self._resilient_by.changed(self, name)
 
     def __dir__(self) -> list[str]:
         return dir(self.__wrapped__)
@@ -79,6 +88,12 @@ class Proxy:
         inner = copy.deepcopy(self.__wrapped__, memo)
         return self._resilient_by.proxy(inner, self._resilient_as)
 
+    def __getstate__(self) -> Any:
+        return self.__wrapped__.__getstate__()
+
+    def __reduce__(self) -> NoReturn:
+        self.__reduce_ex__(2)
+
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         raise TypeError(
             f"{type(self.__wrapped__).__name__} is wrapped by the policy "
@@ -87,12 +102,7 @@ class Proxy:
         )
 
 
-_own_dict: Final = Proxy.__dict__["__dict__"].__get__
-
-
-def own(proxy: Proxy) -> dict[str, Any]:
-    """Return the proxy's own attributes; its ``__dict__`` shows the client's."""
-    return _own_dict(proxy)  # type: ignore[no-any-return]
+del Proxy.__slots__  # the client's are shown, if it has any
 
 
 def bare(value: Any) -> Any:
@@ -107,22 +117,31 @@ def is_proxy(value: object) -> bool:
     return issubclass(type(value), Proxy)
 
 
-def make_class(wrapper: Wrapper, client: Any, holder: str) -> type[Proxy]:
+def is_handed(value: object) -> bool:
+    """Tell whether a value is a part of a client that was handed out, guarded."""
+    return issubclass(type(value), (Proxy, GeneratorType, AsyncGeneratorType))
+
+
+def make_class(wrapper: Wrapper, client: Any, holder: str, *, is_async: bool) -> type[Proxy]:
     """Return the proxy class for clients of this one's class that are handed out by holder."""
     cls: type[Any] = type(client)
     names: dict[str, Any] = {
         "__slots__": (),
-        "__class__": property(lambda self: type(self.__wrapped__)),
+        "__class__": property(lambda self: self.__wrapped__.__class__),
         "__dict__": property(lambda self: self.__wrapped__.__dict__),
         "__doc__": cls.__doc__,
         "__module__": cls.__module__,
         "__qualname__": cls.__qualname__,
+        "_resilient_async": is_async,
     }
     if getattr(cls, "__hash__", None) is None:
         names["__hash__"] = None
+    names.update((name, getattr(cls, name)) for name in _SHOWN if hasattr(cls, name))
     for name in _special(cls):
-        names[name] = _forwarded(wrapper, client, holder, name)
-    return type(cls.__name__, (Proxy,), names)
+        names[name] = _forwarded(wrapper, client, holder, name, is_async=is_async)
+    made = type(cls.__name__, (Proxy,), names)
+    del made.__slots__  # type: ignore[attr-defined]
+    return made
 
 
 def _special(cls: type) -> list[str]:
@@ -138,16 +157,18 @@ def _special(cls: type) -> list[str]:
     return sorted(name for name in found - _OWN if getattr(cls, name, None) is not None)
 
 
-def _forwarded(wrapper: Wrapper, client: Any, holder: str, name: str) -> Callable[..., Any]:
-    if name == "__exit__":
-        return methods.released(wrapper, name)
+def _forwarded(
+    wrapper: Wrapper, client: Any, holder: str, name: str, *, is_async: bool
+) -> Callable[..., Any]:
+    if name in ("__aexit__", "__exit__"):
+        return methods.released(wrapper, name, "async" if name == "__aexit__" else "sync")
     if name not in methods.GUARDED and name not in methods.NAMELESS:
-        return methods.free(wrapper, name, "sync")
+        return methods.forward(wrapper, name, "sync")
     guarding = wrapper.guarding(holder, name, client)
     if name in methods.GUARDED or name == "__call__":
         if guarding is None:
-            return methods.free(wrapper, name, "sync")
-        return methods.special(wrapper, guarding, type(client), name)
+            return methods.forward(wrapper, name, "sync")
+        return methods.special(wrapper, guarding, type(client), name, is_async=is_async)
     if name == "__await__":
         return methods.awaiting(wrapper, guarding)
     made = methods.step if name in methods.STEPS else methods.async_step

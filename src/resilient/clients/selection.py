@@ -73,13 +73,18 @@ class Selection:
                 if dynamic or any(_fits(pattern, path.split(".")[-1], path) for path in known):
                     continue
                 holder = pattern.partition(".")[0]
-                if "." in pattern and any(fnmatchcase(path, holder) for path in known):
+                handing = [path for path in known if fnmatchcase(path, holder)]
+                if "." in pattern and any(not _is_known(path, known) for path in handing):
                     continue  # of what a method will hand out nothing is known yet
                 _refuse(f"{policy}: {option}", pattern, sorted(known))
 
 
 def _fits(pattern: str, name: str, path: str) -> bool:
     return fnmatchcase(path.removeprefix(".") if "." in pattern else name, pattern)
+
+
+def _is_known(part: str, known: set[str]) -> bool:
+    return any(path.startswith(f"{part}.") for path in known)
 
 
 def _paths(client: Any) -> set[str]:

@@ -16,8 +16,8 @@ from ..registry import Place
 from ..shapes import kind_of, label
 from ..wrapping import sync_mode
 from . import parts
-from .knowledge import source
-from .proxy import is_proxy
+from .knowledge import Knowledge, source
+from .proxy import bare, is_proxy
 from .selection import Selection, patterns
 from .wrapper import Wrapper
 
@@ -38,19 +38,30 @@ def wrap(
     failed_result: OnResult | None,
 ) -> Any:
     """Return a proxy of client; see `Policy.wrap`."""
-    names = patterns("only", only), patterns("unless", unless) or (), _per_call(policy, per_call)
-    own = Judge(ignore=ignore, failed_result=failed_result)
-    plain = only is unless is per_call is ignore is failed_result is None
+    options = (
+        patterns("only", only),
+        patterns("unless", unless) or (),
+        _per_call(per_call),
+        ignore,
+        failed_result,
+    )
+    Judge(ignore=ignore, failed_result=failed_result)  # to refuse what is wrong, at once
     if is_proxy(client):
         known = _wrapped_by(client, policy)
         if known is not None:
-            return _again(policy, client, known, plain=plain)
+            return _again(policy, client, known, plain=not any(options))
     _check(policy, client)
-    selection = Selection(*names)
-    selection.check(policy.name, client)
-    _check_mode(policy, client, selection)
-    wrapper = _wrapper(policy, client, selection, own if not plain else None)
-    return wrapper.proxy(client, "")
+    knowledge = source.of(type(client))
+    wrapper = _wrapper(policy, knowledge, options)
+    wrapper.selection.check(policy.name, bare(client))
+    # A policy for async calls only, and a client that has such: then it is an async client.
+    is_async = parts.is_async_client(type(client)) or (
+        _is_async_only(policy) and parts.has_async_methods(bare(client))
+    )
+    if not is_async:
+        _check_mode(policy, client, wrapper.selection)
+    knowledge.prepare(client)
+    return wrapper.proxy(client, "", is_async=is_async)
 
 
 def _again(policy: Policy, client: Any, known: Wrapper, *, plain: bool) -> Any:
@@ -71,28 +82,32 @@ def _wrapped_by(client: Any, policy: Policy) -> Wrapper | None:
     return None
 
 
-def _wrapper(policy: Policy, client: Any, selection: Selection, own: Judge | None) -> Wrapper:
-    """Return what wraps such clients: the same for the next of them, whose proxies it has made."""
-    knowledge = source.of(type(client))
-    judges = tuple(each for each in (knowledge.judge, own) if each is not None)
+def _wrapper(policy: Policy, knowledge: Knowledge, options: Any) -> Wrapper:
+    """Return what wraps such clients: the same for the next of them, with its proxy classes."""
     made = policy._wrappers
-    key = (selection.only, selection.unless, selection.per_call, type(knowledge))
-    if own is None and key in made:
-        wrapper = made[key]
-    else:
-        wrapper = Wrapper(policy, selection, knowledge, judges)
-        if own is None:
-            while len(made) >= _KEPT:
-                made.pop(next(iter(made)), None)
-            made[key] = wrapper
-    knowledge.prepare(client)
-    return wrapper
+    key: Any = (type(knowledge), *options)
+    try:
+        found = made.get(key)
+    except TypeError:  # a predicate that can't be hashed
+        found, key = None, None
+    if found is None:
+        only, unless, per_call, ignore, failed_result = options
+        calls = tuple((pattern, _policy_for(policy, what)) for pattern, what in per_call)
+        own = Judge(ignore=ignore, failed_result=failed_result)
+        judges = tuple(each for each in (knowledge.judge, own) if each is not None)
+        found = Wrapper(policy, Selection(only, unless, calls), knowledge, judges)
+        while len(made) >= _KEPT:
+            made.pop(next(iter(made)), None)
+        if key is not None:
+            made[key] = found
+    return found
 
 
 # -- bad input ---------------------------------------------
 
 
-def _per_call(policy: Policy, given: object) -> tuple[tuple[str, Policy], ...]:
+def _per_call(given: object) -> tuple[tuple[str, Any], ...]:
+    """Return names or patterns, each with a policy or seconds."""
     from ..policy import Policy as AnyPolicy
 
     allowed = 'a dict such as {"search_*": other_policy, "get_page": 0.5} (a policy, or seconds)'
@@ -100,16 +115,18 @@ def _per_call(policy: Policy, given: object) -> tuple[tuple[str, Policy], ...]:
         return ()
     if not isinstance(given, Mapping):
         checks.refuse_type("per_call", given, allowed)
-    found: list[tuple[str, Policy]] = []
+    found: list[tuple[str, Any]] = []
     for pattern, what in given.items():
         if type(pattern) is not str or not pattern:
             checks.refuse_type("per_call", pattern, "names or patterns of methods as its keys")
-        if isinstance(what, AnyPolicy):
-            found.append((pattern, what))
-            continue
-        seconds = checks.duration(f"per_call[{pattern!r}]", what)
-        found.append((pattern, policy.with_(_limit(policy, seconds))))
+        is_policy = isinstance(what, AnyPolicy)
+        found.append((pattern, what if is_policy else checks.duration(
+            f"per_call[{pattern!r}]", what)))  # fmt: skip
     return tuple(found)
+
+
+def _policy_for(policy: Policy, what: Any) -> Policy:
+    return policy.with_(_limit(policy, what)) if isinstance(what, float) else what
 
 
 def _limit(policy: Policy, seconds: float) -> Any:
@@ -144,9 +161,17 @@ def _check(policy: Policy, client: Any) -> None:
 
 
 def _has_methods(client: Any) -> bool:
-    return bool(parts.public_names(client)) or hasattr(type(client), "__getattr__") or any(
-        parts.is_client(each) for each in parts.fields(client)
-    )  # fmt: skip
+    cls: type[Any] = type(client)
+    special = "__aiter__", "__contains__", "__getattr__", "__getitem__", "__iter__", "__setitem__"
+    return (
+        bool(parts.public_names(client))
+        or any(hasattr(cls, name) for name in special)
+        or any(parts.is_client(each) for each in parts.fields(client))
+    )
+
+
+def _is_async_only(policy: Policy) -> bool:
+    return any(guard.seconds is not None and guard.sync is None for guard in policy.guards)
 
 
 def _threaded(policy: Policy) -> bool:
@@ -165,11 +190,12 @@ def _refuse_threads(name: str, client: Any) -> None:
 def _check_mode(policy: Policy, client: Any, selection: Selection) -> None:
     """Raise at once the TypeError that the first sync call would raise."""
     cls: type[Any] = type(client)
-    if is_proxy(client) or parts.is_async_client(cls):
+    if is_proxy(client):
         return
     for name in parts.public_names(client):
         chosen = selection.policy_of("", name, policy)
-        if chosen is not None and kind_of(getattr(cls, name, None)) == "sync":
+        fn = getattr(cls, name, None)
+        if chosen is not None and kind_of(fn) == "sync" and not parts.makes_async(fn):
             sync_mode(f"{chosen.name}: {name}", chosen.guards)
 
 

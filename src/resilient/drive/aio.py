@@ -175,7 +175,7 @@ def _interpreted(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _plain(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
-    core, enter, done_well = plan.core, plan.enter, plan.leave
+    core, enter, done_well, neutral = plan.core, plan.enter, plan.leave, plan.neutral
 
     async def guarded(*args: Any, **kwargs: Any) -> Any:
         clock = core.now
@@ -197,6 +197,10 @@ def _plain(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
                 done.error = None
                 raise
             return conclude(done)
+        if neutral is not None and neutral(value):
+            done = Call.entered(plan, fn, args, kwargs, tickets, now, None)
+            await _drive(done, partial(done.returned, value))
+            return conclude(done)
         done_well(tickets, now, clock())
         return value
 
@@ -206,7 +210,7 @@ def _plain(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
 def _timed(  # noqa: PLR0915
     plan: Plan, fn: Callable[..., Any]
 ) -> Callable[..., Any]:
-    core, enter, done_well = plan.core, plan.enter, plan.leave
+    core, enter, done_well, neutral = plan.core, plan.enter, plan.leave, plan.neutral
     around, put = current.get, current.set
     assert plan.single is not None
     level, limit = plan.single
@@ -263,7 +267,7 @@ def _timed(  # noqa: PLR0915
                 raise
             return conclude(done)
         ended = monotonic()
-        if ended >= when:  # it came late, but it came
+        if ended >= when or (neutral is not None and neutral(value)):  # late, or no news
             leave(entry)
             if entry.fired:
                 entry.took_back(None)

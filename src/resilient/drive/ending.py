@@ -37,7 +37,7 @@ def judge(call: Call) -> tuple[list[int], str]:
     if call.ruling is not None and _base(call, error) == FAILURE:
         outcome, reason = call.ruling
         return [outcome] * (len(plan.guards) + 1), reason
-    ruled = _ruled(call, error) if plan.judges else None
+    ruled = _ruled(call, error) if plan.judges or plan.neutral is not None else None
     if ruled is not None:
         return [ruled] * (len(plan.guards) + 1), type(error).__name__ if error else "failed_result"
     judges = [*(guard.judge for guard in plan.guards), plan.judge]
@@ -61,8 +61,11 @@ def _ruled(call: Call, error: BaseException | None) -> int | None:
     """Return what a wrapped client's own judges say, where they say more than those of guards."""
     judges = call.plan.judges
     if error is None:
-        seen = {each.of_value(call.value) for each in judges}
-        return FAILURE if FAILURE in seen else IGNORED if IGNORED in seen else None
+        failed = any(each.of_value(call.value) == FAILURE for each in judges)
+        neutral = call.plan.neutral
+        if failed or neutral is None or call.answered is not None:
+            return FAILURE if failed else None
+        return IGNORED if neutral(call.value) else None
     if isinstance(error, CallTimeoutError) and error._deadline is not None:
         return None
     if not isinstance(error, Exception) or _base(call, error) != FAILURE:

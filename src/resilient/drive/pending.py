@@ -3,9 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Generator
+from types import CoroutineType
 from typing import Any
 
 from .call import Call
+
+
+def pending(call: Call, awaitable: Awaitable[Any]) -> Awaitable[Any]:
+    """Return what is awaited instead: a coroutine in the place of one, as tasks are made of."""
+    guarded = GuardedAwaitable(call, awaitable)
+    if type(awaitable) is not CoroutineType:
+        return guarded
+    coroutine: Any = _coroutine(guarded)
+    coroutine.__name__, coroutine.__qualname__ = awaitable.__name__, awaitable.__qualname__
+    return coroutine  # type: ignore[no-any-return]
+
+
+async def _coroutine(guarded: GuardedAwaitable) -> Any:
+    return await guarded
 
 
 class GuardedAwaitable:
@@ -42,5 +57,5 @@ class GuardedAwaitable:
 
     def __del__(self) -> None:
         call, self._call = self._call, None
-        if call is not None:  # the awaitable inside gives the warning that it was never awaited
+        if call is not None:  # that it was never awaited is told by the coroutine outside or inside
             call.raised(GeneratorExit())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from ..guards.base import Guard, Mode
 from ..outcomes import DEFAULT_JUDGE, Judge
 from .core import Core
@@ -14,7 +16,7 @@ class Plan:
 
     __slots__ = (
         "admits", "answers", "core", "enter", "guards", "judge", "judges", "judges_values", "leave",
-        "limits", "quick", "reacts", "single", "skip", "threaded",
+        "limits", "neutral", "quick", "reacts", "single", "skip", "threaded",
     )  # fmt: skip
     enter: Enter
     leave: Leave
@@ -27,10 +29,13 @@ class Plan:
         *,
         judges: tuple[Judge, ...] = (),
         skip: int = 0,
+        neutral: Callable[[object], bool] | None = None,
     ) -> None:
         self.core: Core = core
         # A wrapped client's, who are asked before those of the guards.
         self.judges: tuple[Judge, ...] = judges
+        # Tells a value that says nothing of the dependency: a part of a client, not yet at work.
+        self.neutral: Callable[[object], bool] | None = neutral
         self.skip: int = skip  # so many leading arguments are no business of a fallback
         self.guards: tuple[Guard, ...] = guards
         self.admits: tuple[bool, ...] = tuple(guard.admits(mode) for guard in guards)

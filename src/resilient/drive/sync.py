@@ -16,7 +16,7 @@ from . import line
 from .abandoning import abandon
 from .call import DO_PARK, DO_RECOVER, DO_RUN, DONE, Call, Step, give_back
 from .ending import conclude
-from .pending import GuardedAwaitable
+from .pending import pending
 from .plan import Plan
 from .turned import TURNED, answer, not_awaited
 from .workers import Job, Signal, pool
@@ -76,10 +76,11 @@ def _limited(
 
 
 def _returned(call: Call, value: Any) -> Step:
-    if not returns_awaitable(value):
+    neutral = call.plan.neutral
+    if not returns_awaitable(value) or (neutral is not None and neutral(value)):
         return call.returned(value)
     if call.origin is None:
-        call.value = GuardedAwaitable(call, value)  # judged at the await
+        call.value = pending(call, value)  # judged at the await
         return DONE
     close = getattr(value, "close", None)
     if close is not None:
@@ -230,6 +231,16 @@ def call(plan: Plan, fn: Callable[..., Any], args: Any, kwargs: Any, *, final: b
     return conclude(done)
 
 
+def _ended(call: Call, value: Any) -> Any:
+    """Return the value of a body that has ended well, but not in the plainest way."""
+    _drive(call, partial(call.returned, value))
+    return conclude(call)
+
+
+def _slow(neutral: Callable[[object], bool], value: object) -> bool:
+    return neutral(value) or returns_awaitable(value)
+
+
 def _interpreted(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
     def guarded(*args: Any, **kwargs: Any) -> Any:
         return call(plan, fn, args, kwargs)
@@ -239,6 +250,7 @@ def _interpreted(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
 
 def _plain(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
     core, enter, done_well, around = plan.core, plan.enter, plan.leave, current.get
+    neutral = plan.neutral
     plain: type[Any] = type(None)  # the newest type of value that was seen to be no awaitable
 
     def guarded(*args: Any, **kwargs: Any) -> Any:
@@ -265,10 +277,10 @@ def _plain(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
                 raise
             return conclude(done)
         if type(value) is not plain:
+            if neutral is not None and neutral(value):
+                return _ended(Call.entered(plan, fn, args, kwargs, tickets, now, None), value)
             if returns_awaitable(value):
-                return GuardedAwaitable(
-                    Call.entered(plan, fn, args, kwargs, tickets, now, None), value
-                )
+                return pending(Call.entered(plan, fn, args, kwargs, tickets, now, None), value)
             plain = type(value)  # pyright: ignore[reportUnknownVariableType]
         done_well(tickets, now, clock())
         return value
@@ -278,7 +290,7 @@ def _plain(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
 
 def _timed(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
     core, enter, done_well = plan.core, plan.enter, plan.leave
-    around, put = current.get, current.set
+    around, put, neutral = current.get, current.set, plan.neutral
     assert plan.single is not None
     level, limit = plan.single
     plain: type[Any] = type(None)
@@ -317,17 +329,15 @@ def _timed(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
                 done.error = None
                 raise
             return conclude(done)
+        no_news = False
         if type(value) is not plain:
-            if returns_awaitable(value):
-                return GuardedAwaitable(
-                    Call.entered(plan, fn, args, kwargs, tickets, now, None), value
-                )
-            plain = type(value)  # pyright: ignore[reportUnknownVariableType]
+            no_news = neutral is not None and neutral(value)
+            if not no_news and returns_awaitable(value):
+                return pending(Call.entered(plan, fn, args, kwargs, tickets, now, None), value)
+            plain = plain if no_news else type(value)  # pyright: ignore[reportUnknownVariableType]
         ended = clock()
-        if ended >= when:
-            done = Call.entered(plan, fn, args, kwargs, tickets, now, own)
-            _drive(done, partial(done.returned, value))
-            return conclude(done)
+        if ended >= when or no_news:
+            return _ended(Call.entered(plan, fn, args, kwargs, tickets, now, own), value)
         done_well(tickets, now, ended)
         return value
 
@@ -339,6 +349,7 @@ def _threaded(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
     assert plan.single is not None
     level, limit = plan.single
     plain: type[Any] = type(None)
+    slow = returns_awaitable if plan.neutral is None else partial(_slow, plan.neutral)
     terms = Terms(0.0, level, core.name, core.now)
 
     def guarded(*args: Any, **kwargs: Any) -> Any:
@@ -366,7 +377,7 @@ def _threaded(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
             reason = interrupt
         ended = clock()
         good = job.ended and job.error is None and reason is None and ended < own.when
-        if good and (type(job.value) is plain or not returns_awaitable(job.value)):
+        if good and (type(job.value) is plain or not slow(job.value)):
             plain = type(job.value)  # pyright: ignore[reportUnknownVariableType]
             own.open = False
             done_well(tickets, now, ended)

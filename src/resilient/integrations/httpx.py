@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from functools import wraps
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import httpx
 
 from ..clients.guarding import Guarding
 from ..clients.knowledge import Knowledge
-from ..deadline import Deadline, check, enclosing
+from ..deadline import Deadline, check, enclosing, raise_if_over
 from ..outcomes import Judge
 from .common import FAILED_STATUSES, cut_when_abandoned, shortened, shorter
 
@@ -122,6 +123,7 @@ class AsyncTransport(httpx.AsyncBaseTransport):
         return response
 
     async def _send(self, request: httpx.Request) -> httpx.Response:
+        shorten(request)
         response = await self._inner.handle_async_request(request)
         if not is_short(response):
             deadline = enclosing()
@@ -148,10 +150,14 @@ class _Body(httpx.SyncByteStream):
         self._deadline = deadline
 
     def __iter__(self) -> Iterator[bytes]:
-        for chunk in self._inner:
-            if self._deadline.now() >= self._deadline.when:
-                raise self._deadline.error()
-            yield chunk
+        try:
+            for chunk in self._inner:
+                if self._deadline.now() >= self._deadline.when:
+                    raise self._deadline.error()
+                yield chunk
+        except httpx.TimeoutException:
+            raise_if_over(self._deadline)
+            raise
 
     def close(self) -> None:
         self._inner.close()
@@ -165,10 +171,19 @@ class _AsyncBody(httpx.AsyncByteStream):
         self._deadline = deadline
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        async for chunk in self._inner:
-            if self._deadline.now() >= self._deadline.when:
-                raise self._deadline.error()
-            yield chunk
+        chunks = aiter(self._inner)
+        try:
+            async for chunk in chunks:
+                if self._deadline.now() >= self._deadline.when:
+                    raise self._deadline.error()
+                yield chunk
+        except httpx.TimeoutException:
+            raise_if_over(self._deadline)
+            raise
+        finally:
+            close = getattr(chunks, "aclose", None)
+            if close is not None:
+                await close()
 
     async def aclose(self) -> None:
         await self._inner.aclose()
@@ -208,17 +223,48 @@ class HttpxKnowledge(Knowledge):
         )
 
     def prepare(self, client: Any) -> None:
-        if isinstance(client, httpx.Client) and shorten not in client.event_hooks["request"]:
-            client.event_hooks["request"].append(shorten)
-            client.event_hooks["response"].append(_bound)
+        if not isinstance(client, (httpx.Client, httpx.AsyncClient)):
+            return
+        is_async = isinstance(client, httpx.AsyncClient)
+        handle = "handle_async_request" if is_async else "handle_request"
+        for transport in (client._transport, *client._mounts.values()):
+            if transport is not None and handle not in vars(transport):
+                (_bound_async if is_async else _bound)(transport)
 
 
-def _bound(response: httpx.Response) -> None:
-    """Have the body of a response that has just begun end with the deadline."""
-    deadline = enclosing()
-    if deadline is not None:
+def _bound(transport: Any) -> None:
+    """Have a client's own transport keep to the deadline, headers and body."""
+    handle = transport.handle_request
+
+    @wraps(handle)
+    def handle_request(request: httpx.Request) -> httpx.Response:
+        deadline = enclosing()
+        if deadline is None:
+            return handle(request)  # type: ignore[no-any-return]
+        shorten(request)
+        response: httpx.Response = handle(request)
         cut_when_abandoned(response, _socket)
         response.stream = _Body(response.stream, deadline)
+        return response
+
+    transport.handle_request = handle_request
+
+
+def _bound_async(transport: Any) -> None:
+    """Have an async client's own transport keep to the deadline, also while a body is streamed."""
+    handle = transport.handle_async_request
+
+    @wraps(handle)
+    async def handle_async_request(request: httpx.Request) -> httpx.Response:
+        deadline = enclosing()
+        if deadline is None:
+            return await handle(request)  # type: ignore[no-any-return]
+        shorten(request)
+        response: httpx.Response = await handle(request)
+        response.stream = _AsyncBody(response.stream, deadline)
+        return response
+
+    transport.handle_async_request = handle_async_request
 
 
 KNOWLEDGE: Final = HttpxKnowledge()

@@ -7,14 +7,21 @@ retries, end with the deadline of the call. Async clients are cancelled, and nee
 # pyright: basic
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import redis
 from redis.backoff import AbstractBackoff
-from redis.exceptions import LockError
+from redis.client import Pipeline
+from redis.exceptions import (
+    ClusterDownError,
+    LockError,
+    MasterDownError,
+    TryAgainError,
+)
 
 from ..clients.knowledge import Knowledge
-from ..deadline import on_abandon, raise_if_up, remaining
+from ..deadline import check, on_abandon, raise_if_up, remaining
 from ..outcomes import Judge
 from .common import shorter, shut
 
@@ -22,6 +29,9 @@ from .common import shorter, shut
 # that is loading, full, read-only or busy says so by subclasses, and those are failures.
 _OWN: Final = (redis.ResponseError, redis.DataError, redis.WatchError, redis.InvalidResponse)
 _UNWELL: Final = (
+    ClusterDownError,
+    MasterDownError,
+    TryAgainError,
     redis.BusyLoadingError,
     redis.OutOfMemoryError,
     redis.ReadOnlyError,
@@ -39,7 +49,9 @@ def callers_own(error: Exception) -> bool:
         return False
     if isinstance(error, LockError):
         return True
-    return isinstance(error, _OWN) and not str(error).startswith(_UNWELL_WORDS)
+    # In a pipeline: "Command # 1 (GET a) of pipeline caused error: BUSY ..."
+    said = str(error).rpartition("caused error: ")[2]
+    return isinstance(error, _OWN) and not said.startswith(_UNWELL_WORDS)
 
 
 if TYPE_CHECKING:
@@ -48,10 +60,20 @@ else:
     _Base = object
 
 
+def _is_pipeline(cls: type) -> bool:
+    return issubclass(cls, Pipeline)
+
+
+def _is_watching(pipeline: Any) -> bool:
+    """Tell whether a pipeline sends its commands at once: after WATCH, before MULTI."""
+    return bool(pipeline.watching) and not pipeline.explicit_transaction
+
+
 class RedisKnowledge(Knowledge):
     """What `Policy.wrap` knows of redis-py."""
 
     judge: ClassVar[Judge | None] = Judge(ignore=callers_own)
+    timeouts: ClassVar[tuple[type[Exception], ...]] = (redis.TimeoutError,)
 
     _FACTORIES: ClassVar[frozenset[str]] = frozenset({
         "bf", "cf", "client", "cms", "from_pool", "from_url", "ft", "get_connection_kwargs",
@@ -63,9 +85,12 @@ class RedisKnowledge(Knowledge):
     _PIPELINE: ClassVar[frozenset[str]] = frozenset({"execute", "load_scripts", "unwatch", "watch"})
 
     def free(self, cls: type, name: str) -> bool:
-        if any(base.__name__ == "Pipeline" for base in cls.__mro__):
+        if _is_pipeline(cls):
             return name not in self._PIPELINE
         return name in self._FACTORIES
+
+    def at_once(self, cls: type, name: str) -> Callable[[Any], bool] | None:
+        return _is_watching if _is_pipeline(cls) and name not in self._FACTORIES else None
 
     def is_data(self, cls: type) -> bool:
         return cls.__name__ in ("ConnectionPool", "BlockingConnectionPool", "Encoder")
@@ -117,6 +142,7 @@ class _Bound(_Base):
     def _within(self, work: Any, *args: Any, **kwargs: Any) -> Any:
         if remaining() is None:
             return work(*args, **kwargs)
+        check()  # the client may loop: over retries, or round a lock
         sock = self._sock
         if sock is None:  # it connects first
             return work(*args, **kwargs)

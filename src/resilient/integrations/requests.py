@@ -3,6 +3,7 @@
 # pyright: basic
 from __future__ import annotations
 
+from functools import wraps
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import requests
@@ -97,7 +98,10 @@ def send_within(
     else:
         check()
         with shortened(requests.Timeout, requests.ConnectionError):
-            response = send(request, stream, within(timeout), *args, **kwargs)
+            # A tuple of another length is left to requests, which says what is wrong with it.
+            odd = isinstance(timeout, tuple) and len(timeout) != 2
+            limits = timeout if odd else within(timeout)
+            response = send(request, stream, limits, *args, **kwargs)
     cut_when_abandoned(response.raw, socket_of)
     if not stream:
         look_at_deadline(response.raw)
@@ -126,18 +130,18 @@ class RequestsKnowledge(Knowledge):
     def prepare(self, client: Any) -> None:
         for adapter in client.adapters.values() if isinstance(client, requests.Session) else ():
             if type(adapter) is HTTPAdapter and "send" not in vars(adapter):
-                send = adapter.send
-                adapter.send = _Sender(send)  # type: ignore[method-assign]
+                _bind(adapter)
 
 
-class _Sender:
-    """In the place of an adapter's ``send``: the same, ended by the deadline."""
+def _bind(adapter: Any) -> None:
+    """Have a session's own adapter keep to the deadline."""
+    inner = adapter.send
 
-    def __init__(self, send: Any) -> None:
-        self._send = send
+    @wraps(inner)
+    def send(*args: Any, **kwargs: Any) -> requests.Response:
+        return send_within(inner, *args, **kwargs)
 
-    def __call__(self, *args: Any, **kwargs: Any) -> requests.Response:
-        return send_within(self._send, *args, **kwargs)
+    adapter.send = send
 
 
 KNOWLEDGE: Final = RequestsKnowledge()

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Final
 
-from sqlalchemy import event, exc
+from sqlalchemy import event, exc, inspection
 from sqlalchemy.engine import Engine
 from sqlalchemy.engine import interfaces as _interfaces
 
-from ..clients.knowledge import HandingJudge, Knowledge
+from ..clients.knowledge import Knowledge
 from ..outcomes import Judge
 
 # Of a statement that the database understood and refused, or that never left.
@@ -51,14 +51,10 @@ def callers_own(error: Exception) -> bool:
     return isinstance(error, _OWN)
 
 
-def _never(_: object) -> bool:
-    return False
-
-
 class SqlalchemyKnowledge(Knowledge):
     """What `Policy.wrap` knows of engines, connections and sessions."""
 
-    judge: ClassVar[Judge | None] = HandingJudge(ignore=callers_own, failed_result=_never)
+    judge: ClassVar[Judge | None] = Judge(ignore=callers_own)
 
     def free(self, cls: type, name: str) -> bool:
         if cls.__module__ == "contextlib":
@@ -74,6 +70,12 @@ class SqlalchemyKnowledge(Knowledge):
 
     def is_data(self, cls: type) -> bool:
         return cls.__module__.startswith("sqlalchemy") and cls.__name__ not in _PARTS
+
+    def passes(self, proxy: type, cls: type) -> None:
+        known: dict[type, Any] = getattr(inspection, "_registrars", {})
+        found = next((known[base] for base in cls.__mro__ if base in known), None)
+        if found is not None:
+            known.setdefault(proxy, found)  # what inspect() and reflection look at
 
     def prepare(self, client: Any) -> None:
         engine = getattr(client, "sync_engine", client)

@@ -15,10 +15,13 @@ from .common import shorter
 def within(timeout: Any) -> Timeout:
     """Return the time limits of requests or urllib3, ended by the deadline."""
     if isinstance(timeout, Timeout):
-        connect, read = timeout._connect, timeout._read
-    else:
+        usual = timeout
+    else:  # urllib3 refuses what is no number
         connect, read = timeout if isinstance(timeout, tuple) else (timeout, timeout)
-    return Timeout(connect=_shorter(connect), read=_shorter(read), total=shorter(None))
+        usual = Timeout(connect=connect, read=read)
+    return Timeout(
+        connect=_shorter(usual._connect), read=_shorter(usual._read), total=shorter(None)
+    )
 
 
 def _shorter(seconds: Any) -> float | None:
