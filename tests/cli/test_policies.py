@@ -13,7 +13,7 @@ from .workers import Worker
 
 ROW = {
     "policy", "forced", "since", "by", "reason", "until", "version", "applied", "processes",
-    "silent", "faults", "options", "states", "owner", "tier", "impact", "declared",
+    "silent", "faults", "options", "states", "owner", "tier", "impact", "declared", "patches",
 }  # fmt: skip
 
 
@@ -32,6 +32,17 @@ def test_the_list_shows_every_policy(cli: Cli, worker: Worker) -> None:
     row = policy(cli)
     assert row["states"] == {"closed": 1}
     assert (row["forced"], row["options"], row["tier"]) == (None, {}, 2)
+
+
+def test_the_list_shows_what_is_patched(cli: Cli, worker: Worker) -> None:
+    """What a policy guards by a patch is listed, with how many processes have applied it."""
+    assert policy(cli)["patches"] == {}
+    assert worker.ask("patch") == "['applied', 'waiting']"
+    until(lambda: policy(cli)["patches"])
+    assert policy(cli)["patches"] == {"glob:glob": {"applied": 1}, "wave:open": {"waiting": 1}}
+    cli("policies").said(
+        0, "glob:glob is guarded by shop: 1 applied", "wave:open is guarded by shop: 1 waiting"
+    )
 
 
 def test_a_list_of_nothing_says_so(cli: Cli) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import glob  # noqa: F401 - to be patched
 import os
 import sys
 import time
 from typing import Any
 
-from resilient import Policy, bulkhead, circuit_breaker, fallback, flag, kill_switch
+from resilient import Policy, bulkhead, circuit_breaker, fallback, flag, kill_switch, patch
 
 RECS = flag(
     "recs", owner="team-recs", impact="The page shows the top 100.",
@@ -44,6 +45,7 @@ def main() -> None:
     """Obey line after line."""
     commands: dict[str, Any] = {
         "read": lambda: bool(RECS), "beta": lambda: bool(BETA), "busy": busy, "hold": hold,
+        "patch": lambda: [patch("glob:glob", shop).state, patch("wave:open", shop).state],
         "shop": lambda: called(shop), "plain": lambda: called(plain),
         "failing": lambda: called_failing(), "bulkhead": lambda: shop.snapshot()["guards"],
     }  # fmt: skip

@@ -48,6 +48,10 @@ def policies(context: click.Context, /, store: str | None, as_json: bool) -> Non
             for row in rows
         ],
     )  # fmt: skip
+    for row in rows:
+        for target, states in row["patches"].items():
+            seen = ", ".join(f"{n} {state}" for state, n in states.items())
+            say(f"{target} is guarded by {row['policy']}: {seen}")
 
 
 def _metrics_only(name: str) -> str:

@@ -87,8 +87,15 @@ class View:
             for lever in sorted(self.flips)
             if lever.startswith(prefix) and self.holding(lever) is not None
         }
+        patches: dict[str, Counter[str]] = {}
+        for each in said:
+            for target, state in (each or {}).get("patches", {}).items():
+                patches.setdefault(target, Counter())[state] += 1
         return {
             "policy": name,
+            "patches": {
+                target: dict(sorted(patches[target].items())) for target in sorted(patches)
+            },
             "forced": None if forced is None else forced.value,
             **self._order(lever_of(FORCED, name)),
             "options": options,

@@ -263,8 +263,12 @@ class Follower:
                 "impact": flag.impact,
                 "review": None if flag.review is None else flag.review.isoformat(),
             }
+        patched: dict[str, dict[str, str]] = {}
+        for row in registry.patches():
+            patched.setdefault(row["policy"], {})[row["target"]] = row["state"]
         policies = {
             core.name: {
+                "patches": patched.get(core.name, {}),
                 "state": core.state,
                 "forced": core.forced,
                 "owner": core.owner,
