@@ -161,21 +161,17 @@ def raise_if_over(deadline: Deadline) -> None:
 class bounded:
     """Set a deadline round a ``with`` block, as a cooperative timeout does; for servers' edges."""
 
-    __slots__ = ("_own",)
+    __slots__ = ("deadline",)
 
     def __init__(self, seconds: float, who: str, now: Callable[[], float]) -> None:
-        self._own = Deadline.made(now() + seconds, Terms(seconds, -1, who, now), None)
+        self.deadline: Deadline = Deadline.made(now() + seconds, Terms(seconds, -1, who, now), None)
 
     def __enter__(self) -> None:
-        self._own.outer = current.get()
-        current.set(self._own)
+        self.deadline.outer = current.get()
+        current.set(self.deadline)
 
     def __exit__(self, *exc: object) -> None:
-        leave(self._own)
-
-    def again(self) -> Deadline:
-        """Return the deadline, for what is done later and belongs to the same work."""
-        return self._own
+        leave(self.deadline)
 
 
 class on_abandon:

@@ -46,7 +46,7 @@ FLOORS = [
 ALLOWED = {
     "anyio": {"drive/bell.py", "wrapping.py"},
     "trio": {"drive/bell.py", "drive/limits.py"},
-    "asyncio": {"drive/aio.py", "drive/bell.py", "drive/timers.py"},
+    "asyncio": {"drive/aio.py", "drive/bell.py", "drive/timers.py", "integrations/grpc.py"},
     "prometheus_client": {"metrics.py"},
     "wrapt": {"patching.py"},
     "logging": {"deadline.py", "events.py", "drive/core.py", "flags/follower.py", "flags/here.py"},

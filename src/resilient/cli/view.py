@@ -89,7 +89,8 @@ class View:
         }
         patches: dict[str, Counter[str]] = {}
         for each in said:
-            for target, state in (each or {}).get("patches", {}).items():
+            mine: Any = each
+            for target, state in mine["patches"].items() if mine and "patches" in mine else ():
                 patches.setdefault(target, Counter())[state] += 1
         return {
             "policy": name,

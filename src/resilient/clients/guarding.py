@@ -157,12 +157,12 @@ class Lasting(LastingCall):
     def end(self, error: BaseException | None) -> BaseException | None:
         """Take its outcome, once; return its error, or its timeout's where that was up."""
         own = self.deadline
+        if own is not None and isinstance(error, Exception) and own.now() >= own.when - GRAIN:
+            error = own.error()
         if self.booked:
             return error
         if own is not None:
             own.open = False
-            if isinstance(error, Exception) and own.now() >= own.when - GRAIN:
-                error = own.error()
         if error is None:
             self.returned(None)
         else:

@@ -27,12 +27,16 @@ class Knowledge:
         """Tell whether instances of a class are data, and no part of the client."""
         return False
 
-    def is_part(self, cls: type) -> bool:
-        """Tell whether instances of a class talk to the dependency, as the client does."""
-        return False
+    def is_part(self, value: Any) -> bool | None:
+        """Tell whether a value talks to the dependency, None to go by how it looks."""
+        return None
 
     def passes(self, proxy: type, cls: type) -> None:
         """Learn that instances of a proxy class are to pass for those of a client's class."""
+
+    def gave_up(self, error: Exception) -> bool:
+        """Tell whether giving something back failed because its connection was cut by us."""
+        return False
 
     def prepare(self, client: Any) -> None:
         """Make a client's own time limits follow the deadline, where it has such limits."""

@@ -101,7 +101,12 @@ def released(
         async def awaits(self: Any, /, *args: Any, **kwargs: Any) -> Any:
             fn = partial(inner, self, *args, **kwargs)
             exits = name == "__aexit__"
-            return await in_time(wrapper.limit("async"), wrapper.name, fn, exits=exits)
+            try:
+                return await in_time(wrapper.limit("async"), wrapper.name, fn, exits=exits)
+            except Exception as error:
+                if _is_beside_the_point(wrapper, name, args, error):
+                    return None
+                raise
 
         return awaits
 
@@ -110,13 +115,18 @@ def released(
         try:
             with nullcontext() if seconds is None else bounded(seconds, wrapper.name, monotonic):
                 return inner(self, *args, **kwargs)
-        except Exception:
-            # What is left after a timeout is broken perhaps, but that is not what has to be told.
-            if name == "__exit__" and len(args) > 1 and isinstance(args[1], CallTimeoutError):
+        except Exception as error:
+            if _is_beside_the_point(wrapper, name, args, error):
                 return None
             raise
 
     return calls
+
+
+def _is_beside_the_point(wrapper: Wrapper, name: str, args: Any, error: Exception) -> bool:
+    """Tell whether giving back what a timeout has broken failed only because of that."""
+    leaving = name in ("__aexit__", "__exit__") and len(args) > 1
+    return (leaving and isinstance(args[1], CallTimeoutError)) or wrapper.gave_up(error)
 
 
 async def in_time(
@@ -184,13 +194,22 @@ def special(
     return update_wrapper(guarded, original, updated=())
 
 
+def _in_our_terms(wrapper: Wrapper, fn: Callable[..., Any], *args: Any) -> Any:
+    """Call fn, and tell its own timeout as that of the policy, where the deadline ran out."""
+    try:
+        return fn(*args)
+    except wrapper.timeouts:
+        raise_if_up()
+        raise
+
+
 def step(wrapper: Wrapper, guarding: Guarding | None, name: str) -> Callable[..., Any]:
     """Return a step of something that was handed out: entering it, or its next item."""
     # It is left in the caller's thread and context, so it has to be entered there.
     stays = name == "__enter__"
 
     def steps(self: Any, *args: Any) -> Any:
-        body = partial(getattr(self.__wrapped__, name), *args)
+        body = partial(_in_our_terms, wrapper, getattr(self.__wrapped__, name), *args)
         value = body() if guarding is None else guarding.step(body, stays=stays)
         return wrapper.hand(self, name, value)
 

@@ -195,8 +195,9 @@ def is_builtin(value: object) -> bool:
 
 def close_unawaited(awaitable: Any) -> None:
     """Close an awaitable whose await was refused, and that nobody else would await."""
-    if hasattr(type(awaitable), "__await__") and hasattr(awaitable, "close"):
-        awaitable.close()
+    close = getattr(awaitable, "close", None)
+    if hasattr(type(awaitable), "__await__") and close is not None and kind_of(close) == "sync":
+        close()
 
 
 def makes_async(fn: Any) -> bool:

@@ -136,7 +136,9 @@ def make_class(wrapper: Wrapper, client: Any, holder: str, *, is_async: bool) ->
     }
     if getattr(cls, "__hash__", None) is None:
         names["__hash__"] = None
-    names.update((name, getattr(cls, name)) for name in _SHOWN if hasattr(cls, name))
+    seen = {name: base.__dict__[name] for base in reversed(cls.__mro__) for name in _SHOWN
+            if name in base.__dict__}  # fmt: skip
+    names |= seen
     for name in _special(cls):
         names[name] = _forwarded(wrapper, client, holder, name, is_async=is_async)
     made = type(cls.__name__, (Proxy,), names)

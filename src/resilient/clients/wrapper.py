@@ -36,6 +36,7 @@ class Wrapper:
         self.name: str = policy.name
         self.selection: Selection = selection
         self.data: set[type] = set(parts.ATOMS)  # types whose instances are handed on as they are
+        self.gave_up: Callable[[Exception], bool] = knowledge.gave_up
         self.timeouts: tuple[type[Exception], ...] = knowledge.timeouts
         self._knowledge = knowledge
         self._judges = judges
@@ -114,10 +115,12 @@ class Wrapper:
             return proxy if value is owner else value
         if issubclass(cls, parts.STREAMS) and not returns_awaitable(value):
             return self._stream(proxy, name, value)
-        known = self._knowledge.is_part(cls) or is_proxy(value)
-        if not known and (self._knowledge.is_data(cls) or parts.is_data_type(cls)):
+        known = True if is_proxy(value) else self._knowledge.is_part(value)
+        if known is None and (self._knowledge.is_data(cls) or parts.is_data_type(cls)):
             self.data.add(cls)
-        elif known or parts.is_part(value, owner, how="attribute" if attribute else name):
+        elif known or (
+            known is None and parts.is_part(value, owner, how="attribute" if attribute else name)
+        ):
             return self._part(proxy, name, value)
         return value
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
 
 import aiohttp
 
@@ -20,9 +20,12 @@ _OWN: Final = (
 
 def callers_own(error: Exception) -> bool:
     """Tell whether an error is no failure of the server: a bad URL, a status of the caller's."""
-    if isinstance(error, aiohttp.ClientResponseError) and error.status:
-        return error.status not in FAILED_STATUSES or isinstance(error, _OWN)
-    return isinstance(error, _OWN)
+    if isinstance(error, _OWN):
+        return True
+    # With a cause it tells of an answer that could not be read, whatever status it has.
+    if not isinstance(error, aiohttp.ClientResponseError) or error.__cause__ is not None:
+        return False
+    return error.status not in (0, *FAILED_STATUSES)
 
 
 def failed(response: object) -> bool:
@@ -43,8 +46,8 @@ class AiohttpKnowledge(Knowledge):
             return name not in self._READS
         return issubclass(cls, aiohttp.ClientSession) and name in ("__aenter__", "detach")
 
-    def is_part(self, cls: type) -> bool:
-        return issubclass(cls, (aiohttp.ClientResponse, aiohttp.ClientWebSocketResponse))
+    def is_part(self, value: Any) -> bool | None:
+        return isinstance(value, (aiohttp.ClientResponse, aiohttp.ClientWebSocketResponse)) or None
 
     def is_data(self, cls: type) -> bool:
         return issubclass(cls, (aiohttp.BaseConnector, aiohttp.StreamReader, aiohttp.TraceConfig))

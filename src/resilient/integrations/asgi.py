@@ -52,21 +52,24 @@ class Middleware(Edge):
             await self._app(scope, receive, send)
             return
         seconds = self.seconds(self._asked(scope))
-        begun = False
+        begun, limit = False, None if seconds is None else self.bounded(seconds)
 
         async def watched(message: MutableMapping[str, Any]) -> None:
             nonlocal begun
             begun = True
             await send(message)
+            last = message["type"] == "http.response.body" and not message.get("more_body")
+            if last and limit is not None:
+                limit.deadline.open = False  # what is done after the response has all its time
 
         try:
-            with nullcontext() if seconds is None else self.bounded(seconds):
+            with nullcontext() if limit is None else limit:
                 await self._app(scope, receive, watched)
         except Exception as error:
             answered = None if begun else answer(error)
             if answered is None:
                 raise
-            await _respond(send, *answered)
+            await _respond(send, *answered, bodiless=scope["method"] == "HEAD")
 
     def _asked(self, scope: MutableMapping[str, Any]) -> str | None:
         if self.header is None:
@@ -77,7 +80,9 @@ class Middleware(Edge):
         return None if found is None else found.decode("latin-1")
 
 
-async def _respond(send: _Send, status: int, headers: dict[str, str], text: str) -> None:
+async def _respond(
+    send: _Send, status: int, headers: dict[str, str], text: str, *, bodiless: bool
+) -> None:
     body = text.encode()
     fields = {**headers, "content-type": "text/plain; charset=utf-8", "content-length": len(body)}
     await send({
@@ -85,4 +90,4 @@ async def _respond(send: _Send, status: int, headers: dict[str, str], text: str)
         "status": status,
         "headers": [(name.encode(), str(value).encode()) for name, value in fields.items()],
     })  # fmt: skip
-    await send({"type": "http.response.body", "body": body})
+    await send({"type": "http.response.body", "body": b"" if bodiless else body})

@@ -40,6 +40,9 @@ def callers_own(error: Exception) -> bool:
     return code not in _THROTTLED and 400 <= status < 500 and status not in FAILED_STATUSES
 
 
+_PARTS: Final = ("botocore.paginate", "botocore.response", "botocore.waiter")
+
+
 class Boto3Knowledge(Knowledge):
     """What `Policy.wrap` knows of a boto3 or botocore client."""
 
@@ -57,13 +60,17 @@ class Boto3Knowledge(Knowledge):
     def free(self, cls: type, name: str) -> bool:
         return name in self._FREE or (cls.__name__ == "Paginator" and name == "paginate")
 
-    def is_part(self, cls: type) -> bool:
-        return cls.__module__ in ("botocore.paginate", "botocore.waiter", "botocore.response")
+    _PARTS: ClassVar[tuple[str, ...]] = (
+        "botocore.paginate",
+        "botocore.waiter",
+        "botocore.response",
+    )
+
+    def is_part(self, value: Any) -> bool | None:
+        return type(value).__module__ in self._PARTS or None
 
     def is_data(self, cls: type) -> bool:
-        return cls.__module__.startswith("botocore.") and not (
-            cls.__module__ == "botocore.client" or self.is_part(cls)
-        )
+        return cls.__module__.startswith("botocore.") and cls.__module__ != "botocore.client"
 
     def prepare(self, client: Any) -> None:
         events = getattr(getattr(client, "meta", None), "events", None)

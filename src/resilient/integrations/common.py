@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 from ..deadline import on_abandon, raise_if_up, remaining
+from ..errors import CallTimeoutError
 
 # The dependency is overloaded or broken. Any other status is an answer: 404 and 422 say something
 # of the request, 501 and 505 of the caller.
@@ -30,7 +31,10 @@ def shortened(*timeouts: type[BaseException]) -> Generator[None]:
     """Tell a library's own timeout as that of the policy, where the deadline was what ran out."""
     try:
         yield
-    except timeouts:
+    except timeouts as error:
+        # Every TimeoutError is an OSError, and so ours is wrapped as one of the connection's.
+        if error.args and isinstance(error.args[0], CallTimeoutError):
+            raise error.args[0] from None
         raise_if_up()
         raise
 

@@ -8,6 +8,7 @@ metadata to the server.
 # pyright: basic
 from __future__ import annotations
 
+from asyncio import ensure_future
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -59,10 +60,16 @@ class _AsyncDetails(_Details, grpc.aio.ClientCallDetails):
     pass
 
 
+def _shorter(timeout: Any) -> Any:
+    """Return a time limit, or what is no number as it is: grpc says what is wrong with it."""
+    given = timeout is None or isinstance(timeout, (int, float))
+    return shorter(timeout) if given else timeout
+
+
 def _in_time(kind: type[_Details], details: Any) -> _Details:
     return kind(
         details.method,
-        shorter(details.timeout),
+        _shorter(details.timeout),
         details.metadata,
         details.credentials,
         details.wait_for_ready,
@@ -204,6 +211,10 @@ class _Stream:
         self._lasting = lasting
         self._call = call
 
+    @property  # type: ignore[misc]
+    def __class__(self) -> Any:  # for isinstance(stream, grpc.Call)
+        return self._call.__class__
+
     def __iter__(self) -> _Stream:
         return self
 
@@ -235,12 +246,9 @@ class _AsyncBase:
 
     async def _stream(self, continuation: Any, details: Any, request: Any) -> Any:
         lasting = await self._guarding.async_lasting()
-        try:
-            with lasting.within():
-                call = await continuation(_in_time(_AsyncDetails, details), request)
-        except BaseException as error:
-            lasting.end(error)
-            raise
+        with lasting.within():
+            call = await _begun_async(lasting, continuation, details, request)
+        _end_with(lasting, call)
         return _async_items(lasting, call)
 
 
@@ -253,7 +261,41 @@ class _AsyncStreamUnary(_AsyncBase, grpc.aio.StreamUnaryClientInterceptor):
     async def intercept_stream_unary(
         self, continuation: Any, details: Any, request_iterator: Any
     ) -> Any:
-        return await self._unary(continuation, details, request_iterator)
+        lasting = await self._guarding.async_lasting()
+        with lasting.within():
+            call = await _begun_async(lasting, continuation, details, request_iterator)
+        _end_with(lasting, call)
+        return call  # at once: the caller may write to it
+
+
+_ending: Final[set[Any]] = set()  # a loop holds its tasks weakly
+
+
+async def _begun_async(lasting: Lasting, continuation: Any, details: Any, request: Any) -> Any:
+    try:
+        return await continuation(_in_time(_AsyncDetails, details), request)
+    except BaseException as error:
+        lasting.end(error)
+        raise
+
+
+def _end_with(lasting: Lasting, call: Any) -> None:
+    """Have a call counted when it ends, whoever waits for it or does not."""
+    task = ensure_future(_ended(lasting, call))
+    _ending.add(task)
+    task.add_done_callback(_ending.discard)
+
+
+async def _ended(lasting: Lasting, call: Any) -> None:
+    """Take the outcome of a call once it has one."""
+    code = await call.code()
+    if code == grpc.StatusCode.OK:
+        lasting.end(None)
+    elif code == grpc.StatusCode.CANCELLED:
+        lasting.end(GeneratorExit())
+    else:
+        lasting.end(grpc.aio.AioRpcError(code, await call.initial_metadata(),
+                                         await call.trailing_metadata()))  # fmt: skip
 
 
 class _AsyncUnaryStream(_AsyncBase, grpc.aio.UnaryStreamClientInterceptor):

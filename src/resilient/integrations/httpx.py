@@ -25,6 +25,7 @@ _OWN: Final = (
     httpx.LocalProtocolError,
     httpx.CookieConflict,
     httpx.StreamError,
+    httpx.TooManyRedirects,
 )
 _READ_AHEAD: Final = 1 << 20  # a body up to this length is part of the guarded call
 

@@ -4,15 +4,21 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import psycopg
 
-from ..deadline import check, on_abandon, remaining
+from ..deadline import check, enclosing, on_abandon, remaining
 from ..errors import CallTimeoutError
 from .common import shut
 
 T = TypeVar("T")
+
+
+class GaveUpError(psycopg.OperationalError):
+    """A connection is of no use any more, because its caller gave up on what it was at."""
+
+    gave_up: ClassVar[bool] = True
 
 
 class Connection(psycopg.Connection[Any]):
@@ -34,6 +40,19 @@ class Connection(psycopg.Connection[Any]):
         gen = super()._connect_gen(*args, **kwargs)
         return gen if remaining() is None else _watched(gen)
 
+    _gave_up = False
+
+    def rollback(self) -> None:
+        """Roll back, unless the connection was given up: then there is nothing left to be."""
+        if self._gave_up:
+            self.close()
+            raise GaveUpError("the connection was closed at the deadline of a call")
+        super().rollback()
+
+    def _cut(self, number: int) -> None:
+        self._gave_up = True
+        shut(number)
+
     def wait(self, gen: Any, *args: Any, **kwargs: Any) -> Any:
         """Wait for an answer of the server, at most until the deadline."""
         left = remaining()
@@ -43,9 +62,10 @@ class Connection(psycopg.Connection[Any]):
             kwargs["interval"] = min(0.1, max(0.005, left / 10))
         number = self.pgconn.socket
         try:
-            with on_abandon(lambda: shut(number)):
+            with on_abandon(lambda: self._cut(number)):
                 return super().wait(_watched(gen), *args, **kwargs)
         except CallTimeoutError:
+            self._gave_up = True
             self.close()
             raise
 
@@ -60,3 +80,40 @@ def _watched(gen: Generator[Any, Any, T]) -> Generator[Any, Any, T]:
             wanted = gen.send(ready)
     except StopIteration as end:
         return end.value  # type: ignore[no-any-return]
+    finally:
+        gen.close()  # with the connection that it was about to make
+
+
+class AsyncConnection(psycopg.AsyncConnection[Any]):
+    """The same on asyncio, where waits are cancelled: it asks no server that does not answer.
+
+    psycopg asks the server to cancel a statement whose wait was cancelled, and waits for that for
+    up to ten seconds.
+
+    Example:
+        >>> import psycopg
+        >>> from resilient.integrations.psycopg import AsyncConnection
+        >>> issubclass(AsyncConnection, psycopg.AsyncConnection)
+        True
+    """
+
+    _gave_up = False
+
+    async def rollback(self) -> None:
+        """Roll back, unless the connection was given up: then there is nothing left to be."""
+        if self._gave_up:
+            await self.close()
+            raise GaveUpError("the connection was closed at the deadline of a call")
+        await super().rollback()
+
+    async def _try_cancel(self, *, timeout: float = 5.0) -> None:  # noqa: ASYNC109
+        found = enclosing()
+        if found is None or found.now() < found.when:
+            await super()._try_cancel(timeout=timeout)
+            return
+        self._gave_up = True
+        self.pgconn.finish()
+        raise _GIVEN_UP("the deadline of the call is up")
+
+
+_GIVEN_UP: type[psycopg.Error] = getattr(psycopg.errors, "_WaitTimeout", psycopg.OperationalError)

@@ -14,7 +14,7 @@ from ..clients.knowledge import Knowledge
 from ..deadline import check, remaining
 from ..outcomes import Judge
 from .common import FAILED_STATUSES, cut_when_abandoned, shortened
-from .urllib3 import look_at_deadline, socket_of, within
+from .urllib3 import deadline_retry, look_at_deadline, socket_of, within
 
 if TYPE_CHECKING:
     from ..policy import Policy
@@ -26,6 +26,7 @@ _OWN: Final = (  # what the caller got wrong; none of it reached the server
     requests.exceptions.InvalidURL,
     requests.exceptions.MissingSchema,
     requests.exceptions.StreamConsumedError,
+    requests.exceptions.TooManyRedirects,
     requests.exceptions.UnrewindableBodyError,
 )
 
@@ -71,6 +72,7 @@ class Adapter(HTTPAdapter):
 
     def __init__(self, policy: Policy, **options: Any) -> None:
         super().__init__(**options)
+        self.max_retries = deadline_retry(self.max_retries)
         self._policy = policy
         self._guarded = Guarding(policy, (JUDGE,)).function("sync", self._send)
 
@@ -142,6 +144,7 @@ def _bind(adapter: Any) -> None:
         return send_within(inner, *args, **kwargs)
 
     adapter.send = send
+    adapter.max_retries = deadline_retry(adapter.max_retries)
 
 
 KNOWLEDGE: Final = RequestsKnowledge()

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, ClassVar, Final
 
 from sqlalchemy import event, exc, inspection
-from sqlalchemy.engine import Engine
+from sqlalchemy.engine import CursorResult, Engine
 from sqlalchemy.engine import interfaces as _interfaces
 
 from ..clients.knowledge import Knowledge
@@ -34,10 +34,10 @@ _RACES: Final = ("40", "55P03")
 # What talks to the database. The rest of an engine's, connection's or session's methods do not.
 _TALKS: Final = frozenset({
     "all", "begin_nested", "bulk_insert_mappings", "bulk_save_objects", "bulk_update_mappings",
-    "commit", "connect", "count", "delete", "exec_driver_sql", "execute", "first", "flush", "get",
-    "get_one", "merge", "one", "one_or_none", "prepare", "raw_connection", "refresh", "run_sync",
-    "scalar", "scalars", "stream", "stream_scalars", "update", "__aenter__", "__await__",
-    "__enter__", "__iter__",
+    "commit", "connect", "count", "delete", "exec_driver_sql", "execute", "fetchall", "fetchmany",
+    "fetchone", "first", "flush", "get", "get_one", "merge", "one", "one_or_none", "prepare",
+    "raw_connection", "refresh", "run_sync", "scalar", "scalars", "stream", "stream_scalars",
+    "update", "__aenter__", "__await__", "__enter__", "__iter__", "__next__",
 })  # fmt: skip
 
 
@@ -48,7 +48,8 @@ def callers_own(error: Exception) -> bool:
     if isinstance(error, exc.OperationalError):
         state = getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None) or ""
         return str(state).startswith(_RACES)
-    return isinstance(error, _OWN)
+    # A StatementError itself: the statement could not be made, for want of a parameter, say.
+    return isinstance(error, _OWN) or type(error) is exc.StatementError
 
 
 class SqlalchemyKnowledge(Knowledge):
@@ -65,11 +66,19 @@ class SqlalchemyKnowledge(Knowledge):
             return True  # it waits for the flush
         return name not in _TALKS
 
-    def is_part(self, cls: type) -> bool:
-        return cls.__module__.startswith("sqlalchemy") and cls.__name__ in _PARTS
+    def is_part(self, value: Any) -> bool | None:
+        cls = value.__class__
+        if not cls.__module__.startswith("sqlalchemy"):
+            return None
+        if isinstance(value, CursorResult):  # of the others all rows are here already
+            return bool(value.context._is_server_side)
+        return cls.__name__ in _PARTS or None
 
     def is_data(self, cls: type) -> bool:
-        return cls.__module__.startswith("sqlalchemy") and cls.__name__ not in _PARTS
+        return cls.__module__.startswith("sqlalchemy")
+
+    def gave_up(self, error: Exception) -> bool:
+        return isinstance(error, exc.DBAPIError) and getattr(error.orig, "gave_up", False)
 
     def passes(self, proxy: type, cls: type) -> None:
         known: dict[type, Any] = getattr(inspection, "_registrars", {})
@@ -81,10 +90,12 @@ class SqlalchemyKnowledge(Knowledge):
         engine = getattr(client, "sync_engine", client)
         if not isinstance(engine, Engine) or engine.dialect.driver != "psycopg":
             return
-        if engine is not client or event.contains(engine, "do_connect", _connect):
-            return  # an async engine's are cancelled
-        event.listen(engine, "do_connect", _connect)
-        engine.dispose()  # what it has in its pool was connected without
+        connect = _connect if engine is client else _connect_async
+        if event.contains(engine, "do_connect", connect):
+            return
+        event.listen(engine, "do_connect", connect)
+        if engine is client:
+            engine.dispose()  # what it has in its pool was connected without
 
 
 _PARTS: Final = frozenset({
@@ -99,6 +110,15 @@ def _connect(dialect: _interfaces.Dialect, record: Any, cargs: Any, cparams: dic
     from .psycopg import Connection
 
     return Connection.connect(*cargs, **cparams)
+
+
+def _connect_async(
+    dialect: _interfaces.Dialect, record: Any, cargs: Any, cparams: dict[str, Any]
+) -> None:
+    """Have an async engine make connections that are given up at the deadline."""
+    from .psycopg import AsyncConnection
+
+    cparams.setdefault("async_creator_fn", AsyncConnection.connect)
 
 
 KNOWLEDGE: Final = SqlalchemyKnowledge()

@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import copy
 from typing import Any
 
-from urllib3.util import Timeout
+from urllib3.util import Retry, Timeout
 
-from ..deadline import check, remaining
+from ..deadline import check, enclosing, remaining
 from .common import shorter
 
 
@@ -56,6 +57,32 @@ def look_at_deadline(raw: Any) -> None:
             yield chunk
 
     raw.stream = stream
+
+
+class DeadlineRetry(Retry):
+    """Retries of which none begins, and no pause ends, after the deadline."""
+
+    def increment(self, *args: Any, **kwargs: Any) -> Any:
+        check()
+        return super().increment(*args, **kwargs)
+
+    def sleep(self, response: Any = None) -> None:
+        found, left = enclosing(), remaining()
+        pause = self.get_backoff_time()
+        if response is not None and self.respect_retry_after_header:
+            pause = self.get_retry_after(response) or pause
+        if found is not None and left is not None and pause >= left:
+            raise found.error()
+        super().sleep(response)
+
+
+def deadline_retry(usual: Retry) -> Retry:
+    """Return the same retries, ended by the deadline; those that never try again as they are."""
+    if not usual.total or isinstance(usual, DeadlineRetry):
+        return usual
+    bound = copy(usual)
+    bound.__class__ = type(type(usual).__name__, (DeadlineRetry, type(usual)), {})
+    return bound
 
 
 class DeadlineTimeout(Timeout):

@@ -54,57 +54,82 @@ class Middleware(Edge):
         if self.header is not None:
             asked = environ.get("HTTP_" + self.header.upper().replace("-", "_"))
         seconds = self.seconds(asked)
-        begun = False
-
-        def started(*args: Any, **kwargs: Any) -> Any:
-            nonlocal begun
-            begun = True
-            return start_response(*args, **kwargs)
-
-        scope = nullcontext() if seconds is None else self.bounded(seconds)
+        limit = None if seconds is None else self.bounded(seconds)
+        reply = _Reply(environ, start_response, None if limit is None else limit.deadline)
         try:
-            with scope:
-                body = self._app(environ, started)
+            with nullcontext() if limit is None else limit:
+                body = self._app(environ, reply.start)
         except Exception as error:
-            answered = answer(error)
-            if answered is None:
-                raise
-            return _respond(start_response, *answered, sys.exc_info() if begun else None)
-        return body if isinstance(scope, nullcontext) else _Body(body, scope.again())
+            return reply.answer(error)
+        return _Body(body, reply)
+
+
+class _Reply:
+    """The response to one request: whether it has begun, and what takes its place."""
+
+    def __init__(self, environ: dict[str, Any], start: _Start, deadline: Deadline | None) -> None:
+        self.deadline = deadline
+        self._bodiless = environ.get("REQUEST_METHOD") == "HEAD"
+        self._start = start
+        self._begun = False
+
+    def start(self, *args: Any, **kwargs: Any) -> Any:
+        """Begin, as the application asks."""
+        self._begun = True
+        return self._start(*args, **kwargs)
+
+    def answer(self, error: Exception) -> list[bytes]:
+        """Return the answer to an error of ours, or raise it."""
+        answered = answer(error)
+        if answered is None:
+            raise error
+        status, headers, text = answered
+        body = text.encode()
+        fields = [(name.title(), value) for name, value in headers.items()]
+        fields += [
+            ("Content-Type", "text/plain; charset=utf-8"),
+            ("Content-Length", str(len(body))),
+        ]
+        # With exc_info a server that has sent the first headers already raises the error again.
+        told = (sys.exc_info(),) if self._begun else ()
+        self._start(_REASONS[status], fields, *told)
+        return [] if self._bodiless else [body]
 
 
 class _Body:
     """A response whose parts are made under the deadline of its request."""
 
-    def __init__(self, inner: Iterable[bytes], own: Deadline) -> None:
+    def __init__(self, inner: Iterable[bytes], reply: _Reply) -> None:
         self._inner = inner
-        self._own = own
+        self._reply = reply
 
     def __iter__(self) -> Iterator[bytes]:
-        own, parts = self._own, iter(self._inner)
+        parts, made = iter(self._inner), False
         while True:
-            own.outer, own.open = current.get(), True
-            current.set(own)
             try:
-                part = next(parts)
+                part = self._next(parts)
             except StopIteration:
                 return
-            finally:
-                leave(own)
+            except Exception as error:
+                if made:
+                    raise
+                yield from self._reply.answer(error)
+                return
+            made = True
             yield part
+
+    def _next(self, parts: Iterator[bytes]) -> bytes:
+        own = self._reply.deadline
+        if own is None:
+            return next(parts)
+        own.outer, own.open = current.get(), True
+        current.set(own)
+        try:
+            return next(parts)
+        finally:
+            leave(own)
 
     def close(self) -> None:
         close = getattr(self._inner, "close", None)
         if close is not None:
             close()
-
-
-def _respond(
-    start: _Start, status: int, headers: dict[str, str], text: str, begun: Any
-) -> list[bytes]:
-    body = text.encode()
-    fields = [(name.title(), value) for name, value in headers.items()]
-    fields += [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body)))]
-    # With exc_info a server that has sent the first headers already raises the error again.
-    start(_REASONS[status], fields, begun) if begun else start(_REASONS[status], fields)
-    return [body]
