@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from importlib import import_module
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -45,11 +46,12 @@ class Patch:
         False
     """
 
-    __slots__ = ("_before", "_made", "_owner", "_undone", "policy", "target")
+    __slots__ = ("_before", "_made", "_module", "_owner", "_undone", "policy", "target")
 
     def __init__(self, target: str, policy: Policy) -> None:
         self.target: str = target
         self.policy: Policy = policy
+        self._module: Any = None
         self._owner: Any = None
         self._before: Any = _MISSING  # what the owner had itself; nothing where it was inherited
         self._made: Any = None
@@ -62,7 +64,9 @@ class Patch:
         False before its module is imported, after `undo`, and where somebody else has put
         something of their own there, or has reloaded the module.
         """
-        return self._made is not None and self._now() is self._made
+        module = self.target.partition(":")[0]
+        here = self._made is not None and sys.modules.get(module) is self._module
+        return here and self._now() is self._made
 
     @property
     def state(self) -> str:
@@ -142,11 +146,12 @@ class Patch:
             except (TypeError, ValueError) as fault:
                 self._forget()
                 raise type(fault)(f"target {self.target}: {fault}") from None
-            self._owner, self._before, self._made = owner, before, made
+            self._module, self._owner, self._before, self._made = module, owner, before, made
 
 
 _lock: Final = threading.RLock()
 _patches: Final[dict[str, Patch]] = {}
+_waiting: Final[dict[str, list[Patch]]] = {}  # for the import of a module
 
 
 def patch(target: str, policy: Policy, /) -> Patch:
@@ -208,14 +213,50 @@ def patch(target: str, policy: Policy, /) -> Patch:
 
 def _hook(made: Patch, module: str) -> None:
     """Apply a patch now, or when its module is imported."""
-    import wrapt
 
     there = sys.modules.get(module)
+    if there is not None and getattr(there.__spec__, "_initializing", False):
+        there = import_module(module)  # another thread is at it: wait for that
     if there is not None:
         made._apply(there)
         return
     _find(module)
-    wrapt.register_post_import_hook(made._apply, module)
+    _wait(made, module)
+
+
+def _wait(made: Patch, module: str) -> None:
+    with _lock:
+        waiting = _waiting.setdefault(module, [])
+        waiting.append(made)
+    if len(waiting) == 1:
+        import wrapt
+
+        wrapt.register_post_import_hook(_imported, module)
+
+
+def _imported(module: Any) -> None:
+    """Apply the patches that waited for a module: all that can be, before an error is raised."""
+    with _lock:
+        waiting = _waiting.pop(module.__name__, [])
+    faults: list[Exception] = []
+    for made in waiting:
+        try:
+            made._apply(module)
+        except Exception as fault:
+            faults.append(fault)
+    if faults:
+        _again(module, waiting)
+        raise faults[0]
+
+
+def _again(module: Any, waiting: list[Patch]) -> None:
+    """Have patches wait once more: the import of their module fails, for the fault of another."""
+    sys.modules.pop(module.__name__, None)  # as the import will: or it would be taken for done
+    for made in waiting:
+        if not made._undone:
+            with _lock:
+                made._made = made._owner = made._module = None
+            _wait(made, module.__name__)
 
 
 def _module_of(target: object) -> str:

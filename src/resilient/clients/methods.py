@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     from .guarding import Guarding
     from .wrapper import Wrapper
 
-GUARDED: Final = frozenset(
-    {"__call__", "__contains__", "__delitem__", "__getitem__", "__setitem__"}
-)
 STEPS: Final = frozenset({"__enter__", "__next__"})
 ASYNC_STEPS: Final = frozenset({"__aenter__", "__anext__"})
 NAMELESS: Final = STEPS | ASYNC_STEPS | {"__await__", "__call__"}
@@ -53,12 +50,8 @@ def _sync_forward(wrapper: Wrapper, name: str, fn: Callable[..., Any] | None) ->
     data, hand, timeouts, opened = wrapper.data, wrapper.hand, wrapper.timeouts, wrapper.all_opened
 
     def calls(self: Any, /, *args: Any, **kwargs: Any) -> Any:
-        for each in args:  # written out: this is all that a call through a proxy costs more
-            if type(each) not in data:
-                args = opened(args)
-                break
-        if kwargs:
-            kwargs = opened(kwargs)
+        if wrapper.hands_out:  # else there is nothing to come back
+            args, kwargs = opened(args), opened(kwargs)
         try:
             value = (getattr(self.__wrapped__, name) if fn is None else fn)(*args, **kwargs)
         except timeouts:
@@ -79,16 +72,22 @@ def _async_forward(
     data, hand, opened = wrapper.data, wrapper.hand, wrapper.all_opened
 
     async def awaits(self: Any, /, *args: Any, **kwargs: Any) -> Any:
-        for each in args:
-            if type(each) not in data:
-                args = opened(args)
-                break
-        if kwargs:
-            kwargs = opened(kwargs)
+        if wrapper.hands_out:
+            args, kwargs = opened(args), opened(kwargs)
         value = await (getattr(self.__wrapped__, name) if fn is None else fn)(*args, **kwargs)
         return value if type(value) in data else hand(self, name, value)
 
     return awaits
+
+
+def free_stream(wrapper: Wrapper, name: str, fn: Callable[..., Any] | None) -> Callable[..., Any]:
+    """Return a generator method that is not guarded, but whose items are handed out."""
+    inner = forward(wrapper, name, "generator", fn)
+
+    def generates(self: Any, /, *args: Any, **kwargs: Any) -> Any:
+        return (yield from inner(self, *args, **kwargs))  # pyright: ignore[reportUnknownVariableType]
+
+    return generates
 
 
 def released(
@@ -300,6 +299,9 @@ class _Items:
         self._proxy = proxy
         self._name = name
         self._source = source
+
+    def __iter__(self) -> _Items:
+        return self
 
     def __next__(self) -> Any:
         return self.send(None)

@@ -28,6 +28,10 @@ from typing import Any, Final
 
 from ..shapes import kind_of, returns_awaitable
 
+# The special methods that are calls of the dependency.
+GUARDED: Final = frozenset(
+    {"__call__", "__contains__", "__delitem__", "__getitem__", "__setitem__"}
+)
 FUNCTIONS: Final = (FunctionType, MethodType, BuiltinMethodType)
 STREAMS: Final = (GeneratorType, AsyncGeneratorType)
 ATOMS: Final = (

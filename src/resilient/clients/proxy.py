@@ -16,6 +16,7 @@ from types import AsyncGeneratorType, GeneratorType
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from . import methods
+from .parts import GUARDED
 
 if TYPE_CHECKING:
     from .wrapper import Wrapper
@@ -164,10 +165,10 @@ def _forwarded(
 ) -> Callable[..., Any]:
     if name in ("__aexit__", "__exit__"):
         return methods.released(wrapper, name, "async" if name == "__aexit__" else "sync")
-    if name not in methods.GUARDED and name not in methods.NAMELESS:
+    if name not in GUARDED and name not in methods.NAMELESS:
         return methods.forward(wrapper, name, "sync")
     guarding = wrapper.guarding(holder, name, client)
-    if name in methods.GUARDED or name == "__call__":
+    if name in GUARDED or name == "__call__":
         if guarding is None:
             return methods.forward(wrapper, name, "sync")
         return methods.special(wrapper, guarding, type(client), name, is_async=is_async)

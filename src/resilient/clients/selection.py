@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from .. import checks
-from .parts import is_client, public_names
+from .parts import GUARDED, is_client, public_names
 
 if TYPE_CHECKING:
     from ..policy import Policy
@@ -90,6 +90,7 @@ def _is_known(part: str, known: set[str]) -> bool:
 def _paths(client: Any) -> set[str]:
     """Return what can be named of a client: its methods, and those of the parts it holds."""
     paths = set(public_names(client))
+    paths |= {name for name in GUARDED if hasattr(type(client), name)}
     for name, value in vars(client).items() if hasattr(client, "__dict__") else ():
         if not name.startswith("_") and is_client(value):
             paths |= {name, *(f"{name}.{inner}" for inner in public_names(value))}

@@ -38,8 +38,11 @@ class Wrapper:
         self.data: set[type] = set(parts.ATOMS)  # types whose instances are handed on as they are
         self.gave_up: Callable[[Exception], bool] = knowledge.gave_up
         self.timeouts: tuple[type[Exception], ...] = knowledge.timeouts
+        self.hands_out: bool = False  # so that it may come back as an argument
         self._knowledge = knowledge
         self._judges = judges
+        policies = [policy, *(each for _, each in selection.per_call)]
+        self._threaded = any(guard.sync == "thread" for each in policies for guard in each.guards)
         self._guardings: dict[tuple[Policy, bool], Guarding] = {}
         self._classes: weakref.WeakKeyDictionary[type, dict[Any, type[Proxy]]] = (
             weakref.WeakKeyDictionary()
@@ -64,6 +67,7 @@ class Wrapper:
         if known is not None and known.__wrapped__ is value:
             return known
         made: Proxy = object.__new__(self._class_for(value, holder, is_async=is_async))
+        self.hands_out = self.hands_out or holder != "" or len(self._known) > 0
         put = object.__setattr__
         put(made, "__wrapped__", value)
         put(made, "_resilient_as", holder)
@@ -76,7 +80,8 @@ class Wrapper:
         cls: type[Any] = type(value)
         is_async = is_async or parts.is_async_client(cls)
         classes = self._classes.setdefault(cls, {})
-        key = holder, _shadowed(value, cls), is_async
+        bound = self._threaded and parts.is_thread_bound(value)
+        key = holder, _shadowed(value, cls), is_async, bound
         if key not in classes:
             classes[key] = made = make_class(self, value, holder, is_async=is_async)
             self._knowledge.passes(made, cls)
@@ -96,6 +101,9 @@ class Wrapper:
 
     def all_opened(self, given: A) -> A:
         """Return arguments, those that are proxies opened."""
+        values = given.values() if isinstance(given, dict) else given
+        if self.data.issuperset(map(type, values)):
+            return given
         if isinstance(given, dict):
             return {name: self.opened(value) for name, value in given.items()}
         return tuple([self.opened(value) for value in given])
@@ -209,7 +217,9 @@ class Wrapper:
         self, client: Any, name: str, kind: Kind, fn: Callable[..., Any] | None, *, marked: bool
     ) -> Callable[..., Any] | None:
         """Return a method that is not guarded, or not always; None for a stream, left as it is."""
-        if kind not in ("sync", "async"):
+        if kind == "generator":
+            return methods.free_stream(self, name, fn)
+        if kind == "async generator":
             return None
         if name in RELEASES:
             return methods.released(self, name, kind, fn)
@@ -234,7 +244,7 @@ class Wrapper:
         return self._guarding(policy, client)
 
     def _guarding(self, policy: Policy, client: Any) -> Guarding:
-        key = policy, parts.is_thread_bound(client)
+        key = policy, self._threaded and parts.is_thread_bound(client)
         found = self._guardings.get(key)
         if found is None:
             found = self._guardings[key] = Guarding(policy, self._judges, inline=key[1])

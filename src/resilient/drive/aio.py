@@ -176,8 +176,10 @@ def _interpreted(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
 
 def _plain(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
     core, enter, done_well, neutral = plan.core, plan.enter, plan.leave, plan.neutral
+    plain: type[Any] = type(None)  # the newest type of value that was seen to be no part
 
     async def guarded(*args: Any, **kwargs: Any) -> Any:
+        nonlocal plain
         clock = core.now
         now = clock()
         tickets = enter(now)
@@ -197,10 +199,11 @@ def _plain(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
                 done.error = None
                 raise
             return conclude(done)
-        if neutral is not None and neutral(value):
+        if neutral is not None and type(value) is not plain and neutral(value):
             done = Call.entered(plan, fn, args, kwargs, tickets, now, None)
             await _drive(done, partial(done.returned, value))
             return conclude(done)
+        plain = type(value)  # pyright: ignore[reportUnknownVariableType]
         done_well(tickets, now, clock())
         return value
 

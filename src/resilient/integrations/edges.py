@@ -14,6 +14,11 @@ from ..registry import registry
 HEADER: Final = "x-request-timeout"
 
 
+_NAME: Final = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz"
+                         "ABCDEFGHIJKLMNOPQRSTUVWXYZ")  # fmt: skip
+_MOST: Final = 315_576_000.0  # ten years, as every duration here: above it timers overflow
+
+
 class Edge:
     """What the middlewares of all frameworks share: their options, and what they do with them.
 
@@ -26,7 +31,7 @@ class Edge:
 
     def __init__(self, header: str | None = HEADER, at_most: float | None = None) -> None:
         if header is not None and not (
-            checks.text("header", header, most=100) and header.isascii()
+            checks.text("header", header, most=100) and _NAME.issuperset(header)
         ):
             checks.refuse("header", header, "the name of a header, or None")
         self.header: str | None = None if header is None else header.lower()
@@ -40,7 +45,7 @@ class Edge:
             given = None
         if given is None or not isfinite(given) or given < 0:
             return self._at_most
-        return given if self._at_most is None else min(given, self._at_most)
+        return min(given, _MOST if self._at_most is None else self._at_most)
 
     @staticmethod
     def bounded(seconds: float) -> bounded:

@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from typing import Any, ClassVar, TypeVar
+from contextlib import suppress
+from typing import Any, ClassVar, Final, TypeVar
 
 import psycopg
 
@@ -13,6 +14,8 @@ from ..errors import CallTimeoutError
 from .common import shut
 
 T = TypeVar("T")
+
+_PATIENCE: Final = 0.1  # seconds to ask a server to drop a statement, past the deadline
 
 
 class GaveUpError(psycopg.OperationalError):
@@ -24,8 +27,8 @@ class GaveUpError(psycopg.OperationalError):
 class Connection(psycopg.Connection[Any]):
     """A psycopg connection that gives up at the deadline of the call that uses it.
 
-    It is closed then: its server may still be at the statement, and nobody waits for the answer.
-    The deadline is looked at ten times in the time that is left, but at least every 0.1 s.
+    It is closed then, and its server asked, for at most 0.1 s, to drop the statement. The deadline
+    is looked at ten times in the time that is left, but at least every 0.1 s.
 
     Example:
         >>> import psycopg
@@ -66,8 +69,19 @@ class Connection(psycopg.Connection[Any]):
                 return super().wait(_watched(gen), *args, **kwargs)
         except CallTimeoutError:
             self._gave_up = True
-            self.close()
+            self._stop()
             raise
+        except psycopg.OperationalError:
+            if self._gave_up:  # it was cut
+                self._stop()
+            raise
+
+    def _stop(self) -> None:
+        """Ask the server to drop the statement that nobody waits for, and close."""
+        if psycopg.capabilities.has_cancel_safe():
+            with suppress(Exception):  # it may not answer this either
+                self.cancel_safe(timeout=_PATIENCE)
+        self.close()
 
 
 def _watched(gen: Generator[Any, Any, T]) -> Generator[Any, Any, T]:
@@ -88,7 +102,7 @@ class AsyncConnection(psycopg.AsyncConnection[Any]):
     """The same on asyncio, where waits are cancelled: it asks no server that does not answer.
 
     psycopg asks the server to cancel a statement whose wait was cancelled, and waits for that for
-    up to ten seconds.
+    up to ten seconds; at the deadline of a call this one waits for 0.1 s.
 
     Example:
         >>> import psycopg
@@ -112,6 +126,7 @@ class AsyncConnection(psycopg.AsyncConnection[Any]):
             await super()._try_cancel(timeout=timeout)
             return
         self._gave_up = True
+        await super()._try_cancel(timeout=_PATIENCE)
         self.pgconn.finish()
         raise _GIVEN_UP("the deadline of the call is up")
 

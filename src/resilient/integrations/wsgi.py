@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
-from typing import Any
+from types import GeneratorType
+from typing import Any, cast
 
 from ..deadline import Deadline, current, leave
 from .edges import HEADER, Edge, answer
@@ -61,6 +62,9 @@ class Middleware(Edge):
                 body = self._app(environ, reply.start)
         except Exception as error:
             return reply.answer(error)
+        generated = isinstance(cast("object", body), GeneratorType)
+        if limit is None and not generated:
+            return body  # a file, perhaps, that the server sends in a way of its own
         return _Body(body, reply)
 
 
