@@ -175,6 +175,7 @@ def patch(target: str, policy: Policy, /) -> Patch:
         AttributeError: the module has no such name. Where it is not imported yet, the import
             raises this.
         ModuleNotFoundError: there is no such module.
+        ImportError: the module is importing the code that patches it.
 
     Example:
         >>> import resilient, shutil
@@ -215,13 +216,23 @@ def _hook(made: Patch, module: str) -> None:
     """Apply a patch now, or when its module is imported."""
 
     there = sys.modules.get(module)
-    if there is not None and getattr(there.__spec__, "_initializing", False):
+    if _is_half_made(there):
         there = import_module(module)  # another thread is at it: wait for that
+        if _is_half_made(there):
+            raise ImportError(
+                f"target names the module {module}, which is importing this code and not there as "
+                "a whole: patch it before that import, or after it",
+                name=module,
+            )
     if there is not None:
         made._apply(there)
         return
     _find(module)
     _wait(made, module)
+
+
+def _is_half_made(module: Any) -> bool:
+    return bool(getattr(getattr(module, "__spec__", None), "_initializing", False))
 
 
 def _wait(made: Patch, module: str) -> None:

@@ -11,6 +11,7 @@ client's own. `wrapt.ObjectProxy` has all of them, whatever it wraps, and makes 
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Callable
 from types import AsyncGeneratorType, GeneratorType
 from typing import TYPE_CHECKING, Any, Final, NoReturn
@@ -141,10 +142,11 @@ def make_class(wrapper: Wrapper, client: Any, holder: str, *, is_async: bool) ->
             if name in base.__dict__}  # fmt: skip
     names |= seen
     for name in _special(cls):
-        names[name] = _forwarded(wrapper, client, holder, name, is_async=is_async)
-    made = type(cls.__name__, (Proxy,), names)
-    del made.__slots__  # type: ignore[attr-defined]
-    return made
+        made = _forwarded(wrapper, client, holder, name, is_async=is_async)
+        names[name] = functools.update_wrapper(made, getattr(cls, name), updated=())
+    proxy_class: Any = type(cls.__name__, (Proxy,), names)
+    del proxy_class.__slots__
+    return proxy_class  # type: ignore[no-any-return]
 
 
 def _special(cls: type) -> list[str]:

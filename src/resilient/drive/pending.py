@@ -3,34 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Generator
-from types import CoroutineType
 from typing import Any
 
 from .call import Call
 
 
-def pending(call: Call, awaitable: Awaitable[Any]) -> Awaitable[Any]:
-    """Return what is awaited instead: a coroutine in the place of one, as tasks are made of."""
-    guarded = GuardedAwaitable(call, awaitable)
-    if type(awaitable) is not CoroutineType:
-        return guarded
-    coroutine: Any = _coroutine(guarded)
-    coroutine.__name__, coroutine.__qualname__ = awaitable.__name__, awaitable.__qualname__
-    return coroutine  # type: ignore[no-any-return]
-
-
-async def _coroutine(guarded: GuardedAwaitable) -> Any:
-    return await guarded
-
-
 class GuardedAwaitable:
-    """A call that was let in at the call and is judged at the await."""
+    """A call that was let in at the call and is judged at the await.
 
-    __slots__ = ("_awaitable", "_call")
+    It is a coroutine to asyncio, which makes tasks of it.
+    """
+
+    __slots__ = ("__weakref__", "_awaitable", "_call", "_steps")
 
     def __init__(self, call: Call, awaitable: Awaitable[Any]) -> None:
         self._call: Call | None = call
         self._awaitable = awaitable
+        self._steps: Generator[Any, Any, Any] | None = None  # once a task runs it
+
+    def send(self, value: Any) -> Any:
+        """Run it on, as a task does."""
+        if self._steps is None:
+            self._steps = self.__await__()
+        return self._steps.send(value)
+
+    def throw(self, *error: Any) -> Any:
+        """Run it on with an error, as a task that is cancelled does."""
+        if self._steps is None:
+            self._steps = self.__await__()
+        return self._steps.throw(*error)
 
     def __await__(self) -> Generator[Any, Any, Any]:
         if self._call is None:
@@ -48,6 +49,8 @@ class GuardedAwaitable:
 
     def close(self) -> None:
         """Give up a call that nobody will await: neutral, its slot comes back."""
+        if self._steps is not None:
+            self._steps.close()
         call, self._call = self._call, None
         if call is not None:
             call.raised(GeneratorExit())
@@ -57,5 +60,5 @@ class GuardedAwaitable:
 
     def __del__(self) -> None:
         call, self._call = self._call, None
-        if call is not None:  # that it was never awaited is told by the coroutine outside or inside
+        if call is not None:  # the awaitable inside gives the warning that it was never awaited
             call.raised(GeneratorExit())

@@ -16,7 +16,7 @@ from . import line
 from .abandoning import abandon
 from .call import DO_PARK, DO_RECOVER, DO_RUN, DONE, Call, Step, give_back
 from .ending import conclude
-from .pending import pending
+from .pending import GuardedAwaitable
 from .plan import Plan
 from .turned import TURNED, answer, not_awaited
 from .workers import Job, Signal, pool
@@ -80,7 +80,7 @@ def _returned(call: Call, value: Any) -> Step:
     if not returns_awaitable(value) or (neutral is not None and neutral(value)):
         return call.returned(value)
     if call.origin is None:
-        call.value = pending(call, value)  # judged at the await
+        call.value = GuardedAwaitable(call, value)  # judged at the await
         return DONE
     close = getattr(value, "close", None)
     if close is not None:
@@ -280,7 +280,9 @@ def _plain(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
             if neutral is not None and neutral(value):
                 return _ended(Call.entered(plan, fn, args, kwargs, tickets, now, None), value)
             if returns_awaitable(value):
-                return pending(Call.entered(plan, fn, args, kwargs, tickets, now, None), value)
+                return GuardedAwaitable(
+                    Call.entered(plan, fn, args, kwargs, tickets, now, None), value
+                )
             plain = type(value)  # pyright: ignore[reportUnknownVariableType]
         done_well(tickets, now, clock())
         return value
@@ -333,7 +335,9 @@ def _timed(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
         if type(value) is not plain:
             no_news = neutral is not None and neutral(value)
             if not no_news and returns_awaitable(value):
-                return pending(Call.entered(plan, fn, args, kwargs, tickets, now, None), value)
+                return GuardedAwaitable(
+                    Call.entered(plan, fn, args, kwargs, tickets, now, None), value
+                )
             plain = plain if no_news else type(value)  # pyright: ignore[reportUnknownVariableType]
         ended = clock()
         if ended >= when or no_news:
