@@ -3,8 +3,11 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
+# Tests that wait for processes and servers most of their time.
+WAITING := tests/cli tests/flags tests/integrations tests/transparency tests/edges tests/servers tests/wrap
+
 .DEFAULT_GOAL := help
-.PHONY: help demo test trial lint types docs bench profile format clean
+.PHONY: help demo test trial freeze lint types docs bench profile format clean
 
 help:  ## say what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -13,11 +16,14 @@ demo: .venv/demo  ## run the demo: a service with and without a policy, on one s
 	$(BIN)/python -m demo
 
 test: .venv/test  ## run all tests
-	$(BIN)/python -m pytest --ignore=tests/cli --ignore=tests/flags
-	$(BIN)/python -m pytest -n 2 tests/cli tests/flags  # these wait for processes, and may side by side
+	$(BIN)/python -m pytest $(addprefix --ignore=,$(WAITING))
+	$(BIN)/python -m pytest -n 2 $(WAITING)  # side by side
 
 trial: .venv/test  ## flip flags in a service of gunicorn under load, on SQLite and Redis; about 4 min
 	$(BIN)/python tests/cli/trial.py
+
+freeze: .venv/test  ## freeze Redis, PostgreSQL and an HTTP API under a service, each for 20 s; about 2 min
+	$(BIN)/python tests/integrations/trial.py
 
 lint: .venv/lint  ## check style and layout
 	$(BIN)/ruff check .

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from . import comparisons, growing_policies, growth, importing, memory, reading, scraping
+from . import comparisons, growing_policies, growth, importing, memory, reading, scraping, wrapping
 from .model import Curve, Report, Row
 
 
@@ -53,7 +53,7 @@ def _comparison(each: comparisons.Comparison) -> str:
 def names(chosen: Chosen) -> list[str]:
     """Return the names of everything that is chosen."""
     every = [_comparison(each) for each in comparisons.COMPARISONS]
-    every += reading.names()
+    every += [*reading.names(), *wrapping.CASES]
     every += [*importing.SOURCES, memory.REST, *map(memory.case, memory.CALLS), scraping.CASE]
     every += [f"growth: {name}" for name in CURVES]
     return [name for name in every if chosen(name)]
@@ -87,6 +87,9 @@ def _parts(chosen: Chosen, effort: Effort) -> Iterator[tuple[str, Callable[[], l
     reads = [name for name in reading.names() if chosen(name)]
     if reads:
         yield "flags", partial(reading.measure, reads, effort.rounds, effort.batch)
+    cases = [name for name in wrapping.CASES if chosen(name)]
+    if cases:
+        yield "wrapped clients", partial(wrapping.measure, cases, effort.rounds)
     imports = [name for name in importing.SOURCES if chosen(name)]
     if imports:
         yield "imports", partial(importing.measure, imports, effort.imports)

@@ -138,7 +138,10 @@ def check() -> None:
         >>> check()  # outside any timeout it does nothing
     """
     found = enclosing()
-    if found is not None and found.now() >= found.when:
+    if found is None:
+        return
+    abandoned = getattr(found, "cuts", _UNSET) is None  # its caller was interrupted, perhaps
+    if abandoned or found.now() >= found.when:
         raise found.error()
 
 
@@ -156,6 +159,9 @@ def raise_if_over(deadline: Deadline) -> None:
     """Raise a deadline's `CallTimeoutError` where it is up."""
     if deadline.now() >= deadline.when - GRAIN:
         raise deadline.error()
+
+
+_UNSET: Final[Any] = object()
 
 
 class bounded:
@@ -258,9 +264,6 @@ class on_abandon:
                 import logging
 
                 logging.getLogger("resilient").exception("what on_abandon was given has failed")
-
-
-_UNSET: Final[Any] = object()
 
 
 def abandoned(deadline: Deadline) -> None:

@@ -45,6 +45,7 @@ _CONTAINERS_SEEN: Final[tuple[Any, ...]] = (
 )
 # Iterators over what is there already; those of generators, files and pages are not among them.
 _CONTAINERS: Final[frozenset[type[Any]]] = frozenset(type(iter(each)) for each in _CONTAINERS_SEEN)
+_HEAP: Final = 1 << 9  # of types that were made by a class statement
 _LAZY: Final = frozenset({"_GeneratorContextManager", "_AsyncGeneratorContextManager", "closing",
                           "aclosing"})  # fmt: skip
 _ENDINGS: Final = ("aclose", "close", "disconnect", "dispose", "shutdown")
@@ -60,7 +61,9 @@ def is_data_type(cls: type) -> bool:
         return False
     if issubclass(cls, (Mapping, Sequence, AbstractSet)):
         return True
-    return _root(cls) in sys.stdlib_module_names or _is_record(cls)
+    # A class that was made in a namespace without a name says that it is a built-in one.
+    named = cls.__module__ != "builtins" or not cls.__flags__ & _HEAP
+    return (named and _root(cls) in sys.stdlib_module_names) or _is_record(cls)
 
 
 def _root(cls: type) -> str:

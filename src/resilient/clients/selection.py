@@ -90,7 +90,7 @@ def _is_known(part: str, known: set[str]) -> bool:
 def _paths(client: Any) -> set[str]:
     """Return what can be named of a client: its methods, and those of the parts it holds."""
     paths = set(public_names(client))
-    paths |= {name for name in GUARDED if hasattr(type(client), name)}
+    paths |= {name for base in type(client).__mro__ for name in GUARDED & base.__dict__.keys()}
     for name, value in vars(client).items() if hasattr(client, "__dict__") else ():
         if not name.startswith("_") and is_client(value):
             paths |= {name, *(f"{name}.{inner}" for inner in public_names(value))}

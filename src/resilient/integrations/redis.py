@@ -166,6 +166,7 @@ class _Backoff(AbstractBackoff):
 
     def compute(self, failures: int) -> float:
         pause = self._inner.compute(failures)
+        check()
         left = remaining()
         if left is not None and pause >= left:
             raise_if_up()

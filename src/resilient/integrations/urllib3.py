@@ -10,6 +10,7 @@ from typing import Any
 from urllib3.util import Retry, Timeout
 
 from ..deadline import check, enclosing, remaining
+from ..errors import CallTimeoutError
 from .common import shorter
 
 
@@ -42,6 +43,13 @@ def look_at_deadline(raw: Any) -> None:
 
     def stream(amt: int = 65536, decode_content: bool | None = None) -> Iterator[bytes]:
         vars(raw).pop("stream", None)  # a response that holds this function is a cycle
+        try:
+            yield from pieces(amt, decode_content)
+        except CallTimeoutError:
+            raw.close()
+            raise
+
+    def pieces(amt: int, decode_content: bool | None) -> Iterator[bytes]:
         if raw.chunked and raw.supports_chunked_reads():
             for chunk in inner(amt, decode_content=decode_content):
                 check()
