@@ -18,8 +18,18 @@ def test_the_home_page_lives_on_without_recommendations() -> None:
     assert done.returncode == 0, done.stderr
     lines = [re.fullmatch(r"(.*): (\[.*\]) after ([\d.]+) s; the circuit is (\w+)", line).groups()
              for line in done.stdout.splitlines()]  # fmt: skip
-    assert [line[0] for line in lines] == ["well", "a user without a profile", *["frozen"] * 4, "well again"]
-    assert [line[1] for line in lines] == ["['a pick for 1']", "['welcome']", *[TOP_100] * 4, "['a pick for 6']"]
+    assert [line[0] for line in lines] == [
+        "well",
+        "a user without a profile",
+        *["frozen"] * 4,
+        "well again",
+    ]
+    assert [line[1] for line in lines] == [
+        "['a pick for 1']",
+        "['welcome']",
+        *[TOP_100] * 4,
+        "['a pick for 6']",
+    ]
     assert [line[3] for line in lines] == ["closed"] * 4 + ["open"] * 2 + ["closed"]
     assert max(float(line[2]) for line in lines) < 0.3 + 0.5
     assert float(lines[5][2]) < 0.3, "an open circuit does not wait"

@@ -401,13 +401,17 @@ def test_a_module_that_fails_at_its_import_and_is_imported_again(write: Any, slo
 def test_patched_by_what_it_imports_itself(write: Any, slot: Any) -> None:
     """A circle: the module is being imported, by this very thread, and has not got its names yet."""
     of = slot()
-    setup = write("import builtins, resilient\ntarget, of = builtins.circle\nresilient.patch(target, of)\n")
+    setup = write(
+        "import builtins, resilient\ntarget, of = builtins.circle\nresilient.patch(target, of)\n"
+    )
     name = write(f"import {setup}\n" + SOURCE)
     with mock.patch("builtins.circle", (f"{name}:Base.method", of), create=True):
         error = raised(importlib.import_module, name)
     assert type(error) is ImportError
     assert name in str(error)
-    assert all(row["target"] != f"{name}:Base.method" for row in resilient.registry.snapshot()["patches"])
+    assert all(
+        row["target"] != f"{name}:Base.method" for row in resilient.registry.snapshot()["patches"]
+    )
 
 
 def test_what_is_no_module_in_sys_modules(slot: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -321,10 +321,10 @@ def test_a_part_lives_as_long_as_it_is_used_and_no_longer(no_gc: None) -> None:
     assert (ref(), bare()) == (None, None)
 
 
-def test_a_policy_keeps_no_class_of_clients_alive() -> None:
+def test_a_policy_keeps_few_classes_of_clients_alive() -> None:
     of = policy(circuit_breaker())
     refs = []
-    for _ in range(5):
+    for _ in range(300):
 
         class Local:
             def __init__(self) -> None:
@@ -342,7 +342,7 @@ def test_a_policy_keeps_no_class_of_clients_alive() -> None:
         refs.append(weakref.ref(Local))
         del Local, client
     gc.collect()
-    assert [ref() for ref in refs] == [None] * 5
+    assert sum(ref() is not None for ref in refs) <= 128
 
 
 def test_an_abandoned_call_lets_its_client_go() -> None:

@@ -26,6 +26,9 @@ A = TypeVar("A", tuple[Any, ...], dict[str, Any])
 _BUILT_IN: Final = (MethodDescriptorType, ClassMethodDescriptorType)
 
 
+_MOST: Final = 128  # classes of clients and parts; a method that uses super() keeps its class
+
+
 class Wrapper:
     """A policy, a selection and what is known of a client: the same for all proxies of one wrap."""
 
@@ -79,6 +82,8 @@ class Wrapper:
     def _class_for(self, value: Any, holder: str, *, is_async: bool) -> type[Proxy]:
         cls: type[Any] = type(value)
         is_async = is_async or parts.is_async_client(cls)
+        if len(self._classes) >= _MOST and cls not in self._classes:
+            self._classes.clear()  # who makes new classes all the time would keep them all
         classes = self._classes.setdefault(cls, {})
         bound = self._threaded and parts.is_thread_bound(value)
         key = holder, _shadowed(value, cls), is_async, bound
