@@ -20,4 +20,4 @@ __all__ = ["grpc_server", "http_server", "moto_server", "postgres_server", "redi
 @pytest.fixture(autouse=True)
 def idle_workers_end_soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ten seconds of idleness would be ten seconds of waiting in each test that counts threads."""
-    monkeypatch.setattr(workers, "IDLE_SECONDS", 0.2)
+    monkeypatch.setattr(workers, "IDLE_SECONDS", 0.1)

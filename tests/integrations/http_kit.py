@@ -27,5 +27,4 @@ ANSWERS = {
 }
 TIMEOUTS = ["/hang", "/hang-body", "/drip?seconds=3&bytes=30"]
 
-answers = pytest.mark.parametrize("path", ANSWERS)
 timeouts = pytest.mark.parametrize("path", TIMEOUTS)

@@ -310,7 +310,7 @@ def life_story(
     slack: float,
     allowed: tuple[type[BaseException], ...],
     limit: float = LIMIT,
-    freeze: float = 0.8,
+    freeze: float = 0.6,
 ) -> None:
     """Live through all that can happen to a server, and check what its callers have seen.
 

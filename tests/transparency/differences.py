@@ -16,7 +16,6 @@ class Difference(NamedTuple):
 
 DIFFERENCES: tuple[Difference, ...] = (
     Difference("*", "*.has __wrapped__", "it leads to the bare client: this is how to get at it"),
-    Difference("*", "*.has __slots__", "a proxy's class has slots, for speed"),
     Difference("*", "*.has __copy__", "a copy of a proxy is a proxy of the copy"),
     Difference("*", "*.has __deepcopy__", "a copy of a proxy is a proxy of the copy"),
     Difference("*", "*.has __getattr__", "that is how attributes are found on the client"),
@@ -34,11 +33,6 @@ DIFFERENCES: tuple[Difference, ...] = (
     Difference("*", "*.resolve_redirects kind", "the same"),
     Difference("boto3", "PageIterator.search kind", "the same"),
     Difference("*", "method hscan_iter.is function", "the same"),
-    Difference(
-        "httpx *",
-        "*/stream/1",
-        "the body's stream is one that ends with the deadline, or is read ahead",
-    ),
     Difference(
         "httpx transport",
         "at the end/2/0",
@@ -96,36 +90,7 @@ DIFFERENCES: tuple[Difference, ...] = (
     Difference("*", "stream.throw*", "the same"),
 )
 
-OPEN: tuple[Difference, ...] = (  # reported, and not mended yet
-    Difference("requests *", "at the end/[23]/*", "9"),
-    Difference("boto3", "*.dir()", "11"),
-    Difference("redis-asyncio", "JSON.*", "5"),
-    Difference("redis-asyncio", "*.himport_registry*", "5"),
-    Difference("redis-asyncio", "module_commands*", "5"),
-    Difference("redis-asyncio", "at the end/2/0", "5"),
-    Difference("requests *", "sends/*", "9"),
-    Difference("grpc", "*unary/*", "12"),
-    Difference("grpc", "with_call/*", "12"),
-    Difference("grpc", "future/*", "12"),
-    Difference("grpc", "sums/*", "12"),
-    Difference("grpc", "streams/3/1/1/1/*", "12"),
-    Difference("grpc", "awrites/*", "13"),
-    Difference("httpx *", "*hooks_there/*", "6"),
-    Difference("sqlalchemy", "created/*", "10"),
-    Difference("sqlalchemy*", "*inspected*", "10"),
-    Difference("sqlalchemy", "reflected/*", "10"),
-    Difference("sqlalchemy", "at the end/2/0", "10"),
-    Difference("*", "*.no_autoflush.__doc__", "8"),
-    Difference("*", "* context.doc", "8"),
-    Difference("redis", "script/3/1/3*", "1: a proxy is wrapped again"),
-    Difference("redis", "*.repr()", "2"),
-    Difference("redis", "*.str()", "2"),
-    Difference("redis", "*.format()", "2"),
-    Difference("redis", "*.connection", "2"),
-    Difference("*", "*.from_*", "3"),
-    Difference("*", "*.__module__", "4"),
-    Difference("*", "*.from_*.__self__", "3"),
-)
+OPEN: tuple[Difference, ...] = ()
 
 
 def is_listed(library: str, what: str) -> bool:

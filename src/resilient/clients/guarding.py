@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from functools import partial
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
-from ..deadline import GRAIN, current
+from ..deadline import GRAIN, bounded, current
 from ..drive import streams, sync
 from ..drive.call import DO_PARK, DO_RUN, Step
 from ..drive.ending import conclude
@@ -85,8 +87,12 @@ class Guarding:
         from ..drive.bell import here
 
         # Under trio what is entered may open a nursery, which must not be inside our own scope.
-        what = "enter" if enters and here()[0] is None else "step"
-        return await aio.call(self.plan("async", what), fn, (), {}, final=True)
+        if not enters or here()[0] is not None:
+            return await aio.call(self.plan("async", "step"), fn, (), {}, final=True)
+        limits = [guard.seconds for guard in self.policy.guards if guard.seconds is not None]
+        if limits:
+            fn = partial(_told, min(limits), self.policy.name, fn)
+        return await aio.call(self.plan("async", "enter"), fn, (), {}, final=True)
 
     async def awaited(self, awaitable: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Await what a method returned, which was called with these arguments."""
@@ -124,6 +130,12 @@ class Guarding:
         while step == DO_PARK:
             step = await aio.wait(call)
         return call.began_at(step)
+
+
+async def _told(seconds: float, policy: str, fn: Callable[[], Any]) -> Any:
+    """Await what reads its deadline, and is not cut at it."""
+    with bounded(seconds, policy, monotonic):
+        return await fn()
 
 
 class Lasting(LastingCall):

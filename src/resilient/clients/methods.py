@@ -307,10 +307,14 @@ class _Items:
         return self.send(None)
 
     def send(self, value: Any) -> Any:
-        return self._wrapper.hand(self._proxy, self._name, self._source.send(value))
+        return self._given(self._source.send, value)
 
     def throw(self, error: BaseException) -> Any:
-        return self._wrapper.hand(self._proxy, self._name, self._source.throw(error))
+        return self._given(self._source.throw, error)
+
+    def _given(self, step: Callable[[Any], Any], value: Any) -> Any:
+        item = _in_our_terms(self._wrapper, step, value)
+        return self._wrapper.hand(self._proxy, self._name, item)
 
     def close(self) -> None:
         self._source.close()

@@ -131,7 +131,7 @@ def make_class(wrapper: Wrapper, client: Any, holder: str, *, is_async: bool) ->
         "__slots__": (),
         "__class__": property(lambda self: self.__wrapped__.__class__),
         "__dict__": property(lambda self: self.__wrapped__.__dict__),
-        "__doc__": cls.__doc__,
+        "__doc__": property(lambda self: self.__wrapped__.__doc__),  # an instance may have its own
         "__module__": cls.__module__,
         "__qualname__": cls.__qualname__,
         "_resilient_async": is_async,

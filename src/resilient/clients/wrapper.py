@@ -126,13 +126,16 @@ class Wrapper:
         owner = proxy.__wrapped__
         if value is owner or (is_proxy(value) and value._resilient_by is self):
             return proxy if value is owner else value
+        known = self._known.get(id(value))
+        if known is not None and known.__wrapped__ is value:
+            return known  # it was given as an argument, perhaps
         if issubclass(cls, parts.STREAMS) and not returns_awaitable(value):
             return self._stream(proxy, name, value)
-        known = True if is_proxy(value) else self._knowledge.is_part(value)
-        if known is None and (self._knowledge.is_data(cls) or parts.is_data_type(cls)):
+        told = True if is_proxy(value) else self._knowledge.is_part(value)
+        if told is None and (self._knowledge.is_data(cls) or parts.is_data_type(cls)):
             self.data.add(cls)
-        elif known or (
-            known is None and parts.is_part(value, owner, how="attribute" if attribute else name)
+        elif told or (
+            told is None and parts.is_part(value, owner, how="attribute" if attribute else name)
         ):
             return self._part(proxy, name, value)
         return value

@@ -8,10 +8,10 @@ from typing import Any, ClassVar, Final
 import botocore.exceptions as errors
 
 from ..clients.knowledge import Knowledge
-from ..deadline import check
+from ..deadline import check, enclosing, remaining
 from ..outcomes import Judge
 from .common import FAILED_STATUSES
-from .urllib3 import DeadlineTimeout
+from .urllib3 import DeadlineTimeout, bind_pools
 
 _OWN: Final = (  # found wrong before anything was sent
     errors.ParamValidationError,
@@ -47,10 +47,7 @@ class Boto3Knowledge(Knowledge):
     """What `Policy.wrap` knows of a boto3 or botocore client."""
 
     judge: ClassVar[Judge | None] = Judge(ignore=callers_own)
-    timeouts: ClassVar[tuple[type[Exception], ...]] = (
-        errors.ConnectTimeoutError,
-        errors.ReadTimeoutError,
-    )
+    timeouts: ClassVar[tuple[type[Exception], ...]] = (errors.HTTPClientError,)
 
     _FREE: ClassVar[frozenset[str]] = frozenset(
         {"can_paginate", "generate_presigned_post", "generate_presigned_url", "get_paginator",
@@ -77,14 +74,37 @@ class Boto3Knowledge(Knowledge):
         if events is None:
             return
         events.register("before-send", _in_time, unique_id="resilient-deadline")
-        session = client._endpoint.http_session
-        options = getattr(getattr(session, "_manager", None), "connection_pool_kw", {})
+        endpoint = client._endpoint
+        if not isinstance(endpoint._event_emitter, _Emitter):
+            endpoint._event_emitter = _Emitter(endpoint._event_emitter)
+        manager = getattr(endpoint.http_session, "_manager", None)
+        options = getattr(manager, "connection_pool_kw", {})
         if "timeout" in options and not isinstance(options["timeout"], DeadlineTimeout):
             options["timeout"] = DeadlineTimeout.of(options["timeout"])
+            bind_pools(manager)
 
 
 def _in_time(**_: Any) -> None:
     check()  # before each attempt: botocore tries again by itself
+
+
+class _Emitter:
+    """An endpoint's events, of which none has it wait for a retry past the deadline."""
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+
+    def emit(self, name: str, **event: Any) -> Any:
+        responses = self._inner.emit(name, **event)
+        found, left = enclosing(), remaining()
+        if found is not None and left is not None and name.startswith("needs-retry."):
+            pause = next((pause for _, pause in responses if pause is not None), None)
+            if pause not in (None, False) and float(pause) >= left:
+                raise found.error()
+        return responses
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
 
 
 KNOWLEDGE: Final = Boto3Knowledge()

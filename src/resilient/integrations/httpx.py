@@ -4,14 +4,16 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from functools import wraps
+from functools import partial, wraps
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import httpx
 
 from ..clients.guarding import Guarding
 from ..clients.knowledge import Knowledge
+from ..clients.methods import in_time
 from ..deadline import Deadline, check, enclosing, raise_if_over
+from ..errors import CallTimeoutError
 from ..outcomes import Judge
 from .common import FAILED_STATUSES, cut_when_abandoned, shortened, shorter
 
@@ -172,14 +174,17 @@ class _AsyncBody(httpx.AsyncByteStream):
         self._deadline = deadline
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        chunks = aiter(self._inner)
+        chunks, deadline = aiter(self._inner), self._deadline
         try:
-            async for chunk in chunks:
-                if self._deadline.now() >= self._deadline.when:
-                    raise self._deadline.error()
+            while True:
+                left = max(0.0, deadline.when - deadline.now())
+                # Cancelled in its wait, and not left between two pieces: so httpx cleans up.
+                chunk = await in_time(left, deadline.policy, partial(anext, chunks))
                 yield chunk
-        except httpx.TimeoutException:
-            raise_if_over(self._deadline)
+        except StopAsyncIteration:
+            return
+        except (CallTimeoutError, httpx.TimeoutException):
+            raise_if_over(deadline)
             raise
         finally:
             close = getattr(chunks, "aclose", None)

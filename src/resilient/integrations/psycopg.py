@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import suppress
+from contextvars import ContextVar
 from typing import Any, ClassVar, Final, TypeVar
 
 import psycopg
@@ -113,6 +114,26 @@ class AsyncConnection(psycopg.AsyncConnection[Any]):
 
     _gave_up = False
 
+    @classmethod
+    async def connect(cls, *args: Any, **kwargs: Any) -> Any:
+        """Connect; what was begun is closed where that is cancelled."""
+        begun: list[Any] = []
+        token = _begun.set(begun)
+        try:
+            return await super().connect(*args, **kwargs)
+        except BaseException:
+            for gen in begun:
+                gen.close()  # with the socket that it waited for
+            raise
+        finally:
+            _begun.reset(token)
+
+    @classmethod
+    def _connect_gen(cls, *args: Any, **kwargs: Any) -> Any:
+        gen = super()._connect_gen(*args, **kwargs)
+        _begun.get([]).append(gen)
+        return gen
+
     async def rollback(self) -> None:
         """Roll back, unless the connection was given up: then there is nothing left to be."""
         if self._gave_up:
@@ -131,4 +152,5 @@ class AsyncConnection(psycopg.AsyncConnection[Any]):
         raise _GIVEN_UP("the deadline of the call is up")
 
 
+_begun: ContextVar[list[Any]] = ContextVar("resilient_psycopg_begun")
 _GIVEN_UP: type[psycopg.Error] = getattr(psycopg.errors, "_WaitTimeout", psycopg.OperationalError)

@@ -22,12 +22,13 @@ def within(timeout: Any) -> Timeout:
         connect, read = timeout if isinstance(timeout, tuple) else (timeout, timeout)
         usual = Timeout(connect=connect, read=read)
     return Timeout(
-        connect=_shorter(usual._connect), read=_shorter(usual._read), total=shorter(None)
+        connect=_shorter(usual._connect), read=_shorter(usual._read), total=_shorter(usual.total)
     )
 
 
-def _shorter(seconds: Any) -> float | None:
-    return shorter(seconds if isinstance(seconds, (int, float)) else None)
+def _shorter(seconds: Any) -> Any:
+    usual = None if seconds is Timeout.DEFAULT_TIMEOUT else seconds
+    return shorter(usual) if usual is None or isinstance(usual, (int, float)) else usual
 
 
 def socket_of(raw: Any) -> Any:
@@ -65,6 +66,25 @@ def look_at_deadline(raw: Any) -> None:
             yield chunk
 
     raw.stream = stream
+
+
+def bind_pools(manager: Any) -> None:
+    """Have the responses of a manager's pools look at the deadline; before it makes any pool."""
+    manager.pool_classes_by_scheme = {
+        scheme: type(pool.__name__, (pool,), {
+            "ConnectionCls": type(pool.ConnectionCls.__name__, (_Looking, pool.ConnectionCls), {}),
+        })
+        for scheme, pool in manager.pool_classes_by_scheme.items()
+    }  # fmt: skip
+
+
+class _Looking:
+    """A connection whose responses look at the deadline."""
+
+    def getresponse(self, *args: Any, **kwargs: Any) -> Any:
+        response = super().getresponse(*args, **kwargs)  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
+        look_at_deadline(response)
+        return response
 
 
 class DeadlineRetry(Retry):
