@@ -590,3 +590,33 @@ def test_asyncio(postgres_server: PostgresServer, caplog: Any) -> None:
     anyio.run(main)
     caplog.clear()  # psycopg's records hold its exceptions, and those the sockets
     left.check(collect=True)
+
+
+@pytest.mark.parametrize("how", ["connect", "begin", "session"])
+def test_the_end_of_a_block_is_bounded_in_asyncio(
+    postgres_server: PostgresServer, how: str
+) -> None:
+    # It rolls back or commits, which is a question to the server too.
+    async def main() -> None:
+        policy = make_policy(failures=100)
+        engine = make_async(postgres_server, policy)
+        opens = {
+            "connect": engine.connect,
+            "begin": engine.begin,
+            "session": lambda: policy.wrap(AsyncSession(engine)),
+        }
+        thaw = threading.Timer(2.0, postgres_server.cont)  # or it would hang for ever
+        with timed(2 * (0.3 + SLACK["async"])), suppress(resilient.CallTimeoutError):
+            async with opens[how]() as connection:
+                await connection.execute(sa.text("SELECT 1"))
+                postgres_server.stop()
+                thaw.start()
+        thaw.cancel()
+        thaw.join()
+        postgres_server.cont()
+        async with engine.connect() as connection:
+            assert (await connection.execute(sa.text("SELECT 7"))).scalar_one() == 7
+        await engine.dispose()
+        check_at_rest(policy)
+
+    anyio.run(main)

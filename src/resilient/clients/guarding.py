@@ -36,7 +36,7 @@ class Guarding:
 
     def __init__(self, policy: Policy, judges: tuple[Judge, ...], *, inline: bool = False) -> None:
         self.policy: Policy = policy
-        self.inline = inline  # its sync calls stay in their thread
+        self.inline: bool = inline  # its sync calls stay in their thread
         self._judges = judges
         self._plans: dict[tuple[Mode, str, int], Plan] = {}
 
@@ -142,6 +142,7 @@ class Lasting(LastingCall):
     """A call that goes on after the frame that began it, such as a future's; never answered."""
 
     __slots__ = ()
+    error: BaseException | None
 
     def __init__(self, plan: Plan) -> None:
         super().__init__(plan, Lasting, (), {})

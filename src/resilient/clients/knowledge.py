@@ -52,4 +52,4 @@ class Source:
     of: Callable[[type], Knowledge] = staticmethod(_nothing)
 
 
-source = Source()
+source: Source = Source()

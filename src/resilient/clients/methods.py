@@ -142,7 +142,8 @@ async def in_time(
         limit: Any = sys.modules["asyncio"].timeout(seconds)
         try:
             async with limit:
-                return await fn()
+                with bounded(seconds, policy, monotonic):
+                    return await fn()
         except TimeoutError:
             if not limit.expired():
                 raise

@@ -40,9 +40,9 @@ class Selection:
         unless: tuple[str, ...],
         per_call: tuple[tuple[str, Policy], ...],
     ) -> None:
-        self.only = only
-        self.unless = unless
-        self.per_call = per_call
+        self.only: tuple[str, ...] | None = only
+        self.unless: tuple[str, ...] = unless
+        self.per_call: tuple[tuple[str, Policy], ...] = per_call
 
     def policy_of(self, holder: str, name: str, usual: T) -> Policy | T | None:
         """Return the policy that guards a method, usual where none is named, None for no guard."""

@@ -3,6 +3,7 @@
 # pyright: basic
 from __future__ import annotations
 
+from asyncio import timeout
 from collections.abc import Generator
 from contextlib import suppress
 from contextvars import ContextVar
@@ -10,12 +11,13 @@ from typing import Any, ClassVar, Final, TypeVar
 
 import psycopg
 
-from ..deadline import check, enclosing, on_abandon, remaining
+from ..deadline import GRAIN, check, enclosing, on_abandon, remaining
 from ..errors import CallTimeoutError
 from .common import shut
 
 T = TypeVar("T")
 
+_LATER: Final = 0.02  # than the timer of the call itself, if there is one in this task
 _PATIENCE: Final = 0.1  # seconds to ask a server to drop a statement, past the deadline
 
 
@@ -141,15 +143,40 @@ class AsyncConnection(psycopg.AsyncConnection[Any]):
             raise GaveUpError("the connection was closed at the deadline of a call")
         await super().rollback()
 
+    async def wait(self, *args: Any, **kwargs: Any) -> Any:
+        """Wait for an answer of the server; at the deadline the connection is closed.
+
+        Also where the wait is in a task of its own, which no cancellation of its caller reaches:
+        so SQLAlchemy ends its blocks.
+        """
+        found, left = enclosing(), remaining()
+        if found is None or left is None:
+            return await super().wait(*args, **kwargs)
+        limit = timeout(left + _LATER)
+        try:
+            async with limit:
+                return await super().wait(*args, **kwargs)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            raise found.error() from None
+        finally:
+            if self._gave_up:
+                self.pgconn.finish()
+
     async def _try_cancel(self, *, timeout: float = 5.0) -> None:  # noqa: ASYNC109
-        found = enclosing()
-        if found is None or found.now() < found.when:
+        if not _is_over():
             await super()._try_cancel(timeout=timeout)
             return
         self._gave_up = True
         await super()._try_cancel(timeout=_PATIENCE)
         self.pgconn.finish()
         raise _GIVEN_UP("the deadline of the call is up")
+
+
+def _is_over() -> bool:
+    found = enclosing()
+    return found is not None and found.now() >= found.when - GRAIN
 
 
 _begun: ContextVar[list[Any]] = ContextVar("resilient_psycopg_begun")

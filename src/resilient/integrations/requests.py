@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import requests
 from requests.adapters import HTTPAdapter
+from urllib3.util import Retry
 
 from ..clients.guarding import Guarding
 from ..clients.knowledge import Knowledge
@@ -69,6 +70,8 @@ class Adapter(HTTPAdapter):
         >>> session = requests.Session()
         >>> session.mount("https://stock.example", Adapter(stock))
     """
+
+    max_retries: Retry
 
     def __init__(self, policy: Policy, **options: Any) -> None:
         super().__init__(**options)
