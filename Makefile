@@ -5,6 +5,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 # Tests that want the machine for themselves.
 ALONE := tests/stress tests/faults tests/cancel tests/metrics tests/demo
+# Tests that wait for processes and servers most of their time.
+WAITING := tests/cli tests/flags tests/integrations tests/servers
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test trial freeze lint types docs bench profile format clean
@@ -16,7 +18,8 @@ demo: .venv/demo  ## run the demo: a service with and without a policy, on one s
 	$(BIN)/python -m demo
 
 test: .venv/test  ## run all tests
-	$(BIN)/python -m pytest -n 2 $(addprefix --ignore=,$(ALONE))
+	$(BIN)/python -m pytest -n 4 $(WAITING)
+	$(BIN)/python -m pytest -n 2 $(addprefix --ignore=,$(ALONE) $(WAITING))
 	$(BIN)/python -m pytest $(ALONE)
 
 trial: .venv/test  ## flip flags in a service of gunicorn under load, on SQLite and Redis; about 4 min

@@ -188,25 +188,29 @@ class on_abandon:
 
     Args:
         fn: a plain function without arguments, quick and safe to call from another thread. It is
-            called at most once, by the thread that gives up, and never after the block has ended.
-            What it raises is logged.
+            called at most once, by the thread that gives up, and never after the block has ended;
+            at the beginning of the block, if the caller had given up before. What it raises is
+            logged.
 
     Raises:
         TypeError: fn can't be called.
+        RuntimeError: it is entered a second time.
 
     Example:
         >>> import socket
-        >>> from resilient import on_abandon, timeout
+        >>> from resilient import CallTimeoutError, on_abandon, timeout
         >>> @timeout(0.05, sync="thread")
         ... def read(sock):
         ...     with on_abandon(lambda: sock.shutdown(socket.SHUT_RDWR)):
         ...         return sock.recv(1)
         >>> ours, theirs = socket.socketpair()
-        >>> read(ours)
-        Traceback (most recent call last):
-        resilient.errors.CallTimeoutError: ...
-        >>> theirs.recv(1)  # the other side sees it end
+        >>> try:
+        ...     read(ours)
+        ... except CallTimeoutError:
+        ...     theirs.recv(1)  # the other side sees it end
         b''
+        >>> ours.close(), theirs.close()
+        (None, None)
     """
 
     __slots__ = ("_fn", "_lock", "_told")
@@ -221,6 +225,8 @@ class on_abandon:
         self._told: list[Deadline] = []
 
     def __enter__(self) -> Self:
+        if self._fn is None:
+            raise RuntimeError("this on_abandon was used before; make one for each block")
         seen = current.get()
         while seen is not None:
             if seen.open:

@@ -331,8 +331,8 @@ class Policy(Levers):
     ) -> T:
         """Return client, with every public call of it, and of what it hands out, guarded.
 
-        The client itself is not changed, and nothing but its calls behaves otherwise. Methods that
-        give something back (``close``, ``release``, ``rollback`` ...) are never refused.
+        Nothing but its calls behaves otherwise; the time limits of a known library's client are
+        made to follow the deadline. What gives something back (``close`` ...) is never refused.
 
         Args:
             client: an instance. Of redis-py, SQLAlchemy, httpx, requests, aiohttp and botocore it

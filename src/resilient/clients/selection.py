@@ -28,8 +28,9 @@ _PATTERNS: Final = 'names or patterns of its methods, such as ["get_*", "movies.
 class Selection:
     """The names and patterns that one `Policy.wrap` was given.
 
-    A pattern without a dot is of a method's own name, wherever in the client it is; one with a dot
-    is of ``part.method``, where the part is named by the attribute or method that hands it out.
+    A pattern without a dot is of a method's own name, wherever in the client it is, or of a part
+    and all its methods; one with a dot is of ``part.method``, where the part is named by the
+    attribute or method that hands it out.
     """
 
     __slots__ = ("only", "per_call", "unless")
@@ -80,7 +81,10 @@ class Selection:
 
 
 def _fits(pattern: str, name: str, path: str) -> bool:
-    return fnmatchcase(path.removeprefix(".") if "." in pattern else name, pattern)
+    if "." in pattern:
+        return fnmatchcase(path.removeprefix("."), pattern)
+    holder = path.partition(".")[0]  # who names a part means all of it
+    return fnmatchcase(name, pattern) or (holder != "" and fnmatchcase(holder, pattern))
 
 
 def _is_known(part: str, known: set[str]) -> bool:
@@ -102,9 +106,9 @@ def _refuse(what: str, pattern: str, known: list[str]) -> None:
 
     near = difflib.get_close_matches(pattern, known, n=1)
     shown = ", ".join(known[:40]) + (f" and {len(known) - 40} more" if len(known) > 40 else "")
-    hint = f"; did you mean {near[0]!r}?" if near else ""
+    hint = f" (did you mean {near[0]!r}?)" if near else ""
     raise ValueError(
-        f"{what} must be {_PATTERNS}; {pattern!r} matches none{hint}. There is: {shown}"
+        f"{what} must be {_PATTERNS}; {pattern!r} matches none{hint} of these: {shown}"
     )
 
 

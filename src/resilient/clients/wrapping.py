@@ -119,9 +119,11 @@ def _per_call(given: object) -> tuple[tuple[str, Any], ...]:
     for pattern, what in given.items():
         if type(pattern) is not str or not pattern:
             checks.refuse_type("per_call", pattern, "names or patterns of methods as its keys")
-        is_policy = isinstance(what, AnyPolicy)
-        found.append((pattern, what if is_policy else checks.duration(
-            f"per_call[{pattern!r}]", what)))  # fmt: skip
+        if isinstance(what, AnyPolicy):
+            found.append((pattern, what))
+            continue
+        name = f"per_call[{pattern!r}], where it is no policy,"
+        found.append((pattern, checks.duration(name, what)))
     return tuple(found)
 
 

@@ -81,12 +81,18 @@ class RedisKnowledge(Knowledge):
         "parse_response", "pipeline", "pubsub", "register_script", "reset", "set_response_callback",
         "set_retry", "tdigest", "timeseries", "topk", "vset", "__enter__", "__aenter__",
     })  # fmt: skip
+    # These wait for what others may say, and not for an answer.
+    _WAITS: ClassVar[frozenset[str]] = frozenset(
+        {"get_message", "listen", "parse_response", "run", "run_in_thread"}
+    )
     # Of a pipeline only these go to the server; the commands wait in it.
     _PIPELINE: ClassVar[frozenset[str]] = frozenset({"execute", "load_scripts", "unwatch", "watch"})
 
     def free(self, cls: type, name: str) -> bool:
         if _is_pipeline(cls):
             return name not in self._PIPELINE
+        if cls.__name__ == "PubSub" and name in self._WAITS:
+            return True
         return name in self._FACTORIES
 
     def at_once(self, cls: type, name: str) -> Callable[[Any], bool] | None:
