@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # Tests that want the machine for themselves.
 ALONE := tests/stress tests/faults tests/cancel tests/metrics tests/demo
 # Tests that wait for processes and servers most of their time.
-WAITING := tests/cli tests/flags tests/integrations tests/servers
+WAITING := tests/flags tests/integrations tests/servers
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test trial freeze lint types docs bench profile format clean
@@ -25,7 +25,7 @@ test: .venv/test  ## run all tests
 trial: .venv/test  ## flip flags in a service of gunicorn under load, on SQLite and Redis; about 4 min
 	$(BIN)/python tests/cli/trial.py
 
-freeze: .venv/test  ## freeze Redis, PostgreSQL and an HTTP API under a service, each for 20 s; about 2 min
+freeze: .venv/test  ## freeze Redis, PostgreSQL and an HTTP API under a service, each for 20 s; about 3 min
 	$(BIN)/python tests/integrations/trial.py
 
 lint: .venv/lint  ## check style and layout

@@ -1,6 +1,6 @@
 """A service of gunicorn on Redis, PostgreSQL and an HTTP API, each of them frozen in turn.
 
-``make freeze`` runs it: about 2 min. It fails where a request takes longer than it may, where the
+``make freeze`` runs it: about 3 min. It fails where a request takes longer than it may, where the
 two dependencies that are well are slower than before, or where one that thaws does not come back.
 """
 
