@@ -214,7 +214,6 @@ def patch(target: str, policy: Policy, /) -> Patch:
 
 def _hook(made: Patch, module: str) -> None:
     """Apply a patch now, or when its module is imported."""
-
     there = sys.modules.get(module)
     if _is_half_made(there):
         there = import_module(module)  # another thread is at it: wait for that
