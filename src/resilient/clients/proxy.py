@@ -84,11 +84,14 @@ class Proxy:
         return hash(self.__wrapped__)
 
     def __copy__(self) -> Any:
-        return self._resilient_by.proxy(copy.copy(self.__wrapped__), self._resilient_as)
+        return self._resilient_as_this(copy.copy(self.__wrapped__))
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
-        inner = copy.deepcopy(self.__wrapped__, memo)
-        return self._resilient_by.proxy(inner, self._resilient_as)
+        return self._resilient_as_this(copy.deepcopy(self.__wrapped__, memo))
+
+    def _resilient_as_this(self, client: Any) -> Any:
+        is_async = self._resilient_async
+        return self._resilient_by.proxy(client, self._resilient_as, is_async=is_async)
 
     def __getstate__(self) -> Any:
         return self.__wrapped__.__getstate__()

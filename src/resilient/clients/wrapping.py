@@ -10,6 +10,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from .. import checks
+from ..drive.core import fault_logger
 from ..errors import ThreadBoundWarning
 from ..outcomes import Judge, OnError, OnResult
 from ..registry import Place
@@ -94,6 +95,7 @@ def _wrapper(policy: Policy, knowledge: Knowledge, options: Any) -> Wrapper:
         only, unless, per_call, ignore, failed_result = options
         calls = tuple((pattern, _policy_for(policy, what)) for pattern, what in per_call)
         own = Judge(ignore=ignore, failed_result=failed_result)
+        own.on_fault = fault_logger(policy.name, "wrapped client")
         judges = tuple(each for each in (knowledge.judge, own) if each is not None)
         found = Wrapper(policy, Selection(only, unless, calls), knowledge, judges)
         while len(made) >= _KEPT:

@@ -173,7 +173,7 @@ class Core:
             guard.emit = emit
             guard.joins(self)
             if guard.judge is not DEFAULT_JUDGE and guard.judge.on_fault is None:
-                guard.judge.on_fault = _fault_logger(self.name, guard.kind)
+                guard.judge.on_fault = fault_logger(self.name, guard.kind)
             if self.clock is not None:
                 guard.jitter(False)  # who sets the time by hand wants none
         switches = [weakref.ref(guard) for guard in guards if guard.shutter]
@@ -378,7 +378,8 @@ class Core:
         return self.forced or (states[0] if states else "closed")
 
 
-def _fault_logger(name: str, kind: str) -> Callable[[Exception], None]:
+def fault_logger(name: str, kind: str) -> Callable[[Exception], None]:
+    """Return what logs the first fault of the predicates of a guard, or of a wrapped client."""
     logged: list[bool] = []
 
     def on_fault(fault: Exception) -> None:
