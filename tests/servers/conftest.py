@@ -2,6 +2,16 @@
 
 from __future__ import annotations
 
-from .fixtures import grpc_server, http_server, moto_server, postgres_server, redis_server
+from .fixtures import (
+    grpc_server,
+    http_server,
+    moto_server,
+    postgres_server,
+    prometheus_server,
+    redis_server,
+)
 
-__all__ = ["grpc_server", "http_server", "moto_server", "postgres_server", "redis_server"]
+__all__ = [
+    "grpc_server", "http_server", "moto_server", "postgres_server", "prometheus_server",
+    "redis_server",
+]  # fmt: skip

@@ -1,5 +1,7 @@
 """Fixtures: real servers, one of each kind for a whole test process, healthy in every test.
 
+Only a Prometheus is of one test alone, as what it has scraped is what it is.
+
 A conftest.py of another folder has them by importing the ones it wants:
 
     from ..servers.fixtures import http_server, redis_server
@@ -9,6 +11,7 @@ A conftest.py of another folder has them by importing the ones it wants:
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TypeVar
 
 import pytest
@@ -18,6 +21,7 @@ from .http_server import HttpServer
 from .moto_server import MotoServer
 from .postgres_server import PostgresServer
 from .process import ServerProcess
+from .prometheus import Prometheus
 from .redis_server import RedisServer
 
 Kind = TypeVar("Kind", bound=ServerProcess)
@@ -71,3 +75,11 @@ def moto_server(request: pytest.FixtureRequest) -> MotoServer:
 def grpc_server(request: pytest.FixtureRequest) -> GrpcServer:
     """A gRPC server."""
     return shared(GrpcServer, request.config)
+
+
+@pytest.fixture
+def prometheus_server() -> Iterator[Prometheus]:
+    """A Prometheus that knows nothing: the test starts it, with its targets and rules."""
+    server = Prometheus()
+    yield server
+    server.close()
