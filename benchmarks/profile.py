@@ -19,7 +19,7 @@ from typing import Any
 from resilient import Policy, bulkhead, circuit_breaker, fallback, timeout
 from resilient.deadline import Deadline, Terms, current
 from resilient.drive.call import Call
-from resilient.drive.core import EDGES
+from resilient.drive.counting import EDGES
 from resilient.drive.timers import Entry, wheel_of
 
 ROUNDS = 15

@@ -6,17 +6,29 @@ from typing import Literal
 
 
 class Metric:
-    """One metric family; ``resilient_`` goes before its name, and ``policy`` before its labels."""
+    """One metric family; ``resilient_`` goes before its name, and ``policy`` before its labels.
 
-    __slots__ = ("help", "kind", "labels", "name")
+    Attributes:
+        kind: ``"counter"``, ``"gauge"``, or ``"part"``: not exported, the weight of the mean that
+            stands before it.
+        over: how the numbers of several processes become one.
+    """
+
+    __slots__ = ("help", "kind", "labels", "name", "over")
 
     def __init__(
-        self, name: str, kind: Literal["counter", "gauge"], help: str, *labels: str
+        self,
+        name: str,
+        kind: Literal["counter", "gauge", "part"],
+        help: str,
+        *labels: str,
+        over: Literal["sum", "max", "min", "mean"] = "sum",
     ) -> None:
         self.name: str = name
         self.kind = kind
         self.help: str = help
         self.labels: tuple[str, ...] = labels
+        self.over = over
 
 
 Sample = tuple[Metric, tuple[str, ...], float]

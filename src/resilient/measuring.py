@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
-import os
-import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import accumulate
 from typing import Final
-from weakref import WeakKeyDictionary, WeakSet
 
-from .drive.core import BUSY, EDGES, Core
+from .drive.core import BUSY, Core
+from .drive.counting import (
+    DEGRADED,
+    DURATION_SUM,
+    DURATIONS,
+    EDGES,
+    ENDED,
+    FULL,
+    IN_FLIGHT,
+    QUICK,
+    ROW,
+)
 from .guards.base import Guard, Mode
 from .measures import Metric, Sample
 from .outcomes import OUTCOMES
+from .rows import Key, Layout, Row, layout
 from .showing import peak_of
 from .updating import OPERATOR
-
-Key = tuple[Metric, tuple[str, ...]]
-Keys = tuple[Key, ...]
-
-OTHER: Final = "_other"  # the name under which policies beyond the limit are added up
 
 _FORCED: Final = ("forced_open", "forced_closed")
 _MODES: Final[tuple[Mode, ...]] = ("async", "cooperative", "thread")
 _LES: Final = [*map(str, EDGES), "+Inf"]
+_ERROR, _TIMED, _LATE_AT, _FALLEN, _GIVEN_UP, _ABANDONED_AT = range(DEGRADED + 1, DURATIONS)
 
 _CALLS: Final = Metric("calls_total", "counter", "Calls, by how they ended.", "outcome")
 _SERVED: Final = Metric(
@@ -45,8 +50,9 @@ _PEAK: Final = Metric("in_flight_peak", "gauge", "The most calls in flight of th
 _HELD: Final = Metric("abandoned_workers", "gauge", "Workers still running an abandoned body.")
 _ABANDONED: Final = Metric("abandoned_total", "counter", "Bodies abandoned on a worker thread.")
 _OVERRIDE: Final = Metric(
-    "override_active", "gauge", "1 while an operator's order of this kind holds.", "kind"
-)
+    "override_active", "gauge", "1 while an operator's order of this kind holds.", "kind",
+    over="max",
+)  # fmt: skip
 INFO: Final = Metric("policy_info", "gauge", "Always 1; who owns a policy.", "owner", "tier")
 # A histogram is three metrics: all are counters, when it comes to adding policies up.
 DURATION: Final = (
@@ -61,7 +67,7 @@ WAIT: Final = (
 )
 HISTOGRAMS: Final = {*DURATION, *WAIT}
 OF_POLICIES: Final[tuple[Metric, ...]] = (
-    _CALLS, _SERVED, _REFUSALS, _TIMEOUTS, _FALLBACKS, *DURATION, *WAIT, _LATE, _FAULTS,
+    _SERVED, _CALLS, _REFUSALS, _TIMEOUTS, _FALLBACKS, *DURATION, *WAIT, _LATE, _FAULTS,
     _IN_FLIGHT, _PEAK, _HELD, _ABANDONED, _OVERRIDE, INFO,
 )  # fmt: skip
 
@@ -69,39 +75,21 @@ OF_POLICIES: Final[tuple[Metric, ...]] = (
 # -- one policy at one instant -------------------------------------------------------
 
 
-def measure(core: Core) -> list[Sample]:
-    """Return all samples of a policy, taken at one instant: the same series every time."""
+def row_of(core: Core) -> tuple[Layout, Row]:
+    """Return all numbers of a policy, taken at one instant."""
     now, guards = core.now(), core.all_guards()
+    words, refusing = _words(guards), _refusing(guards)
     with core.lock:
         gate = core.gate
         core.gate = gate | BUSY
         try:
-            calls, refusals = core.outcomes(), core.refusals.copy()
-            served = (core.full, core.degraded, core.errors)
-            fallbacks = (core.degraded, core.fallback_failures)
-            timeouts, late = core.timeouts, core.late_values
-            in_flight, peak = core.in_flight, peak_of(core, now)
-            held, abandoned, forced = core.abandoned, core.abandoned_total, core.forced
-            buckets, seconds = core.durations, core.duration_sum
-            waits, waited = core.waits, core.wait_sum
+            counted = layout(words=words, refusing=(*refusing, *_others(core, refusing)))
+            row: Row = core.row(counted)
+            samples = [(_PEAK, (), peak_of(core, now)), *_overrides(core)]
             measured = [guard.measure(now) for guard in core.guards]
         finally:
             core.gate = gate
     core.flush_after(gate)
-    # A view may have had guards of other kinds, and be gone.
-    refused = {"policy": 0, **dict.fromkeys(_refusing(guards), 0), **refusals}
-    samples: list[Sample] = [
-        *_each(_CALLS, OUTCOMES, calls),
-        *_each(_SERVED, ("full", "degraded", "error"), served),
-        *_each(_REFUSALS, refused, refused.values()),
-        (_TIMEOUTS, (), timeouts),
-        (_LATE, (), late),
-        (_IN_FLIGHT, (), in_flight),
-        (_PEAK, (), peak),
-        *_each(_OVERRIDE, _FORCED, [float(state == forced) for state in _FORCED]),
-        (INFO, (core.owner, "" if core.tier is None else str(core.tier)), 1),
-        *_histogram(DURATION, buckets, seconds),
-    ]
     judges = {guard.judge for guard in core.guards}
     if any(judge.asks for judge in judges):
         samples.append((_FAULTS, (), sum(judge.faults for judge in judges)))
@@ -109,35 +97,37 @@ def measure(core: Core) -> list[Sample]:
     if any(OPERATOR in layer for layer in layers):  # from an operator's first order on
         active = any(layer.get(OPERATOR) for layer in layers)
         samples.append((_OVERRIDE, ("options",), float(active)))
-    if any(guard.kind == "fallback" for guard in guards):
-        samples += _each(_FALLBACKS, ("success", "failure"), fallbacks)
-    if any(guard.places() for guard in guards):
-        samples += _histogram(WAIT, waits, waited)
-    if any(guard.sync == "thread" for guard in guards):
-        samples += [(_HELD, (), held), (_ABANDONED, (), abandoned)]
-    return samples + _joined(measured)
+    samples += _joined(measured)
+    tail = tuple((metric, labels) for metric, labels, _ in samples)
+    whole = layout(words=words, refusing=counted.refusing, tail=tail)
+    return whole, row + [float(value) for _, _, value in samples]
+
+
+def _overrides(core: Core) -> list[Sample]:
+    return [(_OVERRIDE, (state,), float(state == core.forced)) for state in _FORCED]
+
+
+def _words(guards: tuple[Guard, ...]) -> tuple[str, ...]:
+    line = any(guard.places() for guard in guards)
+    fallback = any(guard.kind == "fallback" for guard in guards)
+    thread = any(guard.sync == "thread" for guard in guards)
+    return ("line",) * line + ("fallback",) * fallback + ("thread",) * thread
 
 
 def _refusing(guards: tuple[Guard, ...]) -> list[str]:
-    """Return the kinds of the guards that may refuse a call."""
+    """Return the kinds of the guards that may refuse a call, the forced state first."""
     line = any(guard.places() for guard in guards)  # where a time can be up before the body began
-    return [
+    kinds = [
         guard.kind
         for guard in guards
         if any(guard.admits(mode) for mode in _MODES) or (line and guard.seconds is not None)
     ]
+    return list(dict.fromkeys(["policy", *kinds]))
 
 
-def _each(metric: Metric, words: Iterable[str], numbers: Iterable[float]) -> list[Sample]:
-    return [(metric, (word,), number) for word, number in zip(words, numbers, strict=True)]
-
-
-def _histogram(
-    parts: tuple[Metric, Metric, Metric], buckets: list[int], total: float
-) -> list[Sample]:
-    bucket, count, whole = parts
-    upto = list(accumulate(buckets))
-    return [*_each(bucket, _LES, upto), (count, (), upto[-1]), (whole, (), total)]
+def _others(core: Core, known: list[str]) -> list[str]:
+    """Return who else has refused: a view's guards, and the view is gone."""
+    return [kind for kind in core.refusals if kind not in known]
 
 
 def _joined(measured: list[list[Sample]]) -> list[Sample]:
@@ -154,58 +144,68 @@ def _joined(measured: list[list[Sample]]) -> list[Sample]:
     return [(metric, labels, value) for (metric, labels), value in joined.items()]
 
 
-# -- the policies beyond the limit ---------------------------------------------------
+# -- what is exported of a row -------------------------------------------------------
+
+Exported = tuple[list[Key], Callable[[Row], list[float]]]
 
 
-class Places:
-    """Which policies have series of their own, and what the others have counted together."""
+def exported(found: Layout) -> Exported:
+    """Return which samples are exported of such rows, and what takes their values from one."""
+    if found.exported is None:
+        found.exported = _exporter(found)
+    known: Exported = found.exported
+    return known
 
-    def __init__(self, limit: int) -> None:
-        self.pid: int = os.getpid()
-        self.ever: int = 0
-        self._limit = limit
-        self._lock = threading.Lock()
-        self._shown: WeakSet[Core] = WeakSet()
-        # What each had counted when it was last read. When it dies, that stays in the sum.
-        self._read: WeakKeyDictionary[Core, tuple[Keys, list[float]]] = WeakKeyDictionary()
-        self._known: dict[Keys, Keys] = {}  # one of each, for many
-        self._sums: dict[Key, float] = {}
 
-    def split(self, cores: list[Core]) -> tuple[list[Core], list[Core]]:
-        """Return the policies to show and those to fold; none changes sides while it lives."""
-        with self._lock:
-            shown = [core for core in cores if core in self._shown]
-            folded = [core for core in cores if core in self._read]
-            for core in cores if len(shown) + len(folded) < len(cores) else ():
-                if core in self._shown or core in self._read:
-                    continue
-                if len(shown) < self._limit and core.name != OTHER:
-                    shown.append(core)
-                    self._shown.add(core)
-                else:
-                    folded.append(core)
-                    self._read[core] = (), []
-                    self.ever += 1
-            return shown, folded
+def _exporter(found: Layout) -> Exported:
+    if found.heads == 0:
+        return list(found.tail), lambda row: row
+    keys = [
+        *_each(_SERVED, ("full", "degraded", "error")),
+        *_each(_CALLS, OUTCOMES),
+        (_TIMEOUTS, ()), (_LATE, ()), (_IN_FLIGHT, ()),
+        *_histogram(DURATION),
+        *_each(_REFUSALS, found.refusing),
+    ]  # fmt: skip
+    fallback, thread, line = (word in found.words for word in ("fallback", "thread", "line"))
+    if fallback:
+        keys += _each(_FALLBACKS, ("success", "failure"))
+    if thread:
+        keys += [(_HELD, ()), (_ABANDONED, ())]
+    if line:
+        keys += _histogram(WAIT)
+    shown = [place for place, (metric, _) in enumerate(found.tail) if metric.kind != "part"]
+    keys += [found.tail[place] for place in shown]
+    first, refused, heads = len(ROW), found.heads - len(found.refusing), found.heads
+    taken = [heads + place for place in shown]
 
-    def fold(self, core: Core, samples: list[Sample], gauges: dict[Key, float]) -> None:
-        """Add up a policy; a counter never goes back, whichever scrape read it first."""
-        with self._lock:
-            keys, values = self._read[core]
-            before = dict(zip(keys, values, strict=True))
-            for metric, labels, value in samples:
-                key = metric, labels
-                if metric.kind == "counter":
-                    more = max(value - before.get(key, 0.0), 0.0)
-                    before[key] = before.get(key, 0.0) + more
-                    self._sums[key] = self._sums.get(key, 0.0) + more
-                elif metric is not INFO and not metric.name.endswith("_ratio"):
-                    gauges[key] = gauges.get(key, 0.0) + value
-            keys = tuple(before)
-            self._read[core] = self._known.setdefault(keys, keys), list(before.values())
+    def values(row: Row) -> list[float]:
+        quick, full = row[QUICK], row[FULL] + row[QUICK]
+        durations = list(accumulate(row[DURATIONS:first], initial=quick))[1:]
+        out = [
+            full, row[DEGRADED], row[_ERROR],
+            row[ENDED] + quick, *row[ENDED + 1 : FULL],
+            row[_TIMED], row[_LATE_AT], row[IN_FLIGHT],
+            *durations, durations[-1], row[DURATION_SUM],
+            *row[refused:heads],
+        ]  # fmt: skip
+        if fallback:
+            out += row[DEGRADED], row[_FALLEN]
+        if thread:
+            out += row[_GIVEN_UP], row[_ABANDONED_AT]
+        if line:
+            waits = list(accumulate(row[first + 1 : refused]))
+            out += [*waits, waits[-1], row[first]]
+        out += [row[place] for place in taken]
+        return out
 
-    def folded(self, gauges: dict[Key, float]) -> list[Sample]:
-        """Return what all the folded policies have counted, living or not."""
-        with self._lock:
-            sums = {**self._sums, **gauges, (INFO, ("", "")): 1.0}
-        return [(metric, labels, value) for (metric, labels), value in sums.items()]
+    return keys, values
+
+
+def _each(metric: Metric, words: Iterable[str]) -> list[Key]:
+    return [(metric, (word,)) for word in words]
+
+
+def _histogram(parts: tuple[Metric, Metric, Metric]) -> list[Key]:
+    bucket, count, whole = parts
+    return [*_each(bucket, _LES), (count, ()), (whole, ())]

@@ -7,7 +7,6 @@ module does not choose the moment at which its multiprocess mode is decided.
 
 from __future__ import annotations
 
-import os
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -15,46 +14,34 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from weakref import WeakKeyDictionary
 
 from . import checks, metrics_hook
-from .events import bus
-from .flags.flag_metrics import OF_FLAGS, measure_flags
-from .guards.base import Guard
-from .measures import Metric, Sample
-from .measuring import HISTOGRAMS, OF_POLICIES, OTHER, Key, Keys, Places, measure
-from .registry import registry as policies
+from .catalogue import known, name_and_type
+from .measures import Metric
+from .rows import Key
+from .scraping import Scraper
+from .serving import ASGI, WSGI, Endpoint, quiet
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
     from prometheus_client import Metric as Family
     from prometheus_client.samples import Sample as Line
 
-__all__ = ("MAX_POLICIES", "register", "unregister")
+__all__ = ("MAX_POLICIES", "asgi_app", "exposition", "register", "unregister", "wsgi_app")
 
 MAX_POLICIES: Final = 1000
 
-_POLICIES: Final = Metric("policies", "gauge", "Policies that exist.")
-_FOLDED: Final = Metric("policies_in_other", "gauge", 'Policies added up in policy="_other".')
-_EVER: Final = Metric("policies_folded_total", "counter", "Policies that were ever put there.")
-_BROKEN: Final = Metric("listener_errors_total", "counter", "Listeners that raised.")
-_DROPPED: Final = Metric("events_dropped_total", "counter", "Events too many to be delivered.")
-_BUILD: Final = Metric("build_info", "gauge", "Always 1; the version in use.", "version")
-_OF_PROCESS: Final = (_POLICIES, _FOLDED, _EVER, _BROKEN, _DROPPED, _BUILD)
-
-_PACKAGE: Final = __name__.rpartition(".")[0]
+# -- for prometheus_client -----------------------------------------------------------
 
 # For each family: where the value stands in a list of numbers, the sample's name, its labels.
-# Policies with the same guards have the same one.
+# Rows of one layout have the same one.
 _Shape = dict[str, list[tuple[int, str, dict[str, str]]]]
 _Row = tuple[dict[str, str], _Shape, list[float]]
 
 
-# -- one scrape ----------------------------------------------------------------------
-
-
-def _shape_of(keys: Keys) -> _Shape:
+def _shape_of(keys: Sequence[Key]) -> _Shape:
     shape: _Shape = {}
     for place, (metric, values) in enumerate(keys):
-        labels = dict(zip(metric.labels, values, strict=True))
-        family, _ = _name_and_type(metric)
+        labels = dict(zip(metric.labels, values, strict=True)) if values else {}
+        family, _ = name_and_type(metric)
         shape.setdefault(family, []).append((place, f"resilient_{metric.name}", labels))
     return shape
 
@@ -76,49 +63,50 @@ class _Lines(Sequence["Line"]):
         rest = Line("", {}, 0.0)[3:]
         for own, lines, values in self._rows:
             for place, name, labels in lines:
-                yield make(Line, (name, {**labels, **own}, values[place], *rest))
+                value = values[place]
+                if value == value:  # noqa: PLR0124 - not a number: there is nothing to say
+                    yield make(Line, (name, {**labels, **own}, value, *rest))
 
     def __len__(self) -> int:
-        return sum(len(lines) for _, lines, _ in self._rows)
+        return sum(1 for _ in self)
+
+    def __bool__(self) -> bool:
+        return any(True for _ in self)
 
     def __getitem__(self, place: Any) -> Any:
         lines: list[Any] = list(self)
         return lines[place]
 
 
-class _Scrape:
-    """The numbers of all policies: one list for each, and its meaning shared by many."""
+class _Collector:
+    """What prometheus_client asks at each scrape."""
 
-    def __init__(self) -> None:
-        self._rows: list[_Row] = []
-        self._shapes: dict[Keys, _Shape] = {}
+    def __init__(self, limit: int) -> None:
+        self.scraper: Scraper = Scraper(limit)
 
-    def add(self, labels: dict[str, str], samples: list[Sample]) -> None:
-        """Take in what is to be shown under some labels."""
-        keys = tuple([(metric, values) for metric, values, _ in samples])
-        shape = self._shapes.get(keys)
-        if shape is None:
-            shape = self._shapes[keys] = _shape_of(keys)
-        self._rows.append((labels, shape, [value for _, _, value in samples]))
+    def describe(self) -> list[Family]:
+        """Return the families without samples, so that registering is cheap and finds clashes."""
+        return _families(known())
 
-    def families(self) -> Iterator[Family]:
-        """Yield the families that have samples."""
-        used = (metric for keys in self._shapes for metric, _ in keys)
-        for family in _families((*_known(), *used)):
-            lines = _Lines(family.name, self._rows)
+    def collect(self) -> Iterator[Family]:
+        """Read every policy, and yield the families that have samples."""
+        if quiet.on:  # our own endpoint writes ours itself
+            return
+        shapes: dict[int, _Shape] = {}
+        rows: list[_Row] = []
+        used: dict[Metric, None] = {}
+        shown = self.scraper.scrape()
+        for each in shown:
+            shape = shapes.get(id(each.keys))
+            if shape is None:
+                shape = shapes[id(each.keys)] = _shape_of(each.keys)
+                used.update(dict.fromkeys(metric for metric, _ in each.keys))
+            rows.append((each.labels, shape, each.values))
+        for family in _families((*known(), *used)):
+            lines = _Lines(family.name, rows)
             if lines:
                 family.samples = cast("list[Line]", lines)
                 yield family
-
-
-def _known() -> list[Metric]:
-    """Return every metric that there may be: ours, and those that guards declare."""
-    found = dict.fromkeys(OF_POLICIES)
-    kinds: list[type[Guard]] = [Guard]
-    for kind in kinds:
-        kinds += kind.__subclasses__()
-        found.update(dict.fromkeys(kind.metrics))
-    return [*found, *OF_FLAGS, *_OF_PROCESS]
 
 
 def _families(metrics: Iterable[Metric]) -> list[Family]:
@@ -126,55 +114,10 @@ def _families(metrics: Iterable[Metric]) -> list[Family]:
 
     families: dict[str, Family] = {}
     for metric in metrics:
-        name, kind = _name_and_type(metric)
+        name, kind = name_and_type(metric)
         if name not in families:
             families[name] = Family(name, metric.help, kind)
     return list(families.values())
-
-
-def _name_and_type(metric: Metric) -> tuple[str, str]:
-    name = f"resilient_{metric.name}"
-    if metric in HISTOGRAMS:
-        return name.rpartition("_")[0], "histogram"
-    if name.endswith("_info"):
-        return name.removesuffix("_info"), "info"
-    return name.removesuffix("_total"), metric.kind
-
-
-class _Collector:
-    """What prometheus_client asks at each scrape."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._places = Places(limit)
-
-    def describe(self) -> list[Family]:
-        """Return the families without samples, so that registering is cheap and finds clashes."""
-        return _families(_known())
-
-    def collect(self) -> Iterator[Family]:
-        """Read every policy, and yield the families that have samples."""
-        if self._places.pid != os.getpid():  # forked: counts began anew, and a lock may be held
-            self._places = Places(self._limit)
-        scrape, places, cores = _Scrape(), self._places, policies.cores()
-        shown, folded = places.split(cores)
-        for core in shown:
-            scrape.add({"policy": core.name}, measure(core))
-        if places.ever:
-            gauges: dict[Key, float] = {}
-            for core in folded:
-                places.fold(core, measure(core), gauges)
-            scrape.add({"policy": OTHER}, places.folded(gauges))
-        process: list[Sample] = [
-            (_POLICIES, (), len(cores)),
-            (_FOLDED, (), len(folded)),
-            (_EVER, (), places.ever),
-            (_BROKEN, (), bus.listener_errors),
-            (_DROPPED, (), bus.dropped),
-            (_BUILD, (str(vars(sys.modules[_PACKAGE])["__version__"]),), 1),
-        ]
-        scrape.add({}, process + measure_flags())
-        return scrape.families()
 
 
 # -- registering ---------------------------------------------------------------------
@@ -249,6 +192,80 @@ def unregister() -> None:
     if client is not None:
         with _lock:
             _take_off(client.REGISTRY)
+
+
+# -- served by ourselves ---------------------------------------------------------------
+
+
+def wsgi_app(
+    registry: CollectorRegistry | None = None, *, max_policies: int = MAX_POLICIES
+) -> WSGI:
+    """Return a WSGI application that serves all metrics, ours by a writer of our own.
+
+    It takes the place of ``prometheus_client.make_wsgi_app()``, and of a `MultiProcessCollector`
+    in that library's multiprocess mode.
+
+    Args:
+        registry: whose other metrics are served too. Default: those of `prometheus_client.REGISTRY`
+            or, in multiprocess mode, of all processes, where the application has imported
+            prometheus_client; without, ours alone.
+        max_policies: see `register`.
+
+    Returns:
+        The application. It answers GET and HEAD on every path.
+
+    Raises:
+        ValueError: max_policies is not from 1 to 1,000,000.
+
+    Example:
+        >>> from resilient import metrics
+        >>> app = metrics.wsgi_app()
+    """
+    return Endpoint(registry, checks.count("max_policies", max_policies)).wsgi
+
+
+def asgi_app(
+    registry: CollectorRegistry | None = None, *, max_policies: int = MAX_POLICIES
+) -> ASGI:
+    """Return an ASGI application that serves all metrics, ours by a writer of our own.
+
+    Args:
+        registry: see `wsgi_app`.
+        max_policies: see `register`.
+
+    Returns:
+        The application. It answers GET and HEAD on every path.
+
+    Raises:
+        ValueError: max_policies is not from 1 to 1,000,000.
+
+    Example:
+        >>> from resilient import metrics
+        >>> app = metrics.asgi_app()
+    """
+    return Endpoint(registry, checks.count("max_policies", max_policies)).asgi
+
+
+_endpoint: Final = Endpoint(None, MAX_POLICIES)
+
+
+def exposition(accept: str = "") -> tuple[bytes, str]:
+    """Return what a scrape is to be answered with, for a view of any framework.
+
+    Args:
+        accept: the request's header ``Accept``: Prometheus asks for OpenMetrics with it. Default
+            none, for the text format.
+
+    Returns:
+        The body, and its content type.
+
+    Example:
+        >>> from resilient import metrics
+        >>> body, content_type = metrics.exposition()
+        >>> content_type
+        'text/plain; version=0.0.4; charset=utf-8'
+    """
+    return _endpoint.body(accept)
 
 
 def _take_off(registry: CollectorRegistry) -> None:

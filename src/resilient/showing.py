@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from .drive.core import BUSY, EDGES, PEAK_SPAN, Core
+from .drive.core import BUSY, Core
+from .drive.counting import EDGES, PEAK_SPAN
 from .guards.base import Guard
 from .outcomes import OUTCOMES
 from .updating import changed

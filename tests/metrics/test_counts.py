@@ -12,11 +12,11 @@ import pytest
 
 import resilient
 from resilient import Policy, bulkhead, circuit_breaker, fallback, flag, flags, timeout
+from resilient.catalogue import known as _known
 from resilient.errors import CallTimeoutError, CircuitOpenError
 from resilient.flags.here import here
 from resilient.guards.base import Guard
 from resilient.measures import Metric
-from resilient.metrics import _known
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "metrics.md"
 

@@ -29,6 +29,7 @@ def abandon(call: Call, error: BaseException) -> tuple[Step, Callable[[], None]]
         try:
             core.abandoned += 1
             core.abandoned_total += 1
+            core.mirror()
         finally:
             core.gate = gate
     core.flush_after(gate)
@@ -50,6 +51,7 @@ def _worker_ended(call: Call, held: Held) -> None:
                 for level, ticket in enumerate(held.tickets):
                     if ticket is not None:
                         call.plan.guards[level].release(ticket, now)
+                core.mirror()
         finally:
             core.gate = gate
     core.flush_after(gate)

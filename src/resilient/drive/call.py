@@ -336,6 +336,7 @@ class Call:
                 step = self._walk_out(outcomes, reason, now)
                 if step == DONE:
                     tell = book(self, now, whom)
+                    core.mirror()
             finally:
                 core.gate = gate
         core.flush_after(gate)
@@ -365,6 +366,7 @@ class Call:
             self.core.gate = gate | BUSY
             try:
                 book(self, now, whom)
+                self.core.mirror()
             finally:
                 self.core.gate = gate
         self.core.flush_after(gate)

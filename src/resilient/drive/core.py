@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 import weakref
-from bisect import bisect_left
 from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar, Final, cast
@@ -13,18 +12,13 @@ from typing import Any, ClassVar, Final, cast
 from ..clock import Clock
 from ..events import Event, bus
 from ..guards.base import Guard, Waiter
-from ..outcomes import DEFAULT_JUDGE, OUTCOMES, SUCCESS
+from ..outcomes import DEFAULT_JUDGE
+from .counting import Counts
 from .outbox import Outbox
-
-# Upper edges of the duration buckets, in seconds: equal for every policy, so that sums make sense.
-EDGES: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
-
-SHORTEST: Final = EDGES[0]
 
 BUSY: Final = 1  # bits of Core.gate: somebody is in the critical section
 SHUT: Final = 2  # every call takes the long way in: see Core.settle
 
-PEAK_SPAN: Final = 60.0
 QUIET: Final = 60.0  # a refusal after so long without one is an event
 
 
@@ -41,71 +35,15 @@ def living() -> list[Core]:
     return [core for core in (ref() for ref in list(_living.values())) if core is not None]
 
 
-class Core:
+class Core(Counts):
     """One policy's lock, guards and counts. `Policy` objects made by `with_` share it."""
 
     __slots__ = (
-        "__weakref__",
-        "abandoned",
-        "abandoned_total",
-        "anonymous",
-        "born",
-        "buckets",
-        "clock",
-        "counts",
-        "degraded",
-        "duration_sum",
-        "errors",
-        "extra_full",
-        "fallback_failures",
-        "forced",
-        "forced_why",
-        "fresh",
-        "gate",
-        "guards",
-        "impact",
-        "in_flight",
-        "inherited",
-        "late_values",
-        "lock",
-        "name",
-        "now",
-        "outbox",
-        "owner",
-        "peak",
-        "peak_before",
-        "peak_until",
-        "quick",
-        "refusals",
-        "refused_at",
-        "rest",
-        "shutters",
-        "tier",
-        "timeouts",
-        "unwell",
-        "viewed",
-        "wait_buckets",
-        "wait_sum",
+        "__weakref__", "anonymous", "born", "clock", "forced", "forced_why", "fresh", "gate",
+        "guards", "impact", "inherited", "lock", "name", "now", "outbox", "owner", "rest",
+        "shutters", "tier", "viewed",
     )  # fmt: skip
     on_first_call: ClassVar[Callable[[Core], bool] | None] = None  # set by the levers' floor
-    abandoned: int
-    abandoned_total: int
-    buckets: list[int]
-    counts: list[int]
-    degraded: int
-    duration_sum: float
-    errors: int
-    extra_full: int
-    fallback_failures: int
-    in_flight: int
-    late_values: int
-    peak: int
-    peak_before: int
-    peak_until: float
-    quick: int
-    timeouts: int
-    unwell: int
-    wait_sum: float
 
     def __init__(
         self, name: str, owner: str, tier: int | None, impact: str, clock: Clock | None
@@ -133,22 +71,6 @@ class Core:
         self.inherited: set[float] | frozenset[float] = _NONE  # when they began: see forking
         self.clear()
         _living[id(self)] = weakref.KeyedRef(self, _died, id(self))
-
-    def clear(self) -> None:
-        """Set every count to zero."""
-        self.in_flight = self.abandoned = self.abandoned_total = 0
-        self.counts = [0] * len(OUTCOMES)  # of successes, only those that were never let in
-        self.unwell = 0  # calls that were let in and did not succeed
-        self.extra_full = self.degraded = self.errors = 0
-        self.timeouts = self.fallback_failures = self.late_values = 0
-        self.refusals: dict[str, int] = {}
-        self.refused_at: dict[str, float] = {}
-        self.buckets = [0] * (len(EDGES) + 1)  # see durations
-        self.quick = 0  # most of those in the first
-        self.wait_buckets: list[int] | None = None  # until somebody has waited
-        self.duration_sum = self.wait_sum = 0.0
-        self.peak = self.peak_before = 0
-        self.peak_until = float("-inf")
 
     def adopt(self, guards: tuple[Guard, ...]) -> None:
         """Take in guards that belong to no policy yet, outside those that are here."""
@@ -273,37 +195,6 @@ class Core:
         tell: Callable[[], bool] = cast("Any", self.lock)._is_owned
         return tell
 
-    def outcomes(self) -> list[int]:
-        """Return how many calls ended how; under the lock.
-
-        Successes are what is left of all that ended: a good call pays for one count less.
-        """
-        counts = self.counts.copy()
-        counts[SUCCESS] += self.quick + sum(self.buckets) - self.unwell
-        return counts
-
-    @property
-    def full(self) -> int:
-        """Calls that the function itself answered; under the lock."""
-        return self.outcomes()[SUCCESS] + self.extra_full
-
-    def entered(self, now: float) -> None:
-        """Count a call that all guards have let in; under the lock."""
-        self.in_flight += 1
-        if now >= self.peak_until:
-            self.turn_peak(now)
-        if self.in_flight > self.peak:
-            self.peak = self.in_flight
-
-    def ended(self, outcome: int, duration: float) -> None:
-        """Count a call that had been let in; under the lock."""
-        self.in_flight -= 1
-        self.buckets[bisect_left(EDGES, duration)] += 1
-        self.duration_sum += duration
-        if outcome != SUCCESS:  # last: an interrupt must not make the successes fewer
-            self.counts[outcome] += 1
-            self.unwell += 1
-
     def inherits(self, started: float) -> bool:
         """Tell whether a call is this process's own: begun after a fork, or by its thread."""
         if started >= self.born:
@@ -312,30 +203,6 @@ class Core:
             return False
         self.inherited -= {started}
         return True
-
-    @property
-    def durations(self) -> list[int]:
-        """How many calls took how long; under the lock."""
-        return [self.buckets[0] + self.quick, *self.buckets[1:]]
-
-    def waited(self, seconds: float) -> None:
-        """Count a wait in line that got a slot; under the lock."""
-        if self.wait_buckets is None:
-            self.wait_buckets = [0] * (len(EDGES) + 1)
-        self.wait_buckets[bisect_left(EDGES, seconds)] += 1
-        self.wait_sum += seconds
-
-    @property
-    def waits(self) -> list[int]:
-        """How many waited how long; under the lock."""
-        return [0] * (len(EDGES) + 1) if self.wait_buckets is None else self.wait_buckets.copy()
-
-    def turn_peak(self, now: float) -> None:
-        """Begin a new span of the rolling peak; under the lock."""
-        recent = now < self.peak_until + PEAK_SPAN
-        self.peak_before = self.peak if recent else self.in_flight
-        self.peak = self.in_flight
-        self.peak_until = now + PEAK_SPAN
 
     def force(self, state: str | None, why: str) -> None:
         """Set or release a forced state."""

@@ -22,7 +22,8 @@ from typing import Any, Final
 
 from ..guards.base import PARK, REFUSE, Guard, Mode
 from ..outcomes import CANCELLED, REFUSED, SUCCESS
-from .core import BUSY, EDGES, SHORTEST, Core
+from .core import BUSY, Core
+from .counting import DURATION_SUM, EDGES, IN_FLIGHT, QUICK, SHORTEST
 from .turned import TURNED, note
 
 _COUNTED: Final = -9  # in place of a verdict: it was REFUSE, and is counted
@@ -57,7 +58,7 @@ def _one(  # noqa: C901, PLR0915
     outbox, flush, acquire, release = core.outbox, core.flush, core.lock.acquire, core.lock.release
     owned = core.owned
 
-    def enter(now: float) -> Tickets:  # noqa: C901
+    def enter(now: float) -> Tickets:  # noqa: C901, PLR0912
         gate = core.gate
         if gate:
             return None
@@ -74,6 +75,8 @@ def _one(  # noqa: C901, PLR0915
                     core.turn_peak(now)
                 if running > core.peak:
                     core.peak = running
+                if (cells := core.cells) is not None:
+                    cells[IN_FLIGHT] = running
             elif kind and ticket == REFUSE and note(core, kind, now):
                 ticket = _COUNTED
             core.gate = 0
@@ -103,12 +106,17 @@ def _one(  # noqa: C901, PLR0915
             gate = core.gate
             core.gate = gate | BUSY
             succeeded(ticket, now, duration)
+            core.in_flight = running = core.in_flight - 1
+            core.duration_sum = total = core.duration_sum + duration
             if duration <= SHORTEST:
-                core.quick += 1
+                core.quick = quick = core.quick + 1
+                if (cells := core.cells) is not None:
+                    cells[QUICK] = quick
+                    cells[DURATION_SUM] = total
+                    cells[IN_FLIGHT] = running
             else:
                 core.buckets[bisect_left(EDGES, duration)] += 1
-            core.in_flight -= 1
-            core.duration_sum += duration
+                core.mirror()
             core.gate = gate
             release()
         except BaseException:
@@ -157,12 +165,17 @@ def _none(core: Core) -> tuple[Enter, Leave]:  # noqa: C901
             acquire()
             gate = core.gate
             core.gate = gate | BUSY
+            core.in_flight = running = core.in_flight - 1
+            core.duration_sum = total = core.duration_sum + duration
             if duration <= SHORTEST:
-                core.quick += 1
+                core.quick = quick = core.quick + 1
+                if (cells := core.cells) is not None:
+                    cells[QUICK] = quick
+                    cells[DURATION_SUM] = total
+                    cells[IN_FLIGHT] = running
             else:
                 core.buckets[bisect_left(EDGES, duration)] += 1
-            core.in_flight -= 1
-            core.duration_sum += duration
+                core.mirror()
             core.gate = gate
             release()
         except BaseException:
@@ -203,6 +216,8 @@ def _two(  # noqa: C901, PLR0915
                         core.turn_peak(now)
                     if running > core.peak:
                         core.peak = running
+                    if (cells := core.cells) is not None:
+                        cells[IN_FLIGHT] = running
                 else:
                     outer.after(first, now, REFUSED, 0.0, "", False)
                     if kind2 and second == REFUSE and note(core, kind2, now):
@@ -238,12 +253,17 @@ def _two(  # noqa: C901, PLR0915
             core.gate = gate | BUSY
             succeeded2(second, now, duration)
             succeeded1(first, now, duration)
+            core.in_flight = running = core.in_flight - 1
+            core.duration_sum = total = core.duration_sum + duration
             if duration <= SHORTEST:
-                core.quick += 1
+                core.quick = quick = core.quick + 1
+                if (cells := core.cells) is not None:
+                    cells[QUICK] = quick
+                    cells[DURATION_SUM] = total
+                    cells[IN_FLIGHT] = running
             else:
                 core.buckets[bisect_left(EDGES, duration)] += 1
-            core.in_flight -= 1
-            core.duration_sum += duration
+                core.mirror()
             core.gate = gate
             release()
         except BaseException:
@@ -306,6 +326,7 @@ def _leave_slowly(core: Core, held: list[tuple[Guard, int]], started: float, now
                 for guard, ticket in held:
                     guard.succeeded(ticket, now, now - started)
                 core.ended(SUCCESS, now - started)
+                core.mirror()
         finally:
             core.gate = gate
     core.flush_after(gate)
@@ -323,6 +344,7 @@ def _flush_entered(core: Core, held: list[tuple[Guard, int]], now: float) -> Non
                 for guard, ticket in held:
                     guard.after(ticket, now, CANCELLED, 0.0, "", False)
                 core.ended(CANCELLED, 0.0)
+                core.mirror()
             finally:
                 core.gate = gate
         core.flush_after(gate)

@@ -14,6 +14,7 @@ from ..guards.base import Guard
 from ..outcomes import REFUSED
 from ..shapes import returns_awaitable
 from .core import QUIET, Core
+from .counting import DEGRADED, ENDED
 from .ending import refusal_by
 
 if TYPE_CHECKING:
@@ -41,6 +42,11 @@ def note(core: Core, kind: str, now: float) -> bool:
     core.refused_at[kind] = now
     core.refusals[kind] += 1
     core.counts[REFUSED] += 1
+    if core.cells is not None and core.layout is not None:
+        core.cells[ENDED + REFUSED] = core.counts[REFUSED]
+        at = core.layout.refused_at.get(kind)  # a view's guard may be younger than the cells
+        if at is not None:
+            core.cells[at] = core.refusals[kind]
     return True
 
 
@@ -90,6 +96,8 @@ def _close(value: Any) -> None:
 def _degraded(core: Core) -> None:
     with core.lock:
         core.degraded += 1
+        if core.cells is not None:
+            core.cells[DEGRADED] = core.degraded
 
 
 def _failed(plan: Plan, error: BaseException) -> None:
@@ -107,3 +115,4 @@ def _failed(plan: Plan, error: BaseException) -> None:
     with core.lock:
         core.errors += 1
         core.fallback_failures += 1
+        core.mirror()

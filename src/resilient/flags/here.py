@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from .stores.base import Store
 
 VARIABLE: Final = "RESILIENT_STORE"
+RUNTIME: Final = "RESILIENT_RUNTIME_DIR"
 MEMORY: Final = ("", "memory:", "memory://")  # what names this process's own
 FIRST_WAIT: Final = 0.5  # seconds that the first read waits for the store at the most, once
 _UWSGI: Final = ("enable-threads", "py-call-osafterfork")
@@ -103,6 +104,15 @@ class Here:
         from .stores.opening import directory_for
 
         return directory_for(self.setting, self._directory, os.environ)
+
+    @property
+    def runtime_directory(self) -> Path | None:
+        """Where the processes of this host share their counts, None where each counts alone."""
+        if self.state.isolated or (self.in_memory and RUNTIME not in os.environ):
+            return None
+        from .stores.opening import runtime_for
+
+        return runtime_for(self.setting, os.environ) if os.name == "posix" else None
 
     # -- beginning ---------------------------------------------
 
@@ -193,6 +203,10 @@ class Here:
         self.first_read()
         if self.orders is not None:
             self.orders.follow_policy(core)
+        if self.runtime_directory is not None:
+            from ..pages.here import here as pages
+
+            pages.begin(core)
         return self.in_memory or self.follower is not None
 
     def stop(self) -> None:

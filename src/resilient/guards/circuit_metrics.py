@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import nan
 from typing import TYPE_CHECKING, Final
 
 from ..measures import Metric, Sample
@@ -23,11 +24,13 @@ _WOULD_OPEN: Final = Metric(
     "would_open_total", "counter", "Times that a metrics-only breaker would have opened."
 )
 _FAILURE_RATIO: Final = Metric(
-    "failure_ratio", "gauge", "Failures in the window; absent below minimum_calls."
+    "failure_ratio", "gauge", "Failures in the window; absent below minimum_calls.", over="mean"
 )
+_OF_CALLS: Final = Metric("failure_ratio_calls", "part", "Calls that this is the share of.")
 _SLOW_RATIO: Final = Metric(
-    "slow_ratio", "gauge", "Slow calls in the window; absent below minimum_calls."
+    "slow_ratio", "gauge", "Slow calls in the window; absent below minimum_calls.", over="mean"
 )
+_OF_SLOW: Final = Metric("slow_ratio_calls", "part", "Calls that this is the share of.")
 METRICS: Final = (_STATE, _TRANSITIONS, _SLOW, _LATE, _WOULD_OPEN, _FAILURE_RATIO, _SLOW_RATIO)
 
 _STATES: Final = ("closed", "open", "half_open")
@@ -43,10 +46,13 @@ def samples(breaker: CircuitBreaker, now: float) -> list[Sample]:
     found += [(_SLOW, (), breaker.slow_total), (_LATE, (), breaker.late_total)]
     if measuring or breaker.would_open_total:
         found.append((_WOULD_OPEN, (), breaker.would_open_total))
-    for metric, ratio in (
-        (_FAILURE_RATIO, breaker.health.failure_ratio(now)),
-        (_SLOW_RATIO, breaker.health.slow_ratio(now)),
-    ):
-        if ratio is not None:
-            found.append((metric, (), ratio))
+    health = breaker.health
+    found += _share(_FAILURE_RATIO, _OF_CALLS, health.failure_ratio(now), health.window.calls)
+    if health.slow_call_duration is not None:
+        found += _share(_SLOW_RATIO, _OF_SLOW, health.slow_ratio(now), health.window.calls)
     return found
+
+
+def _share(metric: Metric, of: Metric, ratio: float | None, calls: int) -> list[Sample]:
+    """Return a share and its weight; where it is not known, it is there all the same, as NaN."""
+    return [(metric, (), nan if ratio is None else ratio), (of, (), calls)]

@@ -11,7 +11,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from ... import checks
-from ..here import MEMORY
+from ..here import MEMORY, RUNTIME
 from .base import Store, shown
 
 DIRECTORY: Final = "RESILIENT_STATE_DIR"
@@ -112,6 +112,16 @@ def directory_for(
         return Path(home) / "resilient" / key
     user = os.geteuid() if hasattr(os, "geteuid") else "user"
     return Path(tempfile.gettempdir()) / f"resilient-{user}" / key
+
+
+def runtime_for(store: str | Opener, environ: Mapping[str, str]) -> Path | None:
+    """Return where this host's processes share their counts, None where each counts for itself."""
+    said = environ.get(RUNTIME, "").strip()
+    if said:
+        return None if said == "off" else Path(said).absolute()
+    if callable(store) or not store.startswith("sqlite:"):
+        return None
+    return Path(_path(store, "sqlite:///") + "-state") / "pages"
 
 
 def _existing(path: Path) -> Path:

@@ -1,0 +1,167 @@
+"""What lies where in the file of a page.
+
+A header, then records; all numbers are 8 bytes in the order of this machine, since no other one
+reads them. A record's cells are the row of one policy (see `resilient.rows`); only they change
+once it is there, unless the header's sequence number says so: it is odd while the owner moves
+records, and a reader who saw it change reads again.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from array import array
+from collections.abc import Iterator
+from typing import Any, Final, cast
+
+from ..rows import Layout, Row, parsed
+
+MAGIC: Final = b"RSLNTP01"  # its last two characters are the version of this form
+HEADER: Final = 4096
+SEGMENT: Final = 256 * 1024  # a page grows by so much
+SUFFIX: Final = ".page"
+DEPARTED: Final = "departed" + SUFFIX
+
+# Of the header, counted in numbers of 8 bytes.
+BEAT: Final = 1  # when the owner last gave a sign of life, on the monotonic clock
+USED: Final = 2  # bytes from the beginning to the end of the last record
+SEQUENCE: Final = 3
+LEFT: Final = 4  # 1 where the owner has said goodbye
+_ABOUT: Final = 64  # where its JSON begins, after a number with its length
+
+FREE: Final = 0
+LAYOUT: Final = 1
+ROW: Final = 2
+_HEAD: Final = struct.Struct("qqqq")  # size in bytes, kind, bytes of JSON, cells
+
+
+class Entry:
+    """The row of one policy, or of a process's own counts, and whose it is."""
+
+    __slots__ = ("about", "kind", "layout", "name", "row")
+
+    def __init__(self, kind: str, name: str, about: Any, layout: Layout, row: Row) -> None:
+        self.kind: str = kind  # "policy" or "process"
+        self.name: str = name
+        self.about: Any = about  # of a policy: owner, tier, impact
+        self.layout: Layout = layout
+        self.row: Row = row
+
+
+def header(about: dict[str, Any], used: int, beat: float) -> bytes:
+    """Return the header of a page.
+
+    Raises:
+        ValueError: about is too long.
+    """
+    text = json.dumps(about, separators=(",", ":")).encode()
+    start = MAGIC + struct.pack("dqqq", beat, used, 0, 0)
+    whole = start.ljust(_ABOUT - 8, b"\0") + struct.pack("q", len(text)) + text
+    if len(whole) > HEADER:
+        raise ValueError(f"{len(text)} bytes about a page; at most {HEADER - _ABOUT}")
+    return whole.ljust(HEADER, b"\0")
+
+
+def about_of(content: memoryview) -> dict[str, Any]:
+    """Return what a page says of itself.
+
+    Raises:
+        ValueError: it is no page, or one of another form.
+    """
+    if bytes(content[:8]) != MAGIC:
+        raise ValueError("not a page of this version")
+    length = int(content[_ABOUT - 8 : _ABOUT].cast("q")[0])
+    said = json.loads(bytes(content[_ABOUT : _ABOUT + max(0, min(length, HEADER))]))
+    if not isinstance(said, dict):
+        raise ValueError("not a page: it says nothing of itself")  # noqa: TRY004
+    return said  # pyright: ignore[reportUnknownVariableType]
+
+
+def record(kind: int, text: str, cells: int) -> tuple[bytes, int]:
+    """Return a record without its cells, which are to follow it, and its size with them."""
+    data = text.encode()
+    # Sizes are multiples of a head, so that what is left of a segment always holds one.
+    size = -(-(_HEAD.size + len(data) + 8 * cells) // _HEAD.size) * _HEAD.size
+    data = data.ljust(size - _HEAD.size - 8 * cells)
+    return _HEAD.pack(size, kind, len(data), cells) + data, size
+
+
+def row_text(entry: Entry, number: int) -> str:
+    """Return what a row's record says of it, with the number of its layout."""
+    said = {"kind": entry.kind, "name": entry.name, "about": entry.about, "layout": number}
+    return json.dumps(said, separators=(",", ":"))
+
+
+def filler(size: int) -> bytes:
+    """Return the head of a record that says nothing."""
+    return _HEAD.pack(size, FREE, 0, 0)
+
+
+class Place:
+    """Where the row of an entry lies in a page."""
+
+    __slots__ = ("about", "kind", "layout", "name", "order", "start", "stop")
+
+    def __init__(self, said: dict[str, Any], layout: Layout, order: list[int] | None) -> None:
+        self.kind: str = str(said["kind"])
+        self.name: str = str(said["name"])
+        self.about: Any = said["about"]
+        self.layout: Layout = layout
+        self.order: list[int] | None = order
+        self.start: int = 0
+        self.stop: int = 0
+
+    def read(self, numbers: memoryview[float]) -> Entry:
+        """Return the entry as it is now, from a page seen as floats."""
+        row = row_in(numbers[self.start : self.stop])
+        if self.order is not None:
+            row = [row[at] if at >= 0 else 0.0 for at in self.order]
+        return Entry(self.kind, self.name, self.about, self.layout, row)
+
+
+def row_in(cells: memoryview[float]) -> Row:
+    """Return what stands in cells now."""
+    row: Any = cells.tolist()  # of floats, whatever typeshed says
+    return cast("Row", row)
+
+
+def places(content: memoryview, start: int, stop: int, layouts: list[Any]) -> Iterator[Place]:
+    """Yield where rows lie between two records; layouts are those found so far, and are added to.
+
+    What can't be read is left out, and all that follows a record that has no end.
+    """
+    while start + _HEAD.size <= stop:
+        size, kind, length, cells = _HEAD.unpack_from(content, start)
+        body = start + _HEAD.size
+        if size < _HEAD.size + length + 8 * cells or start + size > stop or length < 0 or cells < 0:
+            return
+        try:
+            text = bytes(content[body : body + length]).decode()
+            if kind == LAYOUT:
+                layouts.append(parsed(text.rstrip()))
+            elif kind == ROW:
+                said = json.loads(text)
+                layout, order = layouts[said["layout"]]
+                place = Place(said, layout, order)
+                place.start = (body + length) // 8
+                place.stop = place.start + cells
+                if cells == (len(layout) if order is None else cells):
+                    yield place
+        except (ValueError, KeyError, IndexError, TypeError, RecursionError):
+            if kind == LAYOUT:
+                layouts.append(None)  # those after it keep their numbers
+        start += size
+
+
+def departed(entries: list[Entry], about: dict[str, Any]) -> bytes:
+    """Return a whole page that nobody writes any more."""
+    out, numbers = bytearray(HEADER), dict[str, int]()
+    for entry in entries:
+        text = entry.layout.text
+        if text not in numbers:
+            numbers[text] = len(numbers)
+            out += record(LAYOUT, text, 0)[0]
+        head, _ = record(ROW, row_text(entry, numbers[text]), len(entry.row))
+        out += head + array("d", entry.row).tobytes()
+    out[:HEADER] = header(about, len(out), 0.0)
+    return bytes(out)

@@ -1,0 +1,187 @@
+"""The page that this process writes: one memory-mapped file that others read.
+
+A page belongs to one process, which opens it after the fork it comes from: two that add to one
+page lose a part of their counts. Its owner holds a lock on the file for as long as it lives, so
+that others can tell a dead one without trusting process ids, which are not the same in every
+container.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import mmap
+import os
+from array import array
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from ..rows import Row
+from .form import (
+    BEAT,
+    HEADER,
+    LAYOUT,
+    LEFT,
+    ROW,
+    SEGMENT,
+    SEQUENCE,
+    SUFFIX,
+    USED,
+    Entry,
+    filler,
+    header,
+    record,
+    row_text,
+)
+
+LARGEST: Final = 64 * 2**20  # bytes of one page: some 60,000 policies
+
+
+class FullError(Exception):
+    """A page has no room for more, or the disk has none."""
+
+
+class Slot:
+    """The record of one entry: its cells, and where it lies."""
+
+    __slots__ = ("cells", "entry", "segment", "size", "start")
+
+    def __init__(self, entry: Entry, cells: memoryview[float], segment: int, start: int, size: int):
+        self.entry: Entry = entry
+        self.cells: memoryview[float] = cells
+        self.segment = segment
+        self.start = start  # in its segment
+        self.size = size
+
+
+class Page:
+    """A page being written; all methods are for one thread at a time but `slot`'s cells."""
+
+    def __init__(self, directory: Path, about: dict[str, Any], now: float) -> None:
+        self.name: str = f"{about['pid']}-{about['id']}{SUFFIX}"
+        self.path: Path = directory / self.name
+        self._segments: list[memoryview] = []
+        self._numbers: dict[str, int] = {}  # of layouts
+        self._free: dict[int, list[tuple[int, int]]] = {}  # by size: segment and start
+        self._end = HEADER  # in the last segment
+        aside = directory / f"{self.name}.new"
+        self._fd = os.open(aside, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        # Opened twice: a mapping keeps its own copy of the file it was made with, which a forked
+        # child may not get rid of, and with it the lock.
+        self._lock = os.open(aside, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._grow()
+            self._segments[0][:HEADER] = header(about, HEADER, now)
+            os.rename(aside, self.path)  # now it is seen: locked, and with a header
+        except BaseException:
+            self.forked()
+            aside.unlink(missing_ok=True)
+            raise
+        first = self._segments[0][:HEADER]
+        self._whole: memoryview = first.cast("q")
+        self._beat: memoryview[float] = first.cast("d")
+
+    def _grow(self) -> None:
+        size = len(self._segments) * SEGMENT
+        if size + SEGMENT > LARGEST:
+            raise FullError(f"{self.path} is full: it has {size:,} bytes")
+        try:
+            # Room on the disk is taken now: a write to a mapping that has none kills the process.
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(self._fd, size, SEGMENT)
+            else:
+                os.pwrite(self._fd, bytes(SEGMENT), size)
+            mapped = mmap.mmap(self._fd, SEGMENT, offset=size)
+        except (OSError, ValueError) as error:
+            raise FullError(f"{self.path}: no room for more: {error}") from error
+        self._segments.append(memoryview(mapped))
+
+    # -- records ---------------------------------------------
+
+    def add(self, entry: Entry) -> Slot:
+        """Make a record for an entry, with its row in it.
+
+        Raises:
+            FullError: there is no room.
+        """
+        number = self._number(entry.layout.text)
+        head, size = record(ROW, row_text(entry, number), len(entry.row))
+        content = head + array("d", entry.row).tobytes()
+        return self._slot(entry, *self._append(content), len(head), size)
+
+    def replace(self, old: Slot, entry: Entry) -> Slot:
+        """Put a record in the place of another, so that nobody sees both, or none."""
+        self._number(entry.layout.text)
+        with self._moving():
+            fresh = self.add(entry)
+            self._release(old)
+        return fresh
+
+    def retire(self, old: Slot, into: Slot, row: Row) -> None:
+        """Add a record's counters to another one, and take it away."""
+        with self._moving():
+            for place, value in enumerate(row):
+                into.cells[place] += value
+            self._release(old)
+
+    def _number(self, text: str) -> int:
+        if text not in self._numbers:
+            self._append(record(LAYOUT, text, 0)[0])
+            self._numbers[text] = len(self._numbers)
+        return self._numbers[text]
+
+    def _slot(self, entry: Entry, segment: int, start: int, head: int, size: int) -> Slot:
+        cells = self._segments[segment][start + head : start + size].cast("d")
+        return Slot(entry, cells, segment, start, size)
+
+    def _append(self, content: bytes) -> tuple[int, int]:
+        size = len(content)
+        if size > SEGMENT - HEADER:
+            raise FullError(f"{self.path}: a record of {size:,} bytes")
+        kept = self._free.get(size) if self._whole[SEQUENCE] % 2 else None
+        if kept:  # only while nobody trusts what it has read
+            segment, start = kept.pop()
+            self._segments[segment][start : start + size] = content
+            return segment, start
+        if self._end + size > SEGMENT:
+            self._grow()
+            rest = SEGMENT - self._end
+            if rest >= len(filler(0)):
+                self._segments[-2][self._end : self._end + len(filler(0))] = filler(rest)
+            self._end = 0
+        start = self._end
+        self._segments[-1][start : start + size] = content
+        self._end += size
+        self._whole[USED] = (len(self._segments) - 1) * SEGMENT + self._end
+        return len(self._segments) - 1, start
+
+    def _release(self, old: Slot) -> None:
+        self._segments[old.segment][old.start : old.start + len(filler(0))] = filler(old.size)
+        self._free.setdefault(old.size, []).append((old.segment, old.start))
+
+    @contextmanager
+    def _moving(self) -> Generator[None]:
+        self._whole[SEQUENCE] += 1
+        try:
+            yield
+        finally:
+            self._whole[SEQUENCE] += 1
+
+    # -- life ---------------------------------------------
+
+    def beat(self, now: float) -> None:
+        """Give a sign of life."""
+        self._beat[BEAT] = now
+
+    def leave(self) -> None:
+        """Say goodbye: the lock goes with it, and somebody folds the page."""
+        self._whole[LEFT] = 1
+        fcntl.flock(self._lock, fcntl.LOCK_UN)
+        self.forked()
+
+    def forked(self) -> None:
+        """Let go of the parent's page in a child; the parent keeps its lock."""
+        os.close(self._lock)
+        os.close(self._fd)

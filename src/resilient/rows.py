@@ -1,0 +1,204 @@
+"""The numbers of a policy as one row: what lies where, and how rows of processes add up.
+
+A row is a list of floats, NaN where there is nothing to say. It is this process's own, or read
+from what another one shares, which may have other guards or another version of this library: so
+numbers are matched by their names, never by their places.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterable
+from math import isnan, nan
+from typing import Any, Final
+
+from .drive.counting import LINE, ROW
+from .measures import Metric
+
+Key = tuple[Metric, tuple[str, ...]]
+Keys = tuple[Key, ...]
+Row = list[float]
+
+WORDS: Final = ("line", "fallback", "thread")  # which of the counts mean something
+_MOST: Final = 10_000  # layouts that are kept; more can only come of broken pages
+
+_lock: Final = threading.Lock()
+_layouts: Final[dict[str, Layout]] = {}
+_by_parts: Final[dict[tuple[Any, ...], Layout]] = {}
+_metrics: Final[dict[str, Metric]] = {}
+
+
+class Layout:
+    """What lies where in a row: the counts of a policy, its refusals, and samples."""
+
+    __slots__ = ("exported", "heads", "line", "refused_at", "special", "tail", "text", "words")
+
+    def __init__(
+        self, *, words: tuple[str, ...] | None, refusing: tuple[str, ...], tail: Keys
+    ) -> None:
+        self.words: tuple[str, ...] = words or ()
+        self.line: bool = "line" in self.words
+        counts: tuple[str, ...] = () if words is None else ROW
+        if self.line:
+            counts += LINE
+        self.refused_at: dict[str, int] = {k: len(counts) + n for n, k in enumerate(refusing)}
+        self.heads: int = len(counts) + len(refusing)  # the numbers before the samples
+        self.tail: Keys = tail
+        # Those that are not just added up over processes.
+        self.special: tuple[int, ...] = tuple(
+            place for place, (metric, _) in enumerate(tail) if metric.over != "sum"
+        )
+        self.exported: Any = None  # what `resilient.measuring` makes of it, once
+        self.text: str = json.dumps(
+            {
+                "counts": counts,
+                "words": None if words is None else list(words),
+                "refusing": list(refusing),
+                "tail": [
+                    [m.name, m.kind, m.over, m.help, dict(zip(m.labels, values, strict=True))]
+                    for m, values in tail
+                ],
+            },
+            separators=(",", ":"),
+        )
+
+    @property
+    def refusing(self) -> tuple[str, ...]:
+        """The guards that may refuse."""
+        return tuple(self.refused_at)
+
+    def __len__(self) -> int:
+        return self.heads + len(self.tail)
+
+
+def layout(
+    *, words: tuple[str, ...] | None, refusing: tuple[str, ...] = (), tail: Keys = ()
+) -> Layout:
+    """Return the layout of such a row, the same one every time; no words: it has no counts."""
+    parts = words, refusing, tail
+    quick = _by_parts.get(parts)
+    if quick is not None:
+        return quick
+    same = tuple((_same(metric), labels) for metric, labels in tail)
+    made = Layout(words=words, refusing=refusing, tail=same)
+    with _lock:
+        if len(_by_parts) >= _MOST:
+            return _layouts.get(made.text, made)
+        _by_parts[parts] = known = _layouts.setdefault(made.text, made)
+        return known
+
+
+def parsed(text: str) -> tuple[Layout, list[int] | None]:
+    """Return a layout as another process wrote it, and where our numbers lie in its rows.
+
+    Returns:
+        The layout, and None where all lies as it does here; -1 stands for what it does not have.
+
+    Raises:
+        ValueError: it is none.
+    """
+    known = _layouts.get(text)
+    if known is not None:
+        return known, None
+    try:
+        said: dict[str, Any] = json.loads(text)
+        words = None if said["words"] is None else tuple(w for w in WORDS if w in said["words"])
+        tail: list[Key] = []
+        for name, kind, over, meaning, labels in said["tail"]:
+            metric = Metric(name, kind, meaning, *labels, over=over)
+            tail.append((metric, tuple(labels.values())))
+        found = layout(words=words, refusing=tuple(said["refusing"]), tail=tuple(tail))
+        names = [*said["counts"], *range(len(said["refusing"]) + len(tail))]
+    except (KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(f"not a layout: {error!r}") from None
+    ours: list[Any] = [*json.loads(found.text)["counts"], *range(len(found) - _counted(found))]
+    at = {name: place for place, name in enumerate(names)}
+    return found, None if names == ours else [at.get(name, -1) for name in ours]
+
+
+def _counted(found: Layout) -> int:
+    return found.heads - len(found.refused_at)
+
+
+def _same(metric: Metric) -> Metric:
+    """Return one object for all metrics of the same words: ours and those of other processes."""
+    return _metrics.setdefault(f"{metric.name} {metric.kind} {metric.over} {metric.labels}", metric)
+
+
+# -- adding up ---------------------------------------------
+
+
+def add(rows: list[tuple[Layout, Row]]) -> tuple[Layout, Row]:
+    """Return the sum of some rows: at least one."""
+    if len(rows) == 1:
+        return rows[0]
+    whole = rows[0][0]
+    if any(each is not whole for each, _ in rows):
+        whole = _union([each for each, _ in rows])
+        rows = [(whole, _moved(row, each, whole)) for each, row in rows]
+    columns = list(zip(*(row for _, row in rows), strict=True))
+    row: Row = list(map(sum, columns))
+    for place in range(whole.heads, len(whole)):
+        if isnan(row[place]) and (said := _said(columns[place])):
+            row[place] = sum(said)
+    for place in whole.special:
+        row[whole.heads + place] = _special(whole.tail[place][0].over, columns, whole.heads + place)
+    return whole, row
+
+
+def _said(column: Iterable[float]) -> list[float]:
+    return [value for value in column if not isnan(value)]
+
+
+def _special(over: str, columns: list[tuple[float, ...]], place: int) -> float:
+    if over == "mean":  # weighted by the number that follows
+        pairs = zip(columns[place], columns[place + 1], strict=True)
+        known = [(value, weight) for value, weight in pairs if not isnan(value) and weight > 0]
+        weight = sum(weight for _, weight in known)
+        return sum(value * weight for value, weight in known) / weight if weight else nan
+    said = _said(columns[place])
+    if not said:
+        return nan
+    return max(said) if over == "max" else min(said) if over == "min" else sum(said)
+
+
+def _union(layouts: list[Layout]) -> Layout:
+    words = tuple(word for word in WORDS if any(word in each.words for each in layouts))
+    refusing = tuple(dict.fromkeys(kind for each in layouts for kind in each.refusing))
+    tail = tuple(dict.fromkeys(key for each in layouts for key in _pairs(each.tail)))
+    flat = tuple(key for pair in tail for key in pair)
+    counted = any(_counted(each) for each in layouts)
+    return layout(words=words if counted else None, refusing=refusing, tail=flat)
+
+
+def _pairs(tail: Keys) -> list[Keys]:
+    """Return the samples, a mean with its weight."""
+    found: list[Keys] = []
+    for place, key in enumerate(tail):
+        if key[0].kind != "part":
+            weighted = key[0].over == "mean"
+            found.append(tail[place : place + 1 + weighted])
+    return found
+
+
+def _moved(row: Row, old: Layout, new: Layout) -> Row:
+    """Return a row in a wider layout."""
+    counted = _counted(old)
+    moved = [*row[:counted], *([0.0] * (_counted(new) - counted))]
+    refused = {kind: row[at] for kind, at in old.refused_at.items()}
+    said = dict(zip(old.tail, row[old.heads :], strict=True))
+    moved += [refused.get(kind, 0.0) for kind in new.refused_at]
+    return moved + [said.get(key, nan) for key in new.tail]
+
+
+def counters(found: Layout, row: Row) -> Row:
+    """Return what of a row outlives its process: its counters, and nothing it had in hand."""
+    kept = row.copy()
+    for place, name in enumerate(ROW if _counted(found) else ()):
+        if name in ("in_flight", "abandoned"):
+            kept[place] = 0.0
+    for place, (metric, _) in enumerate(found.tail, found.heads):
+        if metric.kind != "counter":
+            kept[place] = nan
+    return kept

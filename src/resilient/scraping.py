@@ -1,0 +1,173 @@
+"""One scrape: the rows of all policies, in the processes there are, and those beyond a limit added
+up in one."""
+
+from __future__ import annotations
+
+import os
+import threading
+from math import isnan, nan
+from typing import Final
+
+from .measures import Metric
+from .measuring import INFO, exported
+from .pages.form import Entry
+from .pages.here import here
+from .rows import Key, Layout, Row, add, counters, layout
+
+OTHER: Final = "_other"  # the name under which policies beyond the limit are added up
+
+_FOLDED: Final = Metric("policies_in_other", "gauge", 'Policies added up in policy="_other".')
+_EVER: Final = Metric("policies_folded_total", "counter", "Policies that were ever put there.")
+_PROCESSES: Final = Metric("processes", "gauge", "Processes whose counts are in this scrape.")
+_UNREAD: Final = Metric("pages_unread", "gauge", "Pages of processes that can't be read.")
+OF_SCRAPES: Final = (_FOLDED, _EVER, _PROCESSES, _UNREAD)
+
+
+class Shown:
+    """What is exported under some labels: the samples, and their values."""
+
+    __slots__ = ("keys", "labels", "values")
+
+    def __init__(self, labels: dict[str, str], keys: list[Key], values: list[float]) -> None:
+        self.labels: dict[str, str] = labels
+        self.keys: list[Key] = keys  # the very same list for rows of one layout
+        self.values: list[float] = values  # NaN where there is nothing to say
+
+
+class Scraper:
+    """Reads what there is to show; scrapes at once take turns, since each sees all there is."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        self._places = Places(limit)
+
+    def scrape(self) -> list[Shown]:
+        """Return everything that is to be exported now."""
+        if self._pid != os.getpid():  # forked: counts began anew, and the lock may be held
+            self._pid, self._lock = os.getpid(), threading.Lock()
+            self._places = Places(self._limit)
+        with self._lock:
+            entries, alive, unread = here.look()
+            whole = _by_name(entries)
+            policies = [entry for (kind, _), entry in whole.items() if kind == "policy"]
+            shown = [_shown(entry) for entry in self._places.shown(policies)]
+            info = (INFO, ())
+            shown += [Shown(_info(entry), [info], [1.0]) for entry in self._places.known]
+            keys: list[Key] = [(metric, ()) for metric in OF_SCRAPES]
+            places = self._places
+            numbers = [float(places.folded), float(places.ever), float(alive), float(unread)]
+            shown.append(Shown({}, keys, numbers))
+            own = whole.get(("process", ""))
+            if own is not None:
+                shown.append(Shown({}, *_values(own.layout, own.row)))
+            return shown
+
+
+def _by_name(entries: list[Entry]) -> dict[tuple[str, str], Entry]:
+    """Return one entry for each policy, and for what processes show of themselves."""
+    rows: dict[tuple[str, str], list[tuple[Layout, Row]]] = {}
+    about: dict[tuple[str, str], Entry] = {}
+    for entry in entries:
+        key = entry.kind, entry.name
+        rows.setdefault(key, []).append((entry.layout, entry.row))
+        about[key] = entry
+    return {
+        key: Entry(*key, about[key].about, *(same[0] if len(same) == 1 else add(same)))
+        for key, same in rows.items()
+    }
+
+
+def _shown(entry: Entry) -> Shown:
+    return Shown({"policy": entry.name}, *_values(entry.layout, entry.row))
+
+
+def _values(found: Layout, row: Row) -> tuple[list[Key], list[float]]:
+    keys, values = exported(found)
+    return keys, values(row)
+
+
+def _info(entry: Entry) -> dict[str, str]:
+    about: dict[str, object] = entry.about or {}
+    tier = about.get("tier")
+    owner = str(about.get("owner") or "")
+    return {"policy": entry.name, "owner": owner, "tier": "" if tier is None else str(tier)}
+
+
+# -- the policies beyond the limit ---------------------------------------------------
+
+
+class Places:
+    """Which policies have series of their own, and what the others have counted together."""
+
+    def __init__(self, limit: int) -> None:
+        self.ever: int = 0
+        self.known: list[Entry] = []  # those that the last scrape showed
+        self._limit = limit
+        self._shown: set[str] = set()
+        self._folded: dict[str, Entry] = {}  # as it was last read
+        self._gone: tuple[Layout, Row] = layout(words=None), []
+
+    @property
+    def folded(self) -> int:
+        """How many policies are added up."""
+        return len(self._folded)
+
+    def shown(self, entries: list[Entry]) -> list[Entry]:
+        """Return the policies to show, the others added up in the last one.
+
+        None changes sides while it is there, and what one that is gone has counted stays in the
+        sum.
+        """
+        there = {entry.name for entry in entries}
+        self._shown &= there
+        for name in set(self._folded) - there:
+            self._keep(self._folded.pop(name))
+        own: list[Entry] = []
+        for entry in entries:
+            if self._is_shown(entry.name):
+                own.append(entry)
+            else:
+                self._fold(entry)
+        if self.ever:
+            own.append(self._whole())
+        self.known = own
+        return own
+
+    def _is_shown(self, name: str) -> bool:
+        if name in self._shown:
+            return True
+        if name in self._folded or len(self._shown) >= self._limit or name == OTHER:
+            return False
+        self._shown.add(name)
+        return True
+
+    def _fold(self, entry: Entry) -> None:
+        before = self._folded.get(entry.name)
+        if before is None:
+            self.ever += 1
+        elif _less(entry, before):  # another one of that name, which began at zero
+            self._keep(before)
+        self._folded[entry.name] = entry
+
+    def _keep(self, entry: Entry) -> None:
+        row = counters(entry.layout, entry.row)
+        self._gone = add([self._gone, (entry.layout, row)])
+
+    def _whole(self) -> Entry:
+        rows = [self._gone, *((entry.layout, entry.row) for entry in self._folded.values())]
+        found, row = add(rows)
+        row = row.copy()
+        for place in found.special:
+            if found.tail[place][0].over == "mean":
+                row[found.heads + place] = nan
+        return Entry("policy", OTHER, {}, found, row)
+
+
+def _less(entry: Entry, before: Entry) -> bool:
+    """Tell whether a counter went back."""
+    if entry.layout is not before.layout:
+        return False
+    now, then = (counters(each.layout, each.row) for each in (entry, before))
+    return any(a < b for a, b in zip(now, then, strict=True) if not isnan(a))
