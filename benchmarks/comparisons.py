@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
-from . import ours, peers
+from . import ours, peers, sharing
 from .model import Colour, Row, Side
 from .timing import Series, Track, interleaved, paired
 
@@ -54,6 +54,8 @@ SIDES: Final[dict[str, tuple[Colour, Maker]]] = {
     "async bare": ("asyncio", _abare),
     "async breaker": ("asyncio", ours.abreaker),
     "async whole": ("asyncio", ours.awhole),
+    "shared": ("sync", sharing.cooperative),
+    "async shared": ("asyncio", sharing.asynchronous),
     "async answered": ("asyncio", ours.aanswered),
     "trio whole": ("trio", ours.trio_whole),
     "trio bare": ("trio", _abare),
@@ -82,6 +84,8 @@ COMPARISONS: Final = (
     Comparison("async, whole policy", "async whole", "asyncio.timeout", 0.6),
     Comparison("sync, whole policy, thread", "threaded", "executor", 0.5),
     Comparison("open circuit, fallback answers", "answered", "pybreaker, open", 0.6),
+    Comparison("sync, whole policy, counts shared", "shared", "cooperative", 1.15),
+    Comparison("async, whole policy, counts shared", "async shared", "async whole", 1.15),
     # From here on they are shown without a goal.
     Comparison("two bare hand-overs between threads", "hand-over", "executor"),
     Comparison("nothing but a closure", "closure", "bare"),

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections import deque
-from collections.abc import Callable
-from typing import Final, Literal
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, Final, Literal
 
 from .checks import refuse_type
 from .shapes import kind_of, label
@@ -26,6 +27,7 @@ Cause = Literal["auto", "operator"]
 
 _LEVELS: Final = {"opened": 30, "forced": 30, "refused": 30, "would_open": 30, "flipped": 30}
 _INFO: Final = 20
+NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 _BACKLOG: Final = 10_000
 
 
@@ -45,9 +47,16 @@ class Event:
         reason: why, in a few words.
         before: the state before, or the options that were changed.
         after: the state after, or what they were changed to.
+        evidence: of a circuit breaker's moves, what it had seen in its window: ``calls``,
+            ``failures``, ``failure_rate``, ``slow``, ``slow_rate``, ``consecutive_failures``, the
+            most frequent ``exceptions`` with their counts; ``retry_after``, in seconds, where it
+            opened; the ``settings`` it went by, and ``revision``, how often they had been changed.
+            Empty for other events.
     """
 
-    __slots__ = ("after", "at", "before", "cause", "flag", "guard", "kind", "policy", "reason")
+    __slots__ = (
+        "after", "at", "before", "cause", "evidence", "flag", "guard", "kind", "policy", "reason",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -61,6 +70,7 @@ class Event:
         cause: Cause = "auto",
         policy: str = "",
         flag: str = "",
+        evidence: Mapping[str, Any] = NOTHING,
     ) -> None:
         self.policy: str = policy
         self.flag: str = flag
@@ -71,6 +81,7 @@ class Event:
         self.reason: str = reason
         self.before: str = before
         self.after: str = after
+        self.evidence: Mapping[str, Any] = evidence
 
     def __str__(self) -> str:
         moved = f" ({self.before} -> {self.after})" if self.before and self.after else ""

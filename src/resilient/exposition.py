@@ -82,7 +82,8 @@ def _labels(pairs: Any) -> str:
 def _write(each: Shown, shape: _Shape) -> None:
     if not each.labels:
         for (append, head), value in zip(shape, each.values, strict=True):
-            append(f"{head[:-1]}{'' if head[-1] == '{' else '}'} {value!r}\n")
+            if value == value:  # noqa: PLR0124 - see below
+                append(f"{head[:-1]}{'' if head[-1] == '{' else '}'} {value!r}\n")
         return
     end = _labels(each.labels.items()) + "} "
     for (append, head), value in zip(shape, each.values, strict=True):

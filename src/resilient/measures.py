@@ -12,9 +12,10 @@ class Metric:
         kind: ``"counter"``, ``"gauge"``, or ``"part"``: not exported, the weight of the mean that
             stands before it.
         over: how the numbers of several processes become one.
+        present: when its series are there, in the words of the docs.
     """
 
-    __slots__ = ("help", "kind", "labels", "name", "over")
+    __slots__ = ("help", "kind", "labels", "name", "over", "present")
 
     def __init__(
         self,
@@ -23,12 +24,14 @@ class Metric:
         help: str,
         *labels: str,
         over: Literal["sum", "max", "min", "mean"] = "sum",
+        present: str = "",
     ) -> None:
         self.name: str = name
         self.kind = kind
         self.help: str = help
         self.labels: tuple[str, ...] = labels
         self.over = over
+        self.present: str = present
 
 
 Sample = tuple[Metric, tuple[str, ...], float]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
 from itertools import accumulate
 from typing import Final
@@ -27,48 +28,90 @@ from .updating import OPERATOR
 
 _FORCED: Final = ("forced_open", "forced_closed")
 _MODES: Final[tuple[Mode, ...]] = ("async", "cooperative", "thread")
+_TIMESTAMP: Final = "_timestamp_seconds"  # on the policy's clock, until it is exported
 _LES: Final = [*map(str, EDGES), "+Inf"]
 _ERROR, _TIMED, _LATE_AT, _FALLEN, _GIVEN_UP, _ABANDONED_AT = range(DEGRADED + 1, DURATIONS)
 
-_CALLS: Final = Metric("calls_total", "counter", "Calls, by how they ended.", "outcome")
+_FALLBACK: Final = "with a fallback"
+_LINE: Final = "with a line (`max_waiting`)"
+_THREAD: Final = 'with `sync="thread"`'
+
 _SERVED: Final = Metric(
-    "served_total", "counter", "What callers got; degraded is a fallback's answer.", "served"
-)
+    "served_total", "counter",
+    "What callers got: full, degraded (a fallback's answer) or error.", "served",
+)  # fmt: skip
+_CALLS: Final = Metric(
+    "calls_total", "counter",
+    "Calls by how they ended: success, failure, ignored, cancelled or refused.", "outcome",
+)  # fmt: skip
 _REFUSALS: Final = Metric(
-    "refusals_total", "counter", "Calls refused, by the guard that refused.", "guard"
+    "refusals_total", "counter",
+    "Calls refused, by the guard that did it; policy is the forced state.", "guard",
+    present="for `policy` and each guard that can refuse",
+)  # fmt: skip
+_TIMEOUTS: Final = Metric(
+    "timeouts_total", "counter", "Calls ended by a timeout of the policy's own."
 )
-_TIMEOUTS: Final = Metric("timeouts_total", "counter", "Calls ended by the policy's own timeout.")
 _FALLBACKS: Final = Metric(
-    "fallbacks_total", "counter", "Runs of a fallback, by how they ended.", "outcome"
-)
+    "fallbacks_total", "counter", "Fallbacks that answered (success) or raised (failure).",
+    "outcome", present=_FALLBACK,
+)  # fmt: skip
 _LATE: Final = Metric(
-    "late_values_total", "counter", "Values that came after a cooperative timeout was up."
+    "late_values_total", "counter", "Values that came, and were returned, after the time was up."
 )
-_FAULTS: Final = Metric("predicate_errors_total", "counter", "Predicates of options that raised.")
-_IN_FLIGHT: Final = Metric("in_flight", "gauge", "Calls let in and not yet ended.")
-_PEAK: Final = Metric("in_flight_peak", "gauge", "The most calls in flight of the last minute.")
-_HELD: Final = Metric("abandoned_workers", "gauge", "Workers still running an abandoned body.")
-_ABANDONED: Final = Metric("abandoned_total", "counter", "Bodies abandoned on a worker thread.")
+_FAULTS: Final = Metric(
+    "predicate_errors_total", "counter",
+    "Predicates of on=, ignore= or failed_result= that raised.",
+    present="with a predicate",
+)  # fmt: skip
+_IN_FLIGHT: Final = Metric(
+    "in_flight", "gauge", "Calls let in and not yet ended, their fallbacks included."
+)
+_PEAK: Final = Metric(
+    "in_flight_peak", "gauge", "The most calls in flight of the last minute, of each process."
+)
+_HELD: Final = Metric(
+    "abandoned_workers", "gauge", "Worker threads still running a body that was given up.",
+    present=_THREAD,
+)  # fmt: skip
+_OLDEST: Final = Metric(
+    "abandoned_oldest_seconds", "gauge", "Seconds since the oldest of those was given up.",
+    over="max", present=_THREAD,
+)  # fmt: skip
+_ABANDONED: Final = Metric(
+    "abandoned_total", "counter", "Bodies given up on a worker thread.", present=_THREAD
+)
 _OVERRIDE: Final = Metric(
-    "override_active", "gauge", "1 while an operator's order of this kind holds.", "kind",
+    "override_active", "gauge",
+    "1 while an operator's order holds: forced_open, forced_closed, or options.", "kind",
+    over="max", present="always; `options` from the first order on",
+)  # fmt: skip
+INFO: Final = Metric(
+    "policy_info", "gauge", "Always 1: whose policy it is, to join others with.", "owner", "tier",
     over="max",
 )  # fmt: skip
-INFO: Final = Metric("policy_info", "gauge", "Always 1; who owns a policy.", "owner", "tier")
 # A histogram is three metrics: all are counters, when it comes to adding policies up.
 DURATION: Final = (
-    Metric("call_duration_seconds_bucket", "counter", "Time from admission to end.", "le"),
+    Metric(
+        "call_duration_seconds_bucket", "counter",
+        "Time from admission to the end, of calls that were let in; of a stream, in its steps.",
+        "le",
+    ),
     Metric("call_duration_seconds_count", "counter", ""),
     Metric("call_duration_seconds_sum", "counter", ""),
-)
+)  # fmt: skip
 WAIT: Final = (
-    Metric("wait_seconds_bucket", "counter", "Time in line of calls that got a slot.", "le"),
+    Metric(
+        "wait_seconds_bucket", "counter", "Time in line, of calls that got a slot there.", "le",
+        present=_LINE,
+    ),
     Metric("wait_seconds_count", "counter", ""),
     Metric("wait_seconds_sum", "counter", ""),
-)
+)  # fmt: skip
 HISTOGRAMS: Final = {*DURATION, *WAIT}
 OF_POLICIES: Final[tuple[Metric, ...]] = (
     _SERVED, _CALLS, _REFUSALS, _TIMEOUTS, _FALLBACKS, *DURATION, *WAIT, _LATE, _FAULTS,
-    _IN_FLIGHT, _PEAK, _HELD, _ABANDONED, _OVERRIDE, INFO,
+    _IN_FLIGHT, _PEAK, _HELD, _OLDEST, _ABANDONED, _OVERRIDE, INFO,
 )  # fmt: skip
 
 
@@ -78,7 +121,7 @@ OF_POLICIES: Final[tuple[Metric, ...]] = (
 def row_of(core: Core) -> tuple[Layout, Row]:
     """Return all numbers of a policy, taken at one instant."""
     now, guards = core.now(), core.all_guards()
-    words, refusing = _words(guards), _refusing(guards)
+    words, refusing = _words(core, guards), _refusing(guards)
     with core.lock:
         gate = core.gate
         core.gate = gate | BUSY
@@ -87,6 +130,9 @@ def row_of(core: Core) -> tuple[Layout, Row]:
             row: Row = core.row(counted)
             samples = [(_PEAK, (), peak_of(core, now)), *_overrides(core)]
             measured = [guard.measure(now) for guard in core.guards]
+            if "thread" in words:
+                oldest = now - min(core.given_up.values(), default=now)
+                samples.append((_OLDEST, (), oldest))
         finally:
             core.gate = gate
     core.flush_after(gate)
@@ -97,7 +143,11 @@ def row_of(core: Core) -> tuple[Layout, Row]:
     if any(OPERATOR in layer for layer in layers):  # from an operator's first order on
         active = any(layer.get(OPERATOR) for layer in layers)
         samples.append((_OVERRIDE, ("options",), float(active)))
-    samples += _joined(measured)
+    wall = time.time() - now
+    samples += [
+        (metric, labels, value + wall if metric.name.endswith(_TIMESTAMP) else value)
+        for metric, labels, value in _joined(measured)
+    ]
     tail = tuple((metric, labels) for metric, labels, _ in samples)
     whole = layout(words=words, refusing=counted.refusing, tail=tail)
     return whole, row + [float(value) for _, _, value in samples]
@@ -107,10 +157,12 @@ def _overrides(core: Core) -> list[Sample]:
     return [(_OVERRIDE, (state,), float(state == core.forced)) for state in _FORCED]
 
 
-def _words(guards: tuple[Guard, ...]) -> tuple[str, ...]:
-    line = any(guard.places() for guard in guards)
-    fallback = any(guard.kind == "fallback" for guard in guards)
-    thread = any(guard.sync == "thread" for guard in guards)
+def _words(core: Core, guards: tuple[Guard, ...]) -> tuple[str, ...]:
+    """Return which optional counts there are: once there, they stay, whatever guards go."""
+    line = core.wait_buckets is not None or any(guard.places() for guard in guards)
+    fell = core.degraded or core.fallback_failures
+    fallback = bool(fell) or any(guard.kind == "fallback" for guard in guards)
+    thread = core.abandoned_total > 0 or any(guard.sync == "thread" for guard in guards)
     return ("line",) * line + ("fallback",) * fallback + ("thread",) * thread
 
 

@@ -8,12 +8,13 @@ numbers are matched by their names, never by their places.
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Iterable
-from math import isnan, nan
+from math import floor, isnan, nan
 from typing import Any, Final
 
-from .drive.counting import LINE, ROW
+from .drive.counting import DURATION_SUM, LINE, ROW
 from .measures import Metric
 
 Key = tuple[Metric, tuple[str, ...]]
@@ -22,6 +23,13 @@ Row = list[float]
 
 WORDS: Final = ("line", "fallback", "thread")  # which of the counts mean something
 _MOST: Final = 10_000  # layouts that are kept; more can only come of broken pages
+
+_GRAIN: Final = 2.0**20  # parts of a second
+
+_NAME: Final = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]{0,99}")
+_COUNT: Final = re.compile(r"[a-z_]{1,50}(:[a-z0-9_.]{1,50})?")
+_KINDS: Final = frozenset({"counter", "gauge", "part"})
+_OVERS: Final = frozenset({"sum", "max", "min", "mean"})
 
 _lock: Final = threading.Lock()
 _layouts: Final[dict[str, Layout]] = {}
@@ -102,19 +110,39 @@ def parsed(text: str) -> tuple[Layout, list[int] | None]:
     if known is not None:
         return known, None
     try:
-        said: dict[str, Any] = json.loads(text)
-        words = None if said["words"] is None else tuple(w for w in WORDS if w in said["words"])
-        tail: list[Key] = []
-        for name, kind, over, meaning, labels in said["tail"]:
-            metric = Metric(name, kind, meaning, *labels, over=over)
-            tail.append((metric, tuple(labels.values())))
-        found = layout(words=words, refusing=tuple(said["refusing"]), tail=tuple(tail))
-        names = [*said["counts"], *range(len(said["refusing"]) + len(tail))]
-    except (KeyError, TypeError, AttributeError, RecursionError) as error:
+        found, names = _parsed(json.loads(text))
+        at = {name: place for place, name in enumerate(names)}
+    except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise ValueError(f"not a layout: {error!r}") from None
     ours: list[Any] = [*json.loads(found.text)["counts"], *range(len(found) - _counted(found))]
-    at = {name: place for place, name in enumerate(names)}
     return found, None if names == ours else [at.get(name, -1) for name in ours]
+
+
+def _parsed(said: dict[str, Any]) -> tuple[Layout, list[Any]]:
+    words = None if said["words"] is None else tuple(w for w in WORDS if w in said["words"])
+    refusing = tuple(_word(kind) for kind in said["refusing"])
+    counts = [_word(name, _COUNT) for name in said["counts"]]
+    if len(set(refusing)) < len(refusing) or len(set(counts)) < len(counts):
+        raise ValueError("a name is there twice")
+    tail: list[Key] = []
+    for name, kind, over, meaning, labels in said["tail"]:
+        if kind not in _KINDS or over not in _OVERS or {"policy", "flag"} & set(labels):
+            raise ValueError(f"no metric is like {name}")
+        if over != "mean" and tail and tail[-1][0].over == "mean" and kind != "part":
+            raise ValueError(f"{tail[-1][0].name} has no weight")
+        labels = {_word(label): str(value) for label, value in labels.items()}
+        metric = Metric(_word(name), kind, " ".join(str(meaning).split()), *labels, over=over)
+        tail.append((metric, tuple(labels.values())))
+    if tail and tail[-1][0].over == "mean":
+        raise ValueError(f"{tail[-1][0].name} has no weight")
+    found = layout(words=words, refusing=refusing, tail=tuple(tail))
+    return found, [*counts, *range(len(refusing) + len(tail))]
+
+
+def _word(said: Any, form: re.Pattern[str] = _NAME) -> str:
+    if not isinstance(said, str) or form.fullmatch(said) is None:
+        raise ValueError(f"not a name: {said!r}")
+    return said
 
 
 def _counted(found: Layout) -> int:
@@ -139,8 +167,8 @@ def add(rows: list[tuple[Layout, Row]]) -> tuple[Layout, Row]:
         rows = [(whole, _moved(row, each, whole)) for each, row in rows]
     columns = list(zip(*(row for _, row in rows), strict=True))
     row: Row = list(map(sum, columns))
-    for place in range(whole.heads, len(whole)):
-        if isnan(row[place]) and (said := _said(columns[place])):
+    for place, value in enumerate(row):
+        if value != value and (said := _said(columns[place])):  # noqa: PLR0124 - it is NaN
             row[place] = sum(said)
     for place in whole.special:
         row[whole.heads + place] = _special(whole.tail[place][0].over, columns, whole.heads + place)
@@ -192,6 +220,17 @@ def _moved(row: Row, old: Layout, new: Layout) -> Row:
     return moved + [said.get(key, nan) for key in new.tail]
 
 
+def exact(found: Layout, row: Row) -> Row:
+    """Round the sums of durations down, in place, so that they add up to the same in any order.
+
+    A sum that falls by its last digit is a counter that began anew, to Prometheus.
+    """
+    if _counted(found):
+        for place in (DURATION_SUM, len(ROW)) if found.line else (DURATION_SUM,):
+            row[place] = floor(row[place] * _GRAIN) / _GRAIN
+    return row
+
+
 def counters(found: Layout, row: Row) -> Row:
     """Return what of a row outlives its process: its counters, and nothing it had in hand."""
     kept = row.copy()
@@ -200,5 +239,5 @@ def counters(found: Layout, row: Row) -> Row:
             kept[place] = 0.0
     for place, (metric, _) in enumerate(found.tail, found.heads):
         if metric.kind != "counter":
-            kept[place] = nan
+            kept[place] = 0.0 if metric.over == "sum" and not isnan(kept[place]) else nan
     return kept

@@ -10,16 +10,17 @@ from typing import Final
 
 from .measures import Metric
 from .measuring import INFO, exported
-from .pages.form import Entry
+from .pages.form import OTHER, Entry
 from .pages.here import here
+from .pages.sums import summed
 from .rows import Key, Layout, Row, add, counters, layout
-
-OTHER: Final = "_other"  # the name under which policies beyond the limit are added up
 
 _FOLDED: Final = Metric("policies_in_other", "gauge", 'Policies added up in policy="_other".')
 _EVER: Final = Metric("policies_folded_total", "counter", "Policies that were ever put there.")
 _PROCESSES: Final = Metric("processes", "gauge", "Processes whose counts are in this scrape.")
 _UNREAD: Final = Metric("pages_unread", "gauge", "Pages of processes that can't be read.")
+# What is exported besides policies, and under which label its name.
+_LABELS: Final = {"process": (), "flag": ("flag",), "order": ("policy",)}
 OF_SCRAPES: Final = (_FOLDED, _EVER, _PROCESSES, _UNREAD)
 
 
@@ -50,8 +51,9 @@ class Scraper:
             self._places = Places(self._limit)
         with self._lock:
             entries, alive, unread = here.look()
-            whole = _by_name(entries)
-            policies = [entry for (kind, _), entry in whole.items() if kind == "policy"]
+            whole = summed(entries)
+            policies = [entry for entry in whole if entry.kind == "policy"]
+            policies.sort(key=_since)  # in the same order in each process
             shown = [_shown(entry) for entry in self._places.shown(policies)]
             info = (INFO, ())
             shown += [Shown(_info(entry), [info], [1.0]) for entry in self._places.known]
@@ -59,24 +61,16 @@ class Scraper:
             places = self._places
             numbers = [float(places.folded), float(places.ever), float(alive), float(unread)]
             shown.append(Shown({}, keys, numbers))
-            own = whole.get(("process", ""))
-            if own is not None:
-                shown.append(Shown({}, *_values(own.layout, own.row)))
+            for entry in whole:
+                if entry.kind in _LABELS:
+                    labels = dict.fromkeys(_LABELS[entry.kind], entry.name)
+                    shown.append(Shown(labels, *_values(entry.layout, entry.row)))
             return shown
 
 
-def _by_name(entries: list[Entry]) -> dict[tuple[str, str], Entry]:
-    """Return one entry for each policy, and for what processes show of themselves."""
-    rows: dict[tuple[str, str], list[tuple[Layout, Row]]] = {}
-    about: dict[tuple[str, str], Entry] = {}
-    for entry in entries:
-        key = entry.kind, entry.name
-        rows.setdefault(key, []).append((entry.layout, entry.row))
-        about[key] = entry
-    return {
-        key: Entry(*key, about[key].about, *(same[0] if len(same) == 1 else add(same)))
-        for key, same in rows.items()
-    }
+def _since(entry: Entry) -> tuple[float, str]:
+    since = float(entry.about.get("since", 0.0))
+    return since, entry.name if since else ""
 
 
 def _shown(entry: Entry) -> Shown:

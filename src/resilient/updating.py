@@ -58,7 +58,9 @@ class Change:
         before: list[str] = []
         after: list[str] = []
         for guard, _, layers, fresh in self._steps:
+            known = len(after)
             _note(guard, fresh, before, after)
+            guard.revision += len(after) > known
             guard.adopt(fresh, now)
             guard.layers = layers
         for guard in core.all_guards():

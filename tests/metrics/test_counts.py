@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import resilient
 from resilient import Policy, bulkhead, circuit_breaker, fallback, flag, flags, timeout
 from resilient.catalogue import known as _known
 from resilient.errors import CallTimeoutError, CircuitOpenError
+from resilient.flags.flips import FORCED, Flip, lever_of
 from resilient.flags.here import here
 from resilient.guards.base import Guard
 from resilient.measures import Metric
@@ -37,11 +39,11 @@ def test_everything_is_there_at_zero_before_the_first_call(scrape) -> None:
     policy = whole("new", owner="us", tier=2)
     seen = scrape().of(policy.name)
     edges = 13
-    assert len(seen) == 5 + 3 + 4 + 2 + 2 * (edges + 2) + 6 + 2 + 1 + (3 + 3 + 2) + 3 + 1 + 1 - 1
+    assert len(seen) == 5 + 3 + 4 + 2 + 2 * (edges + 2) + 6 + 3 + 1 + (3 + 3 + 2) + 3 + 2
     ones = {(name, dict(labels).get("state")) for (name, labels), n in seen.items() if n == 1}
     assert ones == {("resilient_breaker_workers", "closed"), ("resilient_policy_info", None)}
     rest = {name for (name, _), n in seen.items() if n not in (0, 1)}
-    assert rest == {"resilient_limit"}
+    assert rest == {"resilient_limit", "resilient_worker_limit"}
     for guard in ("policy", "circuit_breaker", "bulkhead", "timeout"):
         assert scrape()("refusals_total", "new", guard=guard) == 0
     assert scrape()("refusals_total", "new", guard="fallback") is None
@@ -347,7 +349,11 @@ def test_the_catalogue_is_what_is_exported(scrape, clock, monkeypatch) -> None:
         timeout(1, sync="thread"), clock=clock,
     )  # fmt: skip
     policy.call(int)
-    flags.off(flag("catalogue"), reason="to have an end", duration=60)
+    assert policy.call(clock.advance, 2) == 1  # slow: it would have opened
+    policy.call(int)
+    flags.off(flag("catalogue", review="2030-01-01"), reason="to have an end", duration=60)
+    order = Flip(lever_of(FORCED, "all"), "forced_open", until=1e10, due=time.monotonic() + 60)
+    monkeypatch.setitem(here.state.flips, order.lever, order)
     monkeypatch.setattr(type(here), "in_memory", False)  # as if it followed a store
     exported = {}
     for family in scrape().families.values():

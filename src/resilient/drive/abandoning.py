@@ -22,13 +22,14 @@ class Held:
 def abandon(call: Call, error: BaseException) -> tuple[Step, Callable[[], None]]:
     """End a call with an error; the second answer is to be called when its worker ends."""
     call.held = held = Held(len(call.tickets))
-    core = call.core
+    core, now = call.core, call.core.now()
     with core.lock:
         gate = core.gate
         core.gate = gate | BUSY
         try:
             core.abandoned += 1
             core.abandoned_total += 1
+            core.given_up[id(held)] = now
             core.mirror()
         finally:
             core.gate = gate
@@ -47,6 +48,7 @@ def _worker_ended(call: Call, held: Held) -> None:
                 core.outbox.append(partial(_worker_ended, call, held))
             elif call.began >= core.born:  # else the worker was a parent process's
                 core.abandoned -= 1
+                core.given_up.pop(id(held), None)
                 held.ended = True
                 for level, ticket in enumerate(held.tickets):
                     if ticket is not None:

@@ -40,9 +40,9 @@ class Counts:
 
     __slots__ = (
         "abandoned", "abandoned_total", "buckets", "cells", "counts", "degraded", "duration_sum",
-        "errors", "extra_full", "fallback_failures", "in_flight", "late_values", "layout", "peak",
-        "peak_before", "peak_until", "quick", "refusals", "refused_at", "timeouts", "unwell",
-        "wait_buckets", "wait_sum",
+        "errors", "extra_full", "fallback_failures", "given_up", "in_flight", "late_values",
+        "layout", "peak", "peak_before", "peak_until", "quick", "refusals", "refused_at",
+        "timeouts", "unwell", "wait_buckets", "wait_sum",
     )  # fmt: skip
     abandoned: int
     abandoned_total: int
@@ -70,6 +70,7 @@ class Counts:
         self.cells = None  # of a page that other processes read: see resilient.pages
         self.layout = None  # what lies where in them
         self.in_flight = self.abandoned = self.abandoned_total = 0
+        self.given_up: dict[int, float] = {}  # when, of the bodies that still run
         self.counts = [0] * len(OUTCOMES)  # of successes, only those that were never let in
         self.unwell = 0  # calls that were let in and did not succeed
         self.extra_full = self.degraded = self.errors = 0

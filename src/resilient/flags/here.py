@@ -250,6 +250,8 @@ class Here:
         self._again_at = float("-inf")
         self._once = threading.RLock()
         self._memory = None
+        for flag in self.flags.all():
+            flag.changes = flag.off_reads = 0
         if follower is not None:
             follower.forked()
             self._kept.append(follower)

@@ -149,7 +149,10 @@ def make_private(directory: Path) -> None:
         OSError: it can't be made.
         ValueError: it is somebody else's, or everybody may write there.
     """
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for each in reversed(directory.parents):
+        if not each.exists():
+            each.mkdir(mode=0o700, exist_ok=True)
+    directory.mkdir(mode=0o700, exist_ok=True)
     check_private(directory)
 
 

@@ -77,6 +77,8 @@ class Guard:
     changeable: ClassVar[tuple[str, ...]] = ()  # the options that can change at run time
     afresh: ClassVar[tuple[str, ...]] = ()  # those among them that cost the state
     layers: dict[str, dict[str, Any]] | None = None  # its options, by who set them
+    memory: float = 0.0  # seconds for which it remembers a call, besides its counts
+    revision: int = 0  # how often its options were changed
 
     metrics: ClassVar[tuple[Metric, ...]] = ()  # those that measure() may give
 

@@ -20,7 +20,9 @@ _NOBODY: Final[OrderedDict[Waiter, None]] = OrderedDict()  # in all lines that h
 
 _LIMIT: Final = Metric("limit", "gauge", "Calls that the bulkhead lets run at once.")
 _USED: Final = Metric("slots_used", "gauge", "Slots taken: in flight, granted and abandoned.")
-_WAITING: Final = Metric("queue_depth", "gauge", "Callers in the bulkhead's line.")
+_WAITING: Final = Metric(
+    "queue_depth", "gauge", "Callers in the bulkhead's line.", present="with a line (`max_waiting`)"
+)
 
 
 class Bulkhead(Guard):

@@ -16,7 +16,8 @@ from ..events import Cause, Event, Kind
 from ..measures import Metric, Sample
 from ..outcomes import FAILURE, SUCCESS, Judge, OnError, OnResult
 from .base import REFUSE, Guard
-from .circuit_metrics import METRICS, samples
+from .circuit_showing import METRICS, data, samples, settings
+from .evidence import History
 from .health import Health, counted
 from .window import Ages, calls
 
@@ -102,6 +103,7 @@ class CircuitBreaker(Guard):
         self.relapses: int = 0  # opened again and again without a close between
         self.slow_total = self.late_total = self.would_open_total = 0
         self.moves: dict[tuple[str, Cause], int] = {}  # those that there were
+        self.history: History = History()
 
     # -- the life of an attempt ---------------------------------------------
 
@@ -110,7 +112,7 @@ class CircuitBreaker(Guard):
             return self.serial
         if self.state == CLOSED or self.state == METRICS_ONLY:  # noqa: PLR1714 - a tuple costs
             if self.forced is None and self.health.too_slow(now):
-                self._open(now, self.health.summary(now))
+                self._decide(now)
                 if self._home == CLOSED:
                     return REFUSE
         elif self.forced is None:
@@ -196,6 +198,7 @@ class CircuitBreaker(Guard):
 
     def _probed(self, now: float, failed: bool, slow: bool, reason: str) -> None:
         if failed:
+            self.health.failed(now, slow, reason)  # what it is to go by, if it closes, is fresh
             self._relapse(now, f"a probe failed ({reason})")
         elif slow:
             self._relapse(now, "a probe was slow")
@@ -222,8 +225,9 @@ class CircuitBreaker(Guard):
     def _open(self, now: float, why: str) -> None:
         if self.state == METRICS_ONLY:
             self.would_open_total += 1
-            self._tell("would_open", now, why, METRICS_ONLY, METRICS_ONLY)
+            seen = self.health.evidence(now)
             self._fresh()
+            self._tell("would_open", now, why, METRICS_ONLY, METRICS_ONLY, seen)
             return
         base = self.recovery_timeout
         delay = min(base * 2 ** min(self.relapses, 40), max(LONGEST_RECOVERY, base))
@@ -236,9 +240,10 @@ class CircuitBreaker(Guard):
     def _move(self, state: str, now: float, why: str, kind: Kind, cause: Cause = "auto") -> None:
         before, self.state = self.state, state
         self.why = "half-open: as many probes run as may" if state == HALF_OPEN else ""
+        seen = self.health.evidence(now)
         self._fresh()
         self.moves[state, cause] = self.moves.get((state, cause), 0) + 1
-        self._tell(kind, now, why, before, state, cause)
+        self._tell(kind, now, why, before, state, seen, cause)
 
     def _simplify(self) -> None:
         """Find out whether the short cuts hold."""
@@ -254,13 +259,28 @@ class CircuitBreaker(Guard):
         self._probes.clear()
 
     def _tell(
-        self, kind: Kind, now: float, why: str, before: str, after: str, cause: Cause = "auto"
-    ) -> None:
-        self.emit(
-            Event(
-                kind, guard=self.kind, at=now, reason=why, before=before, after=after, cause=cause
-            )
-        )
+        self, kind: Kind, now: float, why: str, before: str, after: str, evidence: dict[str, Any],
+        cause: Cause = "auto",
+    ) -> None:  # fmt: skip
+        if after == OPEN:
+            evidence["retry_after"] = self.retry_after(now)
+        evidence["settings"] = settings(self)
+        evidence["revision"] = self.revision
+        event = Event(
+            kind, guard=self.kind, at=now, reason=why, before=before, after=after, cause=cause,
+            evidence=evidence,
+        )  # fmt: skip
+        self.history.add(event)
+        self.emit(event)
+
+    @property
+    def memory(self) -> float:  # type: ignore[override]
+        return self.health.memory
+
+    @property
+    def probes(self) -> Ages:
+        """Those that are under way."""
+        return self._probes
 
     # -- the operator, the policy, the process ---------------------------------------------
 
@@ -356,29 +376,7 @@ class CircuitBreaker(Guard):
         return samples(self, now)
 
     def snapshot(self, now: float) -> dict[str, Any]:
-        window = self.health.window
-        return {
-            "guard": self.kind,
-            "state": self.state,
-            "why": self.why,
-            "retry_after": self.retry_after(now),
-            "failure_ratio": self.health.failure_ratio(now),
-            "slow_ratio": self.health.slow_ratio(now),
-            "window": {"calls": window.calls, "failures": window.failures, "slow": window.slow},
-            "consecutive_failures": self.health.consecutive,
-            "probes": len(self._probes),
-            "late_results": self.late_total,
-            "slow_calls": self.slow_total,
-            "would_open": self.would_open_total,
-            "transitions": {f"{to}/{by}": n for (to, by), n in self.transitions.items()},
-            "options": {
-                **{
-                    name: value for name, value in self.options().items() if name in self.changeable
-                },
-                "window": str(window),
-                "probe_lease": self._probes.limit,
-            },
-        }
+        return data(self, now)
 
     _SAVED: ClassVar = (
         "state", "why", "until", "relapses", "recovered", "forced", "slow_total", "late_total",
@@ -391,7 +389,12 @@ class CircuitBreaker(Guard):
 
     def save(self) -> dict[str, Any]:
         saved = {name: getattr(self, name) for name in self._SAVED}
-        return {**saved, "health": self.health.save(), "moves": dict(self.moves)}
+        return {
+            **saved,
+            "health": self.health.save(),
+            "moves": dict(self.moves),
+            "history": self.history.save(),
+        }
 
     def restore(self, saved: dict[str, Any]) -> None:
         self._fresh()
@@ -400,6 +403,7 @@ class CircuitBreaker(Guard):
         self._simplify()
         self.health.restore(saved["health"])
         self.moves = dict(saved["moves"])
+        self.history.restore(saved["history"])
 
 
 def _source() -> Callable[[], float]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from .. import checks
+from .evidence import Reasons
 from .window import NO_AGES, Ages, CountWindow, TimeWindow, calls
 
 if TYPE_CHECKING:
     from datetime import timedelta
 
-_MOST_REASONS: Final = 8
 _INFINITY: Final = float("inf")
 
 
@@ -18,12 +18,12 @@ class Health:
     """The evidence of one epoch, and the three rules: rate, failures in a row, slowness."""
 
     __slots__ = (
-        "_reasons",
         "ages",
         "consecutive",
         "failure_rate",
         "failure_threshold",
         "minimum_calls",
+        "reasons",
         "slow_call_duration",
         "slow_call_rate",
         "slow_from",
@@ -64,25 +64,20 @@ class Health:
         # Of calls in flight, kept where slowness matters.
         self.ages = NO_AGES if self.slow_call_duration is None else Ages(self.slow_from)
         self.consecutive: int = 0
-        self._reasons: dict[str, int] = {}
+        self.reasons: Reasons = _reasons(self.window)
 
     def clear(self) -> None:
         """Forget everything: a new epoch has begun."""
         self.consecutive = 0
         self.window.clear()
         self.ages.clear()
-        self._reasons.clear()
+        self.reasons.clear()
 
     def failed(self, now: float, slow: bool, reason: str) -> None:
         """Count a failure."""
         self.consecutive += 1
         self.window.add(now, True, slow)
-        self.note(reason)
-
-    def note(self, reason: str) -> None:
-        """Remember the reason of a failure, for the summary."""
-        if reason in self._reasons or len(self._reasons) < _MOST_REASONS:
-            self._reasons[reason] = self._reasons.get(reason, 0) + 1
+        self.reasons.note(reason, now)
 
     def bad(self, now: float) -> bool:
         """Tell whether a rule says to open, now that a result is in the window."""
@@ -123,6 +118,11 @@ class Health:
         volume = self.window.calls + late
         return (self.window.slow + late) / volume if volume >= self.minimum_calls else None
 
+    @property
+    def memory(self) -> float:
+        """The seconds for which a call is remembered; 0 where it is so many calls instead."""
+        return self.window.spec if isinstance(self.window, TimeWindow) else 0.0
+
     def summary(self, now: float) -> str:
         """Return in a few words what was seen."""
         window = self.window
@@ -132,10 +132,26 @@ class Health:
             parts.append(f"{window.slow} slow and {late} in flight for too long")
         if window.calls < self.minimum_calls and self.consecutive > 1:
             parts.append(f"{self.consecutive} failures in a row")
-        by_count = sorted(self._reasons.items(), key=lambda item: -item[1])
+        by_count = self.reasons.top(now)
         if by_count:
-            parts.append(", ".join(f"{number}x {reason}" for reason, number in by_count))
+            parts.append(", ".join(f"{number}x {reason}" for reason, number in by_count.items()))
         return "; ".join(parts)
+
+    def evidence(self, now: float) -> dict[str, Any]:
+        """Return what was seen, as plain data."""
+        window = self.window
+        window.advance(now)
+        late = self.ages.late(now)
+        volume = window.calls + late
+        return {
+            "calls": window.calls,
+            "failures": window.failures,
+            "failure_rate": window.failures / window.calls if window.calls else None,
+            "slow": window.slow + late,
+            "slow_rate": (window.slow + late) / volume if volume else None,
+            "consecutive_failures": self.consecutive,
+            "exceptions": self.reasons.top(now),
+        }
 
     def rules(self) -> str:
         """Return the rules in plain English."""
@@ -156,6 +172,7 @@ class Health:
         """Take over the options of another; only a changed window starts afresh."""
         if self.window.spec != fresh.window.spec:
             self.window = fresh.window
+            self.reasons.span = fresh.reasons.span
         self.failure_rate = fresh.failure_rate
         self.failure_threshold = fresh.failure_threshold
         self.minimum_calls = fresh.minimum_calls
@@ -183,7 +200,7 @@ class Health:
         """Return the evidence, for restore()."""
         import copy
 
-        return copy.deepcopy(self.window), self.consecutive, dict(self._reasons)
+        return copy.deepcopy(self.window), self.consecutive, self.reasons.save()
 
     def restore(self, saved: tuple[Any, ...]) -> None:
         """Set the evidence that save() returned."""
@@ -191,12 +208,16 @@ class Health:
 
         window, self.consecutive, reasons = saved
         self.window = copy.deepcopy(window)
-        self._reasons = dict(reasons)
+        self.reasons.restore(reasons)
 
 
 def counted(number: int, one: str, many: str = "") -> str:
     """Return a number with its noun, in the right one of its forms."""
     return f"{number} {one if number == 1 else many or one + 's'}"
+
+
+def _reasons(window: TimeWindow | CountWindow) -> Reasons:
+    return Reasons(window.spec) if isinstance(window, TimeWindow) else Reasons()
 
 
 def _window(window: object) -> TimeWindow | CountWindow:

@@ -15,7 +15,13 @@ if TYPE_CHECKING:
 WORKERS: Final = 64  # worker threads of a policy that has no bulkhead
 TICKET: Final = 0
 
-_WORKERS: Final = Metric("workers", "gauge", "Worker threads running a body, abandoned ones too.")
+_THREAD: Final = 'with `sync="thread"`'
+_WORKERS: Final = Metric(
+    "workers", "gauge", "Worker threads running a body, abandoned ones too.", present=_THREAD
+)
+_MOST: Final = Metric(
+    "worker_limit", "gauge", "Worker threads that may run at once.", present=_THREAD
+)
 
 
 class _Crew:
@@ -35,7 +41,7 @@ class Timeout(Guard):
 
     kind: ClassVar[str] = "timeout"
     unique: ClassVar[bool] = False
-    metrics: ClassVar[tuple[Metric, ...]] = (_WORKERS,)
+    metrics: ClassVar[tuple[Metric, ...]] = (_WORKERS, _MOST)
     changeable: ClassVar[tuple[str, ...]] = ("seconds",)
     error: ClassVar[type[RefusedError]] = WorkersBusyError
     why: str
@@ -121,4 +127,6 @@ class Timeout(Guard):
         }
 
     def measure(self, now: float) -> list[Sample]:
-        return [(_WORKERS, (), self.workers)] if self.sync == "thread" else []
+        if self.sync != "thread":
+            return []
+        return [(_WORKERS, (), self.workers), (_MOST, (), self.max_workers)]

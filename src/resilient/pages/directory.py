@@ -10,112 +10,23 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import mmap
 import os
 import time
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from ..flags.local_copy import check_private, make_private
-from ..rows import add, counters
-from .form import (
-    BEAT,
-    DEPARTED,
-    HEADER,
-    LEFT,
-    SEQUENCE,
-    SUFFIX,
-    USED,
-    Entry,
-    Place,
-    about_of,
-    departed,
-    places,
-)
+from ..rows import counters
+from .form import DEPARTED, SUFFIX, Entry, departed
+from .reader import FLAGS, Departed, Reader
+from .sums import bounded, summed
 
-_TRIES: Final = 20  # readings that may be spoilt by a fold or a move before one is taken as it is
-_PAUSE: Final = 0.001
+_TRIES: Final = 20  # readings that a fold may spoil before one is taken as it is
 _AT_ONCE: Final = 64  # pages folded in one step: a header has room for so many names
-MOST: Final = 10_000  # policies that the page of the departed names; the rest are added up
-OTHER: Final = "_other"  # under this name
+_LEFT_AFTER: Final = 60.0  # seconds after which a file without its name is nobody's
+_BROKEN: Final = "departed.broken"
 
-Whole = dict[tuple[str, str], list[Entry]]
-
-
-class Process:
-    """What the page of a process says, at one reading."""
-
-    __slots__ = ("about", "alive", "beat", "entries", "left", "name")
-
-    def __init__(
-        self, name: str, about: dict[str, Any], *, alive: bool, beat: float, left: bool
-    ) -> None:
-        self.name: str = name
-        self.about: dict[str, Any] = about  # pid, id, program, started, version
-        self.alive: bool = alive
-        self.beat: float = beat
-        self.left: bool = left
-        self.entries: list[Entry] = []
-
-
-class _Open:
-    """A page of another process, mapped for as long as it is there."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            self.identity = _identity(os.fstat(self.fd))
-            self._map()
-            self.about = about_of(self.content)
-        except BaseException:
-            os.close(self.fd)
-            raise
-        self._begin()
-
-    def _map(self) -> None:
-        size = os.fstat(self.fd).st_size
-        if size < HEADER:
-            raise ValueError("not a page: too short")
-        self.content = memoryview(mmap.mmap(self.fd, size, access=mmap.ACCESS_READ))
-        self.numbers = self.content[: size // 8 * 8].cast("d")
-        self.whole = self.content[:HEADER].cast("q")
-
-    def _begin(self) -> None:
-        self._sequence = self.whole[SEQUENCE]
-        self._known = HEADER
-        self._layouts: list[Any] = []
-        self._places: list[Place] = []
-
-    def alive(self) -> bool:
-        """Tell whether its owner holds the lock."""
-        try:
-            fcntl.flock(self.fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        fcntl.flock(self.fd, fcntl.LOCK_UN)
-        return False
-
-    def read(self) -> list[Entry]:
-        """Return all rows as they are now; again, where the owner moved one meanwhile."""
-        for _ in range(_TRIES):
-            before = self.whole[SEQUENCE]
-            if before != self._sequence:
-                self._begin()
-            used = self.whole[USED]
-            if used > len(self.content):
-                self._map()
-            stop = min(used, len(self.content))
-            self._places += places(self.content, self._known, stop, self._layouts)
-            self._known = max(self._known, stop)
-            entries = [place.read(self.numbers) for place in self._places]
-            if before % 2 == 0 and self.whole[SEQUENCE] == before:
-                return entries
-            time.sleep(_PAUSE)
-        return entries
-
-    def close(self) -> None:
-        os.close(self.fd)
+WRONG: Final = (OSError, ValueError, TypeError, LookupError)  # what a broken page may lead to
 
 
 class Directory:
@@ -125,7 +36,9 @@ class Directory:
         self.path: Path = path
         self.own: str = own  # the name of the page that this process writes
         self.faults: dict[str, str] = {}  # pages that can't be read, and why
-        self._open: dict[str, _Open] = {}
+        self._readers: dict[str, Reader] = {}
+        self._departed = Departed(path / DEPARTED)
+        self._lock: int | None = None
 
     def prepare(self) -> None:
         """Make the directory, for this user alone.
@@ -138,8 +51,8 @@ class Directory:
 
     # -- reading ---------------------------------------------
 
-    def read(self) -> tuple[list[Process], list[Entry]]:
-        """Return what every other page says, and what the departed have left.
+    def read(self) -> tuple[list[Reader], list[Entry]]:
+        """Return every other process's page, and what the departed have left.
 
         Raises:
             OSError: the directory can't be read.
@@ -147,73 +60,56 @@ class Directory:
         """
         check_private(self.path)
         for _ in range(_TRIES):
-            before = self._departed_identity()
-            taken, left = self._departed()
-            found = [self._process(name, page) for name, page in self._pages(taken)]
-            if self._departed_identity() == before:
+            self.faults = {}
+            self._read_departed()
+            before = self._departed.identity
+            found = self._read_pages()
+            if self._departed.now() == before:
                 break
-        return [each for each in found if each is not None], left
+        self._count_broken()
+        return found, list(self._departed.entries)
 
-    def _process(self, name: str, page: _Open) -> Process | None:
-        alive = page.alive()  # before it is read: what it counts after dying is nothing
+    def _read_departed(self) -> bool:
         try:
-            entries = page.read()
-        except (OSError, ValueError) as error:
-            self.faults[name] = str(error)
-            return None
-        floats = page.content[:HEADER].cast("d")
-        left = bool(page.whole[LEFT])
-        process = Process(name, page.about, alive=alive, beat=floats[BEAT], left=left)
-        process.entries = entries if alive else [_kept(entry) for entry in entries]
-        return process
-
-    def _pages(self, taken: set[str]) -> list[tuple[str, _Open]]:
-        names = {name for name in os.listdir(self.path) if name.endswith(SUFFIX)}
-        names -= {DEPARTED, self.own} | taken
-        for name in set(self._open) - names:
-            self._open.pop(name).close()
-        self.faults = {name: why for name, why in self.faults.items() if name in names}
-        for name in sorted(names - set(self._open)):
-            try:
-                self._open[name] = _Open(self.path / name)
-            except FileNotFoundError:  # folded a moment ago
-                continue
-            except (OSError, ValueError) as error:
-                self.faults[name] = str(error)
-        return [(name, self._open[name]) for name in sorted(names) if name in self._open]
-
-    def _departed_identity(self) -> tuple[int, ...] | None:
-        try:
-            return _identity(os.stat(self.path / DEPARTED))
-        except FileNotFoundError:
-            return None
-
-    def _departed(self) -> tuple[set[str], list[Entry]]:
-        """Return which pages the departed's has taken in, and its rows."""
-        try:
-            page = _Open(self.path / DEPARTED)
-        except FileNotFoundError:
-            return set(), []
-        except (OSError, ValueError) as error:
+            self._departed.read()
+        except WRONG as error:
             self.faults[DEPARTED] = str(error)
-            return set(), []
-        try:
-            return {str(name) for name in page.about.get("folded", ())}, page.read()
-        finally:
-            page.close()
+            return False
+        return True
+
+    def _read_pages(self) -> list[Reader]:
+        names = {name for name in os.listdir(self.path) if name.endswith(SUFFIX)}
+        names -= {DEPARTED, self.own} | self._departed.taken
+        readers = {
+            name: self._readers.get(name) or Reader(self.path / name) for name in sorted(names)
+        }
+        for name in list(readers):
+            try:
+                readers[name].read()
+            except FileNotFoundError:  # folded a moment ago
+                del readers[name]
+            except WRONG as error:  # what was read before stands: nobody may see less
+                self.faults[name] = str(error)
+        self._readers = readers
+        return list(readers.values())
+
+    def _count_broken(self) -> None:
+        for name in os.listdir(self.path):
+            if name.startswith(_BROKEN):
+                self.faults[name] = "set aside, because it can't be read"
 
     # -- folding ---------------------------------------------
 
-    def fold(self) -> list[Process]:
+    def fold(self) -> list[Reader]:
         """Take the dead pages into that of the departed, unless another process is at it.
 
         Returns:
-            The processes that died.
+            The pages that were taken in.
 
         Raises:
             OSError: the directory can't be written.
         """
-        fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        self._lock = fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return self._fold()
@@ -221,26 +117,25 @@ class Directory:
             return []
         finally:
             with contextlib.suppress(OSError):
-                fcntl.flock(fd, fcntl.LOCK_UN)  # a forked child may have it too
+                fcntl.flock(fd, fcntl.LOCK_UN)
+            self._lock = None
             os.close(fd)
 
-    def _fold(self) -> list[Process]:
-        taken, left = self._departed()
-        if DEPARTED in self.faults:
-            return []  # nothing may be lost: somebody has to look at it
-        for name in taken:
-            (self.path / name).unlink(missing_ok=True)
+    def _fold(self) -> list[Reader]:
         self._clear_aside()
-        dead = [
-            process
-            for name, page in self._pages(taken)
-            if not page.alive() and (process := self._process(name, page)) is not None
-        ]
+        if not self._read_departed():  # kept for somebody to look at
+            os.rename(self.path / DEPARTED, self.path / f"{_BROKEN}-{time.time_ns()}")
+            self._departed.read()
+        for name in self._departed.taken:
+            (self.path / name).unlink(missing_ok=True)
+        dead = [page for page in self._read_pages() if page.about and not page.alive]
+        left = self._departed.entries
         for first in range(0, len(dead), _AT_ONCE):
             some = dead[first : first + _AT_ONCE]
-            left = summed([*left, *(entry for each in some for entry in each.entries)])
-            names = [each.name for each in some]
-            self._write(left, names)
+            kept = (entry for page in some for entry in page.entries if entry.kind != "order")
+            left = summed([*left, *map(_kept, kept)])
+            names = [page.path.name for page in some]
+            self._write(bounded(left), names)
             for name in names:
                 (self.path / name).unlink(missing_ok=True)
         return dead
@@ -250,7 +145,9 @@ class Directory:
         fd = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         try:
             with open(fd, "wb") as file:
-                file.write(departed(bounded(whole), {"folded": names}))
+                file.write(departed(whole, {"folded": names, "rows": len(whole)}))
+                file.flush()
+                os.fsync(file.fileno())
             os.rename(aside, self.path / DEPARTED)
         except BaseException:
             aside.unlink(missing_ok=True)
@@ -260,48 +157,27 @@ class Directory:
         """Remove what processes left that died while they made a page."""
         for path in self.path.glob(f"*{SUFFIX}.new"):
             with contextlib.suppress(OSError):
-                fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+                if time.time() - path.lstat().st_mtime < _LEFT_AFTER:
+                    continue
+                fd = os.open(path, FLAGS)
                 try:
-                    old = time.time() - os.fstat(fd).st_mtime > 60
-                    fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-                    if old:
-                        path.unlink(missing_ok=True)
+                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    path.unlink(missing_ok=True)
                 finally:
                     os.close(fd)
 
-    def close(self) -> None:
-        """Let go of all pages."""
-        for page in self._open.values():
-            page.close()
-        self._open.clear()
+    def forked(self) -> None:
+        """Let go, in a child, of the lock of a fold that the parent is at."""
+        fd, self._lock = self._lock, None
+        if fd is not None:
+            os.close(fd)
 
 
-def _identity(about: os.stat_result) -> tuple[int, ...]:
-    return about.st_dev, about.st_ino, about.st_mtime_ns, about.st_size
+def living(page: Reader) -> list[Entry]:
+    """Return what a page says, of a dead process only what outlives it."""
+    return page.entries if page.alive else [_kept(e) for e in page.entries if e.kind != "order"]
 
 
 def _kept(entry: Entry) -> Entry:
     row = counters(entry.layout, entry.row)
     return Entry(entry.kind, entry.name, entry.about, entry.layout, row)
-
-
-def summed(entries: list[Entry]) -> list[Entry]:
-    """Return one entry for each name, in the order in which they come."""
-    by_name: Whole = {}
-    for entry in entries:
-        by_name.setdefault((entry.kind, entry.name), []).append(entry)
-    found: list[Entry] = []
-    for (kind, name), same in by_name.items():
-        layout, row = add([(each.layout, each.row) for each in same])
-        found.append(Entry(kind, name, same[-1].about, layout, row))
-    return found
-
-
-def bounded(entries: list[Entry]) -> list[Entry]:
-    """Return the entries, those beyond the most that are kept by name added up in one."""
-    if len(entries) <= MOST:
-        return entries
-    kept = [entry for entry in entries if entry.name != OTHER]
-    rest = [entry for entry in entries if entry.name == OTHER] + kept[MOST - 1 :]
-    layout, row = add([(entry.layout, entry.row) for entry in rest])
-    return [*kept[: MOST - 1], Entry("policy", OTHER, {}, layout, row)]

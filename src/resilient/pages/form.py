@@ -14,20 +14,25 @@ from array import array
 from collections.abc import Iterator
 from typing import Any, Final, cast
 
-from ..rows import Layout, Row, parsed
+from ..rows import Layout, Row, exact, parsed
 
 MAGIC: Final = b"RSLNTP01"  # its last two characters are the version of this form
 HEADER: Final = 4096
 SEGMENT: Final = 256 * 1024  # a page grows by so much
 SUFFIX: Final = ".page"
 DEPARTED: Final = "departed" + SUFFIX
+MOST: Final = 10_000  # policies that are gone and yet named; the rest are added up
+OTHER: Final = "_other"  # under this name
 
 # Of the header, counted in numbers of 8 bytes.
 BEAT: Final = 1  # when the owner last gave a sign of life, on the monotonic clock
 USED: Final = 2  # bytes from the beginning to the end of the last record
 SEQUENCE: Final = 3
 LEFT: Final = 4  # 1 where the owner has said goodbye
-_ABOUT: Final = 64  # where its JSON begins, after a number with its length
+SWITCH: Final = 5  # while one record takes the place of others: which of them do not count
+FRESH: Final = 6  # where that one begins, which does not count where the switch is 1
+OLD: Final = 7  # and where those begin, up to two, which do not count where it is 2
+_ABOUT: Final = 128  # where its JSON begins, after a number with its length
 
 FREE: Final = 0
 LAYOUT: Final = 1
@@ -105,17 +110,27 @@ class Place:
     def __init__(self, said: dict[str, Any], layout: Layout, order: list[int] | None) -> None:
         self.kind: str = str(said["kind"])
         self.name: str = str(said["name"])
-        self.about: Any = said["about"]
+        about = said["about"]
+        if not isinstance(about, dict):
+            raise TypeError("about an entry is a table")
+        self.about: Any = about
         self.layout: Layout = layout
         self.order: list[int] | None = order
         self.start: int = 0
         self.stop: int = 0
+
+    def fits(self, cells: int) -> bool:
+        """Tell whether a record of so many cells has what is read of it."""
+        if self.order is None:
+            return cells == len(self.layout)
+        return max(self.order, default=-1) < cells
 
     def read(self, numbers: memoryview[float]) -> Entry:
         """Return the entry as it is now, from a page seen as floats."""
         row = row_in(numbers[self.start : self.stop])
         if self.order is not None:
             row = [row[at] if at >= 0 else 0.0 for at in self.order]
+        exact(self.layout, row)
         return Entry(self.kind, self.name, self.about, self.layout, row)
 
 
@@ -125,10 +140,19 @@ def row_in(cells: memoryview[float]) -> Row:
     return cast("Row", row)
 
 
-def places(content: memoryview, start: int, stop: int, layouts: list[Any]) -> Iterator[Place]:
+def hidden(whole: memoryview) -> tuple[int, ...]:
+    """Return where the records begin that do not count, from a header seen as whole numbers."""
+    switch = whole[SWITCH]
+    return (whole[FRESH],) if switch == 1 else (whole[OLD], whole[OLD + 1]) if switch == 2 else ()
+
+
+def places(
+    content: memoryview, start: int, stop: int, layouts: list[Any], passed: tuple[int, ...] = ()
+) -> Iterator[Place]:
     """Yield where rows lie between two records; layouts are those found so far, and are added to.
 
-    What can't be read is left out, and all that follows a record that has no end.
+    What can't be read is left out, and all that follows a record that has no end; so are records
+    that begin where `passed` says.
     """
     while start + _HEAD.size <= stop:
         size, kind, length, cells = _HEAD.unpack_from(content, start)
@@ -139,13 +163,13 @@ def places(content: memoryview, start: int, stop: int, layouts: list[Any]) -> It
             text = bytes(content[body : body + length]).decode()
             if kind == LAYOUT:
                 layouts.append(parsed(text.rstrip()))
-            elif kind == ROW:
+            elif kind == ROW and start not in passed:
                 said = json.loads(text)
                 layout, order = layouts[said["layout"]]
                 place = Place(said, layout, order)
                 place.start = (body + length) // 8
                 place.stop = place.start + cells
-                if cells == (len(layout) if order is None else cells):
+                if place.fits(cells):
                     yield place
         except (ValueError, KeyError, IndexError, TypeError, RecursionError):
             if kind == LAYOUT:

@@ -12,43 +12,29 @@ import os
 import sys
 import threading
 import time
-import weakref
-from array import array
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
-from ..drive.core import BUSY, Core
+from ..drive.core import Core
 from ..events import Event, bus
 from ..flags.here import here as levers
 from ..measuring import row_of
 from ..registry import registry
-from ..rows import Layout, Row, counters, layout
-from .form import Entry, row_in
-from .own import process_samples
+from .form import Entry
+from .own import entry_of, own_entries
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from .directory import Directory
-    from .page import Page, Slot
+    from .records import Records
 
 EVERY: Final = 1.0  # seconds between two looks of the thread, and more where one takes long
 _SHARE: Final = 50  # the thread works for at most one part in so many of the time
 _FOLDING: Final = 10.0  # seconds between two looks for dead pages
-_FADES: Final = 130.0  # seconds after the last call in which a policy still changes by itself
-_AT_ONCE: Final = 100  # policies that get their record in one go
-_BRIEF: Final = 0.01  # seconds that a scrape takes for bringing this process's page up to date
-
-
-class _Kept:
-    """A policy's record in the page."""
-
-    __slots__ = ("core", "seen", "since", "slot")
-
-    def __init__(self, core: Core, slot: Slot, now: float) -> None:
-        self.core: weakref.ref[Core] = weakref.ref(core)
-        self.slot: Slot = slot
-        self.seen: tuple[Any, ...] = ()  # the counts at the last look
-        self.since: float = now  # when they last changed
+_PATIENCE: Final = 10.0  # seconds that a scrape waits for whoever is at work on the page
+_BRIEF: Final = 0.003  # seconds that a scrape takes for bringing this process's page up to date
 
 
 class Here:
@@ -56,14 +42,12 @@ class Here:
 
     def __init__(self) -> None:
         self.fault: str = ""
-        self._lock = threading.Lock()
-        self._owner: int | None = None  # the thread that has it
-        self._page: Page | None = None
+        self._lock = threading.RLock()
+        self._listening = False
+        self._records: Records | None = None
         self._directory: Directory | None = None
-        self._kept: dict[int, _Kept] = {}
-        self._past: dict[tuple[str, Layout], Slot] = {}  # of policies that are gone
-        self._own: Slot | None = None
-        self._stop = threading.Event()
+        self._others: list[Entry] = []  # the rows of other processes, as they were last read
+        self._alive: int = 1
 
     @property
     def path(self) -> Path | None:
@@ -73,37 +57,40 @@ class Here:
     @property
     def sharing(self) -> bool:
         """Whether there is a page."""
-        return self._page is not None
+        return self._records is not None
+
+    @contextmanager
+    def _at_work(self, patience: float = 1.0) -> Generator[bool]:
+        """Hold the lock while the body runs, which learns whether it got it.
+
+        Not where this very thread has it: in a finalizer, or a signal handler.
+        """
+        lock: Any = self._lock
+        if lock._is_owned():
+            yield False
+            return
+        try:  # an interrupt may come between any two steps
+            yield lock.acquire(timeout=patience)
+        finally:
+            if lock._is_owned():
+                lock.release()
 
     # -- beginning ---------------------------------------------
 
     def begin(self, core: Core | None = None) -> None:
         """Open the page, if there is to be one, and give a policy its record."""
-        if self._page is None and (self.fault or self.path is None):
+        if self._records is None and (self.fault or self.path is None):
             return
-        if not self._enter():
-            return
-        try:
-            if self._page is None:
-                self._start()
-            if core is not None and self._page is not None:
-                self._attach(core)
-        except Exception as error:  # counting goes on, in this process alone
-            self._give_up(error)
-        finally:
-            self._exit()
-
-    def _enter(self) -> bool:
-        """Take the lock, unless this very thread has it: a finalizer, or a signal handler."""
-        me = threading.get_ident()
-        if self._owner == me or not self._lock.acquire(timeout=1.0):
-            return False
-        self._owner = me
-        return True
-
-    def _exit(self) -> None:
-        self._owner = None
-        self._lock.release()
+        with self._at_work() as mine:
+            if not mine:
+                return
+            try:
+                if self._records is None:
+                    self._start()
+                if core is not None and self._records is not None:
+                    self._records.attach(core)
+            except Exception as error:  # counting goes on, in this process alone
+                self._complain(error)
 
     def _start(self) -> None:
         path = self.path
@@ -111,6 +98,7 @@ class Here:
             return
         from .directory import Directory
         from .page import Page
+        from .records import Records
 
         about = {
             "id": os.urandom(6).hex(),
@@ -122,144 +110,75 @@ class Here:
         directory.prepare()
         page = Page(path, about, time.monotonic())
         directory.own = page.name
-        self._page, self._directory, self._stop = page, directory, threading.Event()
+        self._directory, self._records = directory, Records(page, self._complain)
         thread = threading.Thread(
-            target=self._run, args=(self._stop,), name="resilient-pages", daemon=True
+            target=self._run, args=(self._records.stop,), name="resilient-pages", daemon=True
         )
         thread.start()
-        bus.subscribe(self._on_event)
+        if not self._listening:  # a child has its parent's listeners
+            self._listening = True
+            bus.subscribe(self._on_event)
 
-    def _give_up(self, error: Exception) -> None:
-        self.fault = f"{self.path}: {error}"
-        import logging
+    def _complain(self, error: Exception) -> None:
+        """Log what is wrong, once."""
+        text = f"{self.path}: {error}"
+        if text != self.fault:
+            self.fault = text
+            import logging
 
-        logging.getLogger("resilient").warning(
-            "counts are not shared with other processes: %s", self.fault
-        )
-
-    # -- records ---------------------------------------------
-
-    def _attach(self, core: Core) -> None:
-        if id(core) in self._kept or core.cells is not None or self._page is None:
-            return
-        found, row = row_of(core)
-        slot = self._page.add(_entry(core, found, row))
-        self._kept[id(core)] = _Kept(core, slot, time.monotonic())
-        self._give_cells(core, found, slot)
-
-    def _give_cells(self, core: Core, found: Layout, slot: Slot) -> None:
-        with core.lock:
-            gate = core.gate
-            core.gate = gate | BUSY
-            try:
-                core.cells, core.layout = slot.cells, found
-                core.mirror()
-            finally:
-                core.gate = gate
-        core.flush_after(gate)
-
-    def _publish(self, kept: _Kept, core: Core) -> None:
-        """Bring a policy's record up to date."""
-        found, row = row_of(core)
-        if found is not kept.slot.entry.layout and self._page is not None:
-            with core.lock:  # nothing may be counted in the old cells meanwhile
-                row[: found.heads] = core.row(found)
-                kept.slot = self._page.replace(kept.slot, _entry(core, found, row))
-                core.cells, core.layout = kept.slot.cells, found
-            return
-        kept.slot.cells[found.heads :] = array("d", row[found.heads :])
-        with core.lock:
-            if not core.gate & BUSY:
-                core.mirror()
-
-    def _retire(self, key: int, kept: _Kept) -> None:
-        """Keep what a policy that is gone has counted."""
-        del self._kept[key]
-        entry = kept.slot.entry
-        row = counters(entry.layout, row_in(kept.slot.cells))
-        past = self._past.get((entry.name, entry.layout))
-        if past is None:
-            self._past[entry.name, entry.layout] = kept.slot
-            kept.slot.cells[:] = array("d", row)
-        elif self._page is not None:
-            self._page.retire(kept.slot, past, row)
-
-    def _publish_own(self) -> None:
-        entry = _own_entry()
-        if self._page is None:
-            return
-        if self._own is None:
-            self._own = self._page.add(entry)
-        elif self._own.entry.layout is not entry.layout:
-            self._own = self._page.replace(self._own, entry)
-        else:
-            self._own.cells[:] = array("d", entry.row)
+            logging.getLogger("resilient").warning("counts of processes are not shared: %s", text)
 
     # -- keeping up ---------------------------------------------
 
     def _run(self, stop: threading.Event) -> None:
+        # It holds no page: what it holds, a forked child never gets rid of.
         wait, folded = 0.0, time.monotonic()
         while not stop.wait(wait):
             began = time.monotonic()
             due = began - folded >= _FOLDING
             folded = began if due else folded
+            before = self._new()
             self.refresh(fold=due)
-            more = self._some_are_new() and stop is self._stop
+            more = 0 < self._new() < before  # there is room for them
             wait = 0.02 if more else max(EVERY, _SHARE * (time.monotonic() - began))
 
-    def _some_are_new(self) -> bool:
-        return self._page is not None and any(
-            core.cells is None and id(core) not in self._kept for core in registry.cores()
-        )
+    def _new(self) -> int:
+        return 0 if self._records is None else len(self._records.new())
 
     def refresh(self, *, fold: bool = False, within: float = float("inf")) -> None:
         """Bring the page up to date, or as far as a time allows."""
-        if self._page is None or not self._enter():
-            return
-        try:
-            self._refresh(time.monotonic() + within)
-            if fold and self._directory is not None:
-                self._directory.fold()
-        except Exception as error:
-            if not self.fault:
-                self._give_up(error)
-        finally:
-            self._exit()
+        with self._at_work() as mine:
+            if not mine or self._records is None or self._directory is None:
+                return
+            try:
+                if not self._records.page.there():
+                    self._move(self._records)
+                self._records.refresh(time.monotonic() + within)
+                if fold:
+                    self._directory.fold()
+            except Exception as error:
+                self._complain(error)
 
-    def _refresh(self, until: float) -> None:
-        now = time.monotonic()
-        if self._page is None:
-            return
-        self._page.beat(now)
-        self._publish_own()
-        new = [core for core in registry.cores() if core.cells is None]
-        for each in new[:_AT_ONCE]:
-            self._attach(each)
-        for key, kept in list(self._kept.items()):
-            core = kept.core()
-            if core is None:
-                self._retire(key, kept)
-                continue
-            seen = _stamp(core)
-            if seen != kept.seen:
-                kept.seen, kept.since = seen, now
-            if now - kept.since < _FADES:
-                self._publish(kept, core)
-                if time.monotonic() > until:
-                    return
+    def _move(self, records: Records) -> None:
+        """Open a new page, where somebody has removed the one there was; nothing is lost."""
+        past = records.give_up()
+        records.page.forked()
+        self._records = None
+        self._start()
+        fresh: Records | None = self._records
+        if fresh is not None:
+            fresh.take_over(past)
 
     def _on_event(self, event: Event) -> None:
         """Show a policy's new state at once."""
-        if event.policy and self._page is not None and self._enter():
-            try:
-                for kept in list(self._kept.values()):
-                    found = kept.core()
-                    if found is not None and found.name == event.policy:
-                        self._publish(kept, found)
-            except Exception as error:
-                self._give_up(error)
-            finally:
-                self._exit()
+        if not event.policy or self._records is None:
+            return
+        with self._at_work() as mine:
+            if mine:
+                try:
+                    self._records.show(event.policy)
+                except Exception as error:
+                    self._complain(error)
 
     # -- reading ---------------------------------------------
 
@@ -270,83 +189,50 @@ class Here:
         """
         self.begin()
         self.refresh(fold=True, within=_BRIEF)
-        directory = self._directory
-        if directory is None or not self._enter():
-            return [*self._rows(), _own_entry()], 1, 0
-        try:
-            processes, entries = directory.read()
-            for process in processes:
-                entries += process.entries
-            alive = 1 + sum(process.alive for process in processes)
-            return entries + self._mine(), alive, len(directory.faults)
-        except (OSError, ValueError) as error:
-            self._give_up(error)
-            return self._mine(), 1, 0
-        finally:
-            self._exit()
+        records, directory = self._records, self._directory
+        if records is None or directory is None:
+            policies = [entry_of(core, *row_of(core), 0.0) for core in registry.cores()]
+            return [*policies, *own_entries()], 1, 0
+        from .directory import living
 
-    def _rows(self) -> list[Entry]:
-        return [_entry(core, *row_of(core)) for core in registry.cores()]
-
-    def _mine(self) -> list[Entry]:
-        slots = [*self._past.values(), *(kept.slot for kept in self._kept.values())]
-        if self._own is not None:
-            slots.append(self._own)
-        found = [slot.entry for slot in slots]
-        return [
-            Entry(entry.kind, entry.name, entry.about, entry.layout, row_in(slot.cells))
-            for entry, slot in zip(found, slots, strict=True)
-        ]
+        with self._at_work(_PATIENCE) as mine:
+            if not mine:  # nobody may see less than before
+                return self._others + records.entries(), self._alive, 1
+            try:
+                pages, entries = directory.read()
+            except (OSError, ValueError) as error:
+                self._complain(error)
+                return self._others + records.entries(), self._alive, 1 + len(directory.faults)
+            for page in pages:
+                entries += living(page)
+            self._others = entries
+            self._alive = 1 + sum(page.alive for page in pages)
+            return entries + records.entries(), self._alive, len(directory.faults)
 
     # -- ending ---------------------------------------------
 
     def stop(self) -> None:
-        """Write what there is, and give the page up: somebody will fold it."""
+        """Write what there is, and say goodbye.
+
+        The page stays: calls that are still made are counted, and its lock goes with the process.
+        """
         self.refresh()
-        self._stop.set()
-        if self._page is None or not self._enter():
-            return
-        try:
-            page, self._page = self._page, None
-            for kept in self._kept.values():
-                core = kept.core()
-                if core is not None:
-                    core.cells = core.layout = None
-            self._forget()
-            page.leave()
-        finally:
-            self._exit()
+        records = self._records
+        if records is not None:
+            records.stop.set()
+            records.page.leave()
 
     def in_child(self) -> None:
         """Let go of the parent's page: the child's first call opens its own."""
-        page, self._page = self._page, None
-        self._lock = threading.Lock()
-        self._owner = None
-        self._forget()
-        self._stop = threading.Event()
+        self._lock = threading.RLock()
+        records, self._records = self._records, None
+        directory, self._directory = self._directory, None
+        self._others, self._alive = [], 1
         self.fault = ""
-        if page is not None:
-            page.forked()
-
-    def _forget(self) -> None:
-        self._kept, self._past = {}, {}
-        self._own = self._directory = None
-
-
-def _stamp(core: Core) -> tuple[Any, ...]:
-    """Return what tells whether a policy has done anything."""
-    return core.quick, core.in_flight, core.forced, sum(core.counts), sum(core.buckets)
-
-
-def _entry(core: Core, found: Layout, row: Row) -> Entry:
-    about = {"owner": core.owner, "tier": core.tier, "impact": core.impact}
-    return Entry("policy", core.name, about, found, row)
-
-
-def _own_entry() -> Entry:
-    samples = process_samples()
-    found = layout(words=None, tail=tuple((metric, labels) for metric, labels, _ in samples))
-    return Entry("process", "", {}, found, [float(value) for _, _, value in samples])
+        if directory is not None:
+            directory.forked()
+        if records is not None:
+            records.page.forked()
 
 
 here: Final = Here()

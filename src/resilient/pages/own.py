@@ -5,29 +5,53 @@ from __future__ import annotations
 import sys
 from typing import Final
 
+from ..drive.core import Core
 from ..events import bus
-from ..flags.flag_metrics import OF_FLAGS, measure_flags
+from ..flags.flag_metrics import OF_FLAGS, measure_flags, measure_orders, measure_store
 from ..measures import Metric, Sample
 from ..registry import registry
+from ..rows import Layout, layout
+from .form import Entry
 
 _POLICIES: Final = Metric("policies", "gauge", "Policies that exist.", over="max")
-_BROKEN: Final = Metric("listener_errors_total", "counter", "Listeners that raised.")
-_DROPPED: Final = Metric("events_dropped_total", "counter", "Events too many to be delivered.")
+_BROKEN: Final = Metric(
+    "listener_errors_total", "counter", "Listeners of events that raised, and were removed."
+)
+_DROPPED: Final = Metric(
+    "events_dropped_total", "counter", "Events dropped because too many waited to be delivered."
+)
 _BUILD: Final = Metric(
-    "build_info", "gauge", "Always 1; the version in use.", "version", over="max"
+    "build_info", "gauge", "Always 1: the version in use.", "version", over="max"
 )
 OF_PROCESSES: Final[tuple[Metric, ...]] = (*OF_FLAGS, _POLICIES, _BROKEN, _DROPPED, _BUILD)
 
 _PACKAGE: Final = __name__.partition(".")[0]
 
 
-def process_samples() -> list[Sample]:
-    """Return what this process shows of itself at this instant."""
+def own_entries() -> list[Entry]:
+    """Return what this process shows of itself, its flags and its orders, at this instant."""
     version = str(vars(sys.modules[_PACKAGE])["__version__"])
-    return [
+    samples: list[Sample] = [
         (_POLICIES, (), len(registry.cores())),
         (_BROKEN, (), bus.listener_errors),
         (_DROPPED, (), bus.dropped),
         (_BUILD, (version,), 1),
-        *measure_flags(),
+        *measure_store(),
     ]
+    return [
+        _entry("process", "", samples),
+        *(_entry("flag", name, found) for name, found in measure_flags()),
+        *(_entry("order", name, found) for name, found in measure_orders()),
+    ]
+
+
+def _entry(kind: str, name: str, samples: list[Sample]) -> Entry:
+    tail = tuple((metric, labels) for metric, labels, _ in samples)
+    row = [float(value) for _, _, value in samples]
+    return Entry(kind, name, {}, layout(words=None, tail=tail), row)
+
+
+def entry_of(core: Core, found: Layout, row: list[float], since: float) -> Entry:
+    """Return a policy's entry; `since` says which policies have been there longest."""
+    about = {"owner": core.owner, "tier": core.tier, "impact": core.impact, "since": since}
+    return Entry("policy", core.name, about, found, row)

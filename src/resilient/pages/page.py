@@ -17,16 +17,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from ..rows import Row
 from .form import (
     BEAT,
+    FRESH,
     HEADER,
     LAYOUT,
     LEFT,
+    OLD,
     ROW,
     SEGMENT,
     SEQUENCE,
     SUFFIX,
+    SWITCH,
     USED,
     Entry,
     filler,
@@ -71,7 +73,7 @@ class Page:
         # child may not get rid of, and with it the lock.
         self._lock = os.open(aside, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(self._lock, fcntl.LOCK_EX)
             self._grow()
             self._segments[0][:HEADER] = header(about, HEADER, now)
             os.rename(aside, self.path)  # now it is seen: locked, and with a header
@@ -100,31 +102,43 @@ class Page:
 
     # -- records ---------------------------------------------
 
-    def add(self, entry: Entry) -> Slot:
-        """Make a record for an entry, with its row in it.
+    def add(self, entry: Entry, *, instead_of: tuple[Slot, ...] = ()) -> Slot:
+        """Make a record for an entry, with its row in it; up to two others go, at the same moment.
 
         Raises:
-            FullError: there is no room.
+            FullError: there is no room; nothing has changed.
         """
         number = self._number(entry.layout.text)
         head, size = record(ROW, row_text(entry, number), len(entry.row))
         content = head + array("d", entry.row).tobytes()
-        return self._slot(entry, *self._append(content), len(head), size)
-
-    def replace(self, old: Slot, entry: Entry) -> Slot:
-        """Put a record in the place of another, so that nobody sees both, or none."""
-        self._number(entry.layout.text)
+        free = self._free.get(size)
+        if not free and not instead_of:
+            return self._slot(entry, *self._append(content), len(head), size)
         with self._moving():
-            fresh = self.add(entry)
-            self._release(old)
-        return fresh
+            segment, start = free.pop() if free else self._room(size)
+            self._hide(segment, start, instead_of)
+            self._whole[SWITCH] = 1
+            self._put(segment, start, content)
+            self._whole[SWITCH] = 2 if instead_of else 0  # at this moment
+            for old in instead_of:
+                filling = filler(old.size)
+                self._segments[old.segment][old.start : old.start + len(filling)] = filling
+                self._free.setdefault(old.size, []).append((old.segment, old.start))
+            self._whole[SWITCH] = 0
+        return self._slot(entry, segment, start, len(head), size)
 
-    def retire(self, old: Slot, into: Slot, row: Row) -> None:
-        """Add a record's counters to another one, and take it away."""
+    def remove(self, old: Slot) -> None:
+        """Take a record away."""
         with self._moving():
-            for place, value in enumerate(row):
-                into.cells[place] += value
-            self._release(old)
+            filling = filler(old.size)
+            self._segments[old.segment][old.start : old.start + len(filling)] = filling
+            self._free.setdefault(old.size, []).append((old.segment, old.start))
+
+    def _hide(self, segment: int, start: int, olds: tuple[Slot, ...]) -> None:
+        self._whole[FRESH] = segment * SEGMENT + start
+        for place in (0, 1):
+            old = olds[place] if place < len(olds) else None
+            self._whole[OLD + place] = 0 if old is None else old.segment * SEGMENT + old.start
 
     def _number(self, text: str) -> int:
         if text not in self._numbers:
@@ -137,29 +151,31 @@ class Page:
         return Slot(entry, cells, segment, start, size)
 
     def _append(self, content: bytes) -> tuple[int, int]:
-        size = len(content)
+        segment, start = self._room(len(content))
+        self._put(segment, start, content)
+        return segment, start
+
+    def _room(self, size: int) -> tuple[int, int]:
+        """Return where a new record may go."""
         if size > SEGMENT - HEADER:
             raise FullError(f"{self.path}: a record of {size:,} bytes")
-        kept = self._free.get(size) if self._whole[SEQUENCE] % 2 else None
-        if kept:  # only while nobody trusts what it has read
-            segment, start = kept.pop()
-            self._segments[segment][start : start + size] = content
-            return segment, start
         if self._end + size > SEGMENT:
             self._grow()
             rest = SEGMENT - self._end
-            if rest >= len(filler(0)):
+            if rest:
                 self._segments[-2][self._end : self._end + len(filler(0))] = filler(rest)
             self._end = 0
-        start = self._end
-        self._segments[-1][start : start + size] = content
-        self._end += size
-        self._whole[USED] = (len(self._segments) - 1) * SEGMENT + self._end
-        return len(self._segments) - 1, start
+        return len(self._segments) - 1, self._end
 
-    def _release(self, old: Slot) -> None:
-        self._segments[old.segment][old.start : old.start + len(filler(0))] = filler(old.size)
-        self._free.setdefault(old.size, []).append((old.segment, old.start))
+    def _put(self, segment: int, start: int, content: bytes) -> None:
+        """Write a record; its head comes last, so that none has a head without the rest."""
+        size = len(content)
+        body = len(filler(0))
+        self._segments[segment][start + body : start + size] = content[body:]
+        self._segments[segment][start : start + body] = content[:body]
+        if (segment, start) == (len(self._segments) - 1, self._end):
+            self._end += size
+            self._whole[USED] = segment * SEGMENT + self._end
 
     @contextmanager
     def _moving(self) -> Generator[None]:
@@ -175,11 +191,13 @@ class Page:
         """Give a sign of life."""
         self._beat[BEAT] = now
 
+    def there(self) -> bool:
+        """Tell whether the file is still in its directory."""
+        return os.fstat(self._fd).st_nlink > 0
+
     def leave(self) -> None:
-        """Say goodbye: the lock goes with it, and somebody folds the page."""
+        """Say goodbye; the lock goes when the process does, and then somebody folds the page."""
         self._whole[LEFT] = 1
-        fcntl.flock(self._lock, fcntl.LOCK_UN)
-        self.forked()
 
     def forked(self) -> None:
         """Let go of the parent's page in a child; the parent keeps its lock."""

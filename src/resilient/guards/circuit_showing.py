@@ -1,0 +1,114 @@
+"""What a circuit breaker shows: metrics, and plain data."""
+
+from __future__ import annotations
+
+from math import nan
+from typing import TYPE_CHECKING, Any, Final
+
+from ..measures import Metric, Sample
+
+if TYPE_CHECKING:
+    from .circuit_breaker import CircuitBreaker
+
+_ENOUGH: Final = "from `minimum_calls` on"
+
+_STATE: Final = Metric(
+    "breaker_workers", "gauge",
+    "Processes whose breaker is in the state: closed, open, half_open, or metrics_only.", "state",
+)  # fmt: skip
+_TRANSITIONS: Final = Metric(
+    "breaker_transitions_total", "counter",
+    "Changes of the breaker's state, by itself (auto) or by an operator.", "to", "cause",
+    present="with a circuit_breaker; those by an operator from the first on",
+)  # fmt: skip
+_SLOW: Final = Metric("slow_calls_total", "counter", "Calls that were slow, or came late.")
+_LATE: Final = Metric(
+    "late_results_total", "counter", "Results of calls let in before the breaker last moved."
+)
+_WOULD_OPEN: Final = Metric(
+    "would_open_total", "counter", "Times that a metrics-only breaker would have opened.",
+    present="with `metrics_only`",
+)  # fmt: skip
+_FAILURE_RATIO: Final = Metric(
+    "failure_ratio", "gauge", "Share of failures in the breaker's window.",
+    over="mean", present=_ENOUGH,
+)  # fmt: skip
+_OF_CALLS: Final = Metric("failure_ratio_calls", "part", "Calls that this is the share of.")
+_SLOW_RATIO: Final = Metric(
+    "slow_ratio", "gauge", "Share of slow calls in the breaker's window.",
+    over="mean", present=f"{_ENOUGH}, with `slow_call_duration`",
+)  # fmt: skip
+_OF_SLOW: Final = Metric("slow_ratio_calls", "part", "Calls that this is the share of.")
+_SINCE: Final = Metric(
+    "breaker_since_timestamp_seconds", "gauge", "When the breaker last changed its state.",
+    over="max", present="from its first change on",
+)  # fmt: skip
+METRICS: Final = (
+    _STATE,
+    _TRANSITIONS,
+    _SLOW,
+    _LATE,
+    _WOULD_OPEN,
+    _FAILURE_RATIO,
+    _SLOW_RATIO,
+    _SINCE,
+)
+
+_STATES: Final = ("closed", "open", "half_open")
+_USUAL: Final = {(state, "auto"): 0 for state in _STATES}
+
+
+def samples(breaker: CircuitBreaker, now: float) -> list[Sample]:
+    """Return the samples of a breaker at this instant; under the lock."""
+    measuring = breaker.only_measures
+    states = (*_STATES, "metrics_only") if measuring else _STATES
+    found: list[Sample] = [(_STATE, (state,), state == breaker.state) for state in states]
+    found += [(_TRANSITIONS, key, number) for key, number in (_USUAL | breaker.moves).items()]
+    found += [(_SLOW, (), breaker.slow_total), (_LATE, (), breaker.late_total)]
+    if measuring or breaker.would_open_total:
+        found.append((_WOULD_OPEN, (), breaker.would_open_total))
+    moved = breaker.history.moved
+    found.append((_SINCE, (), nan if moved is None else moved))
+    health = breaker.health
+    found += _share(_FAILURE_RATIO, _OF_CALLS, health.failure_ratio(now), health.window.calls)
+    if health.slow_call_duration is not None:
+        found += _share(_SLOW_RATIO, _OF_SLOW, health.slow_ratio(now), health.window.calls)
+    return found
+
+
+def _share(metric: Metric, of: Metric, ratio: float | None, calls: int) -> list[Sample]:
+    """Return a share and its weight; where it is not known, it is there all the same, as NaN."""
+    return [(metric, (), nan if ratio is None else ratio), (of, (), calls)]
+
+
+def data(breaker: CircuitBreaker, now: float) -> dict[str, Any]:
+    """Return a breaker's options, state and counts as plain data; under the lock."""
+    window = breaker.health.window
+    return {
+        "guard": breaker.kind,
+        "state": breaker.state,
+        "why": breaker.why,
+        "retry_after": breaker.retry_after(now),
+        "failure_ratio": breaker.health.failure_ratio(now),
+        "slow_ratio": breaker.health.slow_ratio(now),
+        "window": {"calls": window.calls, "failures": window.failures, "slow": window.slow},
+        "consecutive_failures": breaker.health.consecutive,
+        "probes": len(breaker.probes),
+        "late_results": breaker.late_total,
+        "slow_calls": breaker.slow_total,
+        "would_open": breaker.would_open_total,
+        "transitions": {f"{to}/{by}": n for (to, by), n in breaker.transitions.items()},
+        "history": breaker.history.told(now),
+        "options": settings(breaker),
+        "revision": breaker.revision,
+    }
+
+
+def settings(breaker: CircuitBreaker) -> dict[str, Any]:
+    """Return the options that are in force, as plain data."""
+    options = breaker.options()
+    return {
+        **{name: options[name] for name in breaker.changeable},
+        "window": str(breaker.health.window),
+        "probe_lease": breaker.probes.limit,
+    }

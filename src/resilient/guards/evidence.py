@@ -1,0 +1,96 @@
+"""Why a circuit moved: the reasons of failures, and what was seen at each of the last moves."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from ..events import Event
+
+MOST: Final = 8  # kinds of reasons, and moves, that are remembered
+OTHERS: Final = "others"
+_SPAN: Final = 60.0  # seconds that count where the window is one of calls
+
+
+class Reasons:
+    """How often which reason was given, in the last one to two windows."""
+
+    __slots__ = ("_before", "_now", "_turns", "span")
+
+    def __init__(self, span: float = _SPAN) -> None:
+        self.span: float = span
+        self._turns: float = float("-inf")
+        self._now: dict[str, int] = {}
+        self._before: dict[str, int] = {}
+
+    def note(self, reason: str, now: float) -> None:
+        """Count a reason; beyond the first few kinds, as one of the others."""
+        if now >= self._turns:
+            recent = now < self._turns + self.span
+            self._before = self._now if recent else {}
+            self._now = {}
+            self._turns = now + self.span
+        if reason not in self._now and len(self._now) >= MOST:
+            reason = OTHERS
+        self._now[reason] = self._now.get(reason, 0) + 1
+
+    def top(self, now: float) -> dict[str, int]:
+        """Return the reasons, the most frequent first."""
+        old = self._before if now < self._turns else {}
+        whole = dict(old) if now < self._turns + self.span else {}
+        for reason, number in self._now.items() if now < self._turns + self.span else ():
+            whole[reason] = whole.get(reason, 0) + number
+        return dict(sorted(whole.items(), key=lambda item: -item[1])[:MOST])
+
+    def clear(self) -> None:
+        """Forget all."""
+        self._now.clear()
+        self._before.clear()
+
+    def save(self) -> tuple[Any, ...]:
+        """Return what it knows, for restore()."""
+        return self._turns, dict(self._now), dict(self._before)
+
+    def restore(self, saved: tuple[Any, ...]) -> None:
+        """Know what save() returned."""
+        self._turns, now, before = saved
+        self._now, self._before = dict(now), dict(before)
+
+
+class History:
+    """The last moves of a circuit, with what was seen at each."""
+
+    __slots__ = ("_moves", "moved")
+
+    def __init__(self) -> None:
+        self.moved: float | None = None  # when it last moved, on the policy's clock
+        self._moves: deque[Event] = deque(maxlen=MOST)
+
+    def add(self, event: Event) -> None:
+        """Remember a move."""
+        self.moved = event.at
+        self._moves.append(event)
+
+    def save(self) -> tuple[Any, ...]:
+        """Return the moves, for restore()."""
+        return self.moved, tuple(self._moves)
+
+    def restore(self, saved: tuple[Any, ...]) -> None:
+        """Remember what save() returned."""
+        self.moved, moves = saved
+        self._moves = deque(moves, maxlen=MOST)
+
+    def told(self, now: float) -> list[dict[str, Any]]:
+        """Return the moves as plain data, the newest first."""
+        return [
+            {
+                "to": event.after,
+                "kind": event.kind,
+                "cause": event.cause,
+                "reason": event.reason,
+                "seconds_ago": max(0.0, now - event.at),
+                **event.evidence,
+            }
+            for event in reversed(self._moves)
+        ]

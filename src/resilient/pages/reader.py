@@ -1,0 +1,154 @@
+"""Reads the page of a process; nothing of it stays open between two readings."""
+
+from __future__ import annotations
+
+import fcntl
+import mmap
+import os
+import stat
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from .form import BEAT, HEADER, LEFT, SEQUENCE, USED, Entry, Place, about_of, hidden, places
+
+# Never waiting, as for a pipe, and never twice for one file.
+FLAGS: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
+
+_TRIES: Final = 20  # readings that a move may spoil before one is taken as it is
+_PAUSE: Final = 0.001
+
+
+class Reader:
+    """What is known of a page; `read` brings it up to date.
+
+    Attributes:
+        about: what its owner says of itself: ``pid``, ``id``, ``program``, ``started``.
+        alive: whether the owner holds its lock.
+        left: whether it has said goodbye.
+        beat: when it last gave a sign of life, on the monotonic clock.
+        entries: its rows.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path: Path = path
+        self.about: dict[str, Any] = {}
+        self.alive: bool = False
+        self.left: bool = False
+        self.beat: float = 0.0
+        self.entries: list[Entry] = []
+        self._begin(-1)
+
+    def _begin(self, sequence: int) -> None:
+        self._sequence = sequence
+        self._known = HEADER
+        self._layouts: list[Any] = []
+        self._places: list[Place] = []
+
+    def read(self) -> None:
+        """Read the page as it is now; again, where the owner moved a record meanwhile.
+
+        Raises:
+            OSError: it can't be read.
+            ValueError: it is no page, or one of another form.
+        """
+        with _opened(self.path) as fd:
+            self.alive = _is_locked(fd)  # before it is read: what it counts after dying is nothing
+            for _ in range(_TRIES):
+                with _mapped(fd) as content, content[:HEADER].cast("q") as whole:
+                    if not self.about:
+                        self.about = about_of(content)
+                    if self._read(content, whole):
+                        return
+                self._begin(-1)  # read it all: the owner is moving records, or died so
+                time.sleep(_PAUSE)
+
+    def _read(self, content: memoryview, whole: memoryview) -> bool:
+        """Take in what there is; tell whether nothing moved meanwhile."""
+        before = whole[SEQUENCE]
+        if before != self._sequence:
+            self._begin(before)
+        stop = min(whole[USED], len(content))
+        passed = hidden(whole)
+        self._places += places(content, self._known, stop, self._layouts, passed)
+        self._known = max(self._known, stop)
+        with content.cast("d") as numbers:
+            self.entries = [place.read(numbers) for place in self._places]
+            self.beat = numbers[BEAT]
+        self.left = bool(whole[LEFT])
+        return bool(before % 2 == 0 and whole[SEQUENCE] == before)
+
+
+class Departed:
+    """The page of the departed: never changed, only replaced, and known until it is."""
+
+    def __init__(self, path: Path) -> None:
+        self.path: Path = path
+        self.identity: tuple[int, ...] | None = None
+        self.taken: frozenset[str] = frozenset()  # the pages that it took in last
+        self.entries: list[Entry] = []
+
+    def now(self) -> tuple[int, ...] | None:
+        """Return what tells one such page from another."""
+        try:
+            about = os.stat(self.path)
+        except FileNotFoundError:
+            return None
+        return about.st_dev, about.st_ino, about.st_mtime_ns, about.st_size
+
+    def read(self) -> None:
+        """Read it, where it is another one.
+
+        Raises:
+            OSError: it can't be read.
+            ValueError: it is not whole.
+        """
+        identity = self.now()
+        if identity == self.identity:
+            return
+        self.identity, self.taken, self.entries = None, frozenset(), []
+        if identity is None:
+            return
+        reader = Reader(self.path)
+        with _opened(self.path) as fd, _mapped(fd) as content:
+            about = about_of(content)
+            with content[:HEADER].cast("q") as whole:
+                if whole[USED] != os.fstat(fd).st_size:
+                    raise ValueError("cut short")
+                reader._read(content, whole)
+        if len(reader.entries) != about.get("rows"):
+            raise ValueError("a part of it can't be read")
+        self.taken = frozenset(str(name) for name in about.get("folded", ()))
+        self.entries, self.identity = reader.entries, identity
+
+
+@contextmanager
+def _opened(path: Path) -> Generator[int]:
+    fd = os.open(path, FLAGS)
+    try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise ValueError("not a regular file")
+        yield fd
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def _mapped(fd: int) -> Generator[memoryview]:
+    """Give what stands in a file, so that each number of 8 bytes is read in one piece."""
+    size = os.fstat(fd).st_size // 8 * 8
+    if size < HEADER:
+        raise ValueError("not a page: too short")
+    with mmap.mmap(fd, size, access=mmap.ACCESS_READ) as mapped, memoryview(mapped) as content:
+        yield content
+
+
+def _is_locked(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    fcntl.flock(fd, fcntl.LOCK_UN)
+    return False

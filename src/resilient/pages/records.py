@@ -1,0 +1,200 @@
+"""The records of this process's page: one for each policy, and for what it shows besides."""
+
+from __future__ import annotations
+
+import threading
+import time
+import weakref
+from array import array
+from collections.abc import Callable
+from typing import Any, Final
+
+from ..drive.core import BUSY, Core
+from ..measuring import row_of
+from ..registry import registry
+from ..rows import Layout, add, counters, exact
+from .form import MOST, OTHER, Entry, row_in
+from .own import entry_of, own_entries
+from .page import Page, Slot
+
+_FADES: Final = 130.0  # seconds after the last call in which a policy still changes by itself
+_AT_ONCE: Final = 100  # policies that get their record in one go
+
+
+class _Kept:
+    """A policy's record in the page."""
+
+    __slots__ = ("core", "seen", "since", "slot")
+
+    def __init__(self, core: Core, slot: Slot, now: float) -> None:
+        self.core: weakref.ref[Core] = weakref.ref(core)
+        self.slot: Slot = slot
+        self.seen: tuple[Any, ...] = ()  # the counts at the last look
+        self.since: float = now  # when they last changed
+
+
+class Records:
+    """Keeps the records of one page. One thread at a time uses it.
+
+    What goes wrong with one record is told to `complain`, and is no reason for the others not to
+    have their turn.
+    """
+
+    def __init__(self, page: Page, complain: Callable[[Exception], None]) -> None:
+        self.page: Page = page
+        self.stop: threading.Event = threading.Event()  # of the thread that keeps it up to date
+        self._complain = complain
+        self._kept: dict[int, _Kept] = {}  # by the id of the policy's core
+        self._past: dict[tuple[str, Layout], Slot] = {}  # of policies that are gone
+        self._own: dict[tuple[str, str], Slot] = {}  # by kind and name
+
+    # -- policies ---------------------------------------------
+
+    def attach(self, core: Core) -> None:
+        """Give a policy its record, and its counts their cells."""
+        there = self._kept.get(id(core))
+        if there is not None and there.core() is not core:  # one that is gone had this id
+            self._retire(id(core), there)
+        elif there is not None:
+            return
+        if core.cells is not None:
+            return
+        found, row = row_of(core)
+        slot = self.page.add(entry_of(core, found, row, time.time()))
+        self._kept[id(core)] = _Kept(core, slot, time.monotonic())
+        with core.lock:
+            gate = core.gate
+            core.gate = gate | BUSY
+            try:
+                core.cells, core.layout = slot.cells, found
+                core.mirror()
+            finally:
+                core.gate = gate
+        core.flush_after(gate)
+
+    def show(self, name: str) -> None:
+        """Bring the records of the policies of a name up to date."""
+        for kept in list(self._kept.values()):
+            core = kept.core()
+            if core is not None and core.name == name:
+                self._publish(kept, core)
+
+    def _publish(self, kept: _Kept, core: Core) -> None:
+        found, row = row_of(core)
+        same = found is kept.slot.entry.layout
+        if same:
+            kept.slot.cells[found.heads :] = array("d", row[found.heads :])
+        with core.lock:  # nothing may be counted in the old cells meanwhile
+            gate = core.gate
+            core.gate = gate | BUSY
+            try:
+                if not same:
+                    row[: found.heads] = core.row(found)
+                    fresh = Entry("policy", core.name, kept.slot.entry.about, found, row)
+                    kept.slot = self.page.add(fresh, instead_of=(kept.slot,))
+                    core.cells, core.layout = kept.slot.cells, found
+                elif not gate & BUSY:
+                    core.mirror()
+            finally:
+                core.gate = gate
+        core.flush_after(gate)
+
+    def _retire(self, key: int, kept: _Kept) -> None:
+        """Keep what a policy that is gone has counted, with others of its name."""
+        del self._kept[key]
+        entry = kept.slot.entry
+        name = entry.name
+        if (name, entry.layout) not in self._past and len(self._past) >= MOST:
+            name = OTHER
+        past = self._past.get((name, entry.layout))
+        row = exact(entry.layout, counters(entry.layout, row_in(kept.slot.cells)))
+        olds: tuple[Slot, ...] = (kept.slot,)
+        if past is not None:
+            _, row = add([(entry.layout, row), (entry.layout, row_in(past.cells))])
+            olds = (kept.slot, past)
+        whole = Entry("policy", name, entry.about, entry.layout, row)
+        self._past[name, entry.layout] = self.page.add(whole, instead_of=olds)
+
+    # -- all of them ---------------------------------------------
+
+    def refresh(self, until: float) -> None:
+        """Bring all records up to date, or as many as can be until a time."""
+        now = time.monotonic()
+        self.page.beat(now)
+        self._try(self._publish_own)
+        for core in self.new()[:_AT_ONCE]:
+            self._try(self.attach, core)
+        for key, kept in list(self._kept.items()):
+            known = kept.core()
+            if known is None:
+                self._try(self._retire, key, kept)
+            elif _changes(kept, known, now):
+                self._try(self._publish, kept, known)
+                if time.monotonic() > until:
+                    return
+
+    def _try(self, step: Callable[..., None], *args: Any) -> None:
+        try:
+            step(*args)
+        except Exception as error:
+            self._complain(error)
+
+    def new(self) -> list[Core]:
+        """Return the policies that have no record yet."""
+        return [core for core in registry.cores() if core.cells is None]
+
+    def _publish_own(self) -> None:
+        """Show what this process has besides policies; what it no longer has, no longer."""
+        seen = set[tuple[str, str]]()
+        for entry in own_entries():
+            key = entry.kind, entry.name
+            seen.add(key)
+            slot = self._own.get(key)
+            if slot is None:
+                self._own[key] = self.page.add(entry)
+            elif slot.entry.layout is not entry.layout:
+                self._own[key] = self.page.add(entry, instead_of=(slot,))
+            else:
+                slot.cells[:] = array("d", entry.row)
+        for key in set(self._own) - seen:
+            self.page.remove(self._own.pop(key))
+
+    def entries(self) -> list[Entry]:
+        """Return what this process shows, now: also of policies that there was no room for."""
+        slots = [*self._past.values(), *(kept.slot for kept in list(self._kept.values()))]
+        slots += self._own.values()
+        alone = [entry_of(core, *row_of(core), time.time()) for core in self.new()]
+        return [_now(slot) for slot in slots] + alone
+
+    # -- another page ---------------------------------------------
+
+    def give_up(self) -> list[Entry]:
+        """Take their cells from all policies; return what is kept of those that are gone."""
+        self.stop.set()
+        for kept in self._kept.values():
+            core = kept.core()
+            if core is not None:
+                with core.lock:
+                    core.cells = None
+        return [_now(slot) for slot in self._past.values()]
+
+    def take_over(self, past: list[Entry]) -> None:
+        """Keep what another page kept of policies that are gone."""
+        for entry in past:
+            self._past[entry.name, entry.layout] = self.page.add(entry)
+
+
+def _now(slot: Slot) -> Entry:
+    entry = slot.entry
+    row = exact(entry.layout, row_in(slot.cells))
+    return Entry(entry.kind, entry.name, entry.about, entry.layout, row)
+
+
+def _changes(kept: _Kept, core: Core, now: float) -> bool:
+    """Tell whether what a policy shows may have changed since it was last looked at."""
+    counts = sum(core.counts), sum(core.buckets), core.abandoned
+    seen = core.quick, core.in_flight, core.forced, *counts
+    if seen != kept.seen:
+        kept.seen, kept.since = seen, now
+    memory = max((guard.memory for guard in core.guards), default=0.0)
+    return bool(core.in_flight or core.abandoned) or now - kept.since < _FADES + 2 * memory

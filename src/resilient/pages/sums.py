@@ -1,0 +1,44 @@
+"""Adding up the entries of several pages."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..rows import add
+from .form import MOST, OTHER, Entry
+
+
+def summed(entries: list[Entry]) -> list[Entry]:
+    """Return one entry for each name, in the order in which they come."""
+    by_name: dict[tuple[str, str], list[Entry]] = {}
+    for entry in entries:
+        by_name.setdefault((entry.kind, entry.name), []).append(entry)
+    return [_sum(same) for same in by_name.values()]
+
+
+def _sum(same: list[Entry]) -> Entry:
+    last = same[-1]
+    if len(same) == 1:
+        return last
+    layout, row = add([(each.layout, each.row) for each in same])
+    about: dict[str, Any] = dict(last.about)
+    since = [each.about["since"] for each in same if "since" in each.about]
+    if since:
+        about["since"] = min(since)
+    return Entry(last.kind, last.name, about, layout, row)
+
+
+def bounded(entries: list[Entry]) -> list[Entry]:
+    """Return the entries, those beyond the most that are kept by name added up in one."""
+    policies = [entry for entry in entries if entry.kind == "policy" and entry.name != OTHER]
+    if len(policies) < MOST:
+        return entries
+    kept = set(map(id, sorted(policies, key=_since)[: MOST - 1]))
+    rest = [each for each in entries if each.kind == "policy" and id(each) not in kept]
+    layout, row = add([(entry.layout, entry.row) for entry in rest])
+    others = [each for each in entries if each.kind != "policy" or id(each) in kept]
+    return [*others, Entry("policy", OTHER, {}, layout, row)]
+
+
+def _since(entry: Entry) -> tuple[float, str]:
+    return float(entry.about.get("since", 0.0)), entry.name

@@ -1,0 +1,22 @@
+"""A host of its own for each test."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+
+from .kit import Host
+
+
+@pytest.fixture
+def host() -> Generator[Host]:
+    """A directory of pages, and processes that share it."""
+    with tempfile.TemporaryDirectory(prefix="pages-") as home:  # a socket's path is short
+        made = Host(Path(home))
+        try:
+            yield made
+        finally:
+            made.close()

@@ -1,0 +1,81 @@
+"""The catalogue of metrics in the docs is made from the code: this holds it to that.
+
+Renew it with ``python tests/public/test_metrics_page.py --write``.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from resilient.catalogue import known, name_and_type
+from resilient.flags.flag_metrics import OF_FLAG, OF_ORDER
+from resilient.guards.base import Guard
+from resilient.measures import Metric
+from resilient.measuring import OF_POLICIES
+
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "metrics.md"
+RENEW = "python tests/public/test_metrics_page.py --write"
+BEGIN, END = f"<!-- made by {RENEW} -->\n", "<!-- end of what is made -->\n"
+OVER = {"sum": "added up", "max": "the largest", "min": "the smallest", "mean": "by their calls"}
+
+
+def test_the_catalogue_is_that_of_the_code() -> None:
+    """The page has each metric with its type, labels and meaning, as the code declares them."""
+    before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
+    written, end, _ = rest.partition(END)
+    assert before and end, f"{PAGE.name} has lost its marks"
+    assert written == table(), f"renew the page: {RENEW}"
+
+
+def test_every_metric_has_a_meaning() -> None:
+    """No family is without a word on what it says, and none says two things."""
+    families: dict[str, list[Metric]] = {}
+    for metric in known():
+        families.setdefault(name_and_type(metric)[0], []).append(metric)
+    for name, metrics in families.items():
+        assert any(metric.help.endswith(".") for metric in metrics), name
+        assert len({metric.kind for metric in metrics}) == 1, name
+
+
+def table() -> str:
+    """Return the catalogue."""
+    rows = [
+        "| name | type | labels | meaning | of several processes | present |",
+        "|---|---|---|---|---|---|",
+    ]
+    guards = _guards()
+    for metric in known():
+        name, kind = name_and_type(metric)
+        if not metric.help:  # another line of a histogram
+            continue
+        if kind in ("counter", "info"):
+            name = f"resilient_{metric.name}"
+        own = ["policy"] * (metric in (*OF_POLICIES, *OF_ORDER) or metric in guards)
+        own += ["flag"] * (metric in OF_FLAG)
+        labels = [label for label in (*own, *metric.labels) if label != "le"]
+        shown = ", ".join(f"`{label}`" for label in labels)
+        usual = f"with a {guards[metric]}" if metric in guards else "always"
+        kind = "gauge" if kind == "info" else kind
+        rows.append(
+            f"| `{name}` | {kind} | {shown} | {metric.help} | {OVER[metric.over]} | "
+            f"{metric.present or usual} |"
+        )
+    return "\n".join(rows) + "\n"
+
+
+def _guards() -> dict[Metric, str]:
+    """Return whose each metric is that a guard declares."""
+    found: dict[Metric, str] = {}
+    kinds: list[type[Guard]] = [Guard]
+    for kind in kinds:
+        kinds += [each for each in kind.__subclasses__() if each.__module__.startswith("resilient")]
+        found.update(dict.fromkeys(kind.metrics, getattr(kind, "kind", "")))
+    return found
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] != ["--write"]:
+        sys.exit(f"usage: {RENEW}")
+    head, _, tail = PAGE.read_text(encoding="utf-8").partition(BEGIN)
+    PAGE.write_text(head + BEGIN + table() + END + tail.partition(END)[2], encoding="utf-8")
