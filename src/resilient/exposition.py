@@ -11,7 +11,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from .catalogue import known, name_and_type
+from .exemplars import Kept, all_of_them
 from .measures import Metric
+from .measuring import DURATION
 from .rows import Key
 from .scraping import Shown
 
@@ -27,12 +29,17 @@ def render(shown: Sequence[Shown], *, openmetrics: bool = False) -> str:
     for metric in known():
         _begin(metric, families, headings, openmetrics=openmetrics)
     shapes: dict[int, _Shape] = {}
+    traced = all_of_them() if openmetrics else {}
     for each in shown:
         shape = shapes.get(id(each.keys))
         if shape is None:
             shape = _shape(each.keys, families, headings, openmetrics=openmetrics)
             shapes[id(each.keys)] = shape
-        _write(each, shape)
+        kept = traced.get(each.labels.get("policy", ""))
+        if kept:
+            _write_traced(each, shape, kept)
+        else:
+            _write(each, shape)
     parts = (
         part for name, lines in families.items() if lines for part in (*headings[name], *lines)
     )
@@ -89,3 +96,18 @@ def _write(each: Shown, shape: _Shape) -> None:
     for (append, head), value in zip(shape, each.values, strict=True):
         if value == value:  # noqa: PLR0124 - not a number: there is nothing to say
             append(f"{head}{end}{value!r}\n")
+
+
+def _write_traced(each: Shown, shape: _Shape, kept: Kept) -> None:
+    """Write a policy's samples, and hang the newest slow and failed calls on their buckets."""
+    end = _labels(each.labels.items()) + "} "
+    bucket = 0
+    for (append, head), (metric, _), value in zip(shape, each.keys, each.values, strict=True):
+        hung = ""
+        if metric is DURATION[0]:
+            if bucket in kept:
+                labels, seconds, at = kept[bucket]
+                hung = f" # {{{_labels(labels.items())}}} {seconds!r} {at:.3f}"
+            bucket += 1
+        if value == value:  # noqa: PLR0124 - see above
+            append(f"{head}{end}{value!r}{hung}\n")

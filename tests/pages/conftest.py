@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Generator
 from pathlib import Path
@@ -20,3 +21,10 @@ def host() -> Generator[Host]:
             yield made
         finally:
             made.close()
+
+
+@pytest.fixture
+def root() -> str:
+    """A PYTHONPATH with which processes find `tests`."""
+    before, here = os.environ.get("PYTHONPATH"), str(Path(__file__).parents[2])
+    return here if before is None else f"{before}{os.pathsep}{here}"

@@ -101,8 +101,14 @@ class Worker:
 
     def gone(self) -> None:
         """Wait until it is no more."""
-        until(lambda: state(self.pid) in "ZX")
+        until(lambda: state(self.pid) in "ZX" and self._threads() < 2)
         self.alive = False
+
+    def _threads(self) -> int:
+        """Return how many of its threads the kernel has not done away with."""
+        with contextlib.suppress(OSError):
+            return len(os.listdir(f"/proc/{self.pid}/task"))
+        return 0
 
     def hang_up(self) -> None:
         """Say no more to it."""
@@ -175,7 +181,7 @@ class Host:
 
     def warnings(self) -> int:
         """Return how often a process said that it does not share its counts."""
-        return self.log.read_text().count("counts are not shared")
+        return self.log.read_text().count("are not shared")
 
     def page_of(self, worker: Worker) -> Path:
         """Return the file that a process writes."""

@@ -121,9 +121,9 @@ for each in threads: each.start()
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
-def test_multiprocessing(host: Host, method: str) -> None:
+def test_multiprocessing(host: Host, root: str, method: str) -> None:
     """Its children count, however they are started."""
-    worker = host.start("from tests.pages.counted import count\ncount(1)", PYTHONPATH=_path())
+    worker = host.start("from tests.pages.counted import count\ncount(1)", PYTHONPATH=root)
     code = f"""
 import multiprocessing
 context = multiprocessing.get_context({method!r})
@@ -135,12 +135,6 @@ for each in children: each.join()
     assert worker.do(code) == [0, 0]
     assert calls(worker.scrape(), "shop") == 31
     assert calls(host.start().scrape(), "shop") == 31
-
-
-def _path() -> str:
-    before = os.environ.get("PYTHONPATH")
-    root = str(os.path.abspath(os.path.join(os.path.dirname(__file__), "..", "..")))
-    return root if before is None else f"{before}:{root}"
 
 
 def test_sigkill_at_random_moments(host: Host) -> None:

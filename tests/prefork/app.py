@@ -24,7 +24,7 @@ if os.environ.get("APP_CLIENT"):
 
 # What a request has come to: ARRIVED, COUNTED (by the application), or ENDED and how.
 ARRIVED, COUNTED, ENDED = 1, 2, 3
-HOW = ("full", "degraded", "degraded-refused", "error", "error-refused")
+HOW = ("full", "degraded", "degraded-refused", "degraded-unclear", "error", "error-refused")
 BEGUN, DONE = 1, 2  # what is guarded
 
 with Path(os.environ["APP_MARKS"]).open("r+b") as file:
@@ -41,8 +41,14 @@ class Answers:
 
 
 def lesser(error: Exception, request: int) -> str:
-    """Answer in the place of a dependency."""
-    return "degraded-refused" if isinstance(error, RefusedError) else "degraded"
+    """Answer in the place of a dependency.
+
+    A call whose time was up before its worker thread began is a failure, or was refused where the
+    thread was never asked; nobody outside can tell.
+    """
+    if isinstance(error, RefusedError):
+        return "degraded-refused"
+    return "degraded" if marks[2 * request + 1] else "degraded-unclear"
 
 
 def broken(request: int) -> str:
@@ -58,7 +64,7 @@ KINDS = (
     Answers(breaker, lambda: bulkhead(16), takes=0.002),
     Answers(takes=0.001, fails=9),
     Answers(breaker, lambda: timeout(0.5, sync="cooperative"), takes=0.012),
-    Answers(lambda: fallback(value="degraded"), breaker, takes=0.003, fails=2),
+    Answers(lambda: fallback(value="blind"), breaker, takes=0.003, fails=2),
     Answers(lambda: fallback(lesser, with_error=True), breaker, takes=0.003, fails=2),
     Answers(lambda: bulkhead(1), takes=0.03),
     Answers(lambda: bulkhead(1, max_waiting=2, max_wait=0.05), takes=0.03),
@@ -101,8 +107,9 @@ def outcome(number: int, request: int) -> str:
         said = ask[number](request)
     except Exception as error:
         return "error-refused" if isinstance(error, RefusedError) else "error"
-    # The fallback that does not look at the error does not know whether the call was refused.
-    return "degraded-refused" if said == "degraded" and not marks[2 * request + 1] else said
+    if said == "blind":  # nobody has looked at the error
+        return "degraded" if marks[2 * request + 1] else "degraded-refused"
+    return said
 
 
 def application(environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:

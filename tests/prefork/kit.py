@@ -24,7 +24,7 @@ KINDS = 10  # of dependencies: see app.py
 THREADED, BLIND = 7, 3
 WITH_BREAKER = (0, 2, 3, 4, 7, 9)
 ARRIVED, COUNTED, ENDED = 1, 2, 3  # marks, as app.py has them
-HOW = ("full", "degraded", "degraded-refused", "error", "error-refused")
+HOW = ("full", "degraded", "degraded-refused", "degraded-unclear", "error", "error-refused")
 BEGUN = 1
 GAUGES = ("in_flight", "slots_used", "queue_depth", "abandoned_workers")
 
@@ -200,10 +200,12 @@ class Truth:
         for policy, counts in self.sure.items():
             more = self.more.get(policy, 0)
             label = f'policy="dependency-{policy:04}"'
-            for what, least, said in _pairs(counts, label, scrape):
+            for what, least, unclear, said in _pairs(counts, label, scrape):
                 compared += 1
-                if not least <= said <= least + more:
-                    found.append(f"{label}: {what} {said:g}, expected {least} (+ {more})")
+                if not least <= said <= least + unclear + more:
+                    found.append(
+                        f"{label}: {what} {said:g}, expected {least} (+ {unclear} + {more})"
+                    )
         return found, compared
 
     def wrong_client(self, scrape: Scrape) -> list[str]:
@@ -216,28 +218,37 @@ class Truth:
         return found
 
 
-def _pairs(counts: Counter[str], label: str, scrape: Scrape) -> list[tuple[str, int, float]]:
-    """Return what is compared of a policy: the name, what is expected, and what is said."""
+def _pairs(counts: Counter[str], label: str, scrape: Scrape) -> list[tuple[str, int, int, float]]:
+    """Return what is compared of a policy: the name, at least, how much more, and what is said."""
 
     def said(name: str, labels: str = "") -> float:
         return float(scrape.values.get(f"resilient_{name}{{{labels}{label}}}".encode(), b"0"))
 
+    unclear = counts["degraded-unclear"]  # refused, or failed
     refused = counts["degraded-refused"] + counts["error-refused"]
-    degraded = counts["degraded"] + counts["degraded-refused"]
+    degraded = counts["degraded"] + counts["degraded-refused"] + unclear
     outcomes = {how: said("calls_total", f'outcome="{how}",')
                 for how in ("success", "failure", "ignored", "cancelled", "refused")}  # fmt: skip
+    admitted = counts["full"] + counts["degraded"] + counts["error"]
     return [
-        ("calls_total", counts.total(), sum(outcomes.values())),
-        ("calls_total success", counts["full"], outcomes["success"]),
-        ("calls_total failure", counts["degraded"] + counts["error"], outcomes["failure"]),
-        ("calls_total refused", refused, outcomes["refused"]),
-        ("call_duration_seconds_count", counts.total() - refused,
-         said("call_duration_seconds_count")),
-        ("served_total full", counts["full"], said("served_total", 'served="full",')),
-        ("served_total degraded", degraded, said("served_total", 'served="degraded",')),
-        ("served_total error", counts["error"] + counts["error-refused"],
+        ("calls_total", counts.total(), 0, sum(outcomes.values())),
+        ("calls_total success", counts["full"], 0, outcomes["success"]),
+        ("calls_total failure", admitted - counts["full"], unclear, outcomes["failure"]),
+        ("calls_total refused", refused, unclear, outcomes["refused"]),
+        ("refusals_total", refused, unclear, _over(scrape, "refusals_total", label)),
+        ("call_duration_seconds_count", admitted, unclear, said("call_duration_seconds_count")),
+        ("served_total full", counts["full"], 0, said("served_total", 'served="full",')),
+        ("served_total degraded", degraded, 0, said("served_total", 'served="degraded",')),
+        ("served_total error", counts["error"] + counts["error-refused"], 0,
          said("served_total", 'served="error",')),
     ]  # fmt: skip
+
+
+def _over(scrape: Scrape, name: str, label: str) -> float:
+    """Return the sum of a policy's series of one name over their only other label, the guard."""
+    guards = ("policy", "circuit_breaker", "bulkhead", "timeout")
+    heads = [f'resilient_{name}{{guard="{guard}",{label}}}'.encode() for guard in guards]
+    return sum(float(scrape.values.get(head, b"0")) for head in heads)
 
 
 def sums(scrape: Scrape) -> dict[str, float]:

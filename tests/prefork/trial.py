@@ -175,7 +175,8 @@ def judge(service: Service, answers: dict[str, Any], *, client: bool, paused: bo
     took, scrape = settled(service)
     line("until gauges are 0", f"{took:.1f} s")
     wrong, compared = truth.wrong(scrape)
-    exact = len(truth.sure) - len(truth.more)
+    vague = {policy for policy, counts in truth.sure.items() if counts["degraded-unclear"]}
+    exact = len(truth.sure) - len(vague | set(truth.more))
     goal(
         not wrong,
         f"{compared} totals of {len(truth.sure)} policies are equal, {exact} of them without reservation",

@@ -46,6 +46,7 @@ FLOORS = [
         "metrics_hook",
         "scraping",
         "catalogue",
+        "exemplars",
         "exposition",
         "serving",
         "testing",

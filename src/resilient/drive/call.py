@@ -20,8 +20,8 @@ from ..errors import (
 )
 from ..guards.base import ANSWER, PARK, RECOVER, REFUSE, Guard
 from ..outcomes import CANCELLED, REFUSED
-from .core import BUSY, Core
-from .ending import NOBODY, book, judge, refusal_by, served, tell_refused
+from .core import BUSY, Core, tell_end
+from .ending import NOBODY, WHOM, book, judge, refusal_by, served, tell_refused
 from .plan import Plan
 
 if TYPE_CHECKING:
@@ -342,6 +342,10 @@ class Call:
         core.flush_after(gate)
         if tell:
             tell_refused(self, now)
+        if step == DONE and Core.on_end is not None:
+            refuser = self.refuser if self.outcome == REFUSED else ""
+            seconds = self.duration if self.ran else 0.0
+            tell_end(core, self.outcome, WHOM[whom], refuser, seconds)
         if step == DO_RECOVER:
             self._begin_recovery()
         return step

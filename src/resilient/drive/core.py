@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 import weakref
+from bisect import bisect_left
 from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar, Final, cast
@@ -12,8 +13,8 @@ from typing import Any, ClassVar, Final, cast
 from ..clock import Clock
 from ..events import Event, bus
 from ..guards.base import Guard, Waiter
-from ..outcomes import DEFAULT_JUDGE
-from .counting import Counts
+from ..outcomes import DEFAULT_JUDGE, OUTCOMES, SUCCESS
+from .counting import EDGES, Counts
 from .outbox import Outbox
 
 BUSY: Final = 1  # bits of Core.gate: somebody is in the critical section
@@ -43,6 +44,9 @@ class Core(Counts):
         "guards", "impact", "inherited", "lock", "name", "now", "outbox", "owner", "rest",
         "shutters", "tier", "viewed",
     )  # fmt: skip
+    # Told of each call that was slow, or did not just go well: policy, outcome, what the caller
+    # got, the guard that refused, seconds. In the caller's context, outside the lock.
+    on_end: ClassVar[Callable[[Core, str, str, str, float], None] | None] = None
     on_first_call: ClassVar[Callable[[Core], bool] | None] = None  # set by the levers' floor
 
     def __init__(
@@ -195,6 +199,13 @@ class Core(Counts):
         tell: Callable[[], bool] = cast("Any", self.lock)._is_owned
         return tell
 
+    def slow(self, duration: float) -> None:
+        """Count a good call that took longer than most; under the lock."""
+        self.buckets[bisect_left(EDGES, duration)] += 1
+        self.mirror()
+        if Core.on_end is not None:
+            self.outbox.append(partial(tell_end, self, SUCCESS, "full", "", duration))
+
     def inherits(self, started: float) -> bool:
         """Tell whether a call is this process's own: begun after a fork, or by its thread."""
         if started >= self.born:
@@ -243,6 +254,19 @@ class Core(Counts):
         """The forced state, or else that of the guard that has one."""
         states = [guard.state for guard in self.guards if guard.state]
         return self.forced or (states[0] if states else "closed")
+
+
+def tell_end(core: Core, outcome: int, served: str, guard: str, seconds: float) -> None:
+    """Tell whoever traces calls how one ended; what goes wrong there is not the call's business."""
+    hook = Core.on_end
+    if hook is not None:
+        try:
+            hook(core, OUTCOMES[outcome], served, guard, seconds)
+        except Exception:
+            Core.on_end = None
+            import logging
+
+            logging.getLogger("resilient").exception("calls are traced no more: the tracing raised")
 
 
 def fault_logger(name: str, kind: str) -> Callable[[Exception], None]:

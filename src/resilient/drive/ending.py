@@ -18,6 +18,7 @@ FULL: Final = 0
 DEGRADED: Final = 1
 ERROR: Final = 2
 NOBODY: Final = 3  # the caller went away
+WHOM: Final = ("full", "degraded", "error", "")
 
 
 class MisuseError(TypeError):

@@ -15,7 +15,6 @@ before.
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
@@ -23,7 +22,7 @@ from typing import Any, Final
 from ..guards.base import PARK, REFUSE, Guard, Mode
 from ..outcomes import CANCELLED, REFUSED, SUCCESS
 from .core import BUSY, Core
-from .counting import DURATION_SUM, EDGES, IN_FLIGHT, QUICK, SHORTEST
+from .counting import DURATION_SUM, IN_FLIGHT, QUICK, SHORTEST
 from .turned import TURNED, note
 
 _COUNTED: Final = -9  # in place of a verdict: it was REFUSE, and is counted
@@ -115,8 +114,7 @@ def _one(  # noqa: C901, PLR0915
                     cells[DURATION_SUM] = total
                     cells[IN_FLIGHT] = running
             else:
-                core.buckets[bisect_left(EDGES, duration)] += 1
-                core.mirror()
+                core.slow(duration)
             core.gate = gate
             release()
         except BaseException:
@@ -174,8 +172,7 @@ def _none(core: Core) -> tuple[Enter, Leave]:  # noqa: C901
                     cells[DURATION_SUM] = total
                     cells[IN_FLIGHT] = running
             else:
-                core.buckets[bisect_left(EDGES, duration)] += 1
-                core.mirror()
+                core.slow(duration)
             core.gate = gate
             release()
         except BaseException:
@@ -262,8 +259,7 @@ def _two(  # noqa: C901, PLR0915
                     cells[DURATION_SUM] = total
                     cells[IN_FLIGHT] = running
             else:
-                core.buckets[bisect_left(EDGES, duration)] += 1
-                core.mirror()
+                core.slow(duration)
             core.gate = gate
             release()
         except BaseException:

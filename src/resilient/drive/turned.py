@@ -13,7 +13,7 @@ from ..errors import CircuitOpenError, RefusedError
 from ..guards.base import Guard
 from ..outcomes import REFUSED
 from ..shapes import returns_awaitable
-from .core import QUIET, Core
+from .core import QUIET, Core, tell_end
 from .counting import DEGRADED, ENDED
 from .ending import refusal_by
 
@@ -61,7 +61,7 @@ def answer(plan: Plan, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     except BaseException as error:
         _failed(plan, error)
         raise
-    _degraded(plan.core)
+    _degraded(plan)
     return value
 
 
@@ -75,7 +75,7 @@ async def answer_async(plan: Plan, args: tuple[Any, ...], kwargs: dict[str, Any]
     except BaseException as error:
         _failed(plan, error)
         raise
-    _degraded(plan.core)
+    _degraded(plan)
     return value
 
 
@@ -93,11 +93,19 @@ def _close(value: Any) -> None:
         close()
 
 
-def _degraded(core: Core) -> None:
+def _degraded(plan: Plan) -> None:
+    core = plan.core
     with core.lock:
         core.degraded += 1
         if core.cells is not None:
             core.cells[DEGRADED] = core.degraded
+    if Core.on_end is not None:
+        tell_end(core, REFUSED, "degraded", _newest(core), 0.0)
+
+
+def _newest(core: Core) -> str:
+    """Return the guard that refused last."""
+    return max(core.refused_at, key=lambda kind: core.refused_at[kind])
 
 
 def _failed(plan: Plan, error: BaseException) -> None:
@@ -105,7 +113,7 @@ def _failed(plan: Plan, error: BaseException) -> None:
     if not isinstance(error, Exception):
         return
     core = plan.core
-    newest = max(core.refused_at, key=lambda kind: core.refused_at[kind])
+    newest = _newest(core)
     refuser = next((guard for guard in plan.guards if guard.kind == newest), None)
     if error.__cause__ is None and refuser is not None:
         error.__cause__ = refusal_by(refuser, core, refuser.why, refuser.retry_after(core.now()))
@@ -116,3 +124,5 @@ def _failed(plan: Plan, error: BaseException) -> None:
         core.errors += 1
         core.fallback_failures += 1
         core.mirror()
+    if Core.on_end is not None:
+        tell_end(core, REFUSED, "error", newest, 0.0)
