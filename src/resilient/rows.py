@@ -11,7 +11,7 @@ import json
 import re
 import threading
 from collections.abc import Iterable
-from math import floor, isnan, nan
+from math import floor, isfinite, isnan, nan
 from typing import Any, Final
 
 from .drive.counting import DURATION_SUM, LINE, ROW
@@ -227,7 +227,8 @@ def exact(found: Layout, row: Row) -> Row:
     """
     if _counted(found):
         for place in (DURATION_SUM, len(ROW)) if found.line else (DURATION_SUM,):
-            row[place] = floor(row[place] * _GRAIN) / _GRAIN
+            if isfinite(row[place]):
+                row[place] = floor(row[place] * _GRAIN) / _GRAIN
     return row
 
 

@@ -46,10 +46,9 @@ def counters(seen: Seen) -> Seen:
 
 
 def fallen(before: Seen, after: Seen) -> dict[str, tuple[float, float | None]]:
-    """Return the counters that fell, or are gone."""
-    now = counters(after)
-    pairs = {name: (n, now.get(name)) for name, n in counters(before).items()}
-    return {name: pair for name, pair in pairs.items() if pair[1] is None or pair[1] < pair[0]}
+    """Return the counters that fell, or are gone though they were more than zero."""
+    pairs = {name: (n, after.get(name)) for name, n in counters(before).items()}
+    return {name: pair for name, pair in pairs.items() if (pair[1] or 0.0) < pair[0]}
 
 
 class Worker:

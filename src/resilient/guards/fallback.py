@@ -42,7 +42,9 @@ class Fallback(Guard):
         if fn is None and with_error:
             checks.refuse("with_error", with_error, "False where value=... is given")
         self._value = value
-        self._answer = checks.shown(value) if fn is None else label(fn)  # here: repr is not ours
+        self.answer: str = (
+            checks.shown(value) if fn is None else label(fn)
+        )  # here: repr is not ours
         self._copy: Callable[[Any], Any] | None = None
         if isinstance(value, (list, dict, set)):  # two callers must not share one mutable answer
             from copy import copy
@@ -81,9 +83,9 @@ class Fallback(Guard):
 
     def describe(self) -> str:
         if self.fn is None:
-            return f"answers {self._answer} when the rest fails or refuses"
-        return f"calls {self._answer} when the rest fails or refuses"
+            return f"answers {self.answer} when the rest fails or refuses"
+        return f"calls {self.answer} when the rest fails or refuses"
 
     def snapshot(self, now: float) -> dict[str, Any]:
-        options = {"answer": self._answer, "with_error": self.with_error}
+        options = {"answer": self.answer, "with_error": self.with_error}
         return {"guard": self.kind, "options": options}

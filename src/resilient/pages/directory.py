@@ -69,13 +69,11 @@ class Directory:
         self._count_broken()
         return found, list(self._departed.entries)
 
-    def _read_departed(self) -> bool:
+    def _read_departed(self) -> None:
         try:
             self._departed.read()
         except WRONG as error:
             self.faults[DEPARTED] = str(error)
-            return False
-        return True
 
     def _read_pages(self) -> list[Reader]:
         names = {name for name in os.listdir(self.path) if name.endswith(SUFFIX)}
@@ -123,12 +121,18 @@ class Directory:
 
     def _fold(self) -> list[Reader]:
         self._clear_aside()
-        if not self._read_departed():  # kept for somebody to look at
+        self.faults = {}
+        try:
+            self._departed.read()
+        except OSError:  # another time
+            return []
+        except WRONG:  # kept for somebody to look at
             os.rename(self.path / DEPARTED, self.path / f"{_BROKEN}-{time.time_ns()}")
             self._departed.read()
         for name in self._departed.taken:
             (self.path / name).unlink(missing_ok=True)
-        dead = [page for page in self._read_pages() if page.about and not page.alive]
+        pages = self._read_pages()
+        dead = [page for page in pages if not page.alive and page.path.name not in self.faults]
         left = self._departed.entries
         for first in range(0, len(dead), _AT_ONCE):
             some = dead[first : first + _AT_ONCE]

@@ -113,6 +113,9 @@ class Place:
         about = said["about"]
         if not isinstance(about, dict):
             raise TypeError("about an entry is a table")
+        since: Any = about.get("since", 0.0)
+        if not isinstance(since, (int, float)) or (self.kind == "process" and self.name):
+            raise ValueError("not an entry")
         self.about: Any = about
         self.layout: Layout = layout
         self.order: list[int] | None = order

@@ -123,10 +123,14 @@ class Here:
         """Log what is wrong, once."""
         text = f"{self.path}: {error}"
         if text != self.fault:
-            self.fault = text
-            import logging
+            try:
+                import logging
 
-            logging.getLogger("resilient").warning("counts of processes are not shared: %s", text)
+                logger = logging.getLogger("resilient")
+                logger.warning("counts of processes are not shared: %s", text)
+                self.fault = text
+            except Exception:  # no more files to be opened, say: another time
+                return
 
     # -- keeping up ---------------------------------------------
 

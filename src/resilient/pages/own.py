@@ -8,6 +8,8 @@ from typing import Final
 from ..drive.core import Core
 from ..events import bus
 from ..flags.flag_metrics import OF_FLAGS, measure_flags, measure_orders, measure_store
+from ..guards.fallback import Fallback
+from ..guards.kill_switch import KillSwitch
 from ..measures import Metric, Sample
 from ..registry import registry
 from ..rows import Layout, layout
@@ -53,5 +55,9 @@ def _entry(kind: str, name: str, samples: list[Sample]) -> Entry:
 
 def entry_of(core: Core, found: Layout, row: list[float], since: float) -> Entry:
     """Return a policy's entry; `since` says which policies have been there longest."""
-    about = {"owner": core.owner, "tier": core.tier, "impact": core.impact, "since": since}
+    about = {
+        "owner": core.owner, "tier": core.tier, "impact": core.impact, "since": since,
+        "flags": [guard.flag.name for guard in core.guards if isinstance(guard, KillSwitch)],
+        "fallback": next((g.answer for g in core.guards if isinstance(g, Fallback)), ""),
+    }  # fmt: skip
     return Entry("policy", core.name, about, found, row)

@@ -108,8 +108,8 @@ class Departed:
         identity = self.now()
         if identity == self.identity:
             return
-        self.identity, self.taken, self.entries = None, frozenset(), []
         if identity is None:
+            self.identity, self.taken, self.entries = None, frozenset(), []
             return
         reader = Reader(self.path)
         with _opened(self.path) as fd, _mapped(fd) as content:

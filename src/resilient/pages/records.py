@@ -15,7 +15,7 @@ from ..registry import registry
 from ..rows import Layout, add, counters, exact
 from .form import MOST, OTHER, Entry, row_in
 from .own import entry_of, own_entries
-from .page import Page, Slot
+from .page import FullError, Page, Slot
 
 _FADES: Final = 130.0  # seconds after the last call in which a policy still changes by itself
 _AT_ONCE: Final = 100  # policies that get their record in one go
@@ -46,6 +46,7 @@ class Records:
         self._complain = complain
         self._kept: dict[int, _Kept] = {}  # by the id of the policy's core
         self._past: dict[tuple[str, Layout], Slot] = {}  # of policies that are gone
+        self._single: list[Slot] = []  # of those that there was no room for to add them up
         self._own: dict[tuple[str, str], Slot] = {}  # by kind and name
 
     # -- policies ---------------------------------------------
@@ -107,13 +108,19 @@ class Records:
         if (name, entry.layout) not in self._past and len(self._past) >= MOST:
             name = OTHER
         past = self._past.get((name, entry.layout))
-        row = exact(entry.layout, counters(entry.layout, row_in(kept.slot.cells)))
-        olds: tuple[Slot, ...] = (kept.slot,)
+        row = counters(entry.layout, row_in(kept.slot.cells))
+        kept.slot.cells[:] = array("d", row)
+        if past is None and name == entry.name:
+            self._past[name, entry.layout] = kept.slot
+            return
+        olds = (kept.slot,) if past is None else (kept.slot, past)
         if past is not None:
             _, row = add([(entry.layout, row), (entry.layout, row_in(past.cells))])
-            olds = (kept.slot, past)
-        whole = Entry("policy", name, entry.about, entry.layout, row)
-        self._past[name, entry.layout] = self.page.add(whole, instead_of=olds)
+        whole = Entry("policy", name, entry.about, entry.layout, exact(entry.layout, row))
+        try:
+            self._past[name, entry.layout] = self.page.add(whole, instead_of=olds)
+        except FullError:
+            self._single.append(kept.slot)
 
     # -- all of them ---------------------------------------------
 
@@ -163,6 +170,7 @@ class Records:
         """Return what this process shows, now: also of policies that there was no room for."""
         slots = [*self._past.values(), *(kept.slot for kept in list(self._kept.values()))]
         slots += self._own.values()
+        slots += self._single
         alone = [entry_of(core, *row_of(core), time.time()) for core in self.new()]
         return [_now(slot) for slot in slots] + alone
 
