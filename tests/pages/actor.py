@@ -14,9 +14,6 @@ from typing import Any
 
 from resilient import Policy, bulkhead, circuit_breaker, fallback, timeout
 from resilient.registry import registry
-from resilient.testing import ManualClock
-
-clock = ManualClock()
 
 
 def fail() -> None:
@@ -59,7 +56,7 @@ class Actor:
                 guards = [fallback(value=0), circuit_breaker(minimum_calls=3), bulkhead(2),
                           timeout(5, sync="thread")]  # fmt: skip
                 guards = [guard for guard in guards if self.chance.random() < 0.7]
-            self.policies[name] = Policy(name, *guards, clock=clock)
+            self.policies[name] = Policy(name, *guards)
         return self.policies[name]
 
     def other(self) -> Policy:
@@ -74,7 +71,7 @@ class Actor:
 
     def slow(self) -> None:
         """Make a call that takes its time."""
-        self.other().try_call(clock.advance, self.chance.random())
+        self.other().try_call(time.sleep, self.chance.random() * 0.02)
 
     def failing(self) -> None:
         """Make a call that fails."""

@@ -21,7 +21,7 @@ from .scraper import Scrape
 HERE = Path(__file__).parent
 WAIT = 20.0
 KINDS = 10  # of dependencies: see app.py
-THREADED, BLIND = 7, 3
+THREADED, TIMEOUT = 7, 0.06  # on a worker thread, and for how long its callers wait
 WITH_BREAKER = (0, 2, 3, 4, 7, 9)
 ARRIVED, COUNTED, ENDED = 1, 2, 3  # marks, as app.py has them
 HOW = ("full", "degraded", "degraded-refused", "degraded-unclear", "error", "error-refused")
@@ -163,8 +163,8 @@ class Truth:
             for how, number in answers.items():
                 self._add(int(policy), how, number)
         with marks.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as seen:
-            for request, policy in load["cut"]:
-                self._cut(policy, seen[2 * request], seen[2 * request + 1])
+            for request, policy, age in load["cut"]:
+                self._cut(policy, seen[2 * request], seen[2 * request + 1], age)
 
     def _add(self, policy: int, how: str, number: int = 1) -> None:
         self.sure.setdefault(policy, Counter())[how] += number
@@ -174,7 +174,7 @@ class Truth:
         self.asked[policy % KINDS][0] += least
         self.asked[policy % KINDS][1] += most
 
-    def _cut(self, policy: int, request: int, body: int) -> None:
+    def _cut(self, policy: int, request: int, body: int, age: float) -> None:
         if request >= ENDED:
             self._add(policy, HOW[request - ENDED])
             self.cut["ended"] += 1
@@ -182,7 +182,7 @@ class Truth:
         self._client(policy, request >= COUNTED, request >= ARRIVED)
         if request < COUNTED:
             self.cut["never arrived"] += 1
-        elif body == BEGUN and policy % KINDS != THREADED:
+        elif body == BEGUN and (policy % KINDS != THREADED or age < TIMEOUT):
             self.cut["in the body"] += 1
         else:
             self.cut["in a window"] += 1

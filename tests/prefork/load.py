@@ -42,7 +42,7 @@ class Load:
         self.all = [Connection(began + n / rate) for n in range(connections)]
         self.sent = self.closed = 0
         self.answered: dict[int, dict[str, int]] = {}
-        self.cut: list[tuple[int, int]] = []  # request, policy
+        self.cut: list[tuple[int, int, float]] = []  # request, policy, for how long at the most
         self.faults: list[str] = []
         self.times: list[float] = []
         self.sending, self.said, self.over = True, False, False
@@ -73,7 +73,8 @@ class Load:
     def lose(self, each: Connection) -> None:
         """Let a connection go, and what it was asked."""
         if each.asked is not None:
-            self.cut.append(each.asked[:2])
+            request, policy, when = each.asked
+            self.cut.append((request, policy, time.monotonic() - when))
             self.rest(each)
         elif each.sock is not None:
             self.closed += 1

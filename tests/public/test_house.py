@@ -47,6 +47,7 @@ FLOORS = [
         "scraping",
         "catalogue",
         "exemplars",
+        "monitoring",
         "exposition",
         "serving",
         "testing",

@@ -1,4 +1,4 @@
-"""The command line: `resilient flags`, `policies`, `status`, `doctor`, `processes`, `forget`."""
+"""The command line: `resilient flags`, `policies`, `metrics`, and the commands without a group."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import click
 
 from .findings import findings
 from .flag_commands import flags
+from .metrics_commands import metrics
 from .options import common
 from .policy_commands import policies
 from .printing import moment, plural, say, say_json, table
@@ -34,6 +35,7 @@ def cli() -> None:
 
 cli.add_command(flags)
 cli.add_command(policies)
+cli.add_command(metrics)
 
 
 @cli.command()

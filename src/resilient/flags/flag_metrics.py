@@ -14,6 +14,8 @@ from .here import here
 if TYPE_CHECKING:
     from datetime import date
 
+    from ..reading import Flag
+
 
 MAX_FLAGS: Final = 1000  # flags with series of their own, in the order of declaration
 
@@ -74,14 +76,14 @@ OF_FLAGS: Final[tuple[Metric, ...]] = (
 _WORDS: Final = (("on", True), ("off", False))
 
 
-def measure_flags() -> Iterator[tuple[str, list[Sample]]]:
-    """Yield the name of each flag, and its samples at this instant."""
+def measure_flags() -> Iterator[tuple[Flag, list[Sample]]]:
+    """Yield each flag, and its samples at this instant."""
     state = here.state
     for flag in here.flags.all()[:MAX_FLAGS]:
         flip = state.holding(lever_of(FLAG, flag.name))
         until = None if flip is None else flip.until
         yield (
-            flag.name,
+            flag,
             [
                 (_ENABLED, (), flag.state),
                 *((_STANDS, (word,), flag.state is on) for word, on in _WORDS),

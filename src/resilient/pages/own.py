@@ -42,15 +42,20 @@ def own_entries() -> list[Entry]:
     ]
     return [
         _entry("process", "", samples),
-        *(_entry("flag", name, found) for name, found in measure_flags()),
+        *(
+            _entry("flag", flag.name, found, {"owner": flag.owner, "impact": flag.impact})
+            for flag, found in measure_flags()
+        ),
         *(_entry("order", name, found) for name, found in measure_orders()),
     ]
 
 
-def _entry(kind: str, name: str, samples: list[Sample]) -> Entry:
+def _entry(
+    kind: str, name: str, samples: list[Sample], about: dict[str, str] | None = None
+) -> Entry:
     tail = tuple((metric, labels) for metric, labels, _ in samples)
     row = [float(value) for _, _, value in samples]
-    return Entry(kind, name, {}, layout(words=None, tail=tail), row)
+    return Entry(kind, name, about or {}, layout(words=None, tail=tail), row)
 
 
 def entry_of(core: Core, found: Layout, row: list[float], since: float) -> Entry:

@@ -1,0 +1,238 @@
+"""Alert rules for Prometheus: on what customers get, on levers, and on what is about to hurt.
+
+Burn rates over two windows each are those of Google's *Site Reliability Workbook* (2018),
+chapter 5, "Alerting on SLOs".
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from .declared import Declared, Flag, Policy
+
+OBJECTIVES: Final[Mapping[int | None, float]] = {1: 0.999, 2: 0.995, 3: 0.99, None: 0.995}
+DEGRADED: Final = 0.95  # of the answers are to be whole, whatever the tier
+MINIMUM: Final = 100  # calls in the long window, for a ratio to mean something
+
+Rule = dict[str, Any]
+# Severity, how fast the budget burns, and the long and the short window that show it.
+_FAST: Final = ((14.4, 3600, 300), (6.0, 21_600, 1800))
+_SLOW: Final = ((3.0, 86_400, 7200), (1.0, 259_200, 21_600))
+_WINDOWS: Final = (300, 1800, 3600, 7200, 21_600, 86_400, 259_200)
+_HOURS: Final = 4  # after which a lever that has no end is somebody's forgotten one
+
+
+class Alerts:
+    """Makes the rules for what is declared.
+
+    Args:
+        declared: the policies and flags.
+        objectives: by tier, the share of calls that must not end in an error.
+        selector: labels that the series must have too, such as ``job="shop"``.
+        scale: what all times are multiplied with: 1, but for tests.
+    """
+
+    def __init__(
+        self,
+        declared: Declared,
+        objectives: Mapping[int | None, float] = OBJECTIVES,
+        *,
+        selector: str = "",
+        scale: float = 1.0,
+    ) -> None:
+        self._declared = declared
+        self._objectives = objectives
+        self._selector = selector
+        self._scale = scale
+
+    def groups(self) -> list[dict[str, Any]]:
+        """Return the groups of a rule file."""
+        groups = [{"name": "resilient-ratios", "rules": list(self._recordings())}]
+        owners: dict[str, list[Rule]] = {}
+        for policy in self._declared.policies:
+            owners.setdefault(policy.owner, []).extend(self._of_policy(policy))
+        for flag in self._declared.flags:
+            owners.setdefault(flag.owner, []).extend(self._of_flag(flag))
+        for owner in sorted(owners):
+            name = f"resilient-{owner}" if owner else "resilient-nobody"
+            groups.append({"name": name, "rules": owners[owner]})
+        groups.append({"name": "resilient-itself", "rules": list(self._of_itself())})
+        return groups
+
+    # -- expressions ---------------------------------------------
+
+    def _span(self, seconds: float) -> str:
+        return f"{max(1, round(seconds * self._scale))}s" if self._scale != 1 else _words(seconds)
+
+    def _series(self, name: str, **labels: str) -> str:
+        said = [f"{label}={json.dumps(value)}" for label, value in labels.items()]
+        inside = ",".join([*said, *([self._selector] if self._selector else [])])
+        return f"resilient_{name}{{{inside}}}" if inside else f"resilient_{name}"
+
+    def _recordings(self) -> Iterator[Rule]:
+        for seconds in _WINDOWS:
+            span = self._span(seconds)
+            rate = f"resilient:served:rate{_words(seconds)}"
+            yield {
+                "record": rate,
+                "expr": f"sum by (job, policy) (rate({self._series('served_total')}[{span}]))",
+            }
+            for served in ("error", "degraded"):
+                bad = self._series("served_total", served=served)
+                yield {
+                    "record": f"resilient:{served}_ratio:rate{_words(seconds)}",
+                    "expr": f"sum by (job, policy) (rate({bad}[{span}])) / ({rate} > 0)",
+                }
+
+    def _burns(
+        self, policy: Policy, served: str, budget: float, pairs: tuple[tuple[float, int, int], ...]
+    ) -> str:
+        """Return the expression that is true while a budget burns too fast in both windows."""
+        at = f"{{policy={json.dumps(policy.name)}}}"
+        parts: list[str] = []
+        for speed, long, short in pairs:
+            limit = f"{min(speed * budget, 0.99):g}"
+            calls = f"{long * self._scale:g}"
+            parts.append(
+                f"(resilient:{served}_ratio:rate{_words(long)}{at} > {limit} and "
+                f"resilient:{served}_ratio:rate{_words(short)}{at} > {limit} and "
+                f"resilient:served:rate{_words(long)}{at} * {calls} >= {MINIMUM})"
+            )
+        return "\nor\n".join(parts)
+
+    # -- what is watched ---------------------------------------------
+
+    def _of_policy(self, policy: Policy) -> Iterator[Rule]:
+        budget = 1 - self._objectives.get(policy.tier, self._objectives[None])
+        name = policy.name
+        yield self._rule(
+            policy, "ResilientErrorsBurn", "page",
+            self._burns(policy, "error", budget, _FAST), 0,
+            f"{name}: customers get errors, {{{{ $value | humanizePercentage }}}} of the calls",
+        )  # fmt: skip
+        yield self._rule(
+            policy, "ResilientErrorsLeak", "ticket",
+            self._burns(policy, "error", budget, _SLOW), 0,
+            f"{name}: errors use up the budget, {{{{ $value | humanizePercentage }}}} of the calls",
+        )  # fmt: skip
+        yield self._rule(
+            policy, "ResilientDegraded", "ticket",
+            self._burns(policy, "degraded", 1 - DEGRADED, ((6.0, 21_600, 1800), _SLOW[0])), 0,
+            f"{name}: a fallback answers {{{{ $value | humanizePercentage }}}} of the calls",
+        )  # fmt: skip
+        states = [self._series("breaker_workers", policy=name, state=s) for s in ("open", "closed")]
+        yield self._rule(
+            policy, "ResilientProcessesDisagree", "ticket",
+            " and ".join(f"sum by (job, policy) ({each}) > 0" for each in states),
+            600, f"{name}: the circuit is open in some processes and closed in others",
+        )  # fmt: skip
+        moves = self._series("breaker_transitions_total", policy=name, to="open", cause="auto")
+        yield self._rule(
+            policy, "ResilientCircuitFlaps", "ticket",
+            f"sum by (job, policy) (increase({moves}[{self._span(1800)}])) / on (job) "
+            f"group_left () max by (job) ({self._series('processes')}) > 5",
+            0, f"{name}: the circuit opened {{{{ $value | humanize }}}} times in half an hour",
+        )  # fmt: skip
+        used = self._series("abandoned_workers", policy=name)
+        limit = self._series("worker_limit", policy=name)
+        yield self._rule(
+            policy, "ResilientWorkersAbandoned", "page",
+            f"max by (job, policy) ({used} / {limit}) >= 0.8", 60,
+            f"{name}: {{{{ $value | humanizePercentage }}}} of its worker threads hang",
+        )  # fmt: skip
+        active = f'{self._series("override_active", policy=name)[:-1]},kind=~"forced_.*"}}'
+        ends = self._series("override_expires_timestamp_seconds", policy=name)
+        yield self._rule(
+            policy, "ResilientOverrideForgotten", "ticket",
+            f"max by (job, policy, kind) ({active}) == 1 unless on (job, policy, kind) "
+            f"({ends} > time())",
+            _HOURS * 3600,
+            f"{name}: {{{{ $labels.kind }}}} for more than {_HOURS} h, without an end",
+            lever=policy.release,
+        )  # fmt: skip
+
+    def _of_flag(self, flag: Flag) -> Iterator[Rule]:
+        name = flag.name
+        off = f"min by (job, flag) ({self._series('flag_enabled', flag=name)}) == 0"
+        ends = self._series("flag_expires_timestamp_seconds", flag=name)
+        yield self._rule(
+            flag, "ResilientFlagForgotten", "ticket",
+            f"{off} unless on (job, flag) ({ends} > time())",
+            _HOURS * 3600, f"{name}: off for more than {_HOURS} h, without an end",
+        )  # fmt: skip
+        stands = [self._series("flag_processes", flag=name, state=s) for s in ("on", "off")]
+        yield self._rule(
+            flag, "ResilientFlagDisagrees", "page",
+            " and ".join(f"sum by (job, flag) ({each}) > 0" for each in stands),
+            120, f"{name}: on in some processes and off in others",
+        )  # fmt: skip
+        review = self._series("flag_review_timestamp_seconds", flag=name)
+        yield self._rule(
+            flag, "ResilientFlagStale", "ticket",
+            f"max by (job, flag) ({review}) < time()", 3600,
+            f"{name}: its day of review is over; remove it, or set a new one",
+        )  # fmt: skip
+
+    def _of_itself(self) -> Iterator[Rule]:
+        for name, metric, limit, lasts, summary in (
+            ("ResilientStoreSilent", "flag_sync_age_seconds", 60, 120,
+             "flips are not heard of: the store was last read {{ $value | humanizeDuration }} ago"),
+            ("ResilientPagesUnread", "pages_unread", 0, 300,
+             "pages of processes can't be read: counts are missing"),
+            ("ResilientPoliciesFolded", "policies_in_other", 0, 3600,
+             "{{ $value }} policies have no series of their own"),
+        ):  # fmt: skip
+            yield {
+                "alert": name,
+                "expr": f"max by (job) ({self._series(metric)}) > {limit}",
+                "for": self._span(lasts),
+                "labels": {"severity": "ticket"},
+                "annotations": {"summary": summary, "lever": "resilient doctor"},
+            }
+
+    def _rule(
+        self, of: Policy | Flag, name: str, severity: str, expr: str, lasts: float, summary: str,
+        *, lever: str = "",
+    ) -> Rule:  # fmt: skip
+        labels = {"severity": severity, "owner": of.owner}
+        if isinstance(of, Policy):
+            labels["tier"] = "" if of.tier is None else str(of.tier)
+        impact = of.impact.replace("{{", '{{ "{{" }}')  # or it would be a template
+        annotations = {"summary": summary, "impact": impact, "lever": lever or of.lever}
+        rule: Rule = {"alert": name, "expr": expr}
+        if lasts:
+            rule["for"] = self._span(lasts)
+        return {
+            **rule,
+            "labels": {key: value for key, value in labels.items() if value},
+            "annotations": {key: value for key, value in annotations.items() if value},
+        }
+
+
+def _words(seconds: float) -> str:
+    for size, unit in ((86_400, "d"), (3600, "h"), (60, "m")):
+        if seconds % size == 0:
+            return f"{seconds // size:g}{unit}"
+    return f"{seconds:g}s"
+
+
+def as_yaml(groups: list[dict[str, Any]]) -> str:
+    """Return a rule file; its texts are quoted as in JSON, which is YAML too."""
+    lines = ["groups:"]
+    for group in groups:
+        lines += [f"- name: {json.dumps(group['name'])}", "  rules:"]
+        for rule in group["rules"]:
+            mark = "  - "
+            for key, value in rule.items():
+                if isinstance(value, dict):
+                    lines.append(f"{mark}{key}:")
+                    lines += [f"      {name}: {json.dumps(said)}" for name, said in value.items()]
+                elif key == "expr":
+                    lines.append(f"{mark}expr: |-")
+                    lines += [f"      {line}" for line in str(value).splitlines()]
+                else:
+                    lines.append(f"{mark}{key}: {value}")
+                mark = "    "
+    return "\n".join(lines) + "\n"

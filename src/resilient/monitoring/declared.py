@@ -1,0 +1,117 @@
+"""Which policies and flags there are: as running processes show them, or as a module makes them."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Final
+
+from ..flags.here import here
+from ..pages.form import OTHER, Entry
+from ..pages.own import entry_of
+from ..registry import registry
+
+ENDS: Final = "for 30m"
+
+
+class Policy:
+    """A policy that is declared.
+
+    Attributes:
+        name: its name.
+        owner: the team to call, or ``""``.
+        tier: how much it matters, 1 the most, or None.
+        impact: what customers see while it is cut off, or ``""``.
+        flags: the flags of its kill switches.
+        fallback: what answers in its place, or ``""``.
+    """
+
+    def __init__(self, name: str, about: dict[str, Any]) -> None:
+        tier = about.get("tier")
+        self.name: str = name
+        self.owner: str = str(about.get("owner") or "")
+        self.tier: int | None = tier if isinstance(tier, int) else None
+        self.impact: str = str(about.get("impact") or "")
+        self.flags: list[str] = [str(flag) for flag in about.get("flags") or ()]
+        self.fallback: str = str(about.get("fallback") or "")
+
+    @property
+    def lever(self) -> str:
+        """The command that cuts it off: of its kill switch, where it has one."""
+        if self.flags:
+            return f'resilient flags off {self.flags[0]} --reason "..." --for 30m'
+        return f'resilient policies force-open {self.name} --reason "..." --for 30m'
+
+    @property
+    def release(self) -> str:
+        """The command that ends a forced state."""
+        return f'resilient policies release {self.name} --reason "..."'
+
+
+class Flag:
+    """A flag that is declared."""
+
+    def __init__(self, name: str, about: dict[str, Any]) -> None:
+        self.name: str = name
+        self.owner: str = str(about.get("owner") or "")
+        self.impact: str = str(about.get("impact") or "")
+
+    @property
+    def lever(self) -> str:
+        """The command that turns it on again."""
+        return f'resilient flags on {self.name} --reason "..."'
+
+
+class Declared:
+    """All that is declared, by name."""
+
+    def __init__(self, policies: Iterable[Policy], flags: Iterable[Flag]) -> None:
+        self.policies: list[Policy] = sorted(policies, key=lambda each: each.name)
+        self.flags: list[Flag] = sorted(flags, key=lambda each: each.name)
+
+
+def in_this_process(module: str = "") -> Declared:
+    """Return what is declared here, after the import of a module.
+
+    Raises:
+        ImportError: there is no such module.
+    """
+    if module:
+        importlib.import_module(module)
+    policies = [entry_of_core(core) for core in registry.cores()]
+    flags = [Flag(f.name, {"owner": f.owner, "impact": f.impact}) for f in here.flags.all()]
+    return Declared(policies, flags)
+
+
+def entry_of_core(core: Any) -> Policy:
+    """Return a policy of this process."""
+    from ..rows import layout
+
+    return Policy(core.name, entry_of(core, layout(words=None), [], 0.0).about)
+
+
+def in_pages(path: Path) -> Declared:
+    """Return what the processes of this host show in their pages, the departed left out.
+
+    Raises:
+        OSError: the directory can't be read.
+        ValueError: it is somebody else's, or everybody may write there.
+    """
+    from ..pages.directory import Directory
+
+    pages, _ = Directory(path).read()
+    entries = [entry for page in pages if page.alive for entry in page.entries]
+    return of_entries(entries)
+
+
+def of_entries(entries: Iterable[Entry]) -> Declared:
+    """Return what is declared by entries of pages."""
+    policies: dict[str, Policy] = {}
+    flags: dict[str, Flag] = {}
+    for entry in entries:
+        if entry.kind == "policy" and entry.name != OTHER:
+            policies[entry.name] = Policy(entry.name, entry.about)
+        elif entry.kind == "flag":
+            flags[entry.name] = Flag(entry.name, entry.about)
+    return Declared(policies.values(), flags.values())
