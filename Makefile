@@ -9,7 +9,7 @@ ALONE := tests/stress tests/faults tests/cancel tests/metrics tests/demo
 WAITING := tests/flags tests/integrations tests/servers
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test trial freeze lint types docs bench profile format clean
+.PHONY: help demo test trial freeze picture lint types docs bench profile format clean
 
 help:  ## say what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -28,6 +28,9 @@ trial: .venv/test  ## flip flags in a service of gunicorn under load, on SQLite 
 freeze: .venv/test  ## freeze Redis, PostgreSQL and an HTTP API under a service, each for 20 s; about 3 min
 	$(BIN)/python tests/integrations/trial.py
 
+prefork: .venv/test  ## kill gunicorn's workers under load: totals stay exact, scrapes fast; about 90 s
+	$(BIN)/python tests/prefork/trial.py
+
 lint: .venv/lint  ## check style and layout
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -36,6 +39,9 @@ types: .venv/types  ## mypy and pyright, both strict
 	$(BIN)/mypy
 	$(BIN)/pyright
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pyright --verifytypes resilient --ignoreexternal
+
+picture: .venv/test  ## draw `resilient top` for the README, from a real run; about 20 s
+	$(BIN)/python docs/pictures/top.py
 
 docs: .venv/docs  ## build the docs, warnings are errors
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html

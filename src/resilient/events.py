@@ -6,8 +6,9 @@ import contextlib
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
+from math import isfinite
 from types import MappingProxyType
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, cast
 
 from .checks import refuse_type
 from .shapes import kind_of, label
@@ -190,11 +191,44 @@ def _log(event: Event) -> None:
     import logging
 
     try:
-        logging.getLogger("resilient").log(
-            _LEVELS.get(event.kind, _INFO), "%s", event, extra={"resilient_event": event}
-        )
+        logger, level = logging.getLogger("resilient"), _LEVELS.get(event.kind, _INFO)
+        if logger.isEnabledFor(level):
+            logger.log(level, "%s", event, extra=_fields(event))
     except Exception:  # a handler that raises is the application's fault, not the call's
         return
+
+
+def _fields(event: Event) -> dict[str, Any]:
+    """Return what a record of the log has of an event: always all of it, by names that stay.
+
+    They are told in ``docs/howto/trace-and-log.md``.
+    """
+    return {
+        "resilient_event": event,
+        "resilient_name": f"resilient.{event.kind}",
+        "resilient_policy": event.policy,
+        "resilient_flag": event.flag,
+        "resilient_guard": event.guard,
+        "resilient_cause": event.cause,
+        "resilient_reason": event.reason,
+        "resilient_before": event.before,
+        "resilient_after": event.after,
+        "resilient_evidence": _plain(event.evidence),
+    }
+
+
+def _plain(value: Any) -> Any:
+    """Return a copy that any formatter can write: of str, int, float, bool, None, list and dict."""
+    if isinstance(value, Mapping):
+        pairs = cast("Mapping[Any, Any]", value).items()
+        return {str(name): _plain(inside) for name, inside in pairs}
+    if isinstance(value, (list, tuple)):
+        return [_plain(inside) for inside in cast("list[Any]", value)]
+    if value is None or isinstance(value, (str, bool, int)):
+        return value
+    if isinstance(value, float) and isfinite(value):
+        return value
+    return str(value)  # JSON knows no infinity
 
 
 bus: Final = Bus()

@@ -15,10 +15,11 @@ from weakref import WeakKeyDictionary
 
 from . import checks, metrics_hook
 from .catalogue import known, name_and_type
+from .endpoints import ASGI, WSGI, Endpoint
 from .measures import Metric
 from .rows import Key
 from .scraping import Scraper
-from .serving import ASGI, WSGI, Endpoint, quiet
+from .serving import Metrics, quiet
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
@@ -221,7 +222,7 @@ def wsgi_app(
         >>> from resilient import metrics
         >>> app = metrics.wsgi_app()
     """
-    return Endpoint(registry, checks.count("max_policies", max_policies)).wsgi
+    return Endpoint(Metrics(registry, checks.count("max_policies", max_policies)).answer).wsgi
 
 
 def asgi_app(
@@ -243,10 +244,10 @@ def asgi_app(
         >>> from resilient import metrics
         >>> app = metrics.asgi_app()
     """
-    return Endpoint(registry, checks.count("max_policies", max_policies)).asgi
+    return Endpoint(Metrics(registry, checks.count("max_policies", max_policies)).answer).asgi
 
 
-_endpoint: Final = Endpoint(None, MAX_POLICIES)
+_metrics: Final = Metrics(None, MAX_POLICIES)
 
 
 def exposition(accept: str = "") -> tuple[bytes, str]:
@@ -265,7 +266,7 @@ def exposition(accept: str = "") -> tuple[bytes, str]:
         >>> content_type
         'text/plain; version=0.0.4; charset=utf-8'
     """
-    return _endpoint.body(accept)
+    return _metrics.body(accept)
 
 
 def _take_off(registry: CollectorRegistry) -> None:

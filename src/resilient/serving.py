@@ -6,9 +6,9 @@ import importlib
 import os
 import sys
 import threading
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import TYPE_CHECKING, Any, Final
 
+from .endpoints import Answer
 from .exposition import render
 from .scraping import Scraper
 
@@ -20,13 +20,6 @@ OPEN: Final = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 _MULTIPROCESS: Final = ("PROMETHEUS_MULTIPROC_DIR", "prometheus_multiproc_dir")
 _END: Final = b"# EOF\n"
 
-Message = MutableMapping[str, Any]
-WSGI = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
-ASGI = Callable[
-    [Message, Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]],
-    Awaitable[None],
-]
-
 
 class _Quiet(threading.local):
     on: bool = False
@@ -35,7 +28,7 @@ class _Quiet(threading.local):
 quiet: Final = _Quiet()  # while on, our collector on a registry of prometheus_client yields nothing
 
 
-class Endpoint:
+class Metrics:
     """Answers scrapes."""
 
     def __init__(self, registry: CollectorRegistry | None, limit: int) -> None:
@@ -50,6 +43,11 @@ class Endpoint:
         if not openmetrics:
             return text + others, TEXT
         return text + others.removesuffix(_END) + _END, OPEN
+
+    def answer(self, accept: str) -> Answer:
+        """Answer a request."""
+        body, kind = self.body(accept)
+        return 200, kind, body
 
     def _others(self, *, openmetrics: bool) -> bytes:
         """Return what prometheus_client has, where the application has imported it."""
@@ -68,55 +66,3 @@ class Endpoint:
         finally:
             quiet.on = False
         return text
-
-    # -- frameworks ---------------------------------------------
-
-    def wsgi(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        """Answer a request of WSGI."""
-        if environ.get("REQUEST_METHOD") not in ("GET", "HEAD"):
-            start_response("405 Method Not Allowed", [("Allow", "GET, HEAD")])
-            return [b""]
-        body, kind = self.body(environ.get("HTTP_ACCEPT", ""))
-        head = environ.get("REQUEST_METHOD") == "HEAD"
-        start_response("200 OK", [("Content-Type", kind), ("Content-Length", str(len(body)))])
-        return [b"" if head else body]
-
-    async def asgi(
-        self,
-        scope: Message,
-        receive: Callable[[], Awaitable[Message]],
-        send: Callable[[Message], Awaitable[None]],
-    ) -> None:
-        """Answer a request of ASGI; the work is done in a thread, and stops no other request."""
-        if scope["type"] == "lifespan":
-            await _lifespan(receive, send)
-            return
-        if scope["type"] != "http":
-            raise ValueError(f"metrics are served over http; got {scope['type']!r}")
-        if scope["method"] not in ("GET", "HEAD"):
-            headers = [(b"allow", b"GET, HEAD")]
-            await send({"type": "http.response.start", "status": 405, "headers": headers})
-            await send({"type": "http.response.body", "body": b""})
-            return
-        from anyio.to_thread import run_sync
-
-        accept = ",".join(v.decode("latin-1") for k, v in scope["headers"] if k == b"accept")
-        body, kind = await run_sync(self.body, accept)
-        headers = [
-            (b"content-type", kind.encode()),
-            (b"content-length", str(len(body)).encode()),
-        ]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({
-            "type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body
-        })  # fmt: skip
-
-
-async def _lifespan(
-    receive: Callable[[], Awaitable[Message]], send: Callable[[Message], Awaitable[None]]
-) -> None:
-    while True:
-        message = await receive()
-        await send({"type": f"{message['type']}.complete"})
-        if message["type"] == "lifespan.shutdown":
-            return

@@ -14,7 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from resilient.pages.directory import Directory
+from resilient.pages.directory import Directory, living
+from resilient.pages.sums import summed
 
 HERE = Path(__file__).parent
 WAIT = 20.0  # no test waits longer for anything
@@ -189,15 +190,9 @@ class Host:
 
     def seen_from_outside(self) -> dict[tuple[str, str], list[float]]:
         """Return all rows that lie in the directory, as one that only reads would add them up."""
-        from resilient.pages.directory import summed
-
-        directory = Directory(self.pages)
-        try:
-            processes, entries = directory.read()
-            entries += [entry for process in processes for entry in process.entries]
-            return {(entry.kind, entry.name): entry.row for entry in summed(entries)}
-        finally:
-            directory.close()
+        pages, entries = Directory(self.pages).read()
+        entries += [entry for page in pages for entry in living(page)]
+        return {(entry.kind, entry.name): entry.row for entry in summed(entries)}
 
     def close(self) -> None:
         """End everything."""

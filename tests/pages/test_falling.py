@@ -237,7 +237,7 @@ seen + [scrape()]
 def test_others_beyond_the_limit_are_the_same_everywhere(host: Host) -> None:
     """Each process adds up the same policies, in whatever order it has made its own."""
     code = """
-from resilient.serving import Endpoint
+from resilient.serving import Metrics as Endpoint
 endpoint = Endpoint(None, 3)
 def limited():
     lines = endpoint.body("")[0].decode().splitlines()
@@ -253,3 +253,28 @@ def limited():
     workers.pop(0).kill()
     for worker in workers:
         assert worker.do("limited()") == seen[0]
+
+
+def test_a_record_in_a_freed_place(host: Host) -> None:
+    """A record may be put where another one was, though its layout is known only since."""
+    worker = host.start(
+        """
+for n in range(1, 33):  # leave free places of all sizes
+    p = Policy("a" * n, circuit_breaker()); p.call(int)
+    resilient.registry.remove(p.name)
+    del p
+gc.collect(); here.refresh()
+ps = [Policy("b" * n, circuit_breaker()) for n in range(1, 33)]
+for p in ps: p.call(int)
+"""
+    )
+    other = host.start()
+    before = other.scrape()
+    for act in ("p.force_open()", "p.release()", "p.with_(bulkhead(1)).call(int)", "p.call(int)"):
+        worker.do(f"for p in ps: {act}\nhere.refresh()")
+        after = other.scrape()
+        assert fallen(before, after) == {}
+        before = after
+    assert {calls(before, "b" * n) for n in range(1, 33)} == {3}
+    worker.kill()
+    assert fallen(before, other.scrape()) == {}

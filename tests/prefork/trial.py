@@ -1,6 +1,6 @@
 """A gunicorn whose workers die under load, and the counts of all of them in one directory.
 
-``make prefork`` runs it: about 80 s. It fails where a total is not what the load generator was
+``make prefork`` runs it: about 90 s. It fails where a total is not what the load generator was
 answered, where a counter falls, a gauge stays, a page is left, or the p99 of a scrape is over 150 ms.
 
 The workers are of the kind gthread: with sync a worker does one thing at a time and closes each
@@ -38,6 +38,8 @@ from typing import Any
 if not __package__:
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
     __package__ = "tests.prefork"
+
+import resilient
 
 from .kit import Helper, Service, Truth, breakers, left, settled, sums
 
@@ -149,6 +151,8 @@ def judge_scrapes(seen: dict[str, Any]) -> None:
     line("... in the application", figures([each[2] for each in scrapes]))
     line("... of the processor", figures([each[3] for each in scrapes]))
     line("series, megabytes", f"{scrapes[-1][8]}, {scrapes[-1][7] / 1e6:.1f}")
+    first = {each[4]: each for each in reversed(scrapes)}  # by worker
+    line("... the first of a worker", figures([each[1] for each in first.values()]))
     workers = {each[4] for each in scrapes}
     low, high = min(each[5] for each in scrapes), max(each[5] for each in scrapes)
     line("workers who answered, processes", f"{len(workers)}, {low:g} to {high:g}")
@@ -204,6 +208,7 @@ def judge(service: Service, answers: dict[str, Any], *, client: bool, paused: bo
 def main() -> int:
     """Run both parts."""
     began = time.monotonic()
+    print(f"resilient from {Path(resilient.__file__).parent}")
     print(f"load average before: {', '.join(f'{each:.1f}' for each in os.getloadavg())}")
     story(SECONDS, preload=False, client=False, paused=False)
     story(SHORT, preload=True, client=True, paused=True)

@@ -17,7 +17,9 @@ import pytest
 import resilient
 from resilient.levers import Levers
 
-MODULES = ("resilient", "resilient.flags", "resilient.metrics", "resilient.testing")
+MODULES = (
+    "resilient", "resilient.flags", "resilient.health", "resilient.metrics", "resilient.testing",
+)  # fmt: skip
 # Documented, in a module without `__all__`.
 PLUGINS = (
     ("resilient.testing.plugin", "Policies"), ("resilient.testing.flag_plugin", "Flags"),

@@ -13,6 +13,7 @@ from .options import common
 from .policy_commands import policies
 from .printing import moment, plural, say, say_json, table
 from .reach import FINDINGS, NOT_ALL, USAGE, Reach, fail, look
+from .top import top
 
 CODES: Final = """
 \b
@@ -36,6 +37,7 @@ def cli() -> None:
 cli.add_command(flags)
 cli.add_command(policies)
 cli.add_command(metrics)
+cli.add_command(top)
 
 
 @cli.command()

@@ -155,29 +155,35 @@ def places(
     """Yield where rows lie between two records; layouts are those found so far, and are added to.
 
     What can't be read is left out, and all that follows a record that has no end; so are records
-    that begin where `passed` says.
+    that begin where `passed` says. A row may lie before its layout, in a place used again.
     """
+    rows: list[tuple[str, int, int]] = []
     while start + _HEAD.size <= stop:
         size, kind, length, cells = _HEAD.unpack_from(content, start)
         body = start + _HEAD.size
         if size < _HEAD.size + length + 8 * cells or start + size > stop or length < 0 or cells < 0:
-            return
-        try:
-            text = bytes(content[body : body + length]).decode()
-            if kind == LAYOUT:
-                layouts.append(parsed(text.rstrip()))
-            elif kind == ROW and start not in passed:
-                said = json.loads(text)
-                layout, order = layouts[said["layout"]]
-                place = Place(said, layout, order)
-                place.start = (body + length) // 8
-                place.stop = place.start + cells
-                if place.fits(cells):
-                    yield place
-        except (ValueError, KeyError, IndexError, TypeError, RecursionError):
-            if kind == LAYOUT:
+            break
+        if kind == LAYOUT:
+            try:
+                layouts.append(parsed(_text(content, body, length).rstrip()))
+            except ValueError:
                 layouts.append(None)  # those after it keep their numbers
+        elif kind == ROW and start not in passed:
+            rows.append((_text(content, body, length), (body + length) // 8, cells))
         start += size
+    for text, first, cells in rows:
+        try:
+            said = json.loads(text)
+            place = Place(said, *layouts[said["layout"]])
+        except (ValueError, LookupError, TypeError, RecursionError):
+            continue
+        place.start, place.stop = first, first + cells
+        if place.fits(cells):
+            yield place
+
+
+def _text(content: memoryview, start: int, length: int) -> str:
+    return bytes(content[start : start + length]).decode(errors="replace")
 
 
 def departed(entries: list[Entry], about: dict[str, Any]) -> bytes:

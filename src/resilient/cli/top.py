@@ -1,0 +1,239 @@
+"""`resilient top`: one screen for whoever is on call."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from typing import Final
+
+import click
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from ..monitoring.looks import Look, Watch
+from ..monitoring.screen import Row, Screen
+from .metrics_commands import runtime_directory
+from .printing import clean, plural, say_json, seconds_of
+from .reach import UNREACHED, USAGE, fail
+
+_SPAN: Final = 10.0  # seconds that a share or a rate is of
+_WIDE: Final = 110  # columns from which there is room for more
+_MOST: Final = 5  # levers that are shown
+_NONE: Final = "·"  # no living process has it
+
+_FEW: Final = "few"  # calls, too few to say
+_STYLES: Final = {"error": "bold red", "degraded": "yellow", "full": "green"}
+
+
+@click.command()
+@click.option("--every", default="2s", show_default=True, metavar="TIME", help="How often to look.")
+@click.option("--once", is_flag=True, help="Look twice, so long apart, print, and end.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, once.")
+def top(every: str, once: bool, as_json: bool) -> None:
+    """Show what hurts customers, of all processes of this host: the worst first.
+
+    It reads what processes share in RESILIENT_RUNTIME_DIR, or beside the SQLite store, and asks
+    none of them, so it works while they hang. Ctrl-C ends it.
+    """
+    try:
+        seconds = seconds_of("--every", every)
+    except ValueError as error:
+        fail(str(error), USAGE)
+    watch = Watch(runtime_directory())
+    console = Console(highlight=False)
+    try:
+        if once or as_json:
+            before = watch.look()
+            time.sleep(seconds)
+            screen = Screen(before, watch.look())
+            if as_json:
+                say_json(screen.as_data())
+            else:
+                console.print(drawn(screen, console.width, rows=None))
+            return
+        _follow(watch, console, seconds)
+    except (OSError, ValueError) as error:
+        fail(f"the pages can't be read: {error}", UNREACHED)
+    except KeyboardInterrupt:
+        return
+
+
+def _follow(watch: Watch, console: Console, seconds: float) -> None:
+    looks: deque[Look] = deque([watch.look()])
+    with Live(console=console, screen=console.is_terminal, auto_refresh=False) as live:
+        while True:
+            time.sleep(seconds)
+            looks.append(watch.look())
+            while len(looks) > 2 and looks[1].at <= looks[-1].at - _SPAN:
+                looks.popleft()
+            screen = Screen(looks[0], looks[-1])
+            live.update(drawn(screen, console.width, rows=console.height - 8), refresh=True)
+
+
+# -- drawing ---------------------------------------------
+
+
+def drawn(screen: Screen, width: int, rows: int | None) -> RenderableType:
+    """Return the screen as it is shown at a width; at most so many lines of policies."""
+    parts: list[RenderableType] = [_head(screen), _customers(screen), *_warnings(screen), Text("")]
+    shown, room = [], len(screen.worst) * 2 if rows is None else rows
+    for row in screen.worst:
+        room -= 2
+        if room < 0:
+            break
+        shown.append(row)
+    if shown:
+        parts.append(_table(shown, screen, width))
+    hidden = len(screen.worst) - len(shown)
+    if hidden:
+        parts.append(Text(f"... and {hidden} more that are not well", style="bold"))
+    parts.append(_well(screen.well))
+    if shown:
+        parts += _levers(shown[:_MOST])
+    return Group(*parts)
+
+
+def _head(screen: Screen) -> Text:
+    at = time.strftime("%H:%M:%S UTC", time.gmtime(screen.wall))
+    text = Text(f"{at}  {plural(len(screen.processes), 'process')}", style="bold")
+    text.append(f"  over {screen.seconds:.0f} s", style="dim")
+    return text
+
+
+def _customers(screen: Screen) -> Text:
+    text = Text("CUSTOMERS  ", style="bold")
+    if not screen.processes:
+        return text.append("no data: no process of this host shares its counts", style="bold red")
+    if not screen.calls:
+        return text.append("no calls", style="dim")
+    for word in ("full", "degraded", "error"):
+        share = screen.served[word] / screen.calls
+        text.append(f"{word} {_percent(share)} %  ", style=_STYLES[word] if share else "dim")
+    return text.append(f"of {screen.calls / screen.seconds:.0f} calls/s", style="dim")
+
+
+def _warnings(screen: Screen) -> list[Text]:
+    found = [
+        Text(
+            f"process {process.pid} ({clean(process.program)}) hangs: nothing heard for "
+            f"{process.silent:.0f} s",
+            style="bold red",
+        )
+        for process in screen.silent[:3]
+    ]
+    if screen.flags_off:
+        found.append(Text(f"off: {clean(', '.join(screen.flags_off))}", style="yellow"))
+    if screen.unread:
+        found.append(Text(f"{plural(len(screen.unread), 'page')} can't be read", style="bold red"))
+    return found
+
+
+def _table(rows: list[Row], screen: Screen, width: int) -> Table:
+    wide = width >= _WIDE
+    table = Table(box=None, pad_edge=False, expand=True, header_style="dim", padding=(0, 1, 0, 0))
+    table.add_column("policy", overflow="ellipsis", no_wrap=True, ratio=1, min_width=12)
+    table.add_column("state", no_wrap=True)
+    for title in ("for", "rate/s", "full", "degr", "err %"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for title in ("p50", "p99") if wide else ("p99",):
+        table.add_column(title, justify="right", no_wrap=True)
+    table.add_column("in flight", justify="right", no_wrap=True)
+    if wide:
+        table.add_column("fallback", overflow="ellipsis", no_wrap=True, max_width=24)
+    for row in rows:
+        cells = [
+            Text(_named(row)), _state(row), Text(_age(row.since, screen.wall)), Text(_rate(row)),
+            *_shares(row),
+            *(Text(_time(each, row)) for each in ((row.p50, row.p99) if wide else (row.p99,))),
+            Text(_slots(row)),
+        ]  # fmt: skip
+        if wide:
+            cells.append(Text(clean(row.policy.fallback) or "-"))
+        table.add_row(*cells)
+    return table
+
+
+def _levers(rows: list[Row]) -> list[Text]:
+    """Return what is left to be done, a line each: the command is to be copied whole."""
+    found = [Text(""), Text("LEVERS", style="bold")]
+    for row in rows:
+        found.append(Text(clean(row.lever), overflow="fold"))
+        if row.policy.impact:
+            found[-1].append(f"  # {clean(row.policy.impact)}", style="dim")
+    return found
+
+
+def _named(row: Row) -> str:
+    tier = "" if row.policy.tier is None else f" t{row.policy.tier}"
+    return f"{clean(row.policy.name)}{tier}"
+
+
+def _state(row: Row) -> Text:
+    word = row.state or _NONE
+    loud = word.startswith(("open", "forced open"))
+    mild = word.startswith(("half", "flag", "forced", "metrics"))
+    return Text(word.upper() if loud else word, style="bold red" if loud else "yellow" * mild)
+
+
+def _shares(row: Row) -> list[Text]:
+    if not row.calls:
+        return [Text(_NONE if not row.live else "-", style="dim")] * 3
+    if not row.enough:
+        return [Text(_FEW, style="dim")] * 3
+    shares = {"full": row.full, "degraded": row.degraded, "error": row.error}
+    return [Text(_percent(n), style=_STYLES[word] if n else "dim") for word, n in shares.items()]
+
+
+def _percent(share: float) -> str:
+    """Return a share in percent; never 0 or 100 where it is not quite that."""
+    percent = share * 100
+    if 0 < percent < 0.1:
+        return "<.1"
+    if 99.9 < percent < 100:
+        return ">99"
+    return f"{percent:.1f}" if 0 < percent < 9.95 else f"{percent:.0f}"
+
+
+def _rate(row: Row) -> str:
+    if not row.live and not row.calls:
+        return _NONE
+    return f"{row.rate:.0f}" if row.rate >= 10 or not row.rate else f"{row.rate:.1f}"
+
+
+def _time(seconds: float | None, row: Row) -> str:
+    if seconds is None:
+        return _FEW if row.let_in else "-"
+    return f"{seconds * 1000:.0f}ms" if seconds < 1 else f"{seconds:.1f}s"
+
+
+def _slots(row: Row) -> str:
+    limit = "" if row.limit is None else f"/{row.limit:.0f}"
+    hang = f"+{row.abandoned:.0f}" if row.abandoned else ""
+    return f"{row.in_flight:.0f}{hang}{limit}"
+
+
+def _age(since: float | None, now: float) -> str:
+    if since is None:
+        return ""
+    seconds = max(0, round(now - since))
+    if seconds < 60:
+        return f"{seconds}s"
+    if seconds < 3600:
+        return f"{seconds // 60}m{seconds % 60:02}s"
+    return f"{seconds // 3600}h{seconds % 3600 // 60:02}m"
+
+
+def _well(rows: list[Row]) -> Text:
+    if not rows:
+        return Text("")
+    quiet = sum(1 for row in rows if not row.calls)
+    busy = [row for row in rows if row.calls]
+    text = Text(f"{plural(len(rows), 'policy')} well", style="green")
+    if busy:
+        names = ", ".join(f"{clean(row.policy.name)} {_rate(row)}/s" for row in busy[:3])
+        text.append(f": {names}{', ...' if len(busy) > 3 else ''}", style="dim")
+    if quiet:
+        text.append(f"; {quiet} without a call", style="dim")
+    return text

@@ -1,0 +1,117 @@
+"""How this process stands, for readiness checks and for people.
+
+A dependency that fails is no reason to take the service off the load balancer: that is what its
+fallback is for, and all processes would go at once. So an open circuit is shown here, and makes a
+process unready only where that is asked for, by name.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any, Final
+
+from .drive.core import Core
+from .endpoints import ASGI, WSGI, Answer, Endpoint
+from .flags.here import here
+from .registry import registry
+
+__all__ = ("asgi_app", "report", "wsgi_app")
+
+_CUT_OFF: Final = ("open", "forced_open")
+
+
+def report(*, unready_on: Iterable[str] = ()) -> dict[str, Any]:
+    """Return how the policies and flags of this process stand, as plain data.
+
+    Args:
+        unready_on: names of policies without which this process can't do its work: it is not ready
+            while one of them is open or forced open. Default none.
+
+    Returns:
+        ``ready``, a bool; ``status``, ``"ok"`` where nothing is cut off, else ``"degraded"``;
+        ``policies``, those that are not closed, each with ``state``, ``why``, ``retry_after`` in
+        seconds or None, ``owner`` and ``impact``; ``flags_off``, those that are off.
+
+    Raises:
+        LookupError: no policy has such a name.
+
+    Example:
+        >>> from resilient import health
+        >>> health.report()["ready"]
+        True
+    """
+    needed = {registry.find(name).name for name in unready_on}
+    policies = {core.name: _told(core) for core in registry.cores() if core.state != "closed"}
+    cut_off = {name for name, told in policies.items() if told["state"] in _CUT_OFF}
+    flags_off = sorted(flag.name for flag in here.flags.all() if not flag.state)
+    return {
+        "ready": not needed & cut_off,
+        "status": "degraded" if cut_off or flags_off else "ok",
+        "policies": policies,
+        "flags_off": flags_off,
+    }
+
+
+def _told(core: Core) -> dict[str, Any]:
+    now = core.now()
+    with core.lock:
+        breakers = [guard for guard in core.guards if guard.state]
+        why = core.forced_why if core.forced else breakers[0].why if breakers else ""
+        return {
+            "state": core.state,
+            "why": why,
+            "retry_after": breakers[0].retry_after(now) if breakers else None,
+            "owner": core.owner,
+            "impact": core.impact,
+        }
+
+
+def wsgi_app(*, unready_on: Iterable[str] = ()) -> WSGI:
+    """Return a WSGI application that answers readiness checks: 200, or 503 where not ready.
+
+    Args:
+        unready_on: see `report`. Default none: a dependency's failure is not this service's.
+
+    Returns:
+        The application. It answers GET and HEAD on every path with the report as JSON.
+
+    Raises:
+        LookupError: no policy has such a name; make policies before the application.
+
+    Example:
+        >>> from resilient import health
+        >>> app = health.wsgi_app()
+    """
+    return _endpoint(unready_on).wsgi
+
+
+def asgi_app(*, unready_on: Iterable[str] = ()) -> ASGI:
+    """Return an ASGI application that answers readiness checks: 200, or 503 where not ready.
+
+    Args:
+        unready_on: see `report`. Default none: a dependency's failure is not this service's.
+
+    Returns:
+        The application. It answers GET and HEAD on every path with the report as JSON.
+
+    Raises:
+        LookupError: no policy has such a name; make policies before the application.
+
+    Example:
+        >>> from resilient import health
+        >>> app = health.asgi_app()
+    """
+    return _endpoint(unready_on).asgi
+
+
+def _endpoint(unready_on: Iterable[str]) -> Endpoint:
+    names = tuple(unready_on)
+    for name in names:
+        registry.find(name)
+
+    def answer(_: str) -> Answer:
+        said = report(unready_on=[name for name in names if name in registry.names()])
+        return 200 if said["ready"] else 503, "application/json", json.dumps(said).encode()
+
+    return Endpoint(answer)

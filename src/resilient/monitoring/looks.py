@@ -1,0 +1,138 @@
+"""Looks at the pages of this host, and what happened between two of them.
+
+Nothing is asked of the processes: what they wrote is there, also while they hang.
+"""
+
+from __future__ import annotations
+
+import time
+from math import isnan
+from pathlib import Path
+from typing import Any, Final
+
+from ..drive.counting import EDGES
+from ..measuring import exported
+from ..pages.directory import Directory, living
+from ..pages.form import Entry
+from ..pages.reader import Reader
+from ..pages.sums import summed
+
+SILENT: Final = 5.0  # seconds without a sign of life after which a process hangs
+ENOUGH: Final = 10  # calls from which on a share or a quantile means something
+
+Numbers = dict[tuple[str, tuple[str, ...]], float]
+
+
+def numbers(entry: Entry) -> Numbers:
+    """Return what an entry shows, by the name of the metric and the values of its labels."""
+    keys, values = exported(entry.layout)
+    row = values(entry.row)
+    return {
+        (metric.name, labels): value
+        for (metric, labels), value in zip(keys, row, strict=True)
+        if not isnan(value)
+    }
+
+
+class Process:
+    """A process of this host.
+
+    Attributes:
+        pid: its process id, in its own container.
+        program: what it runs.
+        silent: seconds since it last gave a sign of life, where that is too long; else 0.
+    """
+
+    def __init__(self, page: Reader, now: float) -> None:
+        quiet = now - page.beat
+        self.pid: int = int(page.about.get("pid", 0))
+        self.program: str = str(page.about.get("program", ""))
+        self.silent: float = quiet if quiet > SILENT and not page.left else 0.0
+
+
+class Look:
+    """What the pages say at one moment.
+
+    Attributes:
+        at: when, on the monotonic clock.
+        policies: what each policy shows, by name: added up over processes, the departed included.
+        flags: likewise, the flags.
+        orders: likewise, since when policies are under which order.
+        about: what is declared of a policy or flag, by kind and name; of the living.
+        processes: those that live.
+        unread: pages that can't be read, and why.
+    """
+
+    def __init__(self, pages: list[Reader], left: list[Entry], unread: dict[str, str]) -> None:
+        self.at: float = time.monotonic()
+        self.wall: float = time.time()
+        self.processes: list[Process] = [Process(p, self.at) for p in pages if p.alive]
+        self.unread: dict[str, str] = unread
+        alive = [entry for page in pages if page.alive for entry in page.entries]
+        self.about: dict[tuple[str, str], Any] = {(e.kind, e.name): e.about for e in alive}
+        whole = summed([*left, *(entry for page in pages for entry in living(page))])
+        tables: dict[str, dict[str, Numbers]] = {"policy": {}, "flag": {}, "order": {}}
+        for entry in whole:
+            if entry.kind in tables:
+                tables[entry.kind][entry.name] = numbers(entry)
+        self.policies: dict[str, Numbers] = tables["policy"]
+        self.flags: dict[str, Numbers] = tables["flag"]
+        self.orders: dict[str, Numbers] = tables["order"]
+
+
+class Watch:
+    """Looks again and again."""
+
+    def __init__(self, path: Path) -> None:
+        self._directory = Directory(path)
+
+    def look(self) -> Look:
+        """Look once.
+
+        Raises:
+            OSError: the directory can't be read.
+            ValueError: it is somebody else's, or everybody may write there.
+        """
+        pages, left = self._directory.read()
+        return Look(pages, left, dict(self._directory.faults))
+
+
+class Between:
+    """What happened between two looks, of one policy."""
+
+    def __init__(self, name: str, before: Look, after: Look) -> None:
+        self._then: Numbers = before.policies.get(name, {})
+        self._now: Numbers = after.policies.get(name, {})
+        self.seconds: float = max(after.at - before.at, 1e-9)
+
+    def more(self, metric: str, *labels: str) -> float:
+        """Return by how much a counter grew."""
+        key = metric, labels
+        return max(0.0, self._now.get(key, 0.0) - self._then.get(key, 0.0))
+
+    def now(self, metric: str, *labels: str) -> float | None:
+        """Return what a gauge says, None where it says nothing."""
+        return self._now.get((metric, labels))
+
+    @property
+    def served(self) -> dict[str, float]:
+        """How many callers got what."""
+        return {word: self.more("served_total", word) for word in ("full", "degraded", "error")}
+
+    def quantile(self, share: float) -> float | None:
+        """Return the duration that so many calls stayed below, None where there are too few.
+
+        Within a bucket it is taken to lie as in proportion, as Prometheus does it.
+        """
+        edges = [*map(str, EDGES), "+Inf"]
+        upto = [self.more("call_duration_seconds_bucket", edge) for edge in edges]
+        if upto[-1] < ENOUGH:
+            return None
+        rank = share * upto[-1]
+        place = next(n for n, count in enumerate(upto) if count >= rank)
+        if place == len(EDGES):
+            return EDGES[-1]
+        low = EDGES[place - 1] if place else 0.0
+        before = upto[place - 1] if place else 0.0
+        inside = upto[place] - before
+        return low + (EDGES[place] - low) * ((rank - before) / inside if inside else 1.0)

@@ -1,0 +1,160 @@
+"""What one screen tells whoever is on call: who is hurt, how badly, since when, what is left."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from .declared import Policy
+from .looks import ENOUGH, Between, Look
+
+_STATES: Final = ("open", "half_open", "metrics_only")
+_WEIGHTS: Final = {1: 4.0, 2: 2.0, 3: 1.0}  # of harm, by tier
+_MILD: Final = 0.2  # a degraded answer hurts so much less than an error
+
+
+class Row:
+    """One policy on the screen."""
+
+    def __init__(self, name: str, before: Look, after: Look) -> None:
+        told: Any = after.about.get(("policy", name))
+        between = Between(name, before, after)
+        policy = Policy(name, told or {})
+        served = between.served
+        ended = sum(served.values())
+        self.policy: Policy = policy
+        self.live: bool = told is not None  # a living process has it
+        self.calls: float = ended
+        self.rate: float = ended / between.seconds
+        self.full, self.degraded, self.error = (
+            served[word] / ended if ended else 0.0 for word in ("full", "degraded", "error")
+        )
+        self.p50: float | None = between.quantile(0.5)
+        self.p99: float | None = between.quantile(0.99)
+        self.in_flight: float = between.now("in_flight") or 0.0
+        self.limit: float | None = between.now("limit")
+        self.abandoned: float = between.now("abandoned_workers") or 0.0
+        self.let_in: float = between.more("call_duration_seconds_count")
+        self.state, self.since = self._stand(name, between, after)
+        self.harm: float = (self.error + _MILD * self.degraded) * self.rate * self._weight
+
+    @property
+    def _weight(self) -> float:
+        return _WEIGHTS.get(self.policy.tier or 0, 1.0)
+
+    def _stand(self, name: str, between: Between, after: Look) -> tuple[str, float | None]:
+        """Return its state in words, and since when, in seconds since 1970."""
+        for flag in self.policy.flags:
+            shown = after.flags.get(flag, {})
+            off = shown.get(("flag_processes", ("off",)), 0.0)
+            if off:
+                return _of(
+                    "flag off", off, off + shown.get(("flag_processes", ("on",)), 0.0)
+                ), shown.get(("flag_flipped_timestamp_seconds", ()))
+        for kind in ("forced_open", "forced_closed"):
+            if between.now("override_active", kind):
+                since = after.orders.get(name, {}).get(
+                    ("override_since_timestamp_seconds", (kind,))
+                )
+                return kind.replace("_", " "), since
+        counted = {
+            state: between.now("breaker_workers", state) or 0.0 for state in (*_STATES, "closed")
+        }
+        since = between.now("breaker_since_timestamp_seconds")
+        for state in _STATES:
+            if counted[state]:
+                return _of(state.replace("_", "-"), counted[state], sum(counted.values())), since
+        return ("closed" if counted["closed"] else ""), None
+
+    @property
+    def well(self) -> bool:
+        """Whether there is nothing to be seen."""
+        return not self.harm and self.state in ("", "closed") and not self.abandoned
+
+    @property
+    def enough(self) -> bool:
+        """Whether there were enough calls for shares to mean something."""
+        return self.calls >= ENOUGH
+
+    @property
+    def lever(self) -> str:
+        """The command that is left to be given."""
+        name = self.policy.name
+        if self.state.startswith("flag off"):
+            return f'resilient flags on {self.policy.flags[0]} --reason "..."'
+        if self.state.startswith("forced"):
+            return f'resilient policies release {name} --reason "..."'
+        return self.policy.lever
+
+    def as_data(self) -> dict[str, Any]:
+        """Return the row as plain data."""
+        shares = {"full": self.full, "degraded": self.degraded, "error": self.error}
+        return {
+            "policy": self.policy.name,
+            "owner": self.policy.owner,
+            "tier": self.policy.tier,
+            "impact": self.policy.impact,
+            "state": self.state,
+            "since": self.since,
+            "calls": round(self.calls),
+            "rate": self.rate,
+            "enough": self.enough,
+            "served": shares if self.calls else None,
+            "p50": self.p50,
+            "p99": self.p99,
+            "in_flight": round(self.in_flight),
+            "limit": None if self.limit is None else round(self.limit),
+            "abandoned": round(self.abandoned),
+            "fallback": self.policy.fallback,
+            "lever": self.lever,
+            "live": self.live,
+        }
+
+
+class Screen:
+    """All of it, the worst first."""
+
+    def __init__(self, before: Look, after: Look) -> None:
+        rows = [Row(name, before, after) for name in after.policies]
+        self.seconds: float = after.at - before.at
+        self.wall: float = after.wall
+        self.worst: list[Row] = sorted(
+            (row for row in rows if not row.well),
+            key=lambda row: (-row.harm, row.state in ("", "closed"), row.policy.name),
+        )
+        self.well: list[Row] = sorted(
+            (row for row in rows if row.well), key=lambda row: (-row.rate, row.policy.name)
+        )
+        self.calls: float = sum(row.calls for row in rows)
+        self.served: dict[str, float] = {
+            "full": sum(row.full * row.calls for row in rows),
+            "degraded": sum(row.degraded * row.calls for row in rows),
+            "error": sum(row.error * row.calls for row in rows),
+        }
+        self.processes = after.processes
+        self.silent = [process for process in after.processes if process.silent]
+        self.unread = after.unread
+        self.flags_off: list[str] = sorted(
+            name for name, said in after.flags.items() if said.get(("flag_processes", ("off",)))
+        )
+
+    def as_data(self) -> dict[str, Any]:
+        """Return the screen as plain data."""
+        calls = self.calls
+        return {
+            "seconds": self.seconds,
+            "customers": {
+                "rate": calls / max(self.seconds, 1e-9),
+                **{word: n / calls if calls else None for word, n in self.served.items()},
+            },
+            "processes": {
+                "living": len(self.processes),
+                "silent": [{"pid": p.pid, "seconds": p.silent} for p in self.silent],
+                "unread": self.unread,
+            },
+            "flags_off": self.flags_off,
+            "policies": [row.as_data() for row in (*self.worst, *self.well)],
+        }
+
+
+def _of(word: str, number: float, whole: float) -> str:
+    return word if whole <= 1 else f"{word} {number:g}/{whole:g}"

@@ -1,0 +1,55 @@
+"""Kills a process at each line of some modules, one after the other. Imported by processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+
+def killed_at(line: int, files: tuple[str, ...], act: Callable[[], object]) -> bool:
+    """Do something in a forked child that is killed before it runs so many lines of some files.
+
+    Returns:
+        Whether it was killed; else it has done all of it.
+    """
+    pid = os.fork()
+    if pid == 0:
+        try:
+            _die_at(line, files)
+            act()
+        finally:
+            sys.settrace(None)
+            os._exit(0)
+    _, status = os.waitpid(pid, 0)
+    return os.WIFSIGNALED(status)
+
+
+def _die_at(line: int, files: tuple[str, ...]) -> None:
+    left = [line]
+
+    def trace(frame: FrameType, event: str, arg: Any) -> Any:
+        if not frame.f_code.co_filename.endswith(files):
+            return None
+        if event == "line":
+            left[0] -= 1
+            if left[0] < 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+        return trace
+
+    sys.settrace(trace)
+
+
+def each_line(
+    files: tuple[str, ...], act: Callable[[], object], check: Callable[[], Any]
+) -> list[Any]:
+    """Kill at the first line, the second, and so on; return what the checks say in between."""
+    found: list[Any] = []
+    while True:
+        killed = killed_at(len(found), files, act)
+        found.append(check())
+        if not killed:
+            return found

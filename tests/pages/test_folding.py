@@ -1,0 +1,232 @@
+"""What a dead process has counted is taken over exactly once, whatever happens meanwhile."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from .kit import Host, calls, key, until
+
+READ = """
+from pathlib import Path
+from resilient.pages.directory import Directory, living
+from resilient.pages.sums import summed
+from tests.pages.steps import each_line, killed_at
+def total(path, name="shop"):
+    pages, entries = Directory(Path(path)).read()
+    for page in pages: entries += living(page)
+    rows = [e.row for e in summed(entries) if e.name == name]
+    return sum(row[0] + row[3] for row in rows)     # quick successes, and others
+"""
+DEAD = """
+def dead(number, calls):
+    for _ in range(number):
+        pid = os.fork()
+        if pid == 0:
+            p = Policy("shop", bulkhead(3))
+            for _ in range(calls): p.call(int)
+            os._exit(0)
+        os.waitpid(pid, 0)
+"""
+
+
+def test_a_folder_killed_at_any_line(host: Host, root: str) -> None:
+    """However far it has come: nothing is lost, nothing is doubled, and the next one ends it."""
+    host.pages.mkdir(0o700)
+    worker = host.start(READ + DEAD, PYTHONPATH=root, RESILIENT_RUNTIME_DIR=str(host.pages))
+    worker.do("dead(2, 5); Directory(Path(os.environ['RESILIENT_RUNTIME_DIR'])).fold(); dead(3, 7)")
+    found = worker.do(
+        """
+import shutil, itertools
+source = os.environ["RESILIENT_RUNTIME_DIR"]
+number = itertools.count()
+def fresh():
+    global path
+    path = f"{source}-{next(number)}"
+    shutil.copytree(source, path)
+def check():
+    seen = [total(path), total(path)]
+    Directory(Path(path)).fold()
+    seen += [total(path), len(os.listdir(path))]
+    shutil.rmtree(path)
+    fresh()
+    return seen
+fresh()
+each_line(("pages/directory.py",), lambda: Directory(Path(path)).fold(), check)
+"""
+    )
+    assert len(found) > 40
+    assert {tuple(each) for each in found} == {(31, 31, 31, 1)}
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        "held.force_open()",
+        "view = held.with_(bulkhead(1, max_waiting=1, max_wait=1), fallback(value=1)); here.refresh()",
+        "drop()",
+        "drop(); twice()",
+        "new = Policy('new', circuit_breaker()); here.refresh()",
+    ],
+    ids=["event", "layout", "dropped", "dropped-twice", "attached"],
+)
+def test_an_owner_killed_at_any_line(host: Host, root: str, act: str) -> None:
+    """It moves records about, and dies: its calls are there once."""
+    worker = host.start(READ, PYTHONPATH=root)
+    found = worker.do(
+        f"""
+def drop():
+    global held
+    resilient.registry.remove("shop")
+    held = None
+    gc.collect()
+    here.refresh()
+def act():
+    global held
+    import sys
+    trace = sys.gettrace()
+    sys.settrace(None)
+    held = Policy("shop", circuit_breaker(), bulkhead(5))
+    for _ in range(9): held.call(int)
+    sys.settrace(trace)
+    {act}
+def twice():
+    global held
+    held = Policy("shop", circuit_breaker(), bulkhead(5))
+    held.call(int)
+    drop()
+def check():
+    found = total({str(host.pages)!r})
+    for path in Path({str(host.pages)!r}).iterdir(): path.unlink()
+    return found
+each_line(("pages/page.py", "pages/records.py"), act, check)
+"""
+    )
+    assert len(found) > 15
+    assert set(found) <= ({9, 10} if "twice" in act else {9})
+
+
+def test_many_fold_at_once(host: Host) -> None:
+    """Eighty dead pages, and four that scrape in threads: one sum, and one page that is left."""
+    worker = host.start(DEAD)
+    worker.do("dead(80, 3)")
+    code = """
+from concurrent.futures import ThreadPoolExecutor
+with ThreadPoolExecutor(3) as pool:
+    found = list(pool.map(lambda _: scrape(), range(9)))
+found
+"""
+    others = [host.start() for _ in range(4)]
+    for each in others:
+        each.tell(code)
+    seen = [calls(scrape, "shop") for each in others for scrape in each.hear()]
+    assert set(seen) == {240}
+    assert calls(worker.scrape(), "shop") == 240
+    left = {
+        name
+        for name in host.names()
+        if not any(name.startswith(f"{o.pid}-") for o in [*others, worker])
+    }
+    assert left == {"departed.page"}
+
+
+def test_more_policies_than_the_departed_name(host: Host) -> None:
+    """Beyond the most that are kept by name, they are added up in one, and none is lost."""
+    code = """
+import resilient.pages.sums as sums, resilient.pages.form as form
+sums.MOST = form.MOST = 10
+ps = [Policy(f"p{n:02}") for n in range(25)]
+for n, p in enumerate(ps): [p.call(int) for _ in range(n + 1)]
+here.refresh()
+"""
+    reader = host.start("import resilient.pages.sums as sums\nsums.MOST = 10")
+    for _ in range(2):
+        host.start(code).kill()
+        seen = reader.scrape()
+    ours = {
+        name: n for name, n in seen.items() if name.startswith("calls_total") and "success" in name
+    }
+    assert sum(ours.values()) == 2 * sum(range(1, 26))
+    assert len(ours) == 10
+    assert reader.scrape() | ours == reader.scrape()
+
+
+def test_what_a_process_shows_of_itself_outlives_it(host: Host) -> None:
+    """Counters of listeners and flags are kept, as those of policies are."""
+    worker = host.start(
+        """
+f = flag("shop", default=True, impact="nothing")
+flags.off("shop", reason="a test")
+bool(f)
+def broken(event): raise ValueError("a test")
+resilient.registry.subscribe(broken)
+Policy("p").force_open(); Policy("q").call(int); here.refresh()
+"""
+    )
+    reader = host.start()
+    names = [key("listener_errors_total"), key("flag_off_calls_total", flag="shop"),
+             key("flag_changes_total", flag="shop")]  # fmt: skip
+    assert [reader.scrape().get(name) for name in names] == [1, 1, 1]
+    worker.kill()
+    assert [reader.scrape().get(name) for name in names] == [1, 1, 1]
+    assert key("flag_enabled", flag="shop") not in reader.scrape()
+
+
+def test_the_thread_folds_without_a_scrape(host: Host) -> None:
+    """Where nobody scrapes, dead pages are taken in all the same."""
+    keeper = host.start(
+        "import resilient.pages.here as module\nmodule._FOLDING = module.EVERY = 0.05"
+    )
+    keeper.do("Policy('shop').call(int)")
+    host.start("Policy('shop').call(int)").kill()
+    until(lambda: host.names() == {host.page_of(keeper).name, "departed.page"})
+    assert host.seen_from_outside()["policy", "shop"][0] == 2
+
+
+def test_a_lock_does_not_outlive_its_folder(host: Host) -> None:
+    """A child forked while its parent folds does not hold the directory when the parent is killed."""
+    folder = host.start(
+        """
+import resilient.pages.directory as directory
+def fold(self):
+    fork()
+    os.kill(os.getpid(), signal.SIGKILL)
+directory.Directory._fold = fold
+Policy("shop").call(int)
+"""
+    )
+    reader = host.start()
+    folder.tell("scrape()")
+    child = host.accept()
+    folder.gone()
+    assert child.do("1") == 1
+    assert calls(reader.scrape(), "shop") == 1
+    assert not [name for name in host.names() if name.startswith(f"{folder.pid}-")]
+
+
+def test_a_page_that_can_not_be_read_is_not_taken_in(host: Host) -> None:
+    """What can't be read this time is neither folded as it was last time, nor removed."""
+    worker, reader = host.start("p = Policy('shop'); p.call(int)"), host.start()
+    assert calls(reader.scrape(), "shop") == 1
+    worker.do("p.call(int)")
+    page = host.page_of(worker)
+    worker.kill()
+    found = reader.do(
+        """
+import resilient.pages.reader as module
+real = module.mmap.mmap
+class Mmap:
+    def __getattr__(self, name): return no_mmap if name == "mmap" else getattr(os_mmap, name)
+def no_mmap(*args, **more): raise OSError(12, "no memory")
+os_mmap, module.mmap = module.mmap, Mmap()
+seen = [scrape(), scrape()]
+module.mmap = os_mmap
+seen
+"""
+    )
+    assert [calls(each, "shop") for each in found] == [1, 1]
+    assert page.exists()
+    assert [calls(reader.scrape(), "shop") for _ in range(2)] == [2, 2]
+    assert not page.exists()
+    assert os.listdir(host.pages)
