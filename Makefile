@@ -9,7 +9,7 @@ ALONE := tests/stress tests/faults tests/cancel tests/metrics tests/demo
 WAITING := tests/flags tests/integrations tests/servers
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test trial freeze picture lint types docs bench profile format clean
+.PHONY: help demo test trial freeze prefork picture lint types docs bench profile format clean
 
 help:  ## say what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10

@@ -59,7 +59,8 @@ QUIET = [
 def serve(seed: int, until: float) -> None:
     """Be one process of the shop."""
     dice = random.Random(seed)
-    flags.off(RECS, reason="vendor down, INC-1234", duration=1800)
+    if seed == 0 or not os.environ.get("RESILIENT_STORE"):
+        flags.off(RECS, reason="vendor down, INC-1234", duration=1800)
     while time.time() < until:
         for _ in range(8):
             PAYMENTS.try_call(_charge, dice)

@@ -23,10 +23,18 @@ Kind = Literal[
     "refused",
     "updated",
     "flipped",
+    "abandoned",
 ]
 Cause = Literal["auto", "operator"]
 
-_LEVELS: Final = {"opened": 30, "forced": 30, "refused": 30, "would_open": 30, "flipped": 30}
+_LEVELS: Final = {
+    "opened": 30,
+    "forced": 30,
+    "refused": 30,
+    "would_open": 30,
+    "flipped": 30,
+    "abandoned": 30,
+}
 _INFO: Final = 20
 NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 _BACKLOG: Final = 10_000
@@ -41,8 +49,9 @@ class Event:
         guard: the kind of the guard it happened in, ``"policy"``, or ``"flag"``.
         kind: what happened: ``opened``, ``half_open``, ``closed``, ``would_open`` (a breaker that
             only measures), ``forced``, ``released``, ``updated`` (options were changed),
-            ``refused`` (the first refusal of a guard after a minute without one), or ``flipped``
-            (a flag says something else in this process).
+            ``refused`` (the first refusal of a guard after a minute without one), ``flipped`` (a
+            flag says something else in this process), or ``abandoned`` (a caller gave up on a
+            worker thread, and no other thread of the policy hangs).
         cause: ``"auto"`` or ``"operator"``.
         at: when, by the policy's monotonic clock, in seconds.
         reason: why, in a few words.
@@ -220,8 +229,8 @@ def _fields(event: Event) -> dict[str, Any]:
 def _plain(value: Any) -> Any:
     """Return a copy that any formatter can write: of str, int, float, bool, None, list and dict."""
     if isinstance(value, Mapping):
-        pairs = cast("Mapping[Any, Any]", value).items()
-        return {str(name): _plain(inside) for name, inside in pairs}
+        named = cast("dict[Any, Any]", value)
+        return {str(name): _plain(inside) for name, inside in named.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(inside) for inside in cast("list[Any]", value)]
     if value is None or isinstance(value, (str, bool, int)):

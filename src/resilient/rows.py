@@ -131,10 +131,14 @@ def _parsed(said: dict[str, Any]) -> tuple[Layout, list[Any]]:
         if over != "mean" and tail and tail[-1][0].over == "mean" and kind != "part":
             raise ValueError(f"{tail[-1][0].name} has no weight")
         labels = {_word(label): str(value) for label, value in labels.items()}
-        metric = Metric(_word(name), kind, " ".join(str(meaning).split()), *labels, over=over)
+        metric = _same(
+            Metric(_word(name), kind, " ".join(str(meaning).split()), *labels, over=over)
+        )
         tail.append((metric, tuple(labels.values())))
     if tail and tail[-1][0].over == "mean":
         raise ValueError(f"{tail[-1][0].name} has no weight")
+    if (words is None) == bool(counts) or len(set(tail)) < len(tail):
+        raise ValueError("counts without words, or a sample that is there twice")
     found = layout(words=words, refusing=refusing, tail=tuple(tail))
     return found, [*counts, *range(len(refusing) + len(tail))]
 

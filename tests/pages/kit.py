@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from resilient.drive.counting import ENDED, QUICK
 from resilient.pages.directory import Directory, living
 from resilient.pages.sums import summed
 
@@ -38,6 +39,11 @@ def key(metric: str, **labels: str) -> str:
 def calls(seen: Seen, policy: str, outcome: str = "success") -> float | None:
     """Return how many calls of a policy ended so."""
     return seen.get(key("calls_total", policy=policy, outcome=outcome))
+
+
+def good(row: list[float]) -> float:
+    """Return how many calls in a row of a page were a success."""
+    return row[QUICK] + row[ENDED]
 
 
 def counters(seen: Seen) -> Seen:

@@ -90,6 +90,7 @@ if __name__ == "__main__":
         "fail": fail,
         "resilient": resilient,
     }
+    everything["metrics"] = metrics
     everything["fork"] = lambda: fork(everything)
     told(everything, _WORDS)
     faulthandler.register(signal.SIGALRM, chain=True)  # says where it hangs, and ends it

@@ -113,9 +113,11 @@ def outcome(number: int, request: int) -> str:
 
 
 def application(environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
-    """Answer /ask/<dependency>/<request>, and /metrics."""
+    """Answer /ask/<dependency>/<request>, /metrics and /health."""
     if environ["PATH_INFO"] == "/metrics":
         return _metrics(environ, start)
+    if environ["PATH_INFO"] == "/health":
+        return _say(start, str(os.getpid()))
     number, request = map(int, environ["PATH_INFO"].split("/")[2:])
     marks[2 * request] = ARRIVED
     if REQUESTS is not None:
@@ -123,7 +125,11 @@ def application(environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[
     marks[2 * request] = COUNTED
     said = outcome(number, request)
     marks[2 * request] = ENDED + HOW.index(said)
-    body = f"{said} {os.getpid()}".encode()
+    return _say(start, said)
+
+
+def _say(start: Callable[..., Any], said: str) -> Iterable[bytes]:
+    body = said.encode()
     start("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(body)))])
     return [body]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import mmap
 import os
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ..cli.kit import free_port, until
-from .scraper import Scrape
+from .scraper import Scrape, connect
 
 HERE = Path(__file__).parent
 WAIT = 20.0
@@ -103,20 +104,30 @@ class Service:
 
     def scrape(self) -> Scrape:
         """Scrape once."""
-        return Scrape(self.port)
+        return Scrape(connect(self.port))
 
     def each(self) -> dict[int, Scrape]:
-        """Scrape until every worker has answered; return the last scrape of each."""
-        found: dict[int, Scrape] = {}
+        """Scrape every worker, each over a connection that it was found to have taken."""
+        found: dict[int, http.client.HTTPConnection] = {}
 
         def all_have() -> bool:
-            with contextlib.suppress(OSError):
-                scrape = self.scrape()
-                found[scrape.worker] = scrape
-            return set(found) == self.living() and len(found) == self.workers
+            connection = connect(self.port)
+            with contextlib.suppress(OSError, http.client.HTTPException):
+                connection.request("GET", "/health")
+                worker = int(connection.getresponse().read())
+                if worker not in found:
+                    found[worker] = connection
+                    return set(found) == self.living() and len(found) == self.workers
+            connection.close()
+            return False
 
         until(all_have, WAIT)
-        return found
+        return {worker: Scrape(connection) for worker, connection in found.items()}
+
+    def processor(self, *helpers: Helper) -> float:
+        """Return the processor time of the service and its helpers so far, the dead ones' too."""
+        pids = self.living() | {helper.process.pid for helper in helpers}
+        return _seconds(self.process.pid, dead=True) + sum(map(_seconds, pids))
 
     def kill_one(self, chance: random.Random) -> int:
         """Kill a worker, and wait until it is gone for good."""
@@ -146,6 +157,15 @@ def _parent(pid: int) -> int:
     except OSError:
         return 0
     return 0 if state == "Z" else int(parent)
+
+
+def _seconds(pid: int, *, dead: bool = False) -> float:
+    try:
+        numbers = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    own = sum(map(int, numbers[11 : 15 if dead else 13]))  # of its dead children too
+    return own / os.sysconf("SC_CLK_TCK")
 
 
 # -- what must hold -------------------------------------------------------------------
@@ -275,6 +295,7 @@ def breakers(scrape: Scrape, policies: int) -> set[float]:
 def settled(service: Service, seconds: float = 15.0) -> tuple[float, Scrape]:
     """Wait until all gauges are 0 and the breakers of all processes are there; return after how long."""
     began = time.monotonic()
+    service.each()  # whoever is new has no page before
     while True:
         scrape = service.scrape()
         there = scrape.value("resilient_processes")

@@ -16,11 +16,15 @@ COUNTERS = (b"_total", b"_bucket", b"_count", b"_sum")
 FALLS = 20  # so many are told
 
 
-class Scrape:
-    """One scrape: its series, who answered, and what it took."""
+def connect(port: int) -> http.client.HTTPConnection:
+    """Return a connection to the service; it is made with the first request."""
+    return http.client.HTTPConnection("127.0.0.1", port, timeout=10.0)
 
-    def __init__(self, port: int, timeout: float = 10.0) -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
+
+class Scrape:
+    """One scrape, over a connection that ends with it: its series, who answered, what it took."""
+
+    def __init__(self, connection: http.client.HTTPConnection) -> None:
         began = time.monotonic()
         try:
             connection.request("GET", "/metrics", headers={"Connection": "close"})
@@ -67,7 +71,7 @@ def run(port: int, rate: float) -> dict[str, Any]:
     while not select.select([sys.stdin], [], [], max(0.0, due - time.monotonic()))[0]:
         due = max(due + 1 / rate, time.monotonic())
         try:
-            scrape = Scrape(port)
+            scrape = Scrape(connect(port))
         except (OSError, http.client.HTTPException):  # whoever answered was killed
             failed += 1
             continue

@@ -19,6 +19,7 @@ from resilient.levers import Levers
 
 MODULES = (
     "resilient", "resilient.flags", "resilient.health", "resilient.metrics", "resilient.testing",
+    "resilient.integrations.opentelemetry",
 )  # fmt: skip
 # Documented, in a module without `__all__`.
 PLUGINS = (

@@ -13,6 +13,7 @@ from .options import common
 from .policy_commands import policies
 from .printing import moment, plural, say, say_json, table
 from .reach import FINDINGS, NOT_ALL, USAGE, Reach, fail, look
+from .timeline import timeline
 from .top import top
 
 CODES: Final = """
@@ -37,6 +38,7 @@ def cli() -> None:
 cli.add_command(flags)
 cli.add_command(policies)
 cli.add_command(metrics)
+cli.add_command(timeline)
 cli.add_command(top)
 
 

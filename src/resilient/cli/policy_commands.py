@@ -9,9 +9,12 @@ from typing import Any
 import click
 
 from ..flags.flips import FORCED, OPTION, RELEASED, lever_of
-from .options import DECLARE, applied, common, lever_command, ordering, pull
-from .printing import moment, say, say_json, table
-from .reach import USAGE, Reach, fail, look
+from .options import DECLARE, applied, common, given, lever_command, ordering, pull
+from .printing import moment, order_line, plural, say, say_json, table
+from .reach import USAGE, Reach, fail, known_name, look
+from .timeline import line, told
+
+_MOVES = 20  # that are shown of a policy
 
 
 @click.group(invoke_without_command=True)
@@ -52,6 +55,64 @@ def policies(context: click.Context, /, store: str | None, as_json: bool) -> Non
         for target, states in row["patches"].items():
             seen = ", ".join(f"{n} {state}" for state, n in states.items())
             say(f"{target} is guarded by {row['policy']}: {seen}")
+
+
+@policies.command("show")
+@click.argument("name")
+@common
+@click.pass_context
+def show(context: click.Context, /, name: str, store: str | None, as_json: bool) -> None:
+    """Show one policy: its state in every process, why, and its last moves."""
+    around = given(context)
+    reach, as_json = Reach(store or around[0]), as_json or around[1]
+    with reach.store() as opened:
+        view = look(reach, opened)
+        known_name(name, view.names(FORCED), "policy")
+        moves = told(opened, 0.0, name)[-_MOVES:]
+    row = view.policy(name, view.declared("policies").get(name, {}))
+    each = [
+        view.row(p) | {"policy": p.about["policies"][name]}
+        for p in view.processes
+        if name in p.about.get("policies", {})
+    ]
+    if as_json:
+        say_json(row | {"in": each, "moves": moves})
+        return
+    tier = "" if row["tier"] is None else f", tier {row['tier']}"
+    say(f"{name} ({row['owner'] or 'nobody'}{tier}): {row['impact'] or 'no impact is declared'}")
+    if row["forced"]:
+        say(order_line(row["forced"], row, view.now))
+    for option, order in row["options"].items():
+        say(order_line(f"{option}={order['value']}", row | order, view.now))
+    table(
+        ("host", "pid", "program", "state", "why"),
+        [
+            (p["host"], p["pid"], p["program"], p["policy"]["state"], p["policy"].get("why", ""))
+            for p in each
+        ],
+    )
+    for move in moves:
+        say(line(move, view.now))
+        _say_evidence(move.get("evidence") or {})
+
+
+def _say_evidence(seen: dict[str, Any]) -> None:
+    """Say what a circuit went by, in one line more."""
+    if "calls" not in seen:
+        return
+    rate = seen.get("failure_rate")
+    parts = [f"{seen['failures']} of {plural(seen['calls'], 'call')} failed"]
+    parts += [] if rate is None else [f"{rate:.0%}"]
+    parts += [f"{number}x {kind}" for kind, number in (seen.get("exceptions") or {}).items()]
+    if seen.get("retry_after") is not None:
+        parts.append(f"tries again after {seen['retry_after']:.1f} s")
+    settings = seen.get("settings") or {}
+    if settings:
+        parts.append(
+            f"settings {seen.get('revision', 0)}: failure_rate={settings.get('failure_rate')}, "
+            f"minimum_calls={settings.get('minimum_calls')}, window={settings.get('window')}"
+        )
+    say(f"    {'; '.join(parts)}")
 
 
 def _metrics_only(name: str) -> str:

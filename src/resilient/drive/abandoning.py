@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+from ..events import Event, bus
 from .call import Call, Step
 from .core import BUSY
 
@@ -30,6 +31,12 @@ def abandon(call: Call, error: BaseException) -> tuple[Step, Callable[[], None]]
             core.abandoned += 1
             core.abandoned_total += 1
             core.given_up[id(held)] = now
+            if len(core.given_up) == 1:
+                event = Event(
+                    "abandoned", guard="timeout", at=now, reason=str(error), policy=core.name
+                )
+                bus.enqueue(event)
+                core.outbox.append(None)
             core.mirror()
         finally:
             core.gate = gate

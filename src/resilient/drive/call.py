@@ -344,7 +344,8 @@ class Call:
             tell_refused(self, now)
         if step == DONE and Core.on_end is not None:
             refuser = self.refuser if self.outcome == REFUSED else ""
-            seconds = self.duration if self.ran else 0.0
+            late = self.duration == float("inf")
+            seconds = now - self.started if late else self.duration if self.ran else 0.0
             tell_end(core, self.outcome, WHOM[whom], refuser, seconds)
         if step == DO_RECOVER:
             self._begin_recovery()

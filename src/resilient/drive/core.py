@@ -44,8 +44,8 @@ class Core(Counts):
         "guards", "impact", "inherited", "lock", "name", "now", "outbox", "owner", "rest",
         "shutters", "tier", "viewed",
     )  # fmt: skip
-    # Told of each call that was slow, or did not just go well: policy, outcome, what the caller
-    # got, the guard that refused, seconds. In the caller's context, outside the lock.
+    # Told of each call that was slow, or did not just go well, or took the long way: policy,
+    # outcome, what the caller got, the guard that refused, seconds. In the caller's context.
     on_end: ClassVar[Callable[[Core, str, str, str, float], None] | None] = None
     on_first_call: ClassVar[Callable[[Core], bool] | None] = None  # set by the levers' floor
 
@@ -203,8 +203,6 @@ class Core(Counts):
         """Count a good call that took longer than most; under the lock."""
         self.buckets[bisect_left(EDGES, duration)] += 1
         self.mirror()
-        if Core.on_end is not None:
-            self.outbox.append(partial(tell_end, self, SUCCESS, "full", "", duration))
 
     def inherits(self, started: float) -> bool:
         """Tell whether a call is this process's own: begun after a fork, or by its thread."""
@@ -250,6 +248,12 @@ class Core(Counts):
         self.flush_after(gate)
 
     @property
+    def why(self) -> str:
+        """Why it is forced, or why its breaker is not closed."""
+        whys = [guard.why for guard in self.guards if guard.state]
+        return self.forced_why if self.forced else whys[0] if whys else ""
+
+    @property
     def state(self) -> str:
         """The forced state, or else that of the guard that has one."""
         states = [guard.state for guard in self.guards if guard.state]
@@ -267,6 +271,12 @@ def tell_end(core: Core, outcome: int, served: str, guard: str, seconds: float) 
             import logging
 
             logging.getLogger("resilient").exception("calls are traced no more: the tracing raised")
+
+
+def tell_slow(core: Core, seconds: float) -> None:
+    """Tell whoever traces calls of a good one that took longer than most."""
+    if Core.on_end is not None:
+        tell_end(core, SUCCESS, "full", "", seconds)
 
 
 def fault_logger(name: str, kind: str) -> Callable[[Exception], None]:

@@ -21,7 +21,7 @@ from typing import Any, Final
 
 from ..guards.base import PARK, REFUSE, Guard, Mode
 from ..outcomes import CANCELLED, REFUSED, SUCCESS
-from .core import BUSY, Core
+from .core import BUSY, Core, tell_slow
 from .counting import DURATION_SUM, IN_FLIGHT, QUICK, SHORTEST
 from .turned import TURNED, note
 
@@ -96,7 +96,7 @@ def _one(  # noqa: C901, PLR0915
         return ticket
 
     def leave(ticket: Tickets, started: float, now: float) -> None:
-        duration = now - started
+        duration, slow = now - started, False
         if core.gate or started < core.born:
             _leave_slowly(core, [(guard, ticket)], started, now)
             return
@@ -114,6 +114,7 @@ def _one(  # noqa: C901, PLR0915
                     cells[DURATION_SUM] = total
                     cells[IN_FLIGHT] = running
             else:
+                slow = True
                 core.slow(duration)
             core.gate = gate
             release()
@@ -124,6 +125,8 @@ def _one(  # noqa: C901, PLR0915
             raise
         if outbox:
             flush()
+        if slow:
+            tell_slow(core, duration)
 
     return enter, leave
 
@@ -155,7 +158,7 @@ def _none(core: Core) -> tuple[Enter, Leave]:  # noqa: C901
         return ()
 
     def leave(tickets: Tickets, started: float, now: float) -> None:
-        duration = now - started
+        duration, slow = now - started, False
         if core.gate or started < core.born:
             _leave_slowly(core, [], started, now)
             return
@@ -172,6 +175,7 @@ def _none(core: Core) -> tuple[Enter, Leave]:  # noqa: C901
                     cells[DURATION_SUM] = total
                     cells[IN_FLIGHT] = running
             else:
+                slow = True
                 core.slow(duration)
             core.gate = gate
             release()
@@ -182,6 +186,8 @@ def _none(core: Core) -> tuple[Enter, Leave]:  # noqa: C901
             raise
         if outbox:
             flush()
+        if slow:
+            tell_slow(core, duration)
 
     return enter, leave
 
@@ -240,7 +246,7 @@ def _two(  # noqa: C901, PLR0915
 
     def leave(tickets: Tickets, started: float, now: float) -> None:
         first, second = tickets
-        duration = now - started
+        duration, slow = now - started, False
         if core.gate or started < core.born:
             _leave_slowly(core, [(inner, second), (outer, first)], started, now)
             return
@@ -259,6 +265,7 @@ def _two(  # noqa: C901, PLR0915
                     cells[DURATION_SUM] = total
                     cells[IN_FLIGHT] = running
             else:
+                slow = True
                 core.slow(duration)
             core.gate = gate
             release()
@@ -269,6 +276,8 @@ def _two(  # noqa: C901, PLR0915
             raise
         if outbox:
             flush()
+        if slow:
+            tell_slow(core, duration)
 
     return enter, leave
 
@@ -326,6 +335,8 @@ def _leave_slowly(core: Core, held: list[tuple[Guard, int]], started: float, now
         finally:
             core.gate = gate
     core.flush_after(gate)
+    if now - started > SHORTEST:
+        tell_slow(core, now - started)
 
 
 def _flush_entered(core: Core, held: list[tuple[Guard, int]], now: float) -> None:

@@ -16,6 +16,7 @@ from typing import Any, Final
 from ..events import bus
 from ..registry import registry
 from .flips import Flip
+from .journal import Journal
 from .local_copy import CopyError, LocalCopy
 from .orders import Orders
 from .presence import Presence
@@ -63,7 +64,9 @@ class Follower:
         self._life: int = state.life
         self._told: dict[str, Any] | None = None
         self._beat_at = self._bury_at = float("-inf")
+        self._forget: Callable[[], None] = _nothing
         self._stopping = False
+        self.journal: Final = Journal(self.process)
         self._tried = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -93,8 +96,11 @@ class Follower:
     def forked(self) -> None:
         """In a forked child: let go of the parent's lock, and touch nothing else of the parent."""
         self._presence.drop()
+        self._forget()
 
     def _run(self) -> None:
+        self._forget = bus.subscribe(self.journal.heard)
+        self.journal.add("process_started")
         bus.leave_to_others()  # a listener or log handler that hangs must not hold up a kill
         while not self._stopping:
             try:
@@ -103,6 +109,7 @@ class Follower:
             except BaseException as fault:  # nothing may end it: it is how the process is reached
                 self._log("the follower: a turn failed", fault)
                 time.sleep(_SLICE)
+        self._forget()
         self._leave()
 
     def _rest(self) -> None:
@@ -128,6 +135,9 @@ class Follower:
     def _leave(self) -> None:
         store, self._store = self._store, None
         if store is not None:
+            self.journal.add("process_left")
+            with contextlib.suppress(Exception):
+                self.journal.tell(store, now=True)
             with contextlib.suppress(Exception):  # who looks next on this host finds the lock free
                 store.leave(self.process.id)
             with contextlib.suppress(Exception):
@@ -243,8 +253,10 @@ class Follower:
             if now >= self._bury_at:
                 self._bury_at = now + BURY
                 for dead in self._presence.dead():
-                    store.leave(dead)
+                    if store.leave(dead):
+                        self.journal.add("process_lost", lost=dead)
                     self._presence.buried(dead)
+            self.journal.tell(store)
             self.beat_error = ""
         except Exception as error:
             self.beat_error, self._told = str(error) or repr(error), None
@@ -270,6 +282,7 @@ class Follower:
             core.name: {
                 "patches": patched.get(core.name, {}),
                 "state": core.state,
+                "why": core.why,
                 "forced": core.forced,
                 "owner": core.owner,
                 "tier": core.tier,
@@ -291,3 +304,7 @@ class Follower:
         detail = f": {error}" if error is not None else ""
         bus.enqueue(partial(logging.getLogger("resilient").warning, "%s%s", text, detail))
         bus.deliver()
+
+
+def _nothing() -> None:
+    return None

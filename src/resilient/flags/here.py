@@ -149,6 +149,10 @@ class Here:
                 self.state.read(fresh=False)
         elif self.follower is None:
             self.follow()
+        if flag is not None and self.runtime_directory is not None:
+            from ..pages.here import here as pages
+
+            pages.begin()
 
     def follow(self) -> None:
         """Start the follower, unless there is one."""

@@ -12,7 +12,7 @@ import sys
 import threading
 from collections.abc import Callable, Mapping
 from math import inf, isfinite, isnan
-from typing import Any, Final
+from typing import Any, Final, cast
 from weakref import WeakKeyDictionary
 
 from opentelemetry.metrics import (
@@ -35,7 +35,7 @@ from ..guards.circuit_breaker import CircuitBreaker
 from ..guards.kill_switch import KillSwitch
 from ..measures import Metric
 from ..measuring import HISTOGRAMS, INFO, exported, row_of
-from ..outcomes import FAILURE, OUTCOMES, SUCCESS
+from ..outcomes import FAILURE, IGNORED, OUTCOMES, SUCCESS
 from ..pages.form import Entry
 from ..pages.own import entry_of, own_entries
 from ..reading import Flag
@@ -52,12 +52,12 @@ _PACKAGE: Final = __name__.partition(".")[0]
 _IN_OTHER: Final = OF_SCRAPES[0]
 _ELSEWHERE: Final = frozenset(OF_SCRAPES[2:])  # they are about other processes
 
-_SUCCESS: Final = OUTCOMES[SUCCESS]
+_WELL: Final = (OUTCOMES[SUCCESS], OUTCOMES[IGNORED])  # for all that is known of the dependency
 _FAILURE: Final = OUTCOMES[FAILURE]
 # What callers got, from good to bad; "" is a caller that went away.
 _RANKS: Final = {"full": 0, "": 3, "degraded": 4, "error": 5}
 _SLOW: Final = 1  # as its policy sees it
-_IGNORED: Final = 2  # an error that says nothing of the dependency
+_OWN: Final = 2  # an error of the caller's own, such as a 404
 _REASONS: Final = {
     "store": "disabled", "environment": "static", "test": "static", "declared": "default",
 }  # fmt: skip
@@ -166,21 +166,22 @@ def _told_to(span: Span) -> _Told:
 
 def _on_end(core: Core, outcome: str, served: str, guard: str, seconds: float) -> None:
     """Take a call that has ended; see `Core.on_end`."""
-    good = outcome == _SUCCESS and served == "full"
+    good = served == "full" and outcome in _WELL
     if good and seconds <= SHORTEST:  # some quick ones are told too
         return
     span = get_current_span()
     if not span.is_recording():
         return
     told, unusual = _told_to(span), not good or seconds >= _slow_from(core)
-    rank = _IGNORED if outcome == "ignored" else _RANKS[served]
-    rank = max(rank, _SLOW * unusual)
+    rank = max(_RANKS[served], _SLOW * unusual)
+    if served == "error" and outcome in _WELL:
+        rank = _OWN
     if unusual or rank > told.rank:
         flag = _flag_of(core) if guard == KillSwitch.kind else None
         said = _said(core, outcome, served, guard, flag)
         if rank > told.rank:
             told.rank = rank
-            span.set_attributes({**dict.fromkeys(told.names - said.keys(), ""), **said})
+            span.set_attributes({**_blank(told.names - said.keys()), **said})
             told.names.update(said)
         if unusual:
             _tell(span, told, said, seconds, flag)
@@ -191,16 +192,22 @@ def _said(
     core: Core, outcome: str, served: str, guard: str, flag: Flag | None
 ) -> dict[str, str | bool]:
     """Return what a span is told of a call."""
+    state = core.forced or next((each.state for each in core.guards if each.state), "")
     said: dict[str, str | bool] = {
         "resilient.policy": core.name,
         "resilient.outcome": outcome,
         "resilient.served": served,
         "resilient.guard": guard,
-        "resilient.breaker_state": core.forced or next((g.state for g in core.guards if g.state), ""),
+        "resilient.breaker_state": state,
     }
     if flag is not None:
         said |= {"resilient.flag": flag.name, "resilient.flag_off": True}
     return {name: value for name, value in said.items() if value}
+
+
+def _blank(names: set[str]) -> dict[str, str | bool]:
+    """Return what stands for nothing: an attribute, once set, can't be taken off a span."""
+    return {name: False if name == "resilient.flag_off" else "" for name in names}
 
 
 def _tell(
@@ -218,11 +225,10 @@ def _tell(
 
 
 def _slow_from(core: Core) -> float:
-    """Return from which duration on a call is slow to its policy; a value that came late always is."""
-    for guard in core.guards:
-        if isinstance(guard, CircuitBreaker):
-            return guard.health.slow_from
-    return inf
+    """Return from how many seconds on a good call is none to its policy: slow, or late."""
+    limits = [guard.seconds for guard in core.guards if guard.seconds is not None]
+    slow = [guard.health.slow_from for guard in core.guards if isinstance(guard, CircuitBreaker)]
+    return min([*limits, *slow], default=inf)
 
 
 def _flag_of(core: Core) -> Flag | None:
@@ -282,8 +288,7 @@ def _attributes(event: Event) -> dict[str, Any]:
 
 def _flatten(name: str, value: Any, into: dict[str, Any]) -> None:
     if isinstance(value, Mapping):
-        inside: Mapping[str, Any] = value
-        for key, each in inside.items():
+        for key, each in cast("dict[str, Any]", value).items():
             _flatten(f"{name}.{key}", each, into)
     elif value is not None and value != "" and len(into) < _MOST:
         plain = isinstance(value, (bool, int, float))
@@ -327,11 +332,11 @@ class _Reading:
             for (metric, labels), value in zip(keys, values(entry.row), strict=True):
                 if not isnan(value):
                     named = zip(map(_attribute, metric.labels), labels, strict=True)
-                    seen = Observation(value, {**own, **dict(named)})
+                    seen = Observation(float(value), {**own, **dict(named)})
                     found.setdefault(metric.name, []).append(seen)
         for entry in self._places.known:
-            found.setdefault(INFO.name, []).append(Observation(1, _info(entry)))
-        found[_IN_OTHER.name] = [Observation(self._places.folded)]
+            found.setdefault(INFO.name, []).append(Observation(1.0, _info(entry)))
+        found[_IN_OTHER.name] = [Observation(float(self._places.folded))]
         return found
 
 

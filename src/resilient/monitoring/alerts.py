@@ -7,6 +7,7 @@ chapter 5, "Alerting on SLOs".
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
@@ -46,6 +47,11 @@ class Alerts:
         self._objectives = objectives
         self._selector = selector
         self._scale = scale
+        # A label that tells apart what is meant from what is not is kept.
+        named = [
+            label for label in re.findall(r"(\w+)\s*(?:=~|!~|!=|=)", selector) if label != "job"
+        ]
+        self._by = ", ".join(["job", *named])
 
     def groups(self) -> list[dict[str, Any]]:
         """Return the groups of a rule file."""
@@ -56,7 +62,7 @@ class Alerts:
         for flag in self._declared.flags:
             owners.setdefault(flag.owner, []).extend(self._of_flag(flag))
         for owner in sorted(owners):
-            name = f"resilient-{owner}" if owner else "resilient-nobody"
+            name = f"resilient-of-{owner}"
             groups.append({"name": name, "rules": owners[owner]})
         groups.append({"name": "resilient-itself", "rules": list(self._of_itself())})
         return groups
@@ -77,20 +83,21 @@ class Alerts:
             rate = f"resilient:served:rate{_words(seconds)}"
             yield {
                 "record": rate,
-                "expr": f"sum by (job, policy) (rate({self._series('served_total')}[{span}]))",
+                "expr": f"sum by ({self._by}, policy) (rate({self._series('served_total')}[{span}]))",
             }
             for served in ("error", "degraded"):
                 bad = self._series("served_total", served=served)
                 yield {
                     "record": f"resilient:{served}_ratio:rate{_words(seconds)}",
-                    "expr": f"sum by (job, policy) (rate({bad}[{span}])) / ({rate} > 0)",
+                    "expr": f"sum by ({self._by}, policy) (rate({bad}[{span}])) / ({rate} > 0)",
                 }
 
     def _burns(
         self, policy: Policy, served: str, budget: float, pairs: tuple[tuple[float, int, int], ...]
     ) -> str:
         """Return the expression that is true while a budget burns too fast in both windows."""
-        at = f"{{policy={json.dumps(policy.name)}}}"
+        inside = [f"policy={json.dumps(policy.name)}", *([self._selector] * bool(self._selector))]
+        at = f"{{{','.join(inside)}}}"
         parts: list[str] = []
         for speed, long, short in pairs:
             limit = f"{min(speed * budget, 0.99):g}"
@@ -122,31 +129,34 @@ class Alerts:
             self._burns(policy, "degraded", 1 - DEGRADED, ((6.0, 21_600, 1800), _SLOW[0])), 0,
             f"{name}: a fallback answers {{{{ $value | humanizePercentage }}}} of the calls",
         )  # fmt: skip
-        states = [self._series("breaker_workers", policy=name, state=s) for s in ("open", "closed")]
+        workers = self._series("breaker_workers", policy=name)
+        open_ = f'{workers[:-1]},state=~"open|half_open"}}'
+        closed = self._series("breaker_workers", policy=name, state="closed")
         yield self._rule(
             policy, "ResilientProcessesDisagree", "ticket",
-            " and ".join(f"sum by (job, policy) ({each}) > 0" for each in states),
+            " and ".join(f"sum by ({self._by}, policy) ({each}) > 0" for each in (open_, closed)),
             600, f"{name}: the circuit is open in some processes and closed in others",
         )  # fmt: skip
-        moves = self._series("breaker_transitions_total", policy=name, to="open", cause="auto")
+        # Only what closes in between flaps: in a plain outage each failed probe opens it anew.
+        moves = self._series("breaker_transitions_total", policy=name, to="closed", cause="auto")
         yield self._rule(
             policy, "ResilientCircuitFlaps", "ticket",
-            f"sum by (job, policy) (increase({moves}[{self._span(1800)}])) / on (job) "
-            f"group_left () max by (job) ({self._series('processes')}) > 5",
-            0, f"{name}: the circuit opened {{{{ $value | humanize }}}} times in half an hour",
+            f"sum by ({self._by}, policy) (increase({moves}[{self._span(1800)}])) / "
+            f"sum by ({self._by}, policy) ({workers}) > 5",
+            0, f"{name}: the circuit closed {{{{ $value | humanize }}}} times in half an hour",
         )  # fmt: skip
         used = self._series("abandoned_workers", policy=name)
         limit = self._series("worker_limit", policy=name)
         yield self._rule(
             policy, "ResilientWorkersAbandoned", "page",
-            f"max by (job, policy) ({used} / {limit}) >= 0.8", 60,
+            f"max by ({self._by}, policy) ({used} / {limit}) >= 0.8", 60,
             f"{name}: {{{{ $value | humanizePercentage }}}} of its worker threads hang",
         )  # fmt: skip
         active = f'{self._series("override_active", policy=name)[:-1]},kind=~"forced_.*"}}'
         ends = self._series("override_expires_timestamp_seconds", policy=name)
         yield self._rule(
             policy, "ResilientOverrideForgotten", "ticket",
-            f"max by (job, policy, kind) ({active}) == 1 unless on (job, policy, kind) "
+            f"max by ({self._by}, policy, kind) ({active}) == 1 unless on ({self._by}, policy, kind) "
             f"({ends} > time())",
             _HOURS * 3600,
             f"{name}: {{{{ $labels.kind }}}} for more than {_HOURS} h, without an end",
@@ -155,29 +165,30 @@ class Alerts:
 
     def _of_flag(self, flag: Flag) -> Iterator[Rule]:
         name = flag.name
-        off = f"min by (job, flag) ({self._series('flag_enabled', flag=name)}) == 0"
+        off = f"min by ({self._by}, flag) ({self._series('flag_enabled', flag=name)}) == 0"
         ends = self._series("flag_expires_timestamp_seconds", flag=name)
+        flipped = self._series("flag_flipped_timestamp_seconds", flag=name)
         yield self._rule(
             flag, "ResilientFlagForgotten", "ticket",
-            f"{off} unless on (job, flag) ({ends} > time())",
+            f"{off} and on ({self._by}, flag) max by ({self._by}, flag) ({flipped}) > 0 unless on ({self._by}, flag) ({ends} > time())",
             _HOURS * 3600, f"{name}: off for more than {_HOURS} h, without an end",
         )  # fmt: skip
         stands = [self._series("flag_processes", flag=name, state=s) for s in ("on", "off")]
         yield self._rule(
             flag, "ResilientFlagDisagrees", "page",
-            " and ".join(f"sum by (job, flag) ({each}) > 0" for each in stands),
+            " and ".join(f"sum by ({self._by}, flag) ({each}) > 0" for each in stands),
             120, f"{name}: on in some processes and off in others",
         )  # fmt: skip
         review = self._series("flag_review_timestamp_seconds", flag=name)
         yield self._rule(
             flag, "ResilientFlagStale", "ticket",
-            f"max by (job, flag) ({review}) < time()", 3600,
-            f"{name}: its day of review is over; remove it, or set a new one",
+            f"max by ({self._by}, flag) ({review}) < time()", 3600,
+            f"{name}: its day of review is over; remove it, or set a new one", lever=flag.look,
         )  # fmt: skip
 
     def _of_itself(self) -> Iterator[Rule]:
         for name, metric, limit, lasts, summary in (
-            ("ResilientStoreSilent", "flag_sync_age_seconds", 60, 120,
+            ("ResilientStoreSilent", "flag_sync_age_seconds", 60 * self._scale, 120,
              "flips are not heard of: the store was last read {{ $value | humanizeDuration }} ago"),
             ("ResilientPagesUnread", "pages_unread", 0, 300,
              "pages of processes can't be read: counts are missing"),
@@ -186,7 +197,7 @@ class Alerts:
         ):  # fmt: skip
             yield {
                 "alert": name,
-                "expr": f"max by (job) ({self._series(metric)}) > {limit}",
+                "expr": f"max by ({self._by}) ({self._series(metric)}) > {limit:g}",
                 "for": self._span(lasts),
                 "labels": {"severity": "ticket"},
                 "annotations": {"summary": summary, "lever": "resilient doctor"},
@@ -196,10 +207,12 @@ class Alerts:
         self, of: Policy | Flag, name: str, severity: str, expr: str, lasts: float, summary: str,
         *, lever: str = "",
     ) -> Rule:  # fmt: skip
-        labels = {"severity": severity, "owner": of.owner}
+        labels = {"severity": severity, "owner": _literal(of.owner)}
         if isinstance(of, Policy):
-            labels["tier"] = "" if of.tier is None else str(of.tier)
-        impact = of.impact.replace("{{", '{{ "{{" }}')  # or it would be a template
+            labels |= {"policy": of.name, "tier": "" if of.tier is None else str(of.tier)}
+        else:
+            labels["flag"] = of.name
+        impact = _literal(of.impact)
         annotations = {"summary": summary, "impact": impact, "lever": lever or of.lever}
         rule: Rule = {"alert": name, "expr": expr}
         if lasts:
@@ -209,6 +222,17 @@ class Alerts:
             "labels": {key: value for key, value in labels.items() if value},
             "annotations": {key: value for key, value in annotations.items() if value},
         }
+
+
+def _literal(text: str) -> str:
+    """Return a text that Prometheus shows as it is: labels and annotations are templates."""
+    return text.replace("{{", '{{ "{{" }}')
+
+
+def _quoted(text: object) -> str:
+    """Return a text in quotes, as JSON and YAML both read it."""
+    plain = str(text).encode(errors="replace").decode()
+    return json.dumps(plain, ensure_ascii=False)
 
 
 def _words(seconds: float) -> str:
@@ -222,13 +246,13 @@ def as_yaml(groups: list[dict[str, Any]]) -> str:
     """Return a rule file; its texts are quoted as in JSON, which is YAML too."""
     lines = ["groups:"]
     for group in groups:
-        lines += [f"- name: {json.dumps(group['name'])}", "  rules:"]
+        lines += [f"- name: {_quoted(group['name'])}", "  rules:"]
         for rule in group["rules"]:
             mark = "  - "
             for key, value in rule.items():
                 if isinstance(value, dict):
                     lines.append(f"{mark}{key}:")
-                    lines += [f"      {name}: {json.dumps(said)}" for name, said in value.items()]
+                    lines += [f"      {name}: {_quoted(said)}" for name, said in value.items()]
                 elif key == "expr":
                     lines.append(f"{mark}expr: |-")
                     lines += [f"      {line}" for line in str(value).splitlines()]

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import importlib
+import shlex
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from ..flags.here import here
 from ..pages.form import OTHER, Entry
 from ..pages.own import entry_of
 from ..registry import registry
-
-ENDS: Final = "for 30m"
 
 
 class Policy:
@@ -40,13 +39,13 @@ class Policy:
     def lever(self) -> str:
         """The command that cuts it off: of its kill switch, where it has one."""
         if self.flags:
-            return f'resilient flags off {self.flags[0]} --reason "..." --for 30m'
-        return f'resilient policies force-open {self.name} --reason "..." --for 30m'
+            return f'resilient flags off {shlex.quote(self.flags[0])} --reason "..." --for 30m'
+        return f'resilient policies force-open {shlex.quote(self.name)} --reason "..." --for 30m'
 
     @property
     def release(self) -> str:
         """The command that ends a forced state."""
-        return f'resilient policies release {self.name} --reason "..."'
+        return f'resilient policies release {shlex.quote(self.name)} --reason "..."'
 
 
 class Flag:
@@ -60,7 +59,12 @@ class Flag:
     @property
     def lever(self) -> str:
         """The command that turns it on again."""
-        return f'resilient flags on {self.name} --reason "..."'
+        return f'resilient flags on {shlex.quote(self.name)} --reason "..."'
+
+    @property
+    def look(self) -> str:
+        """The command that shows it."""
+        return f"resilient flags show {shlex.quote(self.name)}"
 
 
 class Declared:

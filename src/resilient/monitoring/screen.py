@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from .declared import Policy
+from .declared import Flag, Policy
 from .looks import ENOUGH, Between, Look
 
 _STATES: Final = ("open", "half_open", "metrics_only")
@@ -78,11 +78,10 @@ class Row:
     @property
     def lever(self) -> str:
         """The command that is left to be given."""
-        name = self.policy.name
         if self.state.startswith("flag off"):
-            return f'resilient flags on {self.policy.flags[0]} --reason "..."'
+            return Flag(self.policy.flags[0], {}).lever
         if self.state.startswith("forced"):
-            return f'resilient policies release {name} --reason "..."'
+            return self.policy.release
         return self.policy.lever
 
     def as_data(self) -> dict[str, Any]:

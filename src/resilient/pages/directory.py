@@ -26,7 +26,13 @@ _AT_ONCE: Final = 64  # pages folded in one step: a header has room for so many 
 _LEFT_AFTER: Final = 60.0  # seconds after which a file without its name is nobody's
 _BROKEN: Final = "departed.broken"
 
-WRONG: Final = (OSError, ValueError, TypeError, LookupError)  # what a broken page may lead to
+WRONG: Final = (
+    OSError,
+    ValueError,
+    TypeError,
+    LookupError,
+    OverflowError,
+)  # what a broken page may lead to
 
 
 class Directory:

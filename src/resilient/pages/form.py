@@ -37,6 +37,7 @@ _ABOUT: Final = 128  # where its JSON begins, after a number with its length
 FREE: Final = 0
 LAYOUT: Final = 1
 ROW: Final = 2
+_END: Final = 1e12  # seconds since 1970 that no clock will show
 _HEAD: Final = struct.Struct("qqqq")  # size in bytes, kind, bytes of JSON, cells
 
 
@@ -114,7 +115,11 @@ class Place:
         if not isinstance(about, dict):
             raise TypeError("about an entry is a table")
         since: Any = about.get("since", 0.0)
-        if not isinstance(since, (int, float)) or (self.kind == "process" and self.name):
+        if (
+            not isinstance(since, (int, float))
+            or not 0 <= since < _END
+            or (self.kind == "process" and self.name)
+        ):
             raise ValueError("not an entry")
         self.about: Any = about
         self.layout: Layout = layout

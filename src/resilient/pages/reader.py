@@ -93,7 +93,7 @@ class Departed:
     def now(self) -> tuple[int, ...] | None:
         """Return what tells one such page from another."""
         try:
-            about = os.stat(self.path)
+            about = os.lstat(self.path)
         except FileNotFoundError:
             return None
         return about.st_dev, about.st_ino, about.st_mtime_ns, about.st_size

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from typing import Any, Final, Protocol, cast
@@ -143,6 +144,14 @@ class Store(Protocol):
         """Return the newest flips ever made, of one lever or of all, newest first."""
         ...
 
+    def record(self, entries: list[dict[str, Any]], most: int) -> None:
+        """Add entries to the journal, plain data with ``at``, and keep the newest of all."""
+        ...
+
+    def journal(self, since: float, most: int) -> list[dict[str, Any]]:
+        """Return the entries from a time on, the newest at most, oldest first."""
+        ...
+
     def beat(self, process: Process, *, about: bool) -> None:
         """Note that a process is alive, and what it has applied; with `about`, also that."""
         ...
@@ -199,6 +208,17 @@ def _table(given: object, columns: dict[str, Any]) -> dict[str, dict[str, Any]]:
             if all(isinstance(cells.get(word), kind) for word, kind in columns.items()):
                 found[name] = cells
     return found
+
+
+def entry_of(text: object) -> dict[str, Any] | None:
+    """Return an entry of a journal as a store has it, None where that can't be read."""
+    try:
+        said = json.loads(text if isinstance(text, (str, bytes)) else "")
+        said["at"] = float(said["at"])
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
+    known: dict[str, Any] = said
+    return known if type(known.get("kind")) is str else None
 
 
 _OF_FLAG: Final[dict[str, Any]] = {

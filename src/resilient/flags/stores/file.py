@@ -84,6 +84,12 @@ class FileStore:
     def log(self, lever: str | None, most: int) -> list[Flip]:
         return []
 
+    def record(self, entries: list[dict[str, Any]], most: int) -> None:
+        return None
+
+    def journal(self, since: float, most: int) -> list[dict[str, Any]]:
+        return []
+
     def beat(self, process: Process, *, about: bool) -> None:
         return None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from threading import Event, Lock
-from typing import Final
+from typing import Any, Final
 from uuid import uuid4
 
 from ..flips import Flip, flip_of, newer, next_version
@@ -26,6 +26,7 @@ class MemoryStore:
         self._flips: dict[str, Flip] = {}
         self._log: deque[Flip] = deque(maxlen=LONGEST_LOG)
         self._processes: dict[str, Process] = {}
+        self._journal: list[dict[str, Any]] = []
 
     def read(self, incarnation: str, version: int) -> Reading:
         with self._lock:
@@ -60,6 +61,15 @@ class MemoryStore:
         with self._lock:
             found = [flip for flip in self._log if lever in (None, flip.lever)][:most]
         return [_copied(flip) for flip in found]
+
+    def record(self, entries: list[dict[str, Any]], most: int) -> None:
+        with self._lock:
+            self._journal += entries
+            del self._journal[:-most]
+
+    def journal(self, since: float, most: int) -> list[dict[str, Any]]:
+        with self._lock:
+            return [entry for entry in self._journal if entry["at"] >= since][-most:]
 
     def beat(self, process: Process, *, about: bool) -> None:
         process.seen = time.time()

@@ -9,28 +9,30 @@ has one deadline and one bound on what it reads, however slowly the other side d
 from __future__ import annotations
 
 import json
-import socket
 import time
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
-from typing import Any, Final, cast
+from typing import Any, Final
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 from uuid import uuid4
 
 import redis
-from redis import connection
-from redis.backoff import NoBackoff
-from redis.connection import Connection, ConnectionPool, SSLConnection
 from redis.exceptions import RedisError, ResponseError
-from redis.retry import Retry
 
 from ... import checks
 from ...errors import StoreError
 from ..flips import Flip, flip_of
-from .base import ConflictError, Process, Reading, UnknownOutcomeError, process_of, shown
+from .base import (
+    ConflictError,
+    Process,
+    Reading,
+    UnknownOutcomeError,
+    entry_of,
+    process_of,
+    shown,
+)
+from .bounded import DEADLINE, Budget, pool
 
-DEADLINE: Final = 0.5  # seconds that one operation may take
-LARGEST: Final = 32 * 2**20  # bytes that one operation may read
 LONGEST_LOG: Final = 100_000
 
 # A lever's field is "VERSION AT UNTIL JSON"; what the server decides stands before the JSON.
@@ -105,110 +107,6 @@ return redis.call('HEXISTS', KEYS[6], ARGV[1])
 _PARTS: Final = ("levers", "meta", "log", "changes", "processes", "about")
 
 
-class _Budget:
-    """How long the operation under way may still take, and how much it may still read."""
-
-    def __init__(self) -> None:
-        self.until: float = 0.0
-        self.bytes: int = 0
-
-    def begin(self, seconds: float) -> None:
-        self.until, self.bytes = time.monotonic() + seconds, LARGEST
-
-    def left(self) -> float:
-        seconds = self.until - time.monotonic()
-        if seconds <= 0:
-            raise TimeoutError("the operation took too long")
-        return seconds
-
-    def took(self, number: int) -> None:
-        self.bytes -= number
-        if self.bytes < 0:
-            raise OSError("the reply is too large")
-
-
-class _Socket:
-    """A socket whose every wait ends with the operation that it is part of."""
-
-    def __init__(self, inner: Any, budget: _Budget) -> None:
-        self._inner = inner
-        self._budget = budget
-        self._timeout: float | None = None
-
-    def settimeout(self, seconds: float | None) -> None:
-        self._timeout = seconds
-        self._inner.settimeout(seconds)
-
-    def _bound(self) -> None:
-        left = self._budget.left()
-        self._inner.settimeout(left if self._timeout is None else min(left, self._timeout))
-
-    def recv(self, size: int, *flags: int) -> Any:
-        self._bound()
-        data = self._inner.recv(size, *flags)
-        self._budget.took(len(data))
-        return data
-
-    def recv_into(self, buffer: Any, *more: int) -> int:
-        self._bound()
-        number = int(self._inner.recv_into(buffer, *more))
-        self._budget.took(number)
-        return number
-
-    def sendall(self, data: Any, *flags: int) -> None:
-        self._bound()
-        self._inner.sendall(data, *flags)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._inner, name)
-
-
-def _connected(host: str, port: int, budget: _Budget) -> socket.socket:
-    """Return a connection, to whichever address of a host answers in time."""
-    failed: Exception = OSError(f"{host} has no address")
-    for family, kind, number, _, address in socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM):
-        sock = socket.socket(family, kind, number)
-        try:
-            sock.settimeout(budget.left())
-            sock.connect(address)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        except OSError as error:
-            sock.close()
-            failed = error
-        else:
-            return sock
-    raise failed
-
-
-def _pool(url: str, budget: _Budget) -> ConnectionPool:
-    class Plain(Connection):
-        def _connect(self) -> Any:
-            return _Socket(_connected(self.host, self.port, budget), budget)
-
-    class Encrypted(SSLConnection):
-        def _connect(self) -> Any:
-            sock = _connected(self.host, self.port, budget)
-            try:
-                sock.settimeout(budget.left())
-                return _Socket(cast("Any", self)._wrap_socket_with_ssl(sock), budget)
-            except BaseException:
-                sock.close()
-                raise
-
-    options: dict[str, Any] = cast("Any", connection).parse_url(url)
-    encrypted = options.pop("connection_class", None) is not None
-    return ConnectionPool(
-        connection_class=Encrypted if encrypted else Plain,
-        socket_timeout=DEADLINE,
-        socket_connect_timeout=DEADLINE,
-        retry=Retry(NoBackoff(), 0),
-        retry_on_error=[],
-        health_check_interval=0,
-        protocol=2,
-        **options,
-    )
-
-
 class RedisStore:
     """Keeps flips in Redis; every process of the fleet that can reach it obeys them."""
 
@@ -219,14 +117,15 @@ class RedisStore:
         parts = urlsplit(url)
         query = dict(parse_qsl(parts.query))
         prefix = checks.name_of("prefix", query.pop("prefix", "resilient"))
-        self._budget = _Budget()
+        self._budget = Budget()
         plain = urlunsplit(parts._replace(query=urlencode(query)))
         try:
-            self._redis: Any = redis.Redis(connection_pool=_pool(plain, self._budget))
+            self._redis: Any = redis.Redis(connection_pool=pool(plain, self._budget))
         except (ValueError, TypeError) as error:
             kind = type(error).__name__  # its words may quote the password
             raise ValueError(f"store: {self._shown} can't be read as a URL ({kind})") from None
         self._keys = [f"{{{prefix}}}:{part}" for part in _PARTS]  # one slot of a cluster
+        self._journal = f"{{{prefix}}}:journal"
         self._pubsub: Any = None
 
     # -- the levers ---------------------------------------------
@@ -322,6 +221,21 @@ class RedisStore:
             pipe.hdel(self._keys[4], id)
             pipe.hdel(self._keys[5], id)
             return bool(pipe.execute()[0])
+
+    # -- the journal ---------------------------------------------
+
+    def record(self, entries: list[dict[str, Any]], most: int) -> None:
+        with self._reaching():
+            pipe = self._redis.pipeline(transaction=False)
+            for entry in entries:
+                pipe.xadd(self._journal, {"entry": json.dumps(entry)}, maxlen=most)
+            pipe.execute()
+
+    def journal(self, since: float, most: int) -> list[dict[str, Any]]:
+        with self._reaching(seconds=4 * DEADLINE):
+            rows = self._redis.xrevrange(self._journal, count=most)
+        found = [entry_of(fields.get(b"entry")) for _, fields in reversed(rows)]
+        return [entry for entry in found if entry is not None and entry["at"] >= since]
 
     # -- the connection ---------------------------------------------
 

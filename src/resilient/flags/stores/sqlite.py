@@ -15,7 +15,7 @@ from ...errors import StoreError
 from ..flips import HIGHEST, Flip, flip_of, next_version
 from ..forks import undisturbed
 from ..mounts import network_file_system
-from .base import ConflictError, Process, Reading, process_of
+from .base import ConflictError, Process, Reading, entry_of, process_of
 
 BUSY: Final = 0.5  # seconds that one statement waits for another process's transaction
 _LOOK: Final = 0.05  # seconds between two looks for a sign
@@ -41,6 +41,13 @@ INSERT INTO about SELECT lower(hex(randomblob(16))) WHERE NOT EXISTS (SELECT 1 F
 PRAGMA user_version = 1;
 """
 _SCHEMA_VERSION: Final = 1
+# Made when it is first needed, so that processes of older versions can share the file.
+_JOURNAL: Final = """
+CREATE TABLE IF NOT EXISTS journal (
+  number INTEGER PRIMARY KEY AUTOINCREMENT, at REAL NOT NULL, entry TEXT NOT NULL
+)
+"""
+_HAS_JOURNAL: Final = "SELECT 1 FROM sqlite_master WHERE name = 'journal'"
 
 
 class SQLiteStore:
@@ -106,6 +113,27 @@ class SQLiteStore:
                 (*([] if lever is None else [lever]), most),
             )
             return _readable(rows)
+
+    # -- the journal ---------------------------------------------
+
+    def record(self, entries: list[dict[str, Any]], most: int) -> None:
+        with self._writing(durable=False) as db:
+            db.execute(_JOURNAL)
+            rows = [(entry["at"], json.dumps(entry)) for entry in entries]
+            db.executemany("INSERT INTO journal (at, entry) VALUES (?, ?)", rows)
+            newest = db.execute("SELECT max(number) FROM journal").fetchone()[0]
+            db.execute("DELETE FROM journal WHERE number <= ?", (newest - most,))
+
+    def journal(self, since: float, most: int) -> list[dict[str, Any]]:
+        with self._open(write=False) as db:
+            if db is None or not db.execute(_HAS_JOURNAL).fetchone():
+                return []
+            rows = db.execute(
+                "SELECT entry FROM journal WHERE at >= ? ORDER BY at DESC, number DESC LIMIT ?",
+                (since, most),
+            ).fetchall()
+        found = [entry_of(text) for (text,) in reversed(rows)]
+        return [entry for entry in found if entry is not None]
 
     # -- the processes ---------------------------------------------
 

@@ -1,0 +1,121 @@
+"""What happened in all processes, in the order in which it did: the base of a timeline.
+
+Each process keeps its news for a moment and gives them to the store in one go. The store keeps the
+newest; what goes back and forth is told once, with how often.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from typing import Any, Final
+
+from ..events import Event
+from .stores.base import Process, Store
+
+LONGEST: Final = 10_000  # entries that a store keeps
+EVERY: Final = 1.0  # seconds that news are kept back at the most
+_BACKLOG: Final = 1000  # of a process, while the store can't be reached
+_SPAN: Final = 30.0  # seconds in which so many moves of one policy are told one by one
+_SINGLY: Final = 4
+_TOLD: Final = ("opened", "half_open", "closed", "would_open", "forced", "released", "updated",
+                "flipped", "abandoned")  # fmt: skip
+
+Entry = dict[str, Any]
+
+
+class Journal:
+    """The news of this process that the store has not heard yet."""
+
+    def __init__(self, process: Process) -> None:
+        self._who: Entry = {
+            "process": process.id, "host": process.host, "pid": process.pid,
+            "program": process.program,
+        }  # fmt: skip
+        self._lock = threading.Lock()
+        self._news: deque[Entry] = deque(maxlen=_BACKLOG)
+        self._moves: dict[tuple[str, str], deque[float]] = {}
+        self._flapping: dict[tuple[str, str], Entry] = {}
+        self._number: int = 0
+        self._next: float = float("-inf")
+        self.dropped: int = 0
+
+    def add(self, kind: str, **more: Any) -> None:
+        """Take in something that happened to this process itself."""
+        self._put({"kind": kind, **more})
+
+    def heard(self, event: Event) -> None:
+        """Take in an event: a listener, which keeps nobody waiting."""
+        if event.kind not in _TOLD:
+            return
+        entry: Entry = {
+            "kind": event.kind, "policy": event.policy, "flag": event.flag, "guard": event.guard,
+            "cause": event.cause, "reason": event.reason[:500], "before": event.before[:500],
+            "after": event.after[:500], "evidence": dict(event.evidence),
+        }  # fmt: skip
+        if event.guard == "circuit_breaker" and event.cause == "auto" and self._flaps(entry):
+            return
+        self._put(entry)
+
+    def _flaps(self, entry: Entry) -> bool:
+        """Tell whether a circuit moves too often to be told each time; count it then."""
+        key, now = (entry["policy"], entry["guard"]), time.monotonic()
+        moves = self._moves.setdefault(key, deque(maxlen=_SINGLY))
+        flaps = len(moves) == _SINGLY and now - moves[0] < _SPAN
+        moves.append(now)
+        if not flaps:
+            return False
+        with self._lock:
+            known = self._flapping.get(key)
+            times = 1 if known is None else known["times"] + 1
+            since = time.time() if known is None else known["since"]
+            self._flapping[key] = {**entry, "kind": "flapped", "times": times, "since": since}
+        return True
+
+    def _put(self, entry: Entry) -> None:
+        with self._lock:
+            self._number += 1
+            self.dropped += len(self._news) == _BACKLOG
+            self._news.append(
+                {**self._who, "number": self._number, "at": time.time(), "times": 1, **entry}
+            )
+
+    def tell(self, store: Store, *, now: bool = False) -> None:
+        """Give the store what it has not heard yet, once in a while.
+
+        Raises:
+            Exception: the store can't be reached; it is tried again.
+        """
+        moment = time.monotonic()
+        if moment < self._next and not now:
+            return
+        self._next = moment + EVERY
+        self._end_flapping(moment, all_of_it=now)
+        with self._lock:
+            news = list(self._news)
+        if not news:
+            return
+        try:
+            record = store.record
+        except AttributeError:  # of another package, made for an older version
+            news, record = [], None
+        if record is not None:
+            record(news, LONGEST)
+        with self._lock:
+            for _ in news or list(self._news):
+                self._news.popleft()
+
+    def _end_flapping(self, now: float, *, all_of_it: bool) -> None:
+        """Tell how often what flapped has moved, every so often."""
+        with self._lock:
+            ended = [
+                key
+                for key, entry in self._flapping.items()
+                if all_of_it or time.time() - entry["since"] >= _SPAN
+            ]
+            entries = [self._flapping.pop(key) for key in ended]
+        for entry in entries:
+            self._put(entry)
+        for key in [key for key, moves in self._moves.items() if now - moves[-1] > 2 * _SPAN]:
+            del self._moves[key]
