@@ -99,6 +99,7 @@ ALLOWED = {
         "cli/options.py",
         "cli/policy_commands.py",
         "cli/reach.py",
+        "cli/status.py",
         "cli/timeline.py",
         "cli/metrics_commands.py",
         "cli/top.py",

@@ -12,7 +12,8 @@ from .metrics_commands import metrics
 from .options import common
 from .policy_commands import policies
 from .printing import moment, plural, say, say_json, table
-from .reach import FINDINGS, NOT_ALL, USAGE, Reach, fail, look
+from .reach import FINDINGS, USAGE, Reach, fail, look
+from .status import status
 from .timeline import timeline
 from .top import top
 
@@ -38,43 +39,9 @@ def cli() -> None:
 cli.add_command(flags)
 cli.add_command(policies)
 cli.add_command(metrics)
+cli.add_command(status)
 cli.add_command(timeline)
 cli.add_command(top)
-
-
-@cli.command()
-@common
-def status(store: str | None, as_json: bool) -> None:
-    """Say in one line whether something is off or forced, and whether every process obeys."""
-    reach = Reach(store)
-    with reach.store() as opened:
-        view = look(reach, opened)
-    off = [
-        row["flag"]
-        for row in view.flags()
-        if (row["state"] == "off" and row["since"]) or row["pinned_in"]
-    ]
-    forced = [row["policy"] for row in view.policies() if row["forced"] or row["options"]]
-    silent, behind = view.silent(), view.behind()
-    nobody = view.counts and not view.processes
-    code = NOT_ALL if silent or behind or nobody else FINDINGS if off or forced else 0
-    if as_json:
-        say_json({
-            "off": off, "forced": forced, "processes": len(view.processes), "silent": len(silent),
-            "behind": len(behind), "exit": code,
-        })  # fmt: skip
-    else:
-        parts = [
-            f"off: {', '.join(off)}" if off else "no flag is off",
-            f"forced or changed: {', '.join(forced)}" if forced else "no policy is forced",
-            plural(len(view.processes), "process") if view.counts else "processes not known",
-        ]
-        if view.counts:
-            counted = ((silent, "silent"), (behind, "behind"))
-            slow = [f"{len(these)} {word}" for these, word in counted if these]
-            parts.append(" and ".join(slow) or ("nobody obeys" if nobody else "all in step"))
-        say("; ".join(parts))
-    raise SystemExit(code)
 
 
 @cli.command()

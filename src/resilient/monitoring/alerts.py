@@ -81,14 +81,12 @@ class Alerts:
         for seconds in _WINDOWS:
             span = self._span(seconds)
             rate = f"resilient:served:rate{_words(seconds)}"
-            yield {
-                "record": rate,
-                "expr": f"sum by ({self._by}, policy) (rate({self._series('served_total')}[{span}]))",
-            }
-            for served in ("error", "degraded"):
-                bad = self._series("served_total", served=served)
+            served = self._series("served_total")
+            yield {"record": rate, "expr": f"sum by ({self._by}, policy) (rate({served}[{span}]))"}
+            for word in ("error", "degraded"):
+                bad = self._series("served_total", served=word)
                 yield {
-                    "record": f"resilient:{served}_ratio:rate{_words(seconds)}",
+                    "record": f"resilient:{word}_ratio:rate{_words(seconds)}",
                     "expr": f"sum by ({self._by}, policy) (rate({bad}[{span}])) / ({rate} > 0)",
                 }
 
@@ -156,8 +154,8 @@ class Alerts:
         ends = self._series("override_expires_timestamp_seconds", policy=name)
         yield self._rule(
             policy, "ResilientOverrideForgotten", "ticket",
-            f"max by ({self._by}, policy, kind) ({active}) == 1 unless on ({self._by}, policy, kind) "
-            f"({ends} > time())",
+            f"max by ({self._by}, policy, kind) ({active}) == 1 "
+            f"unless on ({self._by}, policy, kind) ({ends} > time())",
             _HOURS * 3600,
             f"{name}: {{{{ $labels.kind }}}} for more than {_HOURS} h, without an end",
             lever=policy.release,
@@ -170,7 +168,8 @@ class Alerts:
         flipped = self._series("flag_flipped_timestamp_seconds", flag=name)
         yield self._rule(
             flag, "ResilientFlagForgotten", "ticket",
-            f"{off} and on ({self._by}, flag) max by ({self._by}, flag) ({flipped}) > 0 unless on ({self._by}, flag) ({ends} > time())",
+            f"{off} and on ({self._by}, flag) max by ({self._by}, flag) ({flipped}) > 0 "
+            f"unless on ({self._by}, flag) ({ends} > time())",
             _HOURS * 3600, f"{name}: off for more than {_HOURS} h, without an end",
         )  # fmt: skip
         stands = [self._series("flag_processes", flag=name, state=s) for s in ("on", "off")]

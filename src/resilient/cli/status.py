@@ -1,0 +1,127 @@
+"""`resilient status`: one line and an exit code."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..flags.here import MEMORY, VARIABLE
+from ..flags.stores.opening import runtime_for
+from ..monitoring.looks import Watch
+from ..monitoring.screen import Screen
+from .options import common
+from .printing import plural, say, say_json, seconds_of
+from .reach import FINDINGS, NOT_ALL, UNREACHED, USAGE, Reach, fail, look
+
+
+@click.command()
+@click.option(
+    "--over",
+    default="1s",
+    show_default=True,
+    metavar="TIME",
+    help="How long to watch what customers get, where processes share their counts.",
+)
+@common
+def status(over: str, store: str | None, as_json: bool) -> None:
+    """Say in one line what customers get, what is off, forced or open, and whether all obey.
+
+    What customers get, and which circuits are open, is known where processes share their counts.
+    """
+    try:
+        seconds = seconds_of("--over", over)
+    except ValueError as error:
+        fail(str(error), USAGE)
+    pages = _pages(store)
+    setting = store or os.environ.get(VARIABLE, "")
+    levers = None if pages is not None and setting in MEMORY else _levers(Reach(store))
+    shown = None if pages is None else _customers(pages, seconds)
+    code = max(_code(levers), FINDINGS if shown and shown["harm"] else 0)
+    if as_json:
+        say_json({**(levers or {}), **({} if shown is None else shown["data"]), "exit": code})
+    else:
+        say("; ".join([*([] if shown is None else shown["parts"]), *_parts(levers)]))
+    raise SystemExit(code)
+
+
+def _pages(store: str | None) -> Path | None:
+    try:
+        path = runtime_for(store or os.environ.get(VARIABLE, ""), os.environ)
+    except ValueError as error:
+        fail(str(error), USAGE)
+    return path if path is not None and path.is_dir() else None
+
+
+def _customers(path: Path, seconds: float) -> dict[str, Any]:
+    """Return what customers got in a time, and the circuits that are not closed."""
+    watch = Watch(path)
+    try:
+        before = watch.look()
+        time.sleep(seconds)
+        screen = Screen(before, watch.look())
+    except (OSError, ValueError) as error:
+        fail(f"the pages can't be read: {error}", UNREACHED)
+    data = screen.as_data()
+    moved = {
+        row.policy.name: row.state for row in screen.worst if row.state.startswith(("open", "half"))
+    }
+    silent = [process.pid for process in screen.silent]
+    if screen.calls:
+        words = (f"{word} {n / screen.calls:.1%}" for word, n in screen.served.items())
+        parts = [f"customers: {', '.join(words)} of {screen.calls / screen.seconds:.0f} calls/s"]
+    else:
+        parts = ["customers: no calls" if screen.processes else "customers: no data"]
+    if moved:
+        parts.append("circuits: " + ", ".join(f"{name} {state}" for name, state in moved.items()))
+    if silent:
+        parts.append(f"hanging: pid {', '.join(map(str, silent))}")
+    return {
+        "parts": parts,
+        "harm": bool(moved or silent or screen.served["error"] or screen.served["degraded"]),
+        "data": {"customers": data["customers"], "circuits": moved, "hanging": silent},
+    }
+
+
+def _levers(reach: Reach) -> dict[str, Any]:
+    """Return what operators have set, and whether every process obeys."""
+    with reach.store() as opened:
+        view = look(reach, opened)
+    off = [
+        row["flag"]
+        for row in view.flags()
+        if (row["state"] == "off" and row["since"]) or row["pinned_in"]
+    ]
+    return {
+        "off": off,
+        "forced": [row["policy"] for row in view.policies() if row["forced"] or row["options"]],
+        "processes": len(view.processes) if view.counts else None,
+        "silent": len(view.silent()),
+        "behind": len(view.behind()),
+    }
+
+
+def _code(levers: dict[str, Any] | None) -> int:
+    if levers is None:
+        return 0
+    if levers["silent"] or levers["behind"] or levers["processes"] == 0:
+        return NOT_ALL
+    return FINDINGS if levers["off"] or levers["forced"] else 0
+
+
+def _parts(levers: dict[str, Any] | None) -> list[str]:
+    if levers is None:
+        return []
+    off, forced, number = levers["off"], levers["forced"], levers["processes"]
+    parts = [
+        f"off: {', '.join(off)}" if off else "no flag is off",
+        f"forced or changed: {', '.join(forced)}" if forced else "no policy is forced",
+        "processes not known" if number is None else plural(number, "process"),
+    ]
+    if number is not None:
+        slow = [f"{levers[word]} {word}" for word in ("silent", "behind") if levers[word]]
+        parts.append(" and ".join(slow) or ("all in step" if number else "nobody obeys"))
+    return parts
