@@ -71,11 +71,13 @@ class Trial:
         self._home = home
         self._step = step  # minutes between two evaluations
         self.declared = Declared(policies, flags)
-        self.files = [written(home / "rules.yml", self.declared, **options)]
         self.series: dict[str, str] = {}
+        self.files: list[Path] = []
+        self._groups: list[str] = []
+        self.more_rules(self.declared, **options)
 
     def more_rules(self, declared: Declared, **options: Any) -> None:
-        """Have Prometheus read another file of rules too."""
+        """Have a file of rules read, after those before."""
         self.files.append(written(self._home / f"more-{len(self.files)}.yml", declared, **options))
 
     def says(self, name: str, values: str, job: str = "shop", **labels: str) -> None:
@@ -133,10 +135,11 @@ class Trial:
         tests = {
             "rule_files": [file.name for file in self.files],
             "evaluation_interval": f"{self._step}m",
+            "group_eval_order": self._groups,  # in any order without it
             "tests": [{"interval": "1m", "input_series": series, "alert_rule_test": said}],
         }
         path = self._home / "tests.yml"
-        path.write_text(json.dumps(tests))
+        path.write_text(json.dumps(tests, ensure_ascii=False))
         good, why = promtool_test_rules(path)
         assert good, why
 

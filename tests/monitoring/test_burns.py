@@ -224,7 +224,6 @@ def test_another_job(tmp_path: Path, selector: str, job: str) -> None:
     trial.expect(told(ERRORS, FAULT, 0.005, LATE, job=job) if seen else {}, LATE)
 
 
-@pytest.mark.xfail(strict=True, reason="F12: recorded ratios are asked for without the selector")
 def test_two_files_of_rules(tmp_path: Path) -> None:
     """Rules with one selector do not look at what those with another one have recorded."""
     trial = Trial(tmp_path, [policy()], selector='job="shop"', step=5)
@@ -235,7 +234,6 @@ def test_two_files_of_rules(tmp_path: Path) -> None:
     silent(trial, *LATE)
 
 
-@pytest.mark.xfail(strict=True, reason="F12: both selectors record one and the same series")
 def test_two_environments_of_one_job(tmp_path: Path) -> None:
     """Production and staging of one job, each with rules of its own, are kept apart."""
     trial = Trial(tmp_path, [policy()], selector='env="prod"', step=5)

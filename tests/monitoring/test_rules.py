@@ -141,7 +141,6 @@ def test_processes_disagree(tmp_path: Path) -> None:
     trial.expect({(name, 15): [DISAGREE], (name, 24): [DISAGREE]}, quiet=[14, 25, 30])
 
 
-@pytest.mark.xfail(strict=True, reason="F9: a look that meets it half-open begins anew")
 def test_processes_disagree_with_probes(tmp_path: Path) -> None:
     """Also where the open one is half-open now and then, for its probes."""
     trial = exactly(tmp_path)
@@ -184,7 +183,7 @@ def test_a_circuit_flaps(tmp_path: Path) -> None:
     moved(trial, open=flaps, half_open=flaps, closed=flaps)
     name = "ResilientCircuitFlaps"
     first, most, last = (
-        of_policy("ticket", f"the circuit opened {times} times in half an hour")
+        of_policy("ticket", f"the circuit closed {times} times in half an hour")
         for times in ("5.5", "10", "5.5")
     )
     trial.expect({(name, 21): [first], (name, 40): [most], (name, 49): [last]}, quiet=[20, 50])
@@ -217,7 +216,6 @@ def outage() -> Iterator[dict[str, list[int]]]:
     registry.remove("outage")
 
 
-@pytest.mark.xfail(strict=True, reason="F5: each probe that fails is one more move to open")
 def test_an_outage_is_no_flapping(trial: Trial, outage: dict[str, list[int]]) -> None:
     """A circuit that opens, asks once a minute, and closes at the end does not flap."""
     assert outage["open"][-1] > 30
@@ -227,7 +225,6 @@ def test_an_outage_is_no_flapping(trial: Trial, outage: dict[str, list[int]]) ->
     trial.expect({}, quiet=range(0, 80, 5))
 
 
-@pytest.mark.xfail(strict=True, reason="F6: the moves of all instances, the processes of one")
 def test_many_instances(tmp_path: Path) -> None:
     """Twelve instances whose circuits open and close once do not flap."""
     trial = Trial(tmp_path, [policy()], step=5)
@@ -308,11 +305,10 @@ def test_a_flag_is_forgotten(trial: Trial) -> None:
 
 def test_a_timed_flag(trial: Trial) -> None:
     """One that has an end is not, while that is to come."""
-    flipped(trial, always(0), flipped=always(0), expires=always(700 * 60))
+    flipped(trial, always(0), flipped=always(600), expires=always(700 * 60))
     trial.expect({}, quiet=range(0, 701, 50))
 
 
-@pytest.mark.xfail(strict=True, reason="F8: what is off as it is declared was not forgotten")
 def test_a_flag_that_is_off_by_declaration(trial: Trial) -> None:
     """A flag with default=False that nobody has flipped is as it should be."""
     flipped(trial, always(0))
@@ -334,15 +330,8 @@ def test_a_flag_disagrees(tmp_path: Path) -> None:
 def test_a_flag_is_stale(trial: Trial) -> None:
     """A flag whose day of review has come is told of an hour later, and not while it is to come."""
     trial.says("flag_review_timestamp_seconds", always(100 * 60), flag="recs")
-    told = of_flag("ticket", "its day of review is over; remove it, or set a new one", lever=ON)
+    told = of_flag("ticket", "its day of review is over; remove it, or set a new one", lever=SHOW)
     trial.expect({("ResilientFlagStale", 165): [told]}, quiet=[0, 100, 160])
-
-
-@pytest.mark.xfail(strict=True, reason="F11: it would turn on what is off on purpose")
-def test_the_lever_of_a_stale_flag() -> None:
-    """What is to be done about a stale flag turns nothing on."""
-    (rule,) = [r for r in alerts(Declared([], [flag()])) if r["alert"] == "ResilientFlagStale"]
-    assert rule["annotations"]["lever"] == SHOW
 
 
 # -- resilient itself ---------------------------------------------

@@ -100,9 +100,9 @@ def instrument(
     if not checks.flag("metrics", metrics) and meter_provider is not None:
         checks.refuse("meter_provider", meter_provider, "left out without metrics=True")
     with _lock:
-        if _newest:
-            _newest[0].stop()
         export = _export_of(meter_provider) if metrics else None
+        for before in _newest:
+            before.stop()
         begun = _Instrumented(export, limit)
         _newest[:] = [begun]
 

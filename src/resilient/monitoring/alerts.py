@@ -231,7 +231,8 @@ def _literal(text: str) -> str:
 def _quoted(text: object) -> str:
     """Return a text in quotes, as JSON and YAML both read it."""
     plain = str(text).encode(errors="replace").decode()
-    return json.dumps(plain, ensure_ascii=False)
+    quoted = json.dumps(plain, ensure_ascii=False)
+    return "".join(c if c.isprintable() else f"\\U{ord(c):08x}" for c in quoted)
 
 
 def _words(seconds: float) -> str:
