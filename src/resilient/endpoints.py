@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Final
 
 Message = MutableMapping[str, Any]
 WSGI = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
@@ -12,6 +12,8 @@ ASGI = Callable[
     [Message, Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]],
     Awaitable[None],
 ]
+_EMPTY: Final = ("Content-Length", "0")
+
 Answer = tuple[int, str, bytes]  # status, content type, body
 
 
@@ -25,7 +27,8 @@ class Endpoint:
         """Answer a request of WSGI."""
         method = environ.get("REQUEST_METHOD")
         if method not in ("GET", "HEAD"):
-            start_response("405 Method Not Allowed", [("Allow", "GET, HEAD")])
+            headers = [("Allow", "GET, HEAD"), ("Content-Type", "text/plain"), _EMPTY]
+            start_response("405 Method Not Allowed", headers)
             return [b""]
         status, kind, body = self._answer(environ.get("HTTP_ACCEPT", ""))
         headers = [("Content-Type", kind), ("Content-Length", str(len(body)))]

@@ -13,8 +13,6 @@ from resilient.monitoring.declared import Declared, Policy
 from resilient.testing import ManualClock
 
 from .promtool import (
-    AGES,
-    OFF,
     RELEASE,
     Expected,
     Trial,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dis
 import os
 import signal
 import sys
@@ -41,6 +42,48 @@ def _die_at(line: int, files: tuple[str, ...]) -> None:
         return trace
 
     sys.settrace(trace)
+
+
+class Interrupt(BaseException):
+    """What a signal handler raises."""
+
+
+def interrupted_at(moment: int, files: tuple[str, ...], act: Callable[[], object]) -> bool:
+    """Do something that is interrupted where a signal handler may run, at the so-manieth such place.
+
+    CPython looks for signals where a Python function begins, where a loop jumps back, and after a
+    call of what is no Python function.
+    """
+    left = [moment]
+    before: dict[FrameType, str] = {}
+
+    def trace(frame: FrameType, event: str, arg: Any) -> Any:
+        if event == "call":
+            before.pop(frame.f_back, None)  # type: ignore[arg-type]  # it called a Python function
+        if not frame.f_code.co_filename.endswith(files):
+            return None
+        frame.f_trace_opcodes, frame.f_trace_lines = True, False
+        if event == "opcode":
+            if before.pop(frame, "") in _LOOKED:
+                left[0] -= 1
+                if left[0] == -1:
+                    raise Interrupt
+            before[frame] = dis.opname[frame.f_code.co_code[frame.f_lasti]]
+        elif event == "return":
+            before.pop(frame, None)
+        return trace
+
+    sys.settrace(trace)
+    try:
+        act()
+    except Interrupt:
+        return True
+    finally:
+        sys.settrace(None)
+    return left[0] < 0
+
+
+_LOOKED = frozenset({"RESUME", "JUMP_BACKWARD", "CALL", "CALL_FUNCTION_EX"})
 
 
 def each_line(

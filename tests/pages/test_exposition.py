@@ -13,7 +13,7 @@ from prometheus_client.openmetrics import parser as openmetrics
 from .kit import Host, Worker
 
 EVERYTHING = r"""
-odd = 'say "hi" \\ to\nall, {a="b"} é ☃ '
+odd = 'say "hi" \\ {a="b"} é ☃ \\n'
 clock = ManualClock()
 ps = [
     Policy("bare", owner=odd, tier=1, clock=clock),
@@ -77,7 +77,7 @@ importlib.import_module("prometheus_client.{module}").generate_latest(prometheus
     rest = {key for key in others if not key[0].startswith("resilient")}
     assert {key for key in mine if not key[0].startswith("resilient")} == rest
     assert rest
-    odd = 'say "hi" \\ to\nall, {a="b"} é ☃ '
+    odd = 'say "hi" \\ {a="b"} é ☃ \\n'
     assert mine["resilient_policy_info", ("owner", odd), ("policy", "bare"), ("tier", "1")] == 1
     heads = [line for line in text.splitlines() if line.startswith("# TYPE")]
     assert len(heads) == len(set(heads))
@@ -191,7 +191,10 @@ life = anyio.run(ask, {{"type": "lifespan"}}, {{"type": "lifespan.startup"}}, {{
     assert int(head[1]["content-length"]) > 1000
     assert post == [405, {"allow": "GET, HEAD"}, ""]
     assert list(openmetrics.text_string_to_metric_families(other[2]))
-    assert [each["type"] for each in life] == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
+    assert [each["type"] for each in life] == [
+        "lifespan.startup.complete",
+        "lifespan.shutdown.complete",
+    ]
 
 
 COUNTED = """

@@ -8,6 +8,7 @@ import pytest
 
 from .kit import Host, calls
 
+OPEN = pytest.mark.xfail(strict=True, reason="finding 36")
 SUM = """
 def shown(seen):
     ends = ("success", "failure", "refused", "ignored", "cancelled")
@@ -20,19 +21,27 @@ def tallied(policy):
     with lock: tally[0] += 1
     policy.try_call(int)
 number = iter(range(10**9))
-def first_call(): tallied(Policy(f"new{next(number)}"))
+def first_call(most=150):
+    n = next(number)
+    tallied(Policy(f"new{n}") if n < most else p)
 p = Policy("shop", circuit_breaker(), bulkhead(1000))
 tallied(p)
 """
 
 
+@pytest.mark.xfail(run=False, strict=True, reason="finding 38: it hangs")
 def test_a_signal_handler_that_calls_and_scrapes(host: Host) -> None:
     """Wherever it interrupts a refresh, a scrape, a first call: it goes on, and all is counted."""
     worker = host.start(SUM)
     worker.do(
         """
-handled = [0]
+handled, inside = [0], []
 def handler(*_):
+    if inside: return
+    inside.append(1)
+    try: handle()
+    finally: inside.pop()
+def handle():
     handled[0] += 1
     if handled[0] % 3 == 0: policy = Policy(f"h{handled[0]}")
     else: policy = p
@@ -44,7 +53,7 @@ signal.setitimer(signal.ITIMER_REAL, 0.001, 0.003)
 end = time.monotonic() + 1.2
 while time.monotonic() < end:
     tally[0] += 1; p.try_call(int)
-    tally[0] += 1; Policy(f"new{next(number)}").try_call(int)
+    tally[0] += 1; q = Policy(f"new{next(number)}"); q.try_call(int)
     here.refresh()
     scrape()
     p.force_open(); p.release()
@@ -124,8 +133,7 @@ def test_a_fork_while_the_page_is_at_work(host: Host) -> None:
 p = Policy("shop"); p.call(int); scrape()
 held, go_on = threading.Event(), threading.Event()
 def hold():
-    from resilient.metrics import _endpoint
-    with here._lock, _endpoint._scraper._lock, p._core.lock:
+    with here._lock, p._core.lock:
         held.set(); go_on.wait(0.3)
 thread = threading.Thread(target=hold); thread.start(); held.wait()
 """
@@ -172,7 +180,7 @@ codes
 
 
 @pytest.mark.parametrize("every", [0.0007, 0.0031])
-def test_interrupts_at_any_moment(host: Host, every: float) -> None:
+def test_interrupts_again_and_again(host: Host, every: float) -> None:
     """Handlers that raise leave no lock taken, and no number wrong."""
     worker = host.start(SUM)
     worker.do(
@@ -210,7 +218,60 @@ time.monotonic() - began
     )
     assert took < 0.8
     assert worker.do("shown(scrape()) - known()") == 0
-    assert host.start().do(f"{SUM}\nshown(scrape()) - tally[0] - {worker.do('known()')}") == 0
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        "p.force_open() or p.release()",
+        "view()",
+        "drop()",
+        "Policy(f'new{line}', bulkhead(2)).call(int)",
+    ],
+    ids=["event", "layout", "dropped", "first call"],
+)
+def test_interrupted_at_any_moment(host: Host, root: str, act: str) -> None:
+    """A handler that raises in the middle of the page's own work leaves no number wrong."""
+    worker = host.start(
+        SUM
+        + f"""
+from tests.pages.steps import interrupted_at
+made, views = [], []
+def view():
+    views[:] = [made[-1].with_(bulkhead(1, max_waiting=1, max_wait=1), fallback(value=1))]
+    here.refresh()
+def drop():
+    resilient.registry.remove(made.pop().name)
+    gc.collect()
+    here.refresh()
+def act(): {act}
+gc.disable()
+files = ("pages/page.py", "pages/records.py", "pages/here.py")
+line, gone, interrupted = 0, 0, True
+while interrupted and line < 1000:
+    made.append(Policy("same", circuit_breaker()))
+    for _ in range(3): made[-1].call(int)
+    here.refresh()
+    p = made[-1]
+    interrupted = interrupted_at(line, files, act)
+    p.release() if made else None
+    p = None
+    gc.collect()
+    here.refresh()
+    gone += 3
+    if made:
+        made[-1].call(int); gone += 1
+        resilient.registry.remove(made.pop().name)
+    views.clear(); gc.collect(); here.refresh()
+    line += 1
+""",
+        PYTHONPATH=root,
+    )
+    line, gone = worker.do("[line, gone]")
+    assert 5 < line < 1000
+    own, outside = worker.scrape(), host.start().scrape()
+    assert calls(own, "same") == gone
+    assert calls(outside, "same") == gone
 
 
 def test_daemon_threads_at_exit(host: Host) -> None:

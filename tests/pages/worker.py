@@ -93,5 +93,6 @@ if __name__ == "__main__":
     everything["metrics"] = metrics
     everything["fork"] = lambda: fork(everything)
     told(everything, _WORDS)
+    faulthandler.enable()
     faulthandler.register(signal.SIGALRM, chain=True)  # says where it hangs, and ends it
     serve(everything)

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 from functools import partial
-from typing import Any
+from typing import Any, Final, cast
 
 import click
 
 from ..flags.flips import FORCED, OPTION, RELEASED, lever_of
 from .options import DECLARE, applied, common, given, lever_command, ordering, pull
-from .printing import moment, order_line, plural, say, say_json, table
+from .printing import moment, order_line, say, say_json, table
 from .reach import USAGE, Reach, fail, known_name, look
 from .timeline import line, told
 
-_MOVES = 20  # that are shown of a policy
+_MOVES: Final = 20  # that are shown of a policy
+_TABLES: Final = ("exceptions", "settings")
+_SETTINGS: Final = ("failure_rate", "minimum_calls", "window")
 
 
 @click.group(invoke_without_command=True)
@@ -93,25 +95,23 @@ def show(context: click.Context, /, name: str, store: str | None, as_json: bool)
     )
     for move in moves:
         say(line(move, view.now))
-        _say_evidence(move.get("evidence") or {})
+        _say_evidence(move.get("evidence"))
 
 
-def _say_evidence(seen: dict[str, Any]) -> None:
-    """Say what a circuit went by, in one line more."""
-    if "calls" not in seen:
+def _say_evidence(seen: Any) -> None:
+    """Say what a circuit went by, in one line more: as a store has it, whatever that is."""
+    if not isinstance(seen, dict) or "calls" not in seen:
         return
-    rate = seen.get("failure_rate")
-    parts = [f"{seen['failures']} of {plural(seen['calls'], 'call')} failed"]
-    parts += [] if rate is None else [f"{rate:.0%}"]
-    parts += [f"{number}x {kind}" for kind, number in (seen.get("exceptions") or {}).items()]
-    if seen.get("retry_after") is not None:
-        parts.append(f"tries again after {seen['retry_after']:.1f} s")
-    settings = seen.get("settings") or {}
+    told = cast("dict[str, Any]", seen)
+    exceptions, settings = (cast("dict[str, Any]", told.get(word) or {}) for word in _TABLES)
+    rate, after = told.get("failure_rate"), told.get("retry_after")
+    parts = [f"{told.get('failures')} of {told['calls']} calls failed"]
+    parts += [f"{rate:.0%}"] if isinstance(rate, float) else []
+    parts += [f"{number}x {kind}" for kind, number in exceptions.items()]
+    parts += [f"tries again after {after:.1f} s"] if isinstance(after, float) else []
     if settings:
-        parts.append(
-            f"settings {seen.get('revision', 0)}: failure_rate={settings.get('failure_rate')}, "
-            f"minimum_calls={settings.get('minimum_calls')}, window={settings.get('window')}"
-        )
+        chosen = (f"{word}={settings.get(word)}" for word in _SETTINGS)
+        parts.append(f"settings {told.get('revision', 0)}: {', '.join(chosen)}")
     say(f"    {'; '.join(parts)}")
 
 

@@ -42,7 +42,8 @@ def status(over: str, store: str | None, as_json: bool) -> None:
     shown = None if pages is None else _customers(pages, seconds)
     code = max(_code(levers), FINDINGS if shown and shown["harm"] else 0)
     if as_json:
-        say_json({**(levers or {}), **({} if shown is None else shown["data"]), "exit": code})
+        data: dict[str, Any] = {} if shown is None else shown["data"]
+        say_json({**(levers or {}), **data, "exit": code})
     else:
         say("; ".join([*([] if shown is None else shown["parts"]), *_parts(levers)]))
     raise SystemExit(code)

@@ -19,6 +19,8 @@ from .printing import clean, plural, say_json, seconds_of
 from .reach import UNREACHED, USAGE, fail
 
 _SPAN: Final = 10.0  # seconds that a share or a rate is of
+_OTHERS: Final = 63  # columns that are not the name's
+_MORE: Final = 32  # and those that there are where there is room
 _WIDE: Final = 110  # columns from which there is room for more
 _MOST: Final = 5  # levers that are shown
 _NONE: Final = "·"  # no living process has it
@@ -78,12 +80,7 @@ def _follow(watch: Watch, console: Console, seconds: float) -> None:
 def drawn(screen: Screen, width: int, rows: int | None) -> RenderableType:
     """Return the screen as it is shown at a width; at most so many lines of policies."""
     parts: list[RenderableType] = [_head(screen), _customers(screen), *_warnings(screen), Text("")]
-    shown, room = [], len(screen.worst) * 2 if rows is None else rows
-    for row in screen.worst:
-        room -= 2
-        if room < 0:
-            break
-        shown.append(row)
+    shown = screen.worst if rows is None else screen.worst[: max(1, rows - _MOST)]
     if shown:
         parts.append(_table(shown, screen, width))
     hidden = len(screen.worst) - len(shown)
@@ -91,7 +88,7 @@ def drawn(screen: Screen, width: int, rows: int | None) -> RenderableType:
         parts.append(Text(f"... and {hidden} more that are not well", style="bold"))
     parts.append(_well(screen.well))
     if shown:
-        parts += _levers(shown[:_MOST])
+        parts += _levers(shown[:_MOST], width)
     return Group(*parts)
 
 
@@ -132,8 +129,10 @@ def _warnings(screen: Screen) -> list[Text]:
 
 def _table(rows: list[Row], screen: Screen, width: int) -> Table:
     wide = width >= _WIDE
-    table = Table(box=None, pad_edge=False, expand=True, header_style="dim", padding=(0, 1, 0, 0))
-    table.add_column("policy", overflow="ellipsis", no_wrap=True, ratio=1, min_width=12)
+    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 1, 0, 0))
+    room = max(12, width - (_OTHERS + _MORE * wide))
+    table.add_column("t", no_wrap=True)
+    table.add_column("policy", no_wrap=True, width=room)
     table.add_column("state", no_wrap=True)
     for title in ("for", "rate/s", "full", "degr", "err %"):
         table.add_column(title, justify="right", no_wrap=True)
@@ -144,7 +143,9 @@ def _table(rows: list[Row], screen: Screen, width: int) -> Table:
         table.add_column("fallback", overflow="ellipsis", no_wrap=True, max_width=24)
     for row in rows:
         cells = [
-            Text(_named(row)), _state(row), Text(_age(row.since, screen.wall)), Text(_rate(row)),
+            Text("" if row.policy.tier is None else str(row.policy.tier)),
+            Text(_named(row, room)), _state(row),
+            Text(_age(row.since, screen.wall)), Text(_rate(row)),
             *_shares(row),
             *(Text(_time(each, row)) for each in ((row.p50, row.p99) if wide else (row.p99,))),
             Text(_slots(row)),
@@ -155,19 +156,33 @@ def _table(rows: list[Row], screen: Screen, width: int) -> Table:
     return table
 
 
-def _levers(rows: list[Row]) -> list[Text]:
-    """Return what is left to be done, a line each: the command is to be copied whole."""
+def _levers(rows: list[Row], width: int) -> list[Text]:
+    """Return what is left to be done: commands that can be copied as they stand."""
     found = [Text(""), Text("LEVERS", style="bold")]
     for row in rows:
-        found.append(Text(clean(row.lever), overflow="fold"))
         if row.policy.impact:
-            found[-1].append(f"  # {clean(row.policy.impact)}", style="dim")
+            said = f"# {clean(row.policy.name)}: {clean(row.policy.impact)}"
+            found.append(Text(said, style="dim", no_wrap=True, overflow="ellipsis"))
+        found += [Text(line, no_wrap=True) for line in _folded(clean(row.lever), width)]
     return found
 
 
-def _named(row: Row) -> str:
-    tier = "" if row.policy.tier is None else f" t{row.policy.tier}"
-    return f"{clean(row.policy.name)}{tier}"
+def _folded(command: str, width: int) -> list[str]:
+    """Return a command in lines that are still one command when they are pasted."""
+    lines: list[str] = []
+    while len(command) > width:
+        cut = command.rfind(" ", 1, width - 1)
+        if cut < 0:
+            break
+        lines.append(command[:cut] + " \\")
+        command = "  " + command[cut + 1 :]
+    return [*lines, command]
+
+
+def _named(row: Row, width: int) -> str:
+    """Return a policy's name, cut at its front, which names of functions have in common."""
+    name = clean(row.policy.name)
+    return name if len(name) <= width else "…" + name[1 - width :]
 
 
 def _state(row: Row) -> Text:

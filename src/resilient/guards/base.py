@@ -77,7 +77,6 @@ class Guard:
     changeable: ClassVar[tuple[str, ...]] = ()  # the options that can change at run time
     afresh: ClassVar[tuple[str, ...]] = ()  # those among them that cost the state
     layers: dict[str, dict[str, Any]] | None = None  # its options, by who set them
-    memory: float = 0.0  # seconds for which it remembers a call, besides its counts
     revision: int = 0  # how often its options were changed
 
     metrics: ClassVar[tuple[Metric, ...]] = ()  # those that measure() may give
@@ -183,6 +182,10 @@ class Guard:
 
     def adopt(self, fresh: Guard, now: float) -> None:
         """Take over the options named in `changeable` from another of its kind. Under the lock."""
+
+    def memory(self) -> float:
+        """Return the seconds for which it remembers a call, besides in its counts."""
+        return 0.0
 
     # -- refusals and answers ---------------------------------------------
 

@@ -273,8 +273,7 @@ class CircuitBreaker(Guard):
         self.history.add(event)
         self.emit(event)
 
-    @property
-    def memory(self) -> float:  # type: ignore[override]
+    def memory(self) -> float:
         return self.health.memory
 
     @property

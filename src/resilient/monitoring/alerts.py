@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from .declared import Declared, Flag, Policy
 
@@ -252,7 +252,8 @@ def as_yaml(groups: list[dict[str, Any]]) -> str:
             for key, value in rule.items():
                 if isinstance(value, dict):
                     lines.append(f"{mark}{key}:")
-                    lines += [f"      {name}: {_quoted(said)}" for name, said in value.items()]
+                    table = cast("dict[str, str]", value)
+                    lines += [f"      {name}: {_quoted(said)}" for name, said in table.items()]
                 elif key == "expr":
                     lines.append(f"{mark}expr: |-")
                     lines += [f"      {line}" for line in str(value).splitlines()]

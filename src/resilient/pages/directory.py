@@ -65,6 +65,7 @@ class Directory:
             ValueError: it is somebody else's, or everybody may write there.
         """
         check_private(self.path)
+        found: list[Reader] = []
         for _ in range(_TRIES):
             self.faults = {}
             self._read_departed()

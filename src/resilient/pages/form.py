@@ -111,10 +111,10 @@ class Place:
     def __init__(self, said: dict[str, Any], layout: Layout, order: list[int] | None) -> None:
         self.kind: str = str(said["kind"])
         self.name: str = str(said["name"])
-        about = said["about"]
-        if not isinstance(about, dict):
+        if not isinstance(said["about"], dict):
             raise TypeError("about an entry is a table")
-        since: Any = about.get("since", 0.0)
+        about = cast("dict[str, Any]", said["about"])
+        since = about.get("since", 0.0)
         if (
             not isinstance(since, (int, float))
             or not 0 <= since < _END

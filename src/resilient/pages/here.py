@@ -166,7 +166,7 @@ class Here:
     def _move(self, records: Records) -> None:
         """Open a new page, where somebody has removed the one there was; nothing is lost."""
         past = records.give_up()
-        records.page.forked()
+        records.page.give_up()
         self._records = None
         self._start()
         fresh: Records | None = self._records

@@ -67,6 +67,7 @@ class Page:
         self._numbers: dict[str, int] = {}  # of layouts
         self._free: dict[int, list[tuple[int, int]]] = {}  # by size: segment and start
         self._end = HEADER  # in the last segment
+        self._broken = False
         aside = directory / f"{self.name}.new"
         self._fd = os.open(aside, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         # Opened twice: a mapping keeps its own copy of the file it was made with, which a forked
@@ -114,8 +115,8 @@ class Page:
         free = self._free.get(size)
         if not free and not instead_of:
             return self._slot(entry, *self._append(content), len(head), size)
+        segment, start = free.pop() if free else self._room(size)
         with self._moving():
-            segment, start = free.pop() if free else self._room(size)
             self._hide(segment, start, instead_of)
             self._whole[SWITCH] = 1
             self._put(segment, start, content)
@@ -179,11 +180,11 @@ class Page:
 
     @contextmanager
     def _moving(self) -> Generator[None]:
+        self._broken = True
         self._whole[SEQUENCE] += 1
-        try:
-            yield
-        finally:
-            self._whole[SEQUENCE] += 1
+        yield  # an interrupt leaves it broken, and readers with what the switch says
+        self._whole[SEQUENCE] += 1
+        self._broken = False
 
     # -- life ---------------------------------------------
 
@@ -192,8 +193,13 @@ class Page:
         self._beat[BEAT] = now
 
     def there(self) -> bool:
-        """Tell whether the file is still in its directory."""
-        return os.fstat(self._fd).st_nlink > 0
+        """Tell whether the file is still in its directory, and no move of a record broke off."""
+        return not self._broken and os.fstat(self._fd).st_nlink > 0
+
+    def give_up(self) -> None:
+        """Take the file out of its directory: another page has, or will have, all that it says."""
+        self.path.unlink(missing_ok=True)
+        self.forked()
 
     def leave(self) -> None:
         """Say goodbye; the lock goes when the process does, and then somebody folds the page."""

@@ -204,5 +204,5 @@ def _changes(kept: _Kept, core: Core, now: float) -> bool:
     seen = core.quick, core.in_flight, core.forced, *counts
     if seen != kept.seen:
         kept.seen, kept.since = seen, now
-    memory = max((guard.memory for guard in core.guards), default=0.0)
+    memory = max((guard.memory() for guard in core.guards), default=0.0)
     return bool(core.in_flight or core.abandoned) or now - kept.since < _FADES + 2 * memory
