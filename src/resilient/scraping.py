@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import threading
 from math import isnan, nan
-from typing import Final
+from typing import Any, Final
 
 from .measures import Metric
 from .measuring import INFO, exported
@@ -41,14 +41,17 @@ class Scraper:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._pid = os.getpid()
-        self._lock = threading.Lock()
+        self._lock: Any = threading.RLock()
+        self._last: list[Shown] = []
         self._places = Places(limit)
 
     def scrape(self) -> list[Shown]:
         """Return everything that is to be exported now."""
         if self._pid != os.getpid():  # forked: counts began anew, and the lock may be held
-            self._pid, self._lock = os.getpid(), threading.Lock()
+            self._pid, self._lock, self._last = os.getpid(), threading.RLock(), []
             self._places = Places(self._limit)
+        if self._lock._is_owned():  # by a listener or signal handler, in the middle of a scrape
+            return self._last
         with self._lock:
             entries, alive, unread = here.look()
             whole = summed(entries)
@@ -65,6 +68,7 @@ class Scraper:
                 if entry.kind in _LABELS:
                     labels = dict.fromkeys(_LABELS[entry.kind], entry.name)
                     shown.append(Shown(labels, *_values(entry.layout, entry.row)))
+            self._last = shown
             return shown
 
 

@@ -141,6 +141,15 @@ def test_a_failed_result(spans: Spans) -> None:
     assert (call["outcome"], call["served"]) == ("failure", "full")
 
 
+def test_a_call_that_says_nothing_of_the_dependency(spans: Spans) -> None:
+    """One that counts as ignored, and gave its caller what it asked for, went well."""
+    policy = policy_of(circuit_breaker())
+    for seconds in (0.001, SLOW):
+        span = spans.around(lambda s=seconds: ours._on_end(policy._core, "ignored", "full", "", s))
+        assert not span.events
+        assert ours_of(span).get("outcome") == (None if seconds < SLOW else "ignored")
+
+
 def test_a_block_and_try_call(spans: Spans) -> None:
     """Every way to make a call is told of."""
     policy = policy_of(circuit_breaker())
@@ -526,6 +535,8 @@ def test_a_hook_of_somebody_elses_comes_back(undo: Callable[[], None]) -> None:
 
     def other(*_: Any) -> None: ...
 
+    def later(*_: Any) -> None: ...
+
     try:
         Core.on_end = other
         end = instrument()
@@ -535,9 +546,9 @@ def test_a_hook_of_somebody_elses_comes_back(undo: Callable[[], None]) -> None:
         end()
         assert Core.on_end is other
         end = instrument()
-        Core.on_end = other
+        Core.on_end = later
         end()
-        assert Core.on_end is other
+        assert Core.on_end is later
     finally:
         Core.on_end = None
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from opentelemetry.metrics import NoOpMeter, NoOpMeterProvider
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader, Metric, Sum
 from opentelemetry.sdk.resources import Resource
@@ -287,6 +288,7 @@ def test_policies_beyond_the_limit(undo: Callable[[], None]) -> None:
     assert {policy.name for policy in policies} & names == {p.name for p in policies[:2]}
     assert points_of(found["resilient.calls"], policy="_other", outcome="success") == {(): 3.0}
     assert points_of(found["resilient.policies_in_other"]) == {(): 3.0}
+    assert points_of(found["resilient.policies_folded"]) == {(): 3.0}
     end()
 
 
@@ -319,6 +321,34 @@ def test_again(meters: Meters, caplog: pytest.LogCaptureFixture) -> None:
     assert meters.collect() == {}
     end()
     instrument()()
+
+
+class Counting(NoOpMeter):
+    """A meter that takes note of what is made by it."""
+
+    def __init__(self) -> None:
+        super().__init__("resilient")
+        self.made: list[str] = []
+
+    def create_observable_counter(self, name: str, *_: Any, **__: Any) -> Any:
+        self.made.append(name)
+
+
+class CountingProvider(NoOpMeterProvider):
+    def __init__(self) -> None:
+        self.meter = Counting()
+
+    def get_meter(self, *_: Any, **__: Any) -> Any:
+        return self.meter
+
+
+def test_instruments_are_made_once() -> None:
+    """Also by a provider that would make a second one of the same name."""
+    provider = CountingProvider()
+    for _ in range(2):
+        instrument(metrics=True, meter_provider=provider)()
+    made = provider.meter.made
+    assert "resilient.calls" in made and len(made) == len(set(made))
 
 
 def test_another_provider_takes_over(meters: Meters) -> None:
@@ -379,7 +409,7 @@ def test_the_global_provider_may_come_later() -> None:
 
 
 FORKED = """
-import os
+import os, threading
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 import resilient
@@ -399,13 +429,14 @@ for _ in range(7):
     policy.call(int)
 before = calls()
 reading = ours._newest[0]._export.reading
-with reading._lock:                             # as another thread may hold it
-    child = os.fork()
+threading.Thread(target=reading._lock.acquire).start()      # as one may hold it now
+child = os.fork()
 if child == 0:
     policy.call(int)
     print("child", calls(), flush=True)
     os._exit(0)
 os.waitpid(child, 0)
+reading._lock.release()
 print("parent", before, calls())
 """
 

@@ -78,7 +78,10 @@ class Trial:
 
     def more_rules(self, declared: Declared, **options: Any) -> None:
         """Have a file of rules read, after those before."""
-        self.files.append(written(self._home / f"more-{len(self.files)}.yml", declared, **options))
+        path = self._home / f"rules-{len(self.files)}.yml"
+        self.files.append(written(path, declared, **options))
+        found = (group["name"] for group in Alerts(declared, **options).groups())
+        self._groups = list(dict.fromkeys([*self._groups, *found]))
 
     def says(self, name: str, values: str, job: str = "shop", **labels: str) -> None:
         """Give a series its values, in place of those it had."""

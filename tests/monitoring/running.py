@@ -6,10 +6,10 @@ import contextlib
 import http.client
 import json
 import os
-import shlex
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -81,19 +81,9 @@ class Service:
         else:
             path.unlink(missing_ok=True)
 
-    def pulls(self, lever: str) -> subprocess.Popen[str]:
+    def pulls(self, lever: str) -> Pulled:
         """Begin to do in a shell what an alert says."""
-        return subprocess.Popen(
-            ["sh", "-c", lever], env=self.environ, cwd=self.home, stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        )  # fmt: skip
-
-    def resilient(self, *words: str) -> str:
-        """Run a command to its good end; return what it printed."""
-        process = self.pulls(shlex.join(["resilient", *words]))
-        said, _ = process.communicate(timeout=WAIT)
-        assert process.returncode == 0, said
-        return said
+        return Pulled(lever, self.environ, self.home)
 
     def stop(self) -> None:
         """End all of it."""
@@ -104,6 +94,32 @@ class Service:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
+
+
+class Pulled:
+    """A command that runs in a shell of its own, and what it prints."""
+
+    def __init__(self, command: str, environ: dict[str, str], home: Path) -> None:
+        self._out = tempfile.TemporaryFile("w+", dir=home)
+        self._process = subprocess.Popen(
+            ["sh", "-c", command], env=environ, cwd=home, stdin=subprocess.DEVNULL,
+            stdout=self._out, stderr=subprocess.STDOUT, start_new_session=True,
+        )  # fmt: skip
+
+    def over(self) -> bool:
+        """Tell whether it has ended."""
+        return self._process.poll() is not None
+
+    def end(self) -> tuple[int, str]:
+        """Wait for it; return its exit code, and what it printed."""
+        try:
+            code = self._process.wait(WAIT)
+        except subprocess.TimeoutExpired:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            code = self._process.wait()
+        with self._out as out:
+            out.seek(0)
+            return code, out.read()
 
 
 def asked(connection: http.client.HTTPConnection, path: str = "/") -> dict[str, Any]:

@@ -1,5 +1,7 @@
 """A WSGI service for gunicorn: each request asks every dependency, under a policy of its own.
 
+No test imports it: what it declares, and how it cuts itself off, is for its own processes.
+
 What is wrong with a dependency is written, while the service runs, to a file of its name in
 APP_FAULTS: see `ask`. Only a process that can't hear its store is made in another way: see `deaf`.
 """
@@ -31,14 +33,14 @@ from resilient.flags.stores.sqlite import SQLiteStore
 FAULTS = Path(os.environ.get("APP_FAULTS", "/nowhere"))
 ANY = 9  # the tier of those whose errors wake nobody
 
-RECS = flag("recs", owner="team-recs", impact="The page shows the top 100.")
+RECS = flag("recs", owner="team-shop", impact="The page shows the top 100.")
 FLAGS = [
     RECS,
-    flag("old-look", owner="team-web", impact="The page looks as last year."),
-    flag("banner", owner="team-web", impact="No banner."),
-    flag("beta", owner="team-web", impact="Nothing new is seen.", default=False),
-    flag("stale", owner="team-web", impact="No snow on the page.", review="2020-12-24"),
-    flag("search-v2", owner="team-search", impact="Search finds less."),
+    flag("old-look", owner="team-shop", impact="The page looks as last year."),
+    flag("banner", owner="team-shop", impact="No banner."),
+    flag("beta", owner="team-shop", impact="Nothing new is seen.", default=False),
+    flag("stale", owner="team-shop", impact="No snow on the page.", review="2020-12-24"),
+    flag("search-v2", owner="team-shop", impact="Search finds less."),
 ]
 
 
@@ -57,7 +59,7 @@ GUARDS: dict[str, tuple[int | None, tuple[Any, ...]]] = {
     "burning": (1, (bulkhead(8),)),
     "leaking": (3, ()),
     "degraded": (None, (fallback(instead), circuit_breaker(recovery_timeout=0.3))),
-    "outage": (2, (circuit_breaker(recovery_timeout=0.3),)),
+    "outage": (2, (circuit_breaker(recovery_timeout=0.1),)),
     "switched": (2, (kill_switch(RECS, answer=instead), circuit_breaker(recovery_timeout=0.3))),
     "flapping": (ANY, (quick(),)),
     "split": (ANY, (circuit_breaker(recovery_timeout=0.3),)),

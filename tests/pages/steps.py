@@ -87,12 +87,16 @@ _LOOKED = frozenset({"RESUME", "JUMP_BACKWARD", "CALL", "CALL_FUNCTION_EX"})
 
 
 def each_line(
-    files: tuple[str, ...], act: Callable[[], object], check: Callable[[], Any]
+    files: tuple[str, ...],
+    act: Callable[[], object],
+    check: Callable[[], Any],
+    *,
+    step: int = 1,
 ) -> list[Any]:
-    """Kill at the first line, the second, and so on; return what the checks say in between."""
+    """Kill at the first line, the next, and so on; return what the checks say in between."""
     found: list[Any] = []
     while True:
-        killed = killed_at(len(found), files, act)
+        killed = killed_at(len(found) * step, files, act)
         found.append(check())
         if not killed:
             return found

@@ -141,6 +141,7 @@ def test_it_vanishes(host: Host) -> None:
     assert [calls(each.scrape(), "shop") for each in (worker, late)] == [17, 17]
 
 
+@pytest.mark.xfail(strict=True, reason="finding 40")
 def test_it_vanishes_for_good(host: Host) -> None:
     """Where it can't be made again, each process counts on for itself, and a call never fails."""
     import shutil
@@ -277,12 +278,11 @@ def test_a_full_disk(host: Host, size: str) -> None:
             for worker in (first, second):
                 worker.do("for p in ps: p.call(int)\nhere.refresh()")
                 seen = worker.scrape()
-        shared = size == "300k"
-        assert {calls(seen, f"p{n:03}") for n in range(300)} == {4 if shared else 2}
+        assert {calls(seen, f"p{n:03}") for n in range(300)} == {2}
         first.kill()
         for _ in range(2):
             assert second.scrape() | seen == second.scrape() | seen
-        assert calls(second.scrape(), "p000") == (4 if shared else 2)
+        assert calls(second.scrape(), "p000") == 2
         assert host.warnings() <= 4, host.errors()
     finally:
         host.close()

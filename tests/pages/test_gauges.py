@@ -155,4 +155,4 @@ def test_flags_of_the_dead(host: Host, how: str) -> None:
     text = reader.do("metrics.exposition()[0].decode()")
     assert "nan" not in text.lower().replace("_nan", "")
     assert 'flag_enabled{flag="shop"}' not in text
-    assert "flag_processes{" not in text
+    assert 'flag_processes{state="on",flag="shop"} 0.0' in text

@@ -116,7 +116,7 @@ def same(one: Model, other: Model) -> bool:
 
 
 @given(st.lists(rows(), min_size=1, max_size=5))
-@settings(max_examples=200)
+@settings(max_examples=60)
 def test_rows_add_up_by_name(some: list[tuple[Layout, list[float]]]) -> None:
     """The sum has every name of any row, its counts 0 where a row has none, its samples absent."""
     before = [row.copy() for _, row in some]
@@ -130,7 +130,7 @@ def test_rows_add_up_by_name(some: list[tuple[Layout, list[float]]]) -> None:
 
 
 @given(st.lists(rows(), min_size=2, max_size=5), st.randoms())
-@settings(max_examples=100)
+@settings(max_examples=40)
 def test_in_any_order_and_in_parts(some: list[tuple[Layout, list[float]]], chance: Any) -> None:
     """What is folded first and what last makes no difference, but to means."""
     shuffled = some.copy()
@@ -144,6 +144,7 @@ def test_in_any_order_and_in_parts(some: list[tuple[Layout, list[float]]], chanc
 
 
 @given(rows())
+@settings(max_examples=40)
 def test_what_outlives_a_process(one: tuple[Layout, list[float]]) -> None:
     """Counters are what they were; what was in hand is not; of gauges only a sum's zero is left."""
     found, row = one
@@ -160,7 +161,7 @@ def test_what_outlives_a_process(one: tuple[Layout, list[float]]) -> None:
 
 
 @given(rows(), st.randoms())
-@settings(max_examples=100)
+@settings(max_examples=40)
 def test_a_page_of_another_version(one: tuple[Layout, list[float]], chance: Any) -> None:
     """Counts are matched by name: in another order, with new ones and without some of ours."""
     found, row = one
@@ -188,7 +189,7 @@ def _page(text: str, cells: list[float]) -> memoryview:
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), rows()), max_size=8))
-@settings(max_examples=100)
+@settings(max_examples=40)
 def test_a_page_of_the_departed_says_what_was_put_there(
     some: list[tuple[str, tuple[Layout, list[float]]]],
 ) -> None:

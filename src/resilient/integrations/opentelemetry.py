@@ -49,8 +49,7 @@ MAX_POLICIES: Final = 150
 _MOST: Final = 32  # events of a kind on one span, which has room for 128, the application's too
 _LONGEST: Final = 256  # characters of a text
 _PACKAGE: Final = __name__.partition(".")[0]
-_IN_OTHER: Final = OF_SCRAPES[0]
-_ELSEWHERE: Final = frozenset(OF_SCRAPES[2:])  # they are about other processes
+_FOLDED, _EVER, *_ = OF_SCRAPES  # the others are about other processes
 
 _WELL: Final = (OUTCOMES[SUCCESS], OUTCOMES[IGNORED])  # for all that is known of the dependency
 _FAILURE: Final = OUTCOMES[FAILURE]
@@ -336,7 +335,8 @@ class _Reading:
                     found.setdefault(metric.name, []).append(seen)
         for entry in self._places.known:
             found.setdefault(INFO.name, []).append(Observation(1.0, _info(entry)))
-        found[_IN_OTHER.name] = [Observation(float(self._places.folded))]
+        found[_FOLDED.name] = [Observation(float(self._places.folded))]
+        found[_EVER.name] = [Observation(float(self._places.ever))]
         return found
 
 
@@ -375,7 +375,7 @@ class _Export:
     def make(self, meter: Meter) -> None:
         """Make the instruments that there are not yet."""
         for metric in known():
-            if metric.kind == "part" or metric in _ELSEWHERE or metric.name in self._made:
+            if metric.kind == "part" or metric.name in self._made:
                 continue
             self._made.add(metric.name)
             create: Callable[..., object] = meter.create_observable_gauge

@@ -67,7 +67,9 @@ class Page:
         self._numbers: dict[str, int] = {}  # of layouts
         self._free: dict[int, list[tuple[int, int]]] = {}  # by size: segment and start
         self._end = HEADER  # in the last segment
-        self._broken = False
+        self._under_way: int = (
+            0  # steps; not 0 with nobody at work: one broke off
+        )
         aside = directory / f"{self.name}.new"
         self._fd = os.open(aside, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         # Opened twice: a mapping keeps its own copy of the file it was made with, which a forked
@@ -179,12 +181,22 @@ class Page:
             self._whole[USED] = segment * SEGMENT + self._end
 
     @contextmanager
+    def step(self) -> Generator[None]:
+        """Do in one step what must not be half done: where it breaks off, the page is given up."""
+        self._under_way += 1
+        try:
+            yield
+        except FullError:  # before anything was changed
+            self._under_way -= 1
+            raise
+        self._under_way -= 1
+
+    @contextmanager
     def _moving(self) -> Generator[None]:
-        self._broken = True
-        self._whole[SEQUENCE] += 1
-        yield  # an interrupt leaves it broken, and readers with what the switch says
-        self._whole[SEQUENCE] += 1
-        self._broken = False
+        with self.step():
+            self._whole[SEQUENCE] += 1
+            yield
+            self._whole[SEQUENCE] += 1
 
     # -- life ---------------------------------------------
 
@@ -193,8 +205,8 @@ class Page:
         self._beat[BEAT] = now
 
     def there(self) -> bool:
-        """Tell whether the file is still in its directory, and no move of a record broke off."""
-        return not self._broken and os.fstat(self._fd).st_nlink > 0
+        """Tell whether the file is still in its directory, and no step broke off."""
+        return not self._under_way and os.fstat(self._fd).st_nlink > 0
 
     def give_up(self) -> None:
         """Take the file out of its directory: another page has, or will have, all that it says."""

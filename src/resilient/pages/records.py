@@ -12,10 +12,11 @@ from typing import Any, Final
 from ..drive.core import BUSY, Core
 from ..measuring import row_of
 from ..registry import registry
-from ..rows import Layout, add, counters, exact
+from ..rows import Layout, Row, add, counters, exact
 from .form import MOST, OTHER, Entry, row_in
 from .own import entry_of, own_entries
 from .page import FullError, Page, Slot
+from .sums import summed
 
 _FADES: Final = 130.0  # seconds after the last call in which a policy still changes by itself
 _AT_ONCE: Final = 100  # policies that get their record in one go
@@ -61,16 +62,17 @@ class Records:
         if core.cells is not None:
             return
         found, row = row_of(core)
-        slot = self.page.add(entry_of(core, found, row, time.time()))
-        self._kept[id(core)] = _Kept(core, slot, time.monotonic())
-        with core.lock:
-            gate = core.gate
-            core.gate = gate | BUSY
-            try:
-                core.cells, core.layout = slot.cells, found
-                core.mirror()
-            finally:
-                core.gate = gate
+        with self.page.step():
+            slot = self.page.add(entry_of(core, found, row, time.time()))
+            self._kept[id(core)] = _Kept(core, slot, time.monotonic())
+            with core.lock:
+                gate = core.gate
+                core.gate = gate | BUSY
+                try:
+                    core.cells, core.layout = slot.cells, found
+                    core.mirror()
+                finally:
+                    core.gate = gate
         core.flush_after(gate)
 
     def show(self, name: str) -> None:
@@ -82,27 +84,37 @@ class Records:
 
     def _publish(self, kept: _Kept, core: Core) -> None:
         found, row = row_of(core)
-        same = found is kept.slot.entry.layout
-        if same:
-            kept.slot.cells[found.heads :] = array("d", row[found.heads :])
+        if found is not kept.slot.entry.layout:
+            with self.page.step():
+                self._widen(kept, core, found, row)
+            return
+        kept.slot.cells[found.heads :] = array("d", row[found.heads :])
+        with core.lock:
+            gate = core.gate
+            core.gate = gate | BUSY
+            try:
+                if not gate & BUSY:
+                    core.mirror()
+            finally:
+                core.gate = gate
+        core.flush_after(gate)
+
+    def _widen(self, kept: _Kept, core: Core, found: Layout, row: Row) -> None:
+        """Give a policy a record of another layout."""
         with core.lock:  # nothing may be counted in the old cells meanwhile
             gate = core.gate
             core.gate = gate | BUSY
             try:
-                if not same:
-                    row[: found.heads] = core.row(found)
-                    fresh = Entry("policy", core.name, kept.slot.entry.about, found, row)
-                    kept.slot = self.page.add(fresh, instead_of=(kept.slot,))
-                    core.cells, core.layout = kept.slot.cells, found
-                elif not gate & BUSY:
-                    core.mirror()
+                row[: found.heads] = core.row(found)
+                fresh = Entry("policy", core.name, kept.slot.entry.about, found, row)
+                kept.slot = self.page.add(fresh, instead_of=(kept.slot,))
+                core.cells, core.layout = kept.slot.cells, found
             finally:
                 core.gate = gate
         core.flush_after(gate)
 
     def _retire(self, key: int, kept: _Kept) -> None:
         """Keep what a policy that is gone has counted, with others of its name."""
-        del self._kept[key]
         entry = kept.slot.entry
         name = entry.name
         if (name, entry.layout) not in self._past and len(self._past) >= MOST:
@@ -110,17 +122,24 @@ class Records:
         past = self._past.get((name, entry.layout))
         row = counters(entry.layout, row_in(kept.slot.cells))
         kept.slot.cells[:] = array("d", row)
-        if past is None and name == entry.name:
-            self._past[name, entry.layout] = kept.slot
-            return
-        olds = (kept.slot,) if past is None else (kept.slot, past)
+        fresh = kept.slot
+        try:
+            with self.page.step():
+                if past is not None or name != entry.name:
+                    fresh = self._added(name, entry, row, kept.slot, past)
+                # No signal is heard between these two: what is past is no policy's any more.
+                self._past[name, entry.layout], kept.slot = fresh, fresh
+                del self._kept[key]
+        except FullError:
+            self._single.append(kept.slot)
+            del self._kept[key]
+
+    def _added(self, name: str, entry: Entry, row: Row, slot: Slot, past: Slot | None) -> Slot:
+        """Put one record in the place of two."""
         if past is not None:
             _, row = add([(entry.layout, row), (entry.layout, row_in(past.cells))])
         whole = Entry("policy", name, entry.about, entry.layout, exact(entry.layout, row))
-        try:
-            self._past[name, entry.layout] = self.page.add(whole, instead_of=olds)
-        except FullError:
-            self._single.append(kept.slot)
+        return self.page.add(whole, instead_of=(slot,) if past is None else (slot, past))
 
     # -- all of them ---------------------------------------------
 
@@ -168,28 +187,32 @@ class Records:
 
     def entries(self) -> list[Entry]:
         """Return what this process shows, now: also of policies that there was no room for."""
-        slots = [*self._past.values(), *(kept.slot for kept in list(self._kept.values()))]
-        slots += self._own.values()
-        slots += self._single
+        kept = [each.slot for each in list(self._kept.values())]
+        slots = {id(s): s for s in (*self._past.values(), *kept, *self._own.values())}
         alone = [entry_of(core, *row_of(core), time.time()) for core in self.new()]
-        return [_now(slot) for slot in slots] + alone
+        return [_now(slot) for slot in (*slots.values(), *self._single)] + alone
 
     # -- another page ---------------------------------------------
 
     def give_up(self) -> list[Entry]:
         """Take their cells from all policies; return what is kept of those that are gone."""
         self.stop.set()
+        slots = {id(slot): slot for slot in (*self._past.values(), *self._single)}
         for kept in self._kept.values():
             core = kept.core()
-            if core is not None:
-                with core.lock:
-                    core.cells = None
-        return [_now(slot) for slot in self._past.values()]
+            if core is None:
+                slots[id(kept.slot)] = kept.slot
+                continue
+            with core.lock:
+                core.cells = None
+        return summed([_now(slot) for slot in slots.values()])
 
     def take_over(self, past: list[Entry]) -> None:
         """Keep what another page kept of policies that are gone."""
         for entry in past:
-            self._past[entry.name, entry.layout] = self.page.add(entry)
+            row = counters(entry.layout, entry.row)
+            whole = Entry("policy", entry.name, entry.about, entry.layout, row)
+            self._past[entry.name, entry.layout] = self.page.add(whole)
 
 
 def _now(slot: Slot) -> Entry:
