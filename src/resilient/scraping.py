@@ -12,7 +12,7 @@ from .measures import Metric
 from .measuring import INFO, exported
 from .pages.form import OTHER, Entry
 from .pages.here import here
-from .pages.sums import summed
+from .pages.sums import Sums
 from .rows import Key, Layout, Row, add, counters, layout
 
 _FOLDED: Final = Metric("policies_in_other", "gauge", 'Policies added up in policy="_other".')
@@ -27,12 +27,13 @@ OF_SCRAPES: Final = (_FOLDED, _EVER, _PROCESSES, _UNREAD)
 class Shown:
     """What is exported under some labels: the samples, and their values."""
 
-    __slots__ = ("keys", "labels", "values")
+    __slots__ = ("chunks", "keys", "labels", "values")
 
     def __init__(self, labels: dict[str, str], keys: list[Key], values: list[float]) -> None:
         self.labels: dict[str, str] = labels
         self.keys: list[Key] = keys  # the very same list for rows of one layout
         self.values: list[float] = values  # NaN where there is nothing to say
+        self.chunks: list[str] | None = None  # as they were written
 
 
 class Scraper:
@@ -44,22 +45,24 @@ class Scraper:
         self._lock: Any = threading.RLock()
         self._last: list[Shown] = []
         self._places = Places(limit)
+        self._sums = Sums()
 
     def scrape(self) -> list[Shown]:
         """Return everything that is to be exported now."""
         if self._pid != os.getpid():  # forked: counts began anew, and the lock may be held
             self._pid, self._lock, self._last = os.getpid(), threading.RLock(), []
-            self._places = Places(self._limit)
+            self._places, self._sums = Places(self._limit), Sums()
         if self._lock._is_owned():  # by a listener or signal handler, in the middle of a scrape
             return self._last
         with self._lock:
             entries, alive, unread = here.look()
-            whole = summed(entries)
+            whole = self._sums.of(entries)
             policies = [entry for entry in whole if entry.kind == "policy"]
             policies.sort(key=_since)  # in the same order in each process
-            shown = [_shown(entry) for entry in self._places.shown(policies)]
-            info = (INFO, ())
-            shown += [Shown(_info(entry), [info], [1.0]) for entry in self._places.known]
+            shown = [
+                _shown(entry, {"policy": entry.name}) for entry in self._places.shown(policies)
+            ]
+            shown += [_info(entry) for entry in self._places.known]
             keys: list[Key] = [(metric, ()) for metric in OF_SCRAPES]
             places = self._places
             numbers = [float(places.folded), float(places.ever), float(alive), float(unread)]
@@ -67,7 +70,7 @@ class Scraper:
             for entry in whole:
                 if entry.kind in _LABELS:
                     labels = dict.fromkeys(_LABELS[entry.kind], entry.name)
-                    shown.append(Shown(labels, *_values(entry.layout, entry.row)))
+                    shown.append(_shown(entry, labels))
             self._last = shown
             return shown
 
@@ -77,20 +80,29 @@ def _since(entry: Entry) -> tuple[float, str]:
     return since, entry.name if since else ""
 
 
-def _shown(entry: Entry) -> Shown:
-    return Shown({"policy": entry.name}, *_values(entry.layout, entry.row))
+_INFOS: Final[list[Key]] = [(INFO, ())]
 
 
-def _values(found: Layout, row: Row) -> tuple[list[Key], list[float]]:
-    keys, values = exported(found)
-    return keys, values(row)
+def _shown(entry: Entry, labels: dict[str, str]) -> Shown:
+    """Return what is shown of an entry: made once, while it does not change."""
+    if entry.made is None:
+        keys, values = exported(entry.layout)
+        entry.made = Shown(labels, keys, values(entry.row)), _info_of(entry)
+    shown: Shown = entry.made[0]
+    return shown
 
 
-def _info(entry: Entry) -> dict[str, str]:
+def _info(entry: Entry) -> Shown:
+    shown: Shown = entry.made[1]
+    return shown
+
+
+def _info_of(entry: Entry) -> Shown:
     about: dict[str, object] = entry.about or {}
     tier = about.get("tier")
     owner = str(about.get("owner") or "")
-    return {"policy": entry.name, "owner": owner, "tier": "" if tier is None else str(tier)}
+    labels = {"policy": entry.name, "owner": owner, "tier": "" if tier is None else str(tier)}
+    return Shown(labels, _INFOS, [1.0])
 
 
 # -- the policies beyond the limit ---------------------------------------------------

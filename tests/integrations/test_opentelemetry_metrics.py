@@ -413,7 +413,6 @@ import os, threading
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 import resilient
-from resilient.drive.counting import EDGES
 from resilient.integrations import opentelemetry as ours
 
 reader = InMemoryMetricReader()

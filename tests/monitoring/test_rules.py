@@ -332,6 +332,39 @@ def test_a_flag_is_stale(trial: Trial) -> None:
     trial.expect({("ResilientFlagStale", 165): [told]}, quiet=[0, 100, 160])
 
 
+def test_one_instance_of_two(trial: Trial) -> None:
+    """What is wrong in one instance alone is told of, once; what two have, the sum says."""
+    trial.healthy(instance="b:80")
+    there = {"instance": "b:80", "policy": "pay"}
+    trial.says("breaker_workers", always(0), **there, state="closed")
+    trial.says("breaker_workers", always(2), **there, state="open")
+    trial.says("abandoned_workers", always(18), **there)
+    trial.says("override_active", always(1), **there, kind="forced_open")
+    there = {"instance": "b:80", "flag": "recs"}
+    trial.says("flag_enabled", always(0), **there)
+    trial.says("flag_flipped_timestamp_seconds", always(60), **there)
+    trial.says("flag_processes", always(0), **there, state="on")
+    trial.says("flag_processes", always(2), **there, state="off")
+    trial.says("flag_review_timestamp_seconds", always(60), **there)
+    trial.says("pages_unread", always(1), instance="b:80")
+    hang = of_policy("page", "90% of its worker threads hang")
+    disagree = of_flag("page", "on in some processes and off in others", lever=ON)
+    stale = of_flag("ticket", "its day of review is over; remove it, or set a new one", lever=SHOW)
+    unread = (
+        {"job": "shop", "severity": "ticket"},
+        {
+            "summary": "pages of processes can't be read: counts are missing",
+            "lever": "resilient doctor",
+        },
+    )
+    trial.expect({
+        ("ResilientProcessesDisagree", 245): [DISAGREE], ("ResilientWorkersAbandoned", 245): [hang],
+        (FORGOTTEN, 245): forced("forced_open"), ("ResilientFlagForgotten", 245): [OFF_FOR_LONG],
+        ("ResilientFlagDisagrees", 245): [disagree], ("ResilientFlagStale", 245): [stale],
+        ("ResilientPagesUnread", 245): [unread],
+    })  # fmt: skip
+
+
 # -- resilient itself ---------------------------------------------
 
 

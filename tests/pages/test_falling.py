@@ -11,7 +11,7 @@ import pytest
 
 from .kit import Host, Worker, calls, counters, fallen, key, until
 
-SECONDS = 4.0
+SECONDS = 2.5
 ACT = """
 from tests.pages.actor import Actor
 Actor({marks!r}, {seed}).run({seconds})
@@ -68,7 +68,7 @@ def test_no_counter_falls_in_a_storm(host: Host, root: str, seed: int) -> None:
         return worker
 
     actors = [actor() for _ in range(3)]
-    for _ in range(6):
+    for _ in range(4):
         until(lambda: all(_ended(path) > 10 for path in marks))
         actors.pop(chance.randrange(len(actors))).kill()
         actors.append(actor())
@@ -171,7 +171,7 @@ def test_a_scrape_that_has_to_wait(host: Host) -> None:
 def hold():
     with here._lock:
         held.set()
-        time.sleep(2.5)
+        time.sleep(1.5)
 held = threading.Event()
 thread = threading.Thread(target=hold); thread.start(); held.wait()
 seen = scrape()

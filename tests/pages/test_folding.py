@@ -61,16 +61,16 @@ each_line(("pages/directory.py",), lambda: Directory(Path(path)).fold(), check)
 
 
 @pytest.mark.parametrize(
-    "act",
+    ("act", "step"),
     [
-        "held.force_open()",
-        "view = held.with_(bulkhead(1, max_waiting=1, max_wait=1), fallback(value=1)); here.refresh()",
-        "drop(); twice()",
-        "new = Policy('new', circuit_breaker()); here.refresh()",
+        ("held.force_open()", 1),
+        ("view = held.with_(bulkhead(1), fallback(value=1)); here.refresh()", 2),
+        ("drop(); twice()", 4),
+        ("new = Policy('new', circuit_breaker()); here.refresh()", 3),
     ],
     ids=["event", "layout", "dropped", "attached"],
 )
-def test_an_owner_killed_at_any_line(host: Host, root: str, act: str) -> None:
+def test_an_owner_killed_at_any_line(host: Host, root: str, act: str, step: int) -> None:
     """It moves records about, and dies: its calls are there once."""
     worker = host.start(READ, PYTHONPATH=root)
     found = worker.do(
@@ -99,7 +99,7 @@ def check():
     found = total({str(host.pages)!r})
     for path in Path({str(host.pages)!r}).iterdir(): path.unlink()
     return found
-each_line(("pages/page.py", "pages/records.py"), act, check, step=2)
+each_line(("pages/page.py", "pages/records.py"), act, check, step={step})
 """
     )
     assert len(found) > 7
@@ -107,9 +107,9 @@ each_line(("pages/page.py", "pages/records.py"), act, check, step=2)
 
 
 def test_many_fold_at_once(host: Host) -> None:
-    """Forty dead pages, and four that scrape in threads: one sum, and one page that is left."""
+    """Two dozen dead pages, and four that scrape in threads: one sum, and one page that is left."""
     worker = host.start(DEAD)
-    worker.do("dead(40, 3)")
+    worker.do("dead(24, 5)")
     code = """
 from concurrent.futures import ThreadPoolExecutor
 with ThreadPoolExecutor(3) as pool:

@@ -22,7 +22,8 @@ from prometheus_client.openmetrics import parser as openmetrics
 from resilient import Policy, bulkhead, circuit_breaker, registry
 from resilient.measuring import row_of
 from resilient.pages import form
-from resilient.pages.directory import Directory
+from resilient.pages.directory import Directory, living
+from resilient.pages.form import DEPARTED
 from resilient.pages.reader import Reader
 from resilient.rows import WORDS, Layout, layout, parsed
 
@@ -127,66 +128,77 @@ def test_what_is_no_page(shared: Host, pair: tuple[Worker, Worker], what: str) -
     assert worker.scrape()[key("pages_unread")] == 0
 
 
-@pytest.mark.parametrize(
-    "what",
-    [
-        pytest.param(each, marks=pytest.mark.xfail(strict=True, reason="finding 34"))
-        if each == "a loop"
-        else each
-        for each in STRANGE
-        if each != "a link to nothing"
-    ],
-)
-def test_a_page_of_the_departed_that_is_none(host: Host, what: str) -> None:
+@pytest.fixture
+def alone(tmp_path: Path) -> Path:
+    """A directory that this process reads and folds itself."""
+    tmp_path.chmod(0o700)
+    return tmp_path
+
+
+def shown(path: Path) -> tuple[dict[str, float], Directory]:
+    """Return how many quick calls each policy has in a directory, and who has read it."""
+    directory = Directory(path)
+    pages, entries = directory.read()
+    found: dict[str, float] = {}
+    for entry in [*entries, *(entry for each in pages for entry in living(each))]:
+        found[entry.name] = found.get(entry.name, 0.0) + entry.row[0]
+    return found, directory
+
+
+def paged(*names: str) -> bytes:
+    """Return a page of some policies of one quick call each."""
+    found = layout(words=())
+    row = [1.0] + [0.0] * (len(found) - 1)
+    entries = [form.Entry("policy", name, ABOUT, found, row) for name in names]
+    return form.departed(entries, {"folded": [], "rows": len(entries), "pid": 1, "id": "x"})
+
+
+@pytest.mark.parametrize("what", [each for each in STRANGE if each != "a link to nothing"])
+def test_a_page_of_the_departed_that_is_none(alone: Path, what: str) -> None:
     """It is told, kept for somebody to look at, and no reason for the dead to pile up."""
-    host.pages.mkdir(0o700)
-    STRANGE[what](host.pages / "departed.page")
-    content = os.lstat(host.pages / "departed.page")
-    worker = host.start(CALLS + DEAD)
-    for _ in range(2):
-        worker.do("dead()")
-        seen = worker.scrape()
-    assert calls(seen, "shop") == 15
-    assert seen[key("pages_unread")] == 1
-    (kept,) = [path for path in host.pages.iterdir() if os.lstat(path).st_ino == content.st_ino]
+    STRANGE[what](alone / "departed.page")
+    content = os.lstat(alone / "departed.page")
+    for number in (1, 2):
+        (alone / f"{number}-dead.page").write_bytes(paged("shop"))
+        found, directory = shown(alone)
+        assert found == {"shop": number}
+        assert len(directory.faults) == 1
+        with contextlib.suppress(OSError):
+            directory.fold()
+        found, directory = shown(alone)
+        assert found == {"shop": number}
+        assert len(directory.faults) == 1
+    (kept,) = [path for path in alone.iterdir() if os.lstat(path).st_ino == content.st_ino]
     if not kept.is_symlink():  # what can't be opened is left where it is
         assert "broken" in kept.name
-        assert len(host.names()) == 3
+        assert len(list(alone.iterdir())) == 2
 
 
-@pytest.mark.parametrize("cut", [1, 32, 200, 2000])
-def test_a_page_of_the_departed_that_was_cut(host: Host, cut: int) -> None:
+@pytest.mark.parametrize("cut", [1, 8, 32, 200, 400, 1000])
+def test_a_page_of_the_departed_that_was_cut(alone: Path, cut: int) -> None:
     """Nothing of it is lost: what there is of it is set aside, and not folded over."""
-    worker = host.start(CALLS)
-    host.start(CALLS).kill()
-    worker.scrape()
-    departed = host.pages / "departed.page"
-    whole = departed.read_bytes()
-    os.truncate(departed, len(whole) - cut)
-    assert worker.scrape()[key("pages_unread")] == 1
-    host.start("q = Policy('late'); q.call(int)").kill()
-    worker.scrape()
-    assert any(path.read_bytes() == whole[:-cut] for path in host.pages.iterdir())
-    assert calls(worker.scrape(), "late") == 1
+    departed, whole = alone / "departed.page", paged("a", "b")
+    departed.write_bytes(whole[:-cut])
+    (alone / "1-dead.page").write_bytes(paged("late"))
+    assert DEPARTED in shown(alone)[1].faults
+    Directory(alone).fold()
+    found, directory = shown(alone)
+    assert found == {"late": 1}
+    assert len(directory.faults) == 1
+    assert any(path.read_bytes() == whole[:-cut] for path in alone.iterdir())
 
 
-def test_a_damaged_record_of_the_departed(host: Host) -> None:
+def test_a_damaged_record_of_the_departed(alone: Path) -> None:
     """One record that can't be read is no reason to lose it in the next fold."""
-    worker = host.start(CALLS)
-    host.start("Policy('a').call(int); Policy('b').call(int)").kill()
-    worker.scrape()
-    departed = host.pages / "departed.page"
-    whole = departed.read_bytes()
-    damaged = whole.replace(b'"name":"a"', b'"name:"a"}')
-    assert damaged != whole
-    departed.write_bytes(damaged)
-    os.utime(departed, (1, 1))
-    host.start("Policy('c').call(int)").kill()
+    damaged = paged("a", "b").replace(b'"name":"a"', b'"name:"a"}')
+    (alone / "departed.page").write_bytes(damaged)
+    (alone / "1-dead.page").write_bytes(paged("late"))
     for _ in range(2):
-        seen = worker.scrape()
-    assert seen[key("pages_unread")] == 1
-    assert calls(seen, "c") == 1
-    assert any(path.read_bytes() == damaged for path in host.pages.iterdir())
+        Directory(alone).fold()
+    found, directory = shown(alone)
+    assert found["late"] == 1
+    assert len(directory.faults) == 1
+    assert any(path.read_bytes() == damaged for path in alone.iterdir())
 
 
 def test_a_page_of_the_departed_that_is_well(host: Host) -> None:

@@ -20,7 +20,7 @@ def tallied(policy):
     with lock: tally[0] += 1
     policy.try_call(int)
 number = iter(range(10**9))
-def first_call(most=150):
+def first_call(most=40):
     n = next(number)
     tallied(Policy(f"new{n}") if n < most else p)
 p = Policy("shop", circuit_breaker(), bulkhead(1000))
@@ -113,12 +113,12 @@ def loop(*acts):
 acts = [(scrape,), (here.refresh, first_call), (lambda: tallied(p),)]
 threads = [threading.Thread(target=loop, args=each) for each in acts]
 for each in threads: each.start()
-for n in range(15):
+for n in range(6):
     q = Policy(f"q{n}", circuit_breaker()); tallied(q)
     q.force_open(); q.release()
 stop.set()
 for each in threads: each.join(10)
-[heard[0] > 15, any(each.is_alive() for each in threads), resilient.events.bus.listener_errors]
+[heard[0] > 6, any(each.is_alive() for each in threads), resilient.events.bus.listener_errors]
 """
     )
     assert found == [True, False, 0]

@@ -61,13 +61,13 @@ def fork(namespace: dict[str, Any]) -> int:
 
 def serve(namespace: dict[str, Any]) -> None:
     """Do what comes, until the other end goes away."""
-    signal.alarm(15)  # a fork has to set its own
     line = socket.socket(socket.AF_UNIX)
     line.connect(sys.argv[1])
     stream = line.makefile("rw")
     stream.write(f"{os.getpid()}\n")
     stream.flush()
     for words in stream:
+        signal.alarm(15)  # says where it hangs, and ends it
         try:
             answer = {"value": told(namespace, json.loads(words))}
         except Exception as error:

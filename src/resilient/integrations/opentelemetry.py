@@ -330,8 +330,8 @@ class _Reading:
             own = {} if entry.kind == "process" else _labels(entry)
             for (metric, labels), value in zip(keys, values(entry.row), strict=True):
                 if not isnan(value):
-                    named = zip(map(_attribute, metric.labels), labels, strict=True)
-                    seen = Observation(float(value), {**own, **dict(named)})
+                    more = zip(map(_attribute, metric.labels), labels, strict=True)
+                    seen = Observation(float(value), {**own, **dict(more)})
                     found.setdefault(metric.name, []).append(seen)
         for entry in self._places.known:
             found.setdefault(INFO.name, []).append(Observation(1.0, _info(entry)))

@@ -157,8 +157,6 @@ class Directory:
         try:
             with open(fd, "wb") as file:
                 file.write(departed(whole, {"folded": names, "rows": len(whole)}))
-                file.flush()
-                os.fsync(file.fileno())
             os.rename(aside, self.path / DEPARTED)
         except BaseException:
             aside.unlink(missing_ok=True)

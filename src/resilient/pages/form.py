@@ -44,9 +44,10 @@ _HEAD: Final = struct.Struct("qqqq")  # size in bytes, kind, bytes of JSON, cell
 class Entry:
     """The row of one policy, or of a process's own counts, and whose it is."""
 
-    __slots__ = ("about", "kind", "layout", "name", "row")
+    __slots__ = ("about", "kind", "layout", "made", "name", "row")
 
     def __init__(self, kind: str, name: str, about: Any, layout: Layout, row: Row) -> None:
+        self.made: Any = None  # what a scrape made of it, for the next one
         self.kind: str = kind  # "policy" or "process"
         self.name: str = name
         self.about: Any = about  # of a policy: owner, tier, impact
@@ -106,7 +107,7 @@ def filler(size: int) -> bytes:
 class Place:
     """Where the row of an entry lies in a page."""
 
-    __slots__ = ("about", "kind", "layout", "name", "order", "start", "stop")
+    __slots__ = ("about", "kind", "last", "layout", "name", "order", "raw", "start", "stop")
 
     def __init__(self, said: dict[str, Any], layout: Layout, order: list[int] | None) -> None:
         self.kind: str = str(said["kind"])
@@ -124,8 +125,10 @@ class Place:
         self.about: Any = about
         self.layout: Layout = layout
         self.order: list[int] | None = order
-        self.start: int = 0
+        self.start: int = 0  # in bytes
         self.stop: int = 0
+        self.raw: bytes = b""  # its cells at the last reading
+        self.last: Entry | None = None
 
     def fits(self, cells: int) -> bool:
         """Tell whether a record of so many cells has what is read of it."""
@@ -133,13 +136,18 @@ class Place:
             return cells == len(self.layout)
         return max(self.order, default=-1) < cells
 
-    def read(self, numbers: memoryview[float]) -> Entry:
-        """Return the entry as it is now, from a page seen as floats."""
-        row = row_in(numbers[self.start : self.stop])
+    def read(self, content: memoryview) -> Entry:
+        """Return the entry as it is now: the same one as the last time where nothing changed."""
+        raw = bytes(content[self.start : self.stop])
+        if self.last is not None and raw == self.raw:
+            return self.last
+        row = row_in(memoryview(raw).cast("d"))
         if self.order is not None:
             row = [row[at] if at >= 0 else 0.0 for at in self.order]
         exact(self.layout, row)
-        return Entry(self.kind, self.name, self.about, self.layout, row)
+        self.raw = raw
+        self.last = Entry(self.kind, self.name, self.about, self.layout, row)
+        return self.last
 
 
 def row_in(cells: memoryview[float]) -> Row:
@@ -174,7 +182,7 @@ def places(
             except ValueError:
                 layouts.append(None)  # those after it keep their numbers
         elif kind == ROW and start not in passed:
-            rows.append((_text(content, body, length), (body + length) // 8, cells))
+            rows.append((_text(content, body, length), body + length, cells))
         start += size
     for text, first, cells in rows:
         try:
@@ -182,7 +190,7 @@ def places(
             place = Place(said, *layouts[said["layout"]])
         except (ValueError, LookupError, TypeError, RecursionError):
             continue
-        place.start, place.stop = first, first + cells
+        place.start, place.stop = first, first + 8 * cells
         if place.fits(cells):
             yield place
 

@@ -8,12 +8,13 @@ cost little, and soon enough for a screen.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import sys
 import threading
 import time
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from ..drive.core import Core
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 EVERY: Final = 1.0  # seconds between two looks of the thread, and more where one takes long
 _SHARE: Final = 50  # the thread works for at most one part in so many of the time
+_LONGEST: Final = 5.0
 _FOLDING: Final = 10.0  # seconds between two looks for dead pages
 _PATIENCE: Final = 10.0  # seconds that a scrape waits for whoever is at work on the page
 _BRIEF: Final = 0.003  # seconds that a scrape takes for bringing this process's page up to date
@@ -42,7 +44,8 @@ class Here:
 
     def __init__(self) -> None:
         self.fault: str = ""
-        self._lock = threading.RLock()
+        self._lock = threading.RLock()  # of the records
+        self._reading = threading.RLock()  # of the directory; never taken by who has the other
         self._listening = False
         self._records: Records | None = None
         self._directory: Directory | None = None
@@ -59,21 +62,9 @@ class Here:
         """Whether there is a page."""
         return self._records is not None
 
-    @contextmanager
-    def _at_work(self, patience: float = 1.0) -> Generator[bool]:
-        """Hold the lock while the body runs, which learns whether it got it.
-
-        Not where this very thread has it: in a finalizer, or a signal handler.
-        """
-        lock: Any = self._lock
-        if lock._is_owned():
-            yield False
-            return
-        try:  # an interrupt may come between any two steps
-            yield lock.acquire(timeout=patience)
-        finally:
-            if lock._is_owned():
-                lock.release()
+    def _at_work(self, patience: float = 1.0) -> AbstractContextManager[bool]:
+        """Hold the lock of the records while the body runs, which learns whether it got it."""
+        return _held(self._lock, patience)
 
     # -- beginning ---------------------------------------------
 
@@ -110,11 +101,12 @@ class Here:
         directory.prepare()
         page = Page(path, about, time.monotonic())
         directory.own = page.name
-        self._directory, self._records = directory, Records(page, self._complain)
+        records = Records(page, self._complain)
         thread = threading.Thread(
-            target=self._run, args=(self._records.stop,), name="resilient-pages", daemon=True
+            target=self._run, args=(records.stop, records.bell), name="resilient-pages", daemon=True
         )
         thread.start()
+        self._directory, self._records = directory, records
         if not self._listening:  # a child has its parent's listeners
             self._listening = True
             bus.subscribe(self._on_event)
@@ -134,55 +126,60 @@ class Here:
 
     # -- keeping up ---------------------------------------------
 
-    def _run(self, stop: threading.Event) -> None:
+    def _run(self, stop: threading.Event, bell: threading.Event) -> None:
         # It holds no page: what it holds, a forked child never gets rid of.
-        wait, folded = 0.0, time.monotonic()
-        while not stop.wait(wait):
-            began = time.monotonic()
-            due = began - folded >= _FOLDING
-            folded = began if due else folded
-            before = self._new()
-            self.refresh(fold=due)
-            more = 0 < self._new() < before  # there is room for them
-            wait = 0.02 if more else max(EVERY, _SHARE * (time.monotonic() - began))
+        due = folding = time.monotonic()
+        while not stop.is_set():
+            now = time.monotonic()
+            if now >= due or bell.is_set():
+                bell.clear()
+                spent, before = time.thread_time(), self._new()
+                self.refresh()
+                if now >= folding:
+                    folding = now + _FOLDING
+                    self._fold()
+                more = 0 < self._new() < before  # there is room for them
+                pause = _SHARE * (time.thread_time() - spent)
+                due = now + (0.02 if more else min(max(EVERY, pause), _LONGEST))
+            self._beat()
+            bell.wait(max(0.0, min(due - time.monotonic(), EVERY)))
 
     def _new(self) -> int:
         return 0 if self._records is None else len(self._records.new())
 
-    def refresh(self, *, fold: bool = False, within: float = float("inf")) -> None:
+    def _beat(self) -> None:
+        if self._records is not None:
+            self._records.page.beat(time.monotonic())
+
+    def refresh(self, *, within: float = float("inf")) -> None:
         """Bring the page up to date, or as far as a time allows."""
         with self._at_work() as mine:
-            if not mine or self._records is None or self._directory is None:
+            if not mine or self._records is None:
                 return
             try:
                 if not self._records.page.there():
                     self._move(self._records)
                 self._records.refresh(time.monotonic() + within)
-                if fold:
-                    self._directory.fold()
             except Exception as error:
                 self._complain(error)
 
     def _move(self, records: Records) -> None:
         """Open a new page, where somebody has removed the one there was; nothing is lost."""
-        past = records.give_up()
-        records.page.give_up()
         self._records = None
+        past = records.give_up()
+        with contextlib.suppress(OSError):
+            records.page.give_up()
         self._start()
         fresh: Records | None = self._records
         if fresh is not None:
             fresh.take_over(past)
 
     def _on_event(self, event: Event) -> None:
-        """Show a policy's new state at once."""
-        if not event.policy or self._records is None:
-            return
-        with self._at_work() as mine:
-            if mine:
-                try:
-                    self._records.show(event.policy)
-                except Exception as error:
-                    self._complain(error)
+        """Have a policy's new state shown soon: the call whose doing it is does not wait for it."""
+        records = self._records
+        if event.policy and records is not None:
+            records.told.add(event.policy)
+            records.bell.set()
 
     # -- reading ---------------------------------------------
 
@@ -192,26 +189,48 @@ class Here:
         Without pages, these are the rows of this process.
         """
         self.begin()
-        self.refresh(fold=True, within=_BRIEF)
-        records, directory = self._records, self._directory
-        if records is None or directory is None:
-            policies = [entry_of(core, *row_of(core), 0.0) for core in registry.cores()]
-            return [*policies, *own_entries()], 1, 0
-        from .directory import living
+        self.refresh(within=_BRIEF)
+        with _held(self._reading, _PATIENCE) as mine:
+            others, unread = self._read() if mine else (self._others, 1)
+        with self._at_work(_PATIENCE):
+            records = self._records
+            if records is not None:
+                return others + records.entries(), self._alive, unread
+        policies = [entry_of(core, *row_of(core), 0.0) for core in registry.cores()]
+        return [*others, *policies, *own_entries()], self._alive, unread
 
-        with self._at_work(_PATIENCE) as mine:
-            if not mine:  # nobody may see less than before
-                return self._others + records.entries(), self._alive, 1
-            try:
+    def _read(self) -> tuple[list[Entry], int]:
+        """Return the rows of the other processes; nobody may see less than before."""
+        path = self.path
+        if path is None or (self._directory is None and not path.is_dir()):
+            return [], 0
+        from .directory import Directory, living
+
+        if self._directory is None or self._directory.path != path:
+            self._directory = Directory(path)
+        directory, records = self._directory, self._records
+        directory.own = "" if records is None else records.page.name
+        alone = int(records is None)  # it could not open a page
+        try:
+            pages, entries = directory.read()
+            if not all(page.alive for page in pages):
+                directory.fold()
                 pages, entries = directory.read()
-            except (OSError, ValueError) as error:
-                self._complain(error)
-                return self._others + records.entries(), self._alive, 1 + len(directory.faults)
-            for page in pages:
-                entries += living(page)
-            self._others = entries
-            self._alive = 1 + sum(page.alive for page in pages)
-            return entries + records.entries(), self._alive, len(directory.faults)
+        except (OSError, ValueError) as error:
+            self._complain(error)
+            return self._others, 1 + len(directory.faults)
+        for page in pages:
+            entries += living(page)
+        self._others, self._alive = entries, 1 + sum(page.alive for page in pages)
+        return entries, alone + len(directory.faults)
+
+    def _fold(self) -> None:
+        with _held(self._reading, 1.0) as mine:
+            if mine and self._directory is not None:
+                try:
+                    self._directory.fold()
+                except (OSError, ValueError) as error:
+                    self._complain(error)
 
     # -- ending ---------------------------------------------
 
@@ -224,11 +243,12 @@ class Here:
         records = self._records
         if records is not None:
             records.stop.set()
+            records.bell.set()
             records.page.leave()
 
     def in_child(self) -> None:
         """Let go of the parent's page: the child's first call opens its own."""
-        self._lock = threading.RLock()
+        self._lock, self._reading = threading.RLock(), threading.RLock()
         records, self._records = self._records, None
         directory, self._directory = self._directory, None
         self._others, self._alive = [], 1
@@ -237,6 +257,22 @@ class Here:
             directory.forked()
         if records is not None:
             records.page.forked()
+
+
+@contextmanager
+def _held(lock: Any, patience: float) -> Generator[bool]:
+    """Hold a lock while the body runs, which learns whether it got it.
+
+    Not where this very thread has it: in a finalizer, a listener, or a signal handler.
+    """
+    if lock._is_owned():
+        yield False
+        return
+    try:  # an interrupt may come between any two steps
+        yield lock.acquire(timeout=patience)
+    finally:
+        if lock._is_owned():
+            lock.release()
 
 
 here: Final = Here()

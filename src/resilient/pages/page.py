@@ -47,7 +47,7 @@ class FullError(Exception):
 class Slot:
     """The record of one entry: its cells, and where it lies."""
 
-    __slots__ = ("cells", "entry", "segment", "size", "start")
+    __slots__ = ("cells", "entry", "last", "raw", "segment", "size", "start")
 
     def __init__(self, entry: Entry, cells: memoryview[float], segment: int, start: int, size: int):
         self.entry: Entry = entry
@@ -55,6 +55,8 @@ class Slot:
         self.segment = segment
         self.start = start  # in its segment
         self.size = size
+        self.raw: bytes = b""  # the cells when they were last looked at
+        self.last: Entry | None = None
 
 
 class Page:
@@ -67,9 +69,7 @@ class Page:
         self._numbers: dict[str, int] = {}  # of layouts
         self._free: dict[int, list[tuple[int, int]]] = {}  # by size: segment and start
         self._end = HEADER  # in the last segment
-        self._under_way: int = (
-            0  # steps; not 0 with nobody at work: one broke off
-        )
+        self._under_way: int = 0  # steps; not 0 with nobody at work: one broke off
         aside = directory / f"{self.name}.new"
         self._fd = os.open(aside, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         # Opened twice: a mapping keeps its own copy of the file it was made with, which a forked

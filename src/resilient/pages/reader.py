@@ -74,8 +74,8 @@ class Reader:
         passed = hidden(whole)
         self._places += places(content, self._known, stop, self._layouts, passed)
         self._known = max(self._known, stop)
-        with content.cast("d") as numbers:
-            self.entries = [place.read(numbers) for place in self._places]
+        self.entries = [place.read(content) for place in self._places]
+        with content[:HEADER].cast("d") as numbers:
             self.beat = numbers[BEAT]
         self.left = bool(whole[LEFT])
         return bool(before % 2 == 0 and whole[SEQUENCE] == before)

@@ -19,19 +19,21 @@ from .page import FullError, Page, Slot
 from .sums import summed
 
 _FADES: Final = 130.0  # seconds after the last call in which a policy still changes by itself
+_FADING: Final = 5.0  # seconds between two looks at such a one
 _AT_ONCE: Final = 100  # policies that get their record in one go
 
 
 class _Kept:
     """A policy's record in the page."""
 
-    __slots__ = ("core", "seen", "since", "slot")
+    __slots__ = ("core", "next", "seen", "since", "slot")
 
     def __init__(self, core: Core, slot: Slot, now: float) -> None:
         self.core: weakref.ref[Core] = weakref.ref(core)
         self.slot: Slot = slot
         self.seen: tuple[Any, ...] = ()  # the counts at the last look
         self.since: float = now  # when they last changed
+        self.next: float = now  # when it is to be looked at again though they don't
 
 
 class Records:
@@ -44,11 +46,13 @@ class Records:
     def __init__(self, page: Page, complain: Callable[[Exception], None]) -> None:
         self.page: Page = page
         self.stop: threading.Event = threading.Event()  # of the thread that keeps it up to date
+        self.bell: threading.Event = threading.Event()  # which this wakes
         self._complain = complain
         self._kept: dict[int, _Kept] = {}  # by the id of the policy's core
         self._past: dict[tuple[str, Layout], Slot] = {}  # of policies that are gone
         self._single: list[Slot] = []  # of those that there was no room for to add them up
         self._own: dict[tuple[str, str], Slot] = {}  # by kind and name
+        self.told: set[str] = set()  # policies of which there are news
 
     # -- policies ---------------------------------------------
 
@@ -74,13 +78,6 @@ class Records:
                 finally:
                     core.gate = gate
         core.flush_after(gate)
-
-    def show(self, name: str) -> None:
-        """Bring the records of the policies of a name up to date."""
-        for kept in list(self._kept.values()):
-            core = kept.core()
-            if core is not None and core.name == name:
-                self._publish(kept, core)
 
     def _publish(self, kept: _Kept, core: Core) -> None:
         found, row = row_of(core)
@@ -150,14 +147,13 @@ class Records:
         self._try(self._publish_own)
         for core in self.new()[:_AT_ONCE]:
             self._try(self.attach, core)
+        told, self.told = self.told, set()
         for key, kept in list(self._kept.items()):
             known = kept.core()
             if known is None:
                 self._try(self._retire, key, kept)
-            elif _changes(kept, known, now):
+            elif known.name in told or (time.monotonic() < until and _changes(kept, known, now)):
                 self._try(self._publish, kept, known)
-                if time.monotonic() > until:
-                    return
 
     def _try(self, step: Callable[..., None], *args: Any) -> None:
         try:
@@ -216,16 +212,24 @@ class Records:
 
 
 def _now(slot: Slot) -> Entry:
-    entry = slot.entry
-    row = exact(entry.layout, row_in(slot.cells))
-    return Entry(entry.kind, entry.name, entry.about, entry.layout, row)
+    raw, entry = slot.cells.tobytes(), slot.entry
+    if slot.last is None or raw != slot.raw:
+        row = exact(entry.layout, row_in(memoryview(raw).cast("d")))
+        slot.raw = raw
+        slot.last = Entry(entry.kind, entry.name, entry.about, entry.layout, row)
+    return slot.last
 
 
 def _changes(kept: _Kept, core: Core, now: float) -> bool:
-    """Tell whether what a policy shows may have changed since it was last looked at."""
+    """Tell whether what a policy shows is to be looked at: it has changed, or fades."""
     counts = sum(core.counts), sum(core.buckets), core.abandoned
     seen = core.quick, core.in_flight, core.forced, *counts
     if seen != kept.seen:
-        kept.seen, kept.since = seen, now
+        kept.seen, kept.since, kept.next = seen, now, now + _FADING
+        return True
     memory = max((guard.memory() for guard in core.guards), default=0.0)
-    return bool(core.in_flight or core.abandoned) or now - kept.since < _FADES + 2 * memory
+    busy = core.in_flight or core.abandoned
+    if now < kept.next or not (busy or now - kept.since < _FADES + 2 * memory):
+        return False
+    kept.next = now + (1.0 if busy else _FADING)
+    return True

@@ -16,6 +16,26 @@ def summed(entries: list[Entry]) -> list[Entry]:
     return [_sum(same) for same in by_name.values()]
 
 
+class Sums:
+    """Adds up entries again and again, and only what has changed."""
+
+    def __init__(self) -> None:
+        self._last: dict[tuple[str, str], tuple[tuple[Entry, ...], Entry]] = {}
+
+    def of(self, entries: list[Entry]) -> list[Entry]:
+        """Return one entry for each name, the same one as the last time where it can be."""
+        by_name: dict[tuple[str, str], list[Entry]] = {}
+        for entry in entries:
+            by_name.setdefault((entry.kind, entry.name), []).append(entry)
+        fresh: dict[tuple[str, str], tuple[tuple[Entry, ...], Entry]] = {}
+        for name, same in by_name.items():
+            parts, last = tuple(same), self._last.get(name)
+            known = last is not None and last[0] == parts
+            fresh[name] = last if known and last is not None else (parts, _sum(same))
+        self._last = fresh
+        return [whole for _, whole in fresh.values()]
+
+
 def _sum(same: list[Entry]) -> Entry:
     last = same[-1]
     if len(same) == 1:
