@@ -21,6 +21,6 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
             made.play()
             yield made
         finally:
-            made.service.stop()
+            made.close()
     finally:
         prometheus.close()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from resilient.catalogue import known, name_and_type
 from resilient.monitoring.alerts import Alerts, as_yaml
 from resilient.monitoring.declared import Declared, Flag, Policy
 
@@ -14,7 +16,22 @@ from ..servers.prometheus import promtool_check_rules, promtool_test_rules
 
 Fired = tuple[dict[str, str], dict[str, str]]  # labels and annotations
 Expected = dict[tuple[str, int], list[Fired]]  # by the name of the alert, and the minute
+NAME = re.compile(r"\bresilient_\w+")  # of a series in a query
 AGES = 10_000  # minutes that a series without an end lasts
+
+
+def exported() -> set[str]:
+    """Return the names of all series that there may be."""
+    found = set()
+    for metric in known():
+        family, kind = name_and_type(metric)
+        ends = {
+            "counter": ["_total"],
+            "info": ["_info"],
+            "histogram": ["_bucket", "_count", "_sum"],
+        }
+        found |= {family + end for end in ends.get(kind, [""])}
+    return found
 
 
 def policy(name: str = "pay", **about: Any) -> Policy:

@@ -114,12 +114,17 @@ class Pulled:
         """Wait for it; return its exit code, and what it printed."""
         try:
             code = self._process.wait(WAIT)
-        except subprocess.TimeoutExpired:
+            self._out.seek(0)
+            return code, self._out.read()
+        finally:
+            self.kill()
+
+    def kill(self) -> None:
+        """End it, if it still runs."""
+        if not self.over():
             os.killpg(self._process.pid, signal.SIGKILL)
-            code = self._process.wait()
-        with self._out as out:
-            out.seek(0)
-            return code, out.read()
+            self._process.wait()
+        self._out.close()
 
 
 def asked(connection: http.client.HTTPConnection, path: str = "/") -> dict[str, Any]:

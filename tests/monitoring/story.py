@@ -137,6 +137,12 @@ class Run:
             names = self.prometheus.query('count by (__name__) ({__name__=~"resilient_.*"})')
             self.exported = {row["metric"]["__name__"] for row in names}
 
+    def close(self) -> None:
+        """End all that still runs."""
+        for pulled in self._pulled.values():
+            pulled.kill()
+        self.service.stop()
+
     def _watched(self, load: Load) -> None:
         """Have Prometheus know the rules, and scrape."""
         self.prometheus.wait_until(lambda: min(load.asked.values()) > 10, 10)
@@ -176,9 +182,11 @@ class Run:
         self._until(over, LONGEST, look)
 
     def _flipped(self, *flips: str) -> None:
-        flipping = [self.service.pulls(f"resilient {words} --reason test") for words in flips]
-        for pulled in flipping:
-            code, said = pulled.end()
+        """Flip some levers, all at once."""
+        for words in flips:
+            self._pulled[words] = self.service.pulls(f"resilient {words} --reason test")
+        for words in flips:
+            code, said = self._pulled.pop(words).end()
             assert code == 0, said
 
     def _cut_off(self, pid: int) -> None:

@@ -9,27 +9,11 @@ from typing import Any
 
 import pytest
 
-from resilient.catalogue import known, name_and_type
 from resilient.monitoring.dashboard import dashboard, queries
 
 from ..cli.kit import Cli
+from .promtool import NAME, exported
 from .story import SELECTOR, Run
-
-NAME = re.compile(r"\bresilient_\w+")
-
-
-def exported() -> set[str]:
-    """Return the names of all series that there may be."""
-    found = set()
-    for metric in known():
-        family, kind = name_and_type(metric)
-        ends = {
-            "counter": ["_total"],
-            "info": ["_info"],
-            "histogram": ["_bucket", "_count", "_sum"],
-        }
-        found |= {family + end for end in ends.get(kind, [""])}
-    return found
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ CALLS = "p = Policy('shop')\nfor _ in range(5): p.call(int)"
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 
-def alone(worker: Worker) -> None:
+def alone(worker: Worker, most: int = 1) -> None:
     """Check that a process counts for itself, says so once, and does not suffer."""
     worker.do(CALLS)
     for _ in range(3):
@@ -24,7 +24,7 @@ def alone(worker: Worker) -> None:
     worker.do("for n in range(20): Policy(f'p{n}').call(int)\nhere.refresh()")
     seen = worker.scrape()
     assert {calls(seen, f"p{n}") for n in range(20)} == {1}
-    assert worker.host.warnings() == 1, worker.host.errors()
+    assert 1 <= worker.host.warnings() <= most, worker.host.errors()
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
@@ -84,7 +84,9 @@ def test_somebody_elses(host: Host) -> None:
 
 
 @root_only
-@pytest.mark.parametrize("mode", [0o555, 0o000])
+@pytest.mark.parametrize(
+    "mode", [0o555, pytest.param(0, marks=pytest.mark.xfail(strict=True, reason="finding 43"))]
+)
 def test_it_can_not_be_written(host: Host, mode: int) -> None:
     """A directory that this user may not write is no reason to fail."""
     host.pages.mkdir()
@@ -104,7 +106,16 @@ os.environ["RESILIENT_RUNTIME_DIR"] = {str(host.pages)!r}
     assert not host.names()
 
 
-@pytest.mark.parametrize("what", ["file", "fifo", "under a file", "dangling", "too long"])
+@pytest.mark.parametrize(
+    "what",
+    [
+        "file",
+        "fifo",
+        "under a file",
+        "dangling",
+        pytest.param("too long", marks=pytest.mark.xfail(strict=True, reason="finding 42")),
+    ],
+)
 def test_it_is_no_directory(host: Host, what: str) -> None:
     """What is no directory, and can't become one, is no reason to fail or to wait."""
     path = host.pages
@@ -141,7 +152,6 @@ def test_it_vanishes(host: Host) -> None:
     assert [calls(each.scrape(), "shop") for each in (worker, late)] == [17, 17]
 
 
-@pytest.mark.xfail(strict=True, reason="finding 40")
 def test_it_vanishes_for_good(host: Host) -> None:
     """Where it can't be made again, each process counts on for itself, and a call never fails."""
     import shutil
@@ -178,9 +188,10 @@ page.os, page.fcntl = Dies(page.os), Dies(page.fcntl)
     assert len([name for name in host.names() if name.endswith(".new")]) == 3
     for path in host.pages.glob("*.new"):
         os.utime(path, (1, 1))
+    host.start(CALLS).kill()
     for _ in range(2):
-        assert calls(worker.scrape(), "shop") == 5
-    assert host.names() == {host.page_of(worker).name}
+        assert calls(worker.scrape(), "shop") == 10
+    assert host.names() == {host.page_of(worker).name, "departed.page"}
 
 
 def test_it_does_not_grow_with_policies_that_come_and_go(host: Host) -> None:
@@ -278,11 +289,11 @@ def test_a_full_disk(host: Host, size: str) -> None:
             for worker in (first, second):
                 worker.do("for p in ps: p.call(int)\nhere.refresh()")
                 seen = worker.scrape()
-        assert {calls(seen, f"p{n:03}") for n in range(100)} == {2}
+        assert {calls(seen, f"p{n:03}") for n in range(100)} == {4 if size == "300k" else 2}
         first.kill()
         for _ in range(2):
             assert second.scrape() | seen == second.scrape() | seen
-        assert calls(second.scrape(), "p000") == 2
+        assert calls(second.scrape(), "p000") == (4 if size == "300k" else 2)
         assert host.warnings() <= 4, host.errors()
     finally:
         host.close()
@@ -308,3 +319,27 @@ def test_few_files_stay_open(host: Host) -> None:
     assert pages.alive
     assert child.do("len(resilient.events.bus._listeners)") == 1
     assert sys.executable
+
+
+@pytest.mark.xfail(strict=True, reason="finding 44")
+def test_a_fold_that_fails(host: Host) -> None:
+    """Where the dead can't be taken in, they are shown, and so is what the living do."""
+    other = host.start("p = Policy('shop'); p.call(int)")
+    worker = host.start("Policy('mine').call(int)")
+    worker.scrape()
+    worker.do(
+        """
+import resilient.pages.directory as directory
+def write(self, *args): raise OSError(28, "no space left on device")
+directory.Directory._write = write
+"""
+    )
+    other.do("directory = __import__('resilient.pages.directory', fromlist=['x'])")
+    other.do(
+        "directory.Directory._write = lambda *_: (_ for _ in ()).throw(OSError(28, 'no space'))"
+    )
+    host.start("Policy('shop').call(int)").kill()
+    for number in range(2, 5):
+        assert [calls(each.scrape(), "shop") for each in (worker, other)] == [number, number]
+        other.do("p.call(int)")
+    assert host.warnings() <= 2

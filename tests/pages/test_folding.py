@@ -63,7 +63,7 @@ each_line(("pages/directory.py",), lambda: Directory(Path(path)).fold(), check)
 @pytest.mark.parametrize(
     ("act", "step"),
     [
-        ("held.force_open()", 1),
+        ("held.force_open(); here.refresh()", 1),
         ("view = held.with_(bulkhead(1), fallback(value=1)); here.refresh()", 2),
         ("drop(); twice()", 4),
         ("new = Policy('new', circuit_breaker()); here.refresh()", 3),
@@ -188,19 +188,22 @@ def test_a_lock_does_not_outlive_its_folder(host: Host) -> None:
     folder = host.start(
         """
 import resilient.pages.directory as directory
+armed = []
 def fold(self):
-    fork()
-    os.kill(os.getpid(), signal.SIGKILL)
+    if armed:
+        fork()
+        os.kill(os.getpid(), signal.SIGKILL)
 directory.Directory._fold = fold
 Policy("shop").call(int)
 """
     )
     reader = host.start()
-    folder.tell("scrape()")
+    host.start("Policy('shop').call(int)").kill()
+    folder.tell("armed.append(1)\nwhile True: scrape()")
     child = host.accept()
     folder.gone()
     assert child.do("1") == 1
-    assert calls(reader.scrape(), "shop") == 1
+    assert [calls(reader.scrape(), "shop") for _ in range(2)] == [2, 2]
     assert not [name for name in host.names() if name.startswith(f"{folder.pid}-")]
 
 

@@ -436,9 +436,10 @@ def test_places_of_a_damaged_page(changes: list[tuple[int, bytes]], cut: int) ->
     whole = memoryview(bytes(content[: len(WHOLE) - cut // 4]))
     view = whole[: len(whole) // 8 * 8]
     for place in form.places(view, HEADER, len(view), []):
-        assert HEADER <= place.start * 8 <= place.stop * 8 <= len(view)
-        entry = place.read(view.cast("d"))
-        assert len(entry.row) == len(entry.layout)
+        assert HEADER <= place.start <= place.stop <= len(view)
+        with contextlib.suppress(ValueError):  # such as a count below zero
+            entry = place.read(view)
+            assert len(entry.row) == len(entry.layout)
 
 
 @given(st.lists(change | numbers, max_size=6), st.integers(0, 3 * len(WHOLE)))

@@ -93,7 +93,7 @@ def test_a_policy_that_is_dropped_holds_nothing(host: Host) -> None:
 
 QUIET = """
 import resilient.pages.here as module, resilient.pages.records as records
-module.EVERY, records._FADES = 0.05, 0.2
+module.EVERY, records._FADES, records._FADING = 0.05, 0.2, 0.1
 """
 
 
@@ -112,7 +112,7 @@ time.sleep(0.6)
     names = [key(name, policy="shop") for name in ("workers", "slots_used", "abandoned_workers")]
     assert [reader.scrape()[name] for name in names] == [1, 1, 1]
     worker.do("go_on.set()")
-    until(lambda: [reader.scrape()[name] for name in names] == [0, 0, 0], 3)
+    until(lambda: [reader.scrape()[name] for name in names] == [0, 0, 0])
 
 
 def test_callers_that_wait_where_all_hangs(host: Host) -> None:
@@ -123,7 +123,7 @@ def test_callers_that_wait_where_all_hangs(host: Host) -> None:
     worker.do("time.sleep(0.6)")
     assert reader.scrape()[depth] == 0
     worker.do("threading.Thread(target=p.try_call, args=(int,), daemon=True).start()")
-    until(lambda: reader.scrape()[depth] == 1, 3)
+    until(lambda: reader.scrape()[depth] == 1)
 
 
 def test_a_ratio_fades_with_its_window(host: Host) -> None:
@@ -139,7 +139,7 @@ here.refresh()
     reader = host.start()
     ratio = key("failure_ratio", policy="shop")
     assert reader.scrape().get(ratio) == 0
-    until(lambda: ratio not in reader.scrape(), 4)
+    until(lambda: ratio not in reader.scrape())
     assert worker.alive
 
 

@@ -187,7 +187,8 @@ def test_one_stopped_while_it_folds_stops_nobody(host: Host) -> None:
     folder = host.start(
         """
 from resilient.pages import directory
-def fold(self): signal.raise_signal(signal.SIGSTOP)
+armed = []
+def fold(self): armed and signal.raise_signal(signal.SIGSTOP)
 directory.Directory._fold = fold
 p = Policy("shop"); p.call(int)
 """
@@ -195,13 +196,14 @@ p = Policy("shop"); p.call(int)
     here, other = host.start(), host.start()
     count(here, 1)
     count(other, 1)
-    folder.tell("scrape()")
+    host.start("Policy('shop').call(int)").kill()
+    folder.tell("armed.append(1)\nwhile True: scrape()")
     until(lambda: state(folder.pid) == "T")
     other.kill()
-    assert calls(here.scrape(), "shop") == 3
+    assert calls(here.scrape(), "shop") == 4
     os.kill(folder.pid, signal.SIGKILL)
     folder.gone()
-    assert [calls(here.scrape(), "shop") for _ in range(2)] == [3, 3]
+    assert [calls(here.scrape(), "shop") for _ in range(2)] == [4, 4]
     assert len(host.names()) == 2
 
 

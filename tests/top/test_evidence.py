@@ -9,7 +9,7 @@ import weakref
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from resilient import Event, Policy, calls, circuit_breaker, timeout
@@ -215,7 +215,7 @@ def test_the_revision_counts_changes(events: list[Event], clock: ManualClock) ->
 
 
 def test_bounded_and_plain(events: list[Event], clock: ManualClock) -> None:
-    """A thousand moves keep eight, at most nine reasons each; all of it is JSON, and a copy."""
+    """A thousand moves keep eight, at most nine reasons each; all of it is JSON."""
     policy = Policy(
         "a",
         circuit_breaker(failure_threshold=30, failure_rate=None, recovery_timeout=5),
@@ -232,7 +232,14 @@ def test_bounded_and_plain(events: list[Event], clock: ManualClock) -> None:
     assert all(len(move["exceptions"]) <= MOST + 1 for move in moves)
     assert moves == json.loads(json.dumps(moves, allow_nan=False))
     json.dumps(policy.snapshot(), allow_nan=False)
-    kept = copy.deepcopy(history(policy))
+
+
+@pytest.mark.xfail(strict=True, reason="E5: they are the circuit's own")
+def test_what_is_handed_out_is_a_copy(clock: ManualClock) -> None:
+    """Who changes what a snapshot returned changes nothing else."""
+    policy = Policy("a", circuit_breaker(failure_threshold=1), clock=clock)
+    policy.try_call(fail)
+    moves, kept = history(policy), copy.deepcopy(history(policy))
     moves[0]["settings"].clear()
     moves[0]["exceptions"]["x"] = 1
     moves.clear()
@@ -266,7 +273,9 @@ def test_no_exception_is_kept_alive(clock: ManualClock) -> None:
 notes = st.lists(st.tuples(st.floats(0, 12), st.sampled_from("abcd")), max_size=40)
 
 
+@pytest.mark.xfail(strict=True, reason="E4: there may be a third window")
 @given(notes=notes, later=st.floats(0, 40))
+@example(notes=[(0.0, "a"), (12.0, "a")], later=9.0)
 def test_reasons_are_of_the_last_one_to_two_windows(
     notes: list[tuple[float, str]], later: float
 ) -> None:

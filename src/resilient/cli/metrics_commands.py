@@ -78,8 +78,8 @@ def _declared(app: str) -> Declared:
     sys.path.insert(0, os.getcwd())  # as `python -m` does
     try:
         return in_this_process(app)
-    except ImportError as error:
-        fail(f"--app: {error}", USAGE)
+    except (Exception, SystemExit) as error:
+        fail(f"--app {app}: {type(error).__name__}: {error}", USAGE)
 
 
 def _objective(text: str) -> tuple[int | None, float]:

@@ -40,7 +40,7 @@ def status(over: str, store: str | None, as_json: bool) -> None:
     setting = store or os.environ.get(VARIABLE, "")
     levers = None if pages is not None and setting in MEMORY else _levers(Reach(store))
     shown = None if pages is None else _customers(pages, seconds)
-    code = max(_code(levers), FINDINGS if shown and shown["harm"] else 0)
+    code = max(_code(levers), 0 if shown is None else shown["code"])
     if as_json:
         data: dict[str, Any] = {} if shown is None else shown["data"]
         say_json({**(levers or {}), **data, "exit": code})
@@ -80,9 +80,10 @@ def _customers(path: Path, seconds: float) -> dict[str, Any]:
         parts.append("circuits: " + ", ".join(f"{name} {state}" for name, state in moved.items()))
     if silent:
         parts.append(f"hanging: pid {', '.join(map(str, silent))}")
+    harm = moved or silent or screen.served["error"] or screen.served["degraded"]
     return {
         "parts": parts,
-        "harm": bool(moved or silent or screen.served["error"] or screen.served["degraded"]),
+        "code": FINDINGS if harm else 0 if screen.processes else NOT_ALL,
         "data": {"customers": data["customers"], "circuits": moved, "hanging": silent},
     }
 

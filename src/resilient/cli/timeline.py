@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import click
 
 from ..flags.flips import Flip
+from ..flags.journal import LONGEST
 from ..flags.stores.base import Store
 from .options import common
 from .printing import moment, plural, say, say_json, seconds_of
 from .reach import USAGE, Reach, fail
 
-MOST: Final = 1000
+_MOST: Final = 1000
+_ECHO: Final = 10.0  # seconds within which a process hears of a flip
 _TOGETHER: Final = 5.0  # seconds in which processes that do the same are told in one line
 _OWN: Final = {
     "process_started": "started", "process_left": "ended",
-    "process_lost": "found that a process had died without a goodbye",
+    "process_lost": "died without a goodbye",
 }  # fmt: skip
 
 
@@ -36,7 +39,7 @@ def timeline(since: str, name: str, most: int, store: str | None, as_json: bool)
     reach = Reach(store)
     with reach.store() as opened:
         _, now = opened.processes()
-        entries = told(opened, now - seconds, name)[-most:]
+        entries = told(opened, now - seconds, name, most)[-most:]
     if as_json:
         say_json(entries)
         return
@@ -46,21 +49,30 @@ def timeline(since: str, name: str, most: int, store: str | None, as_json: bool)
         say(line(entry, now))
 
 
-def told(store: Store, since: float, name: str = "") -> list[dict[str, Any]]:
+def told(store: Store, since: float, name: str = "", most: int = 0) -> list[dict[str, Any]]:
     """Return the journal and the log of flips as one, oldest first."""
+    most = LONGEST if name else max(most, _MOST)
     journal = getattr(store, "journal", None)
-    entries: list[dict[str, Any]] = [] if journal is None else journal(since, MOST)
+    entries: list[dict[str, Any]] = [] if journal is None else journal(since, most)
+    flips = [flip for flip in store.log(None, most) if flip.at >= since - _ECHO]
     # What a process heard of a flip is the flip's echo.
-    entries = [each for each in entries if not _is_echo(each)]
-    entries += [_of_flip(flip) for flip in store.log(None, MOST) if flip.at >= since]
+    entries = [each for each in entries if not _is_echo(each, flips)]
+    entries += [_of_flip(flip) for flip in flips if flip.at >= since]
     if name:
         entries = [each for each in entries if name in (each.get("policy"), each.get("flag"))]
-    entries.sort(key=lambda each: (each["at"], each.get("number", 0)))
+    entries.sort(key=lambda each: (each["at"], str(each.get("process")), each.get("number", 0)))
     return list(_together(entries))
 
 
-def _is_echo(entry: dict[str, Any]) -> bool:
-    return entry["kind"] in ("flipped", "forced", "released") and entry.get("cause") == "operator"
+def _is_echo(entry: dict[str, Any], flips: list[Flip]) -> bool:
+    if entry["kind"] not in ("flipped", "forced", "released"):
+        return False
+    kind = "flag" if entry["kind"] == "flipped" else "forced"
+    name = entry.get("flag") or entry.get("policy")
+    return any(
+        flip.kind == kind and flip.name == name and 0 <= entry["at"] - flip.at < _ECHO
+        for flip in flips
+    )
 
 
 def _of_flip(flip: Flip) -> dict[str, Any]:
@@ -92,7 +104,8 @@ def _together(entries: Iterable[dict[str, Any]]) -> Iterable[dict[str, Any]]:
 
 def line(entry: dict[str, Any], now: float) -> str:
     """Return an entry in one line."""
-    at = moment(entry["at"], now)
+    when, today = (datetime.fromtimestamp(each, UTC) for each in (entry["at"], now))
+    at = f"{when:%H:%M:%S}" if when.date() == today.date() else f"{when:%Y-%m-%d %H:%M:%S}"
     many = len(entry["processes"])
     where = f" in {plural(many, 'process')}" if many > 1 else ""
     if entry["kind"] == "lever":
@@ -100,7 +113,8 @@ def line(entry: dict[str, Any], now: float) -> str:
         why = f": {entry['reason']}" if entry["reason"] else ""
         return f"{at}  {entry['lever']} set to {entry['value']}{until} by {entry['by']}{why}"
     if entry["kind"] in _OWN:
-        who = f"{entry.get('host')}, pid {entry.get('pid')} ({entry.get('program')})"
+        whose: dict[str, Any] = entry["lost"] if type(entry.get("lost")) is dict else entry
+        who = f"{whose.get('host')}, pid {whose.get('pid')} ({whose.get('program')})"
         return f"{at}  {who if many < 2 else plural(many, 'process')} {_OWN[entry['kind']]}"
     name = entry.get("policy") or entry.get("flag")
     word = str(entry["kind"]).replace("_", "-")

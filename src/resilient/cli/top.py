@@ -23,6 +23,7 @@ _OTHERS: Final = 63  # columns that are not the name's
 _MORE: Final = 32  # and those that there are where there is room
 _WIDE: Final = 110  # columns from which there is room for more
 _MOST: Final = 5  # levers that are shown
+_FRAME: Final = 9  # lines that are neither policies, levers nor warnings
 _NONE: Final = "·"  # no living process has it
 
 _FEW: Final = "few"  # calls, too few to say
@@ -64,31 +65,49 @@ def top(every: str, once: bool, as_json: bool) -> None:
 
 def _follow(watch: Watch, console: Console, seconds: float) -> None:
     looks: deque[Look] = deque([watch.look()])
-    with Live(console=console, screen=console.is_terminal, auto_refresh=False) as live:
+    if not console.is_terminal:  # a pipe, or ssh without one: a screen after the other
         while True:
-            time.sleep(seconds)
-            looks.append(watch.look())
-            while len(looks) > 2 and looks[1].at <= looks[-1].at - _SPAN:
-                looks.popleft()
-            screen = Screen(looks[0], looks[-1])
-            live.update(drawn(screen, console.width, rows=console.height - 8), refresh=True)
+            pause = min(seconds, 1.0) if len(looks) < 2 else seconds
+            console.print(drawn(_newest(watch, looks, pause), console.width, rows=None))
+            console.print("")
+    with Live(console=console, screen=True, auto_refresh=False) as live:
+        pause = min(seconds, 1.0)  # until the first screen
+        while True:
+            screen = _newest(watch, looks, pause)
+            live.update(drawn(screen, console.width, rows=console.height), refresh=True)
+            pause = seconds
+
+
+def _newest(watch: Watch, looks: deque[Look], pause: float) -> Screen:
+    time.sleep(pause)
+    looks.append(watch.look())
+    while len(looks) > 2 and looks[1].at <= looks[-1].at - _SPAN:
+        looks.popleft()
+    return Screen(looks[0], looks[-1])
 
 
 # -- drawing ---------------------------------------------
 
 
 def drawn(screen: Screen, width: int, rows: int | None) -> RenderableType:
-    """Return the screen as it is shown at a width; at most so many lines of policies."""
-    parts: list[RenderableType] = [_head(screen), _customers(screen), *_warnings(screen), Text("")]
-    shown = screen.worst if rows is None else screen.worst[: max(1, rows - _MOST)]
+    """Return the screen as it is shown at a width, in at most so many lines."""
+    warnings = _warnings(screen)
+    levers = [_lever(row, width) for row in screen.worst[:_MOST]]
+    shown = screen.worst
+    if rows is not None:  # levers get up to half of what there is
+        room = rows - len(warnings) - _FRAME
+        while len(levers) > 1 and sum(map(len, levers)) > room // 2:
+            levers.pop()
+        shown = screen.worst[: max(1, room - sum(map(len, levers)))]
+    parts: list[RenderableType] = [_head(screen), _customers(screen), *warnings, Text("")]
     if shown:
         parts.append(_table(shown, screen, width))
     hidden = len(screen.worst) - len(shown)
     if hidden:
         parts.append(Text(f"... and {hidden} more that are not well", style="bold"))
     parts.append(_well(screen.well))
-    if shown:
-        parts += _levers(shown[:_MOST], width)
+    if levers:
+        parts += [Text(""), Text("LEVERS", style="bold"), *(x for each in levers for x in each)]
     return Group(*parts)
 
 
@@ -156,15 +175,13 @@ def _table(rows: list[Row], screen: Screen, width: int) -> Table:
     return table
 
 
-def _levers(rows: list[Row], width: int) -> list[Text]:
-    """Return what is left to be done: commands that can be copied as they stand."""
-    found = [Text(""), Text("LEVERS", style="bold")]
-    for row in rows:
-        if row.policy.impact:
-            said = f"# {clean(row.policy.name)}: {clean(row.policy.impact)}"
-            found.append(Text(said, style="dim", no_wrap=True, overflow="ellipsis"))
-        found += [Text(line, no_wrap=True) for line in _folded(clean(row.lever), width)]
-    return found
+def _lever(row: Row, width: int) -> list[Text]:
+    """Return what is left to be done: a command that can be copied as it stands."""
+    found: list[Text] = []
+    if row.policy.impact:
+        said = f"# {clean(row.policy.name)}: {clean(row.policy.impact)}"
+        found.append(Text(said, style="dim", no_wrap=True, overflow="ellipsis"))
+    return found + [Text(line, no_wrap=True) for line in _folded(clean(row.lever), width)]
 
 
 def _folded(command: str, width: int) -> list[str]:

@@ -24,6 +24,7 @@ from .flips import (
     name_of,
     same_order,
 )
+from .journal import LONGEST, lost
 from .presence import Presence
 from .stores.base import Process, Store, UnknownOutcomeError
 
@@ -183,7 +184,10 @@ def living(store: Store, presence: Presence) -> tuple[list[Process], float]:
     for process in processes:
         if presence.is_dead(process.id):
             with contextlib.suppress(StoreError):  # to look at a store must not need to write to it
-                store.leave(process.id)
+                if store.leave(process.id) and hasattr(store, "record"):
+                    store.record(
+                        [{"at": now, "kind": "process_lost", "lost": lost(process)}], LONGEST
+                    )
                 presence.buried(process.id)
         else:
             alive.append(process)

@@ -16,7 +16,7 @@ from typing import Any, Final
 from ..events import bus
 from ..registry import registry
 from .flips import Flip
-from .journal import Journal
+from .journal import Journal, lost
 from .local_copy import CopyError, LocalCopy
 from .orders import Orders
 from .presence import Presence
@@ -252,10 +252,12 @@ class Follower:
             self._beat_at = now + BEAT * (0.8 + 0.4 * self._draw())
             if now >= self._bury_at:
                 self._bury_at = now + BURY
-                for dead in self._presence.dead():
-                    if store.leave(dead):
-                        self.journal.add("process_lost", lost=dead)
-                    self._presence.buried(dead)
+                dead = self._presence.dead()
+                known = {p.id: p for p in store.processes()[0]} if dead else {}
+                for each in dead:
+                    if store.leave(each) and each in known:
+                        self.journal.add("process_lost", lost=lost(known[each]))
+                    self._presence.buried(each)
             self.journal.tell(store)
             self.beat_error = ""
         except Exception as error:

@@ -25,6 +25,11 @@ _TOLD: Final = ("opened", "half_open", "closed", "would_open", "forced", "releas
 Entry = dict[str, Any]
 
 
+def lost(process: Process) -> Entry:
+    """Return who a process was that died without a goodbye."""
+    return {"host": process.host, "pid": process.pid, "program": process.program}
+
+
 class Journal:
     """The news of this process that the store has not heard yet."""
 

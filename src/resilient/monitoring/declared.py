@@ -32,7 +32,8 @@ class Policy:
         self.owner: str = str(about.get("owner") or "")
         self.tier: int | None = tier if isinstance(tier, int) else None
         self.impact: str = str(about.get("impact") or "")
-        self.flags: list[str] = [str(flag) for flag in about.get("flags") or ()]
+        flags: Any = about.get("flags")
+        self.flags: list[str] = list(map(str, flags)) if type(flags) is list else []
         self.fallback: str = str(about.get("fallback") or "")
 
     @property

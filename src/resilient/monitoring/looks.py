@@ -6,19 +6,21 @@ Nothing is asked of the processes: what they wrote is there, also while they han
 from __future__ import annotations
 
 import time
-from math import isnan
+from math import isfinite
 from pathlib import Path
 from typing import Any, Final
 
 from ..drive.counting import EDGES
 from ..measuring import exported
 from ..pages.directory import Directory, living
-from ..pages.form import Entry
+from ..pages.form import OTHER, Entry
 from ..pages.reader import Reader
 from ..pages.sums import summed
 
 SILENT: Final = 5.0  # seconds without a sign of life after which a process hangs
 ENOUGH: Final = 10  # calls from which on a share or a quantile means something
+
+_STATES: Final = ("open", "half_open", "metrics_only")
 
 Numbers = dict[tuple[str, tuple[str, ...]], float]
 
@@ -30,7 +32,7 @@ def numbers(entry: Entry) -> Numbers:
     return {
         (metric.name, labels): value
         for (metric, labels), value in zip(keys, row, strict=True)
-        if not isnan(value)
+        if isfinite(value)
     }
 
 
@@ -45,7 +47,8 @@ class Process:
 
     def __init__(self, page: Reader, now: float) -> None:
         quiet = now - page.beat
-        self.pid: int = int(page.about.get("pid", 0))
+        pid = page.about.get("pid")
+        self.pid: int = pid if isinstance(pid, int) else 0
         self.program: str = str(page.about.get("program", ""))
         self.silent: float = quiet if quiet > SILENT and not page.left else 0.0
 
@@ -59,6 +62,8 @@ class Look:
         flags: likewise, the flags.
         orders: likewise, since when policies are under which order.
         about: what is declared of a policy or flag, by kind and name; of the living.
+        since: when the first of the processes came to the state that its breaker is in, in seconds
+            since 1970, by policy and state.
         processes: those that live.
         unread: pages that can't be read, and why.
     """
@@ -70,14 +75,27 @@ class Look:
         self.unread: dict[str, str] = unread
         alive = [entry for page in pages if page.alive for entry in page.entries]
         self.about: dict[tuple[str, str], Any] = {(e.kind, e.name): e.about for e in alive}
+        self.since: dict[tuple[str, str], float] = {}
+        for entry in alive:
+            if entry.kind == "policy":
+                self._note(entry)
         whole = summed([*left, *(entry for page in pages for entry in living(page))])
         tables: dict[str, dict[str, Numbers]] = {"policy": {}, "flag": {}, "order": {}}
         for entry in whole:
-            if entry.kind in tables:
+            if entry.kind in tables and entry.name != OTHER:
                 tables[entry.kind][entry.name] = numbers(entry)
         self.policies: dict[str, Numbers] = tables["policy"]
         self.flags: dict[str, Numbers] = tables["flag"]
         self.orders: dict[str, Numbers] = tables["order"]
+
+    def _note(self, entry: Entry) -> None:
+        said = numbers(entry)
+        moved = said.get(("breaker_since_timestamp_seconds", ()))
+        if moved is not None:
+            for state in _STATES:
+                if said.get(("breaker_workers", (state,))):
+                    key = entry.name, state
+                    self.since[key] = min(moved, self.since.get(key, moved))
 
 
 class Watch:
@@ -94,7 +112,8 @@ class Watch:
             ValueError: it is somebody else's, or everybody may write there.
         """
         pages, left = self._directory.read()
-        return Look(pages, left, dict(self._directory.faults))
+        unread = dict(self._directory.faults)
+        return Look([page for page in pages if page.about], left, unread)
 
 
 class Between:

@@ -34,6 +34,7 @@ class Row:
         self.limit: float | None = between.now("limit")
         self.abandoned: float = between.now("abandoned_workers") or 0.0
         self.let_in: float = between.more("call_duration_seconds_count")
+        self.off: str = ""  # the flag that cuts it off
         self.state, self.since = self._stand(name, between, after)
         self.harm: float = (self.error + _MILD * self.degraded) * self.rate * self._weight
 
@@ -47,6 +48,7 @@ class Row:
             shown = after.flags.get(flag, {})
             off = shown.get(("flag_processes", ("off",)), 0.0)
             if off:
+                self.off = flag
                 return _of(
                     "flag off", off, off + shown.get(("flag_processes", ("on",)), 0.0)
                 ), shown.get(("flag_flipped_timestamp_seconds", ()))
@@ -59,9 +61,9 @@ class Row:
         counted = {
             state: between.now("breaker_workers", state) or 0.0 for state in (*_STATES, "closed")
         }
-        since = between.now("breaker_since_timestamp_seconds")
         for state in _STATES:
             if counted[state]:
+                since = after.since.get((name, state))
                 return _of(state.replace("_", "-"), counted[state], sum(counted.values())), since
         return ("closed" if counted["closed"] else ""), None
 
@@ -79,7 +81,7 @@ class Row:
     def lever(self) -> str:
         """The command that is left to be given."""
         if self.state.startswith("flag off"):
-            return Flag(self.policy.flags[0], {}).lever
+            return Flag(self.off, {}).lever
         if self.state.startswith("forced"):
             return self.policy.release
         return self.policy.lever

@@ -1,0 +1,53 @@
+"""Fixtures of the tests of the journal."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ..pages.kit import Host
+from ..servers.fixtures import redis_server
+from .kit import Command, Kind
+
+__all__ = ["redis_server"]
+
+pytest.importorskip("click")
+pytest.importorskip("rich")
+
+
+@pytest.fixture(params=["memory", "sqlite", "redis"])
+def kind(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Kind]:
+    """Every store that keeps a journal."""
+    server = request.getfixturevalue("redis_server") if request.param == "redis" else None
+    made = Kind(request.param, tmp_path, server)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def sqlite(tmp_path: Path) -> Iterator[Kind]:
+    """A store of SQLite, in which there is nothing yet."""
+    made = Kind("sqlite", tmp_path, None)
+    made.open().restore([])  # the file is there, and is a store
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def command(sqlite: Kind, tmp_path: Path) -> Command:
+    """The command line, for that store."""
+    return Command(sqlite.setting, tmp_path)
+
+
+@pytest.fixture
+def host() -> Iterator[Host]:
+    """Processes, and a directory for them."""
+    with tempfile.TemporaryDirectory(prefix="journal-") as home:  # a socket's path is short
+        made = Host(Path(home))
+        try:
+            yield made
+        finally:
+            made.close()

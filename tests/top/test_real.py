@@ -1,0 +1,240 @@
+"""`resilient top` of real processes: that hang, that are killed, that are not there."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import time
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ..cli.kit import Cli, Outcome
+from ..pages.kit import Host, Worker, until
+
+SHOP = """
+signal.alarm(50)
+p = Policy('shop', circuit_breaker(failure_threshold=3, recovery_timeout=60), bulkhead(40), owner='pay', tier=1)
+q = Policy('search', bulkhead(9))
+for _ in range(20): q.call(int)
+"""
+HANGS = """
+import ctypes
+def hang():
+    ctypes.PyDLL(None).sleep(60)  # and never lets go of the GIL
+threading.Thread(target=lambda: (time.sleep(1.2), hang()), daemon=True).start()
+"""
+root_only = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+
+
+def top(host: Host, *words: str, **environ: str | None) -> Outcome:
+    """Run the command once."""
+    cli = Cli("", host.home)
+    given = {"RESILIENT_STORE": None, "RESILIENT_RUNTIME_DIR": str(host.pages), **environ}
+    return cli("top", *(words or ("--once",)), "--every", "0.3s", **given)
+
+
+def open_circuit(worker: Worker) -> None:
+    """Have the circuit of a process open."""
+    worker.do("for _ in range(5): p.try_call(fail)\nhere.refresh()")
+
+
+class Trouble:
+    """A host on which one process works, one is stopped, one never lets go of the GIL, one is dead."""
+
+    def __init__(self, host: Host) -> None:
+        self.host = host
+        self.well, self.stopped, self.stuck, self.dead = (host.start(SHOP) for _ in range(4))
+        open_circuit(self.stopped)
+        self.stuck.do("p.call(int)\nhere.refresh()" + HANGS)
+        open_circuit(self.dead)
+        self.dead.kill()
+        self.stopped.stopped()
+        time.sleep(6.8)  # until both have been silent for more than five seconds
+
+
+@pytest.fixture(scope="module")
+def trouble(shared: Host) -> Generator[Trouble]:
+    """The host for the tests of this module."""
+    made = Trouble(shared)
+    yield made
+    os.kill(made.stopped.pid, signal.SIGCONT)
+
+
+@pytest.fixture(scope="module")
+def data(trouble: Trouble) -> Any:
+    """What `top --json` says of it."""
+    return top(trouble.host, "--json").said(0).json
+
+
+def of(data: Any, name: str) -> Any:
+    """Return what is said of a policy."""
+    (found,) = [each for each in data["policies"] if each["policy"] == name]
+    return found
+
+
+def test_processes_that_hang_are_told(trouble: Trouble, data: Any) -> None:
+    """Stopped by a signal, or stuck in C with the GIL: silent, by pid; the one that works is not."""
+    silent = {each["pid"]: each["seconds"] for each in data["processes"]["silent"]}
+    assert set(silent) == {trouble.stopped.pid, trouble.stuck.pid}
+    assert all(5 < seconds < 40 for seconds in silent.values())
+    assert data["processes"]["living"] == 3
+
+
+def test_what_they_last_counted_is_there(trouble: Trouble, data: Any) -> None:
+    """The open circuit of the stopped one is shown; that of the dead one is not."""
+    shop = of(data, "shop")
+    assert shop["state"] == "open 1/3"
+    assert shop["limit"] == 120
+    assert abs(time.time() - shop["since"]) < 45
+    assert (shop["owner"], shop["tier"], shop["live"]) == ("pay", 1, True)
+    search = of(data, "search")
+    assert (search["state"], search["calls"]) == ("", 0)
+
+
+def test_the_screen_says_so(trouble: Trouble) -> None:
+    """Above the table, and in the table; without a colour, since nothing is a terminal."""
+    said = top(trouble.host).said(0).out
+    assert "3 processes" in said
+    for worker in (trouble.stopped, trouble.stuck):
+        assert f"process {worker.pid} (worker.py) hangs: nothing heard for" in said
+    assert "OPEN 1/3" in said
+    assert 'resilient policies force-open shop --reason "..." --for 30m' in said
+    assert "1 policy well; 1 without a call" in said
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 140])
+def test_it_fits_where_columns_says_so(trouble: Trouble, width: int) -> None:
+    """As over ssh, with no terminal to ask."""
+    said = top(trouble.host, COLUMNS=str(width)).said(0).out
+    assert max(map(len, said.splitlines())) <= width
+    assert "OPEN 1/3" in said
+
+
+def test_calls_that_are_made_meanwhile(trouble: Trouble) -> None:
+    """The one that works is counted while the others hang."""
+    trouble.well.tell(
+        "end = time.monotonic() + 3\nwhile time.monotonic() < end: q.call(int); time.sleep(0.001)"
+    )
+    data = top(trouble.host, "--json").said(0).json
+    trouble.well.hear()
+    search = of(data, "search")
+    assert search["calls"] > 20
+    assert search["served"] == {"full": 1, "degraded": 0, "error": 0}
+    assert 0 < search["p50"] < search["p99"] <= 0.005
+    assert data["customers"]["full"] == 1
+    assert data["customers"]["rate"] == pytest.approx(search["rate"])
+
+
+# -- nobody is there ------------------------------------------------------------------
+
+
+def test_no_process_at_all(host: Host) -> None:
+    """All are dead: there is no data, which is not the same as no calls."""
+    worker = host.start(SHOP)
+    top(host).said(0, "no calls", "1 process")
+    worker.kill()
+    said = top(host).said(0, "no data", "0 processes").out
+    assert "no calls" not in said
+    assert top(host, "--json").said(0).json["customers"]["full"] is None
+
+
+def test_no_directory(host: Host, tmp_path: Path) -> None:
+    """It does not exist, is none, or none is set: each is told, with its code."""
+    top(host).said(4, "does not exist: no process has ever shared its counts there")
+    top(host, RESILIENT_RUNTIME_DIR=None).said(2, "no directory is set", "RESILIENT_RUNTIME_DIR")
+    top(host, RESILIENT_RUNTIME_DIR="off").said(2, "no directory is set")
+    file = tmp_path / "file"
+    file.touch()
+    assert top(host, RESILIENT_RUNTIME_DIR=str(file)).code == 4
+    top(host, RESILIENT_RUNTIME_DIR=None, RESILIENT_STORE="nonsense://x").said(2)
+
+
+def test_an_empty_directory(host: Host) -> None:
+    """Nobody has shared anything: no data."""
+    host.pages.mkdir(0o700)
+    top(host).said(0, "no data")
+    assert list(host.pages.iterdir()) == []  # to look changes nothing
+
+
+@root_only
+def test_a_directory_of_another_user(host: Host) -> None:
+    """It is not trusted, and says whose it is."""
+    host.pages.mkdir(0o700)
+    os.chown(host.pages, 4711, -1)
+    top(host).said(4, "belongs to another user")
+    os.chown(host.pages, 0, -1)
+    host.pages.chmod(0o777)
+    top(host).said(4, "everybody may write")
+    shutil.rmtree(host.pages)
+
+
+def test_a_page_that_cannot_be_read(host: Host) -> None:
+    """It is told, and the others are shown."""
+    worker = host.start(SHOP)
+    open_circuit(worker)
+    (host.pages / "1-broken.page").write_bytes(b"nonsense")
+    os.mkfifo(host.pages / "2-fifo.page")
+    top(host).said(0, "2 pages can't be read", "OPEN", "1 process")
+    unread = top(host, "--json").json["processes"]["unread"]
+    assert set(unread) == {"1-broken.page", "2-fifo.page"}
+
+
+def test_beside_a_store_of_sqlite(host: Host) -> None:
+    """Without a variable of its own, the pages are those beside the file."""
+    store = f"sqlite:///{host.home / 'flags.db'}"
+    worker = host.start(SHOP, RESILIENT_STORE=store, RESILIENT_RUNTIME_DIR="")
+    open_circuit(worker)
+    top(host, RESILIENT_RUNTIME_DIR=None, RESILIENT_STORE=store).said(0, "OPEN", "1 process")
+
+
+def test_a_process_that_ends_and_one_that_comes(host: Host) -> None:
+    """Between two looks: what the one had counted is not lost, nor counted twice."""
+    first = host.start(SHOP)
+    first.do("for _ in range(100): q.call(int)")
+    cli = Cli("", host.home)
+    environ: dict[str, str | None] = {
+        "RESILIENT_STORE": None,
+        "RESILIENT_RUNTIME_DIR": str(host.pages),
+    }
+    running = cli.start("top", "--json", "--every", "3s", **environ)
+    time.sleep(1.5)  # it has looked once
+    first.do("for _ in range(7): q.call(int)\nhere.refresh()")
+    first.kill()
+    second = host.start(SHOP)
+    second.do("for _ in range(5): q.call(int)\nhere.refresh(fold=True)")
+    until(lambda: len(host.names()) == 2)
+    data = cli.end(running).said(0).json
+    assert of(data, "search")["calls"] == 7 + 20 + 5
+
+
+@pytest.mark.parametrize("every", ["0s", "-1s", "x", "", "5", "1e3s", "999999999999d", "4000d"])
+def test_bad_every(every: str) -> None:
+    """It is told, with what would be right, before anything is looked at."""
+    from click.testing import CliRunner
+
+    from resilient.cli.commands import cli
+
+    done = CliRunner(env={"RESILIENT_RUNTIME_DIR": "/nowhere"}).invoke(
+        cli, ["top", "--every", every]
+    )
+    assert done.exit_code == 2, done.output
+    assert "--every must be" in done.output
+
+
+@pytest.mark.xfail(strict=True, reason="T4: it is told to hang")
+def test_a_process_with_many_policies_does_not_hang(host: Host) -> None:
+    """It gives a sign of life as often as others, however long it takes to look after them."""
+    worker = host.start("signal.alarm(50)\nhere.begin()\nimport resilient.pages.here as module")
+    worker.do("""
+refresh = here.refresh
+def slow(**more):
+    time.sleep(0.15)  # as a thousand policies, or a slow disk, have it
+    refresh(**more)
+here.refresh = slow
+""")
+    time.sleep(7)
+    assert top(host, "--json").said(0).json["processes"]["silent"] == []
