@@ -20,8 +20,9 @@ Answer = tuple[int, str, bytes]  # status, content type, body
 class Endpoint:
     """Serves what a function of the header ``Accept`` answers."""
 
-    def __init__(self, answer: Callable[[str], Answer]) -> None:
+    def __init__(self, answer: Callable[[str], Answer], *, quick: bool = False) -> None:
         self._answer = answer
+        self._quick = quick  # it is arithmetic, and needs no thread
 
     def wsgi(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Answer a request of WSGI."""
@@ -41,7 +42,10 @@ class Endpoint:
         receive: Callable[[], Awaitable[Message]],
         send: Callable[[Message], Awaitable[None]],
     ) -> None:
-        """Answer a request of ASGI; the work is done in a thread, and stops no other request."""
+        """Answer a request of ASGI; what takes long is done in a thread of its own limit.
+
+        The usual limit is that of the application's own threads, which may all hang.
+        """
         if scope["type"] == "lifespan":
             await _lifespan(receive, send)
             return
@@ -50,10 +54,14 @@ class Endpoint:
         if scope["method"] not in ("GET", "HEAD"):
             await _send(send, 405, [(b"allow", b"GET, HEAD")], b"")
             return
-        from anyio.to_thread import run_sync
-
         accept = ",".join(v.decode("latin-1") for k, v in scope["headers"] if k == b"accept")
-        status, kind, body = await run_sync(self._answer, accept)
+        if self._quick:
+            status, kind, body = self._answer(accept)
+        else:
+            from anyio import CapacityLimiter
+            from anyio.to_thread import run_sync
+
+            status, kind, body = await run_sync(self._answer, accept, limiter=CapacityLimiter(1))
         length = str(len(body)).encode()
         headers = [(b"content-type", kind.encode()), (b"content-length", length)]
         await _send(send, status, headers, b"" if scope["method"] == "HEAD" else body)

@@ -7,7 +7,6 @@ import threading
 from collections import deque
 from collections.abc import Callable, Mapping
 from math import isfinite
-from types import MappingProxyType
 from typing import Any, Final, Literal, cast
 
 from .checks import refuse_type
@@ -36,7 +35,6 @@ _LEVELS: Final = {
     "abandoned": 30,
 }
 _INFO: Final = 20
-NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 _BACKLOG: Final = 10_000
 
 
@@ -80,7 +78,7 @@ class Event:
         cause: Cause = "auto",
         policy: str = "",
         flag: str = "",
-        evidence: Mapping[str, Any] = NOTHING,
+        evidence: Mapping[str, Any] | None = None,
     ) -> None:
         self.policy: str = policy
         self.flag: str = flag
@@ -91,7 +89,7 @@ class Event:
         self.reason: str = reason
         self.before: str = before
         self.after: str = after
-        self.evidence: Mapping[str, Any] = evidence
+        self.evidence: Mapping[str, Any] = {} if evidence is None else evidence
 
     def __str__(self) -> str:
         moved = f" ({self.before} -> {self.after})" if self.before and self.after else ""

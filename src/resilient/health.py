@@ -31,7 +31,7 @@ def report(*, unready_on: Iterable[str] = ()) -> dict[str, Any]:
     Returns:
         ``ready``, a bool; ``status``, ``"ok"`` where nothing is cut off, else ``"degraded"``;
         ``policies``, those that are not closed, each with ``state``, ``why``, ``retry_after`` in
-        seconds or None, ``owner`` and ``impact``; ``flags_off``, those that are off.
+        seconds or None, ``owner`` and ``impact``; ``flags_off``, those that have been turned off.
 
     Raises:
         LookupError: no policy has such a name.
@@ -44,7 +44,7 @@ def report(*, unready_on: Iterable[str] = ()) -> dict[str, Any]:
     needed = {registry.find(name).name for name in unready_on}
     policies = {core.name: _told(core) for core in registry.cores() if core.state != "closed"}
     cut_off = {name for name, told in policies.items() if told["state"] in _CUT_OFF}
-    flags_off = sorted(flag.name for flag in here.flags.all() if not flag.state)
+    flags_off = sorted(f.name for f in here.flags.all() if f.default and not f.state)
     return {
         "ready": not needed & cut_off,
         "status": "degraded" if cut_off or flags_off else "ok",
@@ -114,4 +114,4 @@ def _endpoint(unready_on: Iterable[str]) -> Endpoint:
         said = report(unready_on=[name for name in names if name in registry.names()])
         return 200 if said["ready"] else 503, "application/json", json.dumps(said).encode()
 
-    return Endpoint(answer)
+    return Endpoint(answer, quick=True)

@@ -32,11 +32,6 @@ def test_nothing_was_ever_told(kind: Kind) -> None:
     assert kind.name != "sqlite" or not kind.path.exists()
 
 
-@pytest.mark.parametrize(
-    "kind",
-    ["memory", "redis", pytest.param("sqlite", marks=pytest.mark.xfail(strict=True, reason="J11"))],
-    indirect=True,
-)
 def test_no_entry_is_no_fault(kind: Kind) -> None:
     """To tell nothing does nothing."""
     kind.open().record([], 10)
@@ -86,48 +81,22 @@ def test_two_at_once(kind: Kind) -> None:
         assert mine == sorted(mine)
 
 
-@pytest.mark.xfail(strict=True, reason="J7: memory and Redis have the order of arrival")
-@pytest.mark.parametrize("kind", ["memory", "redis"], indirect=True)
 def test_what_comes_late_is_in_its_place(kind: Kind) -> None:
     """A process that could not reach the store tells what happened before."""
-    check_late(kind)
-
-
-@pytest.mark.parametrize("kind", ["sqlite"], indirect=True)
-def test_what_comes_late_is_in_its_place_in_sqlite(kind: Kind) -> None:
-    """A process that could not reach the store tells what happened before."""
-    check_late(kind)
-
-
-def check_late(kind: Kind) -> None:
-    """Tell something later than it happened."""
     kind.open().record([entry(n, at=1000.0 + n) for n in (5, 6)], 100)
     kind.open().record([entry(n, at=1000.0 + n) for n in (1, 2)], 100)
     assert numbers(kind.open().journal(0.0, 100)) == [1, 2, 5, 6]
     assert numbers(kind.open().journal(0.0, 1)) == [6]
 
 
-def check_copies(kind: Kind) -> None:
-    """Change what was told, and what was read."""
+def test_what_was_given_is_a_copy(kind: Kind) -> None:
+    """Who changes what was told, or what was read, changes nothing there."""
     told = entry(1)
     kind.open().record([told], 100)
     kept = json.loads(json.dumps(told))
     told["kind"] = "changed"
     kind.open().journal(0.0, 100)[0]["kind"] = "changed"
     assert kind.open().journal(0.0, 100) == [kept]
-
-
-@pytest.mark.parametrize("kind", ["sqlite", "redis"], indirect=True)
-def test_what_was_given_is_a_copy(kind: Kind) -> None:
-    """Who changes what was told, or what was read, changes nothing there."""
-    check_copies(kind)
-
-
-@pytest.mark.xfail(strict=True, reason="J8: memory gives out its own dicts")
-@pytest.mark.parametrize("kind", ["memory"], indirect=True)
-def test_what_was_given_is_a_copy_in_memory(kind: Kind) -> None:
-    """Who changes what was told, or what was read, changes nothing there."""
-    check_copies(kind)
 
 
 GARBAGE: dict[str, str | bytes] = {
@@ -157,7 +126,6 @@ def test_garbage_is_left_out(kind: Kind, what: str) -> None:
     assert numbers(kind.open().journal(0.0, 100)) == [1, 2]
 
 
-@pytest.mark.xfail(strict=True, reason="J1: it is taken for a time")
 @pytest.mark.parametrize(
     ("kind", "what"),
     [*(("sqlite", what) for what in STRANGE), ("redis", "a long number"), ("redis", "infinity")],

@@ -16,7 +16,6 @@ from ..servers.redis_server import RedisServer
 from .kit import Command, until
 
 SHOP = """
-signal.alarm(40)
 def opening(name='shop', times=5):
     for _ in range(times): policy(name).try_call(fail)
 made = {}
@@ -150,7 +149,7 @@ def test_a_fork_tells_its_own(fleet: Fleet) -> None:
     parent.do("opening('before')")
     children = [parent.fork() for _ in range(2)]
     for number, child in enumerate(children):
-        child.do(f"signal.alarm(40)\nbool(FLAG)\nopening('of child {number}'.replace(' ', '-'))")
+        child.do(f"bool(FLAG)\nopening('of child {number}'.replace(' ', '-'))")
     fleet.has(3, kind="process_started")
     fleet.has(1, policy="before")
     for number, child in enumerate(children):

@@ -65,7 +65,7 @@ def test_breakers_by_state(host: Host) -> None:
     workers = [host.start("p = Policy('shop', circuit_breaker(failure_threshold=1)); p.call(int)")
                for _ in range(4)]  # fmt: skip
     for worker in workers[:3]:
-        worker.do("p.try_call(fail)")
+        worker.do(OPEN)
     os.kill(workers[0].pid, signal.SIGSTOP)
     seen = workers[3].scrape()
     assert seen[key("breaker_workers", policy="shop", state="open")] == 3
@@ -73,7 +73,7 @@ def test_breakers_by_state(host: Host) -> None:
     workers[0].kill()
     seen = workers[3].scrape()
     assert seen[key("breaker_workers", policy="shop", state="open")] == 2
-    workers[1].do("p.force_closed(); p.release()")
+    workers[1].do("p.force_closed(); p.release(); here.refresh()")
     seen = workers[3].scrape()
     assert seen[key("breaker_workers", policy="shop", state="open")] == 1
 

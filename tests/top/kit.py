@@ -33,6 +33,8 @@ from resilient.monitoring.screen import Screen
 from resilient.pages.form import Entry
 from resilient.rows import layout
 
+from ..pages.kit import Worker
+
 WALL = 1_700_000_000.0
 _METRICS = (*OF_POLICIES, *OF_FLAG, *OF_ORDER, *Bulkhead.metrics, *CircuitBreaker.metrics)
 _NAMED: dict[str, Metric] = {metric.name: metric for metric in _METRICS}
@@ -109,6 +111,11 @@ def look(at: float, *pages: Page, left: list[Entry] | None = None, unread: int =
 def screen(*entries: Entry, seconds: float = 10.0, **more: Any) -> Screen:
     """Return what a screen shows of one process that came to these numbers since the first look."""
     return Screen(look(0.0), look(seconds, Page(*entries), **more))
+
+
+def lasting(worker: Worker, code: str) -> None:
+    """Have a process do something, and then live on for longer than others of the tests."""
+    worker.do(f"{code}\nsignal.alarm(50)")
 
 
 # -- drawing ------------------------------------------------------------------

@@ -133,7 +133,6 @@ def test_flags_that_are_off() -> None:
     assert health.report()["status"] == "ok"
 
 
-@pytest.mark.xfail(strict=True, reason="H2: what is off as declared is degraded for ever")
 def test_a_flag_that_is_off_as_declared() -> None:
     """A feature that is not on yet is no degradation."""
     flag("beta", default=False)
@@ -230,7 +229,6 @@ def test_other_methods(method: str) -> None:
     assert (code, told[b"allow"], body) == (405, b"GET, HEAD", b"")
 
 
-@pytest.mark.xfail(strict=True, reason="H1: it waits for one of those threads")
 def test_beside_an_application_that_hangs() -> None:
     """The check answers while every thread of the framework waits for a dependency."""
     app, over = health.asgi_app(), threading.Event()

@@ -215,7 +215,7 @@ def test_a_dead_policy_without_a_call() -> None:
 
 @pytest.mark.parametrize(
     "rate",
-    [0.3, pytest.param(0.03, marks=pytest.mark.xfail(strict=True, reason="T10: it is 0.0"))],
+    [0.3, 0.03],
 )
 def test_seldom_is_not_never(rate: float) -> None:
     """A call in half a minute is not shown as 0 a second."""
@@ -231,7 +231,6 @@ def test_customers_without_data_without_calls_and_with_few() -> None:
     assert "error 100 %" in text_of(screen(policy("a", error=100)), 80)
 
 
-@pytest.mark.xfail(strict=True, reason="T10: three calls are 67 % full of 0 calls/s")
 def test_customers_of_a_few_calls() -> None:
     """The first line says that there are too few calls for a share, as the table does."""
     text = text_of(screen(policy("a", full=2, error=1)), 80)
@@ -256,7 +255,6 @@ def flag_page(number: int) -> Page:
     return Page(*(flag_entry(f"flag{n}", on=False) for n in range(number)))
 
 
-@pytest.mark.xfail(strict=True, reason="T11: every flag is named, and of hanging processes three")
 def test_many_flags_off_and_many_hanging() -> None:
     """A thousand flags do not push the table off the screen, and no hanging process is kept quiet."""
     hanging = [Page(quiet=60.0, pid=n) for n in range(10)]

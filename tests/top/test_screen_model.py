@@ -152,7 +152,6 @@ def test_a_policy_that_comes_and_one_that_goes() -> None:
     assert rows_of(shown)["new"].calls == 33
 
 
-@pytest.mark.xfail(strict=True, reason="T9: it is a row like others")
 def test_what_the_departed_are_added_up_in_is_not_a_burst() -> None:
     """A policy whose long life moves to `_other` between two looks has made no call."""
     shown = Screen(
@@ -253,7 +252,6 @@ def test_a_circuit_in_several_processes() -> None:
     assert not state(half).well
 
 
-@pytest.mark.xfail(strict=True, reason="T7: since is that of the process that moved last")
 def test_since_is_that_of_the_state_that_is_shown() -> None:
     """A circuit that is open in one process for an hour is, whatever another one has done since."""
     opened = Page(policy("a", gauges=breaker(closed=0, open=1, half_open=0) | since(WALL - 3600)))
@@ -302,7 +300,6 @@ def test_a_flag_that_is_off_in_some_processes() -> None:
     assert shown.flags_off == ["recs"]
 
 
-@pytest.mark.xfail(strict=True, reason="T8: the lever is that of the first flag, which is on")
 def test_the_second_of_two_flags_is_off() -> None:
     """The lever turns on the flag that is off."""
     about = {"flags": ["first", "second"]}

@@ -16,7 +16,10 @@ from .timeline import line, told
 
 _MOVES: Final = 20  # that are shown of a policy
 _TABLES: Final = ("exceptions", "settings")
-_SETTINGS: Final = ("failure_rate", "minimum_calls", "window")
+_SETTINGS: Final = (
+    "failure_rate", "failure_threshold", "minimum_calls", "window", "slow_call_duration",
+    "slow_call_rate", "recovery_timeout",
+)  # fmt: skip
 
 
 @click.group(invoke_without_command=True)
@@ -103,14 +106,22 @@ def _say_evidence(seen: Any) -> None:
     if not isinstance(seen, dict) or "calls" not in seen:
         return
     told = cast("dict[str, Any]", seen)
-    exceptions, settings = (cast("dict[str, Any]", told.get(word) or {}) for word in _TABLES)
+    exceptions, settings = (
+        cast("dict[str, Any]", told[word]) if isinstance(told.get(word), dict) else dict[str, Any]()
+        for word in _TABLES
+    )
     rate, after = told.get("failure_rate"), told.get("retry_after")
     parts = [f"{told.get('failures')} of {told['calls']} calls failed"]
     parts += [f"{rate:.0%}"] if isinstance(rate, float) else []
+    slow, share = told.get("slow"), told.get("slow_rate")
+    if slow and isinstance(share, float):
+        parts.append(f"{slow} slow, {share:.0%}")
     parts += [f"{number}x {kind}" for kind, number in exceptions.items()]
     parts += [f"tries again after {after:.1f} s"] if isinstance(after, float) else []
     if settings:
-        chosen = (f"{word}={settings.get(word)}" for word in _SETTINGS)
+        chosen = (
+            f"{word}={settings[word]}" for word in _SETTINGS if settings.get(word) is not None
+        )
         parts.append(f"settings {told.get('revision', 0)}: {', '.join(chosen)}")
     say(f"    {'; '.join(parts)}")
 

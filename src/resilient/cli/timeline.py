@@ -54,6 +54,9 @@ def told(store: Store, since: float, name: str = "", most: int = 0) -> list[dict
     most = LONGEST if name else max(most, _MOST)
     journal = getattr(store, "journal", None)
     entries: list[dict[str, Any]] = [] if journal is None else journal(since, most)
+    # An answer of the store that was lost has it told twice.
+    once = {(e.get("process"), e.get("number", n)): e for n, e in enumerate(entries)}
+    entries = list(once.values())
     flips = [flip for flip in store.log(None, most) if flip.at >= since - _ECHO]
     # What a process heard of a flip is the flip's echo.
     entries = [each for each in entries if not _is_echo(each, flips)]

@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from ..monitoring.looks import Look, Watch
+from ..monitoring.looks import ENOUGH, Look, Watch
 from ..monitoring.screen import Row, Screen
 from .metrics_commands import runtime_directory
 from .printing import clean, plural, say_json, seconds_of
@@ -23,6 +23,7 @@ _OTHERS: Final = 63  # columns that are not the name's
 _MORE: Final = 32  # and those that there are where there is room
 _WIDE: Final = 110  # columns from which there is room for more
 _MOST: Final = 5  # levers that are shown
+_NAMED: Final = 3  # of flags that are off, and of processes that hang
 _FRAME: Final = 9  # lines that are neither policies, levers nor warnings
 _NONE: Final = "·"  # no living process has it
 
@@ -124,10 +125,12 @@ def _customers(screen: Screen) -> Text:
         return text.append("no data: no process of this host shares its counts", style="bold red")
     if not screen.calls:
         return text.append("no calls", style="dim")
+    if screen.calls < ENOUGH:
+        return text.append(f"{screen.calls:.0f} calls, too few to say", style="dim")
     for word in ("full", "degraded", "error"):
         share = screen.served[word] / screen.calls
         text.append(f"{word} {_percent(share)} %  ", style=_STYLES[word] if share else "dim")
-    return text.append(f"of {screen.calls / screen.seconds:.0f} calls/s", style="dim")
+    return text.append(f"of {_number(screen.calls / screen.seconds)} calls/s", style="dim")
 
 
 def _warnings(screen: Screen) -> list[Text]:
@@ -137,10 +140,14 @@ def _warnings(screen: Screen) -> list[Text]:
             f"{process.silent:.0f} s",
             style="bold red",
         )
-        for process in screen.silent[:3]
+        for process in screen.silent[:_NAMED]
     ]
+    if len(screen.silent) > _NAMED:
+        found.append(Text(f"... and {len(screen.silent) - _NAMED} more hang", style="bold red"))
     if screen.flags_off:
-        found.append(Text(f"off: {clean(', '.join(screen.flags_off))}", style="yellow"))
+        names = clean(", ".join(screen.flags_off[:_NAMED]))
+        more = len(screen.flags_off) - _NAMED
+        found.append(Text(f"off: {names}{f' and {more} more' if more > 0 else ''}", style="yellow"))
     if screen.unread:
         found.append(Text(f"{plural(len(screen.unread), 'page')} can't be read", style="bold red"))
     return found
@@ -229,9 +236,18 @@ def _percent(share: float) -> str:
 
 
 def _rate(row: Row) -> str:
-    if not row.live and not row.calls:
-        return _NONE
-    return f"{row.rate:.0f}" if row.rate >= 10 or not row.rate else f"{row.rate:.1f}"
+    return _NONE if not row.live and not row.calls else _number(row.rate)
+
+
+def _number(value: float) -> str:
+    """Return a number in at most four characters; never 0 where it is not."""
+    if value >= 999_500:
+        return f"{value / 1e6:.1f}M" if value < 99.95e6 else f"{value / 1e6:.0f}M"
+    if value >= 9_999.5:
+        return f"{value / 1e3:.0f}k"
+    if value >= 9.95 or value == 0:
+        return f"{value:.0f}"
+    return f"{value:.1f}" if value >= 0.1 else "<.1"
 
 
 def _time(seconds: float | None, row: Row) -> str:
@@ -241,9 +257,9 @@ def _time(seconds: float | None, row: Row) -> str:
 
 
 def _slots(row: Row) -> str:
-    limit = "" if row.limit is None else f"/{row.limit:.0f}"
-    hang = f"+{row.abandoned:.0f}" if row.abandoned else ""
-    return f"{row.in_flight:.0f}{hang}{limit}"
+    limit = "" if row.limit is None else f"/{_number(row.limit)}"
+    hang = f"+{_number(row.abandoned)}" if row.abandoned else ""
+    return f"{_number(row.in_flight)}{hang}{limit}"
 
 
 def _age(since: float | None, now: float) -> str:

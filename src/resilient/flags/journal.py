@@ -104,11 +104,12 @@ class Journal:
         try:
             record = store.record
         except AttributeError:  # of another package, made for an older version
-            news, record = [], None
+            record = None
         if record is not None:
             record(news, LONGEST)
-        with self._lock:
-            for _ in news or list(self._news):
+        with self._lock:  # others may have come meanwhile, and the oldest gone
+            last = news[-1]["number"]
+            while self._news and self._news[0]["number"] <= last:
                 self._news.popleft()
 
     def _end_flapping(self, now: float, *, all_of_it: bool) -> None:

@@ -201,6 +201,7 @@ class CircuitBreaker(Guard):
             self.health.failed(now, slow, reason)  # what it is to go by, if it closes, is fresh
             self._relapse(now, f"a probe failed ({reason})")
         elif slow:
+            self.health.window.add(now, False, True)
             self._relapse(now, "a probe was slow")
         else:
             self.recovered += 1
@@ -210,6 +211,7 @@ class CircuitBreaker(Guard):
                 self._move(CLOSED, now, why, "closed")
 
     def _expire(self, now: float) -> None:
+        self.health.window.add(now, False, True)
         self._relapse(now, f"a probe gave no result within {self._probes.limit:g} s")
 
     def _relapse(self, now: float, why: str) -> None:
@@ -328,7 +330,9 @@ class CircuitBreaker(Guard):
         if self._home != fresh._home:
             if self.state != self._home:  # open or half-open: that is over
                 self.relapses = 0
+                self.why = ""
                 self._fresh()
+            self.history.moved = now
             self.state = self._home = fresh._home
         self._simplify()
 

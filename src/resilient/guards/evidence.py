@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -30,18 +31,22 @@ class Reasons:
             recent = now < self._turns + self.span
             self._before = self._now if recent else {}
             self._now = {}
-            self._turns = now + self.span
+            self._turns = self._turns + self.span if recent else now + self.span
         if reason not in self._now and len(self._now) >= MOST:
             reason = OTHERS
         self._now[reason] = self._now.get(reason, 0) + 1
 
     def top(self, now: float) -> dict[str, int]:
-        """Return the reasons, the most frequent first."""
-        old = self._before if now < self._turns else {}
-        whole = dict(old) if now < self._turns + self.span else {}
-        for reason, number in self._now.items() if now < self._turns + self.span else ():
+        """Return the most frequent reasons first, and how many others there were."""
+        if now >= self._turns + self.span:
+            return {}
+        whole = dict(self._before) if now < self._turns else {}
+        for reason, number in self._now.items():
             whole[reason] = whole.get(reason, 0) + number
-        return dict(sorted(whole.items(), key=lambda item: -item[1])[:MOST])
+        others = whole.pop(OTHERS, 0)
+        found = sorted(whole.items(), key=lambda item: -item[1])
+        others += sum(number for _, number in found[MOST:])
+        return {**dict(found[:MOST]), **({OTHERS: others} if others else {})}
 
     def clear(self) -> None:
         """Forget all."""
@@ -65,12 +70,13 @@ class History:
 
     def __init__(self) -> None:
         self.moved: float | None = None  # when it last moved, on the policy's clock
-        self._moves: deque[Event] = deque(maxlen=MOST)
+        self._moves: deque[tuple[Event, dict[str, Any]]] = deque(maxlen=MOST)
 
     def add(self, event: Event) -> None:
         """Remember a move."""
-        self.moved = event.at
-        self._moves.append(event)
+        if event.before != event.after:
+            self.moved = event.at
+        self._moves.append((event, _copied(event.evidence)))  # listeners get the event's own
 
     def save(self) -> tuple[Any, ...]:
         """Return the moves, for restore()."""
@@ -90,7 +96,12 @@ class History:
                 "cause": event.cause,
                 "reason": event.reason,
                 "seconds_ago": max(0.0, now - event.at),
-                **event.evidence,
+                **_copied(evidence),
             }
-            for event in reversed(self._moves)
+            for event, evidence in reversed(self._moves)
         ]
+
+
+def _copied(evidence: Mapping[str, Any]) -> dict[str, Any]:
+    tables = {word: dict(value) for word, value in evidence.items() if isinstance(value, dict)}
+    return {**evidence, **tables}

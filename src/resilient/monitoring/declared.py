@@ -6,7 +6,7 @@ import importlib
 import shlex
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from ..flags.here import here
 from ..pages.form import OTHER, Entry
@@ -33,7 +33,7 @@ class Policy:
         self.tier: int | None = tier if isinstance(tier, int) else None
         self.impact: str = str(about.get("impact") or "")
         flags: Any = about.get("flags")
-        self.flags: list[str] = list(map(str, flags)) if type(flags) is list else []
+        self.flags: list[str] = _texts(flags)
         self.fallback: str = str(about.get("fallback") or "")
 
     @property
@@ -47,6 +47,11 @@ class Policy:
     def release(self) -> str:
         """The command that ends a forced state."""
         return f'resilient policies release {shlex.quote(self.name)} --reason "..."'
+
+
+def _texts(said: object) -> list[str]:
+    """Return a list of texts as a page has it, whatever that is."""
+    return [str(each) for each in cast("list[object]", said)] if isinstance(said, list) else []
 
 
 class Flag:

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 EVERY: Final = 1.0  # seconds between two looks of the thread, and more where one takes long
 _SHARE: Final = 50  # the thread works for at most one part in so many of the time
 _LONGEST: Final = 5.0
+_NEWS: Final = 0.1  # seconds between two looks because of news
+_FAULTS: Final = 20  # kinds of them that are logged
 _FOLDING: Final = 10.0  # seconds between two looks for dead pages
 _PATIENCE: Final = 10.0  # seconds that a scrape waits for whoever is at work on the page
 _BRIEF: Final = 0.003  # seconds that a scrape takes for bringing this process's page up to date
@@ -44,6 +46,7 @@ class Here:
 
     def __init__(self) -> None:
         self.fault: str = ""
+        self._told: set[str] = set()
         self._lock = threading.RLock()  # of the records
         self._reading = threading.RLock()  # of the directory; never taken by who has the other
         self._listening = False
@@ -114,13 +117,14 @@ class Here:
     def _complain(self, error: Exception) -> None:
         """Log what is wrong, once."""
         text = f"{self.path}: {error}"
-        if text != self.fault:
+        if text not in self._told and len(self._told) < _FAULTS:
             try:
                 import logging
 
                 logger = logging.getLogger("resilient")
                 logger.warning("counts of processes are not shared: %s", text)
                 self.fault = text
+                self._told.add(text)
             except Exception:  # no more files to be opened, say: another time
                 return
 
@@ -128,10 +132,10 @@ class Here:
 
     def _run(self, stop: threading.Event, bell: threading.Event) -> None:
         # It holds no page: what it holds, a forked child never gets rid of.
-        due = folding = time.monotonic()
+        due = folding = quiet = time.monotonic()
         while not stop.is_set():
             now = time.monotonic()
-            if now >= due or bell.is_set():
+            if now >= due or (bell.is_set() and now >= quiet):
                 bell.clear()
                 spent, before = time.thread_time(), self._new()
                 self.refresh()
@@ -140,9 +144,13 @@ class Here:
                     self._fold()
                 more = 0 < self._new() < before  # there is room for them
                 pause = _SHARE * (time.thread_time() - spent)
+                quiet = now + max(_NEWS, pause)
                 due = now + (0.02 if more else min(max(EVERY, pause), _LONGEST))
             self._beat()
-            bell.wait(max(0.0, min(due - time.monotonic(), EVERY)))
+            if bell.is_set():
+                time.sleep(max(0.0, min(quiet, due) - time.monotonic()))
+            else:
+                bell.wait(max(0.0, min(due - time.monotonic(), EVERY)))
 
     def _new(self) -> int:
         return 0 if self._records is None else len(self._records.new())
@@ -202,7 +210,7 @@ class Here:
     def _read(self) -> tuple[list[Entry], int]:
         """Return the rows of the other processes; nobody may see less than before."""
         path = self.path
-        if path is None or (self._directory is None and not path.is_dir()):
+        if path is None or (self._directory is None and not os.path.isdir(path)):
             return [], 0
         from .directory import Directory, living
 
@@ -213,8 +221,7 @@ class Here:
         alone = int(records is None)  # it could not open a page
         try:
             pages, entries = directory.read()
-            if not all(page.alive for page in pages):
-                directory.fold()
+            if not all(page.alive for page in pages) and self._folded(directory):
                 pages, entries = directory.read()
         except (OSError, ValueError) as error:
             self._complain(error)
@@ -227,10 +234,15 @@ class Here:
     def _fold(self) -> None:
         with _held(self._reading, 1.0) as mine:
             if mine and self._directory is not None:
-                try:
-                    self._directory.fold()
-                except (OSError, ValueError) as error:
-                    self._complain(error)
+                self._folded(self._directory)
+
+    def _folded(self, directory: Directory) -> bool:
+        try:
+            directory.fold()
+        except (OSError, ValueError) as error:
+            self._complain(error)
+            return False
+        return True
 
     # -- ending ---------------------------------------------
 
@@ -252,7 +264,7 @@ class Here:
         records, self._records = self._records, None
         directory, self._directory = self._directory, None
         self._others, self._alive = [], 1
-        self.fault = ""
+        self.fault, self._told = "", set()
         if directory is not None:
             directory.forked()
         if records is not None:

@@ -213,12 +213,22 @@ def _table(given: object, columns: dict[str, Any]) -> dict[str, dict[str, Any]]:
 def entry_of(text: object) -> dict[str, Any] | None:
     """Return an entry of a journal as a store has it, None where that can't be read."""
     try:
-        said = json.loads(text if isinstance(text, (str, bytes)) else "")
-        said["at"] = float(said["at"])
-    except (ValueError, TypeError, KeyError, RecursionError):
+        known: dict[str, Any] = json.loads(text if isinstance(text, (str, bytes)) else "")
+        known["at"] = float(known["at"])
+    except (ValueError, TypeError, KeyError, RecursionError, OverflowError):
         return None
-    known: dict[str, Any] = said
-    return known if type(known.get("kind")) is str else None
+    words = all(isinstance(known.get(word, ""), str) for word in _WORDS_OF_ENTRIES)
+    right = type(known.get("kind")) is str and known["kind"] not in ("", "lever") and words
+    sane = 0 < known["at"] < _LATEST and type(known.get("number", 0)) is int
+    if not isinstance(known.get("evidence"), dict):
+        known["evidence"] = {}
+    return known if right and sane else None
+
+
+_LATEST: Final = 1e11  # seconds since 1970
+_WORDS_OF_ENTRIES: Final = (
+    "policy", "flag", "guard", "cause", "reason", "before", "after", "process", "host", "program",
+)  # fmt: skip
 
 
 _OF_FLAG: Final[dict[str, Any]] = {

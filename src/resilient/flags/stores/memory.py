@@ -64,12 +64,13 @@ class MemoryStore:
 
     def record(self, entries: list[dict[str, Any]], most: int) -> None:
         with self._lock:
-            self._journal += entries
+            self._journal += [dict(entry) for entry in entries]
             del self._journal[:-most]
 
     def journal(self, since: float, most: int) -> list[dict[str, Any]]:
         with self._lock:
-            return [entry for entry in self._journal if entry["at"] >= since][-most:]
+            found = [dict(entry) for entry in self._journal if entry["at"] >= since]
+        return sorted(found, key=lambda entry: float(entry["at"]))[-most:]
 
     def beat(self, process: Process, *, about: bool) -> None:
         process.seen = time.time()

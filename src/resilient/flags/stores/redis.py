@@ -235,7 +235,8 @@ class RedisStore:
         with self._reaching(seconds=4 * DEADLINE):
             rows = self._redis.xrevrange(self._journal, count=most)
         found = [entry_of(fields.get(b"entry")) for _, fields in reversed(rows)]
-        return [entry for entry in found if entry is not None and entry["at"] >= since]
+        recent = [entry for entry in found if entry is not None and entry["at"] >= since]
+        return sorted(recent, key=lambda entry: float(entry["at"]))
 
     # -- the connection ---------------------------------------------
 

@@ -122,7 +122,7 @@ class SQLiteStore:
             rows = [(entry["at"], json.dumps(entry)) for entry in entries]
             db.executemany("INSERT INTO journal (at, entry) VALUES (?, ?)", rows)
             newest = db.execute("SELECT max(number) FROM journal").fetchone()[0]
-            db.execute("DELETE FROM journal WHERE number <= ?", (newest - most,))
+            db.execute("DELETE FROM journal WHERE number <= ?", ((newest or 0) - most,))
 
     def journal(self, since: float, most: int) -> list[dict[str, Any]]:
         with self._open(write=False) as db:
