@@ -107,22 +107,27 @@ class Service:
         return Scrape(connect(self.port))
 
     def each(self) -> dict[int, Scrape]:
-        """Scrape every worker, each over a connection that it was found to have taken."""
-        found: dict[int, http.client.HTTPConnection] = {}
+        """Scrape every worker: of many connections at once, some come to each."""
+        found: dict[int, Scrape] = {}
 
         def all_have() -> bool:
-            connection = connect(self.port)
-            with contextlib.suppress(OSError, http.client.HTTPException):
-                connection.request("GET", "/health")
-                worker = int(connection.getresponse().read())
-                if worker not in found:
-                    found[worker] = connection
-                    return set(found) == self.living() and len(found) == self.workers
-            connection.close()
-            return False
+            burst = [connect(self.port) for _ in range(16)]
+            try:
+                for each in burst:
+                    each.request("GET", "/health")
+                for each in burst:
+                    worker = int(each.getresponse().read())
+                    if worker not in found:
+                        found[worker] = Scrape(each)
+            except (OSError, http.client.HTTPException):  # not yet there, or just killed
+                pass
+            finally:
+                for each in burst:
+                    each.close()
+            return set(found) == self.living() and len(found) == self.workers
 
         until(all_have, WAIT)
-        return {worker: Scrape(connection) for worker, connection in found.items()}
+        return found
 
     def processor(self, *helpers: Helper) -> float:
         """Return the processor time of the service and its helpers so far, the dead ones' too."""

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import termios
 import time
+from array import array
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from resilient.measures import Metric
 from resilient.measuring import OF_POLICIES
 from resilient.monitoring.looks import Look
 from resilient.monitoring.screen import Screen
+from resilient.pages import form
 from resilient.pages.form import Entry
 from resilient.rows import layout
 
@@ -111,6 +113,26 @@ def look(at: float, *pages: Page, left: list[Entry] | None = None, unread: int =
 def screen(*entries: Entry, seconds: float = 10.0, **more: Any) -> Screen:
     """Return what a screen shows of one process that came to these numbers since the first look."""
     return Screen(look(0.0), look(seconds, Page(*entries), **more))
+
+
+def written(path: Path, *entries: Entry, about: Any = None, quiet: float = 0.0) -> int:
+    """Write the page of a process that lives for as long as the file that is returned is open."""
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    texts = list(dict.fromkeys(entry.layout.text for entry in entries))
+    parts = [form.record(form.LAYOUT, text, 0)[0] for text in texts]
+    for entry in entries:
+        words = form.row_text(entry, texts.index(entry.layout.text))
+        parts.append(form.record(form.ROW, words, len(entry.row))[0])
+        parts.append(array("d", entry.row).tobytes())
+    body = b"".join(parts)
+    said = (
+        {"pid": 4711, "id": "x", "program": "gunicorn", "started": 0.0} if about is None else about
+    )
+    head = form.header(said, form.HEADER + len(body), time.monotonic() - quiet)
+    path.write_bytes(head + body)
+    fd = os.open(path, os.O_RDONLY)
+    fcntl.flock(fd, fcntl.LOCK_EX)
+    return fd
 
 
 def lasting(worker: Worker, code: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import deque
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
@@ -103,5 +104,4 @@ class History:
 
 
 def _copied(evidence: Mapping[str, Any]) -> dict[str, Any]:
-    tables = {word: dict(value) for word, value in evidence.items() if isinstance(value, dict)}
-    return {**evidence, **tables}
+    return copy.deepcopy(dict(evidence))
