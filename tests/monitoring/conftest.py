@@ -12,7 +12,7 @@ from .story import Run
 
 @pytest.fixture(scope="session")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
-    """A service that was healthy, then not, and then healthy again, all of it seen by Prometheus."""
+    """A service that was healthy, then not, and then again, all of it seen by Prometheus."""
     pytest.importorskip("gunicorn")
     prometheus = Prometheus()
     try:

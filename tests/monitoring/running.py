@@ -22,7 +22,7 @@ WAIT = 20.0
 
 
 class Service:
-    """One gunicorn of two workers, whose counts meet in a directory and whose levers are in SQLite."""
+    """One gunicorn of two workers: their counts meet in a directory, their levers in SQLite."""
 
     def __init__(self, home: Path, workers: int = 2) -> None:
         self.port, self.workers = free_port(), workers

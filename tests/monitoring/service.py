@@ -55,7 +55,9 @@ def quick() -> Any:
 
 
 GUARDS: dict[str, tuple[int | None, tuple[Any, ...]]] = {
-    "healthy": (1, (fallback(value="lesser"), circuit_breaker(), bulkhead(8), timeout(5, sync="thread"))),
+    "healthy": (
+        1, (fallback(value="lesser"), circuit_breaker(), bulkhead(8), timeout(5, sync="thread")),
+    ),
     "burning": (1, (bulkhead(8),)),
     "leaking": (3, ()),
     "degraded": (None, (fallback(instead), circuit_breaker(recovery_timeout=0.3))),
@@ -108,7 +110,8 @@ def deaf(store: SQLiteStore, incarnation: str, version: int) -> Any:
     return read(store, incarnation, version)
 
 
-read, SQLiteStore.read = SQLiteStore.read, deaf  # type: ignore[method-assign]
+read = SQLiteStore.read
+setattr(SQLiteStore, "read", deaf)
 GUARDED: dict[str, Callable[[str], str]] = {name: each(ask) for name, each in POLICIES.items()}
 
 

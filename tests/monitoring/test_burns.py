@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -33,7 +34,7 @@ DEGRADED: Watched = {MILDER: ("ticket", MILD, "a fallback answers {} of the call
 
 
 def told(
-    watched: Watched, calls: Minutes, budget: float, minutes: list[int], **labels: object
+    watched: Watched, calls: Minutes, budget: float, minutes: list[int], **labels: Any
 ) -> Expected:
     """Return what must fire at some minutes, as arithmetic says."""
     expected: Expected = {}
@@ -42,7 +43,7 @@ def told(
             share = calls.burns(minute, budget, pairs)
             if share is not None:
                 said = text.format(f"{share * 100:.4g}%")
-                expected[name, minute] = [of_policy(severity, said, **labels)]  # type: ignore[arg-type]
+                expected[name, minute] = [of_policy(severity, said, **labels)]
     return expected
 
 
@@ -119,7 +120,7 @@ DAYS: dict[str, tuple[Watched, Minutes, dict[str, set[int]]]] = {
 
 
 def test_three_days(tmp_path: Path) -> None:
-    """Leaks of half a day and of three days fire when arithmetic says so, and end as they should."""
+    """Leaks of half a day and of three days come and go when arithmetic says so."""
     trial = Trial(tmp_path, [policy(name) for name in DAYS], step=20)
     minutes = [4300, 4320, 4340, 4360, 4380]
     expected: Expected = {}
@@ -155,12 +156,12 @@ def test_healthy(tmp_path: Path) -> None:
 
 
 def test_low_traffic(tmp_path: Path) -> None:
-    """One error of two calls is nothing, and so is any share of 99 calls; of 100 it is something."""
+    """One error of two calls is nothing, nor is any share of 99 calls; of 100 it is something."""
     few = {"two": (1, 1), "most": (80, 19), "all": (0, 99), "enough": (0, 100)}
     trial = Trial(tmp_path, [policy(name, tier=1) for name in few], step=5)
     for name, (good, bad) in few.items():
-        good, bad = (counter((0, 60), (number, 1), (0, 90)) for number in (good, bad))
-        trial.served(good, error=bad, policy=name)
+        well, badly = (counter((0, 60), (number, 1), (0, 90)) for number in (good, bad))
+        trial.served(well, error=badly, policy=name)
     all_of_100 = Minutes((0, 0, 60), (0, 100, 1), (0, 0, 90))
     minutes = [60, 65, 70, 100, 150]
     expected = told(ERRORS, all_of_100, 0.001, minutes, policy="enough", tier=1)

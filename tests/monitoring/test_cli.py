@@ -127,7 +127,8 @@ def test_levers_are_for_a_shell(tmp_path: Path, name: str) -> None:
         assert (done.returncode, done.stderr) == (0, "")
         said.add(done.stdout)
     assert said == {
-        f"policies|force-open|{name}|--reason|...|--for|30m|", f"policies|release|{name}|--reason|...|",
+        f"policies|force-open|{name}|--reason|...|--for|30m|",
+        f"policies|release|{name}|--reason|...|",
         f"flags|off|{name}|--reason|...|--for|30m|", "policies|release|b|--reason|...|",
     }  # fmt: skip
     assert list(tmp_path.iterdir()) == []

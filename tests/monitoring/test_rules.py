@@ -1,4 +1,4 @@
-"""The file of rules, and all alerts but those on burn rates, with their real windows: by promtool."""
+"""The file of rules, and all alerts but those on burn rates, with real windows: by promtool."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ from .promtool import (
 ON = 'resilient flags on recs --reason "..."'
 SHOW = "resilient flags show recs"
 TEXTS = (
-    'say "no"', "it's", "back\\slash \\n \\u1234", "{{ $labels.job }}", "{{ nope", "}} end", "{{{ x }}}",
-    "{{- x -}}", "{{/* x */}}", "two\nlines", "tab\there", "naïve 支払い", "no cart \U0001f600", "%{x} ${y} #z",
-    "- a: b", "nobody", "itself", "ratios", "true", "1e3", "~", "null", "x" * 500,
+    'say "no"', "it's", "back\\slash \\n \\u1234", "{{ $labels.job }}", "{{ nope", "}} end",
+    "{{{ x }}}", "{{- x -}}", "{{/* x */}}", "two\nlines", "tab\there", "naïve 支払い", "no cart \U0001f600",
+    "%{x} ${y} #z", "- a: b", "nobody", "itself", "ratios", "true", "1e3", "~", "null", "x" * 500,
 )  # fmt: skip
 
 

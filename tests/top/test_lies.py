@@ -25,13 +25,15 @@ GAUGES = {("breaker_workers", "open"): 1.0, ("limit", ""): 5.0, ("override_activ
 @pytest.fixture
 def write(tmp_path: Path) -> Iterator[Write]:
     """Write pages of processes that live until the end of the test."""
-    opened: list[int] = []
+    opened: dict[str, int] = {}
 
     def page(name: str, *entries: Any, **more: Any) -> None:
-        opened.append(written(tmp_path / "pages" / f"{name}.page", *entries, **more))
+        if name in opened:
+            os.close(opened.pop(name))
+        opened[name] = written(tmp_path / "pages" / f"{name}.page", *entries, **more)
 
     yield page
-    for fd in opened:
+    for fd in opened.values():
         os.close(fd)
 
 

@@ -245,7 +245,7 @@ def _number(value: float) -> str:
         return f"{value / 1e6:.1f}M" if value < 99.95e6 else f"{value / 1e6:.0f}M"
     if value >= 9_999.5:
         return f"{value / 1e3:.0f}k"
-    if value >= 9.95 or value == 0:
+    if value >= 9.95 or value == int(value):
         return f"{value:.0f}"
     return f"{value:.1f}" if value >= 0.1 else "<.1"
 
