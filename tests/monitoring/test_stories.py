@@ -1,4 +1,4 @@
-"""A real service, a real load and a real Prometheus: each alert fires in its story, and no other."""
+"""A real service, load and Prometheus: each alert fires in its story, and no other does."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ LEVERS = {
     "": "resilient doctor",
 }
 
-pytestmark = pytest.mark.timeout(120)  # the first one waits for the whole run, which takes 40 s
+pytestmark = [
+    pytest.mark.xdist_group("run"),
+    pytest.mark.timeout(120),
+]  # the first one waits for the whole run, which takes 40 s
 
 
 def test_health(run: Run) -> None:

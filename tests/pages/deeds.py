@@ -147,6 +147,27 @@ def opens(policy: Policy) -> None:
     policy.try_call(int)
 
 
+def turned(policy: Policy) -> None:
+    guarded = policy(str.upper)
+    with contextlib.suppress(Exception):
+        for _ in range(5):
+            policy.try_call({}.__getitem__, 1)
+        for _ in range(3):
+            policy.call(int)
+            compare(policy, "turned")
+            guarded("x")
+            compare(policy, "turned, decorated")
+
+
+async def _turned(policy: Policy, sleep: Any) -> None:
+    with contextlib.suppress(Exception):
+        for _ in range(5):
+            await policy.atry_call({}.__getitem__, 1)
+        for _ in range(3):
+            await policy.acall(sleep, 0)
+            compare(policy, "turned, async")
+
+
 def overdue(policy: Policy) -> None:
     policy.try_call(clock.advance, 2.0)
 
@@ -214,6 +235,7 @@ def in_asyncio(policy: Policy) -> None:
     async def main() -> None:
         await _straight(policy, asyncio.sleep)
         await _colours(policy, asyncio.sleep)
+        await _turned(policy, asyncio.sleep)
         task = asyncio.create_task(policy.atry_call(asyncio.sleep, 10))
         await asyncio.sleep(0.01)
         compare(policy, "in a task")
@@ -300,7 +322,7 @@ def from_a_finalizer(policy: Policy) -> None:
 
 DEEDS: list[Callable[[Policy], None]] = [
     straight, quick, slow, very_slow, fails, fails_slowly, interrupted, wrongly, inside, refused, forced_closed,
-    opens, overdue, block, decorated, stream, waits, in_asyncio, in_trio, seen_by_views, retuned,
+    opens, turned, overdue, block, decorated, stream, waits, in_asyncio, in_trio, seen_by_views, retuned,
     from_a_finalizer,
 ]  # fmt: skip
 

@@ -64,7 +64,7 @@ each_line(("pages/directory.py",), lambda: Directory(Path(path)).fold(), check)
     ("act", "step"),
     [
         ("held.force_open(); here.refresh()", 1),
-        ("view = held.with_(bulkhead(1), fallback(value=1)); here.refresh()", 2),
+        ("view = held.with_(bulkhead(1), fallback(value=1)); here.refresh()", 1),
         ("drop(); twice()", 4),
         ("new = Policy('new', circuit_breaker()); here.refresh()", 3),
     ],
@@ -106,28 +106,57 @@ each_line(("pages/page.py", "pages/records.py"), act, check, step={step})
     assert set(found) <= ({9, 10} if "twice" in act else {9})
 
 
-def test_many_fold_at_once(host: Host) -> None:
-    """Two dozen dead pages, and four that scrape in threads: one sum, and one page that is left."""
-    worker = host.start(DEAD)
-    worker.do("dead(24, 5)")
-    code = """
-from concurrent.futures import ThreadPoolExecutor
-with ThreadPoolExecutor(3) as pool:
-    found = list(pool.map(lambda _: scrape(), range(9)))
-found
+def test_many_fold_at_once(host: Host, root: str) -> None:
+    """Processes die all the time, two others fold all the time, and no call is lost or doubled."""
+    worker, stop = host.start(DEAD), host.home / "stop"
+    folders = [host.start(READ, PYTHONPATH=root) for _ in range(2)]
+    for each in folders:
+        each.tell(
+            f"""
+seen = []
+while not Path({str(stop)!r}).exists():
+    if Path({str(host.pages)!r}).exists():
+        Directory(Path({str(host.pages)!r})).fold()
+        time.sleep(0.002)
+        seen.append(total({str(host.pages)!r}))
+[seen == sorted(seen), len(seen)]
 """
-    others = [host.start() for _ in range(4)]
-    for each in others:
-        each.tell(code)
-    seen = [calls(scrape, "shop") for each in others for scrape in each.hear()]
-    assert set(seen) == {120}
-    assert calls(worker.scrape(), "shop") == 120
-    left = {
-        name
-        for name in host.names()
-        if not any(name.startswith(f"{o.pid}-") for o in [*others, worker])
-    }
-    assert left == {"departed.page"}
+        )
+    worker.do("dead(20, 5)")
+    stop.touch()
+    for each in folders:
+        rising, times = each.hear()
+        assert rising
+        assert times > 20
+    assert calls(worker.scrape(), "shop") == 100
+    assert host.names() == {host.page_of(worker).name, "departed.page"}
+
+
+@pytest.mark.parametrize("moment", ["_read_departed", "_read_pages", "_count_broken"])
+def test_a_fold_in_the_middle_of_a_reading(host: Host, root: str, moment: str) -> None:
+    """Who has read one part before a fold, and reads another after it, begins again."""
+    worker = host.start(READ + DEAD, PYTHONPATH=root, RESILIENT_RUNTIME_DIR=str(host.pages))
+    found = worker.do(
+        f"""
+path = Path(os.environ["RESILIENT_RUNTIME_DIR"])
+real, folding = Directory.{moment}, []
+def patched(self):
+    if not folding:
+        folding.append(1)
+        Directory(path).fold()
+        folding.clear()
+    return real(self)
+seen = []
+dead(2, 5)
+for _ in range(3):
+    dead(1, 5)
+    Directory.{moment} = patched
+    seen.append(total(path))
+    Directory.{moment} = real
+seen
+"""
+    )
+    assert found == [15, 20, 25]
 
 
 def test_more_policies_than_the_departed_name(host: Host) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -37,16 +38,31 @@ def status(over: str, store: str | None, as_json: bool) -> None:
     except ValueError as error:
         fail(str(error), USAGE)
     pages = _pages(store)
-    setting = store or os.environ.get(VARIABLE, "")
-    levers = None if pages is not None and setting in MEMORY else _levers(Reach(store))
-    shown = None if pages is None else _customers(pages, seconds)
-    code = max(_code(levers), 0 if shown is None else shown["code"])
+    alone = pages is not None and (store or os.environ.get(VARIABLE, "")) in MEMORY
+    shown = None if pages is None else _tried(lambda: _customers(pages, seconds))
+    levers = None if alone else _tried(lambda: _levers(Reach(store)))
+    failed = [each for each in (shown, levers) if isinstance(each, int)]
+    parts, data, codes = list[str](), dict[str, Any](), list[int](failed)
+    if isinstance(shown, dict):
+        parts, data = shown["parts"], shown["data"]
+        codes.append(shown["code"])
+    if isinstance(levers, dict):
+        parts, data = [*parts, *_parts(levers)], {**levers, **data}
+        codes.append(_code(levers))
+    code = max(codes, default=0)
     if as_json:
-        data: dict[str, Any] = {} if shown is None else shown["data"]
-        say_json({**(levers or {}), **data, "exit": code})
-    else:
-        say("; ".join([*([] if shown is None else shown["parts"]), *_parts(levers)]))
+        say_json({**data, "exit": code})
+    elif parts:
+        say("; ".join(parts))
     raise SystemExit(code)
+
+
+def _tried(part: Callable[[], dict[str, Any]]) -> dict[str, Any] | int:
+    """Return what one part knows, or the code of its failure, which it has told."""
+    try:
+        return part()
+    except SystemExit as failure:
+        return failure.code if isinstance(failure.code, int) else UNREACHED
 
 
 def _pages(store: str | None) -> Path | None:
@@ -106,17 +122,13 @@ def _levers(reach: Reach) -> dict[str, Any]:
     }
 
 
-def _code(levers: dict[str, Any] | None) -> int:
-    if levers is None:
-        return 0
+def _code(levers: dict[str, Any]) -> int:
     if levers["silent"] or levers["behind"] or levers["processes"] == 0:
         return NOT_ALL
     return FINDINGS if levers["off"] or levers["forced"] else 0
 
 
-def _parts(levers: dict[str, Any] | None) -> list[str]:
-    if levers is None:
-        return []
+def _parts(levers: dict[str, Any]) -> list[str]:
     off, forced, number = levers["off"], levers["forced"], levers["processes"]
     parts = [
         f"off: {', '.join(off)}" if off else "no flag is off",

@@ -49,23 +49,28 @@ def top(every: str, once: bool, as_json: bool) -> None:
     console = Console(highlight=False)
     try:
         if once or as_json:
-            before = watch.look()
+            before = _look(watch)
             time.sleep(seconds)
-            screen = Screen(before, watch.look())
+            screen = Screen(before, _look(watch))
             if as_json:
                 say_json(screen.as_data())
             else:
                 console.print(drawn(screen, console.width, rows=None))
             return
         _follow(watch, console, seconds)
-    except (OSError, ValueError) as error:
-        fail(f"the pages can't be read: {error}", UNREACHED)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, BrokenPipeError):
         return
 
 
+def _look(watch: Watch) -> Look:
+    try:
+        return watch.look()
+    except (OSError, ValueError) as error:
+        fail(f"the pages can't be read: {error}", UNREACHED)
+
+
 def _follow(watch: Watch, console: Console, seconds: float) -> None:
-    looks: deque[Look] = deque([watch.look()])
+    looks: deque[Look] = deque([_look(watch)])
     if not console.is_terminal:  # a pipe, or ssh without one: a screen after the other
         while True:
             pause = min(seconds, 1.0) if len(looks) < 2 else seconds
@@ -81,7 +86,7 @@ def _follow(watch: Watch, console: Console, seconds: float) -> None:
 
 def _newest(watch: Watch, looks: deque[Look], pause: float) -> Screen:
     time.sleep(pause)
-    looks.append(watch.look())
+    looks.append(_look(watch))
     while len(looks) > 2 and looks[1].at <= looks[-1].at - _SPAN:
         looks.popleft()
     return Screen(looks[0], looks[-1])
@@ -195,8 +200,8 @@ def _folded(command: str, width: int) -> list[str]:
     """Return a command in lines that are still one command when they are pasted."""
     lines: list[str] = []
     while len(command) > width:
-        cut = command.rfind(" ", 1, width - 1)
-        if cut < 0:
+        cut = command.rfind(" ", 3, width - 1)  # not within the indentation
+        if cut < 3:
             break
         lines.append(command[:cut] + " \\")
         command = "  " + command[cut + 1 :]

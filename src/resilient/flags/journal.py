@@ -66,17 +66,16 @@ class Journal:
     def _flaps(self, entry: Entry) -> bool:
         """Tell whether a circuit moves too often to be told each time; count it then."""
         key, now = (entry["policy"], entry["guard"]), time.monotonic()
-        moves = self._moves.setdefault(key, deque(maxlen=_SINGLY))
-        flaps = len(moves) == _SINGLY and now - moves[0] < _SPAN
-        moves.append(now)
-        if not flaps:
-            return False
         with self._lock:
-            known = self._flapping.get(key)
-            times = 1 if known is None else known["times"] + 1
-            since = time.time() if known is None else known["since"]
-            self._flapping[key] = {**entry, "kind": "flapped", "times": times, "since": since}
-        return True
+            moves = self._moves.setdefault(key, deque(maxlen=_SINGLY))
+            flaps = len(moves) == _SINGLY and now - moves[0] < _SPAN
+            moves.append(now)
+            if flaps:
+                known = self._flapping.get(key)
+                times = 1 if known is None else known["times"] + 1
+                since = time.time() if known is None else known["since"]
+                self._flapping[key] = {**entry, "kind": "flapped", "times": times, "since": since}
+        return flaps
 
     def _put(self, entry: Entry) -> None:
         with self._lock:
@@ -121,7 +120,7 @@ class Journal:
                 if all_of_it or time.time() - entry["since"] >= _SPAN
             ]
             entries = [self._flapping.pop(key) for key in ended]
+            for key in [k for k, moves in self._moves.items() if now - moves[-1] > 2 * _SPAN]:
+                del self._moves[key]
         for entry in entries:
             self._put(entry)
-        for key in [key for key, moves in self._moves.items() if now - moves[-1] > 2 * _SPAN]:
-            del self._moves[key]
