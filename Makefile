@@ -18,7 +18,7 @@ demo: .venv/demo  ## run the demo: a service with and without a policy, on one s
 	$(BIN)/python -m demo
 
 test: .venv/test  ## run all tests
-	$(BIN)/python -m pytest -n 4 --dist loadgroup $(WAITING)
+	$(BIN)/python -m pytest -n 4 $(WAITING)
 	$(BIN)/python -m pytest -n 2 $(addprefix --ignore=,$(ALONE) $(WAITING))
 	$(BIN)/python -m pytest $(ALONE)
 

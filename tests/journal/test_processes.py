@@ -157,6 +157,11 @@ def test_a_fork_tells_its_own(fleet: Fleet) -> None:
         assert opened["pid"] == child.pid
         numbers = [each["number"] for each in fleet.journal(process=opened["process"])]
         assert numbers[0] == 1
+        heard = child.do("""
+from resilient.events import bus
+sum('Journal.heard' in repr(each) for each in bus._listeners)
+""")
+        assert heard == 1  # its own, and no longer the parent's
     assert len({each["process"] for each in fleet.journal()}) == 3
     parent.do("opening('after')")
     assert [each["pid"] for each in fleet.has(1, policy="after")] == [parent.pid]

@@ -27,7 +27,6 @@ def cli(tmp_path: Path) -> Cli:
     return Cli("", tmp_path)
 
 
-@pytest.mark.xdist_group("run")
 @pytest.mark.timeout(120)  # it may be the first to wait for the run
 def test_a_service_and_its_module(cli: Cli, run: Run, tmp_path: Path) -> None:
     """Of a running service it prints the very rules that it prints of the service's module."""

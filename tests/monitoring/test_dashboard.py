@@ -30,7 +30,6 @@ def test_names_are_known(made: dict[str, Any]) -> None:
     assert asked <= exported()
 
 
-@pytest.mark.xdist_group("run")
 @pytest.mark.timeout(120)  # it may be the first to wait for the run
 def test_names_are_exported(made: dict[str, Any], run: Run) -> None:
     """A real service exports all of them, and nothing that the catalogue does not have."""
@@ -40,7 +39,6 @@ def test_names_are_exported(made: dict[str, Any], run: Run) -> None:
     assert run.exported <= exported()
 
 
-@pytest.mark.xdist_group("run")
 @pytest.mark.timeout(120)
 def test_every_query_is_answered(made: dict[str, Any], run: Run) -> None:
     """Prometheus takes every query, and each of them returned something in the run."""

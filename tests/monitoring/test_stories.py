@@ -20,10 +20,7 @@ LEVERS = {
     "": "resilient doctor",
 }
 
-pytestmark = [
-    pytest.mark.xdist_group("run"),
-    pytest.mark.timeout(120),
-]  # the first one waits for the whole run, which takes 40 s
+pytestmark = pytest.mark.timeout(120)  # the first one waits for the whole run, which takes 40 s
 
 
 def test_health(run: Run) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from resilient.drive.counting import EDGES
@@ -14,6 +14,7 @@ from resilient.monitoring.screen import Row, Screen
 
 from .kit import WALL, Page, flag_entry, look, order_entry, policy, screen
 
+PHASES = [Phase.explicit, Phase.generate, Phase.shrink]  # explaining costs a minute here
 WORDS = ("full", "degraded", "error")
 NAMES = ("a", "b", "c", "d")
 counts = st.one_of(st.just(0), st.integers(0, 3), st.integers(0, 5000))
@@ -69,7 +70,7 @@ def summed(then: dict[str, Any], more: dict[str, Any]) -> dict[str, tuple[int, .
     tier=st.fixed_dictionaries({name: tiers for name in NAMES}),
     seconds=st.floats(0.5, 100),
 )
-@settings(max_examples=150)
+@settings(max_examples=150, phases=PHASES)
 def test_rates_shares_and_order(processes: list[Any], tier: dict[str, Any], seconds: float) -> None:
     """What happened between two looks is the difference of sums over processes, worst first."""
     about = {name: {"tier": tier[name]} for name in NAMES}
@@ -126,7 +127,7 @@ def test_rates_shares_and_order(processes: list[Any], tier: dict[str, Any], seco
     now=st.tuples(counts, counts, counts),
     buckets=st.lists(counts, min_size=13, max_size=13),
 )
-@settings(max_examples=60)
+@settings(max_examples=60, phases=PHASES)
 def test_counters_that_began_anew(
     then: tuple[int, ...], now: tuple[int, ...], buckets: list[int]
 ) -> None:
@@ -186,7 +187,7 @@ def histogram_quantile(share: float, upto: list[float]) -> float:
     then=st.lists(counts, min_size=13, max_size=13),
     share=st.sampled_from([0.01, 0.5, 0.9, 0.99, 1.0]),
 )
-@settings(max_examples=200)
+@settings(max_examples=200, phases=PHASES)
 def test_quantiles_are_those_of_prometheus(
     pages: list[list[int]], then: list[int], share: float
 ) -> None:
