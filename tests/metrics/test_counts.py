@@ -351,6 +351,9 @@ def test_the_catalogue_is_what_is_exported(scrape, clock, monkeypatch) -> None:
     policy.call(int)
     assert policy.call(clock.advance, 2) == 1  # slow: it would have opened
     policy.call(int)
+    moved = Policy("moved", circuit_breaker())
+    moved.force_open("drill")
+    moved.release()
     flags.off(flag("catalogue", review="2030-01-01"), reason="to have an end", duration=60)
     order = Flip(lever_of(FORCED, "all"), "forced_open", until=1e10, due=time.monotonic() + 60)
     monkeypatch.setitem(here.state.flips, order.lever, order)

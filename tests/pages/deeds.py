@@ -14,6 +14,7 @@ from typing import Any
 import trio
 
 from resilient import Policy, bulkhead, circuit_breaker, fallback, timeout
+from resilient.drive.core import BUSY
 from resilient.pages.here import here
 from resilient.pages.reader import Reader
 from resilient.registry import registry
@@ -31,6 +32,7 @@ GUARDS: dict[str, Callable[[], list[Any]]] = {
     "fallback that fails": lambda: [fallback(lambda *_, **__: 1 / 0)],
     "two": lambda: [circuit_breaker(minimum_calls=2), bulkhead(1)],
     "short cut": lambda: [fallback(value=0), circuit_breaker(minimum_calls=2)],
+    "short cut that fails": lambda: [fallback(lambda *_, **__: 1 / 0), circuit_breaker(minimum_calls=2)],
     "many": lambda: [fallback(value=0), circuit_breaker(), bulkhead(2, max_waiting=1, max_wait=0.01),
                      timeout(5, sync="thread")],
     "cooperative": lambda: [timeout(0.5, sync="cooperative"), bulkhead(1)],
@@ -69,7 +71,14 @@ def quick(policy: Policy) -> None:
 
 def straight(policy: Policy) -> None:
     guarded = policy(lambda value: value)
+    slow = policy(lambda: clock.advance(0.02))
+    forcing = policy(lambda: policy.force_closed("a test"))
     for _ in range(3):
+        slow()
+        compare(policy, "decorated and slow")
+        forcing()
+        compare(policy, "decorated, and forced meanwhile")
+        policy.release()
         policy.call(int)
         compare(policy, "straight")
         guarded(1)
@@ -80,7 +89,15 @@ def straight(policy: Policy) -> None:
 
 async def _straight(policy: Policy, sleep: Any) -> None:
     guarded = policy(sleep)
+
+    @policy
+    async def slow() -> None:
+        clock.advance(0.02)
+        await sleep(0)
+
     for _ in range(3):
+        await slow()
+        compare(policy, "decorated, async and slow")
         await policy.acall(sleep, 0)
         compare(policy, "straight, async")
         await guarded(0)
@@ -304,6 +321,21 @@ def retuned(policy: Policy) -> None:
             policy.update(bulkhead={"max_waiting": 0, "max_wait": None})
 
 
+def in_the_section(policy: Policy) -> None:
+    """What a finalizer or signal handler does to a policy in the middle of its bookkeeping."""
+    core = registry.find(policy.name)
+    block = policy.block()
+    block.__enter__()
+    with core.lock:
+        core.gate |= BUSY
+        with contextlib.suppress(Exception):
+            policy.call(int)
+        with contextlib.suppress(Exception):
+            block.__exit__(None, None, None)
+        core.gate &= ~BUSY
+    core.flush()
+
+
 def from_a_finalizer(policy: Policy) -> None:
     class Dying:
         def __del__(self) -> None:
@@ -323,7 +355,7 @@ def from_a_finalizer(policy: Policy) -> None:
 DEEDS: list[Callable[[Policy], None]] = [
     straight, quick, slow, very_slow, fails, fails_slowly, interrupted, wrongly, inside, refused, forced_closed,
     opens, turned, overdue, block, decorated, stream, waits, in_asyncio, in_trio, seen_by_views, retuned,
-    from_a_finalizer,
+    from_a_finalizer, in_the_section,
 ]  # fmt: skip
 
 

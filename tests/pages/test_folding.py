@@ -19,6 +19,10 @@ def total(path, name="shop"):
     rows = [e.row for e in summed(entries) if e.name == name]
     return sum(row[0] + row[3] for row in rows)     # quick successes, and others
 """
+QUIET = """
+here._records.stop.set(); here._records.bell.set()
+for each in threading.enumerate(): each.name == "resilient-pages" and each.join()
+"""
 DEAD = """
 def dead(number, calls):
     for _ in range(number):
@@ -63,8 +67,8 @@ each_line(("pages/directory.py",), lambda: Directory(Path(path)).fold(), check)
 @pytest.mark.parametrize(
     ("act", "step"),
     [
-        ("held.force_open(); here.refresh()", 1),
-        ("view = held.with_(bulkhead(1), fallback(value=1)); here.refresh()", 1),
+        ("held.force_open(); show()", 3),
+        ("view = held.with_(bulkhead(1), fallback(value=1)); show()", 2),
         ("drop(); twice()", 4),
         ("new = Policy('new', circuit_breaker()); here.refresh()", 3),
     ],
@@ -75,6 +79,9 @@ def test_an_owner_killed_at_any_line(host: Host, root: str, act: str, step: int)
     worker = host.start(READ, PYTHONPATH=root)
     found = worker.do(
         f"""
+def show():
+    here._records.told.add("shop")
+    here.refresh()
 def drop():
     global held
     resilient.registry.remove("shop")
@@ -88,6 +95,8 @@ def act():
     sys.settrace(None)
     held = Policy("shop", circuit_breaker(), bulkhead(5))
     for _ in range(9): held.call(int)
+    here._records.stop.set(); here._records.bell.set()
+    for each in threading.enumerate(): each.name == "resilient-pages" and each.join()
     sys.settrace(trace)
     {act}
 def twice():
@@ -104,6 +113,35 @@ each_line(("pages/page.py", "pages/records.py"), act, check, step={step})
     )
     assert len(found) > 7
     assert set(found) <= ({9, 10} if "twice" in act else {9})
+
+
+def test_a_reading_in_the_middle_of_a_move(host: Host) -> None:
+    """Who has found out where records lie reads all again, if one was moved before it got there."""
+    worker = host.start(
+        """
+from pathlib import Path
+import resilient.pages.form as form
+from resilient.pages.reader import Reader
+p, q = Policy("shop", circuit_breaker()), Policy("other", circuit_breaker())
+for _ in range(9): p.call(int)
+q.call(int)
+here.refresh()
+(path,) = here.path.glob("*.page")
+real, views, seen = form.Place.read, [], []
+def read(self, content):
+    if not views:
+        for each in (p, q): views.append(each.with_(bulkhead(1), fallback(value=1))); views[-1].call(int)
+        here.refresh()
+    return real(self, content)
+form.Place.read = read
+"""
+    )
+    code = """
+reader = Reader(path)
+reader.read()
+[sorted([e.name, e.row[0] + e.row[3]] for e in reader.entries if e.kind == "policy"), len(views)]
+"""
+    assert worker.do(code) == [[["other", 2], ["shop", 10]], 2]
 
 
 def test_many_fold_at_once(host: Host, root: str) -> None:
@@ -240,6 +278,7 @@ def test_a_page_that_can_not_be_read_is_not_taken_in(host: Host) -> None:
     """What can't be read this time is neither folded as it was last time, nor removed."""
     worker, reader = host.start("p = Policy('shop'); p.call(int)"), host.start()
     assert calls(reader.scrape(), "shop") == 1
+    reader.do(QUIET)
     worker.do("p.call(int)")
     page = host.page_of(worker)
     worker.kill()

@@ -180,8 +180,7 @@ class Terminal:
 
     def __init__(self, *words: str, rows: int = 24, columns: int = 80, **environ: str) -> None:
         self._ours, theirs = os.openpty()
-        size = struct.pack("HHHH", rows, columns, 0, 0)
-        fcntl.ioctl(self._ours, termios.TIOCSWINSZ, size)
+        self.resize(rows, columns)
         self.before = termios.tcgetattr(self._ours)
         kept = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
         self.process = subprocess.Popen(
@@ -191,6 +190,11 @@ class Terminal:
         )  # fmt: skip
         os.close(theirs)
         self.out = ""
+
+    def resize(self, rows: int, columns: int) -> None:
+        """Give it another size."""
+        size = struct.pack("HHHH", rows, columns, 0, 0)
+        fcntl.ioctl(self._ours, termios.TIOCSWINSZ, size)
 
     def read(self, seconds: float, *, until: str = "\0") -> str:
         """Take in what it prints, until it has printed something, or for so long."""

@@ -120,6 +120,28 @@ def test_other_sizes(many: Host, terminal: Start, rows: int, columns: int) -> No
     assert lines[1].startswith("CUSTOMERS")
 
 
+def test_a_terminal_that_changes_its_size(many: Host, terminal: Start) -> None:
+    """The next screens fit into it."""
+    one = terminal(many, "--every", "0.2s")
+    shown(one)
+    one.resize(12, 66)
+    one.out = ""
+    lines = shown(one, 3)
+    assert len(lines) <= 12
+    assert max(map(len, lines)) <= 66
+
+
+@pytest.mark.xfail(strict=True, reason="T16: the other screen stays")
+def test_a_sigterm_restores_the_terminal(many: Host, terminal: Start) -> None:
+    """Who ends it otherwise gets the terminal back as well."""
+    one = terminal(many, "--every", "0.2s")
+    shown(one)
+    one.process.send_signal(signal.SIGTERM)
+    one.ended()
+    assert "\x1b[?1049l" in one.out
+    assert one.out.rindex("\x1b[?25h") > one.out.rindex("\x1b[?25l")
+
+
 def test_it_follows_what_happens(host: Host, terminal: Start) -> None:
     """The first screen comes within a second or so, and each later one has the news."""
     worker = host.start(

@@ -70,7 +70,7 @@ def summed(then: dict[str, Any], more: dict[str, Any]) -> dict[str, tuple[int, .
     tier=st.fixed_dictionaries({name: tiers for name in NAMES}),
     seconds=st.floats(0.5, 100),
 )
-@settings(max_examples=150, phases=PHASES)
+@settings(max_examples=100, phases=PHASES)
 def test_rates_shares_and_order(processes: list[Any], tier: dict[str, Any], seconds: float) -> None:
     """What happened between two looks is the difference of sums over processes, worst first."""
     about = {name: {"tier": tier[name]} for name in NAMES}
@@ -187,7 +187,7 @@ def histogram_quantile(share: float, upto: list[float]) -> float:
     then=st.lists(counts, min_size=13, max_size=13),
     share=st.sampled_from([0.01, 0.5, 0.9, 0.99, 1.0]),
 )
-@settings(max_examples=200, phases=PHASES)
+@settings(max_examples=120, phases=PHASES)
 def test_quantiles_are_those_of_prometheus(
     pages: list[list[int]], then: list[int], share: float
 ) -> None:

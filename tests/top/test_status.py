@@ -179,7 +179,6 @@ def test_a_process_that_hangs(at_rest: Service, monkeypatch: pytest.MonkeyPatch)
         os.kill(at_rest.worker.pid, signal.SIGCONT)
 
 
-@pytest.mark.xfail(strict=True, reason="S2: only the error is told")
 def test_what_customers_get_while_the_store_is_down(at_rest: Service) -> None:
     """The pages are there all the same: they are told, with that the store can't be reached: 4."""
     at_rest.serves("degraded")
@@ -190,7 +189,6 @@ def test_what_customers_get_while_the_store_is_down(at_rest: Service) -> None:
     assert "the store can't be used" in said
 
 
-@pytest.mark.xfail(strict=True, reason="S3: only the error is told")
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 def test_levers_while_the_pages_cannot_be_read(at_rest: Service) -> None:
     """What the store says is told, and that the pages are another user's: 4."""

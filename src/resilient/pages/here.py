@@ -133,6 +133,7 @@ class Here:
     def _run(self, stop: threading.Event, bell: threading.Event) -> None:
         # It holds no page: what it holds, a forked child never gets rid of.
         due = folding = quiet = time.monotonic()
+        warm = False
         while not stop.is_set():
             now = time.monotonic()
             if now >= due or (bell.is_set() and now >= quiet):
@@ -142,6 +143,9 @@ class Here:
                 if now >= folding:
                     folding = now + _FOLDING
                     self._fold()
+                if not warm and self._new() == 0:  # so that the first scrape has less to do
+                    warm = True
+                    self._warm()
                 more = 0 < self._new() < before  # there is room for them
                 pause = _SHARE * (time.thread_time() - spent)
                 quiet = now + max(_NEWS, pause)
@@ -203,7 +207,7 @@ class Here:
         with self._at_work(_PATIENCE):
             records = self._records
             if records is not None:
-                return others + records.entries(), self._alive, unread
+                return others + records.entries(others), self._alive, unread
         policies = [entry_of(core, *row_of(core), 0.0) for core in registry.cores()]
         return [*others, *policies, *own_entries()], self._alive, unread
 
@@ -235,6 +239,11 @@ class Here:
         with _held(self._reading, 1.0) as mine:
             if mine and self._directory is not None:
                 self._folded(self._directory)
+
+    def _warm(self) -> None:
+        with _held(self._reading, 1.0) as mine:
+            if mine:
+                self._read()
 
     def _folded(self, directory: Directory) -> bool:
         try:

@@ -181,11 +181,21 @@ class Records:
         for key in set(self._own) - seen:
             self.page.remove(self._own.pop(key))
 
-    def entries(self) -> list[Entry]:
-        """Return what this process shows, now: also of policies that there was no room for."""
+    def entries(self, others: list[Entry]) -> list[Entry]:
+        """Return what this process shows, now: also of policies that have no record.
+
+        Such a one has not been called yet, so it is left out where others show it, or there is no
+        room for it.
+        """
         kept = [each.slot for each in list(self._kept.values())]
         slots = {id(s): s for s in (*self._past.values(), *kept, *self._own.values())}
-        alone = [entry_of(core, *row_of(core), time.time()) for core in self.new()]
+        new = self.new()
+        there = {each.name for each in others if each.kind == "policy"} if new else set[str]()
+        alone = [
+            entry_of(core, *row_of(core), time.time())
+            for core in new
+            if core.name not in there or not core.fresh
+        ]
         return [_now(slot) for slot in (*slots.values(), *self._single)] + alone
 
     # -- another page ---------------------------------------------
