@@ -311,7 +311,6 @@ def test_flapping_is_told_while_it_lasts(journal: Journal, clock: Time) -> None:
     assert flapped[0]["times"] > 250
 
 
-@pytest.mark.xfail(strict=False, reason="J13: a race, now and then")
 def test_moves_from_many_threads_are_all_counted(journal: Journal) -> None:
     """While the follower tells, calls go on: no move is lost, and nobody gets an error."""
     store, over = MemoryStore(), threading.Event()

@@ -166,23 +166,27 @@ def opens(policy: Policy) -> None:
 
 def turned(policy: Policy) -> None:
     guarded = policy(str.upper)
-    with contextlib.suppress(Exception):
-        for _ in range(5):
-            policy.try_call({}.__getitem__, 1)
-        for _ in range(3):
+    for _ in range(5):
+        policy.try_call({}.__getitem__, 1)
+    for _ in range(3):
+        with contextlib.suppress(Exception):
             policy.call(int)
-            compare(policy, "turned")
+        compare(policy, "turned")
+        with contextlib.suppress(Exception):
             guarded("x")
-            compare(policy, "turned, decorated")
+        compare(policy, "turned, decorated")
 
 
 async def _turned(policy: Policy, sleep: Any) -> None:
-    with contextlib.suppress(Exception):
-        for _ in range(5):
-            await policy.atry_call({}.__getitem__, 1)
-        for _ in range(3):
+    async def fail() -> None:
+        raise OSError
+
+    for _ in range(5):
+        await policy.atry_call(fail)
+    for _ in range(3):
+        with contextlib.suppress(Exception):
             await policy.acall(sleep, 0)
-            compare(policy, "turned, async")
+        compare(policy, "turned, async")
 
 
 def overdue(policy: Policy) -> None:

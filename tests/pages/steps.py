@@ -33,7 +33,7 @@ def _die_at(line: int, files: tuple[str, ...]) -> None:
     left = [line]
 
     def trace(frame: FrameType, event: str, arg: Any) -> Any:
-        if not frame.f_code.co_filename.endswith(files):
+        if not _is_in(frame, files):
             return None
         if event == "line":
             left[0] -= 1
@@ -42,6 +42,12 @@ def _die_at(line: int, files: tuple[str, ...]) -> None:
         return trace
 
     sys.settrace(trace)
+
+
+def _is_in(frame: FrameType, files: tuple[str, ...]) -> bool:
+    """Tell whether a frame is of some files, or of functions of some: "page.py:add"."""
+    file, name = frame.f_code.co_filename, frame.f_code.co_name
+    return file.endswith(files) or f"{file}:{name}".endswith(files)
 
 
 class Interrupt(BaseException):
@@ -60,7 +66,7 @@ def interrupted_at(moment: int, files: tuple[str, ...], act: Callable[[], object
     def trace(frame: FrameType, event: str, arg: Any) -> Any:
         if event == "call":
             before.pop(frame.f_back, None)  # type: ignore[arg-type]  # it called a Python function
-        if not frame.f_code.co_filename.endswith(files):
+        if not _is_in(frame, files):
             return None
         frame.f_trace_opcodes, frame.f_trace_lines = True, False
         if event == "opcode":

@@ -64,17 +64,23 @@ each_line(("pages/directory.py",), lambda: Directory(Path(path)).fold(), check)
     assert {tuple(each) for each in found} == {(31, 31, 31, 1)}
 
 
+ADDING = ("page.py:add", "page.py:_put", "page.py:_hide", "page.py:_room")
+
+
 @pytest.mark.parametrize(
-    ("act", "step"),
+    ("act", "files", "step"),
     [
-        ("held.force_open(); show()", 3),
-        ("view = held.with_(bulkhead(1), fallback(value=1)); show()", 2),
-        ("drop(); twice()", 4),
-        ("new = Policy('new', circuit_breaker()); here.refresh()", 3),
+        ("held.force_open(); show()", ("pages/page.py", "pages/records.py"), 4),
+        ("view = held.with_(bulkhead(1), fallback(value=1)); show()", ("page.py:add",), 1),
+        ("drop(); twice()", ADDING, 2),
+        ("drop(); twice()", ("pages/records.py",), 6),
+        ("new = Policy('new', circuit_breaker()); here.refresh()", ADDING, 2),
     ],
-    ids=["event", "layout", "dropped", "attached"],
+    ids=["event", "layout", "dropped", "dropped, records", "attached"],
 )
-def test_an_owner_killed_at_any_line(host: Host, root: str, act: str, step: int) -> None:
+def test_an_owner_killed_at_any_line(
+    host: Host, root: str, act: str, files: tuple[str, ...], step: int
+) -> None:
     """It moves records about, and dies: its calls are there once."""
     worker = host.start(READ, PYTHONPATH=root)
     found = worker.do(
@@ -108,7 +114,7 @@ def check():
     found = total({str(host.pages)!r})
     for path in Path({str(host.pages)!r}).iterdir(): path.unlink()
     return found
-each_line(("pages/page.py", "pages/records.py"), act, check, step={step})
+each_line({files!r}, act, check, step={step})
 """
     )
     assert len(found) > 7

@@ -117,7 +117,9 @@ time.sleep(0.6)
 
 def test_callers_that_wait_where_all_hangs(host: Host) -> None:
     """A line that forms long after anything was counted is seen."""
-    worker = host.start(QUIET + BUSY.replace("bulkhead(4", "bulkhead(1"))
+    worker = host.start(
+        QUIET + BUSY.replace("circuit_breaker(failure_threshold=1), bulkhead(4", "bulkhead(1")
+    )
     reader = host.start()
     depth = key("queue_depth", policy="shop")
     worker.do("time.sleep(0.6)")

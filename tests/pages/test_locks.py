@@ -28,7 +28,6 @@ tallied(p)
 """
 
 
-@pytest.mark.xfail(run=False, strict=True, reason="finding 38: it hangs")
 def test_a_signal_handler_that_calls_and_scrapes(host: Host) -> None:
     """Wherever it interrupts a refresh, a scrape, a first call: it goes on, and all is counted."""
     worker = host.start(SUM)

@@ -131,7 +131,6 @@ def test_a_terminal_that_changes_its_size(many: Host, terminal: Start) -> None:
     assert max(map(len, lines)) <= 66
 
 
-@pytest.mark.xfail(strict=True, reason="T16: the other screen stays")
 def test_a_sigterm_restores_the_terminal(many: Host, terminal: Start) -> None:
     """Who ends it otherwise gets the terminal back as well."""
     one = terminal(many, "--every", "0.2s")
@@ -203,7 +202,6 @@ def test_without_a_terminal(many: Host) -> None:
     assert b"\x1b" not in seen
 
 
-@pytest.mark.xfail(strict=True, reason="T14: the pages can't be read: Broken pipe")
 def test_a_pipe_whose_reader_goes_away(many: Host) -> None:
     """As with `| head`: it ends, and blames nothing."""
     process = piped(many, "--every", "0.1s")

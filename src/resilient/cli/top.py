@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from collections import deque
-from typing import Final
+from typing import Final, NoReturn
 
 import click
 from rich.console import Console, Group, RenderableType
@@ -19,9 +21,10 @@ from .printing import clean, plural, say_json, seconds_of
 from .reach import UNREACHED, USAGE, fail
 
 _SPAN: Final = 10.0  # seconds that a share or a rate is of
-_OTHERS: Final = 63  # columns that are not the name's
-_MORE: Final = 32  # and those that there are where there is room
-_WIDE: Final = 110  # columns from which there is room for more
+_NAME: Final = 24  # columns that a name gets before others are left out, in this order
+_DROPPED: Final = ("fallback", "p50", "in flight", "for", "p99", "rate/s")
+_SERVED: Final = ("full", "degr", "err %")
+_ANSWER: Final = 24
 _MOST: Final = 5  # levers that are shown
 _NAMED: Final = 3  # of flags that are off, and of processes that hang
 _FRAME: Final = 9  # lines that are neither policies, levers nor warnings
@@ -46,7 +49,7 @@ def top(every: str, once: bool, as_json: bool) -> None:
     except ValueError as error:
         fail(str(error), USAGE)
     watch = Watch(runtime_directory())
-    console = Console(highlight=False)
+    console = _Console(highlight=False)
     try:
         if once or as_json:
             before = _look(watch)
@@ -58,8 +61,15 @@ def top(every: str, once: bool, as_json: bool) -> None:
                 console.print(drawn(screen, console.width, rows=None))
             return
         _follow(watch, console, seconds)
-    except (KeyboardInterrupt, BrokenPipeError):
+    except KeyboardInterrupt:
         return
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> NoReturn:
+        """End quietly where the reader has had enough, such as `head`."""
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left to be flushed goes there
+        raise SystemExit(0)
 
 
 def _look(watch: Watch) -> Look:
@@ -76,12 +86,17 @@ def _follow(watch: Watch, console: Console, seconds: float) -> None:
             pause = min(seconds, 1.0) if len(looks) < 2 else seconds
             console.print(drawn(_newest(watch, looks, pause), console.width, rows=None))
             console.print("")
+    signal.signal(signal.SIGTERM, _end)  # the terminal is to be put right first
     with Live(console=console, screen=True, auto_refresh=False) as live:
         pause = min(seconds, 1.0)  # until the first screen
         while True:
             screen = _newest(watch, looks, pause)
             live.update(drawn(screen, console.width, rows=console.height), refresh=True)
             pause = seconds
+
+
+def _end(number: int, frame: object) -> NoReturn:
+    raise SystemExit(128 + number)
 
 
 def _newest(watch: Watch, looks: deque[Look], pause: float) -> Screen:
@@ -159,39 +174,45 @@ def _warnings(screen: Screen) -> list[Text]:
 
 
 def _table(rows: list[Row], screen: Screen, width: int) -> Table:
-    wide = width >= _WIDE
+    """Return the table of policies; where there is no room columns are left out, not cut."""
+    columns: dict[str, list[Text]] = {
+        "t": [Text("" if row.policy.tier is None else str(row.policy.tier)) for row in rows],
+        "state": [_state(row) for row in rows],
+        "for": [Text(_age(row.since, screen.wall)) for row in rows],
+        "rate/s": [Text(_rate(row)) for row in rows],
+        **{title: [_shares(row)[n] for row in rows] for n, title in enumerate(_SERVED)},
+        "p50": [Text(_time(row.p50, row)) for row in rows],
+        "p99": [Text(_time(row.p99, row)) for row in rows],
+        "in flight": [Text(_slots(row)) for row in rows],
+        "fallback": [Text(_short(clean(row.policy.fallback) or "-", _ANSWER)) for row in rows],
+    }
+    longest = min(_NAME, max(len(clean(row.policy.name)) for row in rows))
+    for title in _DROPPED:
+        if _room(columns, width) < longest:
+            del columns[title]
+    room = max(10, _room(columns, width))
     table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 1, 0, 0))
-    room = max(12, width - (_OTHERS + _MORE * wide))
-    table.add_column("t", no_wrap=True)
-    table.add_column("policy", no_wrap=True, width=room)
-    table.add_column("state", no_wrap=True)
-    for title in ("for", "rate/s", "full", "degr", "err %"):
-        table.add_column(title, justify="right", no_wrap=True)
-    for title in ("p50", "p99") if wide else ("p99",):
-        table.add_column(title, justify="right", no_wrap=True)
-    table.add_column("in flight", justify="right", no_wrap=True)
-    if wide:
-        table.add_column("fallback", overflow="ellipsis", no_wrap=True, max_width=24)
-    for row in rows:
-        cells = [
-            Text("" if row.policy.tier is None else str(row.policy.tier)),
-            Text(_named(row, room)), _state(row),
-            Text(_age(row.since, screen.wall)), Text(_rate(row)),
-            *_shares(row),
-            *(Text(_time(each, row)) for each in ((row.p50, row.p99) if wide else (row.p99,))),
-            Text(_slots(row)),
-        ]  # fmt: skip
-        if wide:
-            cells.append(Text(clean(row.policy.fallback) or "-"))
-        table.add_row(*cells)
+    names = [Text(_short(clean(row.policy.name), room)) for row in rows]
+    placed = {"t": columns.pop("t"), "policy": names, **columns}
+    for title in placed:
+        left = title in ("t", "policy", "state", "fallback")
+        table.add_column(title, no_wrap=True, justify="left" if left else "right")
+    for line in zip(*placed.values(), strict=True):
+        table.add_row(*line)
     return table
+
+
+def _room(columns: dict[str, list[Text]], width: int) -> int:
+    """Return how many columns of the screen are left for the names."""
+    taken = (max(len(title), *map(len, cells)) + 1 for title, cells in columns.items())
+    return width - sum(taken) - 1
 
 
 def _lever(row: Row, width: int) -> list[Text]:
     """Return what is left to be done: a command that can be copied as it stands."""
     found: list[Text] = []
     if row.policy.impact:
-        said = f"# {clean(row.policy.name)}: {clean(row.policy.impact)}"
+        said = f"# {clean(row.policy.name)}: {clean(row.policy.impact)}".rstrip("\\ ")
         found.append(Text(said, style="dim", no_wrap=True, overflow="ellipsis"))
     return found + [Text(line, no_wrap=True) for line in _folded(clean(row.lever), width)]
 
@@ -208,9 +229,8 @@ def _folded(command: str, width: int) -> list[str]:
     return [*lines, command]
 
 
-def _named(row: Row, width: int) -> str:
-    """Return a policy's name, cut at its front, which names of functions have in common."""
-    name = clean(row.policy.name)
+def _short(name: str, width: int) -> str:
+    """Return a name cut at its front, which names of functions have in common."""
     return name if len(name) <= width else "…" + name[1 - width :]
 
 

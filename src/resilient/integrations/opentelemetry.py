@@ -49,7 +49,7 @@ MAX_POLICIES: Final = 150
 _MOST: Final = 32  # events of a kind on one span, which has room for 128, the application's too
 _LONGEST: Final = 256  # characters of a text
 _PACKAGE: Final = __name__.partition(".")[0]
-_FOLDED, _EVER, *_ = OF_SCRAPES  # the others are about other processes
+_FOLDED, _EVER = OF_SCRAPES[:2]  # the others are about other processes
 
 _WELL: Final = (OUTCOMES[SUCCESS], OUTCOMES[IGNORED])  # for all that is known of the dependency
 _FAILURE: Final = OUTCOMES[FAILURE]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from .declared import Flag, Policy
-from .looks import ENOUGH, Between, Look
+from .looks import ENOUGH, Between, Look, Process
 
 _STATES: Final = ("open", "half_open", "metrics_only")
 _WEIGHTS: Final = {1: 4.0, 2: 2.0, 3: 1.0}  # of harm, by tier
@@ -25,9 +25,9 @@ class Row:
         self.live: bool = told is not None  # a living process has it
         self.calls: float = ended
         self.rate: float = ended / between.seconds
-        self.full, self.degraded, self.error = (
-            served[word] / ended if ended else 0.0 for word in ("full", "degraded", "error")
-        )
+        self.full: float = served["full"] / ended if ended else 0.0
+        self.degraded: float = served["degraded"] / ended if ended else 0.0
+        self.error: float = served["error"] / ended if ended else 0.0
         self.p50: float | None = between.quantile(0.5)
         self.p99: float | None = between.quantile(0.99)
         self.in_flight: float = between.now("in_flight") or 0.0
@@ -35,7 +35,9 @@ class Row:
         self.abandoned: float = between.now("abandoned_workers") or 0.0
         self.let_in: float = between.more("call_duration_seconds_count")
         self.off: str = ""  # the flag that cuts it off
-        self.state, self.since = self._stand(name, between, after)
+        stands = self._stand(name, between, after)
+        self.state: str = stands[0]
+        self.since: float | None = stands[1]
         self.harm: float = (self.error + _MILD * self.degraded) * self.rate * self._weight
 
     @property
@@ -131,9 +133,9 @@ class Screen:
             "degraded": sum(row.degraded * row.calls for row in rows),
             "error": sum(row.error * row.calls for row in rows),
         }
-        self.processes = after.processes
-        self.silent = [process for process in after.processes if process.silent]
-        self.unread = after.unread
+        self.processes: list[Process] = after.processes
+        self.silent: list[Process] = [each for each in after.processes if each.silent]
+        self.unread: dict[str, str] = after.unread
         self.flags_off: list[str] = sorted(
             name for name, said in after.flags.items() if said.get(("flag_processes", ("off",)))
         )

@@ -52,9 +52,9 @@ class Slot:
     def __init__(self, entry: Entry, cells: memoryview[float], segment: int, start: int, size: int):
         self.entry: Entry = entry
         self.cells: memoryview[float] = cells
-        self.segment = segment
-        self.start = start  # in its segment
-        self.size = size
+        self.segment: int = segment
+        self.start: int = start  # in its segment
+        self.size: int = size
         self.raw: bytes = b""  # the cells when they were last looked at
         self.last: Entry | None = None
 
