@@ -344,3 +344,57 @@ directory.Directory._write = write
         assert [calls(each.scrape(), "shop") for each in (worker, other)] == [number, number]
         other.do("p.call(int)")
     assert host.warnings() <= 2
+
+
+@pytest.mark.xfail(strict=True, reason="finding 46")
+def test_files_that_somebody_else_closes(host: Host) -> None:
+    """An application that closes all it does not know: all is counted once, none of its is closed."""
+    worker, other = host.start(CALLS), host.start(CALLS)
+    worker.do(
+        """
+page = here._records.page
+for fd in (page._fd, page._lock): os.close(fd)
+mine = [open(os.devnull) for _ in range(4)]
+"""
+    )
+    assert calls(other.scrape(), "shop") == 10
+    worker.do("p.call(int); here.refresh()")
+    assert [calls(each.scrape(), "shop") for each in (worker, other, worker)] == [11] * 3
+    child = worker.fork()
+    assert (
+        child.do("[os.path.samestat(os.fstat(f.fileno()), os.stat(os.devnull)) for f in mine]")
+        == [True] * 4
+    )
+
+
+@pytest.mark.xfail(strict=True, reason="finding 48")
+def test_no_thread_to_be_had(host: Host) -> None:
+    """A process that can't start a thread counts all the same, and leaves nothing behind."""
+    worker = host.start(
+        """
+real = threading.Thread.start
+def start(self):
+    if self.name == "resilient-pages": raise RuntimeError("can't start new thread")
+    real(self)
+threading.Thread.start = start
+"""
+    )
+    worker.do(CALLS)
+    seen = worker.scrape()
+    assert calls(seen, "shop") == 5
+    assert seen[key("processes")] == 1
+    assert len(host.names()) == worker.do("here.sharing")
+
+
+@pytest.mark.xfail(strict=True, reason="finding 49")
+def test_a_store_that_is_chosen_late(host: Host) -> None:
+    """What was counted before is shared as well; with yet another store, the page goes there."""
+    off = {"RESILIENT_RUNTIME_DIR": ""}
+    stores = [f"sqlite:///{host.home}/{name}.db" for name in "ab"]
+    worker = host.start(CALLS, **off)
+    for store in stores:
+        other = host.start(CALLS, RESILIENT_STORE=store, **off)
+        worker.do(f"flags.configure(store={store!r})\nfor _ in range(5): p.call(int)")
+        seen = other.scrape()
+        assert calls(seen, "shop") == calls(worker.scrape(), "shop")
+    assert calls(seen, "shop") == 20

@@ -107,6 +107,18 @@ importlib.import_module("prometheus_client.{module}").generate_latest(mine).deco
     assert types_and_helps(body(worker, accept), accept) == types_and_helps(theirs, accept)
 
 
+def test_the_forms_in_turns(host: Host) -> None:
+    """What is kept from one scrape to the next is not written in the other form."""
+    worker = host.start(EVERYTHING)
+    forms = list(PARSERS)
+    for _ in range(3):
+        text, other = (parsed(body(worker, accept), accept) for accept in forms)
+        assert text.keys() == other.keys()
+        same = {key for key in text if not key[0].endswith("_seconds")}
+        assert {key: text[key] for key in same} == {key: other[key] for key in same}
+        worker.do("ps[0].call(int); ps[1].try_call({}.__getitem__, 1)")
+
+
 def test_without_prometheus_client(host: Host) -> None:
     """Nothing of it is imported by a scrape, in any framework."""
     worker = host.start(EVERYTHING)

@@ -170,6 +170,7 @@ def test_a_scrape_that_has_to_wait(host: Host, lock: str, first: bool) -> None:
     worker = host.start("p = Policy('shop'); p.call(int)")
     if not first:
         assert calls(worker.scrape(), "shop") == 11
+        worker.do("import resilient.pages.here as module; module._PATIENCE = 0.1")
     code = f"""
 def hold():
     with here.{lock}:
@@ -255,6 +256,11 @@ def limited():
     workers.pop(0).kill()
     for worker in workers:
         assert worker.do("limited()") == seen[0]
+    late = host.start(code)
+    late.do("ps = [Policy(n) for n in 'gfedcba']")
+    shown = {key for key in seen[0] if "success" in key}
+    for worker in (*workers, late):
+        assert {key for key in worker.do("limited()") if "success" in key} == shown
 
 
 def test_a_record_in_a_freed_place(host: Host) -> None:

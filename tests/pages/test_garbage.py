@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import stat
 import struct
 from array import array
@@ -28,6 +29,7 @@ from resilient.pages.reader import Reader
 from resilient.rows import WORDS, Layout, layout, parsed
 
 from .kit import Host, Worker, calls, good, key
+from .steps import killed_at
 
 CALLS = "p = Policy('shop')\nfor _ in range(5): p.call(int)"
 HEADER = form.HEADER
@@ -199,6 +201,33 @@ def test_a_damaged_record_of_the_departed(alone: Path) -> None:
     assert found["late"] == 1
     assert len(directory.faults) == 1
     assert any(path.read_bytes() == damaged for path in alone.iterdir())
+
+
+@pytest.mark.parametrize("line", range(0, 240, 24))
+def test_more_dead_pages_than_fit_in_one_step(alone: Path, line: int) -> None:
+    """They are taken in some at a time; a folder may be killed after any of the steps."""
+    for number in range(70):
+        (alone / f"{number}-dead.page").write_bytes(paged("shop"))
+    fold = Directory(alone).fold
+    killed_at(line, ("pages/directory.py:_fold", "pages/directory.py:_write"), fold)
+    assert shown(alone)[0] == {"shop": 70}
+    Directory(alone).fold()
+    assert shown(alone)[0] == {"shop": 70}
+    assert {path.name for path in alone.iterdir()} == {"departed.page"}
+
+
+@pytest.mark.xfail(strict=True, reason="finding 47")
+def test_copies_of_pages(host: Host) -> None:
+    """A copy of a page under another name is no page: its calls are there once."""
+    worker, other = host.start(CALLS), host.start(CALLS)
+    host.start(CALLS).kill()
+    assert calls(worker.scrape(), "shop") == 15
+    shutil.copy(host.pages / "departed.page", host.pages / "backup.page")
+    shutil.copy(host.page_of(other), host.pages / f"{'long' * 50}.page")
+    for _ in range(2):
+        seen = worker.scrape()
+        assert calls(seen, "shop") == 15
+        assert seen[key("pages_unread")] == 2
 
 
 def test_a_page_of_the_departed_that_is_well(host: Host) -> None:

@@ -133,7 +133,7 @@ def test_a_ratio_fades_with_its_window(host: Host) -> None:
     worker = host.start(
         QUIET
         + """
-p = Policy("shop", circuit_breaker(minimum_calls=1, failure_threshold=None, window=1.0))
+p = Policy("shop", circuit_breaker(minimum_calls=1, failure_threshold=None, window=4.0))
 p.call(int)
 here.refresh()
 """

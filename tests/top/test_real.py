@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from resilient.pages.reader import Reader
+
 from ..cli.kit import Cli, Outcome
 from ..journal.kit import Command
 from ..pages.kit import Host, Worker, until
@@ -68,7 +70,12 @@ class Trouble:
         open_circuit(self.dead)
         self.dead.kill()
         self.stopped.stopped()
-        time.sleep(6.8)  # until both have been silent for more than five seconds
+        page, self.longest = Reader(host.page_of(self.busy)), 0.0
+        end = time.monotonic() + 6.8  # until both have been silent for more than five seconds
+        while time.monotonic() < end:
+            page.read()
+            self.longest = max(self.longest, time.monotonic() - page.beat)
+            time.sleep(0.1)
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +104,11 @@ def test_processes_that_hang_are_told(trouble: Trouble, data: Any) -> None:
     assert set(silent) == {trouble.stopped.pid, trouble.stuck.pid}
     assert all(5 < seconds < 40 for seconds in silent.values())
     assert data["processes"]["living"] == 4
+
+
+def test_a_busy_process_gives_signs_of_life(trouble: Trouble) -> None:
+    """About once a second, however long it takes to look after what it has."""
+    assert trouble.longest < 3
 
 
 def test_what_they_last_counted_is_there(trouble: Trouble, data: Any) -> None:

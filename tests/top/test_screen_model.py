@@ -257,8 +257,11 @@ def test_since_is_that_of_the_state_that_is_shown() -> None:
     """A circuit that is open in one process for an hour is, whatever another one has done since."""
     opened = Page(policy("a", gauges=breaker(closed=0, open=1, half_open=0) | since(WALL - 3600)))
     closed = Page(policy("a", gauges=breaker(closed=1, open=0, half_open=0) | since(WALL - 1)))
+    later = Page(policy("a", gauges=breaker(closed=0, open=1, half_open=0) | since(WALL - 5)))
     assert state(opened, closed).state == "open 1/2"
     assert state(opened, closed).since == WALL - 3600
+    assert state(later, opened, later, closed).since == WALL - 3600
+    assert state(later, closed).since == WALL - 5
 
 
 def test_a_dead_process_has_no_state() -> None:

@@ -12,7 +12,7 @@ import click
 
 from ..flags.here import MEMORY, VARIABLE
 from ..flags.stores.opening import runtime_for
-from ..monitoring.looks import Watch
+from ..monitoring.looks import ENOUGH, Watch
 from ..monitoring.screen import Screen
 from .options import common
 from .printing import plural, say, say_json, seconds_of
@@ -96,12 +96,20 @@ def _customers(path: Path, seconds: float) -> dict[str, Any]:
         parts.append("circuits: " + ", ".join(f"{name} {state}" for name, state in moved.items()))
     if silent:
         parts.append(f"hanging: pid {', '.join(map(str, silent))}")
-    harm = moved or silent or screen.served["error"] or screen.served["degraded"]
+    harm = moved or silent or _hurts(screen)
     return {
         "parts": parts,
         "code": FINDINGS if harm else 0 if screen.processes else NOT_ALL,
         "data": {"customers": data["customers"], "circuits": moved, "hanging": silent},
     }
+
+
+def _hurts(screen: Screen) -> bool:
+    """Tell whether customers are hurt: a single error among many calls is no news."""
+    limits = {"error": 0.01, "degraded": 0.05}
+    return screen.calls >= ENOUGH and any(
+        screen.served[word] / screen.calls >= limit for word, limit in limits.items()
+    )
 
 
 def _levers(reach: Reach) -> dict[str, Any]:

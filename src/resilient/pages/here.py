@@ -22,6 +22,7 @@ from ..events import Event, bus
 from ..flags.here import here as levers
 from ..measuring import row_of
 from ..registry import registry
+from .bell import Bell
 from .form import Entry
 from .own import entry_of, own_entries
 
@@ -130,14 +131,14 @@ class Here:
 
     # -- keeping up ---------------------------------------------
 
-    def _run(self, stop: threading.Event, bell: threading.Event) -> None:
+    def _run(self, stop: threading.Event, bell: Bell) -> None:
         # It holds no page: what it holds, a forked child never gets rid of.
         due = folding = quiet = time.monotonic()
-        warm = False
+        warm = rung = False
         while not stop.is_set():
             now = time.monotonic()
-            if now >= due or (bell.is_set() and now >= quiet):
-                bell.clear()
+            if now >= due or (rung and now >= quiet):
+                rung = False
                 spent, before = time.thread_time(), self._new()
                 self.refresh()
                 if now >= folding:
@@ -151,10 +152,10 @@ class Here:
                 quiet = now + max(_NEWS, pause)
                 due = now + (0.02 if more else min(max(EVERY, pause), _LONGEST))
             self._beat()
-            if bell.is_set():
+            until = min(due, quiet) if rung else due
+            rung = bell.wait(min(until - time.monotonic(), EVERY)) or rung
+            if rung:
                 time.sleep(max(0.0, min(quiet, due) - time.monotonic()))
-            else:
-                bell.wait(max(0.0, min(due - time.monotonic(), EVERY)))
 
     def _new(self) -> int:
         return 0 if self._records is None else len(self._records.new())
@@ -191,7 +192,7 @@ class Here:
         records = self._records
         if event.policy and records is not None:
             records.told.add(event.policy)
-            records.bell.set()
+            records.bell.ring()
 
     # -- reading ---------------------------------------------
 
@@ -264,7 +265,7 @@ class Here:
         records = self._records
         if records is not None:
             records.stop.set()
-            records.bell.set()
+            records.bell.ring()
             records.page.leave()
 
     def in_child(self) -> None:

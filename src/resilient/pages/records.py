@@ -13,6 +13,7 @@ from ..drive.core import BUSY, Core
 from ..measuring import row_of
 from ..registry import registry
 from ..rows import Layout, Row, add, counters, exact
+from .bell import Bell
 from .form import MOST, OTHER, Entry, row_in
 from .own import entry_of, own_entries
 from .page import FullError, Page, Slot
@@ -46,7 +47,7 @@ class Records:
     def __init__(self, page: Page, complain: Callable[[Exception], None]) -> None:
         self.page: Page = page
         self.stop: threading.Event = threading.Event()  # of the thread that keeps it up to date
-        self.bell: threading.Event = threading.Event()  # which this wakes
+        self.bell: Bell = Bell()  # which this wakes
         self._complain = complain
         self._kept: dict[int, _Kept] = {}  # by the id of the policy's core
         self._past: dict[tuple[str, Layout], Slot] = {}  # of policies that are gone
