@@ -22,7 +22,8 @@ from .running import Load, Pulled, Service
 RATE = 20.0  # requests a second that each worker gets, each of which asks every dependency
 HEALTH = 6.0  # seconds without a fault
 LEAST = {"outage": 7.0}  # seconds of a fault that must not be taken for another one
-LONGEST = 40.0  # seconds after the first fault; by then all has fired, and ended where it can
+HEARD = 4.0  # seconds until a process that was cut off has been heard of again
+LONGEST = 44.0  # seconds after the first fault; by then all has fired, and ended where it can
 SCALE, SCALE_OF_HOURS, SCALE_OF_STORE = 0.01, 0.0005, 0.05
 OF_HOURS = {
     "ResilientOverrideForgotten", "ResilientFlagForgotten", "ResilientFlagStale",
@@ -114,6 +115,7 @@ class Run:
         self.took: dict[str, float] = {}
         self._pulled: dict[str, Pulled] = {}
         self._deaf = False
+        self._hears = 0.0  # since when it does again
 
     # -- the course of events ---------------------------------------------
 
@@ -202,8 +204,10 @@ class Run:
             self._pulled[half] = self.service.pulls(half)
         if set(self.fired) >= LATER:
             self.service.suffers(f"deaf-{pid}")
-            for key in sorted(LATER):
-                self._pull(key)
+            self._hears = self._hears or time.monotonic()
+            if time.monotonic() - self._hears > HEARD:  # it may have been silent for long
+                for key in sorted(LATER):
+                    self._pull(key)
 
     def _pull(self, key: Key) -> None:
         lever = self.fired[key]["annotations"]["lever"]

@@ -20,7 +20,7 @@ def total(path, name="shop"):
     return sum(row[0] + row[3] for row in rows)     # quick successes, and others
 """
 QUIET = """
-here._records.stop.set(); here._records.bell.set()
+here._records.stop.set(); here._records.bell.ring()
 for each in threading.enumerate(): each.name == "resilient-pages" and each.join()
 """
 DEAD = """
@@ -101,7 +101,7 @@ def act():
     sys.settrace(None)
     held = Policy("shop", circuit_breaker(), bulkhead(5))
     for _ in range(9): held.call(int)
-    here._records.stop.set(); here._records.bell.set()
+    here._records.stop.set(); here._records.bell.ring()
     for each in threading.enumerate(): each.name == "resilient-pages" and each.join()
     sys.settrace(trace)
     {act}

@@ -54,8 +54,10 @@ def fork(namespace: dict[str, Any]) -> int:
     """Fork: the child has what the parent had, and listens on its own."""
     pid = os.fork()
     if pid == 0:
-        serve(namespace)
-        os._exit(0)
+        try:
+            serve(namespace)
+        finally:
+            os._exit(0)
     return pid
 
 
