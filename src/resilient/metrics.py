@@ -154,7 +154,7 @@ def register(
         >>> mine = CollectorRegistry()
         >>> unregister = metrics.register(mine)
         >>> mine.get_sample_value("resilient_policies_in_other")
-        0
+        0.0
         >>> unregister()
     """
     from prometheus_client import REGISTRY, CollectorRegistry

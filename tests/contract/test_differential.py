@@ -120,6 +120,8 @@ class Run:
 
     def _heard(self, event: Event) -> None:
         about = (event.guard, event.kind, event.before, event.after, event.cause)
+        if event.kind == "abandoned":  # only threads can be
+            return
         self.trace.append(("event", *about, round(event.at, 6), event.reason))
 
     async def _run(self, ops: list[Op]) -> None:

@@ -50,9 +50,9 @@ def status(over: str, store: str | None, as_json: bool) -> None:
         parts, data = [*parts, *_parts(levers)], {**levers, **data}
         codes.append(_code(levers))
     code = max(codes, default=0)
-    if as_json:
+    if as_json and data:
         say_json({**data, "exit": code})
-    elif parts:
+    elif parts and not as_json:
         say("; ".join(parts))
     raise SystemExit(code)
 
