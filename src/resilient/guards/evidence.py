@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections import deque
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
@@ -71,22 +70,22 @@ class History:
 
     def __init__(self) -> None:
         self.moved: float | None = None  # when it last moved, on the policy's clock
-        self._moves: deque[tuple[Event, dict[str, Any]]] = deque(maxlen=MOST)
+        self._moves: tuple[tuple[Event, dict[str, Any]], ...] = ()  # a deque takes 700 bytes
 
     def add(self, event: Event) -> None:
         """Remember a move."""
         if event.before != event.after:
             self.moved = event.at
-        self._moves.append((event, _copied(event.evidence)))  # listeners get the event's own
+        move = event, _copied(event.evidence)  # listeners get the event's own
+        self._moves = (*self._moves, move)[-MOST:]
 
     def save(self) -> tuple[Any, ...]:
         """Return the moves, for restore()."""
-        return self.moved, tuple(self._moves)
+        return self.moved, self._moves
 
     def restore(self, saved: tuple[Any, ...]) -> None:
         """Remember what save() returned."""
-        self.moved, moves = saved
-        self._moves = deque(moves, maxlen=MOST)
+        self.moved, self._moves = saved
 
     def told(self, now: float) -> list[dict[str, Any]]:
         """Return the moves as plain data, the newest first."""
