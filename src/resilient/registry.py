@@ -135,8 +135,8 @@ class Registry:
 
     def cores(self) -> list[Core]:
         """Return the living cores, in the order of their making."""
-        with self._lock:
-            found = [entry.core() for entry in list(self._entries.values())]  # one step: see _died
+        # One step, and no lock: a signal handler may make a policy in the middle of it.
+        found = [entry.core() for entry in list(self._entries.values())]
         return [core for core in found if core is not None]
 
     def made(self, core: Core) -> None:
