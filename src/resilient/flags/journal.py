@@ -41,7 +41,7 @@ class Journal:
         self._lock = threading.Lock()
         self._news: deque[Entry] = deque(maxlen=_BACKLOG)
         self._moves: dict[tuple[str, str], deque[float]] = {}
-        self._flapping: dict[tuple[str, str], Entry] = {}
+        self._flapping: dict[tuple[str, str], tuple[float, Entry]] = {}  # since when, and what
         self._number: int = 0
         self._next: float = float("-inf")
         self.dropped: int = 0
@@ -71,10 +71,9 @@ class Journal:
             flaps = len(moves) == _SINGLY and now - moves[0] < _SPAN
             moves.append(now)
             if flaps:
-                known = self._flapping.get(key)
-                times = 1 if known is None else known["times"] + 1
-                since = time.time() if known is None else known["since"]
-                self._flapping[key] = {**entry, "kind": "flapped", "times": times, "since": since}
+                begun, before = self._flapping.get(key, (now, {"times": 0}))
+                told = {**entry, "kind": "flapped", "times": before["times"] + 1}
+                self._flapping[key] = begun, told
         return flaps
 
     def _put(self, entry: Entry) -> None:
@@ -116,10 +115,10 @@ class Journal:
         with self._lock:
             ended = [
                 key
-                for key, entry in self._flapping.items()
-                if all_of_it or time.time() - entry["since"] >= _SPAN
+                for key, (begun, _) in self._flapping.items()
+                if all_of_it or now - begun >= _SPAN
             ]
-            entries = [self._flapping.pop(key) for key in ended]
+            entries = [self._flapping.pop(key)[1] for key in ended]
             for key in [k for k, moves in self._moves.items() if now - moves[-1] > 2 * _SPAN]:
                 del self._moves[key]
         for entry in entries:
