@@ -57,10 +57,9 @@ def _told(core: Core) -> dict[str, Any]:
     now = core.now()
     with core.lock:
         breakers = [guard for guard in core.guards if guard.state]
-        why = core.forced_why if core.forced else breakers[0].why if breakers else ""
         return {
             "state": core.state,
-            "why": why,
+            "why": core.why,
             "retry_after": breakers[0].retry_after(now) if breakers else None,
             "owner": core.owner,
             "impact": core.impact,
