@@ -84,8 +84,8 @@ def _find(dice: random.Random, failing: float) -> str:
 
 def main() -> None:
     """Run for so many seconds, in four processes."""
-    if not os.environ.get("RESILIENT_RUNTIME_DIR"):
-        sys.exit("set RESILIENT_RUNTIME_DIR, such as to /tmp/shop")
+    if not (os.environ.get("RESILIENT_RUNTIME_DIR") or os.environ.get("RESILIENT_STORE")):
+        sys.exit("set RESILIENT_RUNTIME_DIR, such as to /tmp/shop, or RESILIENT_STORE")
     until = time.time() + float(sys.argv[1] if len(sys.argv) > 1 else 60)
     fork = multiprocessing.get_context("fork")
     processes = [fork.Process(target=serve, args=(seed, until)) for seed in range(4)]
