@@ -14,7 +14,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from resilient.cli.top import drawn
+from resilient.cli.drawing import drawn
 from resilient.monitoring.looks import Watch
 from resilient.monitoring.screen import Screen
 

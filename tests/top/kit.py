@@ -22,7 +22,7 @@ from typing import Any
 
 from rich.console import Console
 
-from resilient.cli.top import drawn
+from resilient.cli.drawing import drawn
 from resilient.drive.counting import EDGES, ROW
 from resilient.flags.flag_metrics import OF_FLAG, OF_ORDER
 from resilient.guards.bulkhead import Bulkhead

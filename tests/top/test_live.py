@@ -26,14 +26,6 @@ here.refresh()
 Start = Callable[..., Terminal]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _interrupts() -> Generator[None]:
-    """Have processes hear Ctrl-C also where the tests run in the background, and do not."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 @pytest.fixture(scope="module")
 def many(shared: Host) -> Host:
     """A host with a process that has more open circuits than a screen has lines."""
