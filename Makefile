@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # Tests that want the machine for themselves.
 ALONE := tests/stress tests/faults tests/cancel tests/metrics tests/demo
 # Tests that wait for processes and servers most of their time.
-WAITING := tests/flags tests/integrations tests/servers tests/pages tests/prefork tests/monitoring tests/top tests/journal
+WAITING := tests/cli tests/flags tests/integrations tests/servers tests/pages tests/prefork tests/monitoring tests/top tests/journal
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test trial freeze prefork picture lint types docs bench profile format clean

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import stat
 import subprocess
 import sys
@@ -160,8 +161,10 @@ def test_it_vanishes_for_good(host: Host) -> None:
 
     worker = host.start(CALLS)
     worker.scrape()
+    worker.stopped()  # it is to see what comes of it, and nothing between
     shutil.rmtree(host.pages)
     host.pages.write_text("in its place")
+    os.kill(worker.pid, signal.SIGCONT)
     for number in range(6, 9):
         worker.do("p.call(int); here.refresh()")
         assert calls(worker.scrape(), "shop") == number
