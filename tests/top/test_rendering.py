@@ -9,7 +9,7 @@ import time
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
@@ -96,6 +96,7 @@ def test_policies_are_told_apart(width: int) -> None:
     impact=st.sampled_from(["", IMPACT, "x" * 500, 'it\'s "so" $(reboot) \\']),
     state=st.sampled_from(["open", "flag", "forced"]),
 )
+@example(name=f"{':' * 21}' ", width=60, impact="", state="open")  # a space in quotes
 @settings(max_examples=100)
 def test_a_lever_is_pasted_as_one_command(name: str, width: int, impact: str, state: str) -> None:
     """What is copied from the screen is exactly the lever, whatever the name and the width."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import time
 from typing import Final, NoReturn
 
@@ -145,12 +146,23 @@ def _folded(command: str, width: int) -> list[str]:
     """Return a command in lines that are still one command when they are pasted."""
     lines: list[str] = []
     while len(command) > width:
-        cut = command.rfind(" ", 3, width - 1)  # not within the indentation
-        if cut < 3:
+        cut = width - 2
+        while cut >= 3 and not (command[cut] == " " and _ends_a_word(command[:cut])):
+            cut -= 1
+        if cut < 3:  # within the indentation
             break
         lines.append(command[:cut] + " \\")
         command = "  " + command[cut + 1 :]
     return [*lines, command]
+
+
+def _ends_a_word(command: str) -> bool:
+    """Tell whether a beginning of a command ends between two of its words, not in quotes."""
+    try:
+        shlex.split(command)
+    except ValueError:
+        return False
+    return True
 
 
 def _short(name: str, width: int) -> str:
