@@ -15,14 +15,13 @@ from .catalogue import known, name_and_type
 from .exemplars import Kept, all_of_them
 from .measures import Metric
 from .measuring import DURATION
-from .rows import Key
+from .rows import Key, Row
 from .scraping import Shown
 
 _ESCAPED: Final = str.maketrans({"\\": r"\\", "\n": r"\n", '"': r"\""})
 
-# For each run of samples of one family: the pieces of the family's text, where the run ends, and
-# the beginnings of its lines, up to the row's own labels.
-_Shape = list[tuple[list[str], int, list[str]]]
+# Where a run of lines of one family ends, in the text of a row: no line begins so.
+_RUN: Final = "\n|"
 
 
 def render(shown: Sequence[Shown], *, openmetrics: bool = False) -> str:
@@ -34,13 +33,15 @@ def render(shown: Sequence[Shown], *, openmetrics: bool = False) -> str:
     for each in shown:
         shape = text.shape(each.keys)
         kept = traced.get(each.labels.get("policy", ""))
+        values = each.values
         if kept:
-            chunks = _chunks(each, shape, _hung(each.keys, kept))
-        elif each.chunks is None:
-            chunks = each.chunks = _chunks(each, shape, {})
+            chunks = shape.chunks(each.labels, values, _hung(each.keys, kept))
         else:
-            chunks = each.chunks
-        for (pieces, _, _), chunk in zip(shape, chunks, strict=True):
+            of, chunks = each.chunks
+            if of is not values:
+                chunks = shape.chunks(each.labels, values, {})
+                each.chunks = values, chunks
+        for pieces, chunk in zip(shape.runs, chunks, strict=True):
             pieces.append(chunk)
     return text.whole()
 
@@ -65,51 +66,87 @@ class _Text:
                 shown += {"counter": "_total", "info": "_info"}.get(kind, "")
                 kind = "gauge" if kind == "info" else kind
             meaning = metric.help.replace("\\", r"\\").replace("\n", r"\n")
-            self._headings[name] = f"# HELP {shown} {meaning}\n# TYPE {shown} {kind}\n"
+            self._headings[name] = f"\n# HELP {shown} {meaning}\n# TYPE {shown} {kind}"
         return pieces
 
     def shape(self, keys: list[Key]) -> _Shape:
-        """Return where the samples of a row go: the same for all rows of one layout."""
+        """Return how rows of one layout are written."""
         shape = self._shapes.get(id(keys))
         if shape is None:
-            shape = self._shapes[id(keys)] = []
-            for place, (metric, values) in enumerate(keys, 1):
-                pieces = self.family(metric)
-                own = _labels(zip(metric.labels, values, strict=True)) if values else ""
-                head = f"resilient_{metric.name}{{{own}{',' if own else ''}"
-                if shape and shape[-1][0] is pieces:
-                    shape[-1] = pieces, place, [*shape[-1][2], head]
-                else:
-                    shape.append((pieces, place, [head]))
+            families = [self.family(metric) for metric, _ in keys]
+            shape = self._shapes[id(keys)] = _Shape(keys, families)
         return shape
 
     def whole(self) -> str:
         """Return the text: the families that have samples, each with its heading."""
         bodies = ((name, "".join(pieces)) for name, pieces in self._pieces.items())
-        return "".join(self._headings[name] + body for name, body in bodies if body)
+        text = "".join(self._headings[name] + body for name, body in bodies if body)
+        return text[1:] + "\n" if text else ""
+
+
+class _Shape:
+    """How rows of one layout are written: all of a row at once, its runs of one family apart."""
+
+    def __init__(self, keys: list[Key], families: list[list[str]]) -> None:
+        self.runs: list[list[str]] = []  # the pieces of the family that each run belongs to
+        self._heads: list[str] = []  # of lines, up to the row's own labels
+        self._said: dict[tuple[int, ...], tuple[list[int], list[str], str]] = {}
+        for (metric, values), pieces in zip(keys, families, strict=True):
+            own = _labels(zip(metric.labels, values, strict=True)) + "," if values else ""
+            head = f"\nresilient_{metric.name}{{{own}"
+            if not self.runs or self.runs[-1] is not pieces:
+                head = _RUN + head if self.runs else head
+                self.runs.append(pieces)
+            self._heads.append(head)
+
+    def chunks(self, labels: dict[str, str], values: Row, hung: dict[int, str]) -> tuple[str, ...]:
+        """Return the lines of a row, a piece for each run; NaN says nothing, so has no line."""
+        silent = tuple([n for n, value in enumerate(values) if value != value])  # noqa: PLR0124
+        places, heads, rest = self._without(silent)
+        said = [values[place] for place in places] if silent else values
+        parts = ["", f"{_labels(labels.items())}}} ", ""] * len(places)
+        parts[::3] = heads
+        parts[2::3] = map(_texts.__getitem__, said)
+        if hung:
+            parts[2::3] = [f"{values[n]!r}{hung.get(n, '')}" for n in places]
+        text = "".join(parts) + rest
+        if not labels:  # a brace or comma is left with nothing in it
+            text = text.replace("{} ", " ").replace(",} ", "} ")
+        return tuple(text.split(_RUN))
+
+    def _without(self, silent: tuple[int, ...]) -> tuple[list[int], list[str], str]:
+        """Return the places that say something, the heads of their lines, and what is left."""
+        found = self._said.get(silent)
+        if found is None:
+            places, heads, ends = list[int](), list[str](), ""
+            for place, head in enumerate(self._heads):
+                if place not in silent:
+                    places.append(place)
+                    heads.append(ends + head)
+                    ends = ""
+                elif head.startswith(_RUN):
+                    ends += _RUN
+            found = self._said[silent] = places, heads, ends
+        return found
+
+
+class _Texts(dict[float, str]):
+    """Numbers as text; those that are there again and again are made once."""
+
+    def __missing__(self, value: float) -> str:
+        value = float(value)
+        text = repr(value)
+        if 0 <= value < _OFTEN and value.is_integer():
+            self[value] = text
+        return text
+
+
+_OFTEN: Final = 10_000
+_texts: Final = _Texts()
 
 
 def _labels(pairs: Any) -> str:
     return ",".join(f'{name}="{str(value).translate(_ESCAPED)}"' for name, value in pairs)
-
-
-def _chunks(each: Shown, shape: _Shape, hung: dict[int, str]) -> list[str]:
-    """Return the lines of a row, in one piece for each run; NaN says nothing and has no line."""
-    end = _labels(each.labels.items()) + "} "
-    chunks: list[str] = []
-    first = 0
-    for _, stop, heads in shape:
-        values = each.values[first:stop]
-        lines = [
-            f"{head}{end}{value!r}{hung.get(place, '')}\n" if hung else f"{head}{end}{value!r}\n"
-            for place, (head, value) in enumerate(zip(heads, values, strict=True), first)
-            if value == value  # noqa: PLR0124
-        ]
-        chunks.append("".join(lines))
-        first = stop
-    if not each.labels:  # a brace or comma is left with nothing in it
-        return [chunk.replace("{} ", " ").replace(",} ", "} ") for chunk in chunks]
-    return chunks
 
 
 def _hung(keys: list[Key], kept: Kept) -> dict[int, str]:

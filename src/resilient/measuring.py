@@ -118,7 +118,7 @@ OF_POLICIES: Final[tuple[Metric, ...]] = (
 # -- one policy at one instant -------------------------------------------------------
 
 
-def row_of(core: Core) -> tuple[Layout, Row]:
+def row_of(core: Core) -> tuple[Layout, list[float]]:
     """Return all numbers of a policy, taken at one instant."""
     now, guards = core.now(), core.all_guards()
     words, refusing = _words(core, guards), _refusing(guards)
@@ -127,7 +127,7 @@ def row_of(core: Core) -> tuple[Layout, Row]:
         core.gate = gate | BUSY
         try:
             counted = layout(words=words, refusing=(*refusing, *_others(core, refusing)))
-            row: Row = core.row(counted)
+            row = core.row(counted)
             samples = [(_PEAK, (), peak_of(core, now)), *_overrides(core)]
             measured = [guard.measure(now) for guard in core.guards]
             if "thread" in words:

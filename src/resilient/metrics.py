@@ -17,7 +17,7 @@ from . import checks, metrics_hook
 from .catalogue import known, name_and_type
 from .endpoints import ASGI, WSGI, Endpoint
 from .measures import Metric
-from .rows import Key
+from .rows import Key, Row
 from .scraping import Scraper
 from .serving import Metrics, quiet
 
@@ -35,7 +35,7 @@ MAX_POLICIES: Final = 1000
 # For each family: where the value stands in a list of numbers, the sample's name, its labels.
 # Rows of one layout have the same one.
 _Shape = dict[str, list[tuple[int, str, dict[str, str]]]]
-_Row = tuple[dict[str, str], _Shape, list[float]]
+_Row = tuple[dict[str, str], _Shape, Row]
 
 
 def _shape_of(keys: Sequence[Key]) -> _Shape:

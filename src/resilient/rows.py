@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Sequence
 from math import floor, isfinite, isnan, nan
 from typing import Any, Final
 
@@ -19,7 +19,7 @@ from .measures import Metric
 
 Key = tuple[Metric, tuple[str, ...]]
 Keys = tuple[Key, ...]
-Row = list[float]
+Row = Sequence[float]  # what is kept is a tuple: garbage collection passes it by
 
 WORDS: Final = ("line", "fallback", "thread")  # which of the counts mean something
 _MOST: Final = 10_000  # layouts that are kept; more can only come of broken pages
@@ -53,10 +53,12 @@ class Layout:
         self.refused_at: dict[str, int] = {k: len(counts) + n for n, k in enumerate(refusing)}
         self.heads: int = len(counts) + len(refusing)  # the numbers before the samples
         self.tail: Keys = tail
-        # Those that are not just added up over processes.
-        self.special: tuple[int, ...] = tuple(
-            place for place, (metric, _) in enumerate(tail) if metric.over != "sum"
-        )
+        # Those that are not just added up over processes, and how they are.
+        self.special: dict[int, str] = {
+            place: metric.over
+            for place, (metric, _) in enumerate(tail, self.heads)
+            if metric.over != "sum"
+        }
         self.exported: Any = None  # what `resilient.measuring` makes of it, once
         self.text: str = json.dumps(
             {
@@ -169,30 +171,36 @@ def add(rows: list[tuple[Layout, Row]]) -> tuple[Layout, Row]:
     if any(each is not whole for each, _ in rows):
         whole = _union([each for each, _ in rows])
         rows = [(whole, _moved(row, each, whole)) for each, row in rows]
-    columns = list(zip(*(row for _, row in rows), strict=True))
-    row: Row = list(map(sum, columns))
-    for place, value in enumerate(row):
-        if value != value and (said := _said(columns[place])):  # noqa: PLR0124 - it is NaN
-            row[place] = sum(said)
-    for place in whole.special:
-        row[whole.heads + place] = _special(whole.tail[place][0].over, columns, whole.heads + place)
+    numbers = [row for _, row in rows]
+    row: list[float] = list(map(sum, zip(*numbers, strict=True)))
+    for place, over in whole.special.items():
+        column = [each[place] for each in numbers]
+        if over == "mean":  # weighted by the number that follows
+            row[place] = _mean(column, [each[place + 1] for each in numbers])
+        else:
+            row[place] = _EXTREME[over](_said(column))
+    if isnan(sum(row)):
+        for place, value in enumerate(row):
+            if value != value and place not in whole.special:  # noqa: PLR0124
+                row[place] = sum(_said([each[place] for each in numbers]))
     return whole, row
 
 
-def _said(column: Iterable[float]) -> list[float]:
-    return [value for value in column if not isnan(value)]
+_EXTREME: Final[dict[str, Callable[[list[float]], float]]] = {"max": max, "min": min}
 
 
-def _special(over: str, columns: list[tuple[float, ...]], place: int) -> float:
-    if over == "mean":  # weighted by the number that follows
-        pairs = zip(columns[place], columns[place + 1], strict=True)
-        known = [(value, weight) for value, weight in pairs if not isnan(value) and weight > 0]
-        weight = sum(weight for _, weight in known)
-        return sum(value * weight for value, weight in known) / weight if weight else nan
-    said = _said(columns[place])
-    if not said:
-        return nan
-    return max(said) if over == "max" else min(said) if over == "min" else sum(said)
+def _said(column: list[float]) -> list[float]:
+    """Return the numbers among some: NaN where there are none."""
+    if not isnan(sum(column)):
+        return column
+    return [value for value in column if not isnan(value)] or [nan]
+
+
+def _mean(column: list[float], weights: list[float]) -> float:
+    pairs = zip(column, weights, strict=True)
+    known = [(value, weight) for value, weight in pairs if not isnan(value) and weight > 0]
+    weight = sum(weight for _, weight in known)
+    return sum(value * weight for value, weight in known) / weight if weight else nan
 
 
 def _union(layouts: list[Layout]) -> Layout:
@@ -214,7 +222,7 @@ def _pairs(tail: Keys) -> list[Keys]:
     return found
 
 
-def _moved(row: Row, old: Layout, new: Layout) -> Row:
+def _moved(row: Row, old: Layout, new: Layout) -> list[float]:
     """Return a row in a wider layout."""
     counted = _counted(old)
     moved = [*row[:counted], *([0.0] * (_counted(new) - counted))]
@@ -224,7 +232,7 @@ def _moved(row: Row, old: Layout, new: Layout) -> Row:
     return moved + [said.get(key, nan) for key in new.tail]
 
 
-def exact(found: Layout, row: Row) -> Row:
+def exact(found: Layout, row: list[float]) -> list[float]:
     """Round the sums of durations down, in place, so that they add up to the same in any order.
 
     A sum that falls by its last digit is a counter that began anew, to Prometheus.
@@ -236,9 +244,9 @@ def exact(found: Layout, row: Row) -> Row:
     return row
 
 
-def counters(found: Layout, row: Row) -> Row:
+def counters(found: Layout, row: Row) -> list[float]:
     """Return what of a row outlives its process: its counters, and nothing it had in hand."""
-    kept = row.copy()
+    kept = list(row)
     for place, name in enumerate(ROW if _counted(found) else ()):
         if name in ("in_flight", "abandoned"):
             kept[place] = 0.0

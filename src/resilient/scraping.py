@@ -25,15 +25,19 @@ OF_SCRAPES: Final = (_FOLDED, _EVER, _PROCESSES, _UNREAD)
 
 
 class Shown:
-    """What is exported under some labels: the samples, and their values."""
+    """What is exported under some labels: the samples, and their values.
 
-    __slots__ = ("chunks", "keys", "labels", "values")
+    The values are others when one has changed; what is made of them remembers of which.
+    """
 
-    def __init__(self, labels: dict[str, str], keys: list[Key], values: list[float]) -> None:
+    __slots__ = ("chunks", "keys", "labels", "made_of", "values")
+
+    def __init__(self, labels: dict[str, str], keys: list[Key], values: Row) -> None:
         self.labels: dict[str, str] = labels
         self.keys: list[Key] = keys  # the very same list for rows of one layout
-        self.values: list[float] = values  # NaN where there is nothing to say
-        self.chunks: list[str] | None = None  # as they were written
+        self.values: Row = tuple(values)  # NaN where there is nothing to say
+        self.made_of: Row = ()
+        self.chunks: tuple[Row, tuple[str, ...]] = (), ()  # values, as they were written
 
 
 class Scraper:
@@ -85,16 +89,23 @@ _INFOS: Final[list[Key]] = [(INFO, ())]
 
 def _shown(entry: Entry, labels: dict[str, str]) -> Shown:
     """Return what is shown of an entry: made once, while it does not change."""
-    if entry.made is None:
+    shown: Shown | None = entry.shown
+    row = entry.row
+    if shown is None:
         keys, values = exported(entry.layout)
-        entry.made = Shown(labels, keys, values(entry.row)), _info_of(entry)
-    shown: Shown = entry.made[0]
+        shown = entry.shown = Shown(labels, keys, values(row))
+    elif shown.made_of is not row:
+        _, values = exported(entry.layout)
+        shown.values = tuple(values(row))
+    shown.made_of = row
     return shown
 
 
 def _info(entry: Entry) -> Shown:
-    shown: Shown = entry.made[1]
-    return shown
+    if entry.info is None:
+        entry.info = _info_of(entry)
+    info: Shown = entry.info
+    return info
 
 
 def _info_of(entry: Entry) -> Shown:
@@ -116,8 +127,8 @@ class Places:
         self.known: list[Entry] = []  # those that the last scrape showed
         self._limit = limit
         self._shown: set[str] = set()
-        self._folded: dict[str, Entry] = {}  # as it was last read
-        self._gone: tuple[Layout, Row] = layout(words=None), []
+        self._folded: dict[str, tuple[Layout, Row]] = {}  # as they were last read
+        self._gone: tuple[Layout, Row] = layout(words=None), ()
 
     @property
     def folded(self) -> int:
@@ -157,27 +168,26 @@ class Places:
         before = self._folded.get(entry.name)
         if before is None:
             self.ever += 1
-        elif _less(entry, before):  # another one of that name, which began at zero
+        elif _less((entry.layout, entry.row), before):  # another one, which began at zero
             self._keep(before)
-        self._folded[entry.name] = entry
+        self._folded[entry.name] = entry.layout, entry.row
 
-    def _keep(self, entry: Entry) -> None:
-        row = counters(entry.layout, entry.row)
-        self._gone = add([self._gone, (entry.layout, row)])
+    def _keep(self, gone: tuple[Layout, Row]) -> None:
+        found, row = gone
+        self._gone = add([self._gone, (found, counters(found, row))])
 
     def _whole(self) -> Entry:
-        rows = [self._gone, *((entry.layout, entry.row) for entry in self._folded.values())]
-        found, row = add(rows)
-        row = row.copy()
-        for place in found.special:
-            if found.tail[place][0].over == "mean":
-                row[found.heads + place] = nan
+        found, row = add([self._gone, *self._folded.values()])
+        row = list(row)
+        for place, over in found.special.items():
+            if over == "mean":
+                row[place] = nan
         return Entry("policy", OTHER, {}, found, row)
 
 
-def _less(entry: Entry, before: Entry) -> bool:
+def _less(now_: tuple[Layout, Row], before: tuple[Layout, Row]) -> bool:
     """Tell whether a counter went back."""
-    if entry.layout is not before.layout:
+    if now_[0] is not before[0]:
         return False
-    now, then = (counters(each.layout, each.row) for each in (entry, before))
+    now, then = (counters(*each) for each in (now_, before))
     return any(a < b for a, b in zip(now, then, strict=True) if not isnan(a))

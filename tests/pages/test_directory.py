@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from .kit import Host, Worker, calls, key
+from .kit import Host, Worker, calls, key, until
 
 CALLS = "p = Policy('shop')\nfor _ in range(5): p.call(int)"
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -34,10 +34,10 @@ def test_it_is_private(host: Host, umask: int) -> None:
     worker = host.start(f"os.umask({umask})\n{CALLS}")
     host.start(CALLS).kill()
     worker.scrape()
+    until(lambda: host.names() == {host.page_of(worker).name, "departed.page"})
     assert stat.S_IMODE(host.pages.stat().st_mode) == 0o700
     modes = {stat.S_IMODE(path.stat().st_mode) for path in host.pages.iterdir()}
     assert modes == {0o600}
-    assert len(host.names()) == 2
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o022])
@@ -196,7 +196,7 @@ page.os, page.fcntl = Dies(page.os), Dies(page.fcntl)
     host.start(CALLS).kill()
     for _ in range(2):
         assert calls(worker.scrape(), "shop") == 10
-    assert host.names() == {host.page_of(worker).name, "departed.page"}
+        until(lambda: host.names() == {host.page_of(worker).name, "departed.page"})
 
 
 def test_it_does_not_grow_with_policies_that_come_and_go(host: Host) -> None:

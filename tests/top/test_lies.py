@@ -95,7 +95,7 @@ def test_numbers_that_nobody_counts(tmp_path: Path, write: Write, value: float) 
     liar = policy("liar", error=5, abandoned=1, gauges=GAUGES)
     for place in range(len(liar.row)):
         lies = policy("liar", error=5, abandoned=1, gauges=GAUGES)
-        lies.row[place] = value
+        lies.row = (*lies.row[:place], value, *lies.row[place + 1 :])
         write("2-b", lies)
         made = shown(tmp_path)
         assert "honest" in {row.policy.name for row in made.worst}

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Final
 
 from ..flags.local_copy import check_private, make_private
-from ..rows import counters
 from .form import DEPARTED, SUFFIX, Entry, departed
 from .reader import FLAGS, Departed, Reader
 from .sums import bounded, summed
@@ -80,9 +79,13 @@ class Directory:
         try:
             self._departed.read()
         except WRONG as error:
+            # Pages may be gone whose counts are in it: without them, counters would fall.
+            if isinstance(error, OSError) and self._departed.identity is not None:
+                raise
             self.faults[DEPARTED] = str(error)
 
-    def _read_pages(self) -> list[Reader]:
+    def _read_pages(self, *, alive: bool = True) -> list[Reader]:
+        """Read the pages; those of the living may be left out."""
         names = {name for name in os.listdir(self.path) if name.endswith(SUFFIX)}
         names -= {DEPARTED, self.own} | self._departed.taken
         readers = {
@@ -90,7 +93,10 @@ class Directory:
         }
         for name in list(readers):
             try:
-                readers[name].read()
+                if alive or not readers[name].is_owned():
+                    readers[name].read()
+                else:
+                    del readers[name]
             except FileNotFoundError:  # folded a moment ago
                 del readers[name]
             except WRONG as error:  # what was read before stands: nobody may see less
@@ -138,13 +144,13 @@ class Directory:
             self._departed.read()
         for name in self._departed.taken:
             (self.path / name).unlink(missing_ok=True)
-        pages = self._read_pages()
-        dead = [page for page in pages if not page.alive and page.path.name not in self.faults]
+        pages = self._read_pages(alive=False)
+        dead = [page for page in pages if page.path.name not in self.faults]
         left = self._departed.entries
         for first in range(0, len(dead), _AT_ONCE):
             some = dead[first : first + _AT_ONCE]
             kept = (entry for page in some for entry in page.entries if entry.kind != "order")
-            left = summed([*left, *map(_kept, kept)])
+            left = summed([*left, *(entry.kept() for entry in kept)])
             names = [page.path.name for page in some]
             self._write(bounded(left), names)
             for name in names:
@@ -184,9 +190,4 @@ class Directory:
 
 def living(page: Reader) -> list[Entry]:
     """Return what a page says, of a dead process only what outlives it."""
-    return page.entries if page.alive else [_kept(e) for e in page.entries if e.kind != "order"]
-
-
-def _kept(entry: Entry) -> Entry:
-    row = counters(entry.layout, entry.row)
-    return Entry(entry.kind, entry.name, entry.about, entry.layout, row)
+    return page.entries if page.alive else [e.kept() for e in page.entries if e.kind != "order"]

@@ -38,6 +38,7 @@ _LONGEST: Final = 5.0
 _NEWS: Final = 0.1  # seconds between two looks because of news
 _FAULTS: Final = 20  # kinds of them that are logged
 _FOLDING: Final = 10.0  # seconds between two looks for dead pages
+_SETTLED: Final = 0.5  # seconds until the first, since a process has enough to do when it begins
 _PATIENCE: Final = 10.0  # seconds that a scrape waits for whoever is at work on the page
 _BRIEF: Final = 0.003  # seconds that a scrape takes for bringing this process's page up to date
 
@@ -53,6 +54,8 @@ class Here:
         self._listening = False
         self._records: Records | None = None
         self._directory: Directory | None = None
+        self._folder: Directory | None = None  # while the thread folds
+        self._dead = False  # somebody has seen a dead page
         self._others: list[Entry] = []  # the rows of other processes, as they were last read
         self._alive: int = 1
 
@@ -133,7 +136,8 @@ class Here:
 
     def _run(self, stop: threading.Event, bell: Bell) -> None:
         # It holds no page: what it holds, a forked child never gets rid of.
-        due = folding = quiet = time.monotonic()
+        due = quiet = time.monotonic()
+        folding = due + _SETTLED
         warm = rung = False
         while not stop.is_set():
             now = time.monotonic()
@@ -141,8 +145,8 @@ class Here:
                 rung = False
                 spent, before = time.thread_time(), self._new()
                 self.refresh()
-                if now >= folding:
-                    folding = now + _FOLDING
+                if now >= folding or self._dead:
+                    folding, self._dead = now + _FOLDING, False
                     self._fold()
                 if not warm and self._new() == 0:  # so that the first scrape has less to do
                     warm = True
@@ -226,7 +230,7 @@ class Here:
         alone = int(records is None)  # it could not open a page
         try:
             pages, entries = directory.read()
-            if not all(page.alive for page in pages) and self._folded(directory):
+            if not all(page.alive for page in pages) and self._taken_in(directory, records):
                 pages, entries = directory.read()
         except (OSError, ValueError) as error:
             self._complain(error)
@@ -236,10 +240,24 @@ class Here:
         self._others, self._alive = entries, 1 + sum(page.alive for page in pages)
         return entries, alone + len(directory.faults)
 
+    def _taken_in(self, directory: Directory, records: Records | None) -> bool:
+        """Have the dead pages folded: by the thread where there is one, or here."""
+        if records is None:
+            return self._folded(directory)
+        self._dead = True
+        records.bell.ring()
+        return False
+
     def _fold(self) -> None:
-        with _held(self._reading, 1.0) as mine:
-            if mine and self._directory is not None:
-                self._folded(self._directory)
+        """Fold, in a directory of its own: nobody who reads waits for that."""
+        records, directory = self._records, self._directory
+        if records is None or directory is None:
+            return
+        from .directory import Directory
+
+        self._folder = Directory(directory.path, records.page.name)
+        self._folded(self._folder)
+        self._folder = None
 
     def _warm(self) -> None:
         with _held(self._reading, 1.0) as mine:
@@ -272,11 +290,13 @@ class Here:
         """Let go of the parent's page: the child's first call opens its own."""
         self._lock, self._reading = threading.RLock(), threading.RLock()
         records, self._records = self._records, None
-        directory, self._directory = self._directory, None
+        directories = self._directory, self._folder
+        self._directory = self._folder = None
         self._others, self._alive = [], 1
         self.fault, self._told = "", set()
-        if directory is not None:
-            directory.forked()
+        for directory in directories:
+            if directory is not None:
+                directory.forked()
         if records is not None:
             records.page.forked()
 

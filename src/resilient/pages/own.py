@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Final
+from typing import Any, Final
 
 from ..drive.core import Core
 from ..events import bus
@@ -60,9 +60,11 @@ def _entry(
 
 def entry_of(core: Core, found: Layout, row: list[float], since: float) -> Entry:
     """Return a policy's entry; `since` says which policies have been there longest."""
-    about = {
+    about: dict[str, Any] = {
         "owner": core.owner, "tier": core.tier, "impact": core.impact, "since": since,
-        "flags": [guard.flag.name for guard in core.guards if isinstance(guard, KillSwitch)],
         "fallback": next((g.answer for g in core.guards if isinstance(g, Fallback)), ""),
     }  # fmt: skip
+    flags = [guard.flag.name for guard in core.guards if isinstance(guard, KillSwitch)]
+    if flags:  # a table with a list in it costs garbage collection three times one without
+        about["flags"] = flags
     return Entry("policy", core.name, about, found, row)

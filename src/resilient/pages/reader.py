@@ -7,7 +7,6 @@ import mmap
 import os
 import stat
 import time
-from array import array
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -66,6 +65,16 @@ class Reader:
                 self._begin(-1)  # read it all: the owner is moving records, or died so
                 time.sleep(_PAUSE)
 
+    def is_owned(self) -> bool:
+        """Tell whether the owner holds its lock now.
+
+        Raises:
+            OSError: it can't be opened.
+            ValueError: it is no file.
+        """
+        with _opened(self.path) as fd:
+            return _is_locked(fd)
+
     def _read(self, content: memoryview, whole: memoryview) -> bool:
         """Take in what there is; tell whether nothing moved meanwhile."""
         before = whole[SEQUENCE]
@@ -75,7 +84,9 @@ class Reader:
         passed = hidden(whole)
         self._places += places(content, self._known, stop, self._layouts, passed)
         self._known = max(self._known, stop)
-        self.entries = [place.read(content) for place in self._places]
+        for place in self._places:
+            place.read(content)
+        self.entries = list[Entry](self._places)
         with content[:HEADER].cast("d") as numbers:
             self.beat = numbers[BEAT]
         self.left = bool(whole[LEFT])
@@ -122,16 +133,8 @@ class Departed:
         if len(reader.entries) != about.get("rows"):
             raise ValueError("a part of it can't be read")
         self.taken = frozenset(str(name) for name in about.get("folded", ()))
-        known = {(entry.kind, entry.name): entry for entry in self.entries}
-        self.entries = [_same(known.get((each.kind, each.name)), each) for each in reader.entries]
+        self.entries = reader.entries  # others: whoever has those before has the pages taken in too
         self.identity = identity
-
-
-def _same(old: Entry | None, new: Entry) -> Entry:
-    """Return the old entry where the new one says nothing else: much may be made of it."""
-    if old is None or old.layout is not new.layout or old.about != new.about:
-        return new
-    return old if array("d", old.row).tobytes() == array("d", new.row).tobytes() else new
 
 
 @contextmanager

@@ -97,7 +97,7 @@ class Records:
                 core.gate = gate
         core.flush_after(gate)
 
-    def _widen(self, kept: _Kept, core: Core, found: Layout, row: Row) -> None:
+    def _widen(self, kept: _Kept, core: Core, found: Layout, row: list[float]) -> None:
         """Give a policy a record of another layout."""
         with core.lock:  # nothing may be counted in the old cells meanwhile
             gate = core.gate
@@ -136,7 +136,8 @@ class Records:
         """Put one record in the place of two."""
         if past is not None:
             _, row = add([(entry.layout, row), (entry.layout, row_in(past.cells))])
-        whole = Entry("policy", name, entry.about, entry.layout, exact(entry.layout, row))
+        row = exact(entry.layout, list(row))
+        whole = Entry("policy", name, entry.about, entry.layout, row)
         return self.page.add(whole, instead_of=(slot,) if past is None else (slot, past))
 
     # -- all of them ---------------------------------------------
@@ -224,10 +225,11 @@ class Records:
 
 def _now(slot: Slot) -> Entry:
     raw, entry = slot.cells.tobytes(), slot.entry
-    if slot.last is None or raw != slot.raw:
-        row = exact(entry.layout, row_in(memoryview(raw).cast("d")))
+    if slot.last is None:
+        slot.last = Entry(entry.kind, entry.name, entry.about, entry.layout, ())
+    if raw != slot.raw:
+        slot.last.row = tuple(exact(entry.layout, row_in(memoryview(raw).cast("d"))))
         slot.raw = raw
-        slot.last = Entry(entry.kind, entry.name, entry.about, entry.layout, row)
     return slot.last
 
 

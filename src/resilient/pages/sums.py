@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from array import array
 from typing import Any
 
-from ..rows import add
+from ..rows import Row, add
 from .form import MOST, OTHER, Entry
 
 
@@ -20,20 +21,52 @@ class Sums:
     """Adds up entries again and again, and only what has changed."""
 
     def __init__(self) -> None:
-        self._last: dict[tuple[str, str], tuple[tuple[Entry, ...], Entry]] = {}
+        self._known: dict[tuple[str, str], _Whole] = {}
 
     def of(self, entries: list[Entry]) -> list[Entry]:
-        """Return one entry for each name, the same one as the last time where it can be."""
+        """Return one entry for each name, the same one as the last time."""
         by_name: dict[tuple[str, str], list[Entry]] = {}
         for entry in entries:
             by_name.setdefault((entry.kind, entry.name), []).append(entry)
-        fresh: dict[tuple[str, str], tuple[tuple[Entry, ...], Entry]] = {}
-        for name, same in by_name.items():
-            parts, last = tuple(same), self._last.get(name)
-            known = last is not None and last[0] == parts
-            fresh[name] = last if known and last is not None else (parts, _sum(same))
-        self._last = fresh
-        return [whole for _, whole in fresh.values()]
+        known = self._known
+        self._known = {name: known.get(name) or _Whole() for name in by_name}
+        return [self._known[name].of(same) for name, same in by_name.items()]
+
+
+class _Whole:
+    """The sum of the entries of one name."""
+
+    __slots__ = ("_entry", "_parts", "_rows")
+
+    def __init__(self) -> None:
+        self._entry: Entry | None = None
+        self._parts: list[Entry] = []  # what it is the sum of
+        self._rows: tuple[Row, ...] = ()  # as they were
+
+    def of(self, parts: list[Entry]) -> Entry:
+        """Return it, brought up to date; a single one is its own sum."""
+        if len(parts) == 1:
+            return parts[0]
+        last, rows, same = self._entry, tuple([each.row for each in parts]), parts == self._parts
+        if last is not None and same and rows == self._rows:
+            return last
+        if last is not None and same:
+            layout, row = add([(each.layout, each.row) for each in parts])
+            if layout is last.layout:
+                last.row, self._rows = tuple(row), rows
+                return last
+        fresh = _sum(parts)
+        if last is not None and last.layout is fresh.layout and last.about == fresh.about:
+            if _differ(last.row, fresh.row):  # a fold changes the parts, and nothing else
+                last.row = fresh.row
+            fresh = last
+        self._entry, self._parts, self._rows = fresh, parts, rows
+        return fresh
+
+
+def _differ(one: Row, other: Row) -> bool:
+    """Tell whether two rows differ; NaN is NaN here."""
+    return array("d", one).tobytes() != array("d", other).tobytes()
 
 
 def _sum(same: list[Entry]) -> Entry:
