@@ -68,8 +68,9 @@ def spawned(tasks: int) -> dict[str, Any]:
 def names() -> list[str]:
     """Return what is in the directory once this process's thread has cleared it up."""
     end = time.monotonic() + 5
-    while len(found := os.listdir(os.environ["RESILIENT_RUNTIME_DIR"])) > 2:
-        if time.monotonic() > end:
+    while time.monotonic() < end:
+        found = os.listdir(os.environ["RESILIENT_RUNTIME_DIR"])
+        if all(name.startswith((f"{os.getpid()}-", "departed.page")) for name in found):
             break
         time.sleep(0.02)
     return sorted(found)
