@@ -198,7 +198,7 @@ def _joined(measured: list[list[Sample]]) -> list[Sample]:
 
 # -- what is exported of a row -------------------------------------------------------
 
-Exported = tuple[list[Key], Callable[[Row], list[float]]]
+Exported = tuple[list[Key], Callable[[Row], Row]]
 
 
 def exported(found: Layout) -> Exported:
