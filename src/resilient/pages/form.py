@@ -154,7 +154,7 @@ class Place(Entry):
         row = row_in(memoryview(raw).cast("d"))
         if self.order is not None:
             row = [row[at] if at >= 0 else 0.0 for at in self.order]
-        self.row = tuple(exact(self.layout, row))
+        self.row: Row = tuple(exact(self.layout, row))
         self.raw = raw
 
 
