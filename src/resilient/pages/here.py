@@ -241,11 +241,13 @@ class Here:
         return entries, alone + len(directory.faults)
 
     def _taken_in(self, directory: Directory, records: Records | None) -> bool:
-        """Have the dead pages folded: by the thread where there is one, or here."""
+        """Have the dead pages folded: by the thread at its next look, or here where there is none.
+
+        It is not woken: it would run beside this scrape.
+        """
         if records is None:
             return self._folded(directory)
         self._dead = True
-        records.bell.ring()
         return False
 
     def _fold(self) -> None:

@@ -148,6 +148,8 @@ class Records:
         self.page.beat(now)
         self._try(self._publish_own)
         for core in self.new()[:_AT_ONCE]:
+            if time.monotonic() >= until:
+                break
             self._try(self.attach, core)
         told, self.told = self.told, set()
         for key, kept in list(self._kept.items()):
