@@ -1,8 +1,8 @@
 """The metrics as text: what is served at /metrics, without prometheus_client's writer.
 
 Its writer takes some microseconds a line, which is 150 ms and more at 1,000 policies, in which the
-process does nothing else. This one writes a policy's lines of one family in one piece, and keeps
-them for as long as its numbers do not change. It follows the text format of Prometheus (version
+process does nothing else. This one writes all lines of a policy at once, and keeps them for as long
+as its numbers do not change. It follows the text format of Prometheus (version
 0.0.4) and OpenMetrics 1.0.
 """
 
@@ -108,7 +108,7 @@ class _Shape:
         parts[::3] = heads
         parts[2::3] = map(_texts.__getitem__, said)
         if hung:
-            parts[2::3] = [f"{values[n]!r}{hung.get(n, '')}" for n in places]
+            parts[2::3] = [f"{_texts[values[n]]}{hung.get(n, '')}" for n in places]
         text = "".join(parts) + rest
         if not labels:  # a brace or comma is left with nothing in it
             text = text.replace("{} ", " ").replace(",} ", "} ")

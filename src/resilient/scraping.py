@@ -27,17 +27,22 @@ OF_SCRAPES: Final = (_FOLDED, _EVER, _PROCESSES, _UNREAD)
 class Shown:
     """What is exported under some labels: the samples, and their values.
 
-    The values are others when one has changed; what is made of them remembers of which.
+    The values are others when one has changed. What is made of something is kept together with
+    what it was made of, since two threads may be at it.
     """
 
-    __slots__ = ("chunks", "keys", "labels", "made_of", "values")
+    __slots__ = ("chunks", "keys", "labels", "made")
 
     def __init__(self, labels: dict[str, str], keys: list[Key], values: Row) -> None:
         self.labels: dict[str, str] = labels
         self.keys: list[Key] = keys  # the very same list for rows of one layout
-        self.values: Row = tuple(values)  # NaN where there is nothing to say
-        self.made_of: Row = ()
+        self.made: tuple[Row | None, Row] = None, tuple(values)  # of which row, and the values
         self.chunks: tuple[Row, tuple[str, ...]] = (), ()  # values, as they were written
+
+    @property
+    def values(self) -> Row:
+        """The values, NaN where there is nothing to say."""
+        return self.made[1]
 
 
 class Scraper:
@@ -91,13 +96,11 @@ def _shown(entry: Entry, labels: dict[str, str]) -> Shown:
     """Return what is shown of an entry: made once, while it does not change."""
     shown: Shown | None = entry.shown
     row = entry.row
-    if shown is None:
+    if shown is None or shown.made[0] is not row:
         keys, values = exported(entry.layout)
-        shown = entry.shown = Shown(labels, keys, values(row))
-    elif shown.made_of is not row:
-        _, values = exported(entry.layout)
-        shown.values = tuple(values(row))
-    shown.made_of = row
+        if shown is None:
+            shown = entry.shown = Shown(labels, keys, ())
+        shown.made = row, tuple(values(row))
     return shown
 
 
@@ -168,7 +171,7 @@ class Places:
         before = self._folded.get(entry.name)
         if before is None:
             self.ever += 1
-        elif _less((entry.layout, entry.row), before):  # another one, which began at zero
+        elif _fell(before, (entry.layout, entry.row)):  # another one, which began at zero
             self._keep(before)
         self._folded[entry.name] = entry.layout, entry.row
 
@@ -185,9 +188,9 @@ class Places:
         return Entry("policy", OTHER, {}, found, row)
 
 
-def _less(now_: tuple[Layout, Row], before: tuple[Layout, Row]) -> bool:
+def _fell(before: tuple[Layout, Row], after: tuple[Layout, Row]) -> bool:
     """Tell whether a counter went back."""
-    if now_[0] is not before[0]:
+    if after[0] is not before[0]:
         return False
-    now, then = (counters(*each) for each in (now_, before))
+    now, then = (counters(*each) for each in (after, before))
     return any(a < b for a, b in zip(now, then, strict=True) if not isnan(a))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -314,3 +316,14 @@ seen
     assert not page.exists()
     assert calls(reader.scrape(), "shop") == 2
     assert os.listdir(host.pages)
+
+
+@pytest.mark.parametrize("end", ["", "time.sleep(0.2)", "time.sleep(0.2); os.kill(os.getpid(), 9)"])
+def test_processes_that_live_for_moments(host: Host, end: str) -> None:
+    """A page of each is not left behind, though none lives until dead pages are looked for."""
+    code = f"import os, time\nfrom resilient import Policy\nPolicy('shop').call(int)\n{end}"
+    environ = {**os.environ, "RESILIENT_RUNTIME_DIR": str(host.pages)}
+    for _ in range(40):
+        subprocess.run([sys.executable, "-c", code], env=environ, check=not end.endswith("9)"))
+    assert len(host.names()) <= 20
+    assert good(host.seen_from_outside()["policy", "shop"]) == 40

@@ -22,6 +22,7 @@ from .sums import bounded, summed
 
 _TRIES: Final = 20  # readings that a fold may spoil before one is taken as it is
 _AT_ONCE: Final = 64  # pages folded in one step: a header has room for so many names
+_CROWD: Final = 16  # pages
 _LEFT_AFTER: Final = 60.0  # seconds after which a file without its name is nobody's
 _BROKEN: Final = "departed.broken"
 
@@ -53,6 +54,10 @@ class Directory:
             ValueError: it is somebody else's, or everybody may write there.
         """
         make_private(self.path)
+
+    def crowded(self) -> bool:
+        """Tell whether processes that lived for moments have left their pages behind."""
+        return sum(1 for name in os.listdir(self.path) if name.endswith(SUFFIX)) > _CROWD
 
     # -- reading ---------------------------------------------
 

@@ -146,9 +146,8 @@ class Place(Entry):
             return cells == len(self.layout)
         return max(self.order, default=-1) < cells
 
-    def read(self, content: memoryview) -> None:
-        """Bring the row up to date: the same one as the last time where nothing changed."""
-        raw = bytes(content[self.start : self.stop])
+    def take(self, raw: bytes) -> None:
+        """Bring the row up to date with its cells: the same one where nothing changed."""
         if raw == self.raw and self.row:
             return
         row = row_in(memoryview(raw).cast("d"))

@@ -40,6 +40,7 @@ _FAULTS: Final = 20  # kinds of them that are logged
 _FOLDING: Final = 10.0  # seconds between two looks for dead pages
 _SETTLED: Final = 0.5  # seconds until the first, since a process has enough to do when it begins
 _PATIENCE: Final = 10.0  # seconds that a scrape waits for whoever is at work on the page
+_PATIENCE_AT_END: Final = 1.0  # seconds that the end of a process waits for its thread
 _BRIEF: Final = 0.003  # seconds that a scrape takes for bringing this process's page up to date
 
 
@@ -55,7 +56,8 @@ class Here:
         self._records: Records | None = None
         self._directory: Directory | None = None
         self._folder: Directory | None = None  # while the thread folds
-        self._dead = False  # somebody has seen a dead page
+        self._thread: threading.Thread | None = None
+        self._dead = False  # there are dead pages, to be folded at the next look
         self._others: list[Entry] = []  # the rows of other processes, as they were last read
         self._alive: int = 1
 
@@ -108,8 +110,9 @@ class Here:
         directory.prepare()
         page = Page(path, about, time.monotonic())
         directory.own = page.name
+        self._dead = directory.crowded()
         records = Records(page, self._complain)
-        thread = threading.Thread(
+        self._thread = thread = threading.Thread(
             target=self._run, args=(records.stop, records.bell), name="resilient-pages", daemon=True
         )
         thread.start()
@@ -287,13 +290,23 @@ class Here:
             records.stop.set()
             records.bell.ring()
             records.page.leave()
+        self._leave_room()
+
+    def _leave_room(self) -> None:
+        """Fold dead pages where there are many: other processes may live for moments too."""
+        with contextlib.suppress(OSError, RuntimeError):  # the latter: it is this very thread
+            if self._directory is None or not self._directory.crowded():
+                return
+            if self._thread is not None:  # it may be folding
+                self._thread.join(_PATIENCE_AT_END)
+            self._fold()
 
     def in_child(self) -> None:
         """Let go of the parent's page: the child's first call opens its own."""
         self._lock, self._reading = threading.RLock(), threading.RLock()
         records, self._records = self._records, None
         directories = self._directory, self._folder
-        self._directory = self._folder = None
+        self._directory = self._folder = self._thread = None
         self._others, self._alive = [], 1
         self.fault, self._told = "", set()
         for directory in directories:

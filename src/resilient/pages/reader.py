@@ -78,19 +78,23 @@ class Reader:
     def _read(self, content: memoryview, whole: memoryview) -> bool:
         """Take in what there is; tell whether nothing moved meanwhile."""
         before = whole[SEQUENCE]
-        if before != self._sequence:
+        anew = before != self._sequence
+        if anew:
             self._begin(before)
         stop = min(whole[USED], len(content))
         passed = hidden(whole)
         self._places += places(content, self._known, stop, self._layouts, passed)
         self._known = max(self._known, stop)
-        for place in self._places:
-            place.read(content)
-        self.entries = list[Entry](self._places)
+        raws = [bytes(content[place.start : place.stop]) for place in self._places]
+        still = bool(before % 2 == 0 and whole[SEQUENCE] == before)
+        if still or anew:  # else others may be adding up these very entries
+            for place, raw in zip(self._places, raws, strict=True):
+                place.take(raw)
+            self.entries = list[Entry](self._places)
         with content[:HEADER].cast("d") as numbers:
             self.beat = numbers[BEAT]
         self.left = bool(whole[LEFT])
-        return bool(before % 2 == 0 and whole[SEQUENCE] == before)
+        return still
 
 
 class Departed:

@@ -227,11 +227,11 @@ class Records:
 
 def _now(slot: Slot) -> Entry:
     raw, entry = slot.cells.tobytes(), slot.entry
-    if slot.last is None:
-        slot.last = Entry(entry.kind, entry.name, entry.about, entry.layout, ())
-    if raw != slot.raw:
-        slot.last.row = tuple(exact(entry.layout, row_in(memoryview(raw).cast("d"))))
-        slot.raw = raw
+    if slot.last is None or raw != slot.raw:
+        row = exact(entry.layout, row_in(memoryview(raw).cast("d")))
+        if slot.last is None:
+            slot.last = Entry(entry.kind, entry.name, entry.about, entry.layout, row)
+        slot.last.row, slot.raw = tuple(row), raw
     return slot.last
 
 
