@@ -48,9 +48,9 @@ class _Whole:
         if len(parts) == 1:
             return parts[0]
         last, rows, same = self._entry, tuple([each.row for each in parts]), parts == self._parts
-        if last is not None and same and rows == self._rows:
-            return last
         if last is not None and same:
+            if rows == self._rows:
+                return last
             layout, row = add([(each.layout, each.row) for each in parts])
             if layout is last.layout:
                 last.row, self._rows = tuple(row), rows
