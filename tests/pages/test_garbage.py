@@ -255,6 +255,16 @@ seen + [scrape()]
 """
     )
     assert [calls(each, "shop") for each in seen] == [10, 10, 15]
+    third = host.start(CALLS)
+    assert calls(worker.scrape(), "shop") == 20
+    worker.do("module.os = directory.os = OS()")
+    third.kill()
+    other = host.start()
+    assert calls(other.scrape(), "shop") == 20
+    until(lambda: len(host.names()) == 3)  # taken in, and its page is gone
+    assert calls(worker.scrape(), "shop") == 20
+    worker.do("module.os = directory.os = os")
+    assert calls(worker.scrape(), "shop") == 20
     assert not [name for name in host.names() if "broken" in name]
 
 

@@ -9,6 +9,7 @@ one that is still there after a crash is neither counted nor folded again.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import time
@@ -24,6 +25,7 @@ _TRIES: Final = 20  # readings that a fold may spoil before one is taken as it i
 _AT_ONCE: Final = 64  # pages folded in one step: a header has room for so many names
 _CROWD: Final = 16  # pages
 _LEFT_AFTER: Final = 60.0  # seconds after which a file without its name is nobody's
+_PASSING: Final = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}  # what may be over in a moment
 _BROKEN: Final = "departed.broken"
 
 WRONG: Final = (
@@ -85,7 +87,7 @@ class Directory:
             self._departed.read()
         except WRONG as error:
             # Pages may be gone whose counts are in it: without them, counters would fall.
-            if isinstance(error, OSError) and self._departed.identity is not None:
+            if isinstance(error, OSError) and error.errno in _PASSING:
                 raise
             self.faults[DEPARTED] = str(error)
 
