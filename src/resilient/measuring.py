@@ -21,7 +21,7 @@ from .drive.counting import (
 )
 from .guards.base import Guard, Mode
 from .measures import Metric, Sample
-from .outcomes import OUTCOMES
+from .outcomes import OUTCOMES, SERVED
 from .rows import Key, Layout, Row, layout
 from .showing import peak_of
 from .updating import OPERATOR
@@ -30,7 +30,9 @@ _FORCED: Final = ("forced_open", "forced_closed")
 _MODES: Final[tuple[Mode, ...]] = ("async", "cooperative", "thread")
 _TIMESTAMP: Final = "_timestamp_seconds"  # on the policy's clock, until it is exported
 _LES: Final = [*map(str, EDGES), "+Inf"]
-_ERROR, _TIMED, _LATE_AT, _FALLEN, _GIVEN_UP, _ABANDONED_AT = range(DEGRADED + 1, DURATIONS)
+_ERROR, _CALLERS, _TIMED, _LATE_AT, _FALLEN, _GIVEN_UP, _ABANDONED_AT = range(
+    DEGRADED + 1, DURATIONS
+)
 
 _FALLBACK: Final = "with a fallback"
 _LINE: Final = "with a line (`max_waiting`)"
@@ -38,7 +40,8 @@ _THREAD: Final = 'with `sync="thread"`'
 
 _SERVED: Final = Metric(
     "served_total", "counter",
-    "What callers got: full, degraded (a fallback's answer) or error.", "served",
+    "What callers got: full, degraded (a fallback's answer), error or caller_error (their own "
+    "doing, as an ignore= says).", "served",
 )  # fmt: skip
 _CALLS: Final = Metric(
     "calls_total", "counter",
@@ -213,7 +216,7 @@ def _exporter(found: Layout) -> Exported:
     if found.heads == 0:
         return list(found.tail), lambda row: row
     keys = [
-        *_each(_SERVED, ("full", "degraded", "error")),
+        *_each(_SERVED, SERVED),
         *_each(_CALLS, OUTCOMES),
         (_TIMEOUTS, ()), (_LATE, ()), (_IN_FLIGHT, ()),
         *_histogram(DURATION),
@@ -235,7 +238,7 @@ def _exporter(found: Layout) -> Exported:
         quick, full = row[QUICK], row[FULL] + row[QUICK]
         durations = list(accumulate(row[DURATIONS:first], initial=quick))[1:]
         out = [
-            full, row[DEGRADED], row[_ERROR],
+            full, row[DEGRADED], row[_ERROR], row[_CALLERS],
             row[ENDED] + quick, *row[ENDED + 1 : FULL],
             row[_TIMED], row[_LATE_AT], row[IN_FLIGHT],
             *durations, durations[-1], row[DURATION_SUM],

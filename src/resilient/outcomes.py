@@ -7,6 +7,7 @@ from typing import Any, Final, Generic, Literal, TypeVar, cast
 
 from .checks import refuse, refuse_type
 from .shapes import kind_of
+from .steering import steers
 
 SUCCESS: Final = 0
 FAILURE: Final = 1
@@ -14,8 +15,10 @@ IGNORED: Final = 2
 CANCELLED: Final = 3
 REFUSED: Final = 4
 OUTCOMES: Final = ("success", "failure", "ignored", "cancelled", "refused")
+CALLERS: Final = 5  # what a judge says of an exception that is ignored, and the caller's own doing
 
-Served = Literal["full", "degraded", "error"]
+Served = Literal["full", "degraded", "error", "caller_error"]
+SERVED: Final = ("full", "degraded", "error", "caller_error")
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -30,7 +33,8 @@ class Result(Generic[T_co]):
         value: what was returned, or None where ``error`` is set.
         error: the exception that a plain call would have raised, or the one that a fallback
             answered; None when the function itself answered.
-        served: ``"full"``, ``"degraded"`` (a fallback answered) or ``"error"``.
+        served: ``"full"``, ``"degraded"`` (a fallback answered), ``"error"``, or
+            ``"caller_error"``: an exception that is the caller's own doing, as an ``ignore=`` says.
         elapsed: seconds from the call to its end.
     """
 
@@ -100,18 +104,28 @@ class Judge:
 
     def of_error(self, error: Exception) -> int:
         """Return FAILURE or IGNORED for an exception; a group is ignored if every leaf is."""
+        return FAILURE if self.weigh(error) == FAILURE else IGNORED
+
+    def weigh(self, error: Exception) -> int:
+        """Return FAILURE, IGNORED, or CALLERS for an ignored one that is the caller's own doing.
+
+        That is what ``ignore`` names, and what steers a framework unless ``on`` names it; not what
+        ``on`` merely leaves out.
+        """
         if isinstance(error, ExceptionGroup):
             # Types may name the group's own; a predicate is asked about the leaves alone.
             if isinstance(self._ignore, _Types) and self._ignore(cast("object", error)):
-                return IGNORED
+                return CALLERS
             group = cast("ExceptionGroup[Exception]", error)
-            failed = any(self.of_error(leaf) == FAILURE for leaf in group.exceptions)
-            return FAILURE if failed else IGNORED
+            seen = {self.weigh(leaf) for leaf in group.exceptions}
+            return next(each for each in (FAILURE, IGNORED, CALLERS) if each in seen)
         if self._ignore is not None and self._ask(self._ignore, error, default=False):
-            return IGNORED
-        if self._on is not None and not self._ask(self._on, error, default=True):
-            return IGNORED
-        return FAILURE
+            return CALLERS
+        if self._on is not None and self._ask(self._on, error, default=True):
+            return FAILURE
+        if steers(error):
+            return CALLERS
+        return FAILURE if self._on is None else IGNORED
 
     def of_value(self, value: object) -> int:
         """Return SUCCESS or FAILURE for a returned value."""

@@ -27,7 +27,12 @@ def snapshot_of(core: Core, guards: tuple[Guard, ...]) -> dict[str, Any]:
                 "forced": core.forced,
                 "forced_reason": core.forced_why,
                 "calls": dict(zip(OUTCOMES, core.outcomes(), strict=True)),
-                "served": {"full": core.full, "degraded": core.degraded, "error": core.errors},
+                "served": {
+                    "full": core.full,
+                    "degraded": core.degraded,
+                    "error": core.errors,
+                    "caller_error": core.caller_errors,
+                },
                 "refusals": {
                     kind: core.refusals.get(kind, 0)
                     for kind in ("policy", *(guard.kind for guard in guards))
@@ -95,7 +100,8 @@ def plan_text(core: Core, guards: tuple[Guard, ...]) -> str:
             )
             lines.append(f"  calls: {calls}; {core.in_flight} in flight")
             lines.append(
-                f"  served: {core.full} full, {core.degraded} degraded, {core.errors} error"
+                f"  served: {core.full} full, {core.degraded} degraded, {core.errors} error, "
+                f"{core.caller_errors} caller_error"
             )
         finally:
             core.gate = gate

@@ -162,7 +162,7 @@ def test_an_exception_that_is_named_is_ignored(way: Way) -> None:
                 raise KeyError("mine")
 
     way.run(body)
-    assert booked(shop) == ({"ignored": 1}, {"error": 1})
+    assert booked(shop) == ({"ignored": 1}, {"caller_error": 1})
     assert shop.state == "closed"
     idle(shop)
 

@@ -51,7 +51,7 @@ class Model:
 
     def __init__(self) -> None:
         self.calls: Counter[str] = Counter()
-        self.full = self.error = self.used = self.late = self.spoken = 0
+        self.full = self.error = self.callers = self.used = self.late = self.spoken = 0
 
     def left(self, opened: Open, how: str, now: float) -> None:
         self.used -= 1
@@ -61,7 +61,9 @@ class Model:
         outcome = {"leave": "success", "raise": "failure", "spare": "ignored"}[how]
         self.calls[opened.word or outcome] += 1
         failed = how != "leave" or opened.word == "failure"
-        self.error += failed
+        callers = failed and (opened.word or outcome) == "ignored"
+        self.error += failed and not callers
+        self.callers += callers
         self.full += not failed
         if how == "leave" and opened.binds and now >= opened.until:
             self.late += not opened.word
@@ -71,7 +73,12 @@ class Model:
         shown = shop.snapshot()
         assert counts(shop) == {word: number for word, number in self.calls.items() if number}
         assert shown["in_flight"] == part(shop, "bulkhead")["used"] == self.used
-        assert shown["served"] == {"full": self.full, "degraded": 0, "error": self.error}
+        assert shown["served"] == {
+            "full": self.full,
+            "degraded": 0,
+            "error": self.error,
+            "caller_error": self.callers,
+        }
         assert shown["timeouts"] == 0
         assert self.late <= shown["late_values"] <= self.late + self.spoken
 

@@ -80,7 +80,7 @@ def test_the_last_word_wins(way: Way, words: str, outcome: str, raises: bool) ->
         assert caught.value is error
 
     way.run(body)
-    served = "full" if outcome == "ignored" and not raises else "error"
+    served = {"ignored": "caller_error" if raises else "full"}.get(outcome, "error")
     assert booked(shop) == ({outcome: 1}, {served: 1})
     assert shop.state == ("open" if outcome == "failure" else "closed")
     idle(shop)

@@ -205,7 +205,7 @@ def test_a_retry_succeeds_after_failures(timed: Colour, clocked: bool, name: str
 
     timed.run(body)
     assert len(ran) == 3
-    assert policy.snapshot()["served"] == {"full": 1, "degraded": 0, "error": 0}
+    assert policy.snapshot()["served"] == {"full": 1, "degraded": 0, "error": 0, "caller_error": 0}
     assert counts(policy) == {"success": 1}
     assert clock is None or clock.now() == pytest.approx(1000.002)
     assert_all_back(policy)
@@ -449,7 +449,7 @@ def test_a_guard_may_answer_by_itself(timed: Colour, name: str) -> None:
 
     timed.run(body)
     assert counts(policy) == {"success": 1, "refused": 2}
-    assert policy.snapshot()["served"] == {"full": 1, "degraded": 2, "error": 0}
+    assert policy.snapshot()["served"] == {"full": 1, "degraded": 2, "error": 0, "caller_error": 0}
     assert policy.snapshot()["refusals"]["switch"] == 2
     assert_all_back(policy)
 

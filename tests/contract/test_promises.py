@@ -169,7 +169,12 @@ def test_g2_and_g8_every_exit_gives_the_slot_back(
     else:
         assert counts(policy) == {"cancelled": 1}
         assert policy.state == "closed"
-        assert policy.snapshot()["served"] == {"full": 0, "degraded": 0, "error": 0}
+        assert policy.snapshot()["served"] == {
+            "full": 0,
+            "degraded": 0,
+            "error": 0,
+            "caller_error": 0,
+        }
 
 
 @every_way
@@ -759,7 +764,7 @@ def test_f1_a_fallback_runs_once_for_what_it_handles(
     timed.run(body)
     hold.set()
     assert ran == ["fail: OSError", "late: CallTimeoutError", "ok: CircuitOpenError"]
-    assert policy.snapshot()["served"] == {"full": 2, "degraded": 3, "error": 1}
+    assert policy.snapshot()["served"] == {"full": 2, "degraded": 3, "error": 1, "caller_error": 0}
     assert counts(policy) == {"success": 2, "failure": 3, "cancelled": 1, "refused": 1}
 
 
@@ -1105,7 +1110,7 @@ def test_t2_a_late_result_is_returned_and_slow(
     assert (shown["late_values"], shown["timeouts"]) == (1, 0)
     assert shown["guards"][1]["slow_calls"] == 1
     assert shown["duration"]["sum"] == 2.0
-    assert shown["served"] == {"full": 1, "degraded": 0, "error": 0}
+    assert shown["served"] == {"full": 1, "degraded": 0, "error": 0, "caller_error": 0}
 
 
 @every_way

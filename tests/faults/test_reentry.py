@@ -238,7 +238,7 @@ def test_such_a_call_has_its_fallback_and_is_counted(way: str) -> None:
     seen = shop.snapshot()
     assert ends == ["less"]
     assert (seen["calls"]["failure"], seen["calls"]["refused"]) == (1, 1)
-    assert seen["served"] == {"full": 0, "degraded": 2, "error": 0}
+    assert seen["served"] == {"full": 0, "degraded": 2, "error": 0, "caller_error": 0}
     idle(shop)
 
 

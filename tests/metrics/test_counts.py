@@ -39,7 +39,7 @@ def test_everything_is_there_at_zero_before_the_first_call(scrape) -> None:
     policy = whole("new", owner="us", tier=2)
     seen = scrape().of(policy.name)
     edges = 13
-    assert len(seen) == 5 + 3 + 4 + 2 + 2 * (edges + 2) + 6 + 3 + 1 + (3 + 3 + 2) + 3 + 2
+    assert len(seen) == 5 + 4 + 4 + 2 + 2 * (edges + 2) + 6 + 3 + 1 + (3 + 3 + 2) + 3 + 2
     ones = {(name, dict(labels).get("state")) for (name, labels), n in seen.items() if n == 1}
     assert ones == {("resilient_breaker_workers", "closed"), ("resilient_policy_info", None)}
     rest = {name for (name, _), n in seen.items() if n not in (0, 1)}
@@ -84,7 +84,8 @@ def test_each_outcome_is_counted(scrape, clock) -> None:
     for outcome in ("success", "failure", "ignored", "cancelled", "refused"):
         assert seen("calls_total", "ends", outcome=outcome) == 1, outcome
     assert seen("served_total", "ends", served="full") == 1
-    assert seen("served_total", "ends", served="error") == 3
+    assert seen("served_total", "ends", served="error") == 2
+    assert seen("served_total", "ends", served="caller_error") == 1
     assert seen("served_total", "ends", served="degraded") == 0
     assert seen("refusals_total", "ends", guard="policy") == 1
     assert seen("override_active", "ends", kind="forced_open") == 1

@@ -86,7 +86,7 @@ def test_forced_open_serves_the_fallback(policies: resilient.testing.plugin.Poli
     assert fetch() == "fresh"
     outcomes = policies.outcomes("plugin-shop")
     assert outcomes == {"success": 1, "failure": 0, "ignored": 0, "cancelled": 0, "refused": 1}
-    assert policies.served(shop) == {"full": 1, "degraded": 1, "error": 0}
+    assert policies.served(shop) == {"full": 1, "degraded": 1, "error": 0, "caller_error": 0}
 
 
 def test_forced_open_puts_back_the_state_before(

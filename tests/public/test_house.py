@@ -20,6 +20,7 @@ FLOORS = [
         "clock",
         "measures",
         "outcomes",
+        "steering",
         "events",
         "deadline",
         "reading",

@@ -145,9 +145,10 @@ class Model:
         assert counts(shop) == {word: number for word, number in self.calls.items() if number}
         assert shown["in_flight"] == part(shop, "bulkhead")["used"] == self.used
         assert (shown["timeouts"], shown["late_values"]) == (self.timeouts, self.late)
-        full, degraded, error = (shown["served"][word] for word in ("full", "degraded", "error"))
-        assert (full, degraded) == (self.calls["success"], 0)
-        assert error == self.calls["failure"] + self.calls["refused"] + self.calls["ignored"]
+        served = shown["served"]
+        assert (served["full"], served["degraded"]) == (self.calls["success"], 0)
+        assert served["error"] == self.calls["failure"] + self.calls["refused"]
+        assert served["caller_error"] == self.calls["ignored"]
         if not self.used:  # what is under way may be in the sum already, or not yet
             assert shown["duration"]["sum"] == pytest.approx(self.spent)
 

@@ -145,7 +145,12 @@ def test_trap_15_the_fallback_answers_each_refusal_once() -> None:
     answers = in_threads(THREADS, lambda _: Counter(guarded(n) < 0 for n in range(2_000)))
     seen = sum(answers, Counter())
     booked = shop.snapshot()
-    assert booked["served"] == {"full": seen[False], "degraded": seen[True], "error": 0}
+    assert booked["served"] == {
+        "full": seen[False],
+        "degraded": seen[True],
+        "error": 0,
+        "caller_error": 0,
+    }
     assert booked["calls"]["refused"] == seen[True]
     idle(shop)
 

@@ -150,7 +150,7 @@ def test_calls_that_are_made_meanwhile(trouble: Trouble) -> None:
     trouble.well.hear()
     search = of(data, "search")
     assert search["calls"] > 20
-    assert search["served"] == {"full": 1, "degraded": 0, "error": 0}
+    assert search["served"] == {"full": 1, "degraded": 0, "error": 0, "caller_error": 0}
     assert 0 < search["p50"] < search["p99"] <= 0.005
     assert data["customers"]["full"] == 1
     assert data["customers"]["rate"] == pytest.approx(search["rate"])

@@ -351,7 +351,7 @@ def test_trap_07_cancelled_calls_do_not_open(clock: ManualClock, backend: str) -
     run(backend, main)
     assert shop.state == "closed"
     assert shop.snapshot()["calls"]["cancelled"] == 5
-    assert shop.snapshot()["served"] == {"full": 0, "degraded": 0, "error": 0}
+    assert shop.snapshot()["served"] == {"full": 0, "degraded": 0, "error": 0, "caller_error": 0}
     idle(shop)
 
 

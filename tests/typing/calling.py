@@ -120,7 +120,7 @@ def results(dog: Result[Dog], animal: Result[Animal]) -> None:
     wider: Result[Animal] = dog
     print(wider)
     assert_type(dog.value, Dog)
-    assert_type(dog.served, Literal["full", "degraded", "error"])
+    assert_type(dog.served, Literal["full", "degraded", "error", "caller_error"])
     assert_type(dog.error, Exception | None)
     assert_type(dog.elapsed, float)
     narrower: Result[Dog] = animal  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]

@@ -44,7 +44,7 @@ class Call:
 
     # fmt: off
     __slots__ = (
-        "admitted", "answered", "args", "began", "booked", "core", "deadline", "delay",
+        "admitted", "answered", "args", "began", "booked", "callers", "core", "deadline", "delay",
         "duration", "error", "expired", "final", "fn", "held", "inherited", "kwargs",
         "level", "limits", "origin", "outcome", "plan", "ran", "refuser", "ruling", "spent",
         "started", "tickets", "value",
@@ -52,6 +52,7 @@ class Call:
     # fmt: on
     admitted: bool
     booked: bool
+    callers: bool  # its error is the caller's own doing
     delay: float
     duration: float
     inherited: bool
@@ -81,7 +82,7 @@ class Call:
         self.ruling: tuple[int, str] | None = None  # outcome and reason, where somebody has said so
         self.spent: float | None = None  # seconds in the body, where that is not all of its life
         self.final: bool = False  # nothing can take the place of its answer any more
-        self.ran = self.inherited = self.admitted = self.booked = False
+        self.ran = self.inherited = self.admitted = self.booked = self.callers = False
         self.delay = self.started = self.duration = 0.0
         self.began: float = self.core.now()
 

@@ -24,12 +24,12 @@ IN_FLIGHT: Final = 2
 ENDED: Final = 3  # by outcome; the successes without the quick ones
 FULL: Final = ENDED + len(OUTCOMES)  # without the quick ones too
 DEGRADED: Final = FULL + 1
-DURATIONS: Final = DEGRADED + 7
+DURATIONS: Final = DEGRADED + 8
 ROW: Final = (
     "quick", "duration_sum", "in_flight",
     *(f"ended:{outcome}" for outcome in OUTCOMES),
-    "full", "degraded", "error", "timeouts", "late_values", "fallback_failures", "abandoned",
-    "abandoned_total",
+    "full", "degraded", "error", "caller_error", "timeouts", "late_values", "fallback_failures",
+    "abandoned", "abandoned_total",
     *(f"duration:{edge:g}" for edge in (*EDGES, float("inf"))),
 )  # fmt: skip
 LINE: Final = ("wait_sum", *(f"wait:{edge:g}" for edge in (*EDGES, float("inf"))))
@@ -39,14 +39,15 @@ class Counts:
     """One policy's counts. Everything here is done under the policy's lock."""
 
     __slots__ = (
-        "abandoned", "abandoned_total", "buckets", "cells", "counts", "degraded", "duration_sum",
-        "errors", "extra_full", "fallback_failures", "given_up", "in_flight", "late_values",
-        "layout", "peak", "peak_before", "peak_until", "quick", "refusals", "refused_at",
+        "abandoned", "abandoned_total", "buckets", "caller_errors", "cells", "counts", "degraded",
+        "duration_sum", "errors", "extra_full", "fallback_failures", "given_up", "in_flight",
+        "late_values", "layout", "peak", "peak_before", "peak_until", "quick", "refusals", "refused_at",
         "timeouts", "unwell", "wait_buckets", "wait_sum",
     )  # fmt: skip
     abandoned: int
     abandoned_total: int
     buckets: list[int]
+    caller_errors: int
     cells: memoryview[float] | None
     counts: list[int]
     degraded: int
@@ -73,7 +74,7 @@ class Counts:
         self.given_up: dict[int, float] = {}  # when, of the bodies that still run
         self.counts = [0] * len(OUTCOMES)  # of successes, only those that were never let in
         self.unwell = 0  # calls that were let in and did not succeed
-        self.extra_full = self.degraded = self.errors = 0
+        self.extra_full = self.degraded = self.errors = self.caller_errors = 0
         self.timeouts = self.fallback_failures = self.late_values = 0
         self.refusals: dict[str, int] = {}
         self.refused_at: dict[str, float] = {}
@@ -150,8 +151,8 @@ class Counts:
         row = [
             self.quick, self.duration_sum, self.in_flight,
             good, counts[1], counts[2], counts[3], counts[4],
-            good + self.extra_full, self.degraded, self.errors, self.timeouts, self.late_values,
-            self.fallback_failures, self.abandoned, self.abandoned_total,
+            good + self.extra_full, self.degraded, self.errors, self.caller_errors, self.timeouts,
+            self.late_values, self.fallback_failures, self.abandoned, self.abandoned_total,
             *buckets,
         ]  # fmt: skip
         if layout.line:

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, Literal, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from ..deadline import Deadline, current
-from ..errors import CallTimeoutError, RefusedError
+from ..errors import CallTimeoutError, RefusedError, ResilientError
 from ..events import Event, bus
 from ..guards.base import Guard
-from ..outcomes import CANCELLED, FAILURE, IGNORED, REFUSED, SUCCESS, Result
+from ..outcomes import (
+    CALLERS,
+    CANCELLED,
+    FAILURE,
+    IGNORED,
+    REFUSED,
+    SERVED,
+    SUCCESS,
+    Judge,
+    Result,
+    Served,
+)
+from ..steering import steers
 from .core import QUIET, Core
 
 if TYPE_CHECKING:
@@ -17,8 +29,9 @@ if TYPE_CHECKING:
 FULL: Final = 0
 DEGRADED: Final = 1
 ERROR: Final = 2
-NOBODY: Final = 3  # the caller went away
-WHOM: Final = ("full", "degraded", "error", "")
+CALLER_ERROR: Final = 3
+NOBODY: Final = 4  # the caller went away
+WHOM: Final = (*SERVED, "")
 
 
 class MisuseError(TypeError):
@@ -35,8 +48,11 @@ def judge(call: Call) -> tuple[list[int], str]:
         error, MisuseError
     ):  # the caller's mistake: no guard's business, and not answered
         return [IGNORED] * (len(plan.guards) + 1), ""
+    first = call.outcome < 0  # else it is how a fallback ended
+    call.callers = False
     if call.ruling is not None and _base(call, error) == FAILURE:
         outcome, reason = call.ruling
+        call.callers = outcome == IGNORED
         return [outcome] * (len(plan.guards) + 1), reason
     ruled = _ruled(call, error) if plan.judges or plan.neutral is not None else None
     if ruled is not None:
@@ -49,8 +65,9 @@ def judge(call: Call) -> tuple[list[int], str]:
     base = _base(call, error)
     if base == CANCELLED or not isinstance(error, Exception):
         return [CANCELLED] * len(judges), ""
-    seen_by = {each: each.of_error(error) for each in distinct}
-    outcomes = [seen_by[each] for each in judges]
+    seen_by = {each: each.weigh(error) for each in distinct}
+    call.callers = (first or steers(error)) and _is_callers(call, error, seen_by)
+    outcomes = [FAILURE if seen_by[each] == FAILURE else IGNORED for each in judges]
     if base == REFUSED:
         outcomes = [REFUSED if seen == FAILURE else seen for seen in outcomes]
         # Refused by a call of this very policy inside the body: nobody's failure.
@@ -71,7 +88,27 @@ def _ruled(call: Call, error: BaseException | None) -> int | None:
         return None
     if not isinstance(error, Exception) or _base(call, error) != FAILURE:
         return None
-    return IGNORED if any(each.of_error(error) == IGNORED for each in judges) else None
+    weighed = [each.weigh(error) for each in judges]
+    call.callers = CALLERS in weighed and not _is_ours(error)
+    return IGNORED if any(each != FAILURE for each in weighed) else None
+
+
+def _is_callers(call: Call, error: Exception, seen_by: dict[Judge, int]) -> bool:
+    """Return whether an exception is the caller's own doing, as the policy's judges say.
+
+    Where no guard judges health, the ``ignore`` of any other says so.
+    """
+    plan = call.plan
+    deciding = [plan.judge] if plan.judges_health else list(seen_by)
+    return any(seen_by[each] == CALLERS for each in deciding) and not _is_ours(error)
+
+
+def _is_ours(error: BaseException) -> bool:
+    """Return whether it is a timeout or refusal of ours, or a group that holds one."""
+    if isinstance(error, BaseExceptionGroup):
+        group = cast("BaseExceptionGroup[BaseException]", error)
+        return any(_is_ours(leaf) for leaf in group.exceptions)
+    return isinstance(error, ResilientError)
 
 
 def _base(call: Call, error: BaseException | None) -> int:
@@ -112,7 +149,9 @@ def served(call: Call) -> int:
         if call.ruling is not None and call.ruling[0] == FAILURE:
             return ERROR
         return FULL if call.answered is None else DEGRADED
-    return ERROR if isinstance(call.error, Exception) else NOBODY
+    if not isinstance(call.error, Exception):
+        return NOBODY
+    return CALLER_ERROR if call.callers else ERROR
 
 
 def book(call: Call, now: float, whom: int) -> bool:
@@ -131,6 +170,7 @@ def book(call: Call, now: float, whom: int) -> bool:
     core.extra_full += (whom == FULL) - (outcome == SUCCESS)
     core.degraded += whom == DEGRADED
     core.errors += whom == ERROR and outcome != CANCELLED
+    core.caller_errors += whom == CALLER_ERROR
     if outcome != REFUSED:
         return False
     refuser = call.refuser
@@ -176,12 +216,12 @@ def conclude(call: Call) -> Any:
 
 def result_of(call: Call) -> Result[Any]:
     """Return the end of a call as data; what is not an Exception is raised all the same."""
-    how: Literal["full", "degraded", "error"] = "full"
+    how: Served = "full"
     error = call.error
     if error is not None:
         if not isinstance(error, Exception):
             return conclude(call)  # type: ignore[no-any-return]
-        how = "error"
+        how = "caller_error" if call.callers else "error"
     elif call.answered is not None:
         how, error = "degraded", call.answered
     call.error = call.answered = None

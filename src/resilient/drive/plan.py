@@ -15,7 +15,8 @@ class Plan:
     """What a driver needs to know to run calls of one mode through a policy."""
 
     __slots__ = (
-        "admits", "answers", "core", "enter", "guards", "judge", "judges", "judges_values", "leave",
+        "admits", "answers", "core", "enter", "guards", "judge", "judges", "judges_health",
+        "judges_values", "leave",
         "limits", "neutral", "quick", "reacts", "single", "skip", "threaded",
     )  # fmt: skip
     enter: Enter
@@ -56,6 +57,7 @@ class Plan:
         self.judge: Judge = next(
             (guard.judge for guard in reversed(guards) if guard.judges_health), DEFAULT_JUDGE
         )
+        self.judges_health: bool = any(guard.judges_health for guard in guards)
         self.judges_values: bool = any(
             judge.failed_result is not None
             for judge in (*judges, *(guard.judge for guard in guards))

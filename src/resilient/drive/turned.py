@@ -13,6 +13,7 @@ from ..errors import CircuitOpenError, RefusedError
 from ..guards.base import Guard
 from ..outcomes import REFUSED
 from ..shapes import returns_awaitable
+from ..steering import steers
 from .core import QUIET, Core, tell_end
 from .counting import DEGRADED, ENDED
 from .ending import refusal_by
@@ -120,9 +121,11 @@ def _failed(plan: Plan, error: BaseException) -> None:
     elif error.__cause__ is None:  # the newest is another call's: the policy has been forced open
         why = f"{core.name}: refused"
         error.__cause__ = CircuitOpenError(why, policy=core.name, guard=newest)
+    callers = steers(error)
     with core.lock:
-        core.errors += 1
+        core.errors += not callers
+        core.caller_errors += callers
         core.fallback_failures += 1
         core.mirror()
     if Core.on_end is not None:
-        tell_end(core, REFUSED, "error", newest, 0.0)
+        tell_end(core, REFUSED, "caller_error" if callers else "error", newest, 0.0)

@@ -54,7 +54,7 @@ _FOLDED, _EVER = OF_SCRAPES[:2]  # the others are about other processes
 _WELL: Final = (OUTCOMES[SUCCESS], OUTCOMES[IGNORED])  # for all that is known of the dependency
 _FAILURE: Final = OUTCOMES[FAILURE]
 # What callers got, from good to bad; "" is a caller that went away.
-_RANKS: Final = {"full": 0, "": 3, "degraded": 4, "error": 5}
+_RANKS: Final = {"full": 0, "caller_error": 2, "": 3, "degraded": 4, "error": 5}
 _SLOW: Final = 1  # as its policy sees it
 _OWN: Final = 2  # an error of the caller's own, such as a 404
 _REASONS: Final = {

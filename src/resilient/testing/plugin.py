@@ -46,7 +46,7 @@ class Policies:
         return self._since(policy, "calls")
 
     def served(self, policy: str | Policy) -> dict[str, int]:
-        """Return what the callers of this test got: ``full``, ``degraded`` and ``error``.
+        """Return what the callers of this test got: full, degraded, error and caller_error.
 
         Args:
             policy: the policy or its name.

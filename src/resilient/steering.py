@@ -1,0 +1,55 @@
+"""The exceptions by which frameworks steer: how a task or a request is to go on, not what failed.
+
+They are known by the names of their classes, so that no framework is imported for it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+from weakref import WeakKeyDictionary
+
+_ALWAYS: Final = ""
+# Module and name of a class, and the attribute with the status that it answers.
+_CLASSES: Final[dict[tuple[str, str], str]] = {
+    ("celery.exceptions", "Retry"): _ALWAYS,
+    ("celery.exceptions", "Ignore"): _ALWAYS,
+    ("celery.exceptions", "Reject"): _ALWAYS,
+    ("starlette.exceptions", "HTTPException"): "status_code",  # FastAPI's too
+    ("fastapi.exceptions", "RequestValidationError"): _ALWAYS,
+    ("django.http.response", "Http404"): _ALWAYS,
+    ("django.core.exceptions", "PermissionDenied"): _ALWAYS,
+    ("django.core.exceptions", "SuspiciousOperation"): _ALWAYS,
+    ("django.core.exceptions", "BadRequest"): _ALWAYS,
+    ("django.http.multipartparser", "MultiPartParserError"): _ALWAYS,
+    ("rest_framework.exceptions", "APIException"): "status_code",
+    ("werkzeug.exceptions", "HTTPException"): "code",
+    ("aiohttp.web_exceptions", "HTTPException"): "status_code",
+    ("click.exceptions", "Exit"): _ALWAYS,
+}
+# Below 500, and yet they say that the server, or what is behind it, could not answer in time.
+_NOT_THE_CALLERS: Final = frozenset({408, 425, 429})
+
+_known: Final[WeakKeyDictionary[type, str | None]] = WeakKeyDictionary()
+
+
+def steers(error: BaseException) -> bool:
+    """Return whether an exception steers a framework: Celery's, click's, or an HTTP error < 500."""
+    kind = type(error)
+    try:
+        attribute = _known[kind]
+    except KeyError:
+        attribute = _known[kind] = _attribute_of(kind)
+    if not attribute:
+        return attribute is not None
+    status: Any = getattr(error, attribute, None)
+    if status is None:  # Werkzeug's that carry a whole response
+        status = getattr(getattr(error, "response", None), "status_code", None)
+    return isinstance(status, int) and 100 <= status < 500 and status not in _NOT_THE_CALLERS
+
+
+def _attribute_of(kind: type) -> str | None:
+    for base in kind.__mro__:
+        found = _CLASSES.get((base.__module__, base.__qualname__))
+        if found is not None:
+            return found
+    return None
