@@ -11,6 +11,8 @@ from typing import Any, Final, Literal, cast
 
 from .checks import refuse_type
 from .shapes import kind_of, label
+from .stack import room_for_call
+from .tallies import tally
 
 Kind = Literal[
     "opened",
@@ -144,7 +146,8 @@ class Bus:
     def enqueue(self, event: Event | Callable[[], object]) -> None:
         """Queue an event, or a call, without delivering it: this much may be done under a lock."""
         if len(self._queue) >= _BACKLOG:
-            self.dropped += 1
+            with tally:
+                self.dropped += 1
         else:
             self._queue.append(event)
 
@@ -161,6 +164,10 @@ class Bus:
 
     def deliver(self) -> None:
         """Hand out what is queued, unless somebody is at it already."""
+        try:
+            room_for_call()
+        except RecursionError:  # the next one delivers it
+            return
         if threading.get_ident() not in self._reluctant:
             self._deliver()
         elif self._queue and not self._delivering.locked():
@@ -184,6 +191,8 @@ class Bus:
         for listener in self._listeners:
             try:
                 listener(event)
+            except RecursionError:  # the stack's end, and perhaps not the listener's fault
+                continue
             except Exception:
                 self._listeners = tuple(kept for kept in self._listeners if kept is not listener)
                 self.listener_errors += 1

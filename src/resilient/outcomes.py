@@ -8,6 +8,7 @@ from typing import Any, Final, Generic, Literal, TypeVar, cast
 from .checks import refuse, refuse_type
 from .shapes import kind_of
 from .steering import steers
+from .tallies import tally
 
 SUCCESS: Final = 0
 FAILURE: Final = 1
@@ -139,7 +140,8 @@ class Judge:
         try:
             return bool(predicate(subject))
         except Exception as fault:
-            self.faults += 1
+            with tally:
+                self.faults += 1
             if self.on_fault is not None:
                 self.on_fault(fault)
             return default

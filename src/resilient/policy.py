@@ -18,7 +18,7 @@ from .guards.base import Guard, Mode
 from .levers import Levers
 from .outcomes import OnError, OnResult, Result
 from .registry import Place, registry
-from .shapes import STREAMS, kind_of, label
+from .shapes import kind_of, label
 from .showing import plan_text, snapshot_of
 
 if TYPE_CHECKING:
@@ -205,7 +205,7 @@ class Policy(Levers):
         return wrapping.wrap(self, fn)
 
     def call(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """Call a plain function through this policy, or make a guarded stream.
+        """Call a plain function through this policy, or make a guarded stream or manager.
 
         Args:
             fn: the function, generator function or async generator function.
@@ -222,8 +222,8 @@ class Policy(Levers):
             TypeError: fn is async, or the policy's timeout does not say how to bound a sync call.
             Exception: whatever fn raised.
         """
-        if callable(fn) and kind_of(fn) in STREAMS:
-            return wrapping.stream(self, fn)(*args, **kwargs)  # type: ignore[no-any-return]
+        if wrapping.lasts(fn):
+            return wrapping.lasting(self, fn)(*args, **kwargs)  # type: ignore[no-any-return]
         return sync.call(self._sync_plan(fn), fn, args, kwargs)  # type: ignore[no-any-return]
 
     async def acall(self, fn: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs) -> T:

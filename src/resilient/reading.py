@@ -12,6 +12,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, cast
 from weakref import KeyedRef
 
+from .tallies import tally
+
 if TYPE_CHECKING:
     from datetime import date
 
@@ -106,5 +108,6 @@ class AskedFlag(Flag):
         if seen is not None:
             seen(self, on)
         if not on:
-            self.off_reads += 1
+            with tally:
+                self.off_reads += 1
         return on

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from types import FunctionType, GeneratorType, MethodType
+from types import AsyncGeneratorType, FunctionType, GeneratorType, MethodType
 from typing import Any, Final, Literal, cast
 
 Kind = Literal["sync", "async", "generator", "async generator"]
@@ -76,6 +77,48 @@ def returns_awaitable(value: object) -> bool:
         return True
     # Nothing is asked of the value itself: a proxy or mock would answer anything.
     return kind is GeneratorType and _is_coroutine(cast("GeneratorType[Any, Any, Any]", value))
+
+
+_HANDLES: Final[dict[type, str]] = {
+    GeneratorType: "generator",
+    AsyncGeneratorType: "async generator",
+    contextlib._GeneratorContextManager: "manager",
+    contextlib._AsyncGeneratorContextManager: "async manager",
+}
+_FUTURE: Final = "concurrent.futures._base", "Future"
+
+
+def handle_of(value: object) -> str:
+    """Return what kind of work that has not ended a value stands for, "" where it is a value.
+
+    Objects of exactly these types are known: an iterator or a context manager of another class may
+    be an answer that is here already.
+    """
+    kind = type(value)
+    known = _HANDLES.get(kind)
+    if known is not None:
+        return "" if known == "generator" and _is_coroutine(cast("Any", value)) else known
+    return "future" if (kind.__module__, kind.__qualname__) == _FUTURE else ""
+
+
+def returns_work(value: object) -> bool:
+    """Return whether a value stands for work that has not ended: an awaitable, or a handle."""
+    return returns_awaitable(value) or handle_of(value) != ""
+
+
+_MANAGERS: Final = {
+    contextlib.contextmanager(cast("Any", kind_of)).__code__: "manager",
+    contextlib.asynccontextmanager(cast("Any", kind_of)).__code__: "async manager",
+}
+
+
+def manager_of(fn: object) -> str:
+    """Return which kind of context managers a function of contextlib's makes, "" for any other."""
+    while isinstance(fn, functools.partial):
+        fn = fn.func
+    if isinstance(fn, MethodType):
+        fn = fn.__func__
+    return _MANAGERS.get(fn.__code__, "") if type(fn) is FunctionType else ""
 
 
 def _is_coroutine(generator: GeneratorType[Any, Any, Any]) -> bool:

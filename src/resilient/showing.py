@@ -91,7 +91,12 @@ def plan_text(core: Core, guards: tuple[Guard, ...]) -> str:
                 ]
             if any(type(guard).recover is not Guard.recover for guard in guards):
                 lines.append(
-                    "  in a block no fallback acts, and in a stream only before its first item"
+                    "  in a block, a context manager and a Future no fallback acts, and in a stream "
+                    "only before its first item"
+                )
+            if any(guard.seconds is not None for guard in guards):
+                lines.append(
+                    "  of a context manager the timeout bounds the entry, of a Future nothing"
                 )
             if not guards:
                 lines.append("  nothing but this policy's own switch")

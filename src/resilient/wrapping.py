@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, cast
 from . import checks
 from .drive import sync
 from .guards.base import Guard, Mode
-from .shapes import STREAMS, Kind, kind_of, label, named_part
+from .shapes import STREAMS, Kind, kind_of, label, manager_of, named_part
 
 if TYPE_CHECKING:
     from .policy import Policy
@@ -68,6 +68,13 @@ def wrap(policy: Policy, fn: Any) -> Any:
 
 def _guarded(policy: Policy, fn: Any, kind: Kind) -> Any:
     """Return the bare wrapper of fn, for its kind."""
+    manager = manager_of(fn)
+    if manager:
+        from .drive import managers
+
+        is_async = manager == "async manager"
+        mode = "async" if is_async else sync_mode(policy.name, policy.guards)
+        return managers.guard(policy._plan(mode), fn, is_async=is_async)
     if kind in ("async", "async generator"):
         from .drive import aio, astreams
 
@@ -83,8 +90,13 @@ def _guarded(policy: Policy, fn: Any, kind: Kind) -> Any:
     return streams.guard(plan, fn)
 
 
-def stream(policy: Policy, fn: Any) -> Any:
-    """Return the guarded form of a generator function or async generator function."""
+def lasts(fn: Any) -> bool:
+    """Return whether a call of fn is let in after it returned: it makes a stream or a manager."""
+    return callable(fn) and (kind_of(fn) in STREAMS or manager_of(fn) != "")
+
+
+def lasting(policy: Policy, fn: Any) -> Any:
+    """Return the guarded form of a function whose calls last."""
     check(policy.name, policy.guards, fn)
     return _guarded(policy, fn, kind_of(fn))
 
@@ -103,6 +115,10 @@ def check_not_ours(who: str, fn: object) -> None:
 def check(who: str, guards: tuple[Guard, ...], fn: object) -> None:
     """Raise the TypeError that says why fn can't be guarded by these guards."""
     kind = check_guardable(who, fn)
+    manager = manager_of(fn)
+    if manager:
+        _check_manager(who, guards, fn, is_async=manager == "async manager")
+        return
     if kind in ("sync", "generator"):
         mode = sync_mode(who, guards)
         if kind == "generator" and mode == "thread":
@@ -129,6 +145,14 @@ def check(who: str, guards: tuple[Guard, ...], fn: object) -> None:
         guard.check_signature(cast("Callable[..., Any]", fn))
 
 
+def _check_manager(who: str, guards: tuple[Guard, ...], fn: object, *, is_async: bool) -> None:
+    if not is_async:
+        sync_mode(who, guards)
+    for guard in guards:
+        if guard.only_streams:
+            raise TypeError(f"{who}: {label(fn)} is no generator function, but its {guard.kind} is")
+
+
 def article(kind: Kind) -> str:
     """Return a kind with its article."""
     return f"{'an' if kind[0] == 'a' else 'a'} {kind}"
@@ -148,6 +172,8 @@ def check_guardable(who: str, fn: object) -> Kind:
 def check_kind(who: str, fn: object, most: Literal["sync", "async"]) -> None:
     """Raise a TypeError if fn is a stream, or async where only a plain function will do."""
     kind = kind_of(fn) if callable(fn) else _refuse(who, fn, "it is not callable")
+    if manager_of(fn):
+        _refuse(who, fn, "it makes a context manager; use call(), which returns one to enter")
     if kind in STREAMS:
         _refuse(who, fn, f"it is {article(kind)} function; use call(), which returns the stream")
     if kind == "async" and most == "sync":

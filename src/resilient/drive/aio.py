@@ -11,11 +11,12 @@ from typing import Any
 
 from ..deadline import Terms, current, leave
 from ..guards.base import Waiter
-from ..shapes import returns_awaitable
+from ..shapes import handle_of, returns_awaitable
 from . import line
 from .bell import Bell, here, task_in
 from .call import DO_PARK, DO_RECOVER, DO_RUN, DONE, Call, Step, give_back
 from .ending import MisuseError, conclude
+from .handles import handed_out
 from .limits import Bounds
 from .plan import Plan
 from .timers import Entry, Timer, Wheel, wheel_of
@@ -24,10 +25,11 @@ from .turned import TURNED, answer_async
 
 async def run(call: Call) -> None:
     """Drive a call to its end."""
-    await _drive(call, call.start)
+    await drive(call, call.start)
 
 
-async def _drive(call: Call, first: Callable[[], Step]) -> None:
+async def drive(call: Call, first: Callable[[], Step]) -> None:
+    """Do the steps of a call, from the one that comes first to its end."""
     try:
         step = first()
         while step != DONE:
@@ -47,8 +49,8 @@ async def _drive(call: Call, first: Callable[[], Step]) -> None:
 
 async def finish(call: Call, awaitable: Awaitable[Any]) -> Any:
     """Await what a sync callable returned, for a call that was let in before."""
-    step = await _limited(call, len(call.tickets), lambda: awaitable, (), {})
-    await _drive(call, lambda: step)
+    call.fn, call.args, call.kwargs = lambda: awaitable, (), {}
+    await drive(call, lambda: DO_RUN)
     return conclude(call)
 
 
@@ -64,7 +66,15 @@ async def _limited(
         value = await within(call, bounds, fn, args, kwargs)
     except BaseException as error:
         return call.raised(error)
+    if call.origin is None and handle_of(value) and not call.enters and not _is_part(call, value):
+        call.value = handed_out(call, value)  # judged where it ends
+        return DONE
     return call.returned(value)
+
+
+def _is_part(call: Call, value: Any) -> bool:
+    neutral = call.plan.neutral
+    return neutral is not None and neutral(value)
 
 
 async def within(
@@ -174,9 +184,51 @@ def _interpreted(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
     return guarded
 
 
+def _slow(neutral: Callable[[object], bool] | None, value: object) -> bool:
+    return handle_of(value) != "" or (neutral is not None and neutral(value))
+
+
+async def _ended(call: Call, value: Any) -> Any:
+    """Return the value of a body that has ended well, but not in the plainest way."""
+    try:
+        if handle_of(value) and not _is_part(call, value):
+            return handed_out(call, value)  # judged where it ends
+        await drive(call, partial(call.returned, value))
+    except RecursionError:
+        call.core.outbox.append(partial(give_back, call.plan, (), 0.0, call))
+        raise
+    return conclude(call)
+
+
+async def _failed(
+    plan: Plan,
+    fn: Callable[..., Any],
+    args: Any,
+    kwargs: Any,
+    tickets: Any,
+    now: float,
+    own: Entry | None,
+    error: BaseException,
+) -> Call:
+    """Return the call that the fast path let in and whose body raised, driven to its end."""
+    done: Call | None = None
+    told: BaseException | None = None
+    try:
+        done = Call.entered(plan, fn, args, kwargs, tickets, now, own)
+        told = error if own is None else own.reason(error)
+        await drive(done, partial(done.raised, told))
+    except RecursionError:
+        plan.core.outbox.append(partial(give_back, plan, tickets, now, done))
+        raise
+    finally:
+        told = None  # a frame that holds the exception whose traceback it is in is a cycle
+    return done
+
+
 def _plain(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
-    core, enter, done_well, neutral = plan.core, plan.enter, plan.leave, plan.neutral
-    plain: type[Any] = type(None)  # the newest type of value that was seen to be no part
+    core, enter, done_well = plan.core, plan.enter, plan.leave
+    unusual = partial(_slow, plan.neutral)
+    plain: type[Any] = type(None)  # the newest type of value that was seen to be no work or part
 
     async def guarded(*args: Any, **kwargs: Any) -> Any:
         nonlocal plain
@@ -185,25 +237,22 @@ def _plain(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
         tickets = enter(now)
         if tickets is None or tickets is TURNED:
             return await (call if tickets is None else turned)(plan, fn, args, kwargs)
+        done = None
         try:
             value = await (fn(*args, **kwargs) if kwargs else fn(*args))
+            if type(value) is not plain:
+                if unusual(value):
+                    done = Call.entered(plan, fn, args, kwargs, tickets, now, None)
+                    return await _ended(done, value)
+                plain = type(value)  # pyright: ignore[reportUnknownVariableType]
         except BaseException as error:
-            done = None
-            try:
-                done = Call.entered(plan, fn, args, kwargs, tickets, now, None)
-                await _drive(done, partial(done.raised, error))
-            except RecursionError:
-                core.outbox.append(partial(give_back, plan, tickets, now, done))
+            if done is not None:
                 raise
+            done = await _failed(plan, fn, args, kwargs, tickets, now, None, error)
             if done.error is error:
                 done.error = None
                 raise
             return conclude(done)
-        if neutral is not None and type(value) is not plain and neutral(value):
-            done = Call.entered(plan, fn, args, kwargs, tickets, now, None)
-            await _drive(done, partial(done.returned, value))
-            return conclude(done)
-        plain = type(value)  # pyright: ignore[reportUnknownVariableType]
         done_well(tickets, now, clock())
         return value
 
@@ -213,15 +262,16 @@ def _plain(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
 def _timed(  # noqa: PLR0915
     plan: Plan, fn: Callable[..., Any]
 ) -> Callable[..., Any]:
-    core, enter, done_well, neutral = plan.core, plan.enter, plan.leave, plan.neutral
-    around, put = current.get, current.set
+    core, enter, done_well = plan.core, plan.enter, plan.leave
+    around, put, unusual = current.get, current.set, partial(_slow, plan.neutral)
+    plain: type[Any] = type(None)
     assert plan.single is not None
     level, limit = plan.single
     known: weakref.ref[Wheel] | None = None  # the wheel of the newest call
     terms = Terms(0.0, level, core.name, monotonic)
 
-    async def guarded(*args: Any, **kwargs: Any) -> Any:  # noqa: PLR0915
-        nonlocal known, terms
+    async def guarded(*args: Any, **kwargs: Any) -> Any:
+        nonlocal known, plain, terms
         loop = _get_running_loop()
         task = None if loop is None else task_in(loop)
         outer = around()
@@ -241,7 +291,7 @@ def _timed(  # noqa: PLR0915
             assert loop is not None
             wheel = wheel_of(loop, seconds)
             known = weakref.ref(wheel)
-        entry = Entry()
+        entry, done = Entry(), None
         entry.when = when = now + seconds
         entry.terms, entry.outer, entry.open, entry.fired = terms, None, True, False
         entry.task, entry.cancelling = task, task.cancelling()
@@ -257,27 +307,21 @@ def _timed(  # noqa: PLR0915
         except BaseException as error:
             entries.pop(entry, None)
             leave(entry)
-            done = None
-            try:
-                done = Call.entered(plan, fn, args, kwargs, tickets, now, entry)
-                task = None  # the exception has this frame
-                await _drive(done, partial(done.raised, entry.reason(error)))
-            except RecursionError:
-                core.outbox.append(partial(give_back, plan, tickets, now, done))
-                raise
+            task = None  # the exception has this frame
+            done = await _failed(plan, fn, args, kwargs, tickets, now, entry, error)
             if done.error is error:
                 done.error = None
                 raise
             return conclude(done)
         ended = monotonic()
-        if ended >= when or (neutral is not None and neutral(value)):  # late, or no news
+        if ended >= when or (type(value) is not plain and unusual(value)):
             leave(entry)
             if entry.fired:
                 entry.took_back(None)
             entry.task = None
             done = Call.entered(plan, fn, args, kwargs, tickets, now, entry)
-            await _drive(done, partial(done.returned, value))
-            return conclude(done)
+            return await _ended(done, value)
+        plain = type(value)  # pyright: ignore[reportUnknownVariableType]
         entry.task = None  # it stays in the context, which the task has
         done_well(tickets, now, ended)
         return value

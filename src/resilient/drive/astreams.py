@@ -11,6 +11,7 @@ from ..deadline import Deadline, current, leave
 from . import aio
 from .call import DO_PARK, DO_RECOVER, DO_RUN, DONE
 from .ending import conclude
+from .lasting import LastingCall
 from .limits import Bounds
 from .plan import Plan
 from .streams import GIVEN, Flow, over_at
@@ -20,16 +21,15 @@ from .timers import Timer
 class AsyncFlow(Flow):
     """One guarded async generator."""
 
-    __slots__ = ("_timer",)
+    __slots__ = ("_fresh", "_timer")
     source: Any
     sent: Any
     thrown: BaseException | None
 
-    def __init__(
-        self, plan: Plan, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> None:
-        super().__init__(plan, fn, args, kwargs)
+    def __init__(self, call: LastingCall, source: Any = None) -> None:
+        super().__init__(call, source)
         self._timer = Timer()
+        self._fresh = source is not None  # it was handed out, and has not run yet
 
     async def step(self) -> bool:
         """Go on to the next item; False at the end."""
@@ -97,7 +97,8 @@ class AsyncFlow(Flow):
 
     async def _again(self) -> int:
         self.age(paused=False)
-        return await self._go_on(self.source.asend)
+        fresh, self._fresh = self._fresh, False
+        return await self._go_on(partial(_first, self.source) if fresh else self.source.asend)
 
     async def _go_on(self, send: Callable[[Any], Any]) -> int:
         call, sent = self.call, self.sent
@@ -140,12 +141,12 @@ class AsyncFlow(Flow):
 
 
 def guard(
-    plan: Plan, fn: Callable[..., Any], *, final: bool = False
+    plan: Plan, fn: Callable[..., Any], *, final: bool = False, begun: AsyncFlow | None = None
 ) -> Callable[..., AsyncGenerator[Any, Any]]:
     """Return an async generator function that runs fn's generators; see `streams.guard`."""
 
     async def guarded(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
-        flow = AsyncFlow(plan, fn, args, kwargs)
+        flow = begun or AsyncFlow(LastingCall(plan, fn, args, kwargs))
         flow.call.final = final
         while await flow.step():
             try:
@@ -158,6 +159,13 @@ def guard(
         conclude(flow.call)
 
     return guarded
+
+
+def going_on(call: LastingCall, source: Any) -> AsyncGenerator[Any, Any]:
+    """Return an async generator that a guarded call has returned, as the stream of that call."""
+    flow = AsyncFlow(call, source)
+    flow.age(paused=True)
+    return guard(call.plan, call.fn, begun=flow)()
 
 
 def _first(source: Any, sent: Any) -> Any:

@@ -7,114 +7,38 @@ recover), reports how that ended, and does what the next answer says, until it i
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import Any, Final
 
 from ..deadline import Deadline, TaskDeadline, Terms, current, enclosing
-from ..errors import (
-    CallTimeoutError,
-    CircuitOpenError,
-    ReentrantCallError,
-    RefusedError,
-    ResilientError,
-)
-from ..guards.base import ANSWER, PARK, RECOVER, REFUSE, Guard
-from ..outcomes import CANCELLED, REFUSED
-from .core import BUSY, Core, tell_end
-from .ending import NOBODY, WHOM, book, judge, refusal_by, served, tell_refused
+from ..errors import CircuitOpenError, ReentrantCallError, RefusedError
+from ..guards.base import ANSWER, PARK, REFUSE, Guard
+from ..outcomes import REFUSED
+from ..stack import room_for_call
+from .core import BUSY
+from .ending import refusal_by
+from .outward import Outward
 from .plan import Plan
+from .state import DO_PARK, DO_PAUSE, DO_RECOVER, DO_RUN, DONE, ENTRY, Step
 
-if TYPE_CHECKING:
-    from .abandoning import Held
-
-DO_RUN: Final = 0  # run the body
-DO_PARK: Final = 1  # wait in the line of the guard at `level`
-DO_PAUSE: Final = 2  # sleep for `delay`, then call again()
-DO_RECOVER: Final = 3  # run recovery()
-DONE: Final = 4
-Step = Literal[0, 1, 2, 3, 4]
+__all__ = (
+    "ANY_TASK", "DONE", "DO_PARK", "DO_PAUSE", "DO_RECOVER", "DO_RUN", "Call", "Step", "give_back",
+)  # fmt: skip
 
 ANY_TASK: Final = object()
 
-_ENTRY: Final = "policy"
 
-
-class Call:
+class Call(Outward):
     """The state of one call; see the module."""
 
-    # fmt: off
-    __slots__ = (
-        "admitted", "answered", "args", "began", "booked", "callers", "core", "deadline", "delay",
-        "duration", "error", "expired", "final", "fn", "held", "inherited", "kwargs",
-        "level", "limits", "origin", "outcome", "plan", "ran", "refuser", "ruling", "spent",
-        "started", "tickets", "value",
-    )
-    # fmt: on
-    admitted: bool
-    booked: bool
-    callers: bool  # its error is the caller's own doing
-    delay: float
-    duration: float
-    inherited: bool
-    ran: bool
-    started: float
-
-    def __init__(
-        self, plan: Plan, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> None:
-        self.plan: Plan = plan
-        self.core: Core = plan.core
-        self.fn: Callable[..., Any] = fn
-        self.args: tuple[Any, ...] = args
-        self.kwargs: dict[str, Any] = kwargs
-        self.tickets: list[int | None] = [None] * len(plan.guards)
-        self.limits: list[tuple[float, int]] = []  # (when, level) of the timeouts it is under
-        self.level: int = 0
-        self.value: Any = None
-        self.error: BaseException | None = None
-        self.origin: Exception | None = None  # what the recovery under way answers
-        self.answered: Exception | None = None  # what a recovery has answered
-        self.deadline: Deadline | None = None  # the newest of its own
-        self.expired: int = -1  # level of the own timeout that ended it
-        self.outcome: int = -1
-        self.refuser: str = _ENTRY
-        self.held: Held | None = None  # by the abandoned worker of this attempt
-        self.ruling: tuple[int, str] | None = None  # outcome and reason, where somebody has said so
-        self.spent: float | None = None  # seconds in the body, where that is not all of its life
-        self.final: bool = False  # nothing can take the place of its answer any more
-        self.ran = self.inherited = self.admitted = self.booked = self.callers = False
-        self.delay = self.started = self.duration = 0.0
-        self.began: float = self.core.now()
-
-    @classmethod
-    def entered(
-        cls,
-        plan: Plan,
-        fn: Callable[..., Any],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        tickets: Any,
-        started: float,
-        deadline: Deadline | None,
-    ) -> Call:
-        """Return the call that the fast path has let in and whose body has just ended."""
-        call = cls(plan, fn, args, kwargs)
-        given = iter((tickets,) if type(tickets) is int else tickets)
-        call.tickets = [next(given) if quick else None for quick in plan.quick]
-        call.began = call.started = started
-        call.limits = [
-            (started + guard.seconds, level)
-            for level, guard in plan.limits
-            if guard.seconds is not None
-        ]
-        call.deadline = deadline
-        call.ran = call.admitted = True
-        return call
+    __slots__ = ()
 
     # -- going in ---------------------------------------------
 
     def start(self) -> Step:
         """Begin: ask every guard, outermost first."""
+        room_for_call()
+        if self.core.outbox:  # perhaps a slot that could not be given back
+            self.core.flush()
         if self.core.fresh:
             self.core.begin()
         return self.descend(0)
@@ -126,7 +50,7 @@ class Call:
         self.limits = [limit for limit in self.limits if limit[1] < first]
         self.error = self.value = self.answered = self.held = None
         self.outcome = self.expired = -1
-        self.ran = False
+        self.ran = self.late = self.settled = False
         return self.descend(first)
 
     def descend(self, first: int) -> Step:
@@ -197,8 +121,8 @@ class Call:
     def _admitted(self, now: float) -> None:
         self.started = now
         if not self.admitted:
-            self.admitted = True
             self.core.entered(now)
+            self.admitted = True
 
     @property
     def here(self) -> Guard:
@@ -220,9 +144,9 @@ class Call:
 
     def refused_at_entry(self, kind: type[RefusedError], why: str) -> Step:
         """Report that the policy itself refused; go out as if from inside."""
-        error = kind(f"{self.core.name}: refused ({why})", policy=self.core.name, guard=_ENTRY)
+        error = kind(f"{self.core.name}: refused ({why})", policy=self.core.name, guard=ENTRY)
         error._core = self.core
-        self.error, self.refuser = error, _ENTRY
+        self.error, self.refuser = error, ENTRY
         self.level = len(self.tickets) - 1  # so every fallback has its chance
         return self.ascend()
 
@@ -256,161 +180,16 @@ class Call:
         self.deadline = own
         return own
 
-    def returned(self, value: Any) -> Step:
-        """Report that the body, or the recovery, gave a value."""
-        self.value, self.error = value, None
-        return self._ended()
-
-    def raised(self, error: BaseException) -> Step:
-        """Report that the body, or the recovery, raised."""
-        if self.origin is not None and isinstance(error, Exception):
-            self.core.fallback_failures += 1
-            if error is not self.origin and error.__cause__ is None:
-                error.__cause__ = self.origin
-        self.error = error
-        return self._ended()
-
-    def _ended(self) -> Step:
-        if self.origin is None:
-            now, own = self.core.now(), self.deadline
-            self.ran = True
-            self.duration = now - self.started if self.spent is None else self.spent
-            if self.error is None and own is not None and now >= own.when:
-                self.core.late_values += 1
-                self.duration = float("inf")
-            self.level = len(self.tickets) - 1
-        else:
-            self.answered = self.origin if self.error is None else None
-            self.origin = None
-            self.level -= 1
-        return self.ascend()
-
     def recovery(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         """Return what to run instead of the body, and its arguments."""
         error = self.origin
         assert error is not None
         return self.here.recover, (error, self.args[self.plan.skip :], self.kwargs)
 
-    # -- going out ---------------------------------------------
-
-    def not_run(self, error: ResilientError) -> Step:
-        """Report that the body, or the recovery, was not begun."""
-        if isinstance(error, CallTimeoutError):
-            if error._deadline is self.deadline and self.deadline is not None:
-                self.expired, self.refuser = self.deadline.level, "timeout"
-        elif isinstance(error, RefusedError):
-            error._core, self.refuser = self.core, error.guard
-        self.error = error
-        if self.origin is None:
-            self.level = len(self.tickets) - 1
-        else:
-            self.origin, self.level = None, self.level - 1
-        return self.ascend()
-
-    def drop(self) -> None:
-        """Give everything back after an exception in code that is not the body: a listener, say."""
-        if not self.booked:
-            self.level, self.outcome = len(self.tickets) - 1, CANCELLED
-            self._settle([CANCELLED] * (len(self.tickets) + 1), "", NOBODY)
-
-    def ascend(self) -> Step:
-        """Tell the guards from `level` outwards how it ended, until one wants something else."""
-        outcomes, reason = judge(self)
-        if self.outcome < 0:
-            self.outcome = outcomes[-1]
-        return self._settle(outcomes, reason, served(self))
-
-    def _settle(self, outcomes: list[int], reason: str, whom: int) -> Step:
-        core, now = self.core, self.core.now()
-        step: Step = DONE
-        tell = False
-        with core.lock:
-            gate = core.gate
-            core.gate = gate | BUSY
-            try:
-                if gate & BUSY:
-                    return self._settle_inside(outcomes, reason, whom)
-                if not (self.inherited or core.inherits(self.began)):
-                    self.booked = True
-                    return DONE
-                self.inherited = True
-                step = self._walk_out(outcomes, reason, now)
-                if step == DONE:
-                    tell = book(self, now, whom)
-                    core.mirror()
-            finally:
-                core.gate = gate
-        core.flush_after(gate)
-        if tell:
-            tell_refused(self, now)
-        if step == DONE and Core.on_end is not None:
-            refuser = self.refuser if self.outcome == REFUSED else ""
-            late = self.duration == float("inf")
-            seconds = now - self.started if late else self.duration if self.ran else 0.0
-            tell_end(core, self.outcome, WHOM[whom], refuser, seconds)
-        if step == DO_RECOVER:
-            self._begin_recovery()
-        return step
-
-    def _settle_inside(self, outcomes: list[int], reason: str, whom: int) -> Step:
-        """Settle in a finalizer or signal handler: what it interrupted books it at its end."""
-        later = self.core.outbox.append
-        if any(ticket is not None for ticket in self.tickets):
-            later(partial(self._settle, outcomes, reason, whom))
-            return DONE
-        step = self._walk_out(outcomes, reason, self.core.now())  # asks the fallbacks alone
-        if step == DONE:
-            later(partial(self._book_later, whom))
-        elif step == DO_RECOVER:
-            self._begin_recovery()
-        return step
-
-    def _book_later(self, whom: int) -> None:
-        now = self.core.now()
-        with self.core.lock:
-            gate = self.core.gate
-            self.core.gate = gate | BUSY
-            try:
-                book(self, now, whom)
-                self.core.mirror()
-            finally:
-                self.core.gate = gate
-        self.core.flush_after(gate)
-
-    def _begin_recovery(self) -> None:
-        error = self.error
-        self.origin = error if isinstance(error, Exception) else ValueError("a failed result")
-
-    def _walk_out(self, outcomes: list[int], reason: str, now: float) -> Step:
-        guards, reacts = self.plan.guards, self.plan.reacts
-        held = self.held is not None and not self.held.ended
-        for level in range(self.level, -1, -1):
-            ticket = self.tickets[level]
-            if ticket is None and not reacts[level]:
-                continue
-            after, outcome = guards[level].after, outcomes[level]
-            verdict = after(ticket or 0, now, outcome, self.duration, reason, held)
-            if verdict is not None and (self.final or -1 < self.expired < level):
-                # A timeout that stands further out leaves no time for what a guard inside wants.
-                if verdict != RECOVER:
-                    after(ticket or 0, now, CANCELLED, self.duration, "", held)
-                verdict = None
-            if verdict is None:
-                if held and self.held is not None:
-                    self.held.tickets[level] = ticket
-                self.tickets[level] = None
-                continue
-            self.level = level
-            if verdict == RECOVER:
-                self.tickets[level] = None
-                return DO_RECOVER
-            self.delay = verdict
-            return DO_PAUSE
-        return DONE
-
 
 def give_back(plan: Plan, tickets: Any, started: float, call: Call | None) -> None:
     """End a call for whose end the stack was too short: nothing is known of the dependency."""
+    room_for_call()
     if call is None:
         call = Call.entered(plan, plan.enter, (), {}, tickets, started, None)
     call.drop()

@@ -14,6 +14,7 @@ from ..clock import Clock
 from ..events import Event, bus
 from ..guards.base import Guard, Waiter
 from ..outcomes import DEFAULT_JUDGE, OUTCOMES, SUCCESS
+from ..stack import room, room_for_call
 from .counting import EDGES, Counts
 from .outbox import Outbox
 
@@ -153,20 +154,24 @@ class Core(Counts):
         outbox = self.outbox
         while outbox:
             try:
+                room()
                 item = outbox.pop(0)
-            except IndexError:  # another thread took the last one
+            except (IndexError, RecursionError):  # another thread took the last one
                 return
-            if isinstance(item, Waiter):
-                if not item.wake():
-                    self.quit(item)
-            elif item is None:
-                bus.deliver()
-            else:
-                try:
-                    item()
-                except RecursionError:  # nothing may be lost: a shorter stack will do it
-                    outbox.append(item)
-                    return
+            try:
+                self._do(item)
+            except RecursionError:  # nothing may be lost: a shorter stack will do it
+                outbox.append(item)
+                return
+
+    def _do(self, item: Waiter | Callable[[], object] | None) -> None:
+        if item is None:
+            room_for_call()  # or it is kept
+            bus.deliver()
+        elif not isinstance(item, Waiter):
+            item()
+        elif not item.wake():
+            self.quit(item)
 
     def flush_after(self, gate: int) -> None:
         """Flush at the end of a section that found the gate so."""
@@ -266,6 +271,8 @@ def tell_end(core: Core, outcome: int, served: str, guard: str, seconds: float) 
     if hook is not None:
         try:
             hook(core, OUTCOMES[outcome], served, guard, seconds)
+        except RecursionError:  # the stack's end, and not the hook's fault
+            return
         except Exception:
             Core.on_end = None
             import logging

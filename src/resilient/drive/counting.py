@@ -41,8 +41,8 @@ class Counts:
     __slots__ = (
         "abandoned", "abandoned_total", "buckets", "caller_errors", "cells", "counts", "degraded",
         "duration_sum", "errors", "extra_full", "fallback_failures", "given_up", "in_flight",
-        "late_values", "layout", "peak", "peak_before", "peak_until", "quick", "refusals", "refused_at",
-        "timeouts", "unwell", "wait_buckets", "wait_sum",
+        "late_values", "layout", "peak", "peak_before", "peak_until", "quick", "refusals",
+        "refused_at", "timeouts", "unwell", "wait_buckets", "wait_sum",
     )  # fmt: skip
     abandoned: int
     abandoned_total: int
@@ -101,9 +101,9 @@ class Counts:
 
     def entered(self, now: float) -> None:
         """Count a call that all guards have let in; under the lock."""
-        self.in_flight += 1
         if now >= self.peak_until:
             self.turn_peak(now)
+        self.in_flight += 1
         if self.in_flight > self.peak:
             self.peak = self.in_flight
         if self.cells is not None:
@@ -111,8 +111,9 @@ class Counts:
 
     def ended(self, outcome: int, duration: float) -> None:
         """Count a call that had been let in; under the lock."""
+        bucket = bisect_left(EDGES, duration)
         self.in_flight -= 1
-        self.buckets[bisect_left(EDGES, duration)] += 1
+        self.buckets[bucket] += 1
         self.duration_sum += duration
         if outcome != SUCCESS:  # last: an interrupt must not make the successes fewer
             self.counts[outcome] += 1

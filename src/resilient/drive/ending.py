@@ -24,7 +24,7 @@ from ..steering import steers
 from .core import QUIET, Core
 
 if TYPE_CHECKING:
-    from .call import Call
+    from .state import State
 
 FULL: Final = 0
 DEGRADED: Final = 1
@@ -38,7 +38,7 @@ class MisuseError(TypeError):
     """A policy was called with what it can't call."""
 
 
-def judge(call: Call) -> tuple[list[int], str]:
+def judge(call: State) -> tuple[list[int], str]:
     """Return the outcome as each guard sees it, the policy's own last, and its reason.
 
     Asks the predicates of the guards, so it is called outside the lock.
@@ -75,7 +75,7 @@ def judge(call: Call) -> tuple[list[int], str]:
     return outcomes, type(error).__name__
 
 
-def _ruled(call: Call, error: BaseException | None) -> int | None:
+def _ruled(call: State, error: BaseException | None) -> int | None:
     """Return what a wrapped client's own judges say, where they say more than those of guards."""
     judges = call.plan.judges
     if error is None:
@@ -93,7 +93,7 @@ def _ruled(call: Call, error: BaseException | None) -> int | None:
     return IGNORED if any(each != FAILURE for each in weighed) else None
 
 
-def _is_callers(call: Call, error: Exception, seen_by: dict[Judge, int]) -> bool:
+def _is_callers(call: State, error: Exception, seen_by: dict[Judge, int]) -> bool:
     """Return whether an exception is the caller's own doing, as the policy's judges say.
 
     Where no guard judges health, the ``ignore`` of any other says so.
@@ -111,7 +111,7 @@ def _is_ours(error: BaseException) -> bool:
     return isinstance(error, ResilientError)
 
 
-def _base(call: Call, error: BaseException | None) -> int:
+def _base(call: State, error: BaseException | None) -> int:
     """Return CANCELLED or REFUSED where no judge is asked, else FAILURE."""
     if error is None:
         return FAILURE
@@ -129,7 +129,7 @@ def _base(call: Call, error: BaseException | None) -> int:
     return FAILURE
 
 
-def _base_of_timeout(call: Call, deadline: Deadline) -> int:
+def _base_of_timeout(call: State, deadline: Deadline) -> int:
     if call.expired > -1 and not call.ran:  # its time was up before the body began
         return REFUSED
     if deadline is call.deadline:
@@ -143,7 +143,7 @@ def _base_of_timeout(call: Call, deadline: Deadline) -> int:
     return FAILURE
 
 
-def served(call: Call) -> int:
+def served(call: State) -> int:
     """Return what the caller gets."""
     if call.error is None:
         if call.ruling is not None and call.ruling[0] == FAILURE:
@@ -154,7 +154,7 @@ def served(call: Call) -> int:
     return CALLER_ERROR if call.callers else ERROR
 
 
-def book(call: Call, now: float, whom: int) -> bool:
+def book(call: State, now: float, whom: int) -> bool:
     """Count a call that is done; tell whether it is the first refusal after a quiet time.
 
     Under the lock.
@@ -167,6 +167,8 @@ def book(call: Call, now: float, whom: int) -> bool:
     else:
         core.counts[outcome] += 1
     core.timeouts += call.expired > -1
+    core.late_values += call.late
+    core.fallback_failures += call.fell
     core.extra_full += (whom == FULL) - (outcome == SUCCESS)
     core.degraded += whom == DEGRADED
     core.errors += whom == ERROR and outcome != CANCELLED
@@ -180,7 +182,7 @@ def book(call: Call, now: float, whom: int) -> bool:
     return last is None or now - last >= QUIET
 
 
-def tell_refused(call: Call, now: float) -> None:
+def tell_refused(call: State, now: float) -> None:
     """Publish the first refusal of a guard after a quiet time."""
     refusal = call.error or call.answered
     reason = "" if refusal is None else str(refusal)
@@ -200,7 +202,7 @@ def refusal_by(guard: Guard, core: Core, why: str, retry_after: float | None) ->
     return error
 
 
-def conclude(call: Call) -> Any:
+def conclude(call: State) -> Any:
     """Return the call's value or raise its error."""
     error = call.error
     call.error = call.answered = None  # a traceback that holds its own exception is a cycle
@@ -214,7 +216,7 @@ def conclude(call: Call) -> Any:
         del error
 
 
-def result_of(call: Call) -> Result[Any]:
+def result_of(call: State) -> Result[Any]:
     """Return the end of a call as data; what is not an Exception is raised all the same."""
     how: Served = "full"
     error = call.error

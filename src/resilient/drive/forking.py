@@ -13,9 +13,10 @@ import threading
 from collections.abc import Callable
 from typing import Any, Final, cast
 
+from .. import tallies
 from ..events import bus
 from ..guards.base import Guard
-from . import sync
+from . import driver, sync
 from .call import Call
 from .core import Core, living
 from .turned import TURNED
@@ -48,6 +49,7 @@ def _in_parent() -> None:
 
 
 def _in_child() -> None:
+    tallies.reset_lock()
     pool.reset()
     bus.reset()
     own = _own_calls()
@@ -104,8 +106,8 @@ def _own_call(here: dict[str, Any]) -> _Own | None:
     return None
 
 
-# The drivers: aio by its name, because importing it would load asyncio.
-_FILES: Final = {sync.__file__, sync.__file__.replace("sync.py", "aio.py")}
+# Who has calls in its frames: aio by its name, because importing it would load asyncio.
+_FILES: Final = {sync.__file__, driver.__file__, sync.__file__.replace("sync.py", "aio.py")}
 
 
 def install(also_in_child: Callable[[], None]) -> None:

@@ -7,6 +7,10 @@ been taken, and the interpreter (`resilient.drive.call`) begins again. Or it giv
 because on this path the walk over the guards would cost as much as their arithmetic; see
 ``docs/explanation/architecture.md``.
 
+Near the end of the stack any call may raise RecursionError. A guard's `before` and `succeeded` have
+then taken and given nothing (see `resilient.stack`); what the section holds of guards that it asked
+before is left in the outbox, as is what could not be booked, for a shorter stack.
+
 The lock is taken by ``acquire`` inside a ``try`` that costs nothing, where ``with`` would cost as
 much again: an interrupt may come between any two steps, and `Core.owned` tells whether the lock
 was ours. That can be told because nobody enters here from inside a section: the gate is looked at
@@ -21,6 +25,7 @@ from typing import Any, Final
 
 from ..guards.base import PARK, REFUSE, Guard, Mode
 from ..outcomes import CANCELLED, REFUSED, SUCCESS
+from ..stack import room
 from .core import BUSY, Core, tell_slow
 from .counting import DURATION_SUM, IN_FLIGHT, QUICK, SHORTEST
 from .turned import TURNED, note
@@ -67,11 +72,11 @@ def _one(  # noqa: C901, PLR0915
                 release()
                 return None
             core.gate = BUSY
+            if now >= core.peak_until:
+                core.turn_peak(now)
             ticket = before(now)
             if ticket >= 0:
                 core.in_flight = running = core.in_flight + 1
-                if now >= core.peak_until:
-                    core.turn_peak(now)
                 if running > core.peak:
                     core.peak = running
                 if (cells := core.cells) is not None:
@@ -96,8 +101,8 @@ def _one(  # noqa: C901, PLR0915
         return ticket
 
     def leave(ticket: Tickets, started: float, now: float) -> None:
-        duration, slow = now - started, False
-        if core.gate or started < core.born:
+        duration = now - started
+        if core.gate or started < core.born or duration > SHORTEST:
             _leave_slowly(core, [(guard, ticket)], started, now)
             return
         try:
@@ -107,26 +112,23 @@ def _one(  # noqa: C901, PLR0915
             succeeded(ticket, now, duration)
             core.in_flight = running = core.in_flight - 1
             core.duration_sum = total = core.duration_sum + duration
-            if duration <= SHORTEST:
-                core.quick = quick = core.quick + 1
-                if (cells := core.cells) is not None:
-                    cells[QUICK] = quick
-                    cells[DURATION_SUM] = total
-                    cells[IN_FLIGHT] = running
-            else:
-                slow = True
-                core.slow(duration)
+            core.quick = quick = core.quick + 1
+            if (cells := core.cells) is not None:
+                cells[QUICK] = quick
+                cells[DURATION_SUM] = total
+                cells[IN_FLIGHT] = running
             core.gate = gate
             release()
-        except BaseException:
+        except BaseException as error:
             if owned():  # here, and not by a function: at the end of the stack there is none
                 core.gate = core.rest
                 release()
-            raise
+            if not isinstance(error, RecursionError):
+                raise
+            outbox.append(partial(_book, core, [(guard, ticket)], started, now))
+            return
         if outbox:
             flush()
-        if slow:
-            tell_slow(core, duration)
 
     return enter, leave
 
@@ -158,8 +160,8 @@ def _none(core: Core) -> tuple[Enter, Leave]:  # noqa: C901
         return ()
 
     def leave(tickets: Tickets, started: float, now: float) -> None:
-        duration, slow = now - started, False
-        if core.gate or started < core.born:
+        duration = now - started
+        if core.gate or started < core.born or duration > SHORTEST:
             _leave_slowly(core, [], started, now)
             return
         try:
@@ -168,15 +170,11 @@ def _none(core: Core) -> tuple[Enter, Leave]:  # noqa: C901
             core.gate = gate | BUSY
             core.in_flight = running = core.in_flight - 1
             core.duration_sum = total = core.duration_sum + duration
-            if duration <= SHORTEST:
-                core.quick = quick = core.quick + 1
-                if (cells := core.cells) is not None:
-                    cells[QUICK] = quick
-                    cells[DURATION_SUM] = total
-                    cells[IN_FLIGHT] = running
-            else:
-                slow = True
-                core.slow(duration)
+            core.quick = quick = core.quick + 1
+            if (cells := core.cells) is not None:
+                cells[QUICK] = quick
+                cells[DURATION_SUM] = total
+                cells[IN_FLIGHT] = running
             core.gate = gate
             release()
         except BaseException:
@@ -186,8 +184,6 @@ def _none(core: Core) -> tuple[Enter, Leave]:  # noqa: C901
             raise
         if outbox:
             flush()
-        if slow:
-            tell_slow(core, duration)
 
     return enter, leave
 
@@ -201,7 +197,7 @@ def _two(  # noqa: C901, PLR0915
     owned = core.owned
 
     def enter(now: float) -> Tickets:  # noqa: C901, PLR0912
-        gate = core.gate
+        gate, first, second = core.gate, PARK, PARK
         if gate:
             return None
         try:
@@ -210,19 +206,20 @@ def _two(  # noqa: C901, PLR0915
                 release()
                 return None
             core.gate = BUSY
-            first, second = before1(now), PARK
+            if now >= core.peak_until:
+                core.turn_peak(now)
+            first = before1(now)
             if first >= 0:
                 second = before2(now)
                 if second >= 0:
                     core.in_flight = running = core.in_flight + 1
-                    if now >= core.peak_until:
-                        core.turn_peak(now)
                     if running > core.peak:
                         core.peak = running
                     if (cells := core.cells) is not None:
                         cells[IN_FLIGHT] = running
                 else:
                     outer.after(first, now, REFUSED, 0.0, "", False)
+                    first = second
                     if kind2 and second == REFUSE and note(core, kind2, now):
                         second = _COUNTED
             elif kind1 and first == REFUSE and note(core, kind1, now):
@@ -233,6 +230,8 @@ def _two(  # noqa: C901, PLR0915
             if owned():  # here, and not by a function: at the end of the stack there is none
                 core.gate = core.rest
                 release()
+            if first >= 0 > second:
+                outbox.append(partial(_give_back, core, [(outer, first)], now))
             raise
         if second < 0:
             if second != _COUNTED:
@@ -246,8 +245,8 @@ def _two(  # noqa: C901, PLR0915
 
     def leave(tickets: Tickets, started: float, now: float) -> None:
         first, second = tickets
-        duration, slow = now - started, False
-        if core.gate or started < core.born:
+        duration, half = now - started, False
+        if core.gate or started < core.born or duration > SHORTEST:
             _leave_slowly(core, [(inner, second), (outer, first)], started, now)
             return
         try:
@@ -255,75 +254,111 @@ def _two(  # noqa: C901, PLR0915
             gate = core.gate
             core.gate = gate | BUSY
             succeeded2(second, now, duration)
+            half = True
             succeeded1(first, now, duration)
             core.in_flight = running = core.in_flight - 1
             core.duration_sum = total = core.duration_sum + duration
-            if duration <= SHORTEST:
-                core.quick = quick = core.quick + 1
-                if (cells := core.cells) is not None:
-                    cells[QUICK] = quick
-                    cells[DURATION_SUM] = total
-                    cells[IN_FLIGHT] = running
-            else:
-                slow = True
-                core.slow(duration)
+            core.quick = quick = core.quick + 1
+            if (cells := core.cells) is not None:
+                cells[QUICK] = quick
+                cells[DURATION_SUM] = total
+                cells[IN_FLIGHT] = running
             core.gate = gate
             release()
-        except BaseException:
+        except BaseException as error:
             if owned():  # here, and not by a function: at the end of the stack there is none
                 core.gate = core.rest
                 release()
-            raise
+            if not isinstance(error, RecursionError):
+                raise
+            held = [(outer, first)] if half else [(inner, second), (outer, first)]
+            outbox.append(partial(_book, core, held, started, now))
+            return
         if outbox:
             flush()
-        if slow:
-            tell_slow(core, duration)
 
     return enter, leave
 
 
 def _many(core: Core, guards: tuple[Guard, ...]) -> tuple[Enter, Leave]:
     outbox, lock = core.outbox, core.lock
-    number = len(guards)
 
     def enter(now: float) -> Tickets:
-        tickets = [0] * number
-        with lock:
-            if core.gate:
-                return None
-            core.gate = BUSY
-            try:
-                for place, guard in enumerate(guards):
-                    ticket = tickets[place] = guard.before(now)
-                    if ticket < 0:
-                        for back in range(place - 1, -1, -1):
-                            guards[back].after(tickets[back], now, REFUSED, 0.0, "", False)
-                        return None
-                core.entered(now)
-            finally:
-                core.gate = 0
+        held: list[tuple[Guard, int]] = []  # innermost first
+        try:
+            with lock:
+                if core.gate:
+                    return None
+                core.gate = BUSY
+                try:
+                    for guard in guards:
+                        ticket = guard.before(now)
+                        if ticket < 0:
+                            return _refused(held, now)
+                        held.insert(0, (guard, ticket))
+                    core.entered(now)
+                finally:
+                    core.gate = 0
+        except BaseException:
+            if held:
+                outbox.append(partial(_give_back, core, held, now))
+            raise
         if outbox:
-            ends = list(zip(reversed(guards), reversed(tickets), strict=True))
-            _flush_entered(core, ends, now)
-        return tickets
+            _flush_entered(core, held, now)
+        return [ticket for _, ticket in reversed(held)]
 
     def leave(tickets: Tickets, started: float, now: float) -> None:
-        ends = list(zip(reversed(guards), reversed(tickets), strict=True))
-        _leave_slowly(core, ends, started, now)
+        _leave_slowly(
+            core, list(zip(reversed(guards), reversed(tickets), strict=True)), started, now
+        )
 
     return enter, leave
 
 
+def _refused(held: list[tuple[Guard, int]], now: float) -> None:
+    """Give back what the guards outside a refusal have given; under the lock."""
+    while held:
+        guard, ticket = held[0]
+        guard.after(ticket, now, REFUSED, 0.0, "", False)
+        del held[0]
+
+
+def _give_back(core: Core, held: list[tuple[Guard, int]], now: float) -> None:
+    """Give back the tickets of a call that was never let in."""
+    room()
+    with core.lock:
+        gate = core.gate
+        if gate & BUSY:
+            core.outbox.append(partial(_give_back, core, held, now))
+            return
+        core.gate = gate | BUSY
+        try:
+            if now >= core.born:  # else they were a parent process's
+                _refused(held, now)
+                core.mirror()
+        finally:
+            core.gate = gate
+
+
 def _leave_slowly(core: Core, held: list[tuple[Guard, int]], started: float, now: float) -> None:
-    """Book a success where something is unusual: a forced state, a fork meanwhile.
+    """Book a success where something is unusual: a slow one, a forced state, a fork meanwhile."""
+    try:
+        _book(core, held, started, now)
+    except RecursionError:
+        core.outbox.append(partial(_book, core, held, started, now))
+
+
+def _book(core: Core, held: list[tuple[Guard, int]], started: float, now: float) -> None:
+    """Book a success.
 
     Inside the very section it wants to enter, in a finalizer or a signal handler, it leaves the
     work to what it interrupted.
     """
+    room()
     with core.lock:
         gate = core.gate
         if gate & BUSY:
-            core.outbox.append(partial(_leave_slowly, core, held, started, now))
+            core.outbox.append(partial(_book, core, held, started, now))
             return
         core.gate = gate | BUSY
         try:
@@ -343,6 +378,8 @@ def _flush_entered(core: Core, held: list[tuple[Guard, int]], now: float) -> Non
     """Do what the section left to be done, and give the call back if a listener ends it."""
     try:
         core.flush()
+    except RecursionError:  # it stays in the outbox
+        return
     except BaseException:
         with core.lock:
             gate = core.gate

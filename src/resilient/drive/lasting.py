@@ -11,5 +11,5 @@ class LastingCall(Call):
     __slots__ = ()
 
     def __del__(self) -> None:
-        if not self.booked:
+        if getattr(self, "admitted", False) and not self.booked:
             self.drop()

@@ -49,6 +49,8 @@ class Bounds:
         if own is None:
             return None
         if self._loop is None or self._task is None:
+            if call.enters:  # a scope that stays open may be entered, and can't be in one of ours
+                return _Told(own)
             return _InTrio(call, own, self._bound or own, timer)
         entry = Entry.of(own, self._task)
         bound = self._bound
@@ -80,6 +82,20 @@ class _InAsyncio:
             timeout = self._bound.error()
             timeout.__cause__ = error
             return timeout
+        return error
+
+
+class _Told:
+    """A limit that the code inside can read, and that nothing keeps."""
+
+    __slots__ = ("_own",)
+
+    def __init__(self, own: Deadline) -> None:
+        self._own = own
+        current.set(own)
+
+    def end(self, error: BaseException | None) -> BaseException | None:
+        leave(self._own)
         return error
 
 

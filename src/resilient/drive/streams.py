@@ -27,12 +27,10 @@ class Flow:
 
     __slots__ = ("call", "item", "sent", "source", "thrown")
 
-    def __init__(
-        self, plan: Plan, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> None:
-        self.call: LastingCall = LastingCall(plan, fn, args, kwargs)
-        self.call.spent = 0.0
-        self.source: Any = None  # the generator that is run
+    def __init__(self, call: LastingCall, source: Any = None) -> None:
+        self.call: LastingCall = call
+        call.spent = call.spent or 0.0
+        self.source: Any = source  # the generator that is run
         self.item: Any = None
         self.sent: Any = None
         self.thrown: BaseException | None = None
@@ -208,12 +206,12 @@ class SyncFlow(Flow):
 
 
 def guard(
-    plan: Plan, fn: Callable[..., Any], *, final: bool = False
+    plan: Plan, fn: Callable[..., Any], *, final: bool = False, begun: SyncFlow | None = None
 ) -> Callable[..., Generator[Any, Any, Any]]:
     """Return a generator function that runs fn's generators; where final, no fallback answers."""
 
     def guarded(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
-        flow = SyncFlow(plan, fn, args, kwargs)
+        flow = begun or SyncFlow(LastingCall(plan, fn, args, kwargs))
         flow.call.final = final
         while flow.step():
             try:
@@ -226,6 +224,13 @@ def guard(
         return conclude(flow.call)
 
     return guarded
+
+
+def going_on(call: LastingCall, source: Any) -> Generator[Any, Any, Any]:
+    """Return a generator that a guarded call has returned, as the stream of that very call."""
+    flow = SyncFlow(call, source)
+    flow.age(paused=True)
+    return guard(call.plan, call.fn, begun=flow)()
 
 
 def over_at(bound: Deadline | None) -> Deadline | None:

@@ -10,6 +10,7 @@ from typing import Any, Final
 from ..drive.core import Core
 from ..events import Event, bus
 from ..reading import Flag
+from ..tallies import tally
 from .declared import Flags, variable_of
 from .flips import FLAG, OFF, ON, RELEASED, Flip, lever_of, name_of, newer
 
@@ -37,7 +38,8 @@ class Snapshot(Mapping[str, bool]):
             if seen is not None:
                 seen(found, on)
             if not on:
-                found.off_reads += 1
+                with tally:
+                    found.off_reads += 1
         return on
 
     def __iter__(self) -> Iterator[str]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 from .. import checks
 from ..errors import BulkheadFullError, RefusedError
 from ..measures import Metric, Sample
+from ..stack import room
 from .base import PARK, REFUSE, Guard, Waiter
 
 if TYPE_CHECKING:
@@ -80,6 +81,7 @@ class Bulkhead(Guard):
                 self.running += 1
                 return TICKET
         else:
+            room()
             self._reclaim(now)
             if self.used < self.max_concurrent:
                 self.running += 1
@@ -102,9 +104,12 @@ class Bulkhead(Guard):
             self._hand_on(now)
 
     def succeeded(self, ticket: int, now: float, duration: float) -> None:
-        self.running -= 1
         if self._line:
+            room()
+            self.running -= 1
             self._hand_on(now)
+        else:
+            self.running -= 1
 
     def release(self, ticket: int, now: float) -> None:
         self.abandoned -= 1

@@ -15,6 +15,7 @@ from ..errors import CircuitOpenError, RefusedError
 from ..events import Cause, Event, Kind
 from ..measures import Metric, Sample
 from ..outcomes import FAILURE, SUCCESS, Judge, OnError, OnResult
+from ..stack import room
 from .base import REFUSE, Guard
 from .circuit_showing import METRICS, data, samples, settings
 from .evidence import History
@@ -154,6 +155,8 @@ class CircuitBreaker(Guard):
 
     def succeeded(self, ticket: int, now: float, duration: float) -> None:
         if ticket < self._simple or duration == _INFINITY:
+            if self.state != self._home:
+                room()
             self.after(ticket, now, SUCCESS, duration, "", False)
             return
         health = self.health
@@ -163,13 +166,21 @@ class CircuitBreaker(Guard):
             window.fresh += 1
         else:
             window.add(now, False, False)
-        if window.failures and health.bad(now):
-            self._decide(now)
+        if window.failures:
+            self._look(now)
+
+    def _look(self, now: float) -> None:
+        """Open where a rule says so; where the stack is too short for that, at the next result."""
+        try:
+            if self.health.bad(now):
+                self._decide(now)
+        except RecursionError:
+            return
 
     def _result(self, ticket: int, now: float, failed: bool, slow: bool, reason: str) -> None:
-        self.slow_total += slow
         self._probes.discard(ticket)
         if self.state == HALF_OPEN and self.forced is None:
+            self.slow_total += slow
             self._probed(now, failed, slow and self.aged, reason)
             return
         if failed:
@@ -177,8 +188,9 @@ class CircuitBreaker(Guard):
         else:
             self.health.consecutive = 0
             self.health.window.add(now, False, slow)
-        if self.state != OPEN and self.health.bad(now):
-            self._decide(now)
+        self.slow_total += slow
+        if self.state != OPEN:
+            self._look(now)
 
     # -- half-open ---------------------------------------------
 
@@ -186,8 +198,10 @@ class CircuitBreaker(Guard):
         if self.state == OPEN:
             if now < self.until:
                 return REFUSE
+            room()
             self._move(HALF_OPEN, now, "the recovery time is over", "half_open")
         elif self._probes.late(now):
+            room()
             self._expire(now)
             return REFUSE
         if len(self._probes) >= self.half_open_max_calls:
@@ -222,6 +236,7 @@ class CircuitBreaker(Guard):
 
     def _decide(self, now: float) -> None:
         if self.forced is None:
+            room()
             self._open(now, self.health.summary(now))
 
     def _open(self, now: float, why: str) -> None:

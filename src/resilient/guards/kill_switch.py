@@ -10,6 +10,7 @@ from .. import checks
 from ..errors import FlagOffError, RefusedError
 from ..reading import Flag
 from ..shapes import STREAMS, kind_of, label
+from ..tallies import tally
 from .answers import check_signature
 from .base import ANSWER, REFUSE, Gated, Guard
 
@@ -57,7 +58,8 @@ class KillSwitch(Guard):
             self.emit(partial(seen, flag, on))
         if on:
             return 0
-        flag.off_reads += 1
+        with tally:
+            flag.off_reads += 1
         self.why = flag.why
         return REFUSE if self.answer is None else ANSWER
 

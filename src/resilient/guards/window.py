@@ -97,22 +97,24 @@ class TimeWindow:
             self.advance(now)
         self.fresh += 1
         if failed:
-            self.failures += 1
             self._failures = _one_more(self._failures, self._index)
+            self.failures += 1
         if slow:
-            self.slow += 1
             self._slow = _one_more(self._slow, self._index)
+            self.slow += 1
 
     def advance(self, now: float) -> None:
         """Drop the slices that have left the window at now."""
         if now < self.end:
             return
-        self._calls[self._index % SLICES] = self.fresh
-        self._older += self.fresh
         index = int(now // self.slice)
         if index <= self._index and self.end > 0:  # rounded down, though the slice is over
             index = self._index + 1
-        for left in range(max(self._index + 1, index - SLICES + 1), index + 1):
+        leaving = range(max(self._index + 1, index - SLICES + 1), index + 1)
+        # From here on nothing is called that the end of the stack could stop half-way.
+        self._calls[self._index % SLICES] = self.fresh
+        self._older += self.fresh
+        for left in leaving:
             place = left % SLICES
             self._older -= self._calls[place]
             self._calls[place] = 0

@@ -1,0 +1,207 @@
+"""The driver for synchronous calls: the only code that blocks a thread."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from contextvars import copy_context
+from functools import partial
+from typing import Any
+
+from ..deadline import Deadline, abandoned, current, leave
+from ..errors import CallTimeoutError, WorkersBusyError
+from ..guards.base import Waiter
+from ..shapes import returns_awaitable, returns_work
+from . import line
+from .abandoning import abandon
+from .call import DO_PARK, DO_RECOVER, DO_RUN, DONE, Call, Step
+from .handles import handed_out
+from .turned import not_awaited
+from .workers import Job, Signal, pool
+
+
+def drive(call: Call, first: Callable[[], Step]) -> None:
+    """Do the steps of a call, from the one that comes first to its end."""
+    try:
+        step = first()
+        while step != DONE:
+            if step == DO_RUN:
+                step = _body(call)
+            elif step == DO_PARK:
+                step = wait(call)
+            elif step == DO_RECOVER:
+                step = _recover(call)
+            else:
+                step = pause(call)
+    except BaseException:
+        call.drop()
+        raise
+
+
+def _body(call: Call) -> Step:
+    return limited(call, len(call.tickets), call.fn, call.args, call.kwargs)
+
+
+def _recover(call: Call) -> Step:
+    fn, args = call.recovery()
+    return limited(call, call.level, fn, args, {})
+
+
+def limited(
+    call: Call, level: int, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Step:
+    """Run what stands at a level under the time limits outside it."""
+    deadline = call.limit(level)
+    own = call.deadline
+    if deadline is not None and deadline.now() >= deadline.when:
+        return call.not_run(deadline.error())
+    if call.plan.threaded and deadline is not None:
+        return _on_worker(call, partial(fn, *args, **kwargs), deadline)
+    if own is not None:
+        current.set(own)
+    try:
+        value = fn(*args, **kwargs)
+    except BaseException as error:
+        return call.raised(error)
+    finally:
+        if own is not None:
+            leave(own)
+    return returned(call, value)
+
+
+def returned(call: Call, value: Any) -> Step:
+    neutral = call.plan.neutral
+    if call.enters or not returns_work(value) or (neutral is not None and neutral(value)):
+        return call.returned(value)
+    if call.origin is None:
+        call.value = handed_out(call, value)  # judged where it ends
+        return DONE
+    if not returns_awaitable(value):
+        return call.returned(value)  # a fallback's answer
+    close = getattr(value, "close", None)
+    if close is not None:
+        close()
+    return call.raised(TypeError(not_awaited(call.core.name, value)))
+
+
+# -- on a worker thread ---------------------------------------------
+
+
+def _on_worker(call: Call, body: Callable[[], Any], deadline: Deadline) -> Step:
+    own, context = call.deadline, copy_context()
+    if own is not None:
+        context.run(current.set, own)
+    job = Job(context, body)
+    try:
+        pool.submit(job)
+    except RuntimeError as fault:
+        return no_thread(call, fault)
+    return job_done(call, job, deadline, _wait_for(call, job, deadline))
+
+
+def no_thread(call: Call, fault: RuntimeError) -> Step:
+    why = f"{call.core.name}: the system gives no more threads ({fault})"
+    call.ran = False
+    return call.not_run(WorkersBusyError(why, policy=call.core.name, guard="timeout"))
+
+
+def job_done(call: Call, job: Job, deadline: Deadline, reason: BaseException | None) -> Step:
+    """Report the end of a job, or that its caller gives up on it, and why."""
+    own = call.deadline
+    if reason is None and not job.ended:
+        reason = deadline.error()
+    if reason is not None and job.abandon():
+        step, on_end = abandon(call, reason)
+        job.when_ended(partial(_end, own, on_end))  # until then the body reads that its time is up
+        abandoned(deadline)
+        return step
+    if own is not None:
+        own.open = False
+    if reason is not None and (call.core.clock is not None or not _is_timeout(reason)):
+        return call.raised(reason)
+    error, job.error = job.error, None  # it has ended, perhaps this very moment
+    return returned(call, job.value) if error is None else call.raised(error)
+
+
+def _end(own: Deadline | None, on_end: Callable[[], None]) -> None:
+    if own is not None:
+        own.open = False
+    on_end()
+
+
+def _is_timeout(reason: BaseException) -> bool:
+    return isinstance(reason, CallTimeoutError)
+
+
+def _wait_for(call: Call, job: Job, deadline: Deadline) -> BaseException | None:
+    """Wait for the end of a job; return why its caller gives up, None where it has ended."""
+    try:
+        while not job.ended and deadline.now() < deadline.when:
+            _sleep(call, deadline.when, job.signal)
+    except BaseException as interrupt:  # such as KeyboardInterrupt
+        return interrupt
+    # By a manual clock a body that overran is late, however soon its thread ended.
+    overran = call.core.clock is not None and deadline.now() >= deadline.when
+    return None if job.ended and not overran else deadline.error()
+
+
+# -- waiting ---------------------------------------------
+
+
+def _sleep(call: Call, until: float, signal: Signal) -> None:
+    """Wait for the signal or until the policy's clock says so, whichever is first."""
+    clock = call.core.clock
+    if clock is None:
+        signal.wait(max(0.0, until - call.core.now()))
+        return
+    alarm = clock.call_at(until, signal.set)
+    try:
+        signal.wait(-1)
+    finally:
+        alarm.cancel()
+
+
+def wait(call: Call) -> Step:
+    """Stand in a line."""
+    if _in_event_loop():
+        return call.refused(
+            call.here,
+            "a sync call may not wait in a thread whose event loop is running: it would stop every "
+            "task there; make the call async, or call from a worker thread",
+            None,
+        )
+    signal = Signal()
+    waiter = Waiter(call.here, signal.set)
+    limit = call.limit(call.level)
+    step = line.park(call, waiter)
+    while step == DO_PARK:
+        until = min(waiter.deadline, call.core.now() + line.CHOP)
+        try:
+            _sleep(call, until if limit is None else min(until, limit.when), signal)
+        except BaseException as error:
+            return line.leave(call, waiter, error)
+        step = line.unpark(call, waiter)
+        if step == DO_PARK and limit is not None and limit.now() >= limit.when:
+            return line.leave(call, waiter, limit.error())
+    return step
+
+
+def pause(call: Call) -> Step:
+    """Sleep between two attempts."""
+    limit = call.limit(call.level)
+    until = call.core.now() + call.delay
+    try:
+        _sleep(call, until if limit is None else min(until, limit.when), Signal())
+    except BaseException as error:
+        return call.raised(error)
+    if limit is not None and limit.when <= until:
+        return call.not_run(limit.error())
+    return call.again()
+
+
+def _in_event_loop() -> bool:
+    asyncio = sys.modules.get("asyncio")
+    if asyncio is not None and asyncio._get_running_loop() is not None:
+        return True
+    trio = sys.modules.get("trio")
+    return trio is not None and bool(trio.lowlevel.in_trio_task())

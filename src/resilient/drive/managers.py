@@ -1,0 +1,202 @@
+"""Guarded context managers: the entry is judged and bounded, the slot is held until the exit.
+
+An error of the ``with`` body is the caller's own. Nothing can take the place of a context manager
+that could not be entered, so fallbacks do not act.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from contextlib import ContextDecorator
+from types import TracebackType
+from typing import Any, Final
+
+from ..guards.base import Guard
+from ..outcomes import SUCCESS
+from . import sync
+from .call import DO_RUN, DONE, Step
+from .ending import conclude, judge, served
+from .lasting import LastingCall
+from .plan import Plan
+
+_SYNC: Final = "__enter__", "__exit__"
+_ASYNC: Final = "__aenter__", "__aexit__"
+
+
+class EnteringCall(LastingCall):
+    """A call whose body enters a context manager; it ends at the exit."""
+
+    __slots__ = ()
+    enters = True
+    handle: list[Any]  # the context manager, once it is made; and True, once it is entered
+
+    def returned(self, value: Any) -> Step:
+        """Report that it is entered: all guards learn of it but those that bound how many run."""
+        core, own = self.core, self.deadline
+        now = core.now()
+        self.value, self.error, self.ran = value, None, True
+        self.spent = now - self.started
+        self.late = own is not None and now >= own.when
+        self.duration = float("inf") if self.late else self.spent
+        outcomes, reason = judge(self)
+        self.outcome = outcomes[-1]
+        self.told(_holds_no_slot, outcomes, reason)
+        self.settled = True
+        return DONE
+
+    def left(self) -> None:
+        """End it, at the exit."""
+        if self.booked:
+            return
+        self.level = len(self.tickets) - 1
+        try:
+            self._settle([SUCCESS] * (len(self.tickets) + 1), "", served(self))
+        except RecursionError:
+            self.core.outbox.append(self._drop_later)
+
+    def left_over(self) -> None:
+        """Exit what was entered when nobody waited for it any more."""
+        if len(self.handle) > 1:
+            self.handle[0].__exit__(None, None, None)
+
+
+def _holds_no_slot(guard: Guard) -> bool:
+    return guard.slots() is None
+
+
+class GuardedManager(ContextDecorator):
+    """What a guarded function of contextlib's returns in place of its context manager."""
+
+    def __init__(
+        self,
+        call: EnteringCall,
+        enter: Callable[[], Step],
+        again: Callable[[], GuardedManager] | None,
+    ) -> None:
+        call.final = True
+        self._call: EnteringCall | None = call
+        self._enter: Callable[[], Step] | None = enter
+        self._again = again
+
+    def _begun(self) -> tuple[EnteringCall, Callable[[], Step]]:
+        call, (enter, self._enter) = self._call, (self._enter, None)
+        if call is None or enter is None:
+            raise RuntimeError("this context manager was entered before; make another for each use")
+        return call, enter
+
+    def _entered(self, call: EnteringCall) -> Any:
+        if call.booked:
+            self._call = None
+            return conclude(call)
+        value, call.value = call.value, None
+        return value
+
+    def _exited(self) -> EnteringCall:
+        call, self._call = self._call, None
+        if call is None or self._enter is not None:
+            raise RuntimeError("this context manager is not entered")
+        return call
+
+    def __enter__(self) -> Any:
+        call, enter = self._begun()
+        sync.drive(call, enter)
+        return self._entered(call)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> Any:
+        call = self._exited()
+        try:
+            return call.handle[0].__exit__(kind, error, trace)
+        finally:
+            call.left()
+
+    def _recreate_cm(self) -> Any:
+        if self._again is None:
+            raise TypeError(
+                "a context manager that a guarded call returned is for one use; to decorate with "
+                "it, guard the function that contextlib made"
+            )
+        return self._again()
+
+
+class GuardedAsyncManager(GuardedManager):
+    """The same for ``async with``."""
+
+    __enter__ = None  # type: ignore[assignment]
+    __exit__ = None  # type: ignore[assignment]
+
+    async def __aenter__(self) -> Any:
+        from . import aio
+
+        call, enter = self._begun()
+        await aio.drive(call, enter)
+        return self._entered(call)
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> Any:
+        call = self._exited()
+        try:
+            return await call.handle[0].__aexit__(kind, error, trace)
+        finally:
+            call.left()
+
+    def __call__(self, func: Any) -> Any:
+        """Decorate an async function: each call of it runs in a context manager of its own."""
+        again = self._recreate_cm
+
+        @functools.wraps(func)
+        async def inner(*args: Any, **kwargs: Any) -> Any:
+            async with again():
+                return await func(*args, **kwargs)
+
+        return inner
+
+
+def guard(plan: Plan, fn: Callable[..., Any], *, is_async: bool) -> Callable[..., Any]:
+    """Return a function that makes guarded context managers in place of fn's."""
+
+    def guarded(*args: Any, **kwargs: Any) -> GuardedManager:
+        handle: list[Any] = []
+        body = functools.partial(_make, handle, fn, _ASYNC if is_async else _SYNC)
+        call = EnteringCall(plan, body, args, kwargs)
+        call.handle = handle
+        kind = GuardedAsyncManager if is_async else GuardedManager
+        return kind(call, call.start, functools.partial(guarded, *args, **kwargs))
+
+    return guarded
+
+
+def _make(
+    handle: list[Any], fn: Callable[..., Any], names: tuple[str, str], /, *args: Any, **kwargs: Any
+) -> Any:
+    handle.append(fn(*args, **kwargs))
+    return _enter(handle, names)
+
+
+def _enter(handle: list[Any], names: tuple[str, str]) -> Any:
+    value = getattr(handle[0], names[0])()
+    handle.append(True)
+    return value
+
+
+def entering(call: LastingCall, manager: Any, *, is_async: bool) -> GuardedManager:
+    """Return a context manager that a guarded call has returned, as the rest of that very call."""
+    call.__class__ = EnteringCall
+    assert isinstance(call, EnteringCall)
+    call.handle = [manager]
+    call.fn = functools.partial(_enter, call.handle, _ASYNC if is_async else _SYNC)
+    call.args, call.kwargs = (), {}
+    return (GuardedAsyncManager if is_async else GuardedManager)(call, _let_in, None)
+
+
+def _let_in() -> Step:
+    return DO_RUN
