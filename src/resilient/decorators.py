@@ -114,13 +114,11 @@ def circuit_breaker(
         >>> price("a")
         42
     """
-    if fn is not None:
-        if not _decorated(fn):
-            raise TypeError(
-                f"circuit_breaker takes its options by name, such as failure_rate=0.5; got {fn!r}"
-            )
-        return circuit_breaker()(fn)
-    return CircuitBreaker(
+    if fn is not None and not _decorated(fn):
+        raise TypeError(
+            f"circuit_breaker takes its options by name, such as failure_rate=0.5; got {fn!r}"
+        )
+    guard = CircuitBreaker(
         failure_rate=failure_rate,
         failure_threshold=failure_threshold,
         window=window,
@@ -136,6 +134,7 @@ def circuit_breaker(
         ignore=ignore,
         failed_result=failed_result,
     )
+    return guard if fn is None else decorate(fn, guard)
 
 
 @overload

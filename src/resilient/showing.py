@@ -91,7 +91,7 @@ def plan_text(core: Core, guards: tuple[Guard, ...]) -> str:
                 ]
             if any(type(guard).recover is not Guard.recover for guard in guards):
                 lines.append(
-                    "  in a block, a context manager and a Future no fallback acts, and in a stream "
+                    "  in a block, a context manager and a Future no fallback acts, in a stream "
                     "only before its first item"
                 )
             if any(guard.seconds is not None for guard in guards):
