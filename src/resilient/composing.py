@@ -5,9 +5,10 @@ from __future__ import annotations
 from itertools import pairwise
 
 from . import checks
-from .errors import OrderWarning
+from .drive.core import Core
+from .errors import DeclarationWarning, OrderWarning
 from .guards.base import Guard
-from .registry import Place
+from .place import Place
 
 
 def check_new(guards: tuple[Guard, ...]) -> None:
@@ -45,6 +46,53 @@ def warn_of_order(name: str, guards: tuple[Guard, ...]) -> None:
         import warnings
 
         warnings.warn(f"{name}: {warning}", OrderWarning, stacklevel=Place.depth())
+
+
+def warn_of_difference(there: Core, again: Core, guards: tuple[Guard, ...]) -> None:
+    """Warn, once, where a policy that is declared again is declared otherwise."""
+    if there.differs:
+        return
+    words = {
+        name: (getattr(there, name), getattr(again, name))
+        for name in ("owner", "tier", "impact", "patience")
+    }
+    kinds = [guard.kind for guard in there.guards], [guard.kind for guard in guards]
+    if kinds[0] == kinds[1]:
+        for old, new in zip(there.guards, guards, strict=True):
+            theirs, ours = (
+                (old.layers or {}).get("declared", old.options()), new.options()
+            )  # fmt: skip
+            words |= {f"{old.kind}.{name}": (theirs.get(name), ours[name]) for name in ours}
+    else:
+        words["guards"] = kinds
+    found = [
+        f"{name} was {checks.shown(old)}, and is {checks.shown(new)} now"
+        for name, (old, new) in words.items()
+        if not _alike(old, new)
+    ]
+    if found:
+        import warnings
+
+        there.differs = True
+        warnings.warn(
+            f"{there.name}: declared again, and joined with the policy that is there, as that was "
+            f"declared first: {'; '.join(found)}. Make the policy once, outside the function, or "
+            "use policy.update() to change it",
+            DeclarationWarning,
+            stacklevel=Place.depth(),
+        )
+
+
+def _alike(old: object, new: object) -> bool:
+    """Return whether two options are the same, a function being the same if its code is."""
+    if callable(old) and callable(new):
+        one, other = getattr(old, "__code__", old), getattr(new, "__code__", new)
+        return one == other and _cells(old) == _cells(new)
+    return type(old) is type(new) and old == new
+
+
+def _cells(fn: object) -> list[object]:
+    return [cell.cell_contents for cell in getattr(fn, "__closure__", None) or ()]
 
 
 def order_faults(guards: tuple[Guard, ...]) -> list[str]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, Literal, ParamSpec, TypeVar, cast, overload
+from weakref import ref
 
-from . import wrapping
+from . import making, wrapping
+from .errors import DeclarationWarning
 from .guards.base import Guard
 from .guards.bulkhead import Bulkhead
 from .guards.circuit_breaker import CircuitBreaker
@@ -14,8 +17,10 @@ from .guards.kill_switch import KillSwitch
 from .guards.timeout import Timeout
 from .guards.window import calls
 from .outcomes import OnError, OnResult
+from .place import Place
 from .policy import Policy
 from .reading import Flag
+from .shapes import label
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -320,10 +325,53 @@ def decorate(fn: Any, guard: Guard) -> Any:
     mark = wrapping.mark_of(fn)
     stacked = (guard,) if mark is None else (guard, *mark.policy.guards)
     wrapping.check(f"@{guard.kind}", stacked, fn if mark is None else mark.fn)
-    if mark is None:
-        return wrapping.wrap(Policy._anonymous(fn, guard), fn)
-    policy = mark.policy
-    return wrapping.wrap(policy._view((guard, *policy.guards), (guard,)), mark.fn)
+    with _decorating:
+        policy = _policy_for(fn, guard, None if mark is None else mark.policy)
+        wrapped = wrapping.wrap(policy, fn if mark is None else mark.fn)
+        guard.decorated = ref(wrapped), making.function_in(fn)
+    return wrapped
+
+
+_decorating: Final = threading.RLock()
+
+
+def _policy_for(fn: Any, guard: Guard, inner: Policy | None) -> Policy:
+    """Return the policy of a function with one guard more.
+
+    A guard may decorate again where it does the same function, as on each request, or where
+    nobody has what it decorated before. Its policy then lives as long as the guard.
+    """
+    if guard.belongs_to and guard.decorated is not None:
+        before, function = guard.decorated
+        same = function is making.function_in(fn)
+        if inner is None and same and guard.policy is not None:
+            return cast("Policy", guard.policy)
+        if inner is not None and any(guard is each for each in inner._core.guards):
+            return inner._outwards(guard)
+        if before() is None or (inner is None and same):
+            guard.belongs_to = ""  # its policy is gone, or is forgotten: its state is not
+            policy = guard.policy = _policy_for(fn, guard, inner)
+            return policy
+    if inner is not None:
+        return inner._view((guard, *inner.guards), (guard,))
+    _warn_of_split(fn, guard)
+    return Policy._anonymous(fn, guard)
+
+
+def _warn_of_split(fn: Any, guard: Guard) -> None:
+    """Warn where a decorator that is not ours stands between two guards of one function."""
+    copied = getattr(fn, wrapping.MARK, None)
+    if not isinstance(copied, wrapping.Mark):
+        return
+    import warnings
+
+    warnings.warn(
+        f"{label(fn)}: a decorator that is not ours stands between its {guard.kind} and the policy "
+        f"{copied.policy.name}, so they are two policies, each with counts and a state of its own. "
+        "Put the guards next to each other, or make one Policy of them",
+        DeclarationWarning,
+        stacklevel=Place.depth(),
+    )
 
 
 Guard.decorate = staticmethod(decorate)

@@ -104,5 +104,9 @@ class ThreadBoundWarning(UserWarning):
     """A wrapped object keeps state for each thread, so its calls can not be moved to a worker."""
 
 
+class DeclarationWarning(UserWarning):
+    """A guard or policy is declared where, or as, it does less than its reader would expect."""
+
+
 class OrderWarning(UserWarning):
     """The order of a policy's guards makes one of them do less than its reader would expect."""

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
-from . import checks, composing, wrapping
+from . import checks, composing, making, wrapping
 from .clock import Clock
 from .drive import forking, sync
 from .drive.blocks import Block
@@ -17,7 +17,8 @@ from .drive.plan import Plan
 from .guards.base import Guard, Mode
 from .levers import Levers
 from .outcomes import OnError, OnResult, Result
-from .registry import Place, registry
+from .place import Place
+from .registry import registry
 from .shapes import kind_of, label
 from .showing import plan_text, snapshot_of
 
@@ -44,6 +45,9 @@ class Policy(Levers):
         owner: the team to call. Default none.
         tier: how much it matters, 1 (most) to 9. Default none.
         impact: one sentence on what the customer sees while it is cut off. Default none.
+        patience: a caller's own deadline, tighter than this policy's, says little of the
+            dependency: a failure at it is cancelled where the attempt ran for fewer than so many
+            seconds. Default: half of the policy's timeout, or 1 where it has none.
         clock: a source of time other than the system's monotonic clock; for tests.
 
     Raises:
@@ -70,6 +74,7 @@ class Policy(Levers):
         owner: str = "",
         tier: int | None = None,
         impact: str = "",
+        patience: float | timedelta | None = None,
         clock: Clock | None = None,
     ) -> None:
         checks.name_of("name", name)
@@ -80,10 +85,16 @@ class Policy(Levers):
             checks.text("impact", impact),
             registry.clock if clock is None else checks.methods("clock", clock, "now", "call_at"),
         )
+        if patience is not None:
+            core.patience = checks.duration("patience", patience)
         composing.check_new(guards)
         composing.check_together(guards)
         composing.warn_of_order(name, guards)
-        registry.add(core, Place.here())
+        there = registry.add(core, Place.here())
+        if there is not core:
+            composing.warn_of_difference(there, core, guards)
+            self._join(there, there.guards, ())
+            return
         core.adopt(guards)
         self._join(core, guards, guards)
         registry.made(core)
@@ -105,6 +116,14 @@ class Policy(Levers):
         policy = cls.__new__(cls)
         policy._join(core, (guard,), (guard,))
         registry.made(core)
+        making.notice(fn, core, guard.kind)
+        return policy
+
+    def _outwards(self, guard: Guard) -> Policy:
+        """Return this policy with what stands outside, from a guard that it has on."""
+        guards = self._core.guards
+        policy = Policy.__new__(Policy)
+        policy._join(self._core, guards[guards.index(guard) :], ())
         return policy
 
     def _view(self, guards: tuple[Guard, ...], new: tuple[Guard, ...]) -> Policy:
@@ -207,6 +226,8 @@ class Policy(Levers):
     def call(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Call a plain function through this policy, or make a guarded stream or manager.
 
+        Of a function that this policy guards already the undecorated body is called, once.
+
         Args:
             fn: the function, generator function or async generator function.
             *args: passed to it.
@@ -222,6 +243,7 @@ class Policy(Levers):
             TypeError: fn is async, or the policy's timeout does not say how to bound a sync call.
             Exception: whatever fn raised.
         """
+        fn = wrapping.bare(self, fn)
         if wrapping.lasts(fn):
             return wrapping.lasting(self, fn)(*args, **kwargs)  # type: ignore[no-any-return]
         return sync.call(self._sync_plan(fn), fn, args, kwargs)  # type: ignore[no-any-return]
@@ -245,6 +267,7 @@ class Policy(Levers):
         """
         from .drive import aio
 
+        fn = wrapping.bare(self, fn)
         return await aio.call(self._async_plan(fn), fn, args, kwargs)  # type: ignore[no-any-return]
 
     def try_call(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Result[T]:
@@ -267,6 +290,7 @@ class Policy(Levers):
             >>> shop.try_call(int, "x").served
             'error'
         """
+        fn = wrapping.bare(self, fn)
         call = Call(self._sync_plan(fn), fn, args, kwargs)
         sync.run(call)
         return result_of(call)
@@ -289,6 +313,7 @@ class Policy(Levers):
         """
         from .drive import aio
 
+        fn = wrapping.bare(self, fn)
         call = Call(self._async_plan(fn), fn, args, kwargs)
         await aio.run(call)
         return result_of(call)

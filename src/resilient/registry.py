@@ -2,64 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 import weakref
 from collections.abc import Callable
-from types import CodeType
-from typing import Any, Final
+from typing import Any
 
 from .clock import Clock
 from .drive.core import Core
 from .events import Listener, bus
+from .place import Place
 from .showing import snapshot_of
-
-_IMPORTLIB: Final = "<frozen importlib._bootstrap>"
-_PACKAGE: Final = __name__.rpartition(".")[0]
-
-
-class Place:
-    """Where in the code a policy was made."""
-
-    __slots__ = ("code", "importing", "line")
-
-    def __init__(self, code: CodeType, line: int, importing: bool) -> None:
-        self.code: CodeType = code
-        self.line: int = line
-        self.importing: bool = importing  # while a module was being imported
-
-    @staticmethod
-    def depth() -> int:
-        """Return the stacklevel, as `warnings.warn` counts, of the first caller outside."""
-        level, frame = 1, sys._getframe(1)
-        while frame.f_back is not None and _is_ours(frame.f_globals):
-            level, frame = level + 1, frame.f_back
-        return level
-
-    @classmethod
-    def here(cls) -> Place:
-        """Return the place of the first caller outside this package."""
-        frame = sys._getframe(1)
-        while frame.f_back is not None and _is_ours(frame.f_globals):
-            frame = frame.f_back
-        code, line = frame.f_code, frame.f_lineno
-        importing, above = False, frame.f_back
-        while above is not None and not importing:
-            importing = above.f_code.co_filename == _IMPORTLIB
-            above = above.f_back
-        return cls(code, line, importing)
-
-    def reloads(self, other: Place) -> bool:
-        """Tell whether this is the other place again, compiled anew by a reload."""
-        return self.code is not other.code and str(self) == str(other)
-
-    def __str__(self) -> str:
-        return f"{self.code.co_filename}:{self.line} in {self.code.co_qualname}"
-
-
-def _is_ours(names: dict[str, Any]) -> bool:
-    module = str(names.get("__name__", ""))
-    return module == _PACKAGE or module.startswith(_PACKAGE + ".")
 
 
 class _Entry:
@@ -80,11 +32,9 @@ class Registry:
         self.on_made: Callable[[Core, Place], None] | None = None  # for the testing plugin
         self._lock = threading.Lock()
         self._entries: dict[str, _Entry] = {}
+        self._replaced: list[weakref.ref[Core]] = []  # by code that was loaded again, oldest first
         self._numbers: dict[str, int] = {}
         self._freed: dict[str, list[int]] = {}
-        self._places: dict[
-            tuple[str, str], tuple[str, int]
-        ] = {}  # of anonymous policies, by base and place
 
     # -- for applications ---------------------------------------------
 
@@ -93,8 +43,9 @@ class Registry:
 
         Returns:
             ``{"policies": {name: {...}}, "patches": [{...}]}`` of str, int, float, bool, None, list
-            and dict. Each policy is consistent in itself. A patch has ``target``, ``policy`` and
-            ``state``; see `resilient.patch`.
+            and dict. Each policy is consistent in itself; one that took the place of others that
+            still live, in a module that was reloaded, has theirs in ``replaced``. A patch has
+            ``target``, ``policy`` and ``state``; see `resilient.patch`.
 
         Example:
             >>> import resilient
@@ -102,9 +53,16 @@ class Registry:
             ['patches', 'policies']
         """
         return {
-            "policies": {core.name: snapshot_of(core, core.guards) for core in self.cores()},
+            "policies": {core.name: self._shown(core) for core in self.cores()},
             "patches": self.patches(),
         }
+
+    def _shown(self, core: Core) -> dict[str, Any]:
+        shown = snapshot_of(core, core.guards)
+        older = [each for each in self.named(core.name) if each is not core]
+        if older:
+            shown["replaced"] = [snapshot_of(each, each.guards) for each in older]
+        return shown
 
     def subscribe(self, listener: Listener) -> Callable[[], None]:
         """Call listener with every `Event` of every policy from now on.
@@ -129,15 +87,20 @@ class Registry:
 
     def names(self) -> list[str]:
         """Return the names of all policies, sorted."""
-        return sorted(core.name for core in self.cores())
+        return sorted({core.name for core in self.cores()})
 
     # -- for the rest of the package ---------------------------------------------
 
     def cores(self) -> list[Core]:
-        """Return the living cores, in the order of their making."""
+        """Return the living cores, in the order of their making; first those that were replaced."""
         # One step, and no lock: a signal handler may make a policy in the middle of it.
-        found = [entry.core() for entry in list(self._entries.values())]
+        found = [ref() for ref in list(self._replaced)]
+        found += [entry.core() for entry in list(self._entries.values())]
         return [core for core in found if core is not None]
+
+    def named(self, name: str) -> list[Core]:
+        """Return the living cores of a name, the one that it stands for now last."""
+        return [core for core in self.cores() if core.name == name]
 
     def made(self, core: Core) -> None:
         """Tell the testing plugin of a policy that is complete."""
@@ -161,46 +124,80 @@ class Registry:
             raise LookupError(f"no policy is named {name!r}{hint}")
         return core
 
-    def add(self, core: Core, place: Place) -> None:
-        """Register a policy under its own name."""
+    def add(self, core: Core, place: Place) -> Core:
+        """Register a policy under its own name.
+
+        Returns:
+            The core that the name stands for: the older one, where a function declares it again.
+
+        Raises:
+            ValueError: the name is another declaration's.
+        """
         with self._lock:
-            if self._taken(core.name, place):
-                there = self._entries[core.name].place
-                raise ValueError(
-                    f"a policy named {core.name!r} exists already, made at {there}; this one "
-                    f"is made at {place}. Share the one policy, or choose another name"
-                )
-            self._entries[core.name] = _Entry(weakref.ref(core), place, core)
+            entry = self._entries.get(core.name)
+            older = None if entry is None else entry.core()
+            if entry is not None and older is not None:
+                relation = place.relation(entry.place)
+                if relation == "again":
+                    return older
+                if relation != "anew":
+                    raise ValueError(
+                        f"a policy named {core.name!r} exists already, made at {entry.place}; this "
+                        f"one is made at {place}. Share the one policy, or choose another name"
+                    )
+            self._enter(core.name, _Entry(weakref.ref(core), place, core))
+        return core
+
+    def _enter(self, name: str, entry: _Entry) -> None:
+        """Let a name stand for a policy; one that it stood for is kept while anybody has it."""
+        older = self._entries.pop(name, None)
+        self._replaced = [ref for ref in self._replaced if ref() is not None]
+        if older is not None and older.core() is not None:
+            self._replaced.append(older.core)
+        self._entries[name] = entry
 
     def add_anonymous(self, core: Core, base: str, place: Place) -> str:
-        """Register a policy under a name made from base, for as long as it lives."""
+        """Register a policy under a name made from base, for as long as it lives.
+
+        Where code is loaded again, its policies take their names again in the same order.
+        """
         base = _cleaned(base)
         with self._lock:
-            name, number, at = base, 1, (base, str(place))
-            if self._taken(name, place):
-                name, number = self._places.get(at, (base, 1))  # a reload keeps its number too
-            if self._taken(name, place):
-                freed = self._freed.get(base)
-                if freed:
-                    number = min(freed)
-                    freed.remove(number)
-                else:
-                    number = self._numbers[base] = self._numbers.get(base, 1) + 1
-                name = f"{base}#{number}"
-            self._places[at] = name, number
+            number = 1
+            if self._is_taken(base, place):
+                number = self._number(base, place)
+            name = base if number == 1 else f"{base}#{number}"
             ref = weakref.ref(core, lambda dead: self._died(dead, name, base, number))
-            self._entries[name] = _Entry(ref, place, None)
+            self._enter(name, _Entry(ref, place, None))
         core.anonymous = True
         return name
 
-    def _taken(self, name: str, place: Place) -> bool:
+    def _number(self, base: str, place: Place) -> int:
+        if not place.repeats:  # perhaps code that was loaded again
+            for number in range(2, self._numbers.get(base, 1) + 1):
+                entry = self._entries.get(f"{base}#{number}")
+                if entry is not None and not self._is_taken(f"{base}#{number}", place):
+                    return number
+        freed = self._freed.get(base)
+        if freed:
+            number = min(freed)
+            freed.remove(number)
+            return number
+        number = self._numbers[base] = self._numbers.get(base, 1) + 1
+        return number
+
+    def _is_taken(self, name: str, place: Place) -> bool:
         entry = self._entries.get(name)
-        return entry is not None and entry.core() is not None and not place.reloads(entry.place)
+        if entry is None or entry.core() is None:
+            return False
+        return place.repeats or place.relation(entry.place) != "anew"
 
     def remove(self, name: str) -> None:
         """Forget a policy; whoever holds it can go on using it."""
         with self._lock:
             self._entries.pop(name, None)
+            older = [ref for ref in self._replaced if (core := ref()) and core.name != name]
+            self._replaced = older
 
     def reset_lock(self) -> None:
         """Make the lock anew, in a forked child."""
@@ -212,9 +209,6 @@ class Registry:
         if entry is None or entry.core is not dead:
             return
         self._entries.pop(name, None)
-        at = base, str(entry.place)
-        if self._places.get(at) == (name, number):
-            self._places.pop(at, None)
         if number > 1:
             self._freed.setdefault(base, []).append(number)
 

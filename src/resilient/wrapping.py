@@ -6,7 +6,8 @@ import functools
 import weakref
 from collections.abc import Callable
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, cast
+from types import BuiltinFunctionType, FunctionType, MethodType
+from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, cast
 
 from . import checks
 from .drive import sync
@@ -40,6 +41,20 @@ def mark_of(fn: object) -> Mark | None:
     return mark if isinstance(mark, Mark) and mark.of(fn) else None
 
 
+def bare(policy: Policy, fn: Any) -> Any:
+    """Return the undecorated body of a function that this very policy guards; fn for any other."""
+    if isinstance(fn, functools.partial):
+        whole = fn
+        inner = bare(policy, whole.func)
+        same = inner is whole.func
+        return whole if same else functools.partial(inner, *whole.args, **whole.keywords)
+    if isinstance(fn, MethodType):
+        inner = bare(policy, fn.__func__)
+        return fn if inner is fn.__func__ else MethodType(inner, fn.__self__)
+    mark = mark_of(fn)
+    return fn if mark is None or mark.policy._core is not policy._core else mark.fn
+
+
 def opened(fn: object) -> Any:
     """Return the function in a classmethod or staticmethod, None for anything else."""
     if isinstance(fn, (classmethod, staticmethod)):
@@ -53,8 +68,7 @@ def wrap(policy: Policy, fn: Any) -> Any:
     if inner is not None:
         return type(fn)(wrap(policy, inner))
     check(policy.name, policy.guards, fn)
-    mark = mark_of(fn)
-    if mark is not None and mark.policy._core is policy._core:
+    if bare(policy, fn) is not fn:
         raise ValueError(f"{label(fn)} is guarded by {policy.name} already")
     wrapper = _guarded(policy, fn, kind_of(fn))
     plain = hasattr(fn, "__code__")
@@ -115,6 +129,7 @@ def check_not_ours(who: str, fn: object) -> None:
 def check(who: str, guards: tuple[Guard, ...], fn: object) -> None:
     """Raise the TypeError that says why fn can't be guarded by these guards."""
     kind = check_guardable(who, fn)
+    _check_no_methods(who, fn)
     manager = manager_of(fn)
     if manager:
         _check_manager(who, guards, fn, is_async=manager == "async manager")
@@ -143,6 +158,34 @@ def check(who: str, guards: tuple[Guard, ...], fn: object) -> None:
         if guard.only_streams and not streams:
             raise TypeError(f"{who}: {label(fn)} is no generator function, but its {guard.kind} is")
         guard.check_signature(cast("Callable[..., Any]", fn))
+
+
+_PLAIN: Final = (FunctionType, MethodType, BuiltinFunctionType)
+_OF_MOCKS: Final = "unittest.mock"  # whoever made one has it, and asks it
+
+
+def _check_no_methods(who: str, fn: object) -> None:
+    """Refuse an object whose methods the guarded function would not have: a task, a command."""
+    if isinstance(fn, functools.partial) or type(fn) in _PLAIN:
+        return
+    kinds = dict.fromkeys((type(fn), fn.__class__))  # of a proxy, such as Celery's, also the other
+    if any(base.__module__ == _OF_MOCKS for kind in kinds for base in kind.__mro__):
+        return
+    methods = sorted(
+        name
+        for kind in kinds
+        for name in dir(kind)
+        if name[:1] != "_" and callable(getattr(kind, name, None))
+    )
+    if methods:
+        _refuse(
+            who,
+            fn,
+            f"it is an object with methods of its own ({', '.join(methods[:3])}"
+            f"{', ...' if len(methods) > 3 else ''}), which would be out of reach, or would run "
+            "unguarded. Put the guard under what made it, on the function itself; a client is "
+            "guarded by wrap()",
+        )
 
 
 def _check_manager(who: str, guards: tuple[Guard, ...], fn: object, *, is_async: bool) -> None:

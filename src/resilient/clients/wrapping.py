@@ -13,7 +13,7 @@ from .. import checks
 from ..drive.core import fault_logger
 from ..errors import ThreadBoundWarning
 from ..outcomes import Judge, OnError, OnResult
-from ..registry import Place
+from ..place import Place
 from ..shapes import kind_of, label
 from ..wrapping import sync_mode
 from . import parts

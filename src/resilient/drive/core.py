@@ -41,9 +41,9 @@ class Core(Counts):
     """One policy's lock, guards and counts. `Policy` objects made by `with_` share it."""
 
     __slots__ = (
-        "__weakref__", "anonymous", "born", "clock", "forced", "forced_why", "fresh", "gate",
-        "guards", "impact", "inherited", "lock", "name", "now", "outbox", "owner", "rest",
-        "shutters", "tier", "viewed",
+        "__weakref__", "anonymous", "born", "clock", "differs", "forced", "forced_why", "fresh",
+        "gate", "guards", "impact", "inherited", "lock", "name", "now", "outbox", "owner",
+        "patience", "rest", "shutters", "tier", "viewed",
     )  # fmt: skip
     # Told of each call that was slow, or did not just go well, or took the long way: policy,
     # outcome, what the caller got, the guard that refused, seconds. In the caller's context.
@@ -57,6 +57,7 @@ class Core(Counts):
         self.owner: str = owner
         self.tier: int | None = tier
         self.impact: str = impact
+        self.patience: float | None = None  # with a dependency, at a deadline of its callers'
         self.clock = clock
         self.now: Callable[[], float] = time.monotonic if clock is None else clock.now
         # Re-entrant, so that a finalizer that lands inside finds the gate instead of a deadlock.
@@ -66,6 +67,7 @@ class Core(Counts):
         self.rest: int = SHUT  # the gate while nobody is inside
         self.fresh: bool = True  # nobody has called yet, in this process
         self.anonymous: bool = False
+        self.differs: bool = False  # it was declared again, otherwise
         self.guards: tuple[Guard, ...] = ()
         self.shutters: tuple[weakref.ref[Guard], ...] = ()
         self.viewed: list[weakref.ref[Guard]] = []  # those that only views have

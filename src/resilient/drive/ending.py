@@ -22,6 +22,7 @@ from ..outcomes import (
 )
 from ..steering import steers
 from .core import QUIET, Core
+from .patience import hung, is_cut_short, patience
 
 if TYPE_CHECKING:
     from .state import State
@@ -44,26 +45,20 @@ def judge(call: State) -> tuple[list[int], str]:
     Asks the predicates of the guards, so it is called outside the lock.
     """
     error, plan = call.error, call.plan
-    if isinstance(
-        error, MisuseError
-    ):  # the caller's mistake: no guard's business, and not answered
-        return [IGNORED] * (len(plan.guards) + 1), ""
     first = call.outcome < 0  # else it is how a fallback ended
     call.callers = False
-    if call.ruling is not None and _base(call, error) == FAILURE:
-        outcome, reason = call.ruling
-        call.callers = outcome == IGNORED
-        return [outcome] * (len(plan.guards) + 1), reason
-    ruled = _ruled(call, error) if plan.judges or plan.neutral is not None else None
-    if ruled is not None:
-        return [ruled] * (len(plan.guards) + 1), type(error).__name__ if error else "failed_result"
+    said = _said(call, error)
+    if said is not None:
+        return [said[0]] * (len(plan.guards) + 1), said[1]
     judges = [*(guard.judge for guard in plan.guards), plan.judge]
     distinct = set(judges)  # each predicate is asked once
     if error is None:
         values = {each: each.of_value(call.value) for each in distinct}
         return [values[each] for each in judges], "failed_result"
+    if not isinstance(error, Exception):
+        return _cancelled(call, error)
     base = _base(call, error)
-    if base == CANCELLED or not isinstance(error, Exception):
+    if base == CANCELLED or is_cut_short(call):
         return [CANCELLED] * len(judges), ""
     seen_by = {each: each.weigh(error) for each in distinct}
     call.callers = (first or steers(error)) and _is_callers(call, error, seen_by)
@@ -73,6 +68,29 @@ def judge(call: State) -> tuple[list[int], str]:
         # Refused by a call of this very policy inside the body: nobody's failure.
         outcomes[-1] = IGNORED if call.ran else REFUSED
     return outcomes, type(error).__name__
+
+
+def _said(call: State, error: BaseException | None) -> tuple[int, str] | None:
+    """Return the outcome and its reason where no guard needs to be asked."""
+    if isinstance(error, MisuseError):  # its caller's mistake: no guard's business
+        return IGNORED, ""
+    if call.ruling is not None and _base(call, error) == FAILURE:
+        call.callers = call.ruling[0] == IGNORED
+        return call.ruling
+    if call.plan.judges or call.plan.neutral is not None:
+        ruled = _ruled(call, error)
+        if ruled is not None:
+            return ruled, type(error).__name__ if error else "failed_result"
+    return None
+
+
+def _cancelled(call: State, error: BaseException) -> tuple[list[int], str]:
+    """Return the outcomes of a call whose caller went away: it goes on, and nothing answers it."""
+    guards = call.plan.guards
+    if not hung(call, error):
+        return [CANCELLED] * (len(guards) + 1), ""
+    seen = [FAILURE if guard.judges_health else CANCELLED for guard in guards]
+    return [*seen, FAILURE], CallTimeoutError.__name__
 
 
 def _ruled(call: State, error: BaseException | None) -> int | None:
@@ -138,7 +156,7 @@ def _base_of_timeout(call: State, deadline: Deadline) -> int:
     outer = current.get()
     while outer is not None:
         if outer is deadline:  # an enclosing call's time is up: it went away
-            return CANCELLED
+            return FAILURE if call.ran and call.duration >= patience(call) else CANCELLED
         outer = outer.outer
     return FAILURE
 

@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final
 
 from .. import checks
+from ..place import Place
 from ..reading import AskedFlag, Flag
-from ..registry import Place
 from ..updating import unknown
 
 if TYPE_CHECKING:
@@ -68,8 +68,10 @@ class Flags:
                 "version of the code may still obey it. Choose another name"
             )
         there = self._flags.get(folded)
-        if there is None or (there.name == name and str(there.place) == str(place)):
+        if there is None:
             return
+        if there.name == name and place.relation(there.place) in ("again", "anew"):
+            return  # the same flag: whoever has it goes on obeying
         if there.name != name:
             raise ValueError(
                 f"the flag name {name!r} is too much like {there.name!r}, declared at "

@@ -25,9 +25,8 @@ class Orders:
     def follow(self, levers: list[str]) -> None:
         """Look anew at the policies of some levers."""
         for name in {name_of(lever) for lever in levers if not lever.startswith("flag/")}:
-            for core in registry.cores():
-                if core.name == name:
-                    self.follow_policy(core)
+            for core in registry.named(name):  # also what a reload has replaced
+                self.follow_policy(core)
 
     def follow_policy(self, core: Core) -> None:
         """Put on a policy what is ordered for it now.
@@ -97,11 +96,11 @@ class Orders:
 
     def faults(self) -> dict[str, str]:
         """Return the orders that hold and can't be obeyed here, and why."""
-        here = {core.name: core for core in registry.cores()}
         found = {lever: why for lever, why in self.refused.items() if self._state.holding(lever)}
         for lever, flip in list(self._state.flips.items()):
-            core = here.get(flip.name)
-            if flip.kind == OPTION and core is not None and self._state.holding(lever):
+            if flip.kind != OPTION or not self._state.holding(lever):
+                continue
+            for core in registry.named(flip.name):
                 try:
                     guard_named(core.name, core.guards, lever.split("/")[2].partition(".")[0])
                 except ValueError as error:

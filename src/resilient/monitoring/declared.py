@@ -89,7 +89,8 @@ def in_this_process(module: str = "") -> Declared:
     """
     if module:
         importlib.import_module(module)
-    policies = [entry_of_core(core) for core in registry.cores()]
+    cores = {core.name: core for core in registry.cores()}  # the newest of each name
+    policies = [entry_of_core(core) for core in cores.values()]
     flags = [Flag(f.name, {"owner": f.owner, "impact": f.impact}) for f in here.flags.all()]
     return Declared(policies, flags)
 

@@ -13,9 +13,11 @@ from typing import Any
 
 import pytest
 
+from .. import making
 from ..drive.core import Core
+from ..place import Place
 from ..policy import Policy
-from ..registry import Place, registry
+from ..registry import registry
 from ..showing import snapshot_of
 from . import ManualClock, scope
 from .keeping import Keep
@@ -81,13 +83,17 @@ class Policies:
         yield from self._forced(policy, "forced_closed")
 
     def _forced(self, policy: str | Policy, state: str) -> Generator[None]:
-        core = _core(policy)
-        keep = Keep(core)
-        core.force(state, "forced by a test")
+        cores = [_core(policy)]
+        if not isinstance(policy, Policy):  # also what a reload has replaced
+            cores = registry.named(cores[0].name)
+        kept = [Keep(core) for core in cores]
+        for core in cores:
+            core.force(state, "forced by a test")
         try:
             yield
         finally:
-            keep.put_back(counts=False)
+            for keep in kept:
+                keep.put_back(counts=False)
 
     def _since(self, policy: str | Policy, part: str) -> dict[str, int]:
         core = _core(policy)
@@ -141,6 +147,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
             made.append(weakref.ref(core))
 
     registry.on_made = on_made
+    making.forget()
     try:
         return (yield)
     finally:

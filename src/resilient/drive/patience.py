@@ -1,0 +1,52 @@
+"""What a failure at a caller's own deadline says, one that is tighter than the policy's.
+
+It says little of the dependency where that had little time, and all the same as a timeout of the
+policy's own where it had enough.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from ..deadline import GRAIN, Deadline, current
+
+if TYPE_CHECKING:
+    from .state import State
+
+_CANCELLATIONS: Final = ("CancelledError", "Cancelled")  # asyncio's, and trio's
+
+
+def patience(call: State) -> float:
+    """Return the seconds after which a failure at a caller's deadline counts all the same."""
+    given = call.core.patience
+    if given is not None:
+        return given
+    limits = [guard.seconds for _, guard in call.plan.limits if guard.seconds is not None]
+    return min(limits) / 2 if limits else 1.0
+
+
+def _callers_time_is_up(call: State) -> bool:
+    """Return whether a deadline of an enclosing call, tighter than this one's own, is up."""
+    found: Deadline | None = None
+    seen, own = current.get(), call.deadline
+    while seen is not None:
+        if seen.open and seen is not own and (found is None or seen.when < found.when):
+            found = seen
+        seen = seen.outer
+    if found is None or (own is not None and own.when < found.when):
+        return False
+    return found.now() >= found.when - GRAIN
+
+
+def is_cut_short(call: State) -> bool:
+    """Return whether a failure came only because the caller gave the dependency so little time."""
+    if not call.ran or current.get() is None or call.duration >= patience(call):
+        return False
+    return _callers_time_is_up(call)
+
+
+def hung(call: State, error: BaseException) -> bool:
+    """Return whether a cancellation is that of a caller's deadline, after time enough."""
+    if type(error).__name__ not in _CANCELLATIONS or current.get() is None:
+        return False
+    return call.ran and call.duration >= patience(call) and _callers_time_is_up(call)

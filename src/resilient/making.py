@@ -1,0 +1,78 @@
+"""Guards that are made anew on each call or request: their state lives shorter than what it counts.
+
+Each such guard begins with nothing and is gone before it has seen enough to act. It looks on, and
+is off. So the policies are counted that were made for the code of one function, each after the one
+before was gone.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from types import CodeType, MethodType
+from typing import TYPE_CHECKING, Any, Final
+from weakref import WeakKeyDictionary, ref
+
+from .errors import DeclarationWarning
+from .place import Place
+
+if TYPE_CHECKING:
+    from .drive.core import Core
+
+ENOUGH: Final = 10  # of them in a row are no chance
+
+_lock: Final = threading.RLock()
+_seen: Final[WeakKeyDictionary[CodeType, _Row]] = WeakKeyDictionary()
+
+
+class _Row:
+    """The policies that were made for one function, in a row."""
+
+    __slots__ = ("last", "lost")
+
+    def __init__(self) -> None:
+        self.last: ref[Core] | None = None
+        self.lost = 0
+
+
+def function_in(fn: object) -> Any:
+    """Return the function in a partial or bound method."""
+    while isinstance(fn, (functools.partial, MethodType)):
+        inner: Any = fn.func if isinstance(fn, functools.partial) else fn.__func__  # pyright: ignore[reportUnknownMemberType]
+        fn = inner
+    return fn
+
+
+def notice(fn: object, core: Core, kind: str) -> None:
+    """Take note of a policy that a decorator has made, and warn, once, of a row that got lost."""
+    code = getattr(function_in(fn), "__code__", None)
+    if not isinstance(code, CodeType):
+        return
+    with _lock:
+        row = _seen.setdefault(code, _Row())
+        gone = row.last is not None and row.last() is None
+        row.lost = row.lost + 1 if gone else 0
+        row.last = ref(core)
+        if row.lost != ENOUGH:
+            return
+    import warnings
+
+    warnings.warn(
+        f"{code.co_qualname}: a {kind} was made for it {ENOUGH + 1} times, each time after the one "
+        "before was gone: what it has seen is lost, and it never acts. Decorate the function once, "
+        "where it is defined, or make one Policy and use its call(). In method_decorator() use a "
+        "Policy, or a guard that was made outside",
+        DeclarationWarning,
+        stacklevel=Place.depth(),
+    )
+
+
+def forget() -> None:
+    """Begin to count anew: for tests, whose functions are made again and again."""
+    with _lock:
+        _seen.clear()
+
+
+def reset_lock() -> None:
+    """Make the lock anew, in a forked child."""
+    _lock._at_fork_reinit()  # type: ignore[attr-defined]

@@ -1,0 +1,91 @@
+"""Where in the code something is declared, and whether two declarations are one and the same."""
+
+from __future__ import annotations
+
+import os
+import sys
+from types import CodeType, FrameType
+from typing import Any, Final, Literal
+
+_IMPORTLIB: Final = "<frozen importlib._bootstrap>"
+_PACKAGE: Final = __name__.rpartition(".")[0]
+_IN_FUNCTION: Final = 0x1  # of a code object's flags: its names are those of a function
+
+Relation = Literal["elsewhere", "same run", "again", "anew"]
+
+
+class Place:
+    """Where in the code a policy or flag was declared.
+
+    Attributes:
+        source: the file; of ``__main__`` its file, or one word for all cells of a notebook.
+        scope: the qualified name of the function or class body, ``<module>`` at the top.
+        importing: whether a module was being imported.
+    """
+
+    __slots__ = ("_at", "_frame", "_globals", "code", "importing", "line", "scope", "source")
+
+    def __init__(self, frame: FrameType) -> None:
+        self.code: CodeType = frame.f_code
+        self.line: int = frame.f_lineno
+        self.scope: str = frame.f_code.co_qualname
+        self.source: str = _source(frame)
+        self._globals = id(frame.f_globals)
+        self._frame, self._at = id(frame), frame.f_lasti
+        above = frame.f_back
+        while above is not None and above.f_code.co_filename != _IMPORTLIB:
+            above = above.f_back
+        self.importing: bool = above is not None
+
+    @staticmethod
+    def depth() -> int:
+        """Return the stacklevel, as `warnings.warn` counts, of the first caller outside."""
+        level, frame = 1, sys._getframe(1)
+        while frame.f_back is not None and _is_ours(frame.f_globals):
+            level, frame = level + 1, frame.f_back
+        return level
+
+    @classmethod
+    def here(cls) -> Place:
+        """Return the place of the first caller outside this package."""
+        frame = sys._getframe(1)
+        while frame.f_back is not None and _is_ours(frame.f_globals):
+            frame = frame.f_back
+        return cls(frame)
+
+    @property
+    def repeats(self) -> bool:
+        """Whether its code may run again and again in one life of its module."""
+        return bool(self.code.co_flags & _IN_FUNCTION) or "<locals>" in self.scope
+
+    def relation(self, older: Place) -> Relation:
+        """Return how a declaration here stands to an older one of the same name.
+
+        It is elsewhere; in the same run of one scope; by a function that runs again; or anew, by
+        code that was loaded again: a reload, a cell run again, a second import of the file.
+        """
+        if (self.source, self.scope) != (older.source, older.scope):
+            return "elsewhere"
+        if self.code is not older.code or self._globals != older._globals:
+            return "anew"
+        if not self.repeats:
+            return "same run"
+        # An older frame may be gone, and its number used again: then it is at the same statement.
+        return "same run" if self._frame == older._frame and self._at > older._at else "again"
+
+    def __str__(self) -> str:
+        return f"{self.code.co_filename}:{self.line} in {self.scope}"
+
+
+def _source(frame: FrameType) -> str:
+    names = frame.f_globals
+    if names.get("__name__") == "__main__":
+        file = names.get("__file__")
+        return os.path.realpath(file) if isinstance(file, str) else "__main__"
+    file = frame.f_code.co_filename
+    return file if file.startswith("<") else os.path.realpath(file)
+
+
+def _is_ours(names: dict[str, Any]) -> bool:
+    module = str(names.get("__name__", ""))
+    return module == _PACKAGE or module.startswith(_PACKAGE + ".")
