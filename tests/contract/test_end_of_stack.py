@@ -243,11 +243,15 @@ def test_a_listener_is_kept_when_the_stack_ends_in_it() -> None:
     import resilient
 
     heard: list[str] = []
-    stop = resilient.registry.subscribe(lambda event: heard.append(at(30, lambda: event.kind)))
-    clock = ManualClock()
-    policy = Policy("deep-heard", circuit_breaker(failure_threshold=1), clock=clock)
-    swept(policy, policy(fail), deepest())
-    clock.advance(100)
-    policy.try_call(int)
+    stop = resilient.registry.subscribe(lambda event: heard.append(at(60, lambda: event.policy)))
+    bottom, policies = deepest(), []
+    for depth in range(bottom - 120, bottom + 1):  # at each of them a circuit opens
+        policies.append(Policy(f"deep-heard-{depth}", circuit_breaker(failure_threshold=1)))
+        try:
+            at(depth, policies[-1](fail))
+        except (RecursionError, OSError):
+            pass
+    policies.append(Policy("deep-heard-last", circuit_breaker(failure_threshold=1)))
+    policies[-1].try_call(fail)
     stop()
-    assert "opened" in heard and "closed" in heard
+    assert heard[-1] == "deep-heard-last"

@@ -46,7 +46,6 @@ def abandon(call: Call, error: BaseException) -> tuple[Step, Callable[[], None]]
 
 def _worker_ended(call: Call, held: Held) -> None:
     """Give back what an abandoned worker held until now."""
-    call.left_over()
     core, now = call.core, call.core.now()
     with core.lock:
         gate = core.gate

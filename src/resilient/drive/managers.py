@@ -29,7 +29,7 @@ class EnteringCall(LastingCall):
 
     __slots__ = ()
     enters = True
-    handle: list[Any]  # the context manager, once it is made; and True, once it is entered
+    handle: list[Any]  # the context manager, once it is made
 
     def returned(self, value: Any) -> Step:
         """Report that it is entered: all guards learn of it but those that bound how many run."""
@@ -54,11 +54,6 @@ class EnteringCall(LastingCall):
             self._settle([SUCCESS] * (len(self.tickets) + 1), "", served(self))
         except RecursionError:
             self.core.outbox.append(self._drop_later)
-
-    def left_over(self) -> None:
-        """Exit what was entered when nobody waited for it any more."""
-        if len(self.handle) > 1:
-            self.handle[0].__exit__(None, None, None)
 
 
 def _holds_no_slot(guard: Guard) -> bool:
@@ -183,9 +178,7 @@ def _make(
 
 
 def _enter(handle: list[Any], names: tuple[str, str]) -> Any:
-    value = getattr(handle[0], names[0])()
-    handle.append(True)
-    return value
+    return getattr(handle[0], names[0])()
 
 
 def entering(call: LastingCall, manager: Any, *, is_async: bool) -> GuardedManager:

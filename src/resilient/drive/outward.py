@@ -84,9 +84,6 @@ class Outward(State):
                 core.gate = gate
         core.flush_after(gate)
 
-    def left_over(self) -> None:
-        """Clean up what the abandoned body did, now that it has ended; on its worker."""
-
     def drop(self) -> None:
         """Give everything back after an exception in code that is not the body: a listener, say."""
         if self.booked:
