@@ -74,6 +74,15 @@ def count(name: str, value: object, *, least: int = 1, most: int = 1_000_000) ->
     return value
 
 
+def number(name: str, value: object, *, least: float, most: float) -> float:
+    """Return a number between least and most."""
+    allowed = f"a number from {least:g} to {most:g}"
+    found = _plain_float(name, value, allowed)
+    if not least <= found <= most:
+        refuse(name, value, allowed)
+    return found
+
+
 def share(name: str, value: object) -> float:
     """Return a share of calls, above 0 and at most 1."""
     allowed = "a number > 0 and <= 1 (0.5 is half of the calls)"

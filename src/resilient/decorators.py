@@ -44,6 +44,8 @@ def circuit_breaker(
     slow_call_duration: float | timedelta | None = None,
     slow_call_rate: float = 0.5,
     recovery_timeout: float | timedelta = 5.0,
+    recovery_backoff: float = 2.0,
+    max_recovery_timeout: float | timedelta | None = None,
     half_open_max_calls: int = 1,
     success_threshold: int = 1,
     probe_lease: float | timedelta | None = None,
@@ -63,6 +65,8 @@ def circuit_breaker(
     slow_call_duration: float | timedelta | None = None,
     slow_call_rate: float = 0.5,
     recovery_timeout: float | timedelta = 5.0,
+    recovery_backoff: float = 2.0,
+    max_recovery_timeout: float | timedelta | None = None,
     half_open_max_calls: int = 1,
     success_threshold: int = 1,
     probe_lease: float | timedelta | None = None,
@@ -89,9 +93,12 @@ def circuit_breaker(
         slow_call_duration: a call that takes so many seconds or longer is slow, also while it still
             runs. Default None: slowness does not matter.
         slow_call_rate: opens when this share of the calls is slow. Default 0.5.
-        recovery_timeout: seconds an open circuit refuses before it tries again. Default 5. It
-            doubles, up to 60, while the tries fail, and is shortened by up to a fifth at random, so
-            that processes do not try in step.
+        recovery_timeout: seconds an open circuit refuses before it tries again. Default 5. It is
+            shortened by up to a fifth at random, so that processes do not try in step.
+        recovery_backoff: that time is multiplied by so much with each try that fails. Default 2;
+            1 keeps it as it is.
+        max_recovery_timeout: the longest that it grows to. Default: 60, or `recovery_timeout`
+            where that is longer.
         half_open_max_calls: so many probes run at once; everybody else is refused. Default 1.
         success_threshold: closes after so many successful probes; one failure reopens. Default 1.
         probe_lease: a probe without a result after so many seconds has failed. Default: the longer
@@ -131,6 +138,8 @@ def circuit_breaker(
         slow_call_duration=slow_call_duration,
         slow_call_rate=slow_call_rate,
         recovery_timeout=recovery_timeout,
+        recovery_backoff=recovery_backoff,
+        max_recovery_timeout=max_recovery_timeout,
         half_open_max_calls=half_open_max_calls,
         success_threshold=success_threshold,
         probe_lease=probe_lease,

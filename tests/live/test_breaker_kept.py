@@ -19,6 +19,8 @@ NO_WINDOW: list[dict[str, Any]] = [
     {"slow_call_duration": 50.0},
     {"slow_call_rate": 0.9},
     {"recovery_timeout": 59},
+    {"recovery_backoff": 1},
+    {"max_recovery_timeout": 33},
     {"half_open_max_calls": 3},
     {"success_threshold": 3},
     {"probe_lease": 33},

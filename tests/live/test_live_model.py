@@ -30,6 +30,8 @@ GOOD: dict[str, dict[str, list[Any]]] = {
         "slow_call_duration": [None, 1, 4.0],
         "slow_call_rate": [0.5, 1],
         "recovery_timeout": [1, 5.0],
+        "recovery_backoff": [1, 3.0],
+        "max_recovery_timeout": [None, 2, 9.0],
         "half_open_max_calls": [1, 2],
         "success_threshold": [1, 2],
         "probe_lease": [None, 2],

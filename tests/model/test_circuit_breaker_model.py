@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from resilient import bulkhead, calls, circuit_breaker, timeout
+from resilient.guards.recovery import Recovery
 from resilient.outcomes import CANCELLED, FAILURE, IGNORED, REFUSED, SUCCESS
 
 OPTIONS: dict[str, Any] = {
@@ -27,6 +28,8 @@ OPTIONS: dict[str, Any] = {
     "slow_call_duration": None,
     "slow_call_rate": 0.5,
     "recovery_timeout": 5.0,
+    "recovery_backoff": 2.0,
+    "max_recovery_timeout": None,
     "half_open_max_calls": 1,
     "success_threshold": 1,
     "probe_lease": None,
@@ -68,6 +71,12 @@ class Counted:
     at: float
     failed: bool
     slow: bool
+
+
+def longest(options: dict[str, Any]) -> float:
+    """The longest recovery time."""
+    first: float = options["recovery_timeout"]
+    return options["max_recovery_timeout"] or max(60.0, first)
 
 
 class Naive:
@@ -146,8 +155,10 @@ class Naive:
         return ratio is not None and ratio >= self.options["slow_call_rate"]
 
     def nominal(self) -> float:
-        base: float = self.options["recovery_timeout"]
-        return min(base * 2**self.failed_tries, max(60.0, base))
+        seconds: float = self.options["recovery_timeout"]
+        for _ in range(self.failed_tries):
+            seconds = min(seconds * self.options["recovery_backoff"], longest(self.options))
+        return seconds
 
     # what happens
 
@@ -426,7 +437,7 @@ class Machine(RuleBasedStateMachine):
     @invariant()
     def a_refusal_tells_a_time_within_the_delay(self) -> None:
         left = self.guard.retry_after(self.now)
-        assert left is None or 0 <= left <= max(60.0, self.options["recovery_timeout"])
+        assert left is None or 0 <= left <= longest(self.options)
 
     @invariant()
     def late_results_are_counted(self) -> None:
@@ -436,7 +447,7 @@ class Machine(RuleBasedStateMachine):
         """Never wedged: with time enough and no traffic, one of three callers is let in."""
         if self.model.forced == "forced_open":
             self.guard.force(None, self.now)
-        pause = max(60.0, self.options["recovery_timeout"]) + self.model.lease
+        pause = longest(self.options) + self.model.lease
         assert any(self.guard.before(self.now + k * pause) >= 0 for k in (1, 2, 3))
 
 
@@ -487,6 +498,8 @@ class HalfOpen(Machine):
         "failure_threshold": [1],
         "slow_call_duration": [None, None, 1.0],
         "recovery_timeout": [0.5, 5.0, 40.0, 100.0],
+        "recovery_backoff": [2.0, 2.0, 1.0, 1.5, 8.0],
+        "max_recovery_timeout": [None, None, 100.0, 1000.0],
         "half_open_max_calls": [1, 2, 3],
         "success_threshold": [1, 2, 3],
         "probe_lease": [None, 1.0, 8.0],
@@ -668,6 +681,42 @@ def test_B4_a_long_recovery_time_is_not_shortened_by_the_limit() -> None:
     assert guard.retry_after(0.0) == 90.0
     result(guard, guard.before(90.0), 90.0, FAILURE)
     assert guard.retry_after(90.0) == 90.0
+
+
+@pytest.mark.parametrize(
+    ("options", "delays"),
+    [
+        ({"recovery_backoff": 1}, [5, 5, 5, 5]),
+        ({"recovery_backoff": 3}, [5, 15, 45, 60]),
+        ({"max_recovery_timeout": 12}, [5, 10, 12, 12]),
+        ({"max_recovery_timeout": 5}, [5, 5, 5, 5]),
+        ({"max_recovery_timeout": 300, "recovery_backoff": 10}, [5, 50, 300, 300]),
+        ({"recovery_timeout": 90, "max_recovery_timeout": 200}, [90, 180, 200, 200]),
+        ({"recovery_timeout": 1e-6, "recovery_backoff": 100}, [1e-6, 1e-4, 1e-2, 1]),
+    ],
+)
+def test_B4_backoff_and_longest_delay_are_as_told(options: Any, delays: list[float]) -> None:
+    """Each probe that fails multiplies the delay, up to the longest; a close starts it over."""
+    guard = opened(**options)
+    now = 0.0
+    for delay in delays:
+        assert guard.retry_after(now) == pytest.approx(delay)
+        now = guard.until
+        ticket = guard.before(now)
+        result(guard, ticket, now, FAILURE)
+    now = guard.until
+    result(guard, guard.before(now), now, SUCCESS)
+    result(guard, guard.before(now), now, FAILURE)
+    assert guard.retry_after(now) == pytest.approx(delays[0])
+
+
+@pytest.mark.parametrize("backoff", [1.000001, 2.0, 100.0])
+def test_B4_no_number_of_failed_probes_is_too_many(backoff: float) -> None:
+    """A circuit that was never closed for a year still has a delay, and the longest one."""
+    recovery = Recovery(
+        recovery_timeout=5, recovery_backoff=backoff, max_recovery_timeout=300_000_000
+    )
+    assert recovery.seconds(10**9, None) == 300_000_000
 
 
 @pytest.mark.parametrize("window", [10.0, calls(5)])

@@ -65,16 +65,27 @@ BAD_SHARES: list[Any] = [
     *[n for n in NOT_NUMBERS if n is not None],
 ]
 
+BAD_FACTORS: list[Any] = [-2, 0, 0.999, 100.001, 10**400, NAN, INF, *NOT_NUMBERS]
+
 Make = Callable[[Any], object]
 DURATIONS: dict[str, Make] = {
     "seconds": lambda v: timeout(v),
     "max_wait": lambda v: bulkhead(1, max_waiting=1, max_wait=v),
     "recovery_timeout": lambda v: circuit_breaker(recovery_timeout=v),
+    "max_recovery_timeout": lambda v: circuit_breaker(
+        recovery_timeout=0.001, max_recovery_timeout=v
+    ),
     "window": lambda v: circuit_breaker(window=v),
     "slow_call_duration": lambda v: circuit_breaker(slow_call_duration=v),
     "probe_lease": lambda v: circuit_breaker(probe_lease=v),
 }
-OPTIONAL = {"slow_call_duration", "probe_lease", "failure_rate", "failure_threshold"}
+OPTIONAL = {
+    "slow_call_duration",
+    "probe_lease",
+    "max_recovery_timeout",
+    "failure_rate",
+    "failure_threshold",
+}
 COUNTS: dict[str, Make] = {
     "max_concurrent": lambda v: bulkhead(v),
     "minimum_calls": lambda v: circuit_breaker(minimum_calls=v),
@@ -82,6 +93,9 @@ COUNTS: dict[str, Make] = {
     "half_open_max_calls": lambda v: circuit_breaker(half_open_max_calls=v),
     "success_threshold": lambda v: circuit_breaker(success_threshold=v),
     "calls": lambda v: calls(v),
+}
+FACTORS: dict[str, Make] = {
+    "recovery_backoff": lambda v: circuit_breaker(recovery_backoff=v),
 }
 SHARES: dict[str, Make] = {
     "failure_rate": lambda v: circuit_breaker(failure_rate=v),
@@ -100,7 +114,10 @@ def cases(makers: dict[str, Make], values: list[Any]) -> list[Any]:
 
 @pytest.mark.parametrize(
     ("name", "make", "value"),
-    cases(DURATIONS, BAD_DURATIONS) + cases(COUNTS, BAD_COUNTS) + cases(SHARES, BAD_SHARES),
+    cases(DURATIONS, BAD_DURATIONS)
+    + cases(COUNTS, BAD_COUNTS)
+    + cases(SHARES, BAD_SHARES)
+    + cases(FACTORS, BAD_FACTORS),
 )
 def test_bad_numbers_are_refused(name: str, make: Make, value: object) -> None:
     """The error names the parameter, what is allowed and the value, shortly."""
@@ -154,6 +171,7 @@ def test_bad_result_predicates_are_refused(value: Any) -> None:
     [
         lambda: circuit_breaker(window=calls(10), minimum_calls=11),
         lambda: circuit_breaker(failure_rate=None, failure_threshold=None),
+        lambda: circuit_breaker(recovery_timeout=30, max_recovery_timeout=29),
         lambda: bulkhead(1, max_waiting=1),
         lambda: bulkhead(1, max_wait=1.0),
         lambda: bulkhead(1, max_waiting=-1, max_wait=1.0),

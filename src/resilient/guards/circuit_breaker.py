@@ -20,6 +20,7 @@ from .base import REFUSE, Guard
 from .circuit_showing import METRICS, data, samples, settings
 from .evidence import History
 from .health import Health, counted
+from .recovery import Recovery
 from .window import Ages, calls
 
 if TYPE_CHECKING:
@@ -33,11 +34,9 @@ STATES: Final = (CLOSED, OPEN, HALF_OPEN, METRICS_ONLY)
 
 _INFINITY: Final = float("inf")
 _NEVER: Final = 1 << 62  # above every ticket
-LONGEST_RECOVERY: Final = 60.0
 _NO_MOVES: Final[dict[tuple[str, Cause], int]] = {
     (state, cause): 0 for state in (CLOSED, OPEN, HALF_OPEN) for cause in ("auto", "operator")
 }
-JITTER: Final = 0.2  # a recovery time is drawn from the last fifth, never longer than announced
 
 
 class CircuitBreaker(Guard):
@@ -49,8 +48,8 @@ class CircuitBreaker(Guard):
     judges_health: ClassVar[bool] = True
     changeable: ClassVar[tuple[str, ...]] = (
         "failure_rate", "failure_threshold", "window", "minimum_calls", "slow_call_duration",
-        "slow_call_rate", "recovery_timeout", "half_open_max_calls", "success_threshold",
-        "probe_lease", "metrics_only",
+        "slow_call_rate", "recovery_timeout", "recovery_backoff", "max_recovery_timeout",
+        "half_open_max_calls", "success_threshold", "probe_lease", "metrics_only",
     )  # fmt: skip
     afresh: ClassVar[tuple[str, ...]] = ("window",)
     misplaced = "An open circuit would still take the outer guard's slots."
@@ -66,6 +65,8 @@ class CircuitBreaker(Guard):
         slow_call_duration: float | timedelta | None,
         slow_call_rate: float,
         recovery_timeout: float | timedelta,
+        recovery_backoff: float,
+        max_recovery_timeout: float | timedelta | None,
         half_open_max_calls: int,
         success_threshold: int,
         probe_lease: float | timedelta | None,
@@ -83,7 +84,11 @@ class CircuitBreaker(Guard):
             slow_call_duration=slow_call_duration,
             slow_call_rate=slow_call_rate,
         )
-        self.recovery_timeout: float = checks.duration("recovery_timeout", recovery_timeout)
+        self.recovery: Recovery = Recovery(
+            recovery_timeout=recovery_timeout,
+            recovery_backoff=recovery_backoff,
+            max_recovery_timeout=max_recovery_timeout,
+        )
         self.half_open_max_calls: int = checks.count("half_open_max_calls", half_open_max_calls)
         self.success_threshold: int = checks.count("success_threshold", success_threshold)
         self._lease = None if probe_lease is None else checks.duration("probe_lease", probe_lease)
@@ -91,7 +96,7 @@ class CircuitBreaker(Guard):
         self.judge: Judge = Judge.of(on, ignore, failed_result)
         self.random = _source()
         self.aged: bool = slow_call_duration is not None  # the ages of calls in flight matter
-        self._probes = Ages(self._lease or self.recovery_timeout)
+        self._probes = Ages(self._lease or self.recovery.timeout)
         self.state = self._home
         self._limits: tuple[Guard, ...] = ()  # the timeouts of its policy
         self.forced: str | None = None
@@ -246,11 +251,7 @@ class CircuitBreaker(Guard):
             self._fresh()
             self._tell("would_open", now, why, METRICS_ONLY, METRICS_ONLY, seen)
             return
-        base = self.recovery_timeout
-        delay = min(base * 2 ** min(self.relapses, 40), max(LONGEST_RECOVERY, base))
-        if self.random is not None:
-            delay *= 1 - JITTER * self.random()
-        self.until = now + delay
+        self.until = now + self.recovery.seconds(self.relapses, self.random)
         self._move(OPEN, now, why, "opened")
         self.why = why
 
@@ -319,14 +320,14 @@ class CircuitBreaker(Guard):
 
     def retuned(self) -> None:
         limits = [guard.seconds or 0.0 for guard in self._limits]
-        lease = self._lease or max([self.recovery_timeout, *limits])
+        lease = self._lease or max([self.recovery.timeout, *limits])
         if lease != self._probes.limit:
             self._probes.rule(lease)
 
     def options(self) -> dict[str, Any]:
         return {
             **self.health.options(),
-            "recovery_timeout": self.recovery_timeout,
+            **self.recovery.options(),
             "half_open_max_calls": self.half_open_max_calls,
             "success_threshold": self.success_threshold,
             "probe_lease": self._lease,
@@ -337,7 +338,7 @@ class CircuitBreaker(Guard):
     def adopt(self, fresh: Guard, now: float) -> None:
         assert isinstance(fresh, CircuitBreaker)
         self.health.adopt(fresh.health)
-        self.recovery_timeout = fresh.recovery_timeout
+        self.recovery = fresh.recovery
         self.half_open_max_calls = fresh.half_open_max_calls
         self.success_threshold = fresh.success_threshold
         self._lease = fresh._lease
@@ -378,7 +379,7 @@ class CircuitBreaker(Guard):
         if self._home == METRICS_ONLY:
             return f"only measures: it would open when {self.health.rules()}"
         return (
-            f"opens when {self.health.rules()}; refuses for {self.recovery_timeout:g} s, then lets "
+            f"opens when {self.health.rules()}; refuses for {self.recovery.timeout:g} s, then lets "
             f"{counted(self.half_open_max_calls, 'probe')} through at once and closes after "
             f"{counted(self.success_threshold, 'success', 'successes')}"
         )

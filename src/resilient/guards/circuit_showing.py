@@ -110,5 +110,6 @@ def settings(breaker: CircuitBreaker) -> dict[str, Any]:
     return {
         **{name: options[name] for name in breaker.changeable},
         "window": str(breaker.health.window),
+        "max_recovery_timeout": breaker.recovery.longest,
         "probe_lease": breaker.probes.limit,
     }
