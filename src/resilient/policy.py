@@ -433,13 +433,16 @@ class Policy(Levers):
         return plan_text(self._core, self._guards)
 
     def __copy__(self) -> Policy:
-        raise TypeError(f"{self.name} can't be copied: use the policy itself, or with_()")
+        return self  # it is one thing in the process, whatever holds it is copied
 
     def __deepcopy__(self, memo: object) -> Policy:
-        return self.__copy__()
+        return self
 
     def __reduce__(self) -> tuple[Any, ...]:
-        raise TypeError(f"{self.name} can't be pickled: build the policy in each process")
+        raise TypeError(
+            f"the policy {self.name} can't be pickled: its state stays in its process. Build it in "
+            "a module that the other process imports, and take it from there"
+        )
 
 
 forking.install(registry.reset_lock)

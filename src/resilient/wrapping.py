@@ -34,6 +34,23 @@ class Mark:
         """Tell whether it was made for that very object, and not copied by functools.wraps."""
         return self._wrapper() is candidate
 
+    # A decorator that is an object has a copy of it: that object may be copied, too.
+    def __copy__(self) -> Mark:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Mark:
+        return self
+
+    def __reduce__(self) -> NoReturn:
+        # It is met first by whatever pickles a function by value: cloudpickle, dill.
+        name = label(self.fn)
+        raise TypeError(
+            f"{name} can't be pickled by value: it is guarded by the policy {self.policy.name}, "
+            "whose state stays in its process. Define it in a module that the other process "
+            f"imports, so that it goes by its name; or send {name.rpartition('.')[2]}.__wrapped__, "
+            "which is not guarded"
+        )
+
 
 def mark_of(fn: object) -> Mark | None:
     """Return the mark of a function that a policy guards, None for any other."""

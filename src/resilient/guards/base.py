@@ -280,6 +280,8 @@ class Guard:
             return type(self).decorate(given[0], self)
 
     def __copy__(self) -> Guard:
+        if self.belongs_to:
+            return self
         raise TypeError(f"a {self.kind} guard can't be copied: its state belongs to one policy")
 
     def __deepcopy__(self, memo: object) -> Guard:
