@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import checks, updating
-from .drive.core import Core
+from .drive.core import BUSY, Core
 from .guards.base import Guard
+from .guards.circuit_breaker import CircuitBreaker
+
+if TYPE_CHECKING:
+    from datetime import timedelta
 
 
 class Levers:
@@ -17,31 +21,56 @@ class Levers:
     _core: Core
     _guards: tuple[Guard, ...]
 
-    def force_open(self, reason: str = "") -> None:
+    def force_open(self, reason: str = "", *, for_: float | timedelta | None = None) -> None:
         """Refuse every call with `CircuitOpenError` until `release`; fallbacks answer.
 
         Args:
             reason: why; it is in the errors, events and logs.
+            for_: seconds after which it is released by itself, by the policy's own clock, whether
+                anybody calls or not. Default None: it holds until `release`.
 
         Raises:
-            TypeError: reason is not a str.
-            ValueError: reason is not printable, or longer than 500 characters.
-        """
-        self._core.force("forced_open", checks.text("reason", reason))
+            TypeError: reason is not a str, or for_ no duration.
+            ValueError: reason is not printable, or longer than 500 characters; or for_ is not from
+                1 microsecond to 10 years.
 
-    def force_closed(self, reason: str = "") -> None:
+        Example:
+            >>> from resilient import Policy
+            >>> from resilient.testing import ManualClock
+            >>> clock = ManualClock()
+            >>> labels = Policy("labels", clock=clock)
+            >>> labels.force_open("INC-1234", for_=600)
+            >>> labels.state
+            'forced_open'
+            >>> clock.advance(600)
+            >>> labels.state
+            'closed'
+        """
+        self._force("forced_open", reason, for_)
+
+    def force_closed(self, reason: str = "", *, for_: float | timedelta | None = None) -> None:
         """Let calls pass the circuit breaker, whatever it says, until `release`.
 
         The other guards act as ever.
 
         Args:
             reason: why; it is in the events and logs.
+            for_: seconds after which it is released by itself; see `force_open`. Default None: it
+                holds until `release`.
 
         Raises:
-            TypeError: reason is not a str.
-            ValueError: reason is not printable, or longer than 500 characters.
+            TypeError: reason is not a str, or for_ no duration.
+            ValueError: reason is not printable, or longer than 500 characters; or for_ is not from
+                1 microsecond to 10 years.
         """
-        self._core.force("forced_closed", checks.text("reason", reason))
+        self._force("forced_closed", reason, for_)
+
+    def _force(self, state: str, reason: str, for_: float | timedelta | None) -> None:
+        why = checks.text("reason", reason)
+        if for_ is None:
+            self._core.force(state, why)
+        else:
+            self._core.force(state, why, checks.duration("for_", for_))
 
     def release(self, reason: str = "") -> None:
         """End a forced state: forced open goes on half-open, forced closed closed and afresh.
@@ -54,6 +83,37 @@ class Levers:
             ValueError: reason is not printable, or longer than 500 characters.
         """
         self._core.force(None, checks.text("reason", reason))
+
+    def reset(self, reason: str = "") -> None:
+        """Close the circuit breaker, with a fresh window, whatever it is in.
+
+        Calls that are in flight keep their slots, and their results are late for the breaker. A
+        forced state stays. One that only measures has its window emptied.
+
+        Args:
+            reason: why; it is in the event and the log.
+
+        Raises:
+            TypeError: reason is not a str.
+            ValueError: reason is not printable, or longer than 500 characters; or the policy has
+                no circuit breaker.
+
+        Example:
+            >>> from resilient import Policy, circuit_breaker
+            >>> stamps = Policy("stamps", circuit_breaker(failure_threshold=1))
+            >>> failed = stamps.try_call(int, "x")
+            >>> stamps.state
+            'open'
+            >>> stamps.reset("the printer is back")
+            >>> stamps.state
+            'closed'
+        """
+        why = checks.text("reason", reason)
+        for guard in self._guards:
+            if isinstance(guard, CircuitBreaker):
+                _reset(self._core, guard, f"reset: {why}" if why else "reset")
+                return
+        raise ValueError(f"{self._core.name} has no circuit breaker to reset")
 
     def update(self, *, reason: str = "", **guards: Mapping[str, Any]) -> None:
         """Change options while calls go on: all of them, or none where one is invalid.
@@ -80,3 +140,16 @@ class Levers:
         """
         checks.text("reason", reason)
         updating.update(self._core, self._guards, updating.UPDATE, guards, reason)
+
+
+def _reset(core: Core, breaker: CircuitBreaker, why: str) -> None:
+    now = core.now()
+    with core.lock:
+        gate = core.gate
+        core.gate = gate | BUSY
+        try:
+            core.must_be_free(gate)
+            breaker.reset(now, why)
+        finally:
+            core.gate = gate
+    core.flush_after(gate)

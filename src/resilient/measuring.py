@@ -123,6 +123,7 @@ OF_POLICIES: Final[tuple[Metric, ...]] = (
 
 def row_of(core: Core) -> tuple[Layout, list[float]]:
     """Return all numbers of a policy, taken at one instant."""
+    core.expire()
     now, guards = core.now(), core.all_guards()
     words, refusing = _words(core, guards), _refusing(guards)
     with core.lock:

@@ -13,6 +13,7 @@ from .updating import changed
 
 def snapshot_of(core: Core, guards: tuple[Guard, ...]) -> dict[str, Any]:
     """Return options, state and counts as plain data, taken at one instant."""
+    core.expire()
     now = core.now()
     with core.lock:
         gate = core.gate
@@ -26,6 +27,7 @@ def snapshot_of(core: Core, guards: tuple[Guard, ...]) -> dict[str, Any]:
                 "state": core.state,
                 "forced": core.forced,
                 "forced_reason": core.forced_why,
+                "forced_left": left_of(core, now),
                 "calls": dict(zip(OUTCOMES, core.outcomes(), strict=True)),
                 "served": {
                     "full": core.full,
@@ -61,16 +63,23 @@ def peak_of(core: Core, now: float) -> int:
     return core.peak if now >= core.peak_until else max(core.peak, core.peak_before)
 
 
+def left_of(core: Core, now: float) -> float | None:
+    """Return the seconds until a forced state ends by itself, None where it does not."""
+    return core.until - now if core.until < float("inf") else None
+
+
 def plan_text(core: Core, guards: tuple[Guard, ...]) -> str:
     """Return the plan in plain English, with the live numbers."""
+    core.expire()
     now = core.now()
     with core.lock:
         gate = core.gate
         core.gate = gate | BUSY
         try:
-            lines = [
-                f"{core.name}: {core.state}" + (f" ({core.forced_why})" if core.forced_why else "")
-            ]
+            left = left_of(core, now)
+            more = "" if left is None else f"for {left:.0f} s more"
+            forced = "; ".join(part for part in (core.forced_why, more) if part)
+            lines = [f"{core.name}: {core.state}" + (f" ({forced})" if forced else "")]
             about = [
                 f"owner {core.owner}" if core.owner else "",
                 f"tier {core.tier}" if core.tier is not None else "",

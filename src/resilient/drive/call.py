@@ -57,6 +57,8 @@ class Call(Outward):
         """Ask the guards from a level inwards."""
         core, guards, verdict, level = self.core, self.plan.guards, REFUSE, first
         now, retry_after, why = core.now(), None, ""
+        if now >= core.until:
+            core.expire()
         with core.lock:
             gate = core.gate
             core.gate = gate | BUSY
@@ -73,6 +75,7 @@ class Call(Outward):
                         why = (
                             f"forced open: {core.forced_why}" if core.forced_why else "forced open"
                         )
+                        retry_after = core.left(now)
                     else:
                         verdict, level = self._walk_in(switch, now)
                     if verdict >= 0:
@@ -90,7 +93,7 @@ class Call(Outward):
         if gate & BUSY:
             return self.refused_at_entry(ReentrantCallError, why)
         if forced:
-            return self.refused_at_entry(CircuitOpenError, why)
+            return self.refused_at_entry(CircuitOpenError, why, retry_after)
         answers = verdict == ANSWER and not self.final
         return self.refused(guards[level], why, retry_after, answers=answers)
 
@@ -142,9 +145,12 @@ class Call(Outward):
             self.level = len(self.tickets) - 1  # so every fallback has its chance
         return self.ascend()
 
-    def refused_at_entry(self, kind: type[RefusedError], why: str) -> Step:
+    def refused_at_entry(
+        self, kind: type[RefusedError], why: str, retry_after: float | None = None
+    ) -> Step:
         """Report that the policy itself refused; go out as if from inside."""
-        error = kind(f"{self.core.name}: refused ({why})", policy=self.core.name, guard=ENTRY)
+        name = self.core.name
+        error = kind(f"{name}: refused ({why})", policy=name, guard=ENTRY, retry_after=retry_after)
         error._core = self.core
         self.error, self.refuser = error, ENTRY
         self.level = len(self.tickets) - 1  # so every fallback has its chance

@@ -10,11 +10,12 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar, Final, cast
 
-from ..clock import Clock
-from ..events import Event, bus
+from ..clock import Alarm, Clock
+from ..events import Cause, Event, bus
 from ..guards.base import Guard, Waiter
 from ..outcomes import DEFAULT_JUDGE, OUTCOMES, SUCCESS
 from ..stack import room, room_for_call
+from .alarms import alarm_at
 from .counting import EDGES, Counts
 from .outbox import Outbox
 
@@ -26,6 +27,7 @@ QUIET: Final = 60.0  # a refusal after so long without one is an event
 
 _living: Final[dict[int, weakref.KeyedRef[int, Core]]] = {}
 _NONE: Final[frozenset[float]] = frozenset()
+_NEVER: Final = float("inf")
 
 
 def _died(ref: weakref.KeyedRef[int, Core]) -> None:
@@ -41,14 +43,15 @@ class Core(Counts):
     """One policy's lock, guards and counts. `Policy` objects made by `with_` share it."""
 
     __slots__ = (
-        "__weakref__", "anonymous", "born", "clock", "differs", "forced", "forced_why", "fresh",
-        "gate", "guards", "impact", "inherited", "lock", "name", "now", "outbox", "owner",
-        "patience", "rest", "shutters", "tier", "viewed",
+        "__weakref__", "alarm", "anonymous", "born", "clock", "differs", "forced", "forced_why",
+        "fresh", "gate", "guards", "impact", "inherited", "lock", "name", "now", "outbox", "owner",
+        "patience", "rest", "shutters", "tier", "until", "viewed",
     )  # fmt: skip
     # Told of each call that was slow, or did not just go well, or took the long way: policy,
     # outcome, what the caller got, the guard that refused, seconds. In the caller's context.
     on_end: ClassVar[Callable[[Core, str, str, str, float], None] | None] = None
     on_first_call: ClassVar[Callable[[Core], bool] | None] = None  # set by the levers' floor
+    on_expired: ClassVar[Callable[[Core], object] | None] = None  # the same
 
     def __init__(
         self, name: str, owner: str, tier: int | None, impact: str, clock: Clock | None
@@ -74,6 +77,8 @@ class Core(Counts):
         self.outbox: Outbox = Outbox(name)
         self.forced: str | None = None
         self.forced_why: str = ""
+        self.until: float = _NEVER  # when the forced state ends by itself
+        self.alarm: Alarm | None = None  # that ends it then
         self.born: float = float("-inf")
         self.inherited: set[float] | frozenset[float] = _NONE  # when they began: see forking
         self.clear()
@@ -150,6 +155,7 @@ class Core(Counts):
         self.now = time.monotonic if clock is None else clock.now
         for guard in self.all_guards():
             guard.jitter(clock is None)
+        self.arm()
 
     def flush(self) -> None:
         """Do what the critical section left to be done outside it: wakes, events, late endings."""
@@ -220,28 +226,38 @@ class Core(Counts):
         self.inherited -= {started}
         return True
 
-    def force(self, state: str | None, why: str) -> None:
-        """Set or release a forced state."""
+    def force(
+        self, state: str | None, why: str, seconds: float = _NEVER, *, cause: Cause = "operator"
+    ) -> None:
+        """Set a forced state, for good or for so many seconds, or release it.
+
+        By itself (auto) only one is released whose time is up.
+        """
         now = self.now()
         with self.lock:
             gate = self.gate
             self.gate = gate | BUSY
             try:
                 self.must_be_free(gate)
-                before, known = self.forced, self.forced_why
-                self.forced_why = why if state is not None else ""
-                if state == before and (state is None or why == known):
+                if cause == "auto" and now < self.until:
                     return
+                before, known = self.forced, (self.forced_why, self.until)
+                self.until = _NEVER if state is None else now + seconds
+                told, self.forced_why = why, why if state is not None else ""
+                if state == before and (state is None or (why, self.until) == known):
+                    return
+                if seconds < _NEVER:
+                    told = f"{why} (for {seconds:g} s)" if why else f"for {seconds:g} s"
                 self.forced = state
                 gate = self.settle()
                 event = Event(
                     "released" if state is None else "forced",
                     guard="policy",
                     at=now,
-                    reason=why,
+                    reason=told,
                     before=before or "",
                     after=state or "",
-                    cause="operator",
+                    cause=cause,
                     policy=self.name,
                 )
                 bus.enqueue(event)
@@ -252,7 +268,28 @@ class Core(Counts):
                     guard.force(state, now)
             finally:
                 self.gate = gate
+        self.arm()
         self.flush_after(gate)
+
+    def expire(self) -> None:
+        """End a forced state whose time is up; where an order holds, that is in force then."""
+        if self.until == _NEVER or self.owned() or self.now() < self.until:
+            return
+        self.force(None, f"its time was up: {self.forced_why}".removesuffix(": "), cause="auto")
+        if Core.on_expired is not None:
+            Core.on_expired(self)
+
+    def left(self, now: float) -> float | None:
+        """Return the seconds until a forced state ends by itself, None where it does not."""
+        return self.until - now if self.until < _NEVER else None
+
+    def arm(self) -> None:
+        """Have a forced state end also where nobody calls or looks."""
+        alarm, self.alarm = self.alarm, None
+        if alarm is not None:
+            alarm.cancel()
+        if self.until < _NEVER:
+            self.alarm = alarm_at(self.until, self.now(), self.clock, _expiring(self))
 
     @property
     def why(self) -> str:
@@ -263,8 +300,21 @@ class Core(Counts):
     @property
     def state(self) -> str:
         """The forced state, or else that of the guard that has one."""
+        self.expire()
         states = [guard.state for guard in self.guards if guard.state]
         return self.forced or (states[0] if states else "closed")
+
+
+def _expiring(core: Core) -> Callable[[], None]:
+    """Return what ends a forced state at its time, and keeps no policy alive."""
+    ref = weakref.ref(core)
+
+    def expire() -> None:
+        living = ref()
+        if living is not None:
+            living.expire()
+
+    return expire
 
 
 def tell_end(core: Core, outcome: int, served: str, guard: str, seconds: float) -> None:

@@ -68,6 +68,7 @@ def _in_child() -> None:
 
 def _renew(core: Core, own: list[_Own]) -> None:
     core.fresh = True
+    core.alarm = None  # its thread is not here: whoever calls or looks ends a forced state
     core.gate = core.settle()
     core.outbox.clear()
     core.clear()

@@ -213,6 +213,11 @@ class Here:
             pages.begin(core)
         return self.in_memory or self.follower is not None
 
+    def expired(self, core: Core) -> None:
+        """Put on a policy, whose own forced state has ended, what is ordered for it."""
+        if self.orders is not None:
+            self.orders.follow_policy(core)
+
     def stop(self) -> None:
         """End following, with a goodbye."""
         follower, self.follower = self.follower, None
@@ -274,6 +279,7 @@ def install() -> None:
     here.flags.on_declared = here.declared
     Flag.on_first_read = here.first_read
     Core.on_first_call = here.first_call
+    Core.on_expired = here.expired
     atexit.register(here.stop)
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(

@@ -17,7 +17,7 @@ from ..measures import Metric, Sample
 from ..outcomes import FAILURE, SUCCESS, Judge, OnError, OnResult
 from ..stack import room
 from .base import REFUSE, Guard
-from .circuit_showing import METRICS, data, samples, settings
+from .circuit_showing import METRICS, data, described, live, samples, settings
 from .evidence import History
 from .health import Health, counted
 from .recovery import Recovery
@@ -314,6 +314,15 @@ class CircuitBreaker(Guard):
         else:
             self._move(HALF_OPEN, now, "released from forced_open", "half_open", "operator")
 
+    def reset(self, now: float, why: str) -> None:
+        """Close with a fresh window, whatever the state; under the lock."""
+        self.relapses = 0
+        if self._home == METRICS_ONLY:
+            self._fresh()
+            self.why = ""
+        else:
+            self._move(CLOSED, now, why, "closed", "operator")
+
     def joined(self, guards: tuple[Guard, ...]) -> None:
         self._limits = tuple(guard for guard in guards if guard.seconds is not None)
         self.retuned()
@@ -376,20 +385,10 @@ class CircuitBreaker(Guard):
         return _NO_MOVES | self.moves
 
     def describe(self) -> str:
-        if self._home == METRICS_ONLY:
-            return f"only measures: it would open when {self.health.rules()}"
-        return (
-            f"opens when {self.health.rules()}; refuses for {self.recovery.timeout:g} s, then lets "
-            f"{counted(self.half_open_max_calls, 'probe')} through at once and closes after "
-            f"{counted(self.success_threshold, 'success', 'successes')}"
-        )
+        return described(self)
 
     def live(self, now: float) -> str:
-        if self.state == OPEN:
-            return f"{self.state} for {max(0.0, self.until - now):.1f} s more: {self.why}"
-        window = self.health.window
-        window.advance(now)
-        return f"{self.state}, {window.failures} of {counted(window.calls, 'call')} failed"
+        return live(self, now)
 
     def measure(self, now: float) -> list[Sample]:
         return samples(self, now)

@@ -6,6 +6,7 @@ from math import nan
 from typing import TYPE_CHECKING, Any, Final
 
 from ..measures import Metric, Sample
+from .health import counted
 
 if TYPE_CHECKING:
     from .circuit_breaker import CircuitBreaker
@@ -113,3 +114,25 @@ def settings(breaker: CircuitBreaker) -> dict[str, Any]:
         "max_recovery_timeout": breaker.recovery.longest,
         "probe_lease": breaker.probes.limit,
     }
+
+
+def described(breaker: CircuitBreaker) -> str:
+    """Return what a breaker does, as a clause in plain English."""
+    rules = breaker.health.rules()
+    if breaker.only_measures:
+        return f"only measures: it would open when {rules}"
+    return (
+        f"opens when {rules}; refuses for {breaker.recovery.timeout:g} s, then lets "
+        f"{counted(breaker.half_open_max_calls, 'probe')} through at once and closes after "
+        f"{counted(breaker.success_threshold, 'success', 'successes')}"
+    )
+
+
+def live(breaker: CircuitBreaker, now: float) -> str:
+    """Return its state and the newest numbers; under the lock."""
+    left = breaker.retry_after(now)
+    if left is not None:
+        return f"{breaker.state} for {left:.1f} s more: {breaker.why}"
+    window = breaker.health.window
+    window.advance(now)
+    return f"{breaker.state}, {window.failures} of {counted(window.calls, 'call')} failed"

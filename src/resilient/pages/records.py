@@ -237,6 +237,7 @@ def _now(slot: Slot) -> Entry:
 
 def _changes(kept: _Kept, core: Core, now: float) -> bool:
     """Tell whether what a policy shows is to be looked at: it has changed, or fades."""
+    core.expire()
     counts = sum(core.counts), sum(core.buckets), core.abandoned
     seen = core.quick, core.in_flight, core.forced, *counts
     if seen != kept.seen:

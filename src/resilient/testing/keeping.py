@@ -26,7 +26,7 @@ class Keep:
             core.gate = gate | BUSY
             try:
                 self._counts = {name: copy.copy(getattr(core, name)) for name in _COUNTS}
-                self._forced = core.forced, core.forced_why
+                self._forced = core.forced, core.forced_why, core.until
                 self._guards: list[tuple[Guard, dict[str, Any], Any]] = [
                     (guard, guard.save(), guard.layers) for guard in core.all_guards()
                 ]
@@ -50,7 +50,7 @@ class Keep:
             gate = core.gate
             core.gate = gate | BUSY
             try:
-                core.forced, core.forced_why = self._forced
+                core.forced, core.forced_why, core.until = self._forced
                 gate = core.settle()
                 for guard, fresh in moved:
                     guard.adopt(fresh, now)
@@ -64,4 +64,5 @@ class Keep:
                         setattr(core, name, copy.copy(value))
             finally:
                 core.gate = gate
+        core.arm()
         core.flush_after(gate)
