@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from . import checks, updating
 from .drive.core import BUSY, Core
 from .guards.base import Guard
-from .guards.circuit_breaker import CircuitBreaker
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -109,11 +108,8 @@ class Levers:
             'closed'
         """
         why = checks.text("reason", reason)
-        for guard in self._guards:
-            if isinstance(guard, CircuitBreaker):
-                _reset(self._core, guard, f"reset: {why}" if why else "reset")
-                return
-        raise ValueError(f"{self._core.name} has no circuit breaker to reset")
+        if not _reset(self._core, self._guards, f"reset: {why}" if why else "reset"):
+            raise ValueError(f"{self._core.name} has no circuit breaker to reset")
 
     def update(self, *, reason: str = "", **guards: Mapping[str, Any]) -> None:
         """Change options while calls go on: all of them, or none where one is invalid.
@@ -142,14 +138,15 @@ class Levers:
         updating.update(self._core, self._guards, updating.UPDATE, guards, reason)
 
 
-def _reset(core: Core, breaker: CircuitBreaker, why: str) -> None:
+def _reset(core: Core, guards: tuple[Guard, ...], why: str) -> bool:
     now = core.now()
     with core.lock:
         gate = core.gate
         core.gate = gate | BUSY
         try:
             core.must_be_free(gate)
-            breaker.reset(now, why)
+            done = [guard.reset(now, why) for guard in guards]
         finally:
             core.gate = gate
     core.flush_after(gate)
+    return any(done)

@@ -439,10 +439,7 @@ class Policy(Levers):
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
-        raise TypeError(
-            f"the policy {self.name} can't be pickled: its state stays in its process. Build it in "
-            "a module that the other process imports, and take it from there"
-        )
+        wrapping.refuse_pickling(self.name)
 
 
 forking.install(registry.reset_lock)

@@ -27,7 +27,7 @@ def snapshot_of(core: Core, guards: tuple[Guard, ...]) -> dict[str, Any]:
                 "state": core.state,
                 "forced": core.forced,
                 "forced_reason": core.forced_why,
-                "forced_left": left_of(core, now),
+                "forced_left": core.left(now),
                 "calls": dict(zip(OUTCOMES, core.outcomes(), strict=True)),
                 "served": {
                     "full": core.full,
@@ -63,11 +63,6 @@ def peak_of(core: Core, now: float) -> int:
     return core.peak if now >= core.peak_until else max(core.peak, core.peak_before)
 
 
-def left_of(core: Core, now: float) -> float | None:
-    """Return the seconds until a forced state ends by itself, None where it does not."""
-    return core.until - now if core.until < float("inf") else None
-
-
 def plan_text(core: Core, guards: tuple[Guard, ...]) -> str:
     """Return the plan in plain English, with the live numbers."""
     core.expire()
@@ -76,7 +71,7 @@ def plan_text(core: Core, guards: tuple[Guard, ...]) -> str:
         gate = core.gate
         core.gate = gate | BUSY
         try:
-            left = left_of(core, now)
+            left = core.left(now)
             more = "" if left is None else f"for {left:.0f} s more"
             forced = "; ".join(part for part in (core.forced_why, more) if part)
             lines = [f"{core.name}: {core.state}" + (f" ({forced})" if forced else "")]

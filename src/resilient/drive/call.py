@@ -72,9 +72,7 @@ class Call(Outward):
                     switch = self._switch_off(now) if forced else first
                     forced = switch < 0
                     if forced:
-                        why = (
-                            f"forced open: {core.forced_why}" if core.forced_why else "forced open"
-                        )
+                        why = f"forced open: {core.forced_why}".removesuffix(": ")
                         retry_after = core.left(now)
                     else:
                         verdict, level = self._walk_in(switch, now)
@@ -146,11 +144,11 @@ class Call(Outward):
         return self.ascend()
 
     def refused_at_entry(
-        self, kind: type[RefusedError], why: str, retry_after: float | None = None
+        self, kind: type[RefusedError], why: str, left: float | None = None
     ) -> Step:
         """Report that the policy itself refused; go out as if from inside."""
         name = self.core.name
-        error = kind(f"{name}: refused ({why})", policy=name, guard=ENTRY, retry_after=retry_after)
+        error = kind(f"{name}: refused ({why})", policy=name, guard=ENTRY, retry_after=left)
         error._core = self.core
         self.error, self.refuser = error, ENTRY
         self.level = len(self.tickets) - 1  # so every fallback has its chance

@@ -227,6 +227,10 @@ class Guard:
     def force(self, state: str | None, now: float) -> None:
         """Follow a forced state of the policy; None releases it. Under the lock."""
 
+    def reset(self, now: float, why: str) -> bool:
+        """Begin anew, if it is a breaker; tell whether it is one. Under the lock."""
+        return False
+
     def jitter(self, on: bool) -> None:
         """Draw from the random source, or leave it out."""
 

@@ -314,14 +314,14 @@ class CircuitBreaker(Guard):
         else:
             self._move(HALF_OPEN, now, "released from forced_open", "half_open", "operator")
 
-    def reset(self, now: float, why: str) -> None:
-        """Close with a fresh window, whatever the state; under the lock."""
+    def reset(self, now: float, why: str) -> bool:
         self.relapses = 0
         if self._home == METRICS_ONLY:
             self._fresh()
             self.why = ""
         else:
             self._move(CLOSED, now, why, "closed", "operator")
+        return True
 
     def joined(self, guards: tuple[Guard, ...]) -> None:
         self._limits = tuple(guard for guard in guards if guard.seconds is not None)
