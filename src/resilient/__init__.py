@@ -1,6 +1,7 @@
 """Guards for calls to what can fail: circuit breaker, timeout, bulkhead, fallback, kill switch."""
 
 from . import flags, integrations, metrics_hook
+from .activity import from_environment, set_active
 from .deadline import check, on_abandon, remaining
 from .decorators import bulkhead, circuit_breaker, fallback, kill_switch, timeout
 from .drive.blocks import Block
@@ -29,6 +30,7 @@ from .registry import registry
 from .settings import load_settings
 
 metrics_hook.install()
+from_environment()
 
 __version__ = "0.1.0"
 
@@ -66,5 +68,6 @@ __all__ = (
     "patch",
     "registry",
     "remaining",
+    "set_active",
     "timeout",
 )

@@ -83,6 +83,8 @@ def plan_text(core: Core, guards: tuple[Guard, ...]) -> str:
                 lines.append("  " + ", ".join(part for part in about if part))
             if core.impact:
                 lines.append(f"  while it is cut off: {core.impact}")
+            if not Core.active:
+                lines.append("  not active: calls pass all but kill switches and forced states")
             lines.append("  a call passes, outermost first:")
             for number, guard in enumerate(guards, 1):
                 live = guard.live(now)

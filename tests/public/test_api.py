@@ -45,7 +45,7 @@ TYPES = {
     "resilient.clock": ("Alarm", "Clock"),
 }
 ENVIRONMENT = (
-    ("resilient.metrics_hook", "SWITCH"), ("resilient.settings", "VARIABLE"),
+    ("resilient.activity", "VARIABLE"), ("resilient.metrics_hook", "SWITCH"), ("resilient.settings", "VARIABLE"),
     ("resilient.settings", "PREFIX"), ("resilient.flags.declared", "PREFIX"),
     ("resilient.flags.here", "VARIABLE"), ("resilient.flags.stores.opening", "DIRECTORY"),
 )  # fmt: skip

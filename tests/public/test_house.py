@@ -40,6 +40,7 @@ FLOORS = [
         "policy",
         "decorators",
         "levers",
+        "activity",
         "clients",
         "patching",
     },
@@ -74,6 +75,7 @@ ALLOWED = {
     "prometheus_client": {"metrics.py", "serving.py"},
     "wrapt": {"patching.py"},
     "logging": {
+        "activity.py",
         "deadline.py",
         "events.py",
         "drive/core.py",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ..deadline import GRAIN, bounded, current
 from ..drive import streams, sync
 from ..drive.call import DO_PARK, DO_RUN, Step
+from ..drive.core import Core
 from ..drive.ending import conclude
 from ..drive.lasting import LastingCall
 from ..drive.plan import Plan
@@ -90,7 +91,7 @@ class Guarding:
         if not enters or here()[0] is not None:
             return await aio.call(self.plan("async", "step"), fn, (), {}, final=True)
         limits = [guard.seconds for guard in self.policy.guards if guard.seconds is not None]
-        if limits:
+        if limits and Core.active:
             fn = partial(_told, min(limits), self.policy.name, fn)
         return await aio.call(self.plan("async", "enter"), fn, (), {}, final=True)
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from types import ClassMethodDescriptorType, FunctionType, MethodDescriptorType, MethodType
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
+from ..drive.core import Core
 from ..shapes import Kind, kind_of, returns_awaitable
 from ..wrapping import MARK, mark_of
 from . import methods, parts
@@ -55,6 +56,8 @@ class Wrapper:
 
     def limit(self, colour: Literal["sync", "async"]) -> float | None:
         """Return the time limit of calls of a colour, where there is one."""
+        if not Core.active:
+            return None
         bounding = (
             guard.seconds
             for guard in self.policy.guards

@@ -57,17 +57,14 @@ class Call(Outward):
         """Ask the guards from a level inwards."""
         core, guards, verdict, level = self.core, self.plan.guards, REFUSE, first
         now, retry_after, why = core.now(), None, ""
-        if now >= core.until:
-            core.expire()
+        core.expire()
         with core.lock:
             gate = core.gate
             core.gate = gate | BUSY
             try:
                 forced = core.forced == "forced_open"
                 if gate & BUSY:
-                    why = (
-                        "called from inside its own bookkeeping, by a finalizer or a signal handler"
-                    )
+                    why = "called inside its own bookkeeping, by a finalizer or signal handler"
                 else:
                     switch = self._switch_off(now) if forced else first
                     forced = switch < 0
@@ -110,6 +107,8 @@ class Call(Outward):
         guards, admits = self.plan.guards, self.plan.admits
         for level in range(first, len(guards)):
             guard = guards[level]
+            if not (Core.active or guard.shutter):
+                continue
             if guard.seconds is not None:
                 self.limits.append((now + guard.seconds, level))
             if admits[level]:
@@ -163,8 +162,8 @@ class Call(Outward):
         async caller names its task: a deadline that cancels another task does not bind this one.
         """
         self.deadline = None
-        outer = enclosing()
-        limits = [limit for limit in self.limits if limit[1] < level]
+        outer = enclosing() if Core.active else None
+        limits = [limit for limit in self.limits if limit[1] < level and Core.active]
         if not limits:
             return outer
         when, at = min(limits)

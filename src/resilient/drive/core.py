@@ -50,6 +50,7 @@ class Core(Counts):
     # Told of each call that was slow, or did not just go well, or took the long way: policy,
     # outcome, what the caller got, the guard that refused, seconds. In the caller's context.
     on_end: ClassVar[Callable[[Core, str, str, str, float], None] | None] = None
+    active: ClassVar[bool] = True  # else every call passes all but switches and forced states
     on_first_call: ClassVar[Callable[[Core], bool] | None] = None  # set by the levers' floor
     on_expired: ClassVar[Callable[[Core], object] | None] = None  # the same
 
@@ -120,7 +121,7 @@ class Core(Counts):
 
         Under the lock. Once begun, a first call needs no more than another.
         """
-        shut = self.forced is not None or (self.fresh and not begun)
+        shut = self.forced is not None or not Core.active or (self.fresh and not begun)
         for ref in self.shutters:  # nothing is allocated: a finalizer must not run in here
             guard = ref()
             if guard is not None and guard.shut():

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
+from ..drive.core import Core
 from ..events import bus
 from ..registry import registry
 from .flips import Flip
@@ -295,6 +296,7 @@ class Follower:
         return {
             "flags": flags,
             "policies": policies,
+            "active": Core.active,
             "faults": self.orders.faults(),
             "unmatched": state.flags.unmatched(),
             "copy_error": self.copy_error,

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
+from .. import activity
 from ..drive.core import Core
 from ..events import bus
 from ..reading import Flag
@@ -205,6 +206,7 @@ class Here:
             Whether that is done, and need not be tried again at the next call.
         """
         self.first_read()
+        activity.tell()
         if self.orders is not None:
             self.orders.follow_policy(core)
         if self.runtime_directory is not None:

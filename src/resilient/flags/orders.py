@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 from weakref import WeakKeyDictionary, WeakSet
 
+from ..activity import WHY
 from ..drive.core import Core
 from ..guards.base import Guard
 from ..registry import registry
@@ -101,6 +102,9 @@ class Orders:
             if flip.kind != OPTION or not self._state.holding(lever):
                 continue
             for core in registry.named(flip.name):
+                if not Core.active:
+                    found[lever] = WHY
+                    continue
                 try:
                     guard_named(core.name, core.guards, lever.split("/")[2].partition(".")[0])
                 except ValueError as error:

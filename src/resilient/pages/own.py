@@ -25,7 +25,11 @@ _DROPPED: Final = Metric(
 _BUILD: Final = Metric(
     "build_info", "gauge", "Always 1: the version in use.", "version", over="max"
 )
-OF_PROCESSES: Final[tuple[Metric, ...]] = (*OF_FLAGS, _POLICIES, _BROKEN, _DROPPED, _BUILD)
+_ACTIVE: Final = Metric(
+    "active", "gauge", "0 where a process protects no call: set_active(False), RESILIENT_DISABLED.",
+    over="min",
+)  # fmt: skip
+OF_PROCESSES: Final[tuple[Metric, ...]] = (*OF_FLAGS, _POLICIES, _BROKEN, _DROPPED, _BUILD, _ACTIVE)
 
 _PACKAGE: Final = __name__.partition(".")[0]
 
@@ -38,6 +42,7 @@ def own_entries() -> list[Entry]:
         (_BROKEN, (), bus.listener_errors),
         (_DROPPED, (), bus.dropped),
         (_BUILD, (version,), 1),
+        (_ACTIVE, (), Core.active),
         *measure_store(),
     ]
     return [

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from .. import making
+from ..activity import set_active
 from ..drive.core import Core
 from ..place import Place
 from ..policy import Policy
@@ -139,6 +140,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
         return (yield)  # such as a block of a page, whose blocks are one story
     kept = [Keep(core) for core in registry.cores()]
     made: list[weakref.ref[Core]] = []
+    active = Core.active
 
     def on_made(core: Core, place: Place) -> None:
         if place.importing or scope.wide():
@@ -152,6 +154,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
         return (yield)
     finally:
         registry.on_made = None
+        set_active(active)
         for keep in kept:
             keep.put_back()
         for core in filter(None, (ref() for ref in made)):
