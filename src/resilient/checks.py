@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import reprlib
 import sys
+from collections.abc import Callable
+from functools import wraps
 from math import isfinite
-from typing import TYPE_CHECKING, NoReturn, TypeVar, cast
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 
 if TYPE_CHECKING:
     from datetime import timedelta
 
 T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 def shown(value: object) -> str:
@@ -138,3 +141,31 @@ def name_of(parameter: str, value: object) -> str:
     if not (1 <= len(value) <= 100 and _NAME.issuperset(value) and value[0] not in ".-<>:#"):
         refuse(parameter, value, NAME_ALLOWED)
     return value
+
+
+def keywords(fn: F) -> F:
+    """Have an unknown keyword refused with the nearest known one, for what is called seldom.
+
+    Python itself names none up to 3.12. The signature that is seen stays fn's own.
+    """
+    code = fn.__code__
+    names = code.co_varnames[code.co_posonlyargcount : code.co_argcount + code.co_kwonlyargcount]
+    known = frozenset(names)
+    name = fn.__qualname__.removesuffix(".__init__").removeprefix("Levers.")
+
+    @wraps(fn)
+    def called(*args: Any, **kwargs: Any) -> Any:
+        for given in kwargs:
+            if given not in known:
+                raise TypeError(_unknown(name, given, [each for each in names if each != "self"]))
+        return fn(*args, **kwargs)
+
+    return cast("F", called)
+
+
+def _unknown(name: str, given: str, known: list[str]) -> str:
+    import difflib
+
+    near = difflib.get_close_matches(given, known, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else "."
+    return f"{name}() has no parameter {shown(given)}{hint} There is: {', '.join(known)}"

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, Literal, ParamSpec, TypeVar, cast, overload
 from weakref import ref
 
-from . import making, wrapping
+from . import checks, making, wrapping
 from .errors import DeclarationWarning
 from .guards.base import Guard
 from .guards.bulkhead import Bulkhead
@@ -54,6 +54,7 @@ def circuit_breaker(
     ignore: OnError | None = None,
     failed_result: OnResult | None = None,
 ) -> CircuitBreaker: ...
+@checks.keywords
 def circuit_breaker(
     fn: Any = None,
     /,
@@ -159,6 +160,7 @@ def timeout(fn: Callable[P, T], /) -> Callable[P, T]: ...
 def timeout(
     seconds: float | timedelta = 1.0, *, sync: Literal["thread", "cooperative"] | None = None
 ) -> Timeout: ...
+@checks.keywords
 def timeout(seconds: Any = 1.0, *, sync: Literal["thread", "cooperative"] | None = None) -> Any:
     """Bound how long a caller waits.
 
@@ -205,6 +207,7 @@ def bulkhead(
     max_wait: float | timedelta | None = None,
     order: Literal["fifo", "lifo"] = "fifo",
 ) -> Bulkhead: ...
+@checks.keywords
 def bulkhead(
     max_concurrent: Any = 10,
     *,
@@ -250,6 +253,7 @@ def _decorated(first: object) -> bool:
     return callable(first) or hasattr(type(first), "__get__")
 
 
+@checks.keywords
 def fallback(
     fn: Callable[..., Any] | None = None,
     /,
@@ -295,6 +299,7 @@ def fallback(
     )
 
 
+@checks.keywords
 def kill_switch(flag: Flag, *, answer: Callable[..., Any] | None = None) -> KillSwitch:
     """Refuse calls, or answer them otherwise, while a flag is off.
 

@@ -20,6 +20,7 @@ class Levers:
     _core: Core
     _guards: tuple[Guard, ...]
 
+    @checks.keywords
     def force_open(self, reason: str = "", *, for_: float | timedelta | None = None) -> None:
         """Refuse every call with `CircuitOpenError` until `release`; fallbacks answer.
 
@@ -47,6 +48,7 @@ class Levers:
         """
         self._force("forced_open", reason, for_)
 
+    @checks.keywords
     def force_closed(self, reason: str = "", *, for_: float | timedelta | None = None) -> None:
         """Let calls pass the circuit breaker, whatever it says, until `release`.
 

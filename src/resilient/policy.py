@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from . import checks, composing, making, wrapping
 from .clock import Clock
+from .copying import Sole
 from .drive import forking, sync
 from .drive.blocks import Block
 from .drive.call import Call
@@ -33,7 +34,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 M = TypeVar("M", bound="classmethod[Any, Any, Any] | staticmethod[Any, Any]")
 
 
-class Policy(Levers):
+class Policy(Levers, Sole):
     """A named, ordered stack of guards that protects one dependency.
 
     Args:
@@ -66,6 +67,7 @@ class Policy(Levers):
 
     __slots__ = ("__weakref__", "_core", "_guards", "_plans", "_wrappers")
 
+    @checks.keywords
     def __init__(
         self,
         name: str,
@@ -343,6 +345,7 @@ class Policy(Levers):
 
     # -- clients ---------------------------------------------
 
+    @checks.keywords
     def wrap(
         self,
         client: T,
@@ -431,15 +434,6 @@ class Policy(Levers):
 
     def __str__(self) -> str:
         return plan_text(self._core, self._guards)
-
-    def __copy__(self) -> Policy:
-        return self  # it is one thing in the process, whatever holds it is copied
-
-    def __deepcopy__(self, memo: object) -> Policy:
-        return self
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        wrapping.refuse_pickling(self.name)
 
 
 forking.install(registry.reset_lock)

@@ -245,14 +245,6 @@ def _refuse(who: str, fn: object, why: str) -> NoReturn:
     raise TypeError(f"{who}: {shown} can't be guarded: {why}")
 
 
-def refuse_pickling(policy: str) -> NoReturn:
-    """Raise the TypeError that says where a policy is to be had instead."""
-    raise TypeError(
-        f"the policy {policy} can't be pickled: its state stays in its process. Build it in a "
-        "module that the other process imports, and take it from there"
-    )
-
-
 def sync_mode(name: str, guards: tuple[Guard, ...]) -> Mode:
     """Return how sync calls are bound, or raise the TypeError that explains the choice."""
     for guard in guards:

@@ -41,6 +41,7 @@ FLOORS = [
         "decorators",
         "levers",
         "activity",
+        "copying",
         "clients",
         "patching",
     },

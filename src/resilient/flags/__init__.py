@@ -6,6 +6,7 @@ import copyreg
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from .. import checks
 from ..reading import AskedFlag, Flag
 from .here import here as _here
 from .here import install
@@ -24,6 +25,7 @@ for _kind in (Flag, AskedFlag):
     copyreg.pickle(_kind, lambda flag: (get, (flag.name,)))
 
 
+@checks.keywords
 def flag(
     name: str,
     *,
@@ -130,6 +132,7 @@ def retired(*names: str) -> None:
     _here.flags.retire(*names)
 
 
+@checks.keywords
 def configure(
     *,
     store: str | Callable[[], Store] | None = None,
