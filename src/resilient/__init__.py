@@ -22,6 +22,7 @@ from .errors import (
 from .events import Event
 from .flags import configure, flag
 from .guards.window import calls
+from .lookup import policy_of
 from .outcomes import Result
 from .patching import Patch, patch
 from .policy import Policy
@@ -66,6 +67,7 @@ __all__ = (
     "load_settings",
     "on_abandon",
     "patch",
+    "policy_of",
     "registry",
     "remaining",
     "set_active",

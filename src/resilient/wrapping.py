@@ -18,6 +18,31 @@ if TYPE_CHECKING:
     from .policy import Policy
 
 MARK = "__resilient__"
+BY = "__resilient_by__"
+
+
+class GuardedBy:
+    """What a method of a wrapped client knows of its policy."""
+
+    __slots__ = ("name", "policy")
+
+    def __init__(self, policy: Policy, name: str) -> None:
+        self.policy: Policy = policy
+        self.name: str = name
+
+    def __copy__(self) -> GuardedBy:
+        return self
+
+    def __deepcopy__(self, memo: object) -> GuardedBy:
+        return self
+
+    def __reduce__(self) -> NoReturn:
+        # As that of a mark: it is met first by whatever pickles a function by value.
+        raise TypeError(
+            f"{self.name} of a client that is wrapped by the policy {self.policy.name} can't be "
+            "pickled: its state stays in its process. Pickle client.__wrapped__, and wrap what was "
+            "unpickled"
+        )
 
 
 class Mark:

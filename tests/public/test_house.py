@@ -41,6 +41,7 @@ FLOORS = [
         "decorators",
         "levers",
         "activity",
+        "lookup",
         "copying",
         "clients",
         "patching",

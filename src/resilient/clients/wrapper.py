@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 from ..drive.core import Core
 from ..shapes import Kind, kind_of, returns_awaitable
-from ..wrapping import MARK, mark_of
+from ..wrapping import BY, MARK, GuardedBy, mark_of
 from . import methods, parts
 from .guarding import Guarding
 from .knowledge import Knowledge
@@ -184,7 +184,7 @@ class Wrapper:
             made = self._guarded(proxy, name, value, None)
             if made is None:
                 return value
-            setattr(type(proxy), name, _dressed(made, static))
+            setattr(type(proxy), name, self._by(proxy, name, _dressed(made, static)))
             return getattr(proxy, name)
         known = proxy._resilient_own
         if known is None:
@@ -203,9 +203,17 @@ class Wrapper:
         # It holds the client and not the proxy, or the two would be a cycle.
         again = functools.partial(self.proxy, client, holder, is_async=is_async)
         if type(value) is not MethodType:
-            return _dressed(methods.alone(kind_of(value), made, again, skip=0), value)
-        alone = methods.alone(kind_of(value), made, again, skip=1)
-        return MethodType(_dressed(alone, value.__func__), value.__self__)
+            alone = _dressed(methods.alone(kind_of(value), made, again, skip=0), value)
+            return self._by(proxy, name, alone)
+        alone = _dressed(methods.alone(kind_of(value), made, again, skip=1), value.__func__)
+        return MethodType(self._by(proxy, name, alone), value.__self__)
+
+    def _by(self, proxy: Proxy, name: str, made: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a method that knows which policy guards it, if one does."""
+        guarding = self.guarding(proxy._resilient_as, name, proxy.__wrapped__)
+        if guarding is not None:
+            setattr(made, BY, GuardedBy(guarding.policy, name))
+        return made
 
     def _guarded(
         self, proxy: Proxy, name: str, value: Any, fn: Callable[..., Any] | None

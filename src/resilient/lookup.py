@@ -1,0 +1,89 @@
+"""Which policy guards a function, a method or a client."""
+
+from __future__ import annotations
+
+import sys
+from functools import cached_property, partial, partialmethod
+from types import FunctionType, MethodType
+from typing import Any, Final, cast
+
+from . import checks
+from .policy import Policy
+from .wrapping import BY, GuardedBy, mark_of
+
+_MOST: Final = 100  # what answers to everything has a chain without an end
+_HOLDERS: Final = (classmethod, property, partialmethod, cached_property)
+
+
+def policy_of(fn: object, /) -> Policy | None:
+    """Return the policy that guards a function, or None where none does.
+
+    Of a function that another decorator has put its own function round, it is the policy inside.
+    Where several policies guard it, it is the outermost.
+
+    Args:
+        fn: a function, a method (bound or not), a classmethod, staticmethod, property or partial
+            of one, an object that can be called, a client that `Policy.wrap` returned, or a method
+            of one.
+
+    Returns:
+        The policy, or None. Where guards were stacked on the function of a policy, it is that view
+        of it; see `Policy.with_`.
+
+    Raises:
+        TypeError: fn is nothing that could be guarded.
+
+    Example:
+        >>> from resilient import bulkhead, policy_of
+        >>> @bulkhead(3)
+        ... def tickets():
+        ...     return 7
+        >>> policy_of(tickets).guards
+        (<bulkhead: runs at most 3 at once and refuses the rest>,)
+        >>> policy_of(len) is None
+        True
+    """
+    proxies: Any = sys.modules.get(f"{__package__}.clients.proxy")
+    if proxies is not None and proxies.is_proxy(fn):
+        wrapped: Policy = fn._resilient_by.policy  # type: ignore[attr-defined]
+        return wrapped
+    if not (
+        callable(fn) or isinstance(fn, (classmethod, property, partialmethod, cached_property))
+    ):
+        checks.refuse_type("fn", fn, "a function, method or wrapped client")
+    for _ in range(_MOST):
+        if fn is None:
+            break
+        policy = _own(fn)
+        if policy is not None:
+            return policy
+        fn = _inside(fn)
+    return None
+
+
+def _own(fn: object) -> Policy | None:
+    """Return the policy that something was guarded by itself."""
+    mark = mark_of(fn)
+    if mark is not None:
+        return mark.policy
+    by = getattr(fn, BY, None)
+    if isinstance(by, GuardedBy):
+        return by.policy
+    of = fn.__self__ if isinstance(fn, MethodType) else fn
+    return of if isinstance(of, Policy) else None
+
+
+def _inside(fn: object) -> object:
+    """Return what a callable passes its calls to, None where that can't be known."""
+    if isinstance(fn, (MethodType, classmethod, staticmethod)):
+        return cast("object", fn.__func__)
+    if isinstance(fn, (partial, partialmethod, cached_property)):
+        return cast("object", fn.func)
+    if isinstance(fn, property):
+        return fn.fget
+    try:
+        inner: object = cast("Any", fn).__wrapped__
+    except Exception:  # most have none; and it may be anybody's code that answers
+        call = getattr(type(fn), "__call__", None)  # noqa: B004 - the function itself is wanted
+        return call if isinstance(call, FunctionType) else None
+    return inner
