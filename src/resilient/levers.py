@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from . import checks, updating
 from .drive.core import BUSY, Core
 from .guards.base import Guard
+from .registry import registry
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -112,6 +113,20 @@ class Levers:
         why = checks.text("reason", reason)
         if not _reset(self._core, self._guards, f"reset: {why}" if why else "reset"):
             raise ValueError(f"{self._core.name} has no circuit breaker to reset")
+
+    def drop(self) -> None:
+        """Take the policy out of the registry: its metrics end, and its name is free again.
+
+        What still calls it is protected as before, by the state that it is in; no order of an
+        operator reaches it any more. Dropping it again does nothing.
+
+        Example:
+            >>> from resilient import Policy, bulkhead
+            >>> hats = Policy("hats", bulkhead(3))
+            >>> hats.drop()
+            >>> hats = Policy("hats", bulkhead(5))
+        """
+        registry.drop(self._core)
 
     def update(self, *, reason: str = "", **guards: Mapping[str, Any]) -> None:
         """Change options while calls go on: all of them, or none where one is invalid.

@@ -6,10 +6,13 @@ import sys
 from functools import cached_property, partial, partialmethod
 from types import FunctionType, MethodType
 from typing import Any, Final, cast
+from weakref import ref
 
 from . import checks
+from .drive.core import Core
 from .policy import Policy
-from .wrapping import BY, GuardedBy, mark_of
+from .registry import registry
+from .wrapping import BY, MARK, GuardedBy, Mark
 
 _MOST: Final = 100  # what answers to everything has a chain without an end
 _HOLDERS: Final = (classmethod, property, partialmethod, cached_property)
@@ -63,10 +66,9 @@ def policy_of(fn: object, /) -> Policy | None:
 
 def _own(fn: object) -> Policy | None:
     """Return the policy that something was guarded by itself."""
-    mark = mark_of(fn)
-    if mark is not None:
+    mark, by = _asked(fn, MARK), _asked(fn, BY)
+    if isinstance(mark, Mark) and mark.of(fn):
         return mark.policy
-    by = getattr(fn, BY, None)
     if isinstance(by, GuardedBy):
         return by.policy
     of = fn.__self__ if isinstance(fn, MethodType) else fn
@@ -81,9 +83,27 @@ def _inside(fn: object) -> object:
         return cast("object", fn.func)
     if isinstance(fn, property):
         return fn.fget
+    inner = _asked(fn, "__wrapped__")
+    if inner is not None:
+        return inner
+    call = getattr(type(fn), "__call__", None)  # noqa: B004 - the function itself is wanted
+    return call if isinstance(call, FunctionType) else None
+
+
+def _asked(fn: object, name: str) -> object:
+    """Return an attribute, None where there is none or it raises: it may be anybody's code."""
     try:
-        inner: object = cast("Any", fn).__wrapped__
-    except Exception:  # most have none; and it may be anybody's code that answers
-        call = getattr(type(fn), "__call__", None)  # noqa: B004 - the function itself is wanted
-        return call if isinstance(call, FunctionType) else None
-    return inner
+        return cast("object", getattr(fn, name, None))
+    except Exception:
+        return None
+
+
+def _rebuilt(core: Core) -> Policy:
+    """Return the policy of a core that nobody holds any more."""
+    policy = Policy.__new__(Policy)
+    policy._join(core, core.guards, core.guards)
+    core.policy = ref(policy)
+    return policy
+
+
+registry.rebuild = _rebuilt

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
+from weakref import ref
 
 from . import checks, composing, making, wrapping
 from .clock import Clock
@@ -106,6 +107,8 @@ class Policy(Levers, Sole):
         self._guards = guards
         self._plans: dict[Mode, Plan] = {}
         self._wrappers: dict[Any, Wrapper] = {}  # of its wrapped clients, by their options
+        if told is guards and (guards or core.policy is None):
+            core.policy = ref(self)  # no view
         for guard in told:
             guard.joined(guards)
 
@@ -116,7 +119,7 @@ class Policy(Levers, Sole):
         core.name = registry.add_anonymous(core, label(fn), Place.here())
         core.adopt((guard,))
         policy = cls.__new__(cls)
-        policy._join(core, (guard,), (guard,))
+        policy._join(core, core.guards, core.guards)
         registry.made(core)
         making.notice(fn, core, guard.kind)
         return policy

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .clock import Clock
 from .drive.core import Core
@@ -13,6 +13,8 @@ from .events import Listener, bus
 from .place import Place
 from .showing import snapshot_of
 
+if TYPE_CHECKING:
+    from .policy import Policy
 
 class _Entry:
     __slots__ = ("core", "place", "strong")
@@ -29,6 +31,7 @@ class Registry:
     def __init__(self) -> None:
         self.clock: Clock | None = None  # given to policies that are made without one
         self.patches: Callable[[], list[dict[str, Any]]] = list  # set by `resilient.patching`
+        self.rebuild: Callable[[Core], Policy]  # set by `resilient.policy`
         self.on_made: Callable[[Core, Place], None] | None = None  # for the testing plugin
         self._lock = threading.Lock()
         self._entries: dict[str, _Entry] = {}
@@ -88,6 +91,25 @@ class Registry:
     def names(self) -> list[str]:
         """Return the names of all policies, sorted."""
         return sorted({core.name for core in self.cores()})
+
+    def get(self, name: str) -> Policy:
+        """Return a policy by its name: the very object, as long as there is one.
+
+        Args:
+            name: as `Policy` was given it, or as it was made from the function's.
+
+        Raises:
+            LookupError: no policy has that name; the message has the nearest.
+
+        Example:
+            >>> import resilient
+            >>> coats = resilient.Policy("coats", resilient.bulkhead(3))
+            >>> resilient.registry.get("coats") is coats
+            True
+        """
+        core = self.find(name)
+        policy: Policy | None = None if core.policy is None else core.policy()
+        return self.rebuild(core) if policy is None else policy
 
     # -- for the rest of the package ---------------------------------------------
 
@@ -198,6 +220,18 @@ class Registry:
             self._entries.pop(name, None)
             older = [ref for ref in self._replaced if (core := ref()) and core.name != name]
             self._replaced = older
+
+    def drop(self, core: Core) -> None:
+        """Forget a policy for good: its name is free, and its metrics end."""
+        with self._lock:
+            entry = self._entries.get(core.name)
+            if entry is not None and entry.core() is core:
+                del self._entries[core.name]
+            self._replaced = [ref for ref in self._replaced if ref() not in (None, core)]
+        core.dropped = True
+
+    def __reduce__(self) -> str:
+        return "registry"  # there is one, also in copies of what holds it
 
     def reset_lock(self) -> None:
         """Make the lock anew, in a forked child."""

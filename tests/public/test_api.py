@@ -29,7 +29,7 @@ MODULES = (
 NAMED = {PLUGIN: ("Policies",), FLAG_PLUGIN: ("Flags",)}
 # The rest of these classes is for the package itself.
 ONLY = {
-    "Registry": ("names", "snapshot", "subscribe"),
+    "Registry": ("get", "names", "snapshot", "subscribe"),
     "Flag": ("name", "owner", "impact", "review", "default", "__bool__"),
 }
 # Handed out, never made by users: their constructors may change.

@@ -16,7 +16,7 @@ import cloudpickle
 import dill
 import pytest
 
-from resilient import Policy, bulkhead, circuit_breaker, fallback, timeout
+from resilient import Policy, bulkhead, circuit_breaker, fallback, registry, timeout
 
 COPIES: list[Any] = [copy.copy, copy.deepcopy]
 BY_VALUE: list[Any] = [cloudpickle.dumps, dill.dumps, functools.partial(dill.dumps, recurse=True)]
@@ -49,6 +49,13 @@ def test_a_guard_alone_is_not_copied(way: Callable[[object], object]) -> None:
     """It will be one policy's: two would have to share it."""
     with pytest.raises(TypeError, match="a bulkhead guard can't be copied"):
         way(bulkhead(3))
+
+
+def test_the_registry_is_one_thing_too() -> None:
+    """In copies of what holds it, and where it is unpickled."""
+    for again in (copy.copy(registry), copy.deepcopy([registry])[0]):
+        assert again is registry
+    assert pickle.loads(pickle.dumps(registry)) is registry
 
 
 class Counting:

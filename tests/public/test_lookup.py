@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import functools
 import gc
+import os
+import subprocess
+import sys
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -347,6 +352,55 @@ def test_a_dropped_policy_is_gone_and_goes_on() -> None:
     again = Policy("lookup-dropped", bulkhead(3))
     assert again.state == "closed"
     assert counts_of("lookup-dropped")
+
+
+SCRIPT = """
+import sys, time
+from resilient import Policy, bulkhead, metrics
+
+def shown(policy):
+    found = {}
+    for line in metrics.exposition()[0].decode().splitlines():
+        for name in ("calls_total", "in_flight", "limit"):
+            if line.startswith("resilient_" + name + "{") and "shared-drop" in line:
+                found[name] = found.get(name, 0.0) + float(line.rpartition(" ")[2])
+    return found
+
+first = Policy("shared-drop", bulkhead(3))
+guarded = first(lambda: 7)
+for _ in range(5):
+    guarded()
+deadline = time.monotonic() + 30
+while first._core.cells is None and time.monotonic() < deadline:
+    time.sleep(0.01)
+assert first._core.cells is not None
+print(shown(first))
+first.drop()
+while first._core.cells is not None and time.monotonic() < deadline:
+    time.sleep(0.01)
+assert guarded() == 7
+print(shown(first))
+second = Policy("shared-drop", bulkhead(9))
+second.call(int)
+while second._core.cells is None and time.monotonic() < deadline:
+    time.sleep(0.01)
+print(shown(second))
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="counts are not shared there")
+def test_where_counts_are_shared_what_it_has_counted_stands(tmp_path: Path) -> None:
+    """Or a sum would fall; what it goes on to count is nobody's, and the next one's adds up."""
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=False, timeout=120,
+        env=dict(os.environ, RESILIENT_RUNTIME_DIR=str(tmp_path)),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    before, dropped, after = (ast.literal_eval(line) for line in done.stdout.splitlines())
+    assert before == {"calls_total": 5.0, "in_flight": 0.0, "limit": 3.0}
+    assert dropped["calls_total"] == 5.0
+    assert dropped.get("limit", 0.0) == 0.0
+    assert after == {"calls_total": 6.0, "in_flight": 0.0, "limit": 9.0}
 
 
 def test_dropping_twice_takes_nothing_of_another() -> None:

@@ -43,9 +43,9 @@ class Core(Counts):
     """One policy's lock, guards and counts. `Policy` objects made by `with_` share it."""
 
     __slots__ = (
-        "__weakref__", "alarm", "anonymous", "born", "clock", "differs", "forced", "forced_why",
-        "fresh", "gate", "guards", "impact", "inherited", "lock", "name", "now", "outbox", "owner",
-        "patience", "rest", "shutters", "tier", "until", "viewed",
+        "__weakref__", "alarm", "anonymous", "born", "clock", "differs", "dropped", "forced",
+        "forced_why", "fresh", "gate", "guards", "impact", "inherited", "lock", "name", "now",
+        "outbox", "owner", "patience", "policy", "rest", "shutters", "tier", "until", "viewed",
     )  # fmt: skip
     # Told of each call that was slow, or did not just go well, or took the long way: policy,
     # outcome, what the caller got, the guard that refused, seconds. In the caller's context.
@@ -72,6 +72,8 @@ class Core(Counts):
         self.fresh: bool = True  # nobody has called yet, in this process
         self.anonymous: bool = False
         self.differs: bool = False  # it was declared again, otherwise
+        self.dropped: bool = False
+        self.policy: weakref.ref[Any] | None = None  # what users hold
         self.guards: tuple[Guard, ...] = ()
         self.shutters: tuple[weakref.ref[Guard], ...] = ()
         self.viewed: list[weakref.ref[Guard]] = []  # those that only views have

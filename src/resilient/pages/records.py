@@ -111,6 +111,12 @@ class Records:
                 core.gate = gate
         core.flush_after(gate)
 
+    def _leave(self, core: Core | None) -> None:
+        """Take its cells from a policy that was dropped, and counts on."""
+        if core is not None:
+            with core.lock:
+                core.cells = None
+
     def _retire(self, key: int, kept: _Kept) -> None:
         """Keep what a policy that is gone has counted, with others of its name."""
         entry = kept.slot.entry
@@ -154,7 +160,8 @@ class Records:
         told, self.told = self.told, set()
         for key, kept in list(self._kept.items()):
             known = kept.core()
-            if known is None:
+            if known is None or known.dropped:
+                self._try(self._leave, known)
                 self._try(self._retire, key, kept)
             elif known.name in told or (time.monotonic() < until and _changes(kept, known, now)):
                 self._try(self._publish, kept, known)
