@@ -29,6 +29,7 @@ from resilient import (
     timeout,
 )
 from resilient.drive.core import Core
+from resilient.guards.base import ANSWER, REFUSE, Guard
 from resilient.pages.own import own_entries
 from resilient.rows import add
 from resilient.testing import ManualClock, flag_off
@@ -296,6 +297,35 @@ def test_a_switch_with_an_answer_of_its_own_gives_it() -> None:
     with flag_off(switch):
         assert shop() == "by the switch"
     assert shop() == "open"
+
+
+class Known(Guard):
+    """A guard of somebody's, that has the answer already."""
+
+    kind = "known"
+
+    def before(self, now: float) -> int:
+        return ANSWER
+
+    def recover(self, error: Exception, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return "known"
+
+
+class Strict(Guard):
+    """A guard of somebody's, that refuses everything."""
+
+    kind = "strict"
+
+    def before(self, now: float) -> int:
+        return REFUSE
+
+
+@pytest.mark.parametrize("colour", COLOURS)
+def test_guards_of_others_go_by_what_they_do(colour: str) -> None:
+    """What answers still does; what only refuses is passed."""
+    set_active(False)
+    assert through(made(colour, None, Known()), colour, int) == "known"
+    assert through(made(colour, None, Strict()), colour, int) == 0
 
 
 # -- who is told --------------------------------------------------------------------------

@@ -284,6 +284,10 @@ def test_one_that_nobody_holds_is_found_with_its_state() -> None:
     found = registry.get("lookup-kept")
     assert (found.state, found.guards[1].slots()) == ("forced_open", 7)
     assert registry.get("lookup-kept") is found
+    Policy("lookup-bare")
+    gc.collect()
+    bare = registry.get("lookup-bare")
+    assert registry.get("lookup-bare") is bare
 
 
 def test_an_anonymous_one_is_found_as_long_as_it_lives() -> None:

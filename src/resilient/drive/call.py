@@ -107,7 +107,7 @@ class Call(Outward):
         guards, admits = self.plan.guards, self.plan.admits
         for level in range(first, len(guards)):
             guard = guards[level]
-            if not (Core.active or guard.shutter):
+            if not (Core.active or guard.shutter or type(guard).recover is not Guard.recover):
                 continue
             if guard.seconds is not None:
                 self.limits.append((now + guard.seconds, level))
