@@ -204,7 +204,7 @@ class Tripwire(dict[Any, Any]):
 def inside_bookkeeping(shop: Policy, call: Callable[[], object]) -> None:
     """Make a call from inside the policy's own critical section, as a finalizer would."""
     breaker = shop.guards[[guard.kind for guard in shop.guards].index("circuit_breaker")]
-    breaker.moves = Tripwire(breaker.transitions, call)  # type: ignore[attr-defined]
+    breaker.moves = Tripwire(breaker.moves, call)  # type: ignore[attr-defined]
     shop.try_call(fails)  # opens, and so stores the transition
     breaker.moves = dict(breaker.moves)  # type: ignore[attr-defined]
 

@@ -14,7 +14,7 @@ from ..errors import CircuitOpenError, ReentrantCallError, RefusedError
 from ..guards.base import ANSWER, PARK, REFUSE, Guard
 from ..outcomes import REFUSED
 from ..stack import room_for_call
-from .core import BUSY
+from .core import BUSY, Core
 from .ending import refusal_by
 from .outward import Outward
 from .plan import Plan

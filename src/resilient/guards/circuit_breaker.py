@@ -7,7 +7,6 @@ volume is that of Hystrix and resilience4j. Why there are epochs and leases is t
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from .. import checks
@@ -20,7 +19,7 @@ from .base import REFUSE, Guard
 from .circuit_showing import METRICS, data, described, live, samples, settings
 from .evidence import History
 from .health import Health, counted
-from .recovery import Recovery
+from .recovery import Recovery, source
 from .window import Ages, calls
 
 if TYPE_CHECKING:
@@ -34,9 +33,6 @@ STATES: Final = (CLOSED, OPEN, HALF_OPEN, METRICS_ONLY)
 
 _INFINITY: Final = float("inf")
 _NEVER: Final = 1 << 62  # above every ticket
-_NO_MOVES: Final[dict[tuple[str, Cause], int]] = {
-    (state, cause): 0 for state in (CLOSED, OPEN, HALF_OPEN) for cause in ("auto", "operator")
-}
 
 
 class CircuitBreaker(Guard):
@@ -94,7 +90,7 @@ class CircuitBreaker(Guard):
         self._lease = None if probe_lease is None else checks.duration("probe_lease", probe_lease)
         self._home = METRICS_ONLY if checks.flag("metrics_only", metrics_only) else CLOSED
         self.judge: Judge = Judge.of(on, ignore, failed_result)
-        self.random = _source()
+        self.random = source()
         self.aged: bool = slow_call_duration is not None  # the ages of calls in flight matter
         self._probes = Ages(self._lease or self.recovery.timeout)
         self.state = self._home
@@ -362,7 +358,7 @@ class CircuitBreaker(Guard):
         self._simplify()
 
     def jitter(self, on: bool) -> None:
-        self.random = _source() if on else None
+        self.random = source() if on else None
 
     def forked(self, now: float, own: int) -> None:
         self._fresh()
@@ -378,11 +374,6 @@ class CircuitBreaker(Guard):
     def only_measures(self) -> bool:
         """Whether it never refuses."""
         return self._home == METRICS_ONLY
-
-    @property
-    def transitions(self) -> dict[tuple[str, Cause], int]:
-        """How often it came to each state, and by whom."""
-        return _NO_MOVES | self.moves
 
     def describe(self) -> str:
         return described(self)
@@ -422,9 +413,3 @@ class CircuitBreaker(Guard):
         self.health.restore(saved["health"])
         self.moves = dict(saved["moves"])
         self.history.restore(saved["history"])
-
-
-def _source() -> Callable[[], float]:
-    import random  # when the first breaker is made: an import in a call could be interrupted
-
-    return random.random

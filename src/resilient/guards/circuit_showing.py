@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import nan
 from typing import TYPE_CHECKING, Any, Final
 
+from ..events import Cause
 from ..measures import Metric, Sample
 from .health import counted
 
@@ -56,7 +57,10 @@ METRICS: Final = (
 )
 
 _STATES: Final = ("closed", "open", "half_open")
-_USUAL: Final = {(state, "auto"): 0 for state in _STATES}
+_USUAL: Final[dict[tuple[str, Cause], int]] = {(state, "auto"): 0 for state in _STATES}
+_NO_MOVES: Final[dict[tuple[str, Cause], int]] = {
+    (state, cause): 0 for state in _STATES for cause in ("auto", "operator")
+}
 
 
 def samples(breaker: CircuitBreaker, now: float) -> list[Sample]:
@@ -98,7 +102,9 @@ def data(breaker: CircuitBreaker, now: float) -> dict[str, Any]:
         "late_results": breaker.late_total,
         "slow_calls": breaker.slow_total,
         "would_open": breaker.would_open_total,
-        "transitions": {f"{to}/{by}": n for (to, by), n in breaker.transitions.items()},
+        "transitions": {
+            f"{to}/{by}": number for (to, by), number in (_NO_MOVES | breaker.moves).items()
+        },
         "history": breaker.history.told(now),
         "options": settings(breaker),
         "revision": breaker.revision,

@@ -58,3 +58,10 @@ class Recovery:
         else:
             seconds = min(first * backoff**relapses, longest)
         return seconds if random is None else seconds * (1 - JITTER * random())
+
+
+def source() -> Callable[[], float]:
+    """Return what draws at random."""
+    import random  # when the first breaker is made: an import in a call could be interrupted
+
+    return random.random
