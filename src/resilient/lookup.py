@@ -15,7 +15,12 @@ from .registry import registry
 from .wrapping import BY, MARK, GuardedBy, Mark
 
 _MOST: Final = 100  # what answers to everything has a chain without an end
-_HOLDERS: Final = (classmethod, property, partialmethod, cached_property)
+_HOLDERS: Final[tuple[type, ...]] = (classmethod, property, partialmethod, cached_property)
+_PLACES: Final[tuple[tuple[tuple[type, ...], str], ...]] = (  # where the function is kept
+    ((MethodType, classmethod, staticmethod), "__func__"),
+    ((partial, partialmethod, cached_property), "func"),
+    ((property,), "fget"),
+)
 
 
 def policy_of(fn: object, /) -> Policy | None:
@@ -47,20 +52,17 @@ def policy_of(fn: object, /) -> Policy | None:
         True
     """
     proxies: Any = sys.modules.get(f"{__package__}.clients.proxy")
-    if proxies is not None and proxies.is_proxy(fn):
-        wrapped: Policy = fn._resilient_by.policy  # type: ignore[attr-defined]
+    held: Any = fn
+    if proxies is not None and proxies.is_proxy(held):
+        wrapped: Policy = held._resilient_by.policy
         return wrapped
-    if not (
-        callable(fn) or isinstance(fn, (classmethod, property, partialmethod, cached_property))
-    ):
+    if not (callable(held) or _is(held, _HOLDERS)):
         checks.refuse_type("fn", fn, "a function, method or wrapped client")
     for _ in range(_MOST):
-        if fn is None:
-            break
-        policy = _own(fn)
-        if policy is not None:
+        policy = _own(held)
+        if policy is not None or held is None:
             return policy
-        fn = _inside(fn)
+        held = _inside(held)
     return None
 
 
@@ -77,17 +79,16 @@ def _own(fn: object) -> Policy | None:
 
 def _inside(fn: object) -> object:
     """Return what a callable passes its calls to, None where that can't be known."""
-    if isinstance(fn, (MethodType, classmethod, staticmethod)):
-        return cast("object", fn.__func__)
-    if isinstance(fn, (partial, partialmethod, cached_property)):
-        return cast("object", fn.func)
-    if isinstance(fn, property):
-        return fn.fget
+    for kinds, name in _PLACES:
+        if _is(fn, kinds):
+            return _asked(fn, name)
     inner = _asked(fn, "__wrapped__")
-    if inner is not None:
-        return inner
     call = getattr(type(fn), "__call__", None)  # noqa: B004 - the function itself is wanted
-    return call if isinstance(call, FunctionType) else None
+    return call if inner is None and isinstance(call, FunctionType) else inner
+
+
+def _is(fn: object, kinds: tuple[type, ...]) -> bool:
+    return isinstance(fn, kinds)
 
 
 def _asked(fn: object, name: str) -> object:
