@@ -16,6 +16,7 @@ from .showing import snapshot_of
 if TYPE_CHECKING:
     from .policy import Policy
 
+
 class _Entry:
     __slots__ = ("core", "place", "strong")
 
