@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 from weakref import ref
 
 from . import checks, composing, making, wrapping
+from .calling import Calling
 from .clock import Clock
 from .copying import Sole
-from .drive import forking, sync
+from .drive import forking
 from .drive.blocks import Block
-from .drive.call import Call
 from .drive.core import Core
-from .drive.ending import result_of
 from .drive.plan import Plan
 from .guards.base import Guard, Mode
 from .levers import Levers
-from .outcomes import OnError, OnResult, Result
+from .outcomes import OnError, OnResult
 from .place import Place
 from .registry import registry
-from .shapes import kind_of, label
+from .shapes import label
 from .showing import plan_text, snapshot_of
 
 if TYPE_CHECKING:
@@ -35,7 +34,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 M = TypeVar("M", bound="classmethod[Any, Any, Any] | staticmethod[Any, Any]")
 
 
-class Policy(Levers, Sole):
+class Policy(Calling, Levers, Sole):
     """A named, ordered stack of guards that protects one dependency.
 
     Args:
@@ -206,7 +205,7 @@ class Policy(Levers, Sole):
                 mine.insert(mine.index(outside[-1]) + 1 if outside else 0, guard)
         return self._view(tuple(mine), guards)
 
-    # -- calling ---------------------------------------------
+    # -- decorating ---------------------------------------------
 
     @overload
     def __call__(self, fn: M, /) -> M: ...  # type: ignore[overload-overlap]
@@ -227,101 +226,6 @@ class Policy(Levers, Sole):
         """
         wrapping.check_not_ours(self.name, fn)
         return wrapping.wrap(self, fn)
-
-    def call(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """Call a plain function through this policy, or make a guarded stream or manager.
-
-        Of a function that this policy guards already the undecorated body is called, once.
-
-        Args:
-            fn: the function, generator function or async generator function.
-            *args: passed to it.
-            **kwargs: passed to it.
-
-        Returns:
-            What fn, or a fallback, returned. Of a generator function: a generator, which is let in
-            at its first step.
-
-        Raises:
-            RefusedError: a guard did not let it run.
-            CallTimeoutError: a timeout of this policy was up.
-            TypeError: fn is async, or the policy's timeout does not say how to bound a sync call.
-            Exception: whatever fn raised.
-        """
-        fn = wrapping.bare(self, fn)
-        if wrapping.lasts(fn):
-            return wrapping.lasting(self, fn)(*args, **kwargs)  # type: ignore[no-any-return]
-        return sync.call(self._sync_plan(fn), fn, args, kwargs)  # type: ignore[no-any-return]
-
-    async def acall(self, fn: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """Call an async function through this policy, on asyncio or trio.
-
-        Args:
-            fn: the async function, or a function that returns an awaitable.
-            *args: passed to it.
-            **kwargs: passed to it.
-
-        Returns:
-            What fn, or a fallback, returned.
-
-        Raises:
-            RefusedError: a guard did not let it run.
-            CallTimeoutError: a timeout of this policy was up.
-            TypeError: fn returned something that can't be awaited.
-            Exception: whatever fn raised.
-        """
-        from .drive import aio
-
-        fn = wrapping.bare(self, fn)
-        return await aio.call(self._async_plan(fn), fn, args, kwargs)  # type: ignore[no-any-return]
-
-    def try_call(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Result[T]:
-        """Call a plain function and return the end as data, instead of raising it.
-
-        Args:
-            fn: the function.
-            *args: passed to it.
-            **kwargs: passed to it.
-
-        Returns:
-            A `Result`. Cancellation, KeyboardInterrupt and SystemExit are raised all the same.
-
-        Raises:
-            TypeError: as for `call`.
-
-        Example:
-            >>> from resilient import Policy, bulkhead
-            >>> shop = Policy("shop", bulkhead(10))
-            >>> shop.try_call(int, "x").served
-            'error'
-        """
-        fn = wrapping.bare(self, fn)
-        call = Call(self._sync_plan(fn), fn, args, kwargs)
-        sync.run(call)
-        return result_of(call)
-
-    async def atry_call(
-        self, fn: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs
-    ) -> Result[T]:
-        """Call an async function and return the end as data, instead of raising it.
-
-        Args:
-            fn: the async function, or a function that returns an awaitable.
-            *args: passed to it.
-            **kwargs: passed to it.
-
-        Returns:
-            A `Result`; see `try_call`.
-
-        Raises:
-            TypeError: as for `acall`.
-        """
-        from .drive import aio
-
-        fn = wrapping.bare(self, fn)
-        call = Call(self._async_plan(fn), fn, args, kwargs)
-        await aio.run(call)
-        return result_of(call)
 
     def block(self) -> Block:
         """Return a guarded block: ``with policy.block() as b:`` or ``async with``.
@@ -413,15 +317,6 @@ class Policy(Levers, Sole):
         if plan is None:
             plan = self._plans[mode] = Plan(self._core, self._guards, mode)
         return plan
-
-    def _sync_plan(self, fn: Callable[..., Any]) -> Plan:
-        wrapping.check_kind(self.name, fn, "sync")
-        return self._plan(wrapping.sync_mode(self.name, self._guards))
-
-    def _async_plan(self, fn: Callable[..., Any]) -> Plan:
-        if kind_of(fn) != "async":
-            wrapping.check_kind(self.name, fn, "sync")
-        return self._plan("async")
 
     def _block_plan(self) -> Plan:
         for guard in self._guards:

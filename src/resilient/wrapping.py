@@ -15,6 +15,7 @@ from .guards.base import Guard, Mode
 from .shapes import STREAMS, Kind, kind_of, label, manager_of, named_part
 
 if TYPE_CHECKING:
+    from .drive.core import Core
     from .policy import Policy
 
 MARK = "__resilient__"
@@ -83,18 +84,18 @@ def mark_of(fn: object) -> Mark | None:
     return mark if isinstance(mark, Mark) and mark.of(fn) else None
 
 
-def bare(policy: Policy, fn: Any) -> Any:
+def bare(core: Core, fn: Any) -> Any:
     """Return the undecorated body of a function that this very policy guards; fn for any other."""
     if isinstance(fn, functools.partial):
         whole = fn
-        inner = bare(policy, whole.func)
+        inner = bare(core, whole.func)
         same = inner is whole.func
         return whole if same else functools.partial(inner, *whole.args, **whole.keywords)
     if isinstance(fn, MethodType):
-        inner = bare(policy, fn.__func__)
+        inner = bare(core, fn.__func__)
         return fn if inner is fn.__func__ else MethodType(inner, fn.__self__)
     mark = mark_of(fn)
-    return fn if mark is None or mark.policy._core is not policy._core else mark.fn
+    return fn if mark is None or mark.policy._core is not core else mark.fn
 
 
 def opened(fn: object) -> Any:
@@ -110,7 +111,7 @@ def wrap(policy: Policy, fn: Any) -> Any:
     if inner is not None:
         return type(fn)(wrap(policy, inner))
     check(policy.name, policy.guards, fn)
-    if bare(policy, fn) is not fn:
+    if bare(policy._core, fn) is not fn:
         raise ValueError(f"{label(fn)} is guarded by {policy.name} already")
     wrapper = _guarded(policy, fn, kind_of(fn))
     plain = hasattr(fn, "__code__")

@@ -114,6 +114,17 @@ def test_a_cell_that_is_run_again() -> None:
     registry.remove("again-cart")
 
 
+def test_a_script_that_is_run_again_from_its_compiled_code() -> None:
+    """As servers of notebooks and apps do, which keep the code and make a module each time."""
+    code = compile(HEAD + "shop = Policy('again-script')", "script.py", "exec")
+    made = []
+    for _ in range(2):
+        made.append({"__name__": "__main__", "__file__": "script.py"})
+        exec(code, made[-1])
+    assert registry.find("again-script") is made[1]["shop"]._core
+    registry.remove("again-script")
+
+
 def test_two_declarations_in_one_run_collide(module: Any) -> None:
     with pytest.raises(ValueError, match="exists already, made at .*again.py:2 .*:3"):
         module("a = Policy('again-twice')\nb = Policy('again-twice')\n")

@@ -74,6 +74,9 @@ def test_what_its_own_limit_cuts_is_a_failure() -> None:
     under(clock, 5, policy, takes(clock, 1.5))
     under(clock, 5, policy, takes(clock, 6))  # past both: its own was the first
     assert ended(policy) == {"failure": 2}
+    patient = Policy("patient", timeout(1, sync="cooperative"), patience=100, clock=clock)
+    under(clock, 5, patient, takes(clock, 6))
+    assert ended(patient) == {"failure": 1}
 
 
 def test_hostile_clients_do_not_open_the_circuit_and_hung_ones_do() -> None:

@@ -15,6 +15,7 @@ from typing import Any, get_overloads
 import pytest
 
 import resilient
+from resilient.calling import Calling
 from resilient.levers import Levers
 
 MODULES = (
@@ -65,7 +66,7 @@ def take(name: str, value: Any, found: dict[str, Any]) -> None:
     found[name] = value
     if isinstance(value, type):
         only = ONLY.get(value.__name__)
-        inherited = vars(Levers) if value.__name__ == "Policy" else {}
+        inherited = {**vars(Calling), **vars(Levers)} if value.__name__ == "Policy" else {}
         for word, inside in {**inherited, **vars(value)}.items():
             if (word.startswith("_") and word != "__call__") or (only and word not in only):
                 continue
