@@ -1024,9 +1024,9 @@ def test_t2_of_nested_limits_the_tightest_is_named(
 def test_t2_a_limit_of_another_policy_is_a_cancellation(
     timed: Colour, way: Way, tightest: str, name: str, clock: ManualClock
 ) -> None:
-    """An inherited deadline that is up cancels the inner call; an own one fails it."""
+    """An inherited deadline that is soon up cancels the inner call; an own one fails it."""
     hold = threading.Event()
-    limits = (1.0, 2.0) if tightest == "outer" else (2.0, 1.0)
+    limits = (1.0, 3.0) if tightest == "outer" else (2.0, 1.0)
     outer = Policy(name, circuit_breaker(), timeout(limits[0], sync=timed.sync), clock=clock)
     inner = Policy(
         name + "-inner", fallback(value="lesser", on=ZeroDivisionError),

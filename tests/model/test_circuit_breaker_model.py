@@ -85,8 +85,10 @@ class Naive:
     def __init__(self, options: dict[str, Any], lease: float) -> None:
         self.options = options
         self.lease = lease
-        self.home = "metrics_only" if options["metrics_only"] else "closed"
-        self.state = self.home
+        self.measures = options["metrics_only"]
+        self.state = "closed"  # of one that only measures: what it would be
+        self.seen: list[Counted] = []  # all results, whatever the circuit would have let in
+        self.would_refuse = 0
         self.forced: str | None = None
         self.epoch = 0
         self.admitted: list[Admitted] = []
@@ -97,10 +99,19 @@ class Naive:
         self.edges: list[tuple[str, str, str, str, float]] = []
         self.late = 0
 
+    @property
+    def shown(self) -> str:
+        return "metrics_only" if self.measures else self.state
+
     # what is in the window, in flight, in a row
 
     def window(self, now: float) -> list[Counted]:
-        mine = [result for result in self.counted if result.epoch == self.epoch]
+        return self.recent([r for r in self.counted if r.epoch == self.epoch], now)
+
+    def shown_window(self, now: float) -> list[Counted]:
+        return self.recent(self.seen, now) if self.measures else self.window(now)
+
+    def recent(self, mine: list[Counted], now: float) -> list[Counted]:
         window = self.options["window"]
         if isinstance(window, calls):
             return mine[-window.size :]
@@ -163,16 +174,16 @@ class Naive:
     # what happens
 
     def move(self, kind: str, state: str, now: float, cause: str = "auto") -> None:
-        self.edges.append((kind, self.state, state, cause, now))
+        if not self.measures:
+            self.edges.append((kind, self.state, state, cause, now))
+        elif kind == "opened":
+            self.edges.append(("would_open", "metrics_only", "metrics_only", cause, now))
         self.state = state
         self.epoch += 1
 
     def open(self, now: float) -> None:
-        if self.home == "metrics_only":
-            self.move("would_open", "metrics_only", now)
-        else:
-            self.until = now + self.nominal()
-            self.move("opened", "open", now)
+        self.until = now + self.nominal()
+        self.move("opened", "open", now)
 
     def relapse(self, now: float) -> None:
         self.failed_tries += 1
@@ -181,7 +192,7 @@ class Naive:
     def admits(self, now: float) -> bool:
         if self.forced == "forced_closed":
             return True
-        if self.state in {"closed", "metrics_only"}:
+        if self.state == "closed":
             if self.slow(now):
                 self.open(now)
             return self.state != "open"
@@ -194,9 +205,11 @@ class Naive:
             return False
         return len(self.probes()) < self.options["half_open_max_calls"]
 
-    def let_in(self, ticket: int, now: float) -> Admitted:
-        probe = self.state == "half_open" and self.forced is None
-        call = Admitted(ticket, self.epoch, now, now, probe)
+    def let_in(self, ticket: int, now: float, counts: bool = True) -> Admitted:
+        """Let a call in; one that a breaker that acts would have refused counts for nothing."""
+        probe = counts and self.state == "half_open" and self.forced is None
+        call = Admitted(ticket, self.epoch if counts else -1, now, now, probe)
+        self.would_refuse += not counts
         self.admitted.append(call)
         return call
 
@@ -207,8 +220,9 @@ class Naive:
         slow = duration >= (self.options["slow_call_duration"] or inf)
         if outcome in NEUTRAL:
             return
+        self.seen.append(Counted(self.epoch, now, outcome == FAILURE, slow))
         if call.epoch != self.epoch:
-            self.late += 1
+            self.late += call.epoch >= 0
         elif call.probe and self.forced != "forced_closed":
             if outcome == FAILURE or (slow and self.options["slow_call_duration"] is not None):
                 self.relapse(now)
@@ -226,8 +240,10 @@ class Naive:
         released, self.forced = self.forced, state
         if state is not None:
             return
-        if self.home == "metrics_only":
-            self.epoch += released == "forced_closed"  # a fresh window; it has no other state
+        if self.measures:
+            if released == "forced_closed":  # a fresh window
+                self.state = "closed"
+                self.epoch += 1
         elif released == "forced_closed":
             self.failed_tries = 0
             self.move("closed", "closed", now, "operator")
@@ -288,15 +304,15 @@ class Machine(RuleBasedStateMachine):
         if self.model.forced == "forced_open":  # the policy refuses, and asks no guard
             return None
         ticket = self.guard.before(self.now)
-        expected = self.model.admits(self.now)
-        assert (ticket >= 0) == expected, f"at {self.now}: expected let in = {expected}"
         return self.took(ticket, in_line)
 
     def took(self, ticket: int, in_line: bool) -> Admitted | None:
+        expected = self.model.admits(self.now)
+        assert (ticket >= 0) == (expected or self.model.measures), f"at {self.now}: {expected}"
         self.agree()
         if ticket < 0:
             return None
-        call = self.model.let_in(ticket, self.now)
+        call = self.model.let_in(ticket, self.now, expected)
         call.in_line = in_line
         self.let_in.append((len(self.events), call))
         return call
@@ -309,7 +325,7 @@ class Machine(RuleBasedStateMachine):
     def agree(self) -> None:
         told = [(e.kind, e.before, e.after, e.cause, e.at) for e in self.events]
         assert told == self.model.edges
-        assert self.guard.state == self.model.state
+        assert self.guard.state == self.model.shown
         self.check_delay()
 
     def check_delay(self) -> None:
@@ -391,7 +407,6 @@ class Machine(RuleBasedStateMachine):
             call.since, call.in_line = self.now, False
         else:
             call.alive = False
-            assert (ticket >= 0) == self.model.admits(self.now)
             self.took(ticket, in_line=False)
 
     @rule(state=st.sampled_from(["", "", "", "", "forced_open", "forced_closed"]))
@@ -405,10 +420,17 @@ class Machine(RuleBasedStateMachine):
     @rule()
     def somebody_looks(self) -> None:
         seen = self.guard.snapshot(self.now)
-        window = self.model.window(self.now)
-        assert seen["state"] == self.model.state
-        assert seen["failure_ratio"] == self.model.failure_ratio(self.now)
-        assert seen["slow_ratio"] == self.model.slow_ratio(self.now)
+        window = self.model.shown_window(self.now)
+        assert seen["state"] == self.model.shown
+        assert seen["would_be"] == (self.model.state if self.model.measures else None)
+        assert seen["would_refuse"] == self.model.would_refuse
+        if self.model.measures:
+            enough = len(window) >= self.options["minimum_calls"]
+            share = sum(result.failed for result in window) / len(window) if enough else None
+            assert seen["failure_ratio"] == share
+        else:
+            assert seen["failure_ratio"] == self.model.failure_ratio(self.now)
+            assert seen["slow_ratio"] == self.model.slow_ratio(self.now)
         assert seen["window"]["calls"] == len(window)
         assert seen["window"]["failures"] == sum(result.failed for result in window)
         assert seen["consecutive_failures"] == self.model.in_a_row()
@@ -416,7 +438,7 @@ class Machine(RuleBasedStateMachine):
             assert seen["probes"] == len(self.model.probes())
         told = [event.kind for event in self.events]
         assert seen["would_open"] == told.count("would_open")
-        edges = [f"{event.after}/{event.cause}" for event in self.events]
+        edges = [f"{e.after}/{e.cause}" for e in self.events if e.kind != "would_open"]
         assert seen["transitions"] == {k: edges.count(k) for k in seen["transitions"]}
 
     # -- invariants that need no model
@@ -522,10 +544,6 @@ class MetricsOnly(Machine):
         "minimum_calls": [1, 3],
         "slow_call_duration": [None, 1.0],
     }
-
-    def took(self, ticket: int, in_line: bool) -> Admitted | None:
-        assert ticket >= 0
-        return super().took(ticket, in_line)
 
 
 MORE = settings(max_examples=200)

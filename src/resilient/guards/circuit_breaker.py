@@ -32,6 +32,7 @@ METRICS_ONLY: Final = "metrics_only"
 STATES: Final = (CLOSED, OPEN, HALF_OPEN, METRICS_ONLY)
 
 _INFINITY: Final = float("inf")
+_UNCOUNTED: Final = 0  # the ticket of a call that one that acts would have refused
 _NEVER: Final = 1 << 62  # above every ticket
 
 
@@ -93,17 +94,20 @@ class CircuitBreaker(Guard):
         self.random = source()
         self.aged: bool = slow_call_duration is not None  # the ages of calls in flight matter
         self._probes = Ages(self._lease or self.recovery.timeout)
-        self.state = self._home
+        self.state = self._home  # what it shows
+        self.phase: str = CLOSED  # what it acts by; one that only measures has one, too
+        self.seen: Health | None = None  # all results, where it only measures
+        self._watch()
         self._limits: tuple[Guard, ...] = ()  # the timeouts of its policy
         self.forced: str | None = None
-        self.serial: int = 0  # the newest ticket
-        self.epoch: int = 0  # the first ticket that still counts
+        self.serial: int = 1  # the newest ticket
+        self.epoch: int = 1  # the first ticket that still counts
         self._simple = _NEVER  # the same in the usual case, which needs no bookkeeping
         self._simplify()
         self.recovered: int = 0  # successful probes of this half-open time
         self.until: float = 0.0  # an open circuit lets a probe through from here
         self.relapses: int = 0  # opened again and again without a close between
-        self.slow_total = self.late_total = self.would_open_total = 0
+        self.slow_total = self.late_total = self.would_open_total = self.would_refuse_total = 0
         self.moves: dict[tuple[str, Cause], int] = {}  # those that there were
         self.history: History = History()
 
@@ -112,17 +116,23 @@ class CircuitBreaker(Guard):
     def before(self, now: float) -> int:
         if self._simple < _NEVER:
             return self.serial
-        if self.state == CLOSED or self.state == METRICS_ONLY:  # noqa: PLR1714 - a tuple costs
+        if self.phase == CLOSED:
             if self.forced is None and self.health.too_slow(now):
                 self._decide(now)
-                if self._home == CLOSED:
-                    return REFUSE
+                return self._refused()
         elif self.forced is None:
-            return self._probe(now)
+            ticket = self._probe(now)
+            return ticket if ticket != REFUSE else self._refused()
         self.serial += 1
         if self.aged:
             self.health.ages.add(self.serial, now)
         return self.serial
+
+    def _refused(self) -> int:
+        if self.seen is None:
+            return REFUSE
+        self.would_refuse_total += 1
+        return _UNCOUNTED
 
     def resume(self, ticket: int, now: float) -> int:
         if ticket < self.epoch:  # the circuit moved while the call stood in line
@@ -134,7 +144,7 @@ class CircuitBreaker(Guard):
         self.health.ages.discard(ticket)
 
     def continued(self, ticket: int, now: float) -> None:
-        if self.aged and ticket >= self.epoch and self.state != HALF_OPEN:
+        if self.aged and ticket >= self.epoch and self.phase != HALF_OPEN:
             self.health.ages.discard(ticket)
             self.health.ages.add(ticket, now)
 
@@ -143,12 +153,14 @@ class CircuitBreaker(Guard):
     ) -> None:
         health = self.health
         slow = duration >= health.slow_from
+        if self.seen is not None and outcome <= FAILURE:
+            self.seen.window.add(now, outcome == FAILURE, slow)
         if self.aged:
             health.ages.discard(ticket)
-        if self.state == HALF_OPEN and self.forced is None and self._probes.late(now):
+        if self.phase == HALF_OPEN and self.forced is None and self._probes.late(now):
             self._expire(now)
         if ticket < self.epoch:
-            self.late_total += outcome <= FAILURE
+            self.late_total += outcome <= FAILURE and ticket != _UNCOUNTED
         elif outcome > FAILURE:  # says nothing of the dependency: only a probe's place is free
             self._probes.discard(ticket)
         else:
@@ -156,7 +168,7 @@ class CircuitBreaker(Guard):
 
     def succeeded(self, ticket: int, now: float, duration: float) -> None:
         if ticket < self._simple or duration == _INFINITY:
-            if self.state != self._home:
+            if self.phase != CLOSED or self.seen is not None:
                 room()
             self.after(ticket, now, SUCCESS, duration, "", False)
             return
@@ -180,7 +192,7 @@ class CircuitBreaker(Guard):
 
     def _result(self, ticket: int, now: float, failed: bool, slow: bool, reason: str) -> None:
         self._probes.discard(ticket)
-        if self.state == HALF_OPEN and self.forced is None:
+        if self.phase == HALF_OPEN and self.forced is None:
             self.slow_total += slow
             self._probed(now, failed, slow and self.aged, reason)
             return
@@ -190,13 +202,13 @@ class CircuitBreaker(Guard):
             self.health.consecutive = 0
             self.health.window.add(now, False, slow)
         self.slow_total += slow
-        if self.state != OPEN:
+        if self.phase != OPEN:
             self._look(now)
 
     # -- half-open ---------------------------------------------
 
     def _probe(self, now: float) -> int:
-        if self.state == OPEN:
+        if self.phase == OPEN:
             if now < self.until:
                 return REFUSE
             room()
@@ -241,27 +253,39 @@ class CircuitBreaker(Guard):
             self._open(now, self.health.summary(now))
 
     def _open(self, now: float, why: str) -> None:
-        if self.state == METRICS_ONLY:
-            self.would_open_total += 1
-            seen = self.health.evidence(now)
-            self._fresh()
-            self._tell("would_open", now, why, METRICS_ONLY, METRICS_ONLY, seen)
-            return
         self.until = now + self.recovery.seconds(self.relapses, self.random)
         self._move(OPEN, now, why, "opened")
-        self.why = why
+        if self.seen is None:
+            self.why = why
 
     def _move(self, state: str, now: float, why: str, kind: Kind, cause: Cause = "auto") -> None:
-        before, self.state = self.state, state
+        before, self.phase = self.phase, state
+        if self.seen is not None:
+            self._moved_unseen(state, now, why)
+            return
+        self.state = state
         self.why = "half-open: as many probes run as may" if state == HALF_OPEN else ""
         seen = self.health.evidence(now)
         self._fresh()
         self.moves[state, cause] = self.moves.get((state, cause), 0) + 1
         self._tell(kind, now, why, before, state, seen, cause)
 
+    def _moved_unseen(self, state: str, now: float, why: str) -> None:
+        """Move as one that acts would, and tell of no more than that it would have opened."""
+        evidence = self.health.evidence(now)
+        self._fresh()
+        if state == OPEN:
+            self.would_open_total += 1
+            self._tell("would_open", now, why, METRICS_ONLY, METRICS_ONLY, evidence)
+
+    def _watch(self) -> None:
+        """See all results, or no more than those that count."""
+        self.seen = None if self._home == CLOSED else Health(**self.health.options())
+
     def _simplify(self) -> None:
         """Find out whether the short cuts hold."""
-        self._simple = self.epoch if self.state == CLOSED and not self.aged else _NEVER
+        simple = self.phase == CLOSED and not self.aged and self.seen is None
+        self._simple = self.epoch if simple else _NEVER
 
     def _fresh(self) -> None:
         """Begin a new epoch: results of calls that were let in before move nothing."""
@@ -301,8 +325,9 @@ class CircuitBreaker(Guard):
         released, self.forced = self.forced, state if state == "forced_closed" else None
         if state is not None:
             return
-        if self._home == METRICS_ONLY:
+        if self.seen is not None:
             if released == "forced_closed":
+                self.phase = CLOSED
                 self._fresh()
         elif released == "forced_closed":
             self.relapses = 0
@@ -312,9 +337,9 @@ class CircuitBreaker(Guard):
 
     def reset(self, now: float, why: str) -> bool:
         self.relapses = 0
-        if self._home == METRICS_ONLY:
+        if self.seen is not None:
+            self.phase = CLOSED
             self._fresh()
-            self.why = ""
         else:
             self._move(CLOSED, now, why, "closed", "operator")
         return True
@@ -349,12 +374,16 @@ class CircuitBreaker(Guard):
         self._lease = fresh._lease
         self.aged = fresh.aged
         if self._home != fresh._home:
-            if self.state != self._home:  # open or half-open: that is over
+            if self.phase != CLOSED:  # open or half-open: that is over
                 self.relapses = 0
                 self.why = ""
+                self.phase = CLOSED
                 self._fresh()
             self.history.moved = now
             self.state = self._home = fresh._home
+            self._watch()
+        elif self.seen is not None:
+            self.seen.adopt(Health(**self.health.options()))
         self._simplify()
 
     def jitter(self, on: bool) -> None:
@@ -362,8 +391,10 @@ class CircuitBreaker(Guard):
 
     def forked(self, now: float, own: int) -> None:
         self._fresh()
-        self.slow_total = self.late_total = self.would_open_total = 0
+        self.slow_total = self.late_total = self.would_open_total = self.would_refuse_total = 0
         self.moves = {}
+        if self.seen is not None:
+            self.seen.clear()
 
     def retry_after(self, now: float) -> float | None:
         return max(0.0, self.until - now) if self.state == OPEN else None
@@ -373,7 +404,7 @@ class CircuitBreaker(Guard):
     @property
     def only_measures(self) -> bool:
         """Whether it never refuses."""
-        return self._home == METRICS_ONLY
+        return self.seen is not None
 
     def describe(self) -> str:
         return described(self)
@@ -388,12 +419,13 @@ class CircuitBreaker(Guard):
         return data(self, now)
 
     _SAVED: ClassVar = (
-        "state", "why", "until", "relapses", "recovered", "forced", "slow_total", "late_total",
-        "would_open_total",
+        "state", "phase", "why", "until", "relapses", "recovered", "forced", "slow_total",
+        "late_total", "would_open_total", "would_refuse_total",
     )  # fmt: skip
     slow_total: int
     late_total: int
     would_open_total: int
+    would_refuse_total: int
     why: str
 
     def save(self) -> dict[str, Any]:
@@ -401,6 +433,7 @@ class CircuitBreaker(Guard):
         return {
             **saved,
             "health": self.health.save(),
+            "seen": None if self.seen is None else self.seen.save(),
             "moves": dict(self.moves),
             "history": self.history.save(),
         }
@@ -411,5 +444,7 @@ class CircuitBreaker(Guard):
             setattr(self, name, saved[name])
         self._simplify()
         self.health.restore(saved["health"])
+        if self.seen is not None and saved["seen"] is not None:
+            self.seen.restore(saved["seen"])
         self.moves = dict(saved["moves"])
         self.history.restore(saved["history"])

@@ -31,6 +31,10 @@ _WOULD_OPEN: Final = Metric(
     "would_open_total", "counter", "Times that a metrics-only breaker would have opened.",
     present="with `metrics_only`",
 )  # fmt: skip
+_WOULD_REFUSE: Final = Metric(
+    "would_refuse_total", "counter", "Calls that a metrics-only breaker would have refused.",
+    present="with `metrics_only`",
+)  # fmt: skip
 _FAILURE_RATIO: Final = Metric(
     "failure_ratio", "gauge", "Share of failures in the breaker's window.",
     over="mean", present=_ENOUGH,
@@ -51,6 +55,7 @@ METRICS: Final = (
     _SLOW,
     _LATE,
     _WOULD_OPEN,
+    _WOULD_REFUSE,
     _FAILURE_RATIO,
     _SLOW_RATIO,
     _SINCE,
@@ -72,9 +77,10 @@ def samples(breaker: CircuitBreaker, now: float) -> list[Sample]:
     found += [(_SLOW, (), breaker.slow_total), (_LATE, (), breaker.late_total)]
     if measuring or breaker.would_open_total:
         found.append((_WOULD_OPEN, (), breaker.would_open_total))
+        found.append((_WOULD_REFUSE, (), breaker.would_refuse_total))
     moved = breaker.history.moved
     found.append((_SINCE, (), nan if moved is None else moved))
-    health = breaker.health
+    health = breaker.seen or breaker.health
     found += _share(_FAILURE_RATIO, _OF_CALLS, health.failure_ratio(now), health.window.calls)
     if health.slow_call_duration is not None:
         found += _share(_SLOW_RATIO, _OF_SLOW, health.slow_ratio(now), health.window.calls)
@@ -88,20 +94,23 @@ def _share(metric: Metric, of: Metric, ratio: float | None, calls: int) -> list[
 
 def data(breaker: CircuitBreaker, now: float) -> dict[str, Any]:
     """Return a breaker's options, state and counts as plain data; under the lock."""
-    window = breaker.health.window
+    health = breaker.seen or breaker.health
+    window = health.window
     return {
         "guard": breaker.kind,
         "state": breaker.state,
         "why": breaker.why,
         "retry_after": breaker.retry_after(now),
-        "failure_ratio": breaker.health.failure_ratio(now),
-        "slow_ratio": breaker.health.slow_ratio(now),
+        "failure_ratio": health.failure_ratio(now),
+        "slow_ratio": health.slow_ratio(now),
         "window": {"calls": window.calls, "failures": window.failures, "slow": window.slow},
         "consecutive_failures": breaker.health.consecutive,
         "probes": len(breaker.probes),
         "late_results": breaker.late_total,
         "slow_calls": breaker.slow_total,
         "would_open": breaker.would_open_total,
+        "would_refuse": breaker.would_refuse_total,
+        "would_be": breaker.phase if breaker.only_measures else None,
         "transitions": {
             f"{to}/{by}": number for (to, by), number in (_NO_MOVES | breaker.moves).items()
         },
@@ -139,6 +148,9 @@ def live(breaker: CircuitBreaker, now: float) -> str:
     left = breaker.retry_after(now)
     if left is not None:
         return f"{breaker.state} for {left:.1f} s more: {breaker.why}"
-    window = breaker.health.window
+    window = (breaker.seen or breaker.health).window
     window.advance(now)
+    if breaker.only_measures and breaker.phase != "closed":
+        phase = breaker.phase.replace("_", "-")
+        return f"would be {phase}, {window.failures} of {counted(window.calls, 'call')} failed"
     return f"{breaker.state}, {window.failures} of {counted(window.calls, 'call')} failed"
