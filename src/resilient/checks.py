@@ -25,6 +25,12 @@ def shown(value: object) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
 
 
+def clean(text: object) -> str:
+    """Return a text without what could move a cursor, forge a line, or can't be encoded."""
+    said = str(text)
+    return said if said.isprintable() else "".join(c if c.isprintable() else "?" for c in said)
+
+
 def refuse(name: str, value: object, allowed: str) -> NoReturn:
     raise ValueError(f"{name} must be {allowed}; got {shown(value)}")
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from resilient.flags.stores.base import StoreError, shown
+from resilient.flags.stores.address import shown
+from resilient.flags.stores.base import StoreError
 from resilient.flags.stores.opening import opener_of
 from resilient.flags.stores.redis import RedisStore
 

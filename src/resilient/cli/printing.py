@@ -10,14 +10,10 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from .. import checks
+from ..checks import clean
 
 _UNITS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}
 _SPAN: Final = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")
-
-
-def clean(text: object) -> str:
-    """Return a text without control characters, which could move the cursor or hide words."""
-    return "".join(c if c.isprintable() else "?" for c in str(text))
 
 
 def say(text: str) -> None:

@@ -14,12 +14,8 @@ from ..errors import StoreError
 from ..flags.flipping import current, living
 from ..flags.here import MEMORY, VARIABLE
 from ..flags.presence import Presence
-from ..flags.stores.base import (
-    ConflictError,
-    Store,
-    UnknownOutcomeError,
-    shown,
-)
+from ..flags.stores.address import shown
+from ..flags.stores.base import ConflictError, Store, UnknownOutcomeError
 from ..flags.stores.opening import directory_for, opener_of
 from .printing import clean
 from .view import View

@@ -28,6 +28,9 @@ from .journal import LONGEST, lost
 from .presence import Presence
 from .stores.base import Process, Store, UnknownOutcomeError
 
+with contextlib.suppress(ImportError):  # getpass wants it; imported now, that no fork comes amid it
+    import pwd  # noqa: F401
+
 SILENT_AFTER: Final = 5.0  # seconds without a sign of life
 YOUNG: Final = 2.0  # seconds until every process has been heard of by a store that began anew
 _LOOK: Final = 0.03  # seconds between two looks for acknowledgements

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any, Final
 
@@ -32,6 +33,7 @@ RUNTIME: Final = "RESILIENT_RUNTIME_DIR"
 MEMORY: Final = ("", "memory:", "memory://")  # what names this process's own
 FIRST_WAIT: Final = 0.5  # seconds that the first read waits for the store at the most, once
 _UWSGI: Final = ("enable-threads", "py-call-osafterfork")
+_PACKAGE: Final = __name__.partition(".")[0]
 _RETRY: Final = 1.0  # seconds until another try, where there was no thread to be had
 
 
@@ -57,7 +59,8 @@ class Here:
 
     def configure(self, store: str | Callable[[], Store] | None, directory: str | None) -> None:
         """Follow another store from the next read on."""
-        from .stores.opening import opener_of
+        with importing("flags.stores.opening"):
+            from .stores.opening import opener_of
 
         opener_of(store if store is not None else self.setting)
         if directory is not None:
@@ -86,12 +89,14 @@ class Here:
         """Return what opens the store: always the same one where it is this process's own."""
         if self.in_memory:
             return self._own_memory
-        from .stores.opening import opener_of
+        with importing("flags.stores.opening"):
+            from .stores.opening import opener_of
 
-        return opener_of(self.setting)
+            return opener_of(self.setting)
 
     def _own_memory(self) -> Store:
-        from .stores.memory import MemoryStore
+        with importing("flags.stores.memory"):
+            from .stores.memory import MemoryStore
 
         if self._memory is None:
             self._memory = MemoryStore()
@@ -102,7 +107,8 @@ class Here:
         """Where this host keeps its copy, None where nothing outlives the process."""
         if self.in_memory:
             return None
-        from .stores.opening import directory_for
+        with importing("flags.stores.opening"):
+            from .stores.opening import directory_for
 
         return directory_for(self.setting, self._directory, os.environ)
 
@@ -111,7 +117,8 @@ class Here:
         """Where the processes of this host share their counts, None where each counts alone."""
         if self.state.isolated or (self.in_memory and RUNTIME not in os.environ):
             return None
-        from .stores.opening import runtime_for
+        with importing("flags.stores.opening"):
+            from .stores.opening import runtime_for
 
         return runtime_for(self.setting, os.environ) if os.name == "posix" else None
 
@@ -127,7 +134,8 @@ class Here:
         directory = self.directory
         if directory is None:
             return
-        from .local_copy import CopyError, LocalCopy
+        with importing("flags.local_copy"):
+            from .local_copy import CopyError, LocalCopy
 
         try:
             copy = LocalCopy(directory).load()
@@ -151,7 +159,8 @@ class Here:
         elif self.follower is None:
             self.follow()
         if flag is not None and self.runtime_directory is not None:
-            from ..pages.here import here as pages
+            with importing("pages.here"):
+                from ..pages.here import here as pages
 
             pages.begin()
 
@@ -171,9 +180,12 @@ class Here:
                 self._once.release()
 
     def _start(self) -> None:
-        from .follower import Follower
-        from .local_copy import LocalCopy
-        from .presence import Presence
+        with importing("flags.follower", "flags.local_copy", "flags.presence"):
+            import logging  # noqa: F401  # its thread will want it
+
+            from .follower import Follower
+            from .local_copy import LocalCopy
+            from .presence import Presence
 
         _warn_of_uwsgi()
         self.load()
@@ -193,7 +205,8 @@ class Here:
 
     def ordering(self) -> Orders:
         """Return what puts orders on policies."""
-        from .orders import Orders
+        with importing("flags.orders"):
+            from .orders import Orders
 
         if self.orders is None:
             self.orders = Orders(self.state)
@@ -210,7 +223,8 @@ class Here:
         if self.orders is not None:
             self.orders.follow_policy(core)
         if self.runtime_directory is not None:
-            from ..pages.here import here as pages
+            with importing("pages.here"):
+                from ..pages.here import here as pages
 
             pages.begin(core)
         return self.in_memory or self.follower is not None
@@ -269,6 +283,13 @@ class Here:
         self.state.read(fresh=not self.state.isolated)
 
 
+def importing(*names: str) -> AbstractContextManager[None]:
+    """Have a fork wait for the import of modules of ours; see `resilient.flags.forks`."""
+    forks = sys.modules.get(f"{__package__}.forks")
+    there = all(f"{_PACKAGE}.{name}" in sys.modules for name in names)
+    return nullcontext() if there or forks is None else forks.undisturbed.importing()
+
+
 here: Final = Here()
 
 
@@ -289,6 +310,8 @@ def install() -> None:
             after_in_parent=here.state.after_fork,
             after_in_child=here.in_child,
         )
+    # Its hook comes last, and so first before a fork: no lock is held while files are waited for.
+    importlib.import_module(".forks", __package__)
 
 
 def _warn_of_uwsgi() -> None:

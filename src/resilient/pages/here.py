@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ..drive.core import Core
 from ..events import Event, bus
 from ..flags.here import here as levers
+from ..flags.here import importing
 from ..measuring import row_of
 from ..registry import registry
 from .bell import Bell
@@ -96,9 +97,10 @@ class Here:
         path = self.path
         if path is None:
             return
-        from .directory import Directory
-        from .page import Page
-        from .records import Records
+        with importing("pages.directory", "pages.page", "pages.records"):
+            from .directory import Directory
+            from .page import Page
+            from .records import Records
 
         about = {
             "id": os.urandom(6).hex(),
@@ -224,7 +226,8 @@ class Here:
         path = self.path
         if path is None or (self._directory is None and not os.path.isdir(path)):
             return [], 0
-        from .directory import Directory, living
+        with importing("pages.directory"):
+            from .directory import Directory, living
 
         if self._directory is None or self._directory.path != path:
             self._directory = Directory(path)

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
-from typing import Any, Final, Protocol, cast
+from math import isfinite
+from typing import Any, Final, NoReturn, Protocol, cast
 
 from ...errors import StoreError
-from ..flips import Flip
-
-_USER: Final = re.compile(r"^(\w+:/*).*@", re.DOTALL)
-_SECRET: Final = re.compile(r"([?&][^=&#]*(?:pass|secret|token|user)[^=&#]*=)[^&#]*", re.IGNORECASE)
+from ..flips import HIGHEST, Flip
 
 
 class UnknownOutcomeError(StoreError):
@@ -47,11 +44,12 @@ class Reading:
         flips: the newest of every lever; None where the caller has them all already.
         whole: what is not among the flips has been let go: only of a store that is written by
             other means, such as a file.
+        unread: levers whose record is none, and why: the others hold all the same.
         born: when this life of the store began, by its clock; 0 where that is long ago or not
             known. In a young one not every process has been heard of yet.
     """
 
-    __slots__ = ("born", "flips", "incarnation", "now", "version", "whole")
+    __slots__ = ("born", "flips", "incarnation", "now", "unread", "version", "whole")
 
     def __init__(
         self,
@@ -62,7 +60,9 @@ class Reading:
         flips: list[Flip] | None,
         whole: bool = False,
         born: float = 0.0,
+        unread: Mapping[str, str] | None = None,
     ) -> None:
+        self.unread: Mapping[str, str] = {} if unread is None else unread
         self.born: float = born
         self.incarnation: str = incarnation
         self.version: int = version
@@ -173,13 +173,39 @@ class Store(Protocol):
         ...
 
 
-def shown(store: str) -> str:
-    """Return a setting as it may be shown and logged: without a password, however it is written."""
-    return _SECRET.sub(r"\1***", _USER.sub(r"\1***@", store))
+def read_json(text: object) -> Any:
+    """Return what JSON says that anybody may have written, in plain and finite values.
+
+    Raises:
+        ValueError: it says nothing, or what no JSON can say, such as NaN.
+    """
+    try:
+        return json.loads(
+            text if isinstance(text, (str, bytes)) else "",
+            parse_constant=_no_number,
+            parse_float=_finite,
+        )
+    except (RecursionError, MemoryError) as error:
+        raise ValueError(f"too deep, or too large: {type(error).__name__}") from None
 
 
-def process_of(id: str, who: object, about: object, *, applied: int, seen: float) -> Process | None:
+def _no_number(word: str) -> NoReturn:
+    raise ValueError(f"{word} is no number")
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if not isfinite(number):
+        raise ValueError("a number is too large")
+    return number
+
+
+def process_of(
+    id: object, who: object, about: object, *, applied: int, seen: float
+) -> Process | None:
     """Return a process as a store has it, None where that can't be read."""
+    if type(id) is not str or not id or not (0 <= seen < _LATEST and 0 <= applied < HIGHEST):
+        return None
     if not isinstance(who, dict) or not isinstance(about, dict):
         return None
     known = cast("dict[str, Any]", who)
@@ -187,15 +213,24 @@ def process_of(id: str, who: object, about: object, *, applied: int, seen: float
     if type(host) is not str or type(pid) is not int or type(program) is not str:
         return None
     told = cast("dict[str, Any]", about)
-    faults, unmatched = told.get("faults"), told.get("unmatched")
+    unmatched = told.get("unmatched")
     read: dict[str, Any] = {
         "flags": _table(told.get("flags"), _OF_FLAG),
         "policies": _table(told.get("policies"), _OF_POLICY),
-        "faults": faults if isinstance(faults, dict) else {},
-        "unmatched": unmatched if isinstance(unmatched, list) else [],
+        "faults": _words(told.get("faults")),
+        "unmatched": [str(each) for each in cast("list[Any]", unmatched)]
+        if isinstance(unmatched, list)
+        else [],
         "copy_error": str(told.get("copy_error") or ""),
     }
+    for row in read["policies"].values():
+        row["patches"] = _words(row.get("patches"))
     return Process(id, host=host, pid=pid, program=program, applied=applied, seen=seen, about=read)
+
+
+def _words(given: object) -> dict[str, str]:
+    rows = cast("dict[str, Any]", given) if isinstance(given, dict) else dict[str, Any]()
+    return {name: str(value) for name, value in rows.items()}
 
 
 def _table(given: object, columns: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -213,9 +248,9 @@ def _table(given: object, columns: dict[str, Any]) -> dict[str, dict[str, Any]]:
 def entry_of(text: object) -> dict[str, Any] | None:
     """Return an entry of a journal as a store has it, None where that can't be read."""
     try:
-        known: dict[str, Any] = json.loads(text if isinstance(text, (str, bytes)) else "")
+        known: dict[str, Any] = read_json(text)
         known["at"] = float(known["at"])
-    except (ValueError, TypeError, KeyError, RecursionError, OverflowError):
+    except (ValueError, TypeError, KeyError, OverflowError):
         return None
     words = all(isinstance(known.get(word, ""), str) for word in _WORDS_OF_ENTRIES)
     right = type(known.get("kind")) is str and known["kind"] not in ("", "lever") and words

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import encodings.idna  # noqa: F401  # for names of hosts; now, that no fork comes amid its import
 import socket
 import time
 from typing import Any, Final, cast

@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import tempfile
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
 
 from ... import checks
-from ..here import MEMORY, RUNTIME
-from .base import Store, shown
+from ..here import MEMORY, RUNTIME, importing
+from .address import ALLOWED, FILES, NAMED, REDIS, Address, file_of, refuse, scheme_of
+from .base import Store
 
 DIRECTORY: Final = "RESILIENT_STATE_DIR"
 ENTRY_POINTS: Final = "resilient.stores"  # of other packages: a scheme, and what opens its URLs
 
 Opener = Callable[[], Store]
-ALLOWED: Final = (
-    "'memory:', 'sqlite:////absolute/path', 'redis://host:port/db', 'rediss://...', "
-    "'file:/absolute/path', or a function that returns a store"
-)
+
+# As settings were shown before 0.2: the names of directories come from that, and are to stay.
+_USER: Final = re.compile(r"^(\w+:/*).*@", re.DOTALL)
+_SECRET: Final = re.compile(r"([?&][^=&#]*(?:pass|secret|token|user)[^=&#]*=)[^&#]*", re.IGNORECASE)
 
 
 def opener_of(store: str | Opener | None) -> Opener:
@@ -34,46 +36,41 @@ def opener_of(store: str | Opener | None) -> Opener:
     if callable(store):
         return store
     if store is None or store in MEMORY:
-        from .memory import MemoryStore
+        with importing("flags.stores.memory"):
+            from .memory import MemoryStore
 
         return MemoryStore
     if type(store) is not str:
-        checks.refuse_type("store", store, ALLOWED)
-    try:
-        scheme = urlsplit(store).scheme
-    except ValueError:
-        checks.refuse("store", shown(store), ALLOWED)
+        checks.refuse_type(NAMED, store, ALLOWED)
+    scheme = scheme_of(store)
     if scheme == "sqlite":
-        from .sqlite import SQLiteStore, refuse_network
+        with importing("flags.stores.sqlite"):
+            from .sqlite import SQLiteStore, refuse_network
 
-        path = _path(store, "sqlite:///")
+        path = file_of(store)
         refuse_network(path)
         return lambda: SQLiteStore(path)
     if scheme == "file":
-        from .file import FileStore
+        with importing("flags.stores.file"):
+            from .file import FileStore
 
-        path = _path(store, "file:")
+        path = file_of(store)
         return lambda: FileStore(path)
-    if scheme in ("redis", "rediss"):
-        return _redis(store)
-    return _foreign(scheme, store)
-
-
-def _path(store: str, head: str) -> str:
-    path = store.removeprefix(head)
-    if not path.startswith("/") or path.startswith("//") or path.endswith("/") or "\0" in path:
-        checks.refuse("store", store, f"{head} and the absolute path of a file")
-    return path
+    return _redis(store) if scheme in REDIS else _foreign(scheme, store)
 
 
 def _redis(store: str) -> Opener:
+    Address(store)  # its errors of form come first
     try:
-        from .redis import RedisStore
-    except ImportError:
+        with importing("flags.stores.redis"):
+            from .redis import RedisStore
+    except ImportError as error:
+        missing = isinstance(error, ModuleNotFoundError) and error.name == "redis"
+        what = "needs redis-py" if missing else f"needs redis-py, which can't be imported: {error}"
         raise ValueError(
-            "store: a redis:// store needs redis-py: pip install 'resilient-guards[redis]'"
-        ) from None
-    RedisStore(store).close()  # its errors of form come now; it connects to nothing
+            f"{NAMED}: a redis:// store {what}; pip install 'resilient-guards[redis]'"
+        ) from error
+    RedisStore(store).close()  # it connects to nothing
     return lambda: RedisStore(store)
 
 
@@ -81,10 +78,10 @@ def _foreign(scheme: str, store: str) -> Opener:
     from importlib.metadata import entry_points
 
     for entry in entry_points(group=ENTRY_POINTS):
-        if scheme and entry.name == scheme:
+        if entry.name == scheme:
             make: Callable[[str], Store] = entry.load()
             return lambda: make(store)
-    return checks.refuse("store", shown(store), ALLOWED)
+    refuse("its scheme is none of those, and no installed package has it")
 
 
 def directory_for(
@@ -99,12 +96,12 @@ def directory_for(
     """
     if callable(store):
         return None if given is None else Path(given).absolute()
-    key = hashlib.sha256(shown(store).encode()).hexdigest()[:16]
+    key = _key(store)
     said = given or environ.get(DIRECTORY)
     if said:
         return Path(said).absolute() / key
     if store.startswith("sqlite:"):
-        return Path(_path(store, "sqlite:///") + "-state")
+        return Path(file_of(store) + "-state")
     home = environ.get("XDG_STATE_HOME") or (
         os.path.join(environ["HOME"], ".local", "state") if environ.get("HOME") else ""
     )
@@ -114,6 +111,17 @@ def directory_for(
     return Path(tempfile.gettempdir()) / f"resilient-{user}" / key
 
 
+@lru_cache(maxsize=8)
+def _key(store: str) -> str:
+    """Return a word for a store, which no other has; of a password nothing can be told by it."""
+    if store.partition(":")[0] in (*FILES, *REDIS):
+        told = _SECRET.sub(r"\1***", _USER.sub(r"\1***@", store))
+        return hashlib.sha256(told.encode(errors="replace")).hexdigest()[:16]
+    # Of another package's nobody here knows which part is a secret, and which names the store.
+    raw = store.encode(errors="surrogateescape")
+    return hashlib.pbkdf2_hmac("sha256", raw, b"resilient", 20_000).hex()[:16]
+
+
 def runtime_for(store: str | Opener, environ: Mapping[str, str]) -> Path | None:
     """Return where this host's processes share their counts, None where each counts for itself."""
     said = environ.get(RUNTIME, "").strip()
@@ -121,7 +129,7 @@ def runtime_for(store: str | Opener, environ: Mapping[str, str]) -> Path | None:
         return None if said == "off" else Path(said).absolute()
     if callable(store) or not store.startswith("sqlite:"):
         return None
-    return Path(_path(store, "sqlite:///") + "-state") / "pages"
+    return Path(file_of(store) + "-state") / "pages"
 
 
 def _existing(path: Path) -> Path:

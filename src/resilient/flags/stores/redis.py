@@ -13,15 +13,16 @@ import time
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from typing import Any, Final
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import unquote, urlencode, urlsplit, urlunsplit
 from uuid import uuid4
 
 import redis
 from redis.exceptions import RedisError, ResponseError
 
-from ... import checks
+from ...checks import clean
 from ...errors import StoreError
-from ..flips import Flip, flip_of
+from ..flips import HIGHEST, Flip, flip_of
+from .address import Address, refuse
 from .base import (
     ConflictError,
     Process,
@@ -29,11 +30,12 @@ from .base import (
     UnknownOutcomeError,
     entry_of,
     process_of,
-    shown,
+    read_json,
 )
 from .bounded import DEADLINE, Budget, pool
 
 LONGEST_LOG: Final = 100_000
+_DEEPEST: Final = 20  # errors behind one another
 
 # A lever's field is "VERSION AT UNTIL JSON"; what the server decides stands before the JSON.
 _FLIP: Final = """
@@ -49,9 +51,9 @@ end
 local time = redis.call('TIME')
 local ms = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 local last = tonumber(redis.call('HGET', KEYS[2], 'version') or '0')
+if not (last and last >= 0 and last < 1e15) then last = 0 end
 local till = '-'
 if ARGV[4] ~= '' then till = string.format('%.3f', ms / 1000 + tonumber(ARGV[4])) end
-if last >= 1e15 then last = 0 end
 local new = math.max(last + 1, ms)
 if redis.call('HSETNX', KEYS[2], 'incarnation', ARGV[6]) == 1 then
   redis.call('HSET', KEYS[2], 'born', time[1])
@@ -68,6 +70,7 @@ if redis.call('HSETNX', KEYS[2], 'incarnation', ARGV[1]) == 1 then
   redis.call('HSET', KEYS[2], 'born', redis.call('TIME')[1])
 end
 local last = tonumber(redis.call('HGET', KEYS[2], 'version') or '0')
+if not (last and last >= 0 and last < 1e15) then last = 0 end
 local written = 0
 for i = 3, #ARGV, 3 do
   local there = redis.call('HGET', KEYS[1], ARGV[i])
@@ -113,17 +116,20 @@ class RedisStore:
     writable = True
 
     def __init__(self, url: str) -> None:
-        self._shown = shown(url)
-        parts = urlsplit(url)
-        query = dict(parse_qsl(parts.query))
-        prefix = checks.name_of("prefix", query.pop("prefix", "resilient"))
+        address = Address(url)
+        self._shown, prefix = address.shown, address.prefix
+        self._secrets = _secrets_of(url, address)
         self._budget = Budget()
-        plain = urlunsplit(parts._replace(query=urlencode(query)))
+        parts, options = urlsplit(url), {k: v for k, v in address.options.items() if k != "prefix"}
+        plain = urlunsplit(parts._replace(query=urlencode(options)))
+        made, kind = None, ""
         try:
-            self._redis: Any = redis.Redis(connection_pool=pool(plain, self._budget))
-        except (ValueError, TypeError) as error:
-            kind = type(error).__name__  # its words may quote the password
-            raise ValueError(f"store: {self._shown} can't be read as a URL ({kind})") from None
+            made = redis.Redis(connection_pool=pool(plain, self._budget))
+        except (ValueError, TypeError) as error:  # its words may quote the password
+            kind = type(error).__name__
+        if made is None:  # out here: an error has no other behind it
+            refuse(f"redis-py can't read the value of one of its options ({kind})")
+        self._redis: Any = made
         self._keys = [f"{{{prefix}}}:{part}" for part in _PARTS]  # one slot of a cluster
         self._journal = f"{{{prefix}}}:journal"
         self._pubsub: Any = None
@@ -133,14 +139,15 @@ class RedisStore:
     def read(self, incarnation: str, version: int) -> Reading:
         with self._reaching():
             said = self._run(_READ, incarnation, version)
-            seconds, micros, life, last, born = (_text(each) for each in said[:5])
-            flips = None
+            seconds, micros, life, last, born = (_shown(each) for each in said[:5])
+            flips, unread = None, dict[str, str]()
             if len(said) > 5:
-                flips = _flips(said[5][1::2])
+                flips, unread = _flips(said[5][::2], said[5][1::2])
             now = int(seconds) + int(micros) / 1e6
             return Reading(
-                incarnation=life, version=int(last), now=now, flips=flips, born=float(born)
-            )
+                incarnation=life, version=_version(last, flips), now=now, flips=flips,
+                born=_seconds(born), unread=unread,
+            )  # fmt: skip
 
     def flip(self, flip: Flip, lasts: float | None, expected: int | None) -> Flip:
         with self._reaching():
@@ -175,12 +182,12 @@ class RedisStore:
             rows = self._redis.xrevrange(
                 self._keys[2], count=most if lever is None else LONGEST_LOG
             )
-            texts = [
-                fields[b"flip"]
+            kept = [
+                (fields.get(b"lever", b""), fields.get(b"flip", b""))
                 for _, fields in rows
-                if lever is None or _text(fields.get(b"lever", b"")) == lever
-            ]
-            return _flips(texts[:most])
+                if lever is None or fields.get(b"lever") == lever.encode()
+            ][:most]
+            return _flips([key for key, _ in kept], [text for _, text in kept])[0]
 
     # -- the processes ---------------------------------------------
 
@@ -195,25 +202,33 @@ class RedisStore:
                 self._run(_BEAT, process.id, process.applied, told, uuid4().hex)
 
     def processes(self) -> tuple[list[Process], float]:
+        return self._processes()[:2]
+
+    def unreadable(self) -> list[str]:
+        """Return what there can't be read, in words."""
+        flips = self.read("", -1).unread
+        return [f"{lever} can't be read: {why}" for lever, why in flips.items()] + (
+            self._processes()[2]
+        )
+
+    def _processes(self) -> tuple[list[Process], float, list[str]]:
         with self._reaching(seconds=2 * DEADLINE):
             pipe = self._redis.pipeline()
             pipe.time()
             pipe.hgetall(self._keys[4])
             pipe.hgetall(self._keys[5])
-            (seconds, micros), beats, told = pipe.execute()
-            found: list[Process] = []
-            for name, beat in beats.items():
-                try:
-                    seen, applied = _text(beat).split(" ")
-                    who = json.loads(told.get(name, b"{}"))
-                    known = process_of(
-                        _text(name), who, who["about"], applied=int(applied), seen=float(seen)
-                    )
-                except (ValueError, TypeError, KeyError, RecursionError):
-                    continue
-                if known is not None:
-                    found.append(known)
-            return found, seconds + micros / 1e6
+            (seconds, micros), beats, told = pipe.execute(raise_on_error=False)
+            now = int(seconds) + int(micros) / 1e6
+        if not isinstance(beats, dict) or not isinstance(told, dict):  # keys of another kind
+            return [], now, ["what it keeps of processes is of another kind"]
+        found, bad = list[Process](), list[str]()
+        for name, beat in beats.items():
+            known = _process(name, beat, told.get(name, b"{}"))
+            if known is None:
+                bad.append(f"process {_shown(name)[:50]} can't be read")
+            else:
+                found.append(known)
+        return found, now, bad
 
     def leave(self, id: str) -> bool:
         with self._reaching():
@@ -275,11 +290,32 @@ class RedisStore:
             raise
         except ResponseError as error:  # an answer, and it is no
             self._drop()
-            raise StoreError(f"{self._shown}: {_short(error)}") from error
-        except (RedisError, OSError, ValueError, TypeError, KeyError, IndexError,
-                AttributeError, RecursionError, MemoryError) as error:  # fmt: skip
+            raise StoreError(self._told(error)) from error
+        except (RedisError, OSError, ValueError, TypeError, KeyError, IndexError, AttributeError,
+                OverflowError, RecursionError, MemoryError) as error:  # fmt: skip
             self._drop()
-            raise unanswered(f"{self._shown}: {_short(error)}") from error
+            raise unanswered(self._told(error)) from error
+
+    def _told(self, error: BaseException) -> str:
+        self._mask(error)
+        text = self._masked(f"{type(error).__name__}: {error}")
+        return f"{self._shown}: {''.join(c if c.isprintable() else ' ' for c in text)[:300]}"
+
+    def _mask(self, error: BaseException | None) -> None:
+        """Take out of an error, and those behind it, what a server has sent back of a password."""
+        for _ in range(_DEEPEST):
+            if error is None:
+                return
+            with suppress(Exception):
+                error.args = tuple(
+                    self._masked(each) if isinstance(each, str) else each for each in error.args
+                )
+            error = error.__cause__ or error.__context__
+
+    def _masked(self, text: str) -> str:
+        for secret in self._secrets:
+            text = text.replace(secret, "***")
+        return text
 
     def _drop(self) -> None:
         pubsub, self._pubsub = self._pubsub, None
@@ -290,13 +326,23 @@ class RedisStore:
             self._redis.connection_pool.disconnect()
 
 
-def _short(error: BaseException) -> str:
-    text = f"{type(error).__name__}: {error}"
-    return "".join(c if c.isprintable() else " " for c in text)[:300]
+def _secrets_of(url: str, address: Address) -> list[str]:
+    """Return what a URL says that is never to be shown, in all the ways in which it may appear."""
+    parts = urlsplit(url)
+    said = [parts.password, address.options.get("password"), address.options.get("ssl_password")]
+    said += [parts.netloc.rpartition("@")[0]]
+    found = {form for each in said if each for form in (each, unquote(each))}
+    found |= {repr(each)[1:-1] for each in found}
+    return sorted(found, key=len, reverse=True)
 
 
 def _text(value: Any) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def _shown(value: Any) -> str:
+    """Return a text also of what is none."""
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
 
 
 def _flip(field: Any) -> Flip:
@@ -306,15 +352,41 @@ def _flip(field: Any) -> Flip:
         "at": float(at),
         "until": None if until == "-" else float(until),
     }
-    return flip_of({**json.loads(text), **decided})
+    return flip_of({**read_json(text), **decided})
 
 
-def _flips(fields: list[Any]) -> list[Flip]:
-    """Return the flips in some fields, without those that are none: they hold nobody else up."""
-    found: list[Flip] = []
-    for field in fields:
+def _flips(keys: list[Any], fields: list[Any]) -> tuple[list[Flip], dict[str, str]]:
+    """Return the flips in some fields, and why others are none: they hold nobody else up."""
+    found, unread = list[Flip](), dict[str, str]()
+    for key, field in zip(keys, fields, strict=True):
         try:
-            found.append(_flip(field))
-        except (ValueError, TypeError, AttributeError):
-            continue
-    return found
+            flip = _flip(field)
+            if flip.lever.encode() != key:
+                raise ValueError(f"it says that it is of {flip.lever}")  # noqa: TRY301
+            found.append(flip)
+        except (ValueError, TypeError, AttributeError, OverflowError) as error:
+            unread[clean(_shown(key))[:200]] = clean(error)[:200]
+    return found, unread
+
+
+def _process(name: Any, beat: Any, told: Any) -> Process | None:
+    try:
+        seen, applied = _text(beat).split(" ")
+        who = read_json(told)
+        return process_of(_text(name), who, who["about"], applied=int(applied), seen=float(seen))
+    except (ValueError, TypeError, KeyError, OverflowError):
+        return None
+
+
+def _version(said: str, flips: list[Flip] | None) -> int:
+    """Return the version of the newest flip; of a field that is none, by the flips themselves."""
+    if said.isascii() and said.isdigit() and len(said) <= _DIGITS:
+        return int(said)
+    return max((flip.version for flip in flips or ()), default=0)
+
+
+_DIGITS: Final = len(str(HIGHEST)) - 1
+
+
+def _seconds(said: str) -> float:
+    return float(said) if said.isascii() and said.isdigit() and len(said) < _DIGITS else 0.0

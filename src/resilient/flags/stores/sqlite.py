@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-import os
 import sqlite3
 import time
 from collections.abc import Generator
@@ -11,13 +11,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from ...errors import StoreError
 from ..flips import HIGHEST, Flip, flip_of, next_version
 from ..forks import undisturbed
 from ..mounts import network_file_system
 from .base import ConflictError, Process, Reading, entry_of, process_of
+from .sqlite_file import SQLiteFile
 
-BUSY: Final = 0.5  # seconds that one statement waits for another process's transaction
 _LOOK: Final = 0.05  # seconds between two looks for a sign
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS about (incarnation TEXT NOT NULL);
@@ -58,11 +57,14 @@ class SQLiteStore:
     def __init__(self, path: str) -> None:
         self._path = path
         refuse_network(path)
-        self._db: sqlite3.Connection | None = None
-        self._file: tuple[int, int] | None = None  # the device and inode that is open
+        self._file = SQLiteFile(path, _set_up)
+        self._file.belongs_to(self)
         self._seen: int = -1  # data_version at the last look
         self._known: tuple[str, int] = "", -1  # incarnation and version at the last reading
-        undisturbed.close_before_fork(self)
+
+    @property
+    def _db(self) -> sqlite3.Connection | None:
+        return self._file.db
 
     # -- the levers ---------------------------------------------
 
@@ -182,19 +184,16 @@ class SQLiteStore:
 
     def _moved(self) -> bool:
         """Tell whether a lever has changed: other processes' signs of life are no news."""
-        with undisturbed:
-            try:
-                if self._db is None or _data_version(self._db) == self._seen:
-                    return False
-                self._seen = _data_version(self._db)
-                return _newest(self._db) != self._known
-            except sqlite3.Error:
+        with contextlib.suppress(sqlite3.Error, TimeoutError), undisturbed:
+            if self._db is None or _data_version(self._db) == self._seen:
                 return False
+            self._seen = _data_version(self._db)
+            return _newest(self._db) != self._known
+        return False
 
     def close(self) -> None:
-        db, self._db = self._db, None
-        if db is not None:
-            db.close()
+        with contextlib.suppress(TimeoutError), undisturbed:
+            self._file.close()
 
     @contextmanager
     def _writing(self, *, durable: bool = True) -> Generator[sqlite3.Connection]:
@@ -213,58 +212,21 @@ class SQLiteStore:
     @contextmanager
     def _open(self, *, write: bool) -> Generator[sqlite3.Connection | None]:
         """Give a connection to the file that is there now, None where there is none to read."""
-        with undisturbed:
-            try:
-                yield self._connected(write=write)
-            except sqlite3.Error as error:
-                self.close()
-                raise StoreError(f"{self._path}: {error}") from error
-            except (OSError, ValueError, TypeError) as error:
-                raise StoreError(f"{self._path}: {error}") from error
+        with self._file.opened(write=write) as db:
+            if db is not None and self._file.fresh:
+                self._seen, self._file.fresh = -1, False
+            yield db
 
-    def _connected(self, *, write: bool) -> sqlite3.Connection | None:
-        try:
-            about = os.stat(self._path)
-        except FileNotFoundError:
-            self.close()
-            if not write:
-                return None
-            about = None
-        if about is not None and (about.st_dev, about.st_ino) != self._file:
-            self.close()  # another file has taken the place of the one that was open
-        if self._db is None:
-            db = sqlite3.connect(
-                self._path, timeout=BUSY, isolation_level=None, check_same_thread=False
-            )
-            try:
-                self._prepare(db)
-            except BaseException:
-                db.close()
-                raise
-            about = os.stat(self._path)
-            self._db, self._file, self._seen = db, (about.st_dev, about.st_ino), -1
-        return self._db
 
-    def _prepare(self, db: sqlite3.Connection) -> None:
-        until = time.monotonic() + BUSY
-        while True:
-            try:
-                self._set_up(db)
-            except sqlite3.OperationalError:
-                # Turning to WAL does not wait for another process that does so at this moment.
-                if time.monotonic() >= until:
-                    raise
-                time.sleep(0.02)
-            else:
-                return
-
-    def _set_up(self, db: sqlite3.Connection) -> None:
-        version = db.execute("PRAGMA user_version").fetchone()[0]
-        if version > _SCHEMA_VERSION:
-            raise ValueError(f"made by a newer version of resilient (schema {version})")
-        if version == 0:
-            db.execute("PRAGMA journal_mode = WAL")
-            db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} COMMIT;")
+def _set_up(db: sqlite3.Connection, *, write: bool) -> bool:
+    """Make the tables, where there are none and they may be made; tell whether they are there."""
+    version = db.execute("PRAGMA user_version").fetchone()[0]
+    if version > _SCHEMA_VERSION:
+        raise ValueError(f"made by a newer version of resilient (schema {version})")
+    if version == 0 and write:
+        db.execute("PRAGMA journal_mode = WAL")
+        db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} COMMIT;")
+    return version != 0 or write
 
 
 def _data_version(db: sqlite3.Connection) -> int:

@@ -1,0 +1,196 @@
+"""The one connection of a store to its SQLite file, and what a fork or a read-only disk needs.
+
+SQLite notes in the memory of the process which locks on a file it has. A forked child inherits that
+memory and not the locks, so it may neither use nor close what was open in its parent, nor open the
+same file anew: that is how such a file is destroyed. See `resilient.flags.forks`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from typing import Any, Final
+from urllib.parse import quote
+
+from ...errors import StoreError
+from ..forks import undisturbed
+
+BUSY: Final = 0.5  # seconds that one statement waits for another process's transaction
+
+Identity = tuple[int, int]  # device and inode
+
+# Never collected, at the end of the interpreter either, where a child would close its parent's.
+_held: Final[dict[int, sqlite3.Connection]] = {}
+_untouchable: Final[set[Identity]] = set()  # files that were in use when this process was forked
+with contextlib.suppress(ImportError):  # some builds have none
+    from ctypes import py_object, pythonapi
+
+    pythonapi.Py_IncRef(py_object(_held))
+
+
+class SQLiteFile:
+    """Opens a file when it is needed, again where another file has taken its place."""
+
+    def __init__(self, path: str, set_up: Callable[..., bool]) -> None:
+        self.path: Final = path
+        self.db: sqlite3.Connection | None = None
+        self.fresh: bool = False  # opened since somebody looked
+        self._set_up = set_up
+        self._identity: Identity | None = None
+        self._pid = os.getpid()
+        self._user: object = None
+
+    def belongs_to(self, user: object) -> None:
+        """Be closed when a user has gone."""
+        self._user = undisturbed.belongs(self, user)
+
+    def close(self) -> None:
+        """Let go of the file; under the lock."""
+        db = self.db
+        if db is not None and self._pid != os.getpid():
+            self.inherited()
+        elif db is not None:
+            db.close()
+            self.db = None
+            _held.pop(id(db), None)
+        undisturbed.closed(self)
+
+    def inherited(self) -> None:
+        """In a child: never touch again what is open, nor the file."""
+        with contextlib.suppress(OSError):
+            about = os.stat(self.path)
+            _untouchable.add((about.st_dev, about.st_ino))
+        if self._identity is not None:
+            _untouchable.add(self._identity)
+        self.db = None
+        undisturbed.closed(self)
+
+    @contextmanager
+    def opened(self, *, write: bool) -> Generator[sqlite3.Connection | None]:
+        """Give a connection to the file that is there now, None where there is none to read."""
+        try:
+            undisturbed.__enter__()
+        except TimeoutError as error:
+            raise StoreError(f"{self.path}: {error}") from error
+        try:
+            if not write and self._is_only_read():
+                with _unwritten(self.path) as db:
+                    yield db if self._set_up(db, write=False) else None
+            else:
+                yield self._connected(write=write)
+        except sqlite3.Error as error:
+            self.close()
+            raise StoreError(f"{self.path}: {error}") from error
+        except (OSError, ValueError, TypeError, OverflowError) as error:
+            raise StoreError(f"{self.path}: {error}") from error
+        finally:
+            undisturbed.__exit__()
+
+    def _connected(self, *, write: bool) -> sqlite3.Connection | None:
+        try:
+            found = os.stat(self.path)
+        except FileNotFoundError:
+            self.close()
+            if not write:
+                return None
+            found = None
+        identity = None if found is None else (found.st_dev, found.st_ino)
+        if identity in _untouchable or (self.db is not None and self._pid != os.getpid()):
+            self.close()
+            raise ValueError(
+                "it was in use at the moment this process was forked, and SQLite can't use it "
+                "safely here: restart the process; its flags stay as they are"
+            )
+        if identity != self._identity:
+            self.close()  # another file has taken the place of the one that was open
+        if self.db is None:
+            self._open()
+        return self.db
+
+    def _open(self) -> None:
+        self._pid, self._identity = os.getpid(), None
+        undisturbed.opened(self)  # first: a fork that can't wait may come amid the opening
+        try:
+            db = sqlite3.connect(
+                self.path, timeout=BUSY, isolation_level=None, check_same_thread=False
+            )
+            _held[id(db)] = self.db = db
+            db.text_factory = _text
+            self._prepare(db)
+            about = os.stat(self.path)
+        except BaseException:
+            self.close()
+            raise
+        self._identity, self.fresh = (about.st_dev, about.st_ino), True
+
+    def _prepare(self, db: sqlite3.Connection) -> None:
+        until = time.monotonic() + BUSY
+        while True:
+            try:
+                self._set_up(db, write=True)
+            except sqlite3.OperationalError:
+                # Turning to WAL does not wait for another process that does so at this moment.
+                if time.monotonic() >= until:
+                    raise
+                time.sleep(0.02)
+            else:
+                return
+
+    def _is_only_read(self) -> bool:
+        """Tell whether this user can but read the file, and nobody has it open.
+
+        What SQLite would put beside it then could not be made, or would be this user's: whoever
+        may write the file could not write that.
+        """
+        if self.db is not None or not self.why_read_only() or os.path.exists(f"{self.path}-shm"):
+            return False
+        if os.path.exists(f"{self.path}-wal"):
+            raise ValueError("its log is to be taken in first, by a user that may write it")
+        return True
+
+    def why_read_only(self) -> str:
+        """Return why the file can't be written by this user, "" where it can, or is not there."""
+        if not os.path.exists(self.path):
+            return ""
+        for each in (self.path, os.path.dirname(self.path)):
+            if not os.access(each, os.W_OK):
+                return f"{each} can be read by this user, and not written"
+        return ""
+
+
+@contextmanager
+def _unwritten(path: str) -> Generator[sqlite3.Connection]:
+    """Give a connection to a file that nobody writes, and fail where somebody did meanwhile."""
+    before = _signs(path)
+    if before[:2] in _untouchable:
+        raise ValueError("it was in use at the moment this process was forked")
+    db = sqlite3.connect(
+        f"file:{quote(path)}?immutable=1", uri=True, timeout=BUSY, isolation_level=None,
+        check_same_thread=False,
+    )  # fmt: skip
+    try:
+        db.text_factory = _text
+        yield db
+    finally:
+        db.close()
+    if _signs(path) != before:
+        raise ValueError("it was written while it was read; it is read again")
+
+
+def _signs(path: str) -> tuple[Any, ...]:
+    about = os.stat(path)
+    if os.path.exists(f"{path}-journal"):
+        raise ValueError("it is being written")
+    beside = os.path.exists(f"{path}-wal")
+    return about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns, beside
+
+
+def _text(raw: bytes) -> str:
+    """Return a text of the file, also one that is no UTF-8: one bad row holds no other up."""
+    return raw.decode(errors="replace")
+
+
