@@ -9,13 +9,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn, cast
 from weakref import KeyedRef
 
 from .tallies import tally
 
 if TYPE_CHECKING:
     from datetime import date
+
+
+def since_boot() -> float:
+    """Return seconds on a clock that no change of the date moves, and that a suspend does not stop.
+
+    Elsewhere than on Linux it is the monotonic one, which may stand still meanwhile.
+    """
+    return time.monotonic() if BOOT_CLOCK is None else time.clock_gettime(BOOT_CLOCK)
+
+
+BOOT_CLOCK: Final[int | None] = getattr(time, "CLOCK_BOOTTIME", None)
 
 
 class Flag:
@@ -48,7 +59,7 @@ class Flag:
         self.place: Any = None
         self.state: bool = True  # what it says
         self.why: str = ""  # why it is off, in words for an error
-        self.due: float | None = None  # when its flip ends, on the monotonic clock
+        self.due: float | None = None  # when its flip ends, by `since_boot`
         self.fresh: bool = True  # nobody has read it yet, in this process
         self.seen: Callable[[Flag, bool], None] | None = None  # told of every read, by tests
         self.off_reads: int = 0
@@ -71,7 +82,7 @@ class Flag:
 
     def left(self) -> float | None:
         """Return the seconds until its flip ends, None where it has no end."""
-        return None if self.due is None else max(0.0, self.due - time.monotonic())
+        return None if self.due is None else max(0.0, self.due - since_boot())
 
     def watch(self, core: Any) -> None:
         """Have a policy look at its gate whenever this changes, for as long as it lives."""

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from math import floor, isfinite, isnan, nan
 from typing import Any, Final
 
+from .checks import clean
 from .drive.counting import DURATION_SUM, LINE, ROW
 from .measures import Metric
 
@@ -31,7 +32,7 @@ _COUNT: Final = re.compile(r"[a-z_]{1,50}(:[a-z0-9_.]{1,50})?")
 _KINDS: Final = frozenset({"counter", "gauge", "part"})
 _OVERS: Final = frozenset({"sum", "max", "min", "mean"})
 
-_lock: Final = threading.Lock()
+_lock: threading.Lock = threading.Lock()
 _layouts: Final[dict[str, Layout]] = {}
 _by_parts: Final[dict[tuple[Any, ...], Layout]] = {}
 _metrics: Final[dict[str, Metric]] = {}
@@ -80,6 +81,13 @@ class Layout:
 
     def __len__(self) -> int:
         return self.heads + len(self.tail)
+
+
+def forked() -> None:
+    """Make the lock anew, in a forked child: another thread of the parent may have held it."""
+    global _lock  # noqa: PLW0603
+    if _lock.locked():
+        _lock = threading.Lock()
 
 
 def layout(
@@ -132,9 +140,9 @@ def _parsed(said: dict[str, Any]) -> tuple[Layout, list[Any]]:
             raise ValueError(f"no metric is like {name}")
         if over != "mean" and tail and tail[-1][0].over == "mean" and kind != "part":
             raise ValueError(f"{tail[-1][0].name} has no weight")
-        labels = {_word(label): str(value) for label, value in labels.items()}
+        labels = {_word(label): clean(value) for label, value in labels.items()}
         metric = _same(
-            Metric(_word(name), kind, " ".join(str(meaning).split()), *labels, over=over)
+            Metric(_word(name), kind, clean(" ".join(str(meaning).split())), *labels, over=over)
         )
         tail.append((metric, tuple(labels.values())))
     if tail and tail[-1][0].over == "mean":

@@ -156,7 +156,7 @@ def test_status_has_a_code_for_scripts(cli: Cli, make: Callable[..., Worker]) ->
     said = cli("status", "--json").said(1).json
     assert said.pop("customers")["error"] in (0, None)
     assert said == {
-        "off": ["recs"], "forced": ["shop"], "processes": 1, "silent": 0, "behind": 0, "exit": 1,
+        "off": ["recs"], "unread": [], "forced": ["shop"], "processes": 1, "silent": 0, "behind": 0, "exit": 1,
         "circuits": {}, "hanging": [],
     }  # fmt: skip
 

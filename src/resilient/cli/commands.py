@@ -51,7 +51,8 @@ def doctor(store: str | None, as_json: bool) -> None:
     reach = Reach(store)
     with reach.store() as opened:
         view = look(reach, opened)
-    found = list(findings(view))
+        amiss = list(getattr(opened, "unreadable", list)())
+    found = [*amiss, *findings(view)]
     if as_json:
         say_json({"store": reach.shown, "findings": found})
     else:

@@ -11,9 +11,10 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from ..checks import clean
 from ..monitoring.looks import ENOUGH
 from ..monitoring.screen import Row, Screen
-from .printing import clean, plural
+from .printing import plural
 
 _NAME: Final = 24  # columns that a name gets before others are left out, in this order
 _DROPPED: Final = ("fallback", "p50", "in flight", "for", "p99", "rate/s")

@@ -10,6 +10,7 @@ from typing import Final, NoReturn
 
 import click
 
+from ..checks import clean
 from ..errors import StoreError
 from ..flags.flipping import current, living
 from ..flags.here import MEMORY, VARIABLE
@@ -17,7 +18,6 @@ from ..flags.presence import Presence
 from ..flags.stores.address import shown
 from ..flags.stores.base import ConflictError, Store, UnknownOutcomeError
 from ..flags.stores.opening import directory_for, opener_of
-from .printing import clean
 from .view import View
 
 FINDINGS: Final = 1  # `status` and `doctor`: something is off, forced, or wrong

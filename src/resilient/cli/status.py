@@ -116,6 +116,7 @@ def _levers(reach: Reach) -> dict[str, Any]:
     """Return what operators have set, and whether every process obeys."""
     with reach.store() as opened:
         view = look(reach, opened)
+        unread = sorted(getattr(opened.read("", -1), "unread", ()))
     off = [
         row["flag"]
         for row in view.flags()
@@ -123,6 +124,7 @@ def _levers(reach: Reach) -> dict[str, Any]:
     ]
     return {
         "off": off,
+        "unread": unread,
         "forced": [row["policy"] for row in view.policies() if row["forced"] or row["options"]],
         "processes": len(view.processes) if view.counts else None,
         "silent": len(view.silent()),
@@ -133,7 +135,7 @@ def _levers(reach: Reach) -> dict[str, Any]:
 def _code(levers: dict[str, Any]) -> int:
     if levers["silent"] or levers["behind"] or levers["processes"] == 0:
         return NOT_ALL
-    return FINDINGS if levers["off"] or levers["forced"] else 0
+    return FINDINGS if levers["off"] or levers["forced"] or levers["unread"] else 0
 
 
 def _parts(levers: dict[str, Any]) -> list[str]:
@@ -141,6 +143,7 @@ def _parts(levers: dict[str, Any]) -> list[str]:
     parts = [
         f"off: {', '.join(off)}" if off else "no flag is off",
         f"forced or changed: {', '.join(forced)}" if forced else "no policy is forced",
+        *([f"can't be read: {', '.join(levers['unread'])}"] if levers["unread"] else []),
         "processes not known" if number is None else plural(number, "process"),
     ]
     if number is not None:

@@ -79,7 +79,7 @@ class Flip:
         self.until: float | None = until
         self.version: int = version
         self.request: str = request
-        # The end on the monotonic clock of one boot of one host: no jump of the date moves it.
+        # The end on a clock that counts from one boot of one host: no jump of the date moves it.
         self.boot: str = boot
         self.due: float | None = due
 
@@ -118,7 +118,7 @@ def flip_of(data: object) -> Flip:
 
         try:
             data = json.loads(data)
-        except (ValueError, RecursionError):
+        except (ValueError, RecursionError, MemoryError):
             raise ValueError(f"not a flip: {checks.shown(data)}") from None
     given: Mapping[str, Any] = {}
     if isinstance(data, dict):
@@ -136,7 +136,7 @@ def flip_of(data: object) -> Flip:
             boot=_words(given.get("boot", "")),
             due=None if given.get("due") is None else _seconds(given["due"]),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"not a flip ({error}): {checks.shown(given)}") from None
     return flip
 

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
+from ..checks import clean
 from ..drive.core import Core
 from ..events import bus
 from ..registry import registry
@@ -51,7 +52,8 @@ class Follower:
         self.process: Process = presence.process()
         self.synced_at: float = state.now()  # or since when it has tried to
         self.error: str = ""  # why the store can't be read, while it can't
-        self.beat_error: str = ""
+        self.beat_error: str = ""  # why the store can't be told of this process, while it can't
+        self.unread: dict[str, str] = {}  # levers whose record in the store is none, and why
         self.copy_error: str = ""
         self.incarnation: str = ""
         self._opener = opener
@@ -179,7 +181,7 @@ class Follower:
         return self._store
 
     def _failed(self, error: Exception) -> None:
-        text = str(error) or repr(error)
+        text = clean(error) or repr(error)
         if text != self.error:
             self._log("the store can't be read; what is known of it stands", error)
         self.error = text
@@ -191,6 +193,7 @@ class Follower:
             self._log("the store can be read again", None)
         self.error = ""
         if reading.flips is not None:
+            self._note(reading)
             news = self.state.adopt(
                 reading.flips, reading.now, whole=reading.whole, life=self._life
             )
@@ -205,6 +208,15 @@ class Follower:
                 return
         self.process.applied = reading.version
         self.synced_at = self.state.now()
+
+    def _note(self, reading: Reading) -> None:
+        """Say so where a record is none; the lever stays as it is known."""
+        unread = {clean(lever): clean(why) for lever, why in reading.unread.items()}
+        for lever in [each for each in unread if each not in self.unread][:5]:
+            self._log(
+                f"{lever} can't be read in the store, and stays as it is: {unread[lever]}", None
+            )
+        self.unread = unread
 
     def _lost(self, flips: list[Flip]) -> list[Flip]:
         """Return what is known here and not there any more: the store has begun a new life."""
@@ -262,7 +274,10 @@ class Follower:
             self.journal.tell(store)
             self.beat_error = ""
         except Exception as error:
-            self.beat_error, self._told = str(error) or repr(error), None
+            text = clean(error) or repr(error)
+            if not self.beat_error:
+                self._log("the store can't be told of this process, which follows it", error)
+            self.beat_error, self._told = text, None
 
     def about(self) -> dict[str, Any]:
         """Return what this process declares, and what its levers are at."""
@@ -297,7 +312,7 @@ class Follower:
             "flags": flags,
             "policies": policies,
             "active": Core.active,
-            "faults": self.orders.faults(),
+            "faults": {**self.unread, **self.orders.faults()},
             "unmatched": state.flags.unmatched(),
             "copy_error": self.copy_error,
         }
@@ -305,8 +320,8 @@ class Follower:
     def _log(self, text: str, error: BaseException | None) -> None:
         import logging
 
-        detail = f": {error}" if error is not None else ""
-        bus.enqueue(partial(logging.getLogger("resilient").warning, "%s%s", text, detail))
+        said = clean(text if error is None else f"{text}: {error}")
+        bus.enqueue(partial(logging.getLogger("resilient").warning, "%s", said))
         bus.deliver()
 
 

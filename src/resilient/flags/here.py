@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any, Final
 
 from .. import activity
+from ..checks import clean
 from ..drive.core import Core
 from ..events import bus
 from ..reading import Flag
@@ -144,6 +145,8 @@ class Here:
             return
         if copy is not None:
             self.state.adopt(copy.flips, time.time())
+            if copy.unread:
+                self._complain(f"the local copy has what can't be read: {copy.unread[0]}")
 
     def declared(self, flag: Flag) -> None:
         """Let a flag that is declared now say what is known of it."""
@@ -189,6 +192,8 @@ class Here:
 
         _warn_of_uwsgi()
         self.load()
+        if _is_uwsgi_master():
+            return
         try:
             opener, directory = self.opener(), self.directory
             copy = None if directory is None else LocalCopy(directory)
@@ -256,6 +261,7 @@ class Here:
             core.regate()
 
     def _complain(self, text: str) -> None:
+        text = clean(text)
         if self.copy_error == text:
             return
         self.copy_error = text
@@ -312,6 +318,20 @@ def install() -> None:
         )
     # Its hook comes last, and so first before a fork: no lock is held while files are waited for.
     importlib.import_module(".forks", __package__)
+
+
+def _is_uwsgi_master() -> bool:
+    """Tell whether this is uWSGI before its forks, of which it tells nobody until they are made.
+
+    Its workers would inherit what is open; they follow by themselves.
+    """
+    uwsgi: Any = sys.modules.get("uwsgi")
+    try:
+        return uwsgi is not None and not (
+            uwsgi.worker_id() or uwsgi.mule_id() or uwsgi.i_am_the_spooler()
+        )
+    except Exception:  # not the module that is meant
+        return False
 
 
 def _warn_of_uwsgi() -> None:

@@ -15,12 +15,16 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import Any, Final
 
+from ..checks import clean
 from .flips import Flip, flip_of, newer
 from .forks import undisturbed
+from .private import Inside, check_owned, opened
 
 LARGEST: Final = 8 * 2**20
 _MAGIC: Final = "resilient-flips 1"
 _NAME: Final = "flips"
+_UNWAITING: Final = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
+_WRONG: Final = OSError, ValueError, TypeError, LookupError, RecursionError, OverflowError
 
 
 class CopyError(Exception):
@@ -34,6 +38,7 @@ class Copy:
         self.incarnation: str = incarnation
         self.flips: list[Flip] = flips
         self.at: float = at  # when it was written, in seconds since 1970
+        self.unread: list[str] = []  # of levers of a later version, or what was spoilt
 
 
 class LocalCopy:
@@ -50,12 +55,16 @@ class LocalCopy:
             CopyError: it can't be read, or is no whole copy.
         """
         try:
-            check_private(self.directory)
-            return _parsed(read_small(self.path, LARGEST, private=True))
+            with opened(self.directory, make=False) as inside:
+                return self._load(inside)
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+        except _WRONG as error:
             raise CopyError(f"{self.path}: {error}") from None
+
+    def _load(self, inside: Inside) -> Copy:
+        fd = inside.open(_NAME, os.O_RDONLY)
+        return _parsed(read_all(fd, LARGEST, private=self.path))
 
     def save(self, incarnation: str, flips: list[Flip], at: float) -> bool:
         """Write flips over what is there, keeping what is newer there; False where another writes.
@@ -64,40 +73,43 @@ class LocalCopy:
             CopyError: it can't be written; what was there is there still.
         """
         try:
-            make_private(self.directory)
-            with undisturbed, _locked(self.directory / "lock") as mine:
+            with (
+                undisturbed,
+                opened(self.directory, make=True) as inside,
+                _locked(inside) as mine,
+            ):
                 if not mine:
                     return False
-                self._write(incarnation, self._merged(flips), at)
+                self._write(inside, incarnation, self._merged(inside, flips), at)
         except (OSError, ValueError) as error:
             raise CopyError(f"{self.path}: {error}") from None
         return True
 
-    def _merged(self, flips: list[Flip]) -> list[Flip]:
+    def _merged(self, inside: Inside, flips: list[Flip]) -> list[Flip]:
         known = {flip.lever: flip for flip in flips}
-        with contextlib.suppress(CopyError):
-            there = self.load()
-            for flip in newer(known, there.flips if there is not None else ()):
+        with contextlib.suppress(*_WRONG):  # what is spoilt is written anew
+            for flip in newer(known, self._load(inside).flips):
                 known[flip.lever] = flip
         return list(known.values())
 
-    def _write(self, incarnation: str, flips: list[Flip], at: float) -> None:
-        for left in self.directory.glob(f"{_NAME}.*.new"):  # under the lock: nobody's any more
-            left.unlink(missing_ok=True)
+    def _write(self, inside: Inside, incarnation: str, flips: list[Flip], at: float) -> None:
+        for name in inside.names():  # under the lock: nobody's any more
+            if name.startswith(f"{_NAME}.") and name.endswith(".new"):
+                inside.remove(name)
         data: dict[str, Any] = {
             "incarnation": incarnation, "at": at, "flips": [flip.as_data() for flip in flips]
         }  # fmt: skip
         body = json.dumps(data, separators=(",", ":")).encode() + b"\n"
-        fresh = self.directory / f"{_NAME}.{os.getpid()}.new"
+        fresh = f"{_NAME}.{os.getpid()}.new"
         try:
-            with open(fresh, "xb", opener=_private) as file:
+            with open(inside.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as file:
                 file.write(_header(body) + body)
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(fresh, self.path)
+            inside.rename(fresh, _NAME)
         finally:
-            fresh.unlink(missing_ok=True)
-        _sync(self.directory)
+            inside.remove(fresh)
+        inside.sync()
 
 
 def _header(body: bytes) -> bytes:
@@ -109,29 +121,40 @@ def _parsed(content: bytes) -> Copy:
     if header + b"\n" != _header(body):
         raise ValueError("not a whole copy: its checksum is wrong")
     data = json.loads(body)
-    flips: list[Flip] = []
+    flips, unread = list[Flip](), list[str]()
     for each in data["flips"]:
         try:
             flips.append(flip_of(each))
-        except ValueError:  # of a lever that a later version of this library has
-            continue
-    return Copy(str(data["incarnation"]), flips, float(data["at"]))
+        except ValueError as error:  # of a lever that a later version of this library has, say
+            unread.append(clean(error)[:200])
+    copy = Copy(str(data["incarnation"]), flips, float(data["at"]))
+    copy.unread = unread
+    return copy
 
 
-def read_small(path: Path, largest: int, *, private: bool = False) -> bytes:
+def read_small(path: Path, largest: int) -> bytes:
     """Return the content of a regular file, without ever waiting for it, as for a pipe.
+
+    Raises:
+        OSError: it can't be read.
+        ValueError: it is no regular file, or too large.
+    """
+    return read_all(os.open(path, os.O_RDONLY | _UNWAITING), largest)
+
+
+def read_all(fd: int, largest: int, *, private: Path | None = None) -> bytes:
+    """Return the content of an open file, and close it.
 
     Raises:
         OSError: it can't be read.
         ValueError: it is no regular file, or too large; or, where private, another user's.
     """
-    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         about = os.fstat(fd)
         if not stat.S_ISREG(about.st_mode):
             raise ValueError("not a regular file")
-        if private:
-            _check_owned(path, about)
+        if private is not None:
+            check_owned(private, about)
     except BaseException:
         os.close(fd)
         raise
@@ -142,52 +165,15 @@ def read_small(path: Path, largest: int, *, private: bool = False) -> bytes:
     return content
 
 
-def make_private(directory: Path) -> None:
-    """Make a directory for this user alone.
-
-    Raises:
-        OSError: it can't be made.
-        ValueError: it is somebody else's, or everybody may write there.
-    """
-    for each in reversed(directory.parents):
-        if not each.exists():
-            each.mkdir(mode=0o700, exist_ok=True)
-    directory.mkdir(mode=0o700, exist_ok=True)
-    check_private(directory)
-
-
-def check_private(directory: Path) -> None:
-    """Raise where somebody else than this user or root could have put files into a directory.
-
-    Who may write above it can move it away, and put another in its place, but not one of ours.
-
-    Raises:
-        OSError: it can't be looked at.
-        ValueError: it is somebody else's, or everybody may write there.
-    """
-    _check_owned(directory, directory.stat())
-
-
-def _check_owned(path: Path, about: os.stat_result) -> None:
-    if hasattr(os, "geteuid") and about.st_uid not in (os.geteuid(), 0):
-        raise ValueError(f"{path} belongs to another user")
-    if about.st_mode & stat.S_IWOTH:
-        raise ValueError(f"everybody may write to {path}")
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_CLOEXEC, 0o600)
-
-
 @contextlib.contextmanager
-def _locked(path: Path) -> Generator[bool]:
+def _locked(inside: Inside) -> Generator[bool]:
     """Hold a lock while the body runs; the body learns whether it got it."""
     try:
         import fcntl
     except ImportError:  # Windows: os.replace alone has to do
         yield True
         return
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fd = inside.open("lock", os.O_RDWR | os.O_CREAT)
     try:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -196,13 +182,5 @@ def _locked(path: Path) -> Generator[bool]:
             return
         yield True
         fcntl.flock(fd, fcntl.LOCK_UN)  # closing alone would not do, where a child has it too
-    finally:
-        os.close(fd)
-
-
-def _sync(directory: Path) -> None:
-    fd = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
     finally:
         os.close(fd)

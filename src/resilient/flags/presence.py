@@ -16,11 +16,12 @@ from typing import Final
 from uuid import uuid4
 
 from .forks import undisturbed
-from .local_copy import make_private
 from .mounts import network_file_system
+from .private import opened
 from .stores.base import Process
 
 _DIRECTORY: Final = "processes"
+_LOOKED_AT: Final = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 _STALE: Final = 60.0  # seconds after which a file without its name is nobody's
 
 
@@ -51,24 +52,23 @@ class Presence:
             return
         import fcntl
 
-        make_private(self._directory)
         # Locked before it has the name that others look at: they would take it for a dead one's.
-        fresh = self._directory / f".{self.id}"
-        fd = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.rename(fresh, self._path(self.id))
-        except BaseException:
-            os.close(fd)
-            raise
-        self._fd = fd
+        fresh = f".{self.id}"
+        with undisturbed, opened(self._directory, make=True) as inside:
+            fd = inside.open(fresh, os.O_RDWR | os.O_CREAT | os.O_EXCL)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                inside.rename(fresh, self._name(self.id))
+            except BaseException:
+                os.close(fd)
+                raise
+            self._fd = fd
 
     def leave(self) -> None:
         """Give the lock back."""
         if self._directory is None or self._fd is None:
             return
-        with contextlib.suppress(OSError):
-            self._path(self.id).unlink(missing_ok=True)
+        self._remove(self.id)
         self.drop()
 
     def drop(self) -> None:
@@ -85,24 +85,30 @@ class Presence:
         try:
             import fcntl
 
-            fd = os.open(self._path(id), os.O_RDWR | os.O_CLOEXEC)
+            with undisturbed:
+                # No link is followed; the directory may be another user's, who is asked about.
+                fd = os.open(self._directory / self._name(id), _LOOKED_AT)
+                try:
+                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    fcntl.flock(fd, fcntl.LOCK_UN)
+                finally:
+                    os.close(fd)
         except (ImportError, OSError, ValueError):
             return False
-        with undisturbed:
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                fcntl.flock(fd, fcntl.LOCK_UN)
-            except OSError:
-                return False
-            finally:
-                os.close(fd)
         return True
 
     def buried(self, id: str) -> None:
         """Remove the lock's file of a dead process that the store has forgotten."""
-        if self._directory is not None:
-            with contextlib.suppress(OSError):
-                self._path(id).unlink(missing_ok=True)
+        self._remove(id)
+
+    def _remove(self, name: str, *, older: float = 0.0) -> None:
+        """Remove a file, where the directory is ours."""
+        if self._directory is None:
+            return
+        with contextlib.suppress(OSError, ValueError), opened(self._directory, make=False) as there:
+            self._name(name.removeprefix("."))
+            if older == 0.0 or time.time() - there.stat(name).st_mtime > older:
+                there.remove(name)
 
     def dead(self) -> list[str]:
         """Return the ids of this host's processes that have ended without a goodbye."""
@@ -111,19 +117,11 @@ class Presence:
         except OSError:
             return []
         for name in names:
-            if name.startswith("."):
-                self._sweep(name)
+            if name.startswith("."):  # of one that was killed before its file had its name
+                self._remove(name, older=_STALE)
         return [name for name in names if name.isalnum() and self.is_dead(name)]
 
-    def _sweep(self, name: str) -> None:
-        """Remove what a process left that was killed before its file had its name."""
-        assert self._directory is not None
-        path = self._directory / name
-        with contextlib.suppress(OSError):
-            if time.time() - path.stat().st_mtime > _STALE:
-                path.unlink()
-
-    def _path(self, id: str) -> Path:
-        if self._directory is None or not id.isalnum():
+    def _name(self, id: str) -> str:
+        if not id.isalnum():
             raise ValueError(f"no process has the id {id!r}")
-        return self._directory / id
+        return id

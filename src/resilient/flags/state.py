@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from ..drive.core import Core
 from ..events import Event, bus
-from ..reading import Flag
+from ..reading import BOOT_CLOCK, Flag, since_boot
 from ..tallies import tally
 from .declared import Flags, variable_of
 from .flips import FLAG, OFF, ON, RELEASED, Flip, lever_of, name_of, newer
@@ -59,9 +59,11 @@ class State:
     A test's override goes over the environment, that over the store, that over what is declared.
     """
 
-    def __init__(self, flags: Flags, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, flags: Flags, now: Callable[[], float] | None = None) -> None:
         self.flags: Final = flags
-        self.now: Callable[[], float] = now
+        # A flip ends when it said, also where the host was suspended meanwhile.
+        self.now: Callable[[], float] = since_boot if now is None else now
+        self._event_now: Callable[[], float] = time.monotonic if now is None else now
         self.flips: dict[str, Flip] = {}  # the newest of each lever, also those that have ended
         self.version: int = 0  # of the newest flip that has been taken in
         self.changes: int = 0  # of what is known here: rises whenever a lever may say otherwise
@@ -73,7 +75,7 @@ class State:
         self._outside: tuple[dict[str, Flip], dict[str, float], int] = {}, {}, 0
         self.table: dict[str, bool] = {}
         self.overrides: dict[str, bool] = {}
-        self._ends: dict[str, float] = {}  # by lever, on the monotonic clock: those yet to come
+        self._ends: dict[str, float] = {}  # by lever, on the clock of `now`: those yet to come
         self._lock = threading.RLock()  # a signal handler may flip a flag
 
     # -- what is known ---------------------------------------------
@@ -153,7 +155,7 @@ class State:
         return ended
 
     def next_end(self) -> float | None:
-        """Return when the next flip ends, on the monotonic clock."""
+        """Return when the next flip ends, on the clock of `now`."""
         with self._lock:
             return min(self._ends.values(), default=None)
 
@@ -283,7 +285,7 @@ class State:
             news = flag.state != on and not quiet
             if news:
                 flag.changes += 1
-                bus.enqueue(_event(flag, on, flip, source, self.now()))
+                bus.enqueue(_event(flag, on, flip, source, self._event_now()))
             flag.due = None if flip is None or flip.until is None else flip.due
             flag.why = _why(flag, source, flip)
             said[flag.name] = flag.state = on
@@ -343,11 +345,13 @@ _boot: list[str] = []
 
 
 def boot() -> str:
-    """Return a word for this boot of this host: the monotonic clock counts from its beginning."""
+    """Return a word for this boot of this host, from which its clock counts, and for that clock."""
     if not _boot:
         try:
             with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-                _boot.append(file.read(64).strip())
+                # Before 0.2 ends were told by a clock that a suspend stops: those are no ends here.
+                suffix = "" if BOOT_CLOCK is None else " boottime"
+                _boot.append(file.read(64).strip() + suffix)
         except (OSError, ValueError):
             _boot.append("")
     return _boot[0] or f"process {_unique()}"

@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Final
 
-from ..flags.local_copy import check_private, make_private
+from ..flags.private import check_private, make_private
 from .form import DEPARTED, SUFFIX, Entry, departed
 from .reader import FLAGS, Departed, Reader
 from .sums import bounded, summed
@@ -27,6 +27,7 @@ _CROWD: Final = 16  # pages
 _LEFT_AFTER: Final = 60.0  # seconds after which a file without its name is nobody's
 _PASSING: Final = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}  # what may be over in a moment
 _BROKEN: Final = "departed.broken"
+_WRITTEN: Final = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
 
 WRONG: Final = (
     OSError,
@@ -34,6 +35,7 @@ WRONG: Final = (
     TypeError,
     LookupError,
     OverflowError,
+    RecursionError,
 )  # what a broken page may lead to
 
 
@@ -127,7 +129,9 @@ class Directory:
         Raises:
             OSError: the directory can't be written.
         """
-        self._lock = fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        check_private(self.path)
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+        self._lock = fd = os.open(self.path, flags)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return self._fold()
@@ -166,7 +170,7 @@ class Directory:
 
     def _write(self, whole: list[Entry], names: list[str]) -> None:
         aside = self.path / f"{DEPARTED}.new"
-        fd = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        fd = os.open(aside, _WRITTEN, 0o600)
         try:
             with open(fd, "wb") as file:
                 file.write(departed(whole, {"folded": names, "rows": len(whole)}))

@@ -14,11 +14,13 @@ from array import array
 from collections.abc import Iterator
 from typing import Any, Final, cast
 
+from ..checks import clean
 from ..rows import Layout, Row, counters, exact, parsed
 
 MAGIC: Final = b"RSLNTP01"  # its last two characters are the version of this form
 HEADER: Final = 4096
 SEGMENT: Final = 256 * 1024  # a page grows by so much
+LARGEST: Final = 64 * 2**20  # bytes of one page: some 60,000 policies
 SUFFIX: Final = ".page"
 DEPARTED: Final = "departed" + SUFFIX
 MOST: Final = 10_000  # policies that are gone and yet named; the rest are added up
@@ -37,6 +39,8 @@ _ABOUT: Final = 128  # where its JSON begins, after a number with its length
 FREE: Final = 0
 LAYOUT: Final = 1
 ROW: Final = 2
+_TEXTS: Final = ("owner", "impact", "fallback")
+_LONGEST: Final = 200  # characters of a name
 _END: Final = 1e12  # seconds since 1970 that no clock will show
 _HEAD: Final = struct.Struct("qqqq")  # size in bytes, kind, bytes of JSON, cells
 
@@ -93,7 +97,10 @@ def about_of(content: memoryview) -> dict[str, Any]:
     if bytes(content[:8]) != MAGIC:
         raise ValueError("not a page of this version")
     length = int(content[_ABOUT - 8 : _ABOUT].cast("q")[0])
-    said = json.loads(bytes(content[_ABOUT : _ABOUT + max(0, min(length, HEADER))]))
+    try:
+        said = json.loads(bytes(content[_ABOUT : _ABOUT + max(0, min(length, HEADER))]))
+    except RecursionError:
+        said = None
     if not isinstance(said, dict):
         raise ValueError("not a page: it says nothing of itself")  # noqa: TRY004
     return said  # pyright: ignore[reportUnknownVariableType]
@@ -127,7 +134,8 @@ class Place(Entry):
     def __init__(self, said: dict[str, Any], layout: Layout, order: list[int] | None) -> None:
         if not isinstance(said["about"], dict):
             raise TypeError("about an entry is a table")
-        super().__init__(str(said["kind"]), str(said["name"]), said["about"], layout, ())
+        name = clean(said["name"])[:_LONGEST]  # it goes to terminals, and to scrapes as UTF-8
+        super().__init__(str(said["kind"]), name, _about(said["about"]), layout, ())
         since = self.about.get("since", 0.0)
         if (
             not isinstance(since, (int, float))
@@ -155,6 +163,19 @@ class Place(Entry):
             row = [row[at] if at >= 0 else 0.0 for at in self.order]
         self.row: Row = tuple(exact(self.layout, row))
         self.raw = raw
+
+
+def _about(said: dict[str, Any]) -> dict[str, Any]:
+    """Return what is said about an entry, in the types that it has here; the rest is left out."""
+    found: dict[str, Any] = {}
+    for word, value in said.items():
+        if word in _TEXTS and isinstance(value, str):
+            found[word] = clean(value)
+        elif (word == "tier" and (value is None or type(value) is int)) or word == "since":
+            found[word] = value
+        elif word == "flags" and isinstance(value, list):
+            found[word] = list(map(clean, value))
+    return found
 
 
 def row_in(cells: memoryview[float]) -> list[float]:

@@ -17,6 +17,8 @@ from collections.abc import Generator
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
+from .. import rows
+from ..checks import clean
 from ..drive.core import Core
 from ..events import Event, bus
 from ..flags.here import here as levers
@@ -125,7 +127,7 @@ class Here:
 
     def _complain(self, error: Exception) -> None:
         """Log what is wrong, once."""
-        text = f"{self.path}: {error}"
+        text = clean(f"{self.path}: {error}")
         if text not in self._told and len(self._told) < _FAULTS:
             try:
                 import logging
@@ -170,8 +172,14 @@ class Here:
         return 0 if self._records is None else len(self._records.new())
 
     def _beat(self) -> None:
-        if self._records is not None:
-            self._records.page.beat(time.monotonic())
+        records = self._records
+        if records is None:
+            return
+        with contextlib.suppress(OSError):  # closed a moment ago, by another thread's move
+            if records.page.there():
+                records.page.beat(time.monotonic())
+            else:
+                self.refresh()
 
     def refresh(self, *, within: float = float("inf")) -> None:
         """Bring the page up to date, or as far as a time allows."""
@@ -186,9 +194,13 @@ class Here:
                 self._complain(error)
 
     def _move(self, records: Records) -> None:
-        """Open a new page, where somebody has removed the one there was; nothing is lost."""
+        """Open a new page, where the one there was has been removed or spoilt; nothing is lost."""
         self._records = None
-        past = records.give_up()
+        spoilt = records.page.is_spoilt()
+        if spoilt:
+            with contextlib.suppress(OSError):
+                records.page.mend()
+        past = records.give_up(spoilt=spoilt)
         with contextlib.suppress(OSError):
             records.page.give_up()
         self._start()
@@ -307,6 +319,7 @@ class Here:
     def in_child(self) -> None:
         """Let go of the parent's page: the child's first call opens its own."""
         self._lock, self._reading = threading.RLock(), threading.RLock()
+        rows.forked()
         records, self._records = self._records, None
         directories = self._directory, self._folder
         self._directory = self._folder = self._thread = None

@@ -15,14 +15,16 @@ from array import array
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from .form import (
     BEAT,
     FRESH,
     HEADER,
+    LARGEST,
     LAYOUT,
     LEFT,
+    MAGIC,
     OLD,
     ROW,
     SEGMENT,
@@ -36,8 +38,6 @@ from .form import (
     record,
     row_text,
 )
-
-LARGEST: Final = 64 * 2**20  # bytes of one page: some 60,000 policies
 
 
 class FullError(Exception):
@@ -74,7 +74,7 @@ class Page:
         self._fd = os.open(aside, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         # Opened twice: a mapping keeps its own copy of the file it was made with, which a forked
         # child may not get rid of, and with it the lock.
-        self._lock = os.open(aside, os.O_RDONLY | os.O_CLOEXEC)
+        self._lock = os.open(aside, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX)
             self._grow()
@@ -205,8 +205,23 @@ class Page:
         self._beat[BEAT] = now
 
     def there(self) -> bool:
-        """Tell whether the file is still in its directory, and no step broke off."""
-        return not self._under_way and os.fstat(self._fd).st_nlink > 0
+        """Tell whether the file is still in its directory, whole, and no step broke off."""
+        there = not self._under_way and os.fstat(self._fd).st_nlink > 0
+        return there and not self.is_spoilt()
+
+    def is_spoilt(self) -> bool:
+        """Tell whether somebody has cut the file short, when writing to it kills the process."""
+        if os.fstat(self._fd).st_size < len(self._segments) * SEGMENT:
+            return True
+        return bytes(self._segments[0][: len(MAGIC)]) != MAGIC  # and made it longer again
+
+    def mend(self) -> None:
+        """Let nobody be killed who still writes to a file that was cut short; it says nothing more.
+
+        Raises:
+            OSError: there is no room for it.
+        """
+        os.ftruncate(self._fd, len(self._segments) * SEGMENT)
 
     def give_up(self) -> None:
         """Take the file out of its directory: another page has, or will have, all that it says."""

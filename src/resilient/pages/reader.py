@@ -1,18 +1,34 @@
-"""Reads the page of a process; nothing of it stays open between two readings."""
+"""Reads the page of a process; nothing of it stays open between two readings.
+
+It is read and never mapped: a mapping of a file that somebody cuts short kills whoever looks at it.
+A number of 8 bytes that is written meanwhile is copied as it was or as it is, since all numbers lie
+at multiples of 8; and nothing that was moved meanwhile is believed.
+"""
 
 from __future__ import annotations
 
 import fcntl
-import mmap
 import os
 import stat
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from .form import BEAT, HEADER, LEFT, SEQUENCE, USED, Entry, Place, about_of, hidden, places
+from .form import (
+    BEAT,
+    HEADER,
+    LARGEST,
+    LEFT,
+    SEQUENCE,
+    USED,
+    Entry,
+    Place,
+    about_of,
+    hidden,
+    places,
+)
 
 # Never waiting, as for a pipe, and never twice for one file.
 FLAGS: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -57,11 +73,11 @@ class Reader:
         with _opened(self.path) as fd:
             self.alive = _is_locked(fd)  # before it is read: what it counts after dying is nothing
             for _ in range(_TRIES):
-                with _mapped(fd) as content, content[:HEADER].cast("q") as whole:
-                    if not self.about:
-                        self.about = about_of(content)
-                    if self._read(content, whole):
-                        return
+                content = _content(fd)
+                if not self.about:
+                    self.about = about_of(content)
+                if self._read(content, lambda: _header(fd)):
+                    return
                 self._begin(-1)  # read it all: the owner is moving records, or died so
                 time.sleep(_PAUSE)
 
@@ -75,8 +91,9 @@ class Reader:
         with _opened(self.path) as fd:
             return _is_locked(fd)
 
-    def _read(self, content: memoryview, whole: memoryview) -> bool:
+    def _read(self, content: memoryview, after: Callable[[], memoryview]) -> bool:
         """Take in what there is; tell whether nothing moved meanwhile."""
+        whole = content[:HEADER].cast("q")
         before = whole[SEQUENCE]
         anew = before != self._sequence
         if anew:
@@ -86,13 +103,12 @@ class Reader:
         self._places += places(content, self._known, stop, self._layouts, passed)
         self._known = max(self._known, stop)
         raws = [bytes(content[place.start : place.stop]) for place in self._places]
-        still = bool(before % 2 == 0 and whole[SEQUENCE] == before)
+        still = bool(before % 2 == 0 and after().cast("q")[SEQUENCE] == before)
         if still or anew:  # else others may be adding up these very entries
             for place, raw in zip(self._places, raws, strict=True):
                 place.take(raw)
             self.entries = list[Entry](self._places)
-        with content[:HEADER].cast("d") as numbers:
-            self.beat = numbers[BEAT]
+        self.beat = content[:HEADER].cast("d")[BEAT]
         self.left = bool(whole[LEFT])
         return still
 
@@ -128,12 +144,12 @@ class Departed:
             self.identity, self.taken, self.entries = None, frozenset(), []
             return
         reader = Reader(self.path)
-        with _opened(self.path) as fd, _mapped(fd) as content:
+        with _opened(self.path) as fd:
+            content = _content(fd)
             about = about_of(content)
-            with content[:HEADER].cast("q") as whole:
-                if whole[USED] != os.fstat(fd).st_size:
-                    raise ValueError("cut short")
-                reader._read(content, whole)
+            if content[:HEADER].cast("q")[USED] != os.fstat(fd).st_size:
+                raise ValueError("cut short")
+            reader._read(content, lambda: content[:HEADER])
         if len(reader.entries) != about.get("rows"):
             raise ValueError("a part of it can't be read")
         self.taken = frozenset(str(name) for name in about.get("folded", ()))
@@ -152,14 +168,40 @@ def _opened(path: Path) -> Generator[int]:
         os.close(fd)
 
 
-@contextmanager
-def _mapped(fd: int) -> Generator[memoryview]:
-    """Give what stands in a file, so that each number of 8 bytes is read in one piece."""
-    size = os.fstat(fd).st_size // 8 * 8
-    if size < HEADER:
+def _content(fd: int) -> memoryview:
+    """Return what stands in a page, as far as it is used.
+
+    Raises:
+        OSError: it can't be read.
+        ValueError: it is no page, or was cut short.
+    """
+    used = _header(fd).cast("q")[USED]
+    size = os.fstat(fd).st_size
+    if not HEADER <= used <= LARGEST or used % 8:
+        used = size // 8 * 8  # it lies, and is read as far as it can be
+    if used > size:
+        raise ValueError(f"cut short: {size:,} bytes are left of {used:,}")
+    content = _read_all(fd, used)
+    if len(content) < used:
+        raise ValueError("cut short, a moment ago")
+    return memoryview(content)
+
+
+def _header(fd: int) -> memoryview:
+    content = os.pread(fd, HEADER, 0)
+    if len(content) < HEADER:
         raise ValueError("not a page: too short")
-    with mmap.mmap(fd, size, access=mmap.ACCESS_READ) as mapped, memoryview(mapped) as content:
-        yield content
+    return memoryview(content)
+
+
+def _read_all(fd: int, size: int) -> bytes:
+    content = os.pread(fd, size, 0)
+    while len(content) < size:
+        more = os.pread(fd, size - len(content), len(content))
+        if not more:
+            break
+        content += more
+    return content
 
 
 def _is_locked(fd: int) -> bool:

@@ -126,6 +126,7 @@ class Records:
         past = self._past.get((name, entry.layout))
         row = counters(entry.layout, row_in(kept.slot.cells))
         kept.slot.cells[:] = array("d", row)
+        kept.slot.entry = Entry("policy", entry.name, entry.about, entry.layout, row)
         fresh = kept.slot
         try:
             with self.page.step():
@@ -211,8 +212,11 @@ class Records:
 
     # -- another page ---------------------------------------------
 
-    def give_up(self) -> list[Entry]:
-        """Take their cells from all policies; return what is kept of those that are gone."""
+    def give_up(self, *, spoilt: bool) -> list[Entry]:
+        """Take their cells from all policies; return what is kept of those that are gone.
+
+        Of a page that was spoilt, nothing is read: what is remembered has to do.
+        """
         self.stop.set()
         slots = {id(slot): slot for slot in (*self._past.values(), *self._single)}
         for kept in self._kept.values():
@@ -222,7 +226,8 @@ class Records:
                 continue
             with core.lock:
                 core.cells = None
-        return summed([_now(slot) for slot in slots.values()])
+        said = _remembered if spoilt else _now
+        return summed([said(slot) for slot in slots.values()])
 
     def take_over(self, past: list[Entry]) -> None:
         """Keep what another page kept of policies that are gone."""
@@ -240,6 +245,11 @@ def _now(slot: Slot) -> Entry:
             slot.last = Entry(entry.kind, entry.name, entry.about, entry.layout, row)
         slot.last.row, slot.raw = tuple(row), raw
     return slot.last
+
+
+def _remembered(slot: Slot) -> Entry:
+    """Return what a slot said at the last look, or when it was made."""
+    return slot.last or slot.entry
 
 
 def _changes(kept: _Kept, core: Core, now: float) -> bool:

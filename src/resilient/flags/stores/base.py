@@ -218,9 +218,7 @@ def process_of(
         "flags": _table(told.get("flags"), _OF_FLAG),
         "policies": _table(told.get("policies"), _OF_POLICY),
         "faults": _words(told.get("faults")),
-        "unmatched": [str(each) for each in cast("list[Any]", unmatched)]
-        if isinstance(unmatched, list)
-        else [],
+        "unmatched": list(map(str, unmatched)) if isinstance(unmatched, list) else [],
         "copy_error": str(told.get("copy_error") or ""),
     }
     for row in read["policies"].values():

@@ -6,10 +6,12 @@ import hashlib
 import json
 import time
 from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, NoReturn, cast
 
 from ... import checks
+from ...checks import clean
 from ...errors import StoreError
 from ...updating import unknown
 from ..flips import FLAG, FORCED, OPTION, Flip, checked_lever, checked_value, next_version
@@ -35,6 +37,7 @@ class FileStore:
         self._digest = b""
         self._flips: list[Flip] = []
         self._version: int = 0
+        self._unread: dict[str, str] = {}
 
     def read(self, incarnation: str, version: int) -> Reading:
         now = time.time()
@@ -46,11 +49,19 @@ class FileStore:
                 self._digest = digest
                 self._version = max((flip.version for flip in self._flips), default=0)
                 self._version = self._version or next_version(version, now)
-        except (OSError, ValueError, TypeError, RecursionError) as error:
+        except (OSError, ValueError, TypeError, RecursionError, OverflowError) as error:
             raise StoreError(f"{self._path}: {error}") from None
         known = version == self._version and incarnation == "file"
         flips = None if known else self._flips
-        return Reading(incarnation="file", version=self._version, now=now, flips=flips, whole=True)
+        return Reading(
+            incarnation="file", version=self._version, now=now, flips=flips, whole=True,
+            unread=self._unread,
+        )  # fmt: skip
+
+    def unreadable(self) -> list[str]:
+        """Return what there can't be read, in words."""
+        self.read("", -1)
+        return [f"{where} can't be read: {why}" for where, why in self._unread.items()]
 
     def _parsed(self, content: bytes, version: int) -> list[Flip]:
         text = content.decode("utf-8-sig")
@@ -63,13 +74,22 @@ class FileStore:
         if not isinstance(data, dict):
             checks.refuse_type("the file", data, f"a table of {', '.join(_TABLES)}")
         before = {flip.lever: flip for flip in self._flips}
-        found: list[Flip] = []
-        for flip in _flips(cast("dict[str, Any]", data)):
+        found, unread = list[Flip](), dict[str, str]()
+        for flip in _flips(cast("dict[str, Any]", data), unread):
             old = before.get(flip.lever)
             same = old is not None and _order(old) == _order(flip)
             flip.version = old.version if same and old is not None else version
             flip.at = flip.version / 1000
             found.append(flip)
+        # What stands there and can't be read is not let go: it is what it was.
+        there = {flip.lever for flip in found}
+        hidden = [where for where in unread if "/" not in where]
+        found += [
+            flip
+            for lever, flip in before.items()
+            if lever not in there and (lever in unread or any(_is_in(lever, w) for w in hidden))
+        ]
+        self._unread = unread
         if all(flip.version != version for flip in found) and found:
             max(found, key=lambda flip: flip.version).version = version  # something was let go
         return found
@@ -113,17 +133,47 @@ def _order(flip: Flip) -> tuple[object, ...]:
     return flip.value, flip.reason, flip.by, flip.until
 
 
-def _flips(data: dict[str, Any]) -> Generator[Flip]:
+def _is_in(lever: str, where: str) -> bool:
+    """Tell whether a lever may stand in a part of the file that can't be read."""
+    table, _, rest = where.partition(".")
+    head = {"flags": FLAG, "policies": FORCED, "options": OPTION}.get(table)
+    return head is not None and lever.startswith(f"{head}/{rest.replace('.', '/', 1)}")
+
+
+def _flips(data: dict[str, Any], unread: dict[str, str]) -> Generator[Flip]:
+    """Yield the flips in a file; what is none is noted, and holds no other up."""
     for table in data:
-        if table not in _TABLES:
-            unknown("the file has an unknown table", table, list(_TABLES))
+        with _noted(clean(table), unread):
+            if table not in _TABLES:
+                unknown("the file has an unknown table", table, list(_TABLES))
     for kind, table in ((FLAG, "flags"), (FORCED, "policies")):
-        for name, said in _table(table, data.get(table, {})).items():
-            yield _flip(f"{kind}/{name}", said)
-    for policy, guards in _table("options", data.get("options", {})).items():
-        for guard, options in _table(f"options.{policy}", guards).items():
-            for option, value in _table(f"options.{policy}.{guard}", options).items():
-                yield _flip(f"{OPTION}/{policy}/{guard}.{option}", {"state": value})
+        for name, said in _rows(table, data.get(table, {}), unread):
+            yield from _one(f"{kind}/{name}", said, unread)
+    for policy, guards in _rows("options", data.get("options", {}), unread):
+        for guard, options in _rows(f"options.{policy}", guards, unread):
+            for option, value in _rows(f"options.{policy}.{guard}", options, unread):
+                yield from _one(f"{OPTION}/{policy}/{guard}.{option}", {"state": value}, unread)
+
+
+def _one(lever: str, said: object, unread: dict[str, str]) -> Generator[Flip]:
+    with _noted(clean(lever), unread):
+        yield _flip(lever, said)
+
+
+def _rows(name: str, value: object, unread: dict[str, str]) -> list[tuple[str, Any]]:
+    found: list[tuple[str, Any]] = []
+    with _noted(clean(name), unread):
+        found += _table(name, value).items()
+    return found
+
+
+@contextmanager
+def _noted(where: str, unread: dict[str, str]) -> Generator[None]:
+    """Note what is wrong inside, and go on."""
+    try:
+        yield
+    except (ValueError, TypeError, OverflowError) as error:
+        unread[where[:200]] = clean(error)[:300]
 
 
 def _flip(lever: str, said: object) -> Flip:

@@ -81,7 +81,7 @@ def _foreign(scheme: str, store: str) -> Opener:
         if entry.name == scheme:
             make: Callable[[str], Store] = entry.load()
             return lambda: make(store)
-    refuse("its scheme is none of those, and no installed package has it")
+    return refuse("its scheme is none of those, and no installed package has it")
 
 
 def directory_for(

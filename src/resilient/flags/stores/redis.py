@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlencode, urlsplit, urlunsplit
 from uuid import uuid4
 
 import redis
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import NoPermissionError, RedisError, ResponseError
 
 from ...checks import clean
 from ...errors import StoreError
@@ -138,7 +138,7 @@ class RedisStore:
 
     def read(self, incarnation: str, version: int) -> Reading:
         with self._reaching():
-            said = self._run(_READ, incarnation, version)
+            said = self._read(incarnation, version)
             seconds, micros, life, last, born = (_shown(each) for each in said[:5])
             flips, unread = None, dict[str, str]()
             if len(said) > 5:
@@ -148,6 +148,26 @@ class RedisStore:
                 incarnation=life, version=_version(last, flips), now=now, flips=flips,
                 born=_seconds(born), unread=unread,
             )  # fmt: skip
+
+    def _read(self, incarnation: str, version: int) -> list[Any]:
+        """Return what the script does; without one, where this user may only read."""
+        try:
+            said: list[Any] = self._run(_READ, incarnation, version)
+        except NoPermissionError:
+            pipe = self._redis.pipeline(transaction=False)
+            pipe.hmget(self._keys[1], "incarnation", "version", "born")  # first: it may rise
+            pipe.hgetall(self._keys[0])
+            pipe.time()
+            about, levers, time_ = pipe.execute(raise_on_error=False)
+            for each in (about, levers):
+                if isinstance(each, Exception):
+                    raise each from None
+            if isinstance(time_, Exception):  # a command of its own, which it may not give either
+                time_ = divmod(int(time.time() * 1e6), 10**6)
+            life, last, born = (each or b"" for each in about)
+            flat = [part for pair in levers.items() for part in pair]
+            said = [*map(str, time_), life, last, born, flat]
+        return said
 
     def flip(self, flip: Flip, lasts: float | None, expected: int | None) -> Flip:
         with self._reaching():
@@ -205,11 +225,20 @@ class RedisStore:
         return self._processes()[:2]
 
     def unreadable(self) -> list[str]:
-        """Return what there can't be read, in words."""
+        """Return what there can't be read, or not be written from here, in words."""
         flips = self.read("", -1).unread
-        return [f"{lever} can't be read: {why}" for lever, why in flips.items()] + (
-            self._processes()[2]
-        )
+        found = [f"{lever} can't be read: {why}" for lever, why in flips.items()]
+        found += self._processes()[2]
+        try:
+            with self._reaching():
+                self._redis.hdel(self._keys[4], "-")  # which is never there
+        except StoreError as error:
+            found.append(f"it can be read by this user, and not written: {error}")
+        return found
+
+    def _refused(self, *answers: Any) -> str:
+        errors = [each for each in answers if isinstance(each, Exception)]
+        return clean(self._masked(str(errors[0]))) if errors else "it is of another kind"
 
     def _processes(self) -> tuple[list[Process], float, list[str]]:
         with self._reaching(seconds=2 * DEADLINE):
@@ -217,10 +246,16 @@ class RedisStore:
             pipe.time()
             pipe.hgetall(self._keys[4])
             pipe.hgetall(self._keys[5])
-            (seconds, micros), beats, told = pipe.execute(raise_on_error=False)
-            now = int(seconds) + int(micros) / 1e6
+            moment, beats, told = pipe.execute(raise_on_error=False)
+            now = time.time()
+            if not isinstance(moment, Exception):
+                now = int(moment[0]) + int(moment[1]) / 1e6
         if not isinstance(beats, dict) or not isinstance(told, dict):  # keys of another kind
-            return [], now, ["what it keeps of processes is of another kind"]
+            return (
+                [],
+                now,
+                [f"what it keeps of processes can't be read: {self._refused(beats, told)}"],
+            )
         found, bad = list[Process](), list[str]()
         for name, beat in beats.items():
             known = _process(name, beat, told.get(name, b"{}"))
@@ -362,7 +397,7 @@ def _flips(keys: list[Any], fields: list[Any]) -> tuple[list[Flip], dict[str, st
         try:
             flip = _flip(field)
             if flip.lever.encode() != key:
-                raise ValueError(f"it says that it is of {flip.lever}")  # noqa: TRY301
+                raise ValueError(f"it says that it is of {flip.lever}")
             found.append(flip)
         except (ValueError, TypeError, AttributeError, OverflowError) as error:
             unread[clean(_shown(key))[:200]] = clean(error)[:200]

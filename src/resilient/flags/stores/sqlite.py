@@ -11,10 +11,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+from ...checks import clean
 from ..flips import HIGHEST, Flip, flip_of, next_version
 from ..forks import undisturbed
 from ..mounts import network_file_system
-from .base import ConflictError, Process, Reading, entry_of, process_of
+from .base import ConflictError, Process, Reading, entry_of, process_of, read_json
 from .sqlite_file import SQLiteFile
 
 _LOOK: Final = 0.05  # seconds between two looks for a sign
@@ -46,6 +47,10 @@ CREATE TABLE IF NOT EXISTS journal (
   number INTEGER PRIMARY KEY AUTOINCREMENT, at REAL NOT NULL, entry TEXT NOT NULL
 )
 """
+_PROCESSES: Final = "SELECT id, seen, applied, who, about FROM processes"
+_NEWEST: Final = """
+SELECT max(version) FROM levers WHERE typeof(version) = 'integer' AND version BETWEEN 0 AND ? - 1
+"""
 _HAS_JOURNAL: Final = "SELECT 1 FROM sqlite_master WHERE name = 'journal'"
 
 
@@ -76,12 +81,14 @@ class SQLiteStore:
             db.execute("BEGIN")
             try:
                 there, newest = self._known = _newest(db)
-                flips = None
+                flips, unread = None, dict[str, str]()
                 if (incarnation, version) != (there, newest):
-                    flips = _readable(db.execute("SELECT flip FROM levers"))
+                    flips, unread = _readable(db.execute("SELECT lever, flip FROM levers"))
             finally:
                 db.execute("COMMIT")
-        return Reading(incarnation=there, version=newest, now=time.time(), flips=flips)
+        return Reading(
+            incarnation=there, version=newest, now=time.time(), flips=flips, unread=unread
+        )
 
     def flip(self, flip: Flip, lasts: float | None, expected: int | None) -> Flip:
         with self._writing() as db:
@@ -111,10 +118,10 @@ class SQLiteStore:
             if db is None:
                 return []
             rows = db.execute(
-                f"SELECT flip FROM log {where} ORDER BY number DESC LIMIT ?",  # noqa: S608
+                f"SELECT lever, flip FROM log {where} ORDER BY number DESC LIMIT ?",  # noqa: S608
                 (*([] if lever is None else [lever]), most),
             )
-            return _readable(rows)
+            return _readable(rows)[0]
 
     # -- the journal ---------------------------------------------
 
@@ -153,18 +160,29 @@ class SQLiteStore:
                 )
 
     def processes(self) -> tuple[list[Process], float]:
+        return self._processes()[0], time.time()
+
+    def unreadable(self) -> list[str]:
+        """Return what there can't be read, or not be written from here, in words."""
+        flips = self.read("", -1).unread
+        found = [f"{lever} can't be read: {why}" for lever, why in flips.items()]
+        why = self._file.why_read_only()
+        return [*found, *self._processes()[1], *([why] if why else [])]
+
+    def _processes(self) -> tuple[list[Process], list[str]]:
         with self._open(write=False) as db:
-            rows = [] if db is None else db.execute("SELECT * FROM processes").fetchall()
-        found: list[Process] = []
+            rows = [] if db is None else db.execute(_PROCESSES).fetchall()
+        found, bad = list[Process](), list[str]()
         for name, seen, applied, who, about in rows:
-            try:
-                told = json.loads(who), json.loads(about)
+            process = None
+            with contextlib.suppress(ValueError, TypeError, OverflowError):
+                told = read_json(who), read_json(about)
                 process = process_of(name, *told, applied=int(applied), seen=float(seen))
-            except (ValueError, TypeError, RecursionError):
-                continue
-            if process is not None:
+            if process is None:
+                bad.append(f"process {clean(name)[:50]} can't be read")
+            else:
                 found.append(process)
-        return found, time.time()
+        return found, bad
 
     def leave(self, id: str) -> bool:
         with self._writing() as db:
@@ -235,18 +253,17 @@ def _data_version(db: sqlite3.Connection) -> int:
 
 def _newest(db: sqlite3.Connection) -> tuple[str, int]:
     row = db.execute("SELECT incarnation FROM about").fetchone()
-    newest = db.execute("SELECT max(version) FROM levers WHERE version < ?", (HIGHEST,)).fetchone()[
-        0
-    ]
+    newest = db.execute(_NEWEST, (HIGHEST,)).fetchone()[0]
     return "" if row is None else str(row[0]), newest or 0
 
 
 def _flip_at(db: sqlite3.Connection, lever: str) -> Flip | None:
     row = db.execute("SELECT flip FROM levers WHERE lever = ?", (lever,)).fetchone()
     try:
-        return None if row is None else flip_of(row[0])
+        there = None if row is None else flip_of(row[0])
     except ValueError:  # it is put right by the next flip
         return None
+    return there if there is not None and there.lever == lever else None
 
 
 def _put(db: sqlite3.Connection, flip: Flip) -> None:
@@ -258,15 +275,18 @@ def _put(db: sqlite3.Connection, flip: Flip) -> None:
     db.execute("INSERT INTO log (lever, flip) VALUES (?, ?)", (flip.lever, text))
 
 
-def _readable(rows: Any) -> list[Flip]:
-    """Return the flips in some rows, without those that are none: they hold nobody else up."""
-    found: list[Flip] = []
-    for (text,) in rows:
+def _readable(rows: Any) -> tuple[list[Flip], dict[str, str]]:
+    """Return the flips in some rows, and why others are none: they hold nobody else up."""
+    found, unread = list[Flip](), dict[str, str]()
+    for lever, text in rows:
         try:
-            found.append(flip_of(text))
-        except ValueError:
-            continue
-    return found
+            flip = flip_of(text)
+            if flip.lever != lever:
+                raise ValueError(f"it says that it is of {flip.lever}")
+            found.append(flip)
+        except ValueError as error:
+            unread[clean(lever)[:200]] = clean(error)[:200]
+    return found, unread
 
 
 def refuse_network(path: str) -> None:

@@ -192,5 +192,3 @@ def _signs(path: str) -> tuple[Any, ...]:
 def _text(raw: bytes) -> str:
     """Return a text of the file, also one that is no UTF-8: one bad row holds no other up."""
     return raw.decode(errors="replace")
-
-
