@@ -153,13 +153,19 @@ def test_a_file_is_never_written(cli: Cli, settings: Path, words: tuple[str, ...
 
 
 def test_a_file_that_can_not_be_read(cli: Cli, settings: Path) -> None:
-    """A file that is gone, or that says what it can't, exits with 4."""
-    settings.write_text('[flags]\nrecs = "of"\n')
-    cli("flags").said(4, str(settings), "one of 'on', 'off'")
-    settings.write_text("[flag]\n")
-    cli("status").said(4, "unknown table")
+    """A file that is gone, or is none, exits with 4."""
+    settings.write_text("[flags\n")
+    cli("flags").said(4, str(settings))
     settings.unlink()
     cli("flags").said(4, str(settings))
+
+
+def test_an_entry_of_a_file_that_is_none(cli: Cli, settings: Path) -> None:
+    """The others are listed; `status` and `doctor` say which, and doctor why."""
+    settings.write_text('[flags]\nrecs = "of"\nmore = "off"\n[flag]\n')
+    cli("flags").said(0, "more")
+    cli("status").said(1, "off: more", "can't be read: flag, flag/recs")
+    cli("doctor").said(1, "flag/recs can't be read: ", "'on', 'off'", "unknown table")
 
 
 # -- passwords ---------------------------------------------

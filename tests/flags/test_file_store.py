@@ -191,52 +191,90 @@ def test_a_clock_that_went_back_over_a_restart_hides_no_edit(
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("f.toml", b'[flag]\nrecs = "off"', "did you mean 'flags'"),
-        ("f.toml", b'[flags.recs]\nstate = "off"\nreson = "x"', "did you mean 'reason'"),
-        ("f.toml", b'[flags]\nrecs = "of"', "flag/recs"),
         ("f.toml", b'[flags]\nrecs = "off"\nrecs = "on"', ""),
         ("f.json", b'{"flags": {"recs": "off", "recs": "on"}}', "twice"),
         ("f.json", b'{"flags": {}, "flags": {}}', "twice"),
         ("f.json", b'{"flags":' + b"[" * 100_000, ""),
         ("f.toml", b"a = " + b"[" * 100_000, ""),
         ("f.json", b"[]", "table"),
-        ("f.json", b'{"flags": []}', "flags"),
-        ("f.json", b'{"flags": {"a b": "off"}}', ""),
-        ("f.json", b'{"flags": {"a": {"state": "off", "until": 5}}}', "date and time"),
-        ("f.json", b'{"flags": {"a": {"state": "off", "until": "2027-01-01"}}}', "offset"),
-        (
-            "f.json",
-            b'{"flags": {"a": {"state": "off", "until": "0001-01-01T00:00:00+14:00"}}}',
-            None,
-        ),
-        ("f.json", b'{"flags": {"a": {"state": null}}}', "flag/a"),
-        ("f.json", b'{"flags": {"a": {"state": "off", "by": [1]}}}', "by"),
-        ("f.json", b'{"options": {"p": {"g.h": {"o": 1}}}}', "lever"),
-        ("f.json", b'{"options": {"p": {"g": {"o": [1]}}}}', "number"),
         ("f.json", b"\xff\xfe{}", ""),
-        ("f.json", b'{"options": {"p": {"g": {"o": 1' + b"0" * 5000 + b"}}}}", ""),
         ("f.toml", b"x" * (2**20 + 1), "larger"),
         ("f.toml", b"\0", ""),
     ],
 )
-def test_a_file_that_is_none_says_why(
-    tmp_path: Path, name: str, content: bytes, said: str | None
-) -> None:
-    """The error names the file and the fault, with the nearest word where one is unknown."""
+def test_a_file_that_is_none_says_why(tmp_path: Path, name: str, content: bytes, said: str) -> None:
+    """The error names the file and the fault."""
     path = tmp_path / name
     path.write_bytes(content)
-    if said is None:  # whether it is one is a matter of taste; it raises nothing else
-        try:
-            FileStore(str(path)).read("", 0)
-        except StoreError:
-            pass
-        return
     with pytest.raises(StoreError) as caught, within(2):
         FileStore(str(path)).read("", 0)
     text = str(caught.value)
     assert str(path) in text
     assert said in text
     assert len(text) < 1000
+
+
+ENTRIES = [  # the content, the part that is none, and what is said of it
+    ("f.toml", '[flag]\nrecs = "off"', "flag", "did you mean 'flags'"),
+    ("f.toml", '[flags.recs]\nstate = "off"\nreson = "x"', "flag/recs", "did you mean 'reason'"),
+    ("f.toml", 'flags.recs = "of"', "flag/recs", "'on', 'off'"),
+    ("f.toml", "flags.recs = nan", "flag/recs", "one of"),
+    ("f.toml", "options.p.g.o = inf", "option/p/g.o", "finite"),
+    ("f.json", '"flags": []', "flags", "a table"),
+    ("f.json", '"flags": {"a b": "off"}', "flag/a b", "lever"),
+    ("f.json", '"flags": {"a": {"state": "off", "until": 5}}', "flag/a", "date and time"),
+    ("f.json", '"flags": {"a": {"state": "off", "until": "2027-01-01"}}', "flag/a", "offset"),
+    ("f.json", '"flags": {"a": {"state": null}}', "flag/a", "one of"),
+    ("f.json", '"flags": {"a": {"state": "off", "by": [1]}}', "flag/a", "by"),
+    ("f.json", '"flags": {"a": {"state": "off", "reason": "\\ud800"}}', "flag/a", "printable"),
+    ("f.json", '"flags": {"\\ud800": "off"}', "flag/?", "lever"),
+    ("f.json", '"options": {"p": {"g.h": {"o": 1}}}', "option/p/g.h.o", "lever"),
+    ("f.json", '"options": {"p": {"g": {"o": [1]}}}', "option/p/g.o", "number"),
+    ("f.json", '"options": {"p": [1]}', "options.p", "a table"),
+    ("f.json", '"options": {"p": {"g": {"o": 1' + "0" * 5000 + "}}}", "option/p/g.o", "finite"),
+    ("f.json", '"options": {"p": {"g": {"o": Infinity}}}', "option/p/g.o", "finite"),
+]
+
+
+@pytest.mark.parametrize(("name", "content", "where", "said"), ENTRIES)
+def test_an_entry_that_is_none_holds_no_other_up(
+    hand: Make, tmp_path: Path, name: str, content: str, where: str, said: str
+) -> None:
+    """The others are obeyed; of that one it is said where it stands and what is wrong."""
+    path = tmp_path / name
+    good = 'policies.shop = "forced_open"'
+    whole = f"{good}\n{content}" if name == "f.toml" else (
+        '{"policies": {"shop": "forced_open"}, ' + content + "}"
+    )  # fmt: skip
+    path.write_text(whole)
+    one = hand(lambda: FileStore(str(path)), "recs")
+    one.turn()
+    assert not one.follower.error
+    assert one.says("recs")
+    assert one.state.holding("forced/shop") is not None
+    assert where in one.follower.unread
+    assert said in one.follower.unread[where]
+    assert one.follower.about()["faults"][where] == one.follower.unread[where]
+    assert said in " ".join(FileStore(str(path)).unreadable())
+
+
+def test_an_entry_that_has_become_none_stays_as_it_was(hand: Make, tmp_path: Path) -> None:
+    """It is not let go, as one that is gone: somebody mistyped what was to hold."""
+    path = tmp_path / "f.toml"
+    path.write_text('[flags]\nrecs = "off"\nmore = "off"\n')
+    one = hand(lambda: FileStore(str(path)), "recs", "more")
+    one.turn()
+    for spoilt in ('[flags]\nrecs = "of"\n', 'flags = "off"\n', "[flags.recs]\nstat = 1\n"):
+        path.write_text(spoilt)
+        one.turn()
+        assert not one.says("recs"), spoilt
+        one.turn()
+        assert not one.says("recs"), spoilt
+    assert one.says("more")
+    path.write_text("[flags]\n")
+    one.turn()
+    assert one.says("recs")
+    assert one.follower.unread == {}
 
 
 def test_a_mark_at_the_beginning_is_passed_over(hand: Make, form: Form) -> None:

@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
+from math import nan
 from pathlib import Path
 from typing import Any, Final, NoReturn, cast
 
@@ -19,6 +20,7 @@ from ..local_copy import read_small
 from .base import Process, Reading, ReadOnlyStoreError
 
 LARGEST: Final = 2**20
+_DIGITS: Final = 400
 _TABLES: Final = ("flags", "policies", "options")
 _WORDS: Final = ("state", "reason", "by", "until")
 
@@ -66,7 +68,7 @@ class FileStore:
     def _parsed(self, content: bytes, version: int) -> list[Flip]:
         text = content.decode("utf-8-sig")
         if self._path.suffix == ".json":
-            data = json.loads(text, object_pairs_hook=_without_twins)
+            data = json.loads(text, object_pairs_hook=_without_twins, parse_int=_number)
         else:
             import tomllib
 
@@ -212,6 +214,10 @@ def _table(name: str, value: object) -> dict[str, Any]:
     if not isinstance(value, dict):
         checks.refuse_type(name, value, "a table")
     return cast("dict[str, Any]", value)
+
+
+def _number(digits: str) -> float:
+    return int(digits) if len(digits) < _DIGITS else nan  # which no lever can be at
 
 
 def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -41,6 +41,7 @@ _DEEPEST: Final = 20  # errors behind one another
 _FLIP: Final = """
 local there = redis.call('HGET', KEYS[1], ARGV[1])
 local version = 0
+if there == ARGV[8] then there = false end
 if there then
   version = tonumber(string.match(there, '^(%d+) [%d.]+ %S+ {') or '0')
   if ARGV[3] ~= '' and string.find(there, ARGV[3], 1, true) then return {'made', there} end
@@ -173,19 +174,29 @@ class RedisStore:
         with self._reaching():
             self._redis.ping()  # what fails from here on may have been done
         with self._reaching(UnknownOutcomeError):
-            how, there = self._run(
-                _FLIP,
-                flip.lever,
-                "" if expected is None else expected,
-                flip.request,
-                "" if lasts is None else lasts,
-                flip.as_json(),
-                uuid4().hex,
-                LONGEST_LOG,
-            )
-            if _text(how) == "conflict":
-                raise ConflictError(_flip(there) if there else Flip(flip.lever, "released"))
-            return _flip(there)
+            how, there = self._flip(flip, lasts, expected)
+            if how == "conflict" and there and _readable(flip.lever, there) is None:
+                how, there = self._flip(flip, lasts, expected, spoilt=there)  # as if none were
+            known = _readable(flip.lever, there)
+            if how == "conflict":
+                raise ConflictError(known or Flip(flip.lever, "released"))
+            return known or _flip(there)
+
+    def _flip(
+        self, flip: Flip, lasts: float | None, expected: int | None, *, spoilt: bytes = b"-"
+    ) -> tuple[str, Any]:
+        how, there = self._run(
+            _FLIP,
+            flip.lever,
+            "" if expected is None else expected,
+            flip.request,
+            "" if lasts is None else lasts,
+            flip.as_json(),
+            uuid4().hex,
+            LONGEST_LOG,
+            spoilt,
+        )
+        return _text(how), there
 
     def restore(self, flips: list[Flip]) -> None:
         told: list[Any] = []
@@ -388,6 +399,11 @@ def _flip(field: Any) -> Flip:
         "until": None if until == "-" else float(until),
     }
     return flip_of({**read_json(text), **decided})
+
+
+def _readable(lever: str, field: Any) -> Flip | None:
+    found = _flips([lever.encode()], [field])[0]
+    return found[0] if found else None
 
 
 def _flips(keys: list[Any], fields: list[Any]) -> tuple[list[Flip], dict[str, str]]:
