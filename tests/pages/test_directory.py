@@ -85,9 +85,7 @@ def test_somebody_elses(host: Host) -> None:
 
 
 @root_only
-@pytest.mark.parametrize(
-    "mode", [0o555, 0]
-)
+@pytest.mark.parametrize("mode", [0o555, 0])
 def test_it_can_not_be_written(host: Host, mode: int) -> None:
     """A directory that this user may not write is no reason to fail."""
     host.pages.mkdir()

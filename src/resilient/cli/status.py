@@ -70,7 +70,7 @@ def _pages(store: str | None) -> Path | None:
         path = runtime_for(store or os.environ.get(VARIABLE, ""), os.environ)
     except ValueError as error:
         fail(str(error), USAGE)
-    return path if path is not None and path.is_dir() else None
+    return path if path is not None and os.path.isdir(path) else None
 
 
 def _customers(path: Path, seconds: float) -> dict[str, Any]:

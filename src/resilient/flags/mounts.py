@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Final
 
@@ -15,6 +16,8 @@ NETWORK: Final = frozenset(
     )
 )  # fmt: skip
 
+_ESCAPED: Final = re.compile(r"\\([0-7]{3})")  # a blank, a tab, a line break, a backslash
+
 
 def network_file_system(directory: Path) -> str:
     """Return the kind of network file system that a directory is on, "" for any other."""
@@ -23,7 +26,7 @@ def network_file_system(directory: Path) -> str:
 
 
 def _file_system(directory: Path) -> str:
-    while not directory.exists() and directory != directory.parent:
+    while not os.path.exists(directory) and directory != directory.parent:
         directory = directory.parent
     try:
         lines = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace")
@@ -32,7 +35,7 @@ def _file_system(directory: Path) -> str:
     real, best, kind = os.path.realpath(directory), "", ""
     for line in lines.splitlines():
         left, _, right = line.partition(" - ")
-        mount = left.split(" ")[4].encode().decode("unicode_escape", errors="replace")
+        mount = _ESCAPED.sub(lambda found: chr(int(found[1], 8)), left.split(" ")[4])
         inside = real == mount or real.startswith(mount.rstrip("/") + "/")
         if inside and len(mount) >= len(best):
             best, kind = mount, right.split(" ")[0]

@@ -17,7 +17,7 @@ from uuid import uuid4
 
 from .forks import undisturbed
 from .mounts import network_file_system
-from .private import opened
+from .private import make_private, opened
 from .stores.base import Process
 
 _DIRECTORY: Final = "processes"
@@ -54,6 +54,7 @@ class Presence:
 
         # Locked before it has the name that others look at: they would take it for a dead one's.
         fresh = f".{self.id}"
+        make_private(self._directory.parent)
         with undisturbed, opened(self._directory, make=True) as inside:
             fd = inside.open(fresh, os.O_RDWR | os.O_CREAT | os.O_EXCL)
             try:

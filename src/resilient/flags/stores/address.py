@@ -6,6 +6,7 @@ that is there. Nothing of a setting is shown that was not understood: it may hol
 
 from __future__ import annotations
 
+import contextlib
 import re
 from typing import Final, NoReturn
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -141,9 +142,11 @@ def _parts(url: str) -> tuple[str, str, str, dict[str, str]]:
 
 
 def _options(query: str, any_there: bool, scheme: str) -> dict[str, str]:
-    try:
-        pairs = parse_qsl(query, strict_parsing=any_there, max_num_fields=50)
-    except ValueError:
+    pairs: list[tuple[str, str]] | None = None if any_there else []
+    with contextlib.suppress(ValueError):
+        if any_there and query:
+            pairs = parse_qsl(query, True, strict_parsing=True, max_num_fields=50)
+    if pairs is None or not all(value for _, value in pairs):
         refuse("what stands after ? is no option=value")
     found = dict(pairs)
     if len(found) < len(pairs):

@@ -77,6 +77,8 @@ class SQLiteFile:
         except TimeoutError as error:
             raise StoreError(f"{self.path}: {error}") from error
         try:
+            if write and (why := self.why_read_only()):
+                raise ValueError(why)  # now: SQLite would leave files that lock the owner out
             if not write and self._is_only_read():
                 with _unwritten(self.path) as db:
                     yield db if self._set_up(db, write=False) else None
@@ -156,7 +158,10 @@ class SQLiteFile:
         """Return why the file can't be written by this user, "" where it can, or is not there."""
         if not os.path.exists(self.path):
             return ""
-        for each in (self.path, os.path.dirname(self.path)):
+        needed = [self.path]
+        if self.db is None and not os.path.exists(f"{self.path}-wal"):
+            needed.append(os.path.dirname(self.path))  # where its log would be made
+        for each in needed:
             if not os.access(each, os.W_OK):
                 return f"{each} can be read by this user, and not written"
         return ""
