@@ -9,7 +9,7 @@ ALONE := tests/stress tests/faults tests/cancel tests/metrics tests/demo
 WAITING := tests/cli tests/flags tests/integrations tests/servers tests/pages tests/prefork tests/monitoring tests/top tests/journal
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test trial freeze prefork picture lint types docs bench profile format clean
+.PHONY: help demo test trial freeze soak prefork picture lint types docs bench profile format clean
 
 help:  ## say what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -27,6 +27,9 @@ trial: .venv/test  ## flip flags in a service of gunicorn under load, on SQLite 
 
 freeze: .venv/test  ## freeze Redis, PostgreSQL and an HTTP API under a service, each for 20 s; about 3 min
 	$(BIN)/python tests/integrations/trial.py
+
+soak: .venv/test  ## fork and flip together on one SQLite store: it stays whole, no child hangs; about 5 min
+	$(BIN)/python tests/flags/soak.py 300
 
 prefork: .venv/test  ## kill gunicorn's workers under load: totals stay exact, scrapes fast; about 90 s
 	$(BIN)/python tests/prefork/trial.py

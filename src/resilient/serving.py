@@ -38,7 +38,7 @@ class Metrics:
     def body(self, accept: str) -> tuple[bytes, str]:
         """Return what is to be served, and its content type."""
         openmetrics = "application/openmetrics-text" in accept
-        text = render(self._scraper.scrape(), openmetrics=openmetrics).encode()
+        text = render(self._scraper.scrape(), openmetrics=openmetrics).encode(errors="replace")
         others = self._others(openmetrics=openmetrics)
         if not openmetrics:
             return text + others, TEXT

@@ -51,7 +51,7 @@ def doctor(store: str | None, as_json: bool) -> None:
     reach = Reach(store)
     with reach.store() as opened:
         view = look(reach, opened)
-        amiss = list(getattr(opened, "unreadable", list)())
+        amiss: list[str] = getattr(opened, "unreadable", list[str])()
     found = [*amiss, *findings(view)]
     if as_json:
         say_json({"store": reach.shown, "findings": found})

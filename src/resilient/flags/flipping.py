@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import getpass
+import importlib
 import os
 import time
 from collections.abc import Callable, Iterable
@@ -29,7 +30,7 @@ from .presence import Presence
 from .stores.base import Process, Store, UnknownOutcomeError
 
 with contextlib.suppress(ImportError):  # getpass wants it; imported now, that no fork comes amid it
-    import pwd  # noqa: F401
+    importlib.import_module("pwd")
 
 SILENT_AFTER: Final = 5.0  # seconds without a sign of life
 YOUNG: Final = 2.0  # seconds until every process has been heard of by a store that began anew

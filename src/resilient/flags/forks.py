@@ -20,7 +20,7 @@ from typing import Any, Final, Protocol
 from weakref import ref
 
 LONGEST: Final = 5.0  # seconds that a fork waits for what is under way
-_MOMENT: Final = 0.5  # seconds that an import waits
+_MOMENT: Final = 0.5  # seconds that a call is kept waiting
 PATIENCE: Final = 10.0  # seconds that work waits for a fork, or for other work
 
 
@@ -70,8 +70,11 @@ class _Undisturbed:
         return passed
 
     @contextmanager
-    def importing(self) -> Generator[None]:
-        """Have a fork wait for an import: its child would find the module locked for ever."""
+    def briefly(self) -> Generator[None]:
+        """Have a fork wait for what takes a moment, and wait no longer than one for that.
+
+        As for an import: a child would find a half made module locked for ever.
+        """
         held = self._lock.acquire(timeout=_MOMENT)  # at the gate it might wait for itself
         try:
             yield

@@ -184,8 +184,7 @@ class Here:
 
     def _start(self) -> None:
         with importing("flags.follower", "flags.local_copy", "flags.presence"):
-            import logging  # noqa: F401  # its thread will want it
-
+            importlib.import_module("logging")  # which its thread will want
             from .follower import Follower
             from .local_copy import LocalCopy
             from .presence import Presence
@@ -293,7 +292,7 @@ def importing(*names: str) -> AbstractContextManager[None]:
     """Have a fork wait for the import of modules of ours; see `resilient.flags.forks`."""
     forks = sys.modules.get(f"{__package__}.forks")
     there = all(f"{_PACKAGE}.{name}" in sys.modules for name in names)
-    return nullcontext() if there or forks is None else forks.undisturbed.importing()
+    return nullcontext() if there or forks is None else forks.undisturbed.briefly()
 
 
 here: Final = Here()

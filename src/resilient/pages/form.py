@@ -103,7 +103,8 @@ def about_of(content: memoryview) -> dict[str, Any]:
         said = None
     if not isinstance(said, dict):
         raise ValueError("not a page: it says nothing of itself")  # noqa: TRY004
-    return said  # pyright: ignore[reportUnknownVariableType]
+    table = cast("dict[str, Any]", said)
+    return {word: clean(v) if isinstance(v, str) else v for word, v in table.items()}
 
 
 def record(kind: int, text: str, cells: int) -> tuple[bytes, int]:
@@ -135,7 +136,9 @@ class Place(Entry):
         if not isinstance(said["about"], dict):
             raise TypeError("about an entry is a table")
         name = clean(said["name"])[:_LONGEST]  # it goes to terminals, and to scrapes as UTF-8
-        super().__init__(str(said["kind"]), name, _about(said["about"]), layout, ())
+        super().__init__(
+            str(said["kind"]), name, _about(cast("dict[str, Any]", said["about"])), layout, ()
+        )
         since = self.about.get("since", 0.0)
         if (
             not isinstance(since, (int, float))
@@ -174,7 +177,8 @@ def _about(said: dict[str, Any]) -> dict[str, Any]:
         elif (word == "tier" and (value is None or type(value) is int)) or word == "since":
             found[word] = value
         elif word == "flags" and isinstance(value, list):
-            found[word] = list(map(clean, value))
+            listed: list[Any] = value
+            found[word] = [clean(each) for each in listed]
     return found
 
 

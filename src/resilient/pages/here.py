@@ -21,6 +21,7 @@ from .. import rows
 from ..checks import clean
 from ..drive.core import Core
 from ..events import Event, bus
+from ..flags.forks import undisturbed
 from ..flags.here import here as levers
 from ..flags.here import importing
 from ..measuring import row_of
@@ -89,7 +90,8 @@ class Here:
                 return
             try:
                 if self._records is None:
-                    self._start()
+                    with undisturbed.briefly():  # or a child would hold the lock of a page
+                        self._start()
                 if core is not None and self._records is not None:
                     self._records.attach(core)
             except Exception as error:  # counting goes on, in this process alone
@@ -203,7 +205,8 @@ class Here:
         past = records.give_up(spoilt=spoilt)
         with contextlib.suppress(OSError):
             records.page.give_up()
-        self._start()
+        with undisturbed.briefly():
+            self._start()
         fresh: Records | None = self._records
         if fresh is not None:
             fresh.take_over(past)

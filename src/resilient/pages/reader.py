@@ -22,6 +22,7 @@ from .form import (
     LARGEST,
     LEFT,
     SEQUENCE,
+    SUFFIX,
     USED,
     Entry,
     Place,
@@ -152,7 +153,7 @@ class Departed:
             reader._read(content, lambda: content[:HEADER])
         if len(reader.entries) != about.get("rows"):
             raise ValueError("a part of it can't be read")
-        self.taken = frozenset(str(name) for name in about.get("folded", ()))
+        self.taken = frozenset(_names(about.get("folded")))
         self.entries = reader.entries  # others: whoever has those before has the pages taken in too
         self.identity = identity
 
@@ -166,6 +167,12 @@ def _opened(path: Path) -> Generator[int]:
         yield fd
     finally:
         os.close(fd)
+
+
+def _names(said: object) -> list[str]:
+    """Return the names of pages among what is said; they are removed, so no path is believed."""
+    listed: list[Any] = said if isinstance(said, list) else []
+    return [name for name in map(str, listed) if name.endswith(SUFFIX) and "/" not in name]
 
 
 def _content(fd: int) -> memoryview:

@@ -214,11 +214,12 @@ def process_of(
         return None
     told = cast("dict[str, Any]", about)
     unmatched = told.get("unmatched")
+    listed: list[Any] = unmatched if isinstance(unmatched, list) else []
     read: dict[str, Any] = {
         "flags": _table(told.get("flags"), _OF_FLAG),
         "policies": _table(told.get("policies"), _OF_POLICY),
         "faults": _words(told.get("faults")),
-        "unmatched": list(map(str, unmatched)) if isinstance(unmatched, list) else [],
+        "unmatched": [str(each) for each in listed],
         "copy_error": str(told.get("copy_error") or ""),
     }
     for row in read["policies"].values():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import encodings.idna  # noqa: F401  # for names of hosts; now, that no fork comes amid its import
+import importlib
 import socket
 import time
 from typing import Any, Final, cast
@@ -11,6 +11,8 @@ from redis import connection
 from redis.backoff import NoBackoff
 from redis.connection import Connection, ConnectionPool, SSLConnection
 from redis.retry import Retry
+
+importlib.import_module("encodings.idna")  # for names of hosts: no fork may come amid its import
 
 DEADLINE: Final = 0.5  # seconds that one operation may take
 LARGEST: Final = 32 * 2**20  # bytes that one operation may read

@@ -12,7 +12,7 @@ import json
 import time
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
-from typing import Any, Final
+from typing import Any, Final, cast
 from urllib.parse import unquote, urlencode, urlsplit, urlunsplit
 from uuid import uuid4
 
@@ -268,8 +268,9 @@ class RedisStore:
                 [f"what it keeps of processes can't be read: {self._refused(beats, told)}"],
             )
         found, bad = list[Process](), list[str]()
-        for name, beat in beats.items():
-            known = _process(name, beat, told.get(name, b"{}"))
+        rows, abouts = cast("dict[bytes, bytes]", beats), cast("dict[bytes, bytes]", told)
+        for name, beat in rows.items():
+            known = _process(name, beat, abouts.get(name, b"{}"))
             if known is None:
                 bad.append(f"process {_shown(name)[:50]} can't be read")
             else:
