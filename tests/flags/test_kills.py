@@ -92,11 +92,11 @@ def test_a_fork_amid_a_save_does_not_end_the_saving(tmp_path: Path) -> None:
         from resilient.flags.flips import Flip
         from resilient.flags.local_copy import LocalCopy
         copy, replace = LocalCopy(Path(sys.argv[1])), os.replace
-        def forking(*names):
+        def forking(*names, **where):
             if os.fork() == 0:
                 time.sleep(8)
                 os._exit(0)
-            replace(*names)
+            replace(*names, **where)
         os.replace = forking
         assert copy.save("a", [Flip("flag/a", "off", version=1)], 0.0)
         os.replace = replace

@@ -102,7 +102,7 @@ ALLOWED = {
     "requests": {"integrations/requests.py"},
     "sqlalchemy": {"integrations/sqlalchemy.py"},
     "urllib3": {"integrations/requests.py", "integrations/urllib3.py"},
-    "sqlite3": {"flags/stores/sqlite.py"},
+    "sqlite3": {"flags/stores/sqlite.py", "flags/stores/sqlite_file.py"},
     "click": {
         "cli/commands.py",
         "cli/flag_commands.py",

@@ -21,7 +21,7 @@ def main() -> None:
     except ImportError as error:
         if (error.name or "").partition(".")[0] not in ("click", "rich"):
             raise
-        sys.stderr.write(f"resilient: {MISSING}\n")
+        sys.stderr.write(f"resilient: {MISSING} ({error})\n")
         sys.exit(2)
     try:
         cli(prog_name="resilient")

@@ -22,6 +22,7 @@ from redis.exceptions import RedisError, ResponseError
 from ...checks import clean
 from ...errors import StoreError
 from ..flips import HIGHEST, Flip, flip_of
+from . import redis_scripts as scripts
 from .address import Address, refuse
 from .base import (
     ConflictError,
@@ -37,77 +38,6 @@ from .bounded import DEADLINE, Budget, pool
 LONGEST_LOG: Final = 100_000
 _DEEPEST: Final = 20  # errors behind one another
 
-# A lever's field is "VERSION AT UNTIL JSON"; what the server decides stands before the JSON.
-_FLIP: Final = """
-local there = redis.call('HGET', KEYS[1], ARGV[1])
-local version = 0
-if there == ARGV[8] then there = false end
-if there then
-  version = tonumber(string.match(there, '^(%d+) [%d.]+ %S+ {') or '0')
-  if ARGV[3] ~= '' and string.find(there, ARGV[3], 1, true) then return {'made', there} end
-end
-if ARGV[2] ~= '' and tonumber(ARGV[2]) ~= version then
-  return {'conflict', version > 0 and there or ''}
-end
-local time = redis.call('TIME')
-local ms = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
-local last = tonumber(redis.call('HGET', KEYS[2], 'version') or '0')
-if not (last and last >= 0 and last < 1e15) then last = 0 end
-local till = '-'
-if ARGV[4] ~= '' then till = string.format('%.3f', ms / 1000 + tonumber(ARGV[4])) end
-local new = math.max(last + 1, ms)
-if redis.call('HSETNX', KEYS[2], 'incarnation', ARGV[6]) == 1 then
-  redis.call('HSET', KEYS[2], 'born', time[1])
-end
-local text = string.format('%.0f %.3f %s %s', new, ms / 1000, till, ARGV[5])
-redis.call('HSET', KEYS[2], 'version', string.format('%.0f', new))
-redis.call('HSET', KEYS[1], ARGV[1], text)
-redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[7], '*', 'lever', ARGV[1], 'flip', text)
-redis.call('PUBLISH', KEYS[4], string.format('%.0f', new))
-return {'made', text}
-"""
-_RESTORE: Final = """
-if redis.call('HSETNX', KEYS[2], 'incarnation', ARGV[1]) == 1 then
-  redis.call('HSET', KEYS[2], 'born', redis.call('TIME')[1])
-end
-local last = tonumber(redis.call('HGET', KEYS[2], 'version') or '0')
-if not (last and last >= 0 and last < 1e15) then last = 0 end
-local written = 0
-for i = 3, #ARGV, 3 do
-  local there = redis.call('HGET', KEYS[1], ARGV[i])
-  local new = tonumber(ARGV[i + 1])
-  if not there or tonumber(string.match(there, '^(%d+) [%d.]+ %S+ {') or '0') < new then
-    redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 2])
-    redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[2], '*',
-               'lever', ARGV[i], 'flip', ARGV[i + 2])
-    last = math.max(last, new)
-    written = written + 1
-  end
-end
-if written > 0 then
-  redis.call('HSET', KEYS[2], 'version', string.format('%.0f', last))
-  redis.call('PUBLISH', KEYS[4], string.format('%.0f', last))
-end
-return written
-"""
-_READ: Final = """
-local time = redis.call('TIME')
-local life = redis.call('HGET', KEYS[2], 'incarnation') or ''
-local last = redis.call('HGET', KEYS[2], 'version') or '0'
-local born = redis.call('HGET', KEYS[2], 'born') or '0'
-if life == ARGV[1] and last == ARGV[2] then return {time[1], time[2], life, last, born} end
-return {time[1], time[2], life, last, born, redis.call('HGETALL', KEYS[1])}
-"""
-_BEAT: Final = """
-local time = redis.call('TIME')
-if redis.call('HSETNX', KEYS[2], 'incarnation', ARGV[4]) == 1 then
-  redis.call('HSET', KEYS[2], 'born', time[1])
-end
-redis.call('HSET', KEYS[5], ARGV[1], time[1] .. '.' .. string.format('%06d', time[2]) .. ' '
-           .. ARGV[2])
-if ARGV[3] ~= '' then redis.call('HSET', KEYS[6], ARGV[1], ARGV[3]) end
-return redis.call('HEXISTS', KEYS[6], ARGV[1])
-"""
 _PARTS: Final = ("levers", "meta", "log", "changes", "processes", "about")
 
 
@@ -153,7 +83,7 @@ class RedisStore:
     def _read(self, incarnation: str, version: int) -> list[Any]:
         """Return what the script does; without one, where this user may only read."""
         try:
-            said: list[Any] = self._run(_READ, incarnation, version)
+            said: list[Any] = self._run(scripts.READ, incarnation, version)
         except ResponseError:  # it may not run scripts, or not what is in this one
             pipe = self._redis.pipeline(transaction=False)
             pipe.hmget(self._keys[1], "incarnation", "version", "born")  # first: it may rise
@@ -186,7 +116,7 @@ class RedisStore:
         self, flip: Flip, lasts: float | None, expected: int | None, *, spoilt: bytes = b"-"
     ) -> tuple[str, Any]:
         how, there = self._run(
-            _FLIP,
+            scripts.FLIP,
             flip.lever,
             "" if expected is None else expected,
             flip.request,
@@ -205,7 +135,7 @@ class RedisStore:
             text = f"{flip.version} {flip.at:.3f} {until} {flip.as_json()}"
             told += [flip.lever, flip.version, text]
         with self._reaching():
-            self._run(_RESTORE, uuid4().hex, LONGEST_LOG, *told)
+            self._run(scripts.RESTORE, uuid4().hex, LONGEST_LOG, *told)
 
     def log(self, lever: str | None, most: int) -> list[Flip]:
         # One lever's flips are picked out here: the stream has no index of them.
@@ -227,10 +157,10 @@ class RedisStore:
         told = json.dumps({**who, "about": process.about})
         with self._reaching():
             known = self._run(
-                _BEAT, process.id, process.applied, told if about else "", uuid4().hex
+                scripts.BEAT, process.id, process.applied, told if about else "", uuid4().hex
             )
             if not known:
-                self._run(_BEAT, process.id, process.applied, told, uuid4().hex)
+                self._run(scripts.BEAT, process.id, process.applied, told, uuid4().hex)
 
     def processes(self) -> tuple[list[Process], float]:
         return self._processes()[:2]
