@@ -242,8 +242,12 @@ def test_two_threads_fork_and_one_waits_in_vain(tmp_path: Path) -> None:
     said = script(tmp_path, """
         forks.LONGEST = 0.3
         ends = []
-        slow = threading.Event()
-        os.register_at_fork(before=lambda: slow.is_set() or (slow.set(), time.sleep(1)))
+        class Slow:
+            def close(self):
+                time.sleep(1.5)
+                undisturbed.closed(self)
+            def inherited(self): pass
+        undisturbed.opened(Slow())
         def fork():
             pid = os.fork()
             if pid == 0:

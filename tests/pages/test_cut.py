@@ -19,7 +19,8 @@ from resilient import Policy, bulkhead, flag
 shop, gone = Policy("shop", bulkhead(2)), [Policy("gone", bulkhead(2))]
 for _ in range(5): shop.call(int)
 for _ in range(3): gone[0].call(int)
-here.refresh(); gone.clear(); here.refresh()
+import gc, resilient
+here.refresh(); gone.clear(); resilient.registry.remove("gone"); gc.collect(); here.refresh()
 """
 
 

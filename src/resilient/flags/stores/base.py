@@ -220,6 +220,7 @@ def process_of(
         "policies": _table(told.get("policies"), _OF_POLICY),
         "faults": _words(told.get("faults")),
         "unmatched": [str(each) for each in listed],
+        "active": told.get("active") is not False,
         "copy_error": str(told.get("copy_error") or ""),
     }
     for row in read["policies"].values():
