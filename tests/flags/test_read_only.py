@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -60,21 +61,20 @@ def as_nobody(body: str, *arguments: str) -> str:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[str]:
-    """A SQLite file of root's, in which recs is off, that others may read."""
-    for each in (tmp_path, *tmp_path.parents[:-1]):
-        each.chmod(each.stat().st_mode | 0o055)
-    place = tmp_path / "lib"
-    place.mkdir()
-    yield str(place / "flags.db")
+def store() -> Iterator[str]:
+    """A SQLite file of root's that others may read; not below pytest's own, which is private."""
+    with tempfile.TemporaryDirectory(prefix="store-") as home:
+        os.chmod(home, 0o755)
+        place = Path(home) / "lib"
+        place.mkdir()
+        place.chmod(0o755)
+        yield str(place / "flags.db")
 
 
 @root_only
 @pytest.mark.parametrize("open_meanwhile", [True, False])
 @pytest.mark.parametrize("mode", [0o755, 0o777])
-def test_a_file_of_another_user_is_followed(
-    store: str, tmp_path: Path, open_meanwhile: bool, mode: int
-) -> None:
+def test_a_file_of_another_user_is_followed(store: str, open_meanwhile: bool, mode: int) -> None:
     """With its owner at it, and without; nothing is left beside it that would lock the owner out."""
     writer = SQLiteStore(store)
     writer.flip(off("recs"), None, None)
@@ -82,7 +82,7 @@ def test_a_file_of_another_user_is_followed(
     if not open_meanwhile:
         writer.close()
     os.chmod(Path(store).parent, mode)
-    home = tmp_path / "home"
+    home = Path(store).parents[1] / "home"
     home.mkdir()
     os.chown(home, NOBODY, NOBODY)
     first, error, beat = json.loads(as_nobody(FOLLOWS, f"sqlite:///{store}", str(home)))
@@ -140,7 +140,7 @@ def test_what_is_written_while_it_is_read_is_not_believed(store: str) -> None:
 
 
 @root_only
-def test_the_command_of_another_user(store: str, tmp_path: Path) -> None:
+def test_the_command_of_another_user(store: str) -> None:
     """Lists are shown, `doctor` says that nothing can be written, a flip says why not."""
     pytest.importorskip("rich")
     writer = SQLiteStore(store)
