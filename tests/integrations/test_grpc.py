@@ -19,6 +19,7 @@ from resilient.integrations.grpc import Interceptor, aio_interceptors
 
 from ..servers.grpc_server import GrpcServer
 from .kit import (
+    LIMIT,
     MODES,
     AsyncLoad,
     Left,
@@ -191,7 +192,7 @@ def test_calls_that_take_too_long(grpc_server: GrpcServer, mode: str) -> None:
         sleep = method("Sleep")
         method("Echo")(b"")
         for ask in (sleep, sleep.with_call):
-            with timed(0.3 + SLACK[mode], 0.25):
+            with timed(LIMIT + SLACK[mode], 0.25):
                 found, error = outcome(policy, lambda: ask(b"3"))
             assert (found, type(error)) == ({"failure": 1}, resilient.CallTimeoutError)
         with timed(0.2 + SLACK[mode], 0.15), pytest.raises(resilient.CallTimeoutError) as raised:
@@ -204,14 +205,14 @@ def test_calls_that_take_too_long(grpc_server: GrpcServer, mode: str) -> None:
         assert isinstance(error, grpc.RpcError), error
         assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
         # A future of grpc is grpc's: it tells by its status.
-        with counted(policy) as found, timed(0.3 + SLACK[mode], 0.25):
+        with counted(policy) as found, timed(LIMIT + SLACK[mode], 0.25):
             future = sleep.future(b"3")
             error = future.exception(5)
             until(lambda: policy.snapshot()["in_flight"] == 0)
         assert found == {"failure": 1}
         assert isinstance(error, (grpc.RpcError, resilient.CallTimeoutError))
         # A stream: at the item that does not come.
-        with timed(0.3 + SLACK[mode], 0.25):
+        with timed(LIMIT + SLACK[mode], 0.25):
             found, error = outcome(policy, lambda: list(method("Count")(b"3 1")))
         assert (found, type(error)) == ({"failure": 1}, resilient.CallTimeoutError)
         check_at_rest(policy)
@@ -287,7 +288,7 @@ def test_a_stream_of_requests_under_freeze(grpc_server: GrpcServer, mode: str) -
         method("Echo")(b"")
         grpc_server.stop()
         for name, read in (("Sum", lambda answer: answer), ("Chat", list)):
-            with timed(0.3 + SLACK[mode], 0.25), pytest.raises(resilient.CallTimeoutError):
+            with timed(LIMIT + SLACK[mode], 0.25), pytest.raises(resilient.CallTimeoutError):
                 read(method(name)(slow()))
         grpc_server.cont()
         check_at_rest(policy)
@@ -344,7 +345,7 @@ def test_aio_deadlines(grpc_server: GrpcServer) -> None:
         policy = make_policy(failures=100)
         async with async_opened(grpc_server, policy) as method:
             await method("Echo")(b"")
-            slack = 0.3 + SLACK["async"]
+            slack = LIMIT + SLACK["async"]
             with timed(slack, 0.25):
                 found, error = await async_outcome(policy, lambda: method("Sleep")(b"3"))
             assert (found, type(error)) == ({"failure": 1}, resilient.CallTimeoutError)
@@ -404,7 +405,7 @@ def test_aio_what_is_dropped_gives_its_slot_back(grpc_server: GrpcServer) -> Non
                     with timed(most):
                         while policy.snapshot()["in_flight"]:
                             await asyncio.sleep(0.02)
-                            assert time.monotonic() - began < 2 * most, how
+                            assert time.monotonic() - began < 60, how
                 assert "failure" not in found or how == "break", (how, found)
             assert policy.state == "closed"
         check_at_rest(policy)

@@ -20,7 +20,7 @@ from ..cli.kit import free_port, until
 from .scraper import Scrape, connect
 
 HERE = Path(__file__).parent
-WAIT = 20.0
+WAIT = 60.0
 KINDS = 10  # of dependencies: see app.py
 THREADED, TIMEOUT = 7, 0.06  # on a worker thread, and for how long its callers wait
 WITH_BREAKER = (0, 2, 3, 4, 7, 9)
