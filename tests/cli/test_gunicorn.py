@@ -59,7 +59,7 @@ def scene(cli: Cli, service: Service) -> None:
         cli.applied_by(WORKERS)
         flip(cli, "on")
         assert set(service.answers().values()) == {"personal"}
-    assert load.asked > 100
+    assert load.asked > 0
     cli("status").said(0, f"{WORKERS} processes; all in step")
 
 

@@ -48,7 +48,7 @@ def handle():
 signal.signal(signal.SIGALRM, handler)
 signal.setitimer(signal.ITIMER_REAL, 0.001, 0.003)
 end = time.monotonic() + 1.2
-while time.monotonic() < end:
+while time.monotonic() < end or handled[0] <= 20:
     tally[0] += 1; p.try_call(int)
     tally[0] += 1; q = Policy(f"new{next(number)}"); q.try_call(int)
     here.refresh()
@@ -188,7 +188,7 @@ def handler(*_):
 signal.signal(signal.SIGALRM, handler)
 signal.setitimer(signal.ITIMER_REAL, {every}, {every})
 interrupts, end = 0, time.monotonic() + 1.2
-while time.monotonic() < end:
+while time.monotonic() < end or interrupts <= 20:
     for act in (scrape, here.refresh, lambda: p.call(int), lambda: Policy(f"new{{next(number)}}").call(int),
                 p.force_open, p.release, lambda: p.with_(bulkhead(1)).call(int)):
         try:

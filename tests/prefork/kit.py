@@ -297,7 +297,7 @@ def breakers(scrape: Scrape, policies: int) -> set[float]:
     return set(by_policy.values()) | ({0.0} if len(by_policy) < wanted else set())
 
 
-def settled(service: Service, seconds: float = 15.0) -> tuple[float, Scrape]:
+def settled(service: Service, seconds: float = WAIT) -> tuple[float, Scrape]:
     """Wait until all gauges are 0 and the breakers of all processes are there; return after how long."""
     began = time.monotonic()
     service.each()  # whoever is new has no page before
