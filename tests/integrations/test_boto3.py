@@ -32,7 +32,7 @@ from .kit import (
     until,
 )
 
-LIMIT = 1.2  # moto answers in Python, and slowly
+LIMIT = 3.0  # moto answers in Python, and slowly
 SLACK = {"cooperative": 0.5, "thread": 0.5}  # seconds over a call's limit
 
 mode = pytest.mark.parametrize("mode", MODES)
