@@ -171,16 +171,16 @@ def test_not_found_leaves_the_circuit_closed(grpc_server: GrpcServer, mode: str)
 @mode
 @pytest.mark.parametrize("kind", ["Echo", "Sum", "Metadata"])
 def test_the_deadline_reaches_the_server(grpc_server: GrpcServer, mode: str, kind: str) -> None:
-    policy, outer = make_policy(mode, limit=2.0), make_policy("cooperative", limit=1.0)
+    policy, outer = make_policy(mode, limit=20.0), make_policy("cooperative", limit=10.0)
     with opened(grpc_server, policy) as method:
 
         def left(**options: Any) -> float:
             return json.loads(method("Metadata")(b"", **options))["time_remaining"]
 
-        assert 1.2 < left() <= 2.05
-        assert 0.3 < outer.call(left) <= 1.05
-        assert 0.1 < left(timeout=0.7) <= 0.75
-        assert 1.2 < left(timeout=30) <= 2.05
+        assert 12 < left() <= 20.05
+        assert 3 < outer.call(left) <= 10.05
+        assert 1 < left(timeout=7) <= 7.05
+        assert 12 < left(timeout=300) <= 20.05
         said = json.loads(method("Metadata")(b"", metadata=[("key", "value")]))
         assert ["key", "value"] in said["metadata"]
 
@@ -312,7 +312,7 @@ def test_a_fallback_answers(grpc_server: GrpcServer, mode: str) -> None:
 
 def test_aio(grpc_server: GrpcServer) -> None:
     async def main() -> None:
-        policy, outer = make_policy(failures=100, limit=2.0), make_policy(limit=1.0)
+        policy, outer = make_policy(failures=100, limit=20.0), make_policy(limit=10.0)
         async with async_opened(grpc_server, policy) as method:
             with counted(policy) as found:
                 assert await method("Echo")(b"hello") == b"hello"
@@ -330,9 +330,9 @@ def test_aio(grpc_server: GrpcServer) -> None:
             async def left(**options: Any) -> float:
                 return json.loads(await method("Metadata")(b"", **options))["time_remaining"]
 
-            assert 1.2 < await left() <= 2.05
-            assert 0.3 < await outer.acall(left) <= 1.05
-            assert 0.1 < await left(timeout=0.7) <= 0.75
+            assert 12 < await left() <= 20.05
+            assert 3 < await outer.acall(left) <= 10.05
+            assert 1 < await left(timeout=7) <= 7.05
         check_at_rest(policy)
 
     left = Left()
