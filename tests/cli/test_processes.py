@@ -66,8 +66,11 @@ def test_a_frozen_process_is_counted_until_it_is_forgotten(
     early.said(3, "applied by 1 of 2 processes", "  not yet: ", f", pid {frozen.pid}")
     assert live.ask("read") == "False"
     cli("forget", row["id"]).said(2, f"pid {frozen.pid} is alive; it would be back at once")
-    cli("status").said(3, "1 behind")
-    cli("doctor").said(1, "lags: it has not applied the newest flip yet", f"pid {frozen.pid}")
+    assert re.search(
+        "1 behind|1 silent", cli("status").said(3).out
+    )  # on a slow machine silent by now
+    said = cli("doctor").said(1, f"pid {frozen.pid}").out
+    assert re.search("lags: it has not applied the newest flip yet|is silent since", said)
     until(lambda: cli.flag("recs")["silent"] == 1)
     again = cli.flip("flags", "on", "recs", "--wait", "1h")  # what is silent is not waited for
     again.said(3, "applied by 1 of 2 processes", f"resilient forget {row['id'][:8]}")

@@ -64,7 +64,7 @@ def test_no_counter_falls_in_a_storm(host: Host, root: str, seed: int) -> None:
         marks.append(path)
         worker = host.start(PYTHONPATH=root)
         number = seed * 1000 + len(marks)
-        worker.tell(ACT.format(marks=str(path), seed=number, seconds=SECONDS))
+        worker.tell(ACT.format(marks=str(path), seed=number, seconds=600))  # until it is killed
         return worker
 
     actors = [actor() for _ in range(3)]

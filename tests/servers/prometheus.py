@@ -302,7 +302,7 @@ def _promtool(*words: str, text: str | bytes = "") -> tuple[bool, str]:
         input=text.encode() if isinstance(text, str) else text,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        timeout=30,
+        timeout=200,
         check=False,
     )
     return done.returncode == 0, done.stdout.decode()
