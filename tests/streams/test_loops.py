@@ -172,11 +172,11 @@ def test_a_task_group_round_the_yield_of_a_context_manager(akind: Kind, limit: b
     async def body() -> None:
         async with connected() as connection:
             assert connection == "connection"
-            await anyio.sleep(0.01)
+            while len(beats) < 2:
+                await anyio.sleep(0.001)
         await anyio.lowlevel.checkpoint()
 
     akind.run(body)
-    assert len(beats) > 1
     assert counts(shop) == {"success": 1}
     idle(shop)
 
