@@ -1,9 +1,13 @@
-"""Runs the examples: Python blocks of README and docs, and the doctests of the docstrings."""
+"""Runs the examples: Python blocks of README and docs, and the doctests of the docstrings.
+
+Those of one file are run one after the other, by one worker where there are several.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from sybil import Sybil
 from sybil.document import PythonDocStringDocument
 from sybil.parsers.markdown import PythonCodeBlockParser
@@ -40,3 +44,18 @@ _docstrings = Sybil(
     document_types={".py": PythonDocStringDocument},
 )
 pytest_collect_file = (_pages + _docstrings).pytest()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Deal out tests one by one, and examples by the file: each builds upon those before it."""
+    if config.getvalue("dist") != "load":
+        return None
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFileOfExamples(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file, _, name = nodeid.partition("::")
+            return file if name.startswith("line:") else nodeid
+
+    return ByFileOfExamples(config, log)

@@ -22,7 +22,7 @@ from .drive.counting import (
 from .guards.base import Guard, Mode
 from .measures import Metric, Sample
 from .outcomes import OUTCOMES, SERVED
-from .rows import Key, Layout, Row, layout
+from .rows import Key, Layout, Row, layout, reserve
 from .showing import peak_of
 from .updating import OPERATOR
 
@@ -116,6 +116,10 @@ OF_POLICIES: Final[tuple[Metric, ...]] = (
     _SERVED, _CALLS, _REFUSALS, _TIMEOUTS, _FALLBACKS, *DURATION, *WAIT, _LATE, _FAULTS,
     _IN_FLIGHT, _PEAK, _HELD, _OLDEST, _ABANDONED, _OVERRIDE, INFO,
 )  # fmt: skip
+reserve((
+    _SERVED, _CALLS, _TIMEOUTS, _LATE, _IN_FLIGHT, *DURATION, _REFUSALS, _FALLBACKS, _HELD,
+    _ABANDONED, *WAIT,
+))  # fmt: skip
 
 
 # -- one policy at one instant -------------------------------------------------------

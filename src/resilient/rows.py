@@ -10,8 +10,8 @@ from __future__ import annotations
 import json
 import re
 import threading
-from collections.abc import Callable, Sequence
-from math import floor, isfinite, isnan, nan
+from collections.abc import Callable, Iterable, Sequence
+from math import floor, inf, isfinite, isnan, nan
 from typing import Any, Final
 
 from .checks import clean
@@ -36,12 +36,17 @@ _lock: threading.Lock = threading.Lock()
 _layouts: Final[dict[str, Layout]] = {}
 _by_parts: Final[dict[tuple[Any, ...], Layout]] = {}
 _metrics: Final[dict[str, Metric]] = {}
+_taken: Final[set[str]] = set()  # families that heads alone have samples of
+_INFO: Final = frozenset({"build_info", "policy_info"})
+_PARTS: Final = ("_total", "_bucket", "_count", "_sum", "_created", "_info")
 
 
 class Layout:
     """What lies where in a row: the counts of a policy, its refusals, and samples."""
 
-    __slots__ = ("exported", "heads", "line", "refused_at", "special", "tail", "text", "words")
+    __slots__ = (
+        "exported", "heads", "line", "refused_at", "rising", "special", "tail", "text", "words",
+    )  # fmt: skip
 
     def __init__(
         self, *, words: tuple[str, ...] | None, refusing: tuple[str, ...], tail: Keys
@@ -60,6 +65,9 @@ class Layout:
             for place, (metric, _) in enumerate(tail, self.heads)
             if metric.over != "sum"
         }
+        self.rising: tuple[int, ...] = tuple(
+            place for place, (metric, _) in enumerate(tail, self.heads) if metric.kind == "counter"
+        )
         self.exported: Any = None  # what `resilient.measuring` makes of it, once
         self.text: str = json.dumps(
             {
@@ -136,7 +144,8 @@ def _parsed(said: dict[str, Any]) -> tuple[Layout, list[Any]]:
         raise ValueError("a name is there twice")
     tail: list[Key] = []
     for name, kind, over, meaning, labels in said["tail"]:
-        if kind not in _KINDS or over not in _OVERS or {"policy", "flag"} & set(labels):
+        odd = kind not in _KINDS or over not in _OVERS or {"policy", "flag"} & set(labels)
+        if odd or not _sound(_word(name), kind):
             raise ValueError(f"no metric is like {name}")
         if over != "mean" and tail and tail[-1][0].over == "mean" and kind != "part":
             raise ValueError(f"{tail[-1][0].name} has no weight")
@@ -157,6 +166,20 @@ def _word(said: Any, form: re.Pattern[str] = _NAME) -> str:
     if not isinstance(said, str) or form.fullmatch(said) is None:
         raise ValueError(f"not a name: {said!r}")
     return said
+
+
+def _sound(name: str, kind: str) -> bool:
+    """Return whether a sample of that name can stand in a scrape beside ours."""
+    if kind == "counter":
+        return name.endswith("_total") and name.removesuffix("_total") not in _taken
+    return name in _INFO or not (name in _taken or name.endswith(_PARTS))
+
+
+def reserve(metrics: Iterable[Metric]) -> None:
+    """Keep the families of metrics for what the heads of rows say."""
+    for metric in metrics:
+        _taken.add(metric.name)
+        _taken.update(metric.name.removesuffix(part) for part in _PARTS)
 
 
 def _counted(found: Layout) -> int:
@@ -243,8 +266,15 @@ def _moved(row: Row, old: Layout, new: Layout) -> list[float]:
 def exact(found: Layout, row: list[float]) -> list[float]:
     """Round the sums of durations down, in place, so that they add up to the same in any order.
 
-    A sum that falls by its last digit is a counter that began anew, to Prometheus.
+    A sum that falls by its last digit is a counter that began anew, to Prometheus. A count below
+    zero or without bounds, which only a page that lies can have, is none.
     """
+    heads = row[: found.heads]
+    if heads and not (min(heads) >= 0 and max(heads) < inf):
+        row[: found.heads] = [n if 0 <= n < inf else 0.0 for n in heads]
+    for place in found.rising:
+        if row[place] < 0:
+            row[place] = 0.0
     if _counted(found):
         for place in (DURATION_SUM, len(ROW)) if found.line else (DURATION_SUM,):
             if isfinite(row[place]):

@@ -54,7 +54,8 @@ def test_the_body_is_cut_in_real_time(away: Way) -> None:
         with pytest.raises(CallTimeoutError):
             async with shop.block():
                 await anyio.sleep(WAIT)
-        assert 0.05 <= time.monotonic() - began < 1.5
+                raise AssertionError("it was not cut")
+        assert time.monotonic() - began >= 0.05
 
     away.run(body)
     idle(shop)

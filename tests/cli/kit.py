@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-WAIT = 10.0  # no test waits longer for anything
+WAIT = 60.0  # no test waits longer for anything
 CODES = range(7)
 
 
@@ -105,7 +105,7 @@ class Cli:
     def end(self, process: subprocess.Popen[bytes], began: float | None = None) -> Outcome:
         """Wait for a command to end, and look at what it printed."""
         try:
-            out, err = process.communicate(timeout=20)
+            out, err = process.communicate(timeout=2 * WAIT)
         except subprocess.TimeoutExpired:
             process.kill()
             process.communicate()
@@ -118,8 +118,10 @@ class Cli:
         return outcome
 
     def flip(self, *words: str, reason: str = "because", **more: str | None) -> Outcome:
-        """Run a command that flips, with a reason."""
-        return self(*words, "--reason", reason, **more)
+        """Run a command that flips, with a reason; it waits for as long as a test does."""
+        said = any(word.startswith("--wait") for word in words)
+        wait = () if said else ("--wait", f"{WAIT:g}s")
+        return self(*words, *wait, "--reason", reason, **more)
 
     def flag(self, name: str) -> dict[str, Any]:
         """Return what the list says of a flag."""

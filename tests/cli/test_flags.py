@@ -44,6 +44,7 @@ def test_the_list_shows_every_flag(cli: Cli, worker: Worker) -> None:
 
 def test_off_and_on_reach_the_process(cli: Cli, worker: Worker) -> None:
     """A flag that is turned off is off in the process before the command ends, and on again."""
+    began = time.time()
     done = cli.flip("flags", "off", "recs", "--by", "ana", reason="vendor down, INC-1234")
     done.said(0, "recs (team-recs): The page shows the top 100.\n")
     done.said(0, "\noff by ana: vendor down, INC-1234\napplied by 1 of 1 process in ")
@@ -52,7 +53,7 @@ def test_off_and_on_reach_the_process(cli: Cli, worker: Worker) -> None:
     row = cli.flag("recs")
     assert (row["state"], row["by"], row["off_in"]) == ("off", "ana", 1)
     assert row["reason"] == "vendor down, INC-1234"
-    assert abs(row["since"] - time.time()) < 30
+    assert began - 1 <= row["since"] <= time.time() + 1
     cli("flags").said(0, "OFF", "vendor down, INC-1234", "ana")
     cli.flip("flags", "on", "recs").said(0, "\non by ana: because\n")
     assert worker.ask("read") == "True"
@@ -60,14 +61,15 @@ def test_off_and_on_reach_the_process(cli: Cli, worker: Worker) -> None:
 
 def test_a_flip_in_json_has_all_that_is_told(cli: Cli, worker: Worker) -> None:
     """With --json a flip is told as one object."""
-    data = cli.flip("flags", "off", "recs", "--json", "--for", "1h30m").said(0).json
+    done = cli.flip("flags", "off", "recs", "--json", "--for", "1h30m")
+    data = done.said(0).json
     assert set(data) == DONE
     assert set(data["flip"]) == FLIP
     assert data["changed"] is True
     assert (data["applied"], data["processes"]) == (1, 1)
     assert data["behind"] == data["silent"] == data["pinned"] == []
     assert data["flip"]["until"] - data["flip"]["at"] == pytest.approx(5400, abs=0.01)
-    assert 0 < data["seconds"] < 5
+    assert 0 < data["seconds"] < done.took
 
 
 @pytest.mark.parametrize(
@@ -102,15 +104,15 @@ def test_the_same_order_twice_changes_nothing(cli: Cli, worker: Worker) -> None:
 
 
 def test_an_order_with_an_end_is_shown_and_lifts(cli: Cli, worker: Worker) -> None:
-    """A flag that is off for 3 s says until when, and is on again by itself, in time."""
+    """A flag that is off for 12 s says until when, and is on again by itself, not before."""
     began = time.monotonic()
-    cli.flip("flags", "off", "recs", "--for", "3s").said(0, "\noff until ", " UTC by ana: because")
+    cli.flip("flags", "off", "recs", "--for", "12s").said(0, "\noff until ", " UTC by ana: because")
     assert worker.ask("read") == "False"
     row = cli.flag("recs")
-    assert row["until"] - row["since"] == pytest.approx(3, abs=0.01)
+    assert row["until"] - row["since"] == pytest.approx(12, abs=0.01)
     assert re.search(r"OFF +\d\d:\d\d UTC +ana +because +\d\d:\d\d:\d\d UTC", cli("flags").out)
-    until(lambda: worker.ask("read") == "True", 6)
-    assert 2.5 < time.monotonic() - began < 5
+    until(lambda: worker.ask("read") == "True")
+    assert time.monotonic() - began > 11.5
     row = cli.flag("recs")
     assert (row["state"], row["since"], row["until"], row["by"]) == ("on", None, None, None)
     cli("status").said(0, "no flag is off")
@@ -132,7 +134,7 @@ def test_an_end_can_be_put_off_and_taken_away(cli: Cli, worker: Worker) -> None:
 def test_an_order_that_ended_can_be_given_again(cli: Cli, worker: Worker) -> None:
     """An order that has ended by itself is no reason to do nothing."""
     cli.flip("flags", "off", "recs", "--for", "1s").said(0)
-    until(lambda: worker.ask("read") == "True", 6)
+    until(lambda: worker.ask("read") == "True")
     assert cli.flip("flags", "off", "recs", "--json").said(0).json["changed"] is True
     assert worker.ask("read") == "False"
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import resource
 import subprocess
-import time
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -136,7 +138,7 @@ def test_a_reader_that_goes_away(cli: Cli, tampered: Path) -> None:
         assert process.stderr is not None
         errors = process.stderr.read().decode()
         process.stderr.close()
-        process.wait(10)
+        process.wait(60)
         assert "Traceback" not in errors, errors
         assert "BrokenPipe" not in errors, errors
 
@@ -145,9 +147,9 @@ def test_a_full_disk_is_told(cli: Cli, tampered: Path) -> None:
     """Where its words can't be written, the command does not exit with 0."""
     with open("/dev/full", "wb") as full:
         done = subprocess.run(
-            [__import__("sys").executable, "-m", "resilient.cli", "flags", "--json"],
+            [sys.executable, "-m", "resilient.cli", "flags", "--json"],
             env=cli.env(), stdin=subprocess.DEVNULL, stdout=full, stderr=subprocess.PIPE,
-            timeout=20, check=False,
+            timeout=60, check=False,
         )  # fmt: skip
     assert done.returncode != 0
 
@@ -177,16 +179,23 @@ def test_another_import_error_is_not_hidden(cli: Cli) -> None:
     (stubs / "click.py").write_text("import a_module_that_is_not_there\n")
     path = ":".join(filter(None, [str(stubs), cli.env().get("PYTHONPATH")]))
     process = cli.start("flags", PYTHONPATH=path)
-    out, err = process.communicate(timeout=20)
+    out, err = process.communicate(timeout=60)
     assert process.returncode == 1
     assert b"a_module_that_is_not_there" in err
 
 
 def test_it_starts_quickly(cli: Cli, tampered: Path) -> None:
-    """A look takes well under a second, of three tries."""
-    took = []
-    for _ in range(3):
-        began = time.monotonic()
-        cli("status")
-        took.append(time.monotonic() - began)
-    assert min(took) < 1
+    """A look works hardly more than any command that imports what draws and what stores."""
+    bare = "import asyncio, click, json, logging, rich.console, rich.table, sqlite3"
+
+    def spent(run: Callable[[], object]) -> float:
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        run()
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+    ours = min(spent(lambda: cli("status")) for _ in range(3))
+    theirs = min(
+        spent(lambda: subprocess.run([sys.executable, "-c", bare], check=True)) for _ in range(3)
+    )
+    assert ours < 4 * theirs, (ours, theirs)

@@ -39,7 +39,7 @@ def test_whoever_comes_second_is_told_and_changes_nothing(
                 break
     finally:
         over.set()
-        thread.join(10)
+        thread.join(60)
     assert done[-1].code == 5, [each.code for each in done]
     done[-1].said(5, "rival has", "set flag/recs to ", "(mine)")
     recorded = {flip["reason"] for flip in cli("flags", "log", "--most=100000", "--json").json}
@@ -88,17 +88,14 @@ def test_two_levers_are_not_in_each_others_way(cli: Cli, worker: Worker) -> None
 def test_an_interrupted_command_has_flipped_or_not(cli: Cli, worker: Worker) -> None:
     """Ctrl-C while it waits ends it at once; what was recorded stays recorded."""
     import signal
-    import time
 
     from .kit import until
 
     worker.stop()
-    process = cli.start("flags", "off", "recs", "--reason", "cut short", "--wait", "30s")
+    process = cli.start("flags", "off", "recs", "--reason", "cut short", "--wait", "1h")
     until(lambda: cli("flags", "log", "--json").json)
-    began = time.monotonic()
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=10)
-    assert time.monotonic() - began < 3
+    out, err = process.communicate(timeout=60)
     assert process.returncode not in (0, 2, 4, 5)
     assert b"Traceback" not in err
     worker.go_on()

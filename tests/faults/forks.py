@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-WAIT = 10.0
+WAIT = 60.0
 
 
 class Fork:

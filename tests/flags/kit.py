@@ -22,8 +22,8 @@ from resilient.flags.orders import Orders
 from resilient.flags.presence import Presence
 from resilient.flags.state import State
 
-WAIT = 10.0  # no test waits longer for anything
-TURN = 1.8  # seconds: "about a second", the most that one turn of a follower may take
+WAIT = 60.0  # no test waits longer for anything
+TURN = 30.0  # seconds: a turn of a follower takes about one at most; what never ends takes longer
 
 
 def until(condition: Callable[[], object], seconds: float = WAIT) -> None:

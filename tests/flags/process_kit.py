@@ -64,23 +64,19 @@ class Worker:
         """Return what its follower is at."""
         return json.loads(self.ask("about")) or {}
 
-    def says(self, what: bool, seconds: float = WAIT) -> float:
-        """Wait until its flag says something; return how long it took."""
-        began = time.monotonic()
-        until(lambda: self.ask("read") == str(what), seconds)
-        return time.monotonic() - began
+    def says(self, what: bool) -> None:
+        """Wait until its flag says something."""
+        until(lambda: self.ask("read") == str(what))
 
     def signal(self, number: int) -> None:
         """Send it a signal."""
         self.process.send_signal(number)
 
-    def quit(self) -> float:
-        """Have it end by itself; return how long it took."""
-        began = time.monotonic()
+    def quit(self) -> None:
+        """Have it end by itself."""
         assert self.process.stdin is not None
         self.process.stdin.close()
         self.process.wait(WAIT)
-        return time.monotonic() - began
 
     def close(self) -> None:
         """End it, whatever it is at."""

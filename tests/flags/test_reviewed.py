@@ -206,7 +206,7 @@ def test_a_spoilt_field_in_redis_is_healed_once(hand: Make, redis_server: RedisS
     until(lambda: not one.says("recs"))
     redis_server.command("HSET", "{resilient}:levers", "flag/recs", f"{made.version} nonsense")
     flip(store, "more")
-    until(lambda: len(store.read("", -1).flips or []) == 2, 3)
+    until(lambda: len(store.read("", -1).flips or []) == 2)
     before = commands(redis_server)
     time.sleep(0.5)
     assert commands(redis_server) - before < 30
@@ -234,7 +234,7 @@ def test_a_hint_that_raises_neither_stops_nor_spins(
     one.follower.start()
     until(lambda: one.follower.beat_error == "no hint")
     flip(store, "recs")
-    until(lambda: not one.says("recs"), 2)
+    until(lambda: not one.says("recs"))
     one.follower.stop()
     assert all(later - earlier > 0.7 for earlier, later in itertools.pairwise(reads))
     assert "a turn failed" not in caplog.text
@@ -261,7 +261,7 @@ def test_what_hangs_on_an_event_holds_up_no_kill(hand: Make, how: str) -> None:
         flip(store, "one")
         assert hangs.wait(WAIT)
         made = flip(store, "two")
-        until(lambda: not one.says("two") and counted(store, made) == (1, 1), 2)
+        until(lambda: not one.says("two") and counted(store, made) == (1, 1))
     finally:
         go.set()
         logging.getLogger("resilient").removeHandler(handler)

@@ -105,7 +105,7 @@ def test_a_finalizer_that_takes_a_snapshot_waits_for_nobody() -> None:
             threading.Thread(target=each, daemon=True).start()
         time.sleep(0.5)
         before = list(done)
-        end = time.monotonic() + 2
+        end = time.monotonic() + 40
         while time.monotonic() < end and not any(a > b for a, b in zip(done, before)):
             time.sleep(0.01)
         print(any(a > b for a, b in zip(done, before)), flush=True)  # one may starve
@@ -132,7 +132,7 @@ def test_a_process_of_policies_alone_tries_again_to_follow(tmp_path: Path) -> No
         policy = Policy("shop", circuit_breaker())
         policy.call(int)
         assert here.here.follower is None
-        end = time.monotonic() + 3
+        end = time.monotonic() + 40
         while here.here.follower is None and time.monotonic() < end:
             policy.call(int)
             time.sleep(0.01)
@@ -148,9 +148,9 @@ def test_a_timed_flip_of_the_own_memory_ends_in_a_child_too() -> None:
         import os, time
         from resilient import flag, flags
         F = flag("f")
-        flags.off(F, reason="vendor down", duration=0.5)
+        flags.off(F, reason="vendor down", duration=3)
         pid = os.fork()
-        first, end = bool(F), time.monotonic() + 3
+        first, end = bool(F), time.monotonic() + 40
         while not F and time.monotonic() < end:
             time.sleep(0.02)
         if pid == 0:

@@ -31,7 +31,7 @@ def look(path: str, how: str = "read") -> None:
     """Look at the flag, or call, until it changes; write what was seen."""
     ask = called if how == "call" else lambda: bool(RECS)
     first = now = ask()
-    end = time.monotonic() + 6
+    end = time.monotonic() + 60
     began = time.monotonic()
     Path(path).write_text(f"{first}\n")
     while now == first and time.monotonic() < end:
@@ -81,14 +81,14 @@ def threads(number: str) -> str:
     seen: list[bool] = []
 
     def body() -> None:
-        barrier.wait(5)
+        barrier.wait(60)
         seen.append(bool(RECS))
 
     every = [threading.Thread(target=body) for _ in range(int(number))]
     for each in every:
         each.start()
     for each in every:
-        each.join(5)
+        each.join(60)
     return json.dumps(seen)
 
 

@@ -14,6 +14,7 @@ import resilient
 from ..servers.http_server import HttpServer
 from . import http_kit
 from .kit import (
+    LIMIT,
     AsyncLoad,
     Left,
     async_outcome,
@@ -104,7 +105,7 @@ def test_the_deadline_ends_it(http_server: HttpServer, path: str) -> None:
         async with aiohttp.ClientSession() as bare:
             session = policy.wrap(bare)
             # To get the headers and to read the body are a call each.
-            with timed(2 * 0.3 + SLACK, 0.25):
+            with timed(2 * LIMIT + SLACK, 0.25):
                 found, error = await async_outcome(
                     policy, lambda: fetch(session, http_server.url + path)
                 )
@@ -186,7 +187,7 @@ def test_the_only_connection_is_waited_for_until_the_deadline(http_server: HttpS
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=1)) as bare:
             session = policy.wrap(bare)
             async with bare.get(f"{http_server.url}/chunked?n=1000&pause=0.05"):
-                with timed(0.3 + SLACK, 0.25), pytest.raises(resilient.CallTimeoutError):
+                with timed(LIMIT + SLACK, 0.25), pytest.raises(resilient.CallTimeoutError):
                     await fetch(session, f"{http_server.url}/json")
             assert await fetch(session, f"{http_server.url}/json")
         check_at_rest(policy)
@@ -215,7 +216,7 @@ def test_streams(http_server: HttpServer) -> None:
                     break
             check_at_rest(policy)
             async with session.get(f"{http_server.url}/chunked?n=3&pause=60") as response:
-                with timed(0.3 + SLACK, 0.25), pytest.raises(resilient.CallTimeoutError):
+                with timed(LIMIT + SLACK, 0.25), pytest.raises(resilient.CallTimeoutError):
                     await response.read()
         check_at_rest(policy)
 

@@ -19,6 +19,7 @@ from resilient.integrations.grpc import Interceptor, aio_interceptors
 
 from ..servers.grpc_server import GrpcServer
 from .kit import (
+    LIMIT,
     MODES,
     AsyncLoad,
     Left,
@@ -170,16 +171,16 @@ def test_not_found_leaves_the_circuit_closed(grpc_server: GrpcServer, mode: str)
 @mode
 @pytest.mark.parametrize("kind", ["Echo", "Sum", "Metadata"])
 def test_the_deadline_reaches_the_server(grpc_server: GrpcServer, mode: str, kind: str) -> None:
-    policy, outer = make_policy(mode, limit=2.0), make_policy("cooperative", limit=1.0)
+    policy, outer = make_policy(mode, limit=20.0), make_policy("cooperative", limit=10.0)
     with opened(grpc_server, policy) as method:
 
         def left(**options: Any) -> float:
             return json.loads(method("Metadata")(b"", **options))["time_remaining"]
 
-        assert 1.2 < left() <= 2.05
-        assert 0.3 < outer.call(left) <= 1.05
-        assert 0.1 < left(timeout=0.7) <= 0.75
-        assert 1.2 < left(timeout=30) <= 2.05
+        assert 12 < left() <= 20.5
+        assert 3 < outer.call(left) <= 10.5
+        assert 1 < left(timeout=7) <= 7.5
+        assert 12 < left(timeout=300) <= 20.5
         said = json.loads(method("Metadata")(b"", metadata=[("key", "value")]))
         assert ["key", "value"] in said["metadata"]
 
@@ -191,7 +192,7 @@ def test_calls_that_take_too_long(grpc_server: GrpcServer, mode: str) -> None:
         sleep = method("Sleep")
         method("Echo")(b"")
         for ask in (sleep, sleep.with_call):
-            with timed(0.3 + SLACK[mode], 0.25):
+            with timed(LIMIT + SLACK[mode], 0.25):
                 found, error = outcome(policy, lambda: ask(b"3"))
             assert (found, type(error)) == ({"failure": 1}, resilient.CallTimeoutError)
         with timed(0.2 + SLACK[mode], 0.15), pytest.raises(resilient.CallTimeoutError) as raised:
@@ -204,14 +205,14 @@ def test_calls_that_take_too_long(grpc_server: GrpcServer, mode: str) -> None:
         assert isinstance(error, grpc.RpcError), error
         assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
         # A future of grpc is grpc's: it tells by its status.
-        with counted(policy) as found, timed(0.3 + SLACK[mode], 0.25):
+        with counted(policy) as found, timed(LIMIT + SLACK[mode], 0.25):
             future = sleep.future(b"3")
             error = future.exception(5)
             until(lambda: policy.snapshot()["in_flight"] == 0)
         assert found == {"failure": 1}
         assert isinstance(error, (grpc.RpcError, resilient.CallTimeoutError))
         # A stream: at the item that does not come.
-        with timed(0.3 + SLACK[mode], 0.25):
+        with timed(LIMIT + SLACK[mode], 0.25):
             found, error = outcome(policy, lambda: list(method("Count")(b"3 1")))
         assert (found, type(error)) == ({"failure": 1}, resilient.CallTimeoutError)
         check_at_rest(policy)
@@ -287,7 +288,7 @@ def test_a_stream_of_requests_under_freeze(grpc_server: GrpcServer, mode: str) -
         method("Echo")(b"")
         grpc_server.stop()
         for name, read in (("Sum", lambda answer: answer), ("Chat", list)):
-            with timed(0.3 + SLACK[mode], 0.25), pytest.raises(resilient.CallTimeoutError):
+            with timed(LIMIT + SLACK[mode], 0.25), pytest.raises(resilient.CallTimeoutError):
                 read(method(name)(slow()))
         grpc_server.cont()
         check_at_rest(policy)
@@ -311,7 +312,7 @@ def test_a_fallback_answers(grpc_server: GrpcServer, mode: str) -> None:
 
 def test_aio(grpc_server: GrpcServer) -> None:
     async def main() -> None:
-        policy, outer = make_policy(failures=100, limit=2.0), make_policy(limit=1.0)
+        policy, outer = make_policy(failures=100, limit=20.0), make_policy(limit=10.0)
         async with async_opened(grpc_server, policy) as method:
             with counted(policy) as found:
                 assert await method("Echo")(b"hello") == b"hello"
@@ -329,9 +330,9 @@ def test_aio(grpc_server: GrpcServer) -> None:
             async def left(**options: Any) -> float:
                 return json.loads(await method("Metadata")(b"", **options))["time_remaining"]
 
-            assert 1.2 < await left() <= 2.05
-            assert 0.3 < await outer.acall(left) <= 1.05
-            assert 0.1 < await left(timeout=0.7) <= 0.75
+            assert 12 < await left() <= 20.5
+            assert 3 < await outer.acall(left) <= 10.5
+            assert 1 < await left(timeout=7) <= 7.5
         check_at_rest(policy)
 
     left = Left()
@@ -344,7 +345,7 @@ def test_aio_deadlines(grpc_server: GrpcServer) -> None:
         policy = make_policy(failures=100)
         async with async_opened(grpc_server, policy) as method:
             await method("Echo")(b"")
-            slack = 0.3 + SLACK["async"]
+            slack = LIMIT + SLACK["async"]
             with timed(slack, 0.25):
                 found, error = await async_outcome(policy, lambda: method("Sleep")(b"3"))
             assert (found, type(error)) == ({"failure": 1}, resilient.CallTimeoutError)
@@ -404,7 +405,7 @@ def test_aio_what_is_dropped_gives_its_slot_back(grpc_server: GrpcServer) -> Non
                     with timed(most):
                         while policy.snapshot()["in_flight"]:
                             await asyncio.sleep(0.02)
-                            assert time.monotonic() - began < 2 * most, how
+                            assert time.monotonic() - began < 60, how
                 assert "failure" not in found or how == "break", (how, found)
             assert policy.state == "closed"
         check_at_rest(policy)

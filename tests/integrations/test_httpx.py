@@ -15,6 +15,7 @@ from resilient.integrations.httpx import AsyncTransport, Transport
 from ..servers.http_server import HttpServer
 from . import http_kit
 from .kit import (
+    LIMIT,
     MODES,
     AsyncLoad,
     Left,
@@ -137,7 +138,7 @@ def test_the_deadline_ends_it(http_server: HttpServer, mode: str, way: str, path
     left = Left(http_server.connections)
     policy = make_policy(mode)
     client = make(policy, way)
-    with timed(0.3 + SLACK[mode], 0.25):
+    with timed(LIMIT + SLACK[mode], 0.25):
         found, error = outcome(policy, lambda: client.get(http_server.url + path))
     assert (found, type(error)) == ({"failure": 1}, resilient.CallTimeoutError)
     check_released(policy)
@@ -244,7 +245,7 @@ def test_waiting_for_the_only_connection_ends_with_the_deadline(
     else:
         client = make(policy, way, limits=limits)
     with client, client.stream("GET", f"{http_server.url}/chunked?n=50&pause=0.05"):
-        with timed(0.3 + SLACK[mode], 0.2), pytest.raises(resilient.CallTimeoutError):
+        with timed(LIMIT + SLACK[mode], 0.2), pytest.raises(resilient.CallTimeoutError):
             client.get(f"{http_server.url}/json")
     check_released(policy)
 
@@ -280,7 +281,7 @@ def test_a_stream_that_drips_ends_with_the_deadline(
     policy = make_policy(mode)
     client = make(policy, way)
     for path in ("/chunked?n=100&pause=0.05", "/drip?seconds=5&bytes=2000000"):
-        with timed(0.3 + SLACK[mode], 0.2), pytest.raises(resilient.CallTimeoutError):
+        with timed(LIMIT + SLACK[mode], 0.2), pytest.raises(resilient.CallTimeoutError):
             with client.stream("GET", http_server.url + path) as response:
                 for _ in response.iter_raw():
                     pass
@@ -299,7 +300,7 @@ def test_a_stream_that_is_read_later_hangs_no_longer_than_the_deadline(
         with client.stream("GET", f"{http_server.url}/chunked?n=3&pause=60") as response:
             items = response.iter_raw()
             with (
-                timed(0.3 + SLACK[mode]),
+                timed(LIMIT + SLACK[mode]),
                 pytest.raises((resilient.CallTimeoutError, httpx.ReadTimeout)),
             ):
                 for _ in items:
@@ -371,13 +372,13 @@ def test_async_timeouts(http_server: HttpServer, backend: str, way: str) -> None
         policy = make_policy(failures=100)
         async with make_async(policy, way) as client:
             for path in http_kit.TIMEOUTS:
-                with timed(0.3 + SLACK["async"], 0.25):
+                with timed(LIMIT + SLACK["async"], 0.25):
                     found, error = await async_outcome(
                         policy, lambda: client.get(http_server.url + path)
                     )
                 assert (found, type(error)) == ({"failure": 1}, resilient.CallTimeoutError)
             for path in ("/chunked?n=100&pause=0.05", "/drip?seconds=5&bytes=2000000"):
-                with timed(0.3 + SLACK["async"], 0.2), pytest.raises(resilient.CallTimeoutError):
+                with timed(LIMIT + SLACK["async"], 0.2), pytest.raises(resilient.CallTimeoutError):
                     async with client.stream("GET", http_server.url + path) as response:
                         async for _ in response.aiter_raw():
                             pass
@@ -428,7 +429,7 @@ def test_an_async_stream_that_hangs_ends_with_the_deadline(
         async with make_async(policy, way) as client:
             for path in ("/chunked?n=3&pause=60", "/drip?seconds=600&bytes=2000000"):
                 with (
-                    timed(0.3 + SLACK["async"], 0.2),
+                    timed(LIMIT + SLACK["async"], 0.2),
                     pytest.raises((resilient.CallTimeoutError, httpx.ReadTimeout)),
                     anyio.fail_after(2),
                 ):

@@ -14,6 +14,7 @@ from resilient.integrations.requests import Adapter
 from ..servers.http_server import HttpServer
 from . import http_kit
 from .kit import (
+    LIMIT,
     MODES,
     Left,
     Load,
@@ -110,7 +111,7 @@ def test_the_deadline_ends_it(http_server: HttpServer, mode: str, way: str, path
     left = Left(http_server.connections)
     policy = make_policy(mode)
     session = make(policy, way)
-    with timed(0.3 + SLACK[mode], 0.25):
+    with timed(LIMIT + SLACK[mode], 0.25):
         found, error = outcome(policy, lambda: session.get(http_server.url + path))
     assert (found, type(error)) == ({"failure": 1}, resilient.CallTimeoutError)
     del error
@@ -220,7 +221,7 @@ def test_its_retries_end_with_the_deadline(
     with make(policy, way, max_retries=retry) as session:
         if path == "/json":
             http_server.kill()
-        with timed(0.3 + SLACK[mode]):
+        with timed(LIMIT + SLACK[mode]):
             found, error = outcome(policy, lambda: session.get(http_server.url + path))
         assert (found, type(error)) == ({"failure": 1}, resilient.CallTimeoutError)
         check_released(policy)
@@ -270,7 +271,7 @@ def test_a_stream_hangs_no_longer_than_the_deadline(
     with make(policy, way) as session:
         with session.get(f"{http_server.url}/chunked?n=3&pause=60", stream=True) as response:
             with (
-                timed(0.3 + SLACK[mode]),
+                timed(LIMIT + SLACK[mode]),
                 pytest.raises((resilient.CallTimeoutError, requests.ConnectionError)),
             ):
                 for _ in response.iter_content(10):

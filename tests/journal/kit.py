@@ -17,7 +17,7 @@ from resilient.flags.stores.sqlite import SQLiteStore
 
 from ..servers.redis_server import RedisServer
 
-WAIT = 10.0  # no test waits longer for anything
+WAIT = 60.0  # no test waits longer for anything
 STREAM = "{resilient}:journal"
 
 

@@ -235,12 +235,12 @@ def test_the_store_goes_away_for_a_while(host: Host, redis_server: RedisServer) 
     redis_server.kill()
     time.sleep(0.3)
     began = time.time()
-    worker.do("opening('meanwhile')")
-    assert time.time() - began < 1
+    worker.do("opening('meanwhile')")  # while the store is away
+    ended = time.time()
     time.sleep(1.5)
     redis_server.restart()
     (opened,) = fleet.has(1, policy="meanwhile")
-    assert began - 0.1 <= opened["at"] <= began + 1
+    assert began - 0.1 <= opened["at"] <= ended + 0.1
     fleet.close()
 
 

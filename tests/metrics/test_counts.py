@@ -213,27 +213,27 @@ def test_the_histogram_is_cumulative(scrape, clock) -> None:
 
 
 def test_waits_are_a_histogram_of_their_own(scrape) -> None:
-    policy = Policy("queue", bulkhead(1, max_waiting=1, max_wait=10))
+    policy = Policy("queue", bulkhead(1, max_waiting=1, max_wait=600))
     begun, go_on = threading.Event(), threading.Event()
 
     def hold() -> None:
         begun.set()
-        go_on.wait(10)
+        go_on.wait(60)
 
     first = threading.Thread(target=policy.call, args=(hold,))
     first.start()
-    begun.wait(10)
+    begun.wait(60)
     second = threading.Thread(target=policy.call, args=(int,))
     second.start()
     while scrape()("queue_depth", "queue") != 1:
         threading.Event().wait(0.001)
     go_on.set()
-    first.join(10)
-    second.join(10)
+    first.join(60)
+    second.join(60)
     seen = scrape()
     assert seen("wait_seconds_count", "queue") == seen("wait_seconds_bucket", "queue", le="+Inf")
     assert seen("wait_seconds_count", "queue") == 1
-    assert 0 < seen("wait_seconds_sum", "queue") < 10
+    assert seen("wait_seconds_sum", "queue") > 0
     assert seen("call_duration_seconds_count", "queue") == 2
 
 
@@ -290,7 +290,7 @@ def test_views_are_made_while_it_is_scraped(scrape) -> None:
             assert scrape()("calls_total", "raced", outcome="success") == 0
     finally:
         stop.set()
-        maker.join(10)
+        maker.join(60)
 
 
 def test_stacked_decorators_are_one_policy_and_vanish_with_it(scrape) -> None:

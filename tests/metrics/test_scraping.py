@@ -48,7 +48,7 @@ def test_each_scrape_is_consistent_while_four_threads_call(scrape, fast_switches
     finally:
         done.set()
         for thread in threads:
-            thread.join(10)
+            thread.join(60)
     final = check(scrape(), last)
     counts = policy.snapshot()["calls"]
     assert final["calls"] == sum(counts.values()) > 100
@@ -100,7 +100,7 @@ def test_scrapes_at_the_same_time_never_count_twice(fast_switches, scrape_of) ->
             policy.call(int)
     done.set()
     for thread in threads:
-        thread.join(10)
+        thread.join(60)
     for mine in shown:
         assert mine == sorted(mine)
     assert scrape_of(target)("calls_total", "_other", outcome="success") == 5 * 3000
@@ -124,7 +124,7 @@ def test_policies_that_come_and_go_during_scrapes(scrape, fast_switches) -> None
         scrape()
     done.set()
     for thread in threads:
-        thread.join(10)
+        thread.join(60)
 
 
 def test_a_scrape_over_http() -> None:
@@ -145,20 +145,23 @@ def test_a_scrape_over_http() -> None:
     finally:
         server.shutdown()
         server.server_close()
-        thread.join(10)
+        thread.join(60)
 
 
 def test_a_thousand_policies_in_bounded_time_and_space(scrape_of, mine) -> None:
-    """A very generous bound, for a busy machine; the true figure is in the benchmarks."""
+    """It grows with their number, and no faster; the true figure is in the benchmarks."""
+    spent: dict[int, float] = {}
     for n in range(1000):
         Policy(
             f"dependency-{n}", fallback(value=1), circuit_breaker(), bulkhead(20),
             timeout(1, sync="cooperative"),
         )  # fmt: skip
-    took = []
-    for _ in range(3):
-        started = time.perf_counter()
-        text = generate_latest(mine)
-        took.append(time.perf_counter() - started)
+        if n + 1 in (100, 1000):
+            took = []
+            for _ in range(3):
+                started = time.thread_time()
+                text = generate_latest(mine)
+                took.append(time.thread_time() - started)
+            spent[n + 1] = min(took)
     assert text.count(b"\n") > 45_000
-    assert min(took) < 2
+    assert spent[1000] < 30 * spent[100], spent

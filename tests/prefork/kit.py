@@ -20,7 +20,7 @@ from ..cli.kit import free_port, until
 from .scraper import Scrape, connect
 
 HERE = Path(__file__).parent
-WAIT = 20.0
+WAIT = 60.0
 KINDS = 10  # of dependencies: see app.py
 THREADED, TIMEOUT = 7, 0.06  # on a worker thread, and for how long its callers wait
 WITH_BREAKER = (0, 2, 3, 4, 7, 9)
@@ -297,7 +297,7 @@ def breakers(scrape: Scrape, policies: int) -> set[float]:
     return set(by_policy.values()) | ({0.0} if len(by_policy) < wanted else set())
 
 
-def settled(service: Service, seconds: float = 15.0) -> tuple[float, Scrape]:
+def settled(service: Service, seconds: float = WAIT) -> tuple[float, Scrape]:
     """Wait until all gauges are 0 and the breakers of all processes are there; return after how long."""
     began = time.monotonic()
     service.each()  # whoever is new has no page before

@@ -5,6 +5,7 @@ Renew it with ``python tests/public/test_cli_page.py --write``.
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -45,7 +46,7 @@ def page() -> str:
         parts += [
             f"## {name}",
             "",
-            command.help or "",
+            inspect.cleandoc(command.help or ""),  # which Python 3.13 has done already
             "",
             "```text",
             usage(name, command),

@@ -18,7 +18,7 @@ import pytest
 from . import tree
 
 HOST = "127.0.0.1"
-READY = 20.0  # seconds in which a server must answer
+READY = 60.0  # seconds in which a server must answer
 PORTS = 3  # ports that are tried before a server is given up
 _TAIL = 4000  # characters of the log that an error holds
 

@@ -158,7 +158,7 @@ class Prometheus(ServerProcess):
             time.sleep(_PAUSE)
         return answer
 
-    def scraped(self, within: float = 15.0) -> Self:
+    def scraped(self, within: float = 60.0) -> Self:
         """Wait until every target has been scraped, well or not."""
         wanted = {each.url for each in self._targets}
         self.wait_until(lambda: wanted <= self._seen(), within)
@@ -302,7 +302,7 @@ def _promtool(*words: str, text: str | bytes = "") -> tuple[bool, str]:
         input=text.encode() if isinstance(text, str) else text,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        timeout=30,
+        timeout=200,
         check=False,
     )
     return done.returncode == 0, done.stdout.decode()

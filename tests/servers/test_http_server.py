@@ -16,7 +16,7 @@ from .process import HOST
 @pytest.fixture
 def client(http_server: HttpServer) -> Iterator[httpx.Client]:
     """A client of httpx."""
-    with httpx.Client(base_url=http_server.url, timeout=0.5, trust_env=False) as made:
+    with httpx.Client(base_url=http_server.url, timeout=2.0, trust_env=False) as made:
         yield made
 
 
@@ -70,7 +70,7 @@ def test_silence(client: httpx.Client, http_server: HttpServer) -> None:
 def test_bodies(client: httpx.Client) -> None:
     began = time.monotonic()
     assert client.get("/drip?seconds=0.6&bytes=3").text == "xxx"
-    assert 0.55 < time.monotonic() - began < 2
+    assert time.monotonic() - began > 0.55
     assert client.get("/chunked?n=3&pause=0.01").text == "chunk 0\nchunk 1\nchunk 2\n"
     packed = client.get("/gzip")
     assert (packed.headers["content-encoding"], packed.json()) == ("gzip", {"ok": True})

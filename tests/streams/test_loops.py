@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
@@ -44,7 +43,7 @@ class LoopInThread:
 async def stalls() -> AsyncIterator[int]:
     """Give an item and stall."""
     yield 1
-    await asyncio.sleep(WAIT)
+    await asyncio.sleep(2 * WAIT)  # longer than anybody waits for it
 
 
 def test_a_step_in_another_loop_is_cut_there() -> None:
@@ -53,10 +52,8 @@ def test_a_step_in_another_loop_is_cut_there() -> None:
     stream = shop.call(stalls)
     with LoopInThread() as first, LoopInThread() as second:
         assert first.run(AIO.next(stream)) == 1
-        began = time.monotonic()
         with pytest.raises(CallTimeoutError):
             second.run(AIO.next(stream))
-        assert time.monotonic() - began < 1.7
     assert (counts(shop), shop.snapshot()["timeouts"]) == ({"failure": 1}, 1)
     idle(shop)
 
@@ -83,10 +80,8 @@ def test_a_coarse_clock_does_not_lose_the_timer() -> None:
         stream = shop.call(stalls)
         assert await anext(stream) == 1
         await asyncio.sleep(0.12)  # what is due within 0.1 s is rung as well: the stream's timer
-        began = time.monotonic()
         with pytest.raises(CallTimeoutError):
-            await asyncio.wait_for(anext(stream), 3)
-        assert time.monotonic() - began < 1.5
+            await asyncio.wait_for(anext(stream), WAIT / 2)
 
     asyncio.run(main())
     idle(shop)
@@ -177,11 +172,11 @@ def test_a_task_group_round_the_yield_of_a_context_manager(akind: Kind, limit: b
     async def body() -> None:
         async with connected() as connection:
             assert connection == "connection"
-            await anyio.sleep(0.01)
+            while len(beats) < 2:
+                await anyio.sleep(0.001)
         await anyio.lowlevel.checkpoint()
 
     akind.run(body)
-    assert len(beats) > 1
     assert counts(shop) == {"success": 1}
     idle(shop)
 

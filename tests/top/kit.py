@@ -137,7 +137,7 @@ def written(path: Path, *entries: Entry, about: Any = None, quiet: float = 0.0) 
 
 def lasting(worker: Worker, code: str) -> None:
     """Have a process do something, and then live on for longer than others of the tests."""
-    worker.do(f"{code}\nsignal.alarm(50)")
+    worker.do(f"{code}\nsignal.alarm(600)")
 
 
 # -- drawing ------------------------------------------------------------------
@@ -213,13 +213,13 @@ class Terminal:
         """Press a key."""
         os.write(self._ours, key)
 
-    def ended(self, seconds: float = 10.0) -> int:
+    def ended(self, seconds: float = 60.0) -> int:
         """Return its exit code."""
         end = time.monotonic() + seconds
         while self.process.poll() is None and time.monotonic() < end:
             self.read(0.05)
         self.read(0.2)
-        return self.process.wait(0.1)
+        return self.process.wait(1)
 
     @property
     def after(self) -> list[Any]:
@@ -239,7 +239,7 @@ class Terminal:
         """End it, whatever it is at."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGKILL)
-        self.process.wait(10)
+        self.process.wait(60)
         with contextlib.suppress(OSError):
             os.close(self._ours)
 

@@ -164,10 +164,12 @@ def test_metrics_only_on_an_open_circuit(clock: ManualClock) -> None:
     assert (said["why"], said["retry_after"]) == ("", None)
 
 
-@pytest.mark.xfail(strict=True, reason="E2: the last move is that to open")
-def test_metrics_only_is_a_move(clock: ManualClock) -> None:
-    """The history ends with the state that it is in."""
-    assert turned(clock)["history"][0]["to"] == "metrics_only"
+def test_metrics_only_is_no_move_but_a_change_of_options(
+    clock: ManualClock, events: list[Event]
+) -> None:
+    """The history keeps moves of the circuit; what was changed is told by the event of the update."""
+    assert turned(clock)["history"][0]["to"] == "open"
+    assert (events[-1].kind, events[-1].after) == ("updated", "circuit_breaker.metrics_only=True")
 
 
 def test_an_operator(events: list[Event], clock: ManualClock) -> None:

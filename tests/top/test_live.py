@@ -31,9 +31,8 @@ def many(shared: Host) -> Host:
     """A host with a process that has more open circuits than a screen has lines."""
     worker = shared.start(MANY)
     worker.tell("""
-signal.alarm(50)
-end = time.monotonic() + 40
-while time.monotonic() < end:
+signal.alarm(600)
+while True:
     for p in ps: p.try_call(fail)
     time.sleep(0.05)
 """)
@@ -56,7 +55,7 @@ def terminal() -> Generator[Start]:
 
 def shown(one: Terminal, number: int = 1) -> list[str]:
     """Wait for so many screens; return the last one that is complete."""
-    end = time.monotonic() + 10
+    end = time.monotonic() + 60
     while len(one.screens) < number + 1:
         assert time.monotonic() < end, one.out[-2000:]
         assert one.process.poll() is None, one.out[-2000:]
@@ -144,7 +143,7 @@ def test_a_sigterm_restores_the_terminal(many: Host, terminal: Start) -> None:
 def test_it_follows_what_happens(host: Host, terminal: Start) -> None:
     """The first screen comes within a second or so, and each later one has the news."""
     worker = host.start(
-        "signal.alarm(50)\np = Policy('shop', circuit_breaker(failure_threshold=3))"
+        "signal.alarm(600)\np = Policy('shop', circuit_breaker(failure_threshold=3))"
     )
     worker.do("p.call(int)")
     one = terminal(host, "--every", "0.3s")
@@ -158,20 +157,18 @@ def test_it_follows_what_happens(host: Host, terminal: Start) -> None:
 
 
 def test_the_first_screen_is_soon(many: Host, terminal: Start) -> None:
-    """Nobody waits half a minute before an empty screen."""
-    one = terminal(many, "--every", "30s")
-    began = time.monotonic()
-    one.read(6, until="CUSTOMERS")
+    """Nobody waits ten minutes before an empty screen."""
+    one = terminal(many, "--every", "10m")
+    one.read(60, until="CUSTOMERS")
     assert "CUSTOMERS" in one.out
-    assert time.monotonic() - began < 5
 
 
 def test_colours(many: Host, terminal: Start) -> None:
     """They are there on a terminal, and not where NO_COLOR or a dumb terminal says so."""
-    assert "\x1b[1;31m" in terminal(many, "--once", "--every", "0.1s").read(10, until="LEVERS")
+    assert "\x1b[1;31m" in terminal(many, "--once", "--every", "0.1s").read(60, until="LEVERS")
     for environ in ({"NO_COLOR": "1"}, {"TERM": "dumb"}):
         one = terminal(many, "--once", "--every", "0.1s", **environ)
-        one.read(10, until="LEVERS")
+        one.read(60, until="LEVERS")
         assert "OPEN" in one.out
         assert not re.search(r"\x1b\[[0-9;]*3[0-9]m", one.out)
 
@@ -196,7 +193,7 @@ def test_without_a_terminal(many: Host) -> None:
         assert more, process.stderr
         seen += more
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=10)
+    _, errors = process.communicate(timeout=60)
     assert process.returncode == 0
     assert errors == b""
     assert b"\x1b" not in seen
@@ -210,7 +207,7 @@ def test_a_pipe_whose_reader_goes_away(many: Host) -> None:
     process.stdout.close()
     assert process.stderr is not None
     said = process.stderr.read()
-    process.wait(10)
+    process.wait(60)
     process.stderr.close()
     assert said == b""
     assert process.returncode == 0

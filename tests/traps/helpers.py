@@ -16,7 +16,7 @@ import anyio.from_thread
 from resilient import Policy
 from resilient.testing import ManualClock
 
-WAIT = 10.0  # no test waits longer for anything
+WAIT = 60.0  # no test waits longer for anything
 BACKENDS = ("asyncio", "trio")
 COLOURS = ("threads", *BACKENDS)
 

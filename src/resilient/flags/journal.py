@@ -45,6 +45,8 @@ class Journal:
         self._number: int = 0
         self._next: float = float("-inf")
         self.dropped: int = 0
+        self._telling: int = 0  # the last number of those that the store is being told
+        self._gone: int = 0  # of those, that went meanwhile
 
     def add(self, kind: str, **more: Any) -> None:
         """Take in something that happened to this process itself."""
@@ -79,7 +81,10 @@ class Journal:
     def _put(self, entry: Entry) -> None:
         with self._lock:
             self._number += 1
-            self.dropped += len(self._news) == _BACKLOG
+            if len(self._news) == _BACKLOG:  # the oldest goes: told by now, or lost
+                told = self._news[0]["number"] <= self._telling
+                self._gone += told
+                self.dropped += not told
             self._news.append(
                 {**self._who, "number": self._number, "at": time.time(), "times": 1, **entry}
             )
@@ -97,14 +102,21 @@ class Journal:
         self._end_flapping(moment, all_of_it=now)
         with self._lock:
             news = list(self._news)
+            self._gone, self._telling = 0, news[-1]["number"] if news else 0
         if not news:
             return
         try:
             record = store.record
         except AttributeError:  # of another package, made for an older version
             record = None
-        if record is not None:
-            record(news, LONGEST)
+        try:
+            if record is not None:
+                record(news, LONGEST)
+        except BaseException:
+            with self._lock:
+                self.dropped += self._gone
+                self._telling = 0
+            raise
         with self._lock:  # others may have come meanwhile, and the oldest gone
             last = news[-1]["number"]
             while self._news and self._news[0]["number"] <= last:

@@ -121,7 +121,11 @@ class Here:
         self._thread = thread = threading.Thread(
             target=self._run, args=(records.stop, records.bell), name="resilient-pages", daemon=True
         )
-        thread.start()
+        try:
+            thread.start()
+        except BaseException:  # nobody would keep it up, and it would look like a process
+            page.give_up()
+            raise
         self._directory, self._records = directory, records
         if not self._listening:  # a child has its parent's listeners
             self._listening = True

@@ -1,0 +1,5 @@
+"""``python -m resilient``: as the command ``resilient``."""
+
+from .cli import main
+
+main()
