@@ -15,6 +15,7 @@ SOURCE = Path(resilient.__file__).parent
 FLOORS = [
     {
         "errors",
+        "families",
         "checks",
         "shapes",
         "clock",

@@ -63,6 +63,7 @@ def _sync_forward(wrapper: Wrapper, name: str, fn: Callable[..., Any] | None) ->
             return _named(value, _handed(wrapper, self, name, value))
         return hand(self, name, value)
 
+    calls.__name__ = name  # what a refusal tells of the request that it ended
     return calls
 
 
@@ -77,6 +78,7 @@ def _async_forward(
         value = await (getattr(self.__wrapped__, name) if fn is None else fn)(*args, **kwargs)
         return value if type(value) in data else hand(self, name, value)
 
+    awaits.__name__ = name
     return awaits
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from ..guards.base import Guard, Mode
 from ..outcomes import DEFAULT_JUDGE, Judge
@@ -10,13 +11,16 @@ from .core import Core
 from .gateway import Enter, Leave, gateway
 from .turned import answerer
 
+# Of an error, the function, and the arguments of the call that it ends.
+Kin = Callable[[Exception, Any, tuple[Any, ...], dict[str, Any]], Exception]
+
 
 class Plan:
     """What a driver needs to know to run calls of one mode through a policy."""
 
     __slots__ = (
         "admits", "answers", "core", "enter", "guards", "judge", "judges", "judges_health",
-        "judges_values", "leave",
+        "judges_values", "kin", "leave",
         "limits", "neutral", "quick", "reacts", "single", "skip", "threaded",
     )  # fmt: skip
     enter: Enter
@@ -31,12 +35,15 @@ class Plan:
         judges: tuple[Judge, ...] = (),
         skip: int = 0,
         neutral: Callable[[object], bool] | None = None,
+        kin: Kin | None = None,
     ) -> None:
         self.core: Core = core
         # A wrapped client's, who are asked before those of the guards.
         self.judges: tuple[Judge, ...] = judges
         # Tells a value that says nothing of the dependency: a part of a client, not yet at work.
         self.neutral: Callable[[object], bool] | None = neutral
+        # Makes an error of ours one of a wrapped client's library as well, for its caller.
+        self.kin: Kin | None = kin
         self.skip: int = skip  # so many leading arguments are no business of a fallback
         self.guards: tuple[Guard, ...] = guards
         self.admits: tuple[bool, ...] = tuple(guard.admits(mode) for guard in guards)

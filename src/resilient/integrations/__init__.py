@@ -16,9 +16,12 @@ _KNOWN: Final = {  # by the package of the client's class
     "aiohttp": "aiohttp",
     "botocore": "boto3",
     "httpx": "httpx",
+    "httpx2": "httpx2",
+    "psycopg": "psycopg",
     "redis": "redis",
     "requests": "requests",
     "sqlalchemy": "sqlalchemy",
+    "urllib3": "urllib3",
 }
 _NOTHING: Final = Knowledge()
 

@@ -10,13 +10,15 @@ from __future__ import annotations
 
 from asyncio import ensure_future
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 import grpc
 import grpc.aio
 
 from ..clients.guarding import Guarding, Lasting
 from ..deadline import raise_if_up
+from ..errors import BulkheadFullError, CallTimeoutError, WorkersBusyError
+from ..families import Family
 from ..outcomes import Judge
 from .common import shorter
 
@@ -34,13 +36,95 @@ _FAILURES: Final = frozenset({
 })  # fmt: skip
 
 
-def callers_own(error: Exception) -> bool:
-    """Tell whether an error is no failure of the server: by its status code."""
+def callers_fault(error: Exception) -> bool:
+    """Return whether an error is the caller's own doing, and no failure of the server.
+
+    For ``ignore=`` of a guard: any status but UNAVAILABLE, DEADLINE_EXCEEDED,
+    RESOURCE_EXHAUSTED, INTERNAL, UNKNOWN and DATA_LOSS. The interceptors go by it without being told.
+
+    Args:
+        error: what a call raised.
+
+    Returns:
+        True where the server is not to blame.
+
+    Example:
+        >>> import grpc
+        >>> from resilient.integrations.grpc import callers_fault
+        >>> callers_fault(grpc.RpcError())
+        False
+    """
     code: Callable[[], Any] | None = getattr(error, "code", None)
     return isinstance(error, grpc.RpcError) and code is not None and code() not in _FAILURES
 
 
-JUDGE: Final = Judge(ignore=callers_own)
+JUDGE: Final = Judge(ignore=callers_fault)
+
+
+class _Shape:
+    """What handlers of grpc's errors read of one, and interceptors of a call that has failed."""
+
+    def code(self) -> grpc.StatusCode:
+        """Return the status that a server would have answered with."""
+        if isinstance(self, CallTimeoutError):
+            return grpc.StatusCode.DEADLINE_EXCEEDED
+        full = isinstance(self, (BulkheadFullError, WorkersBusyError))
+        return grpc.StatusCode.RESOURCE_EXHAUSTED if full else grpc.StatusCode.UNAVAILABLE
+
+    def details(self) -> str:
+        """Return why."""
+        return str(self)
+
+    debug_error_string = details
+
+    def initial_metadata(self) -> Any:
+        """Return what came before the answer: nothing."""
+        return ()
+
+    trailing_metadata = initial_metadata
+
+
+class _SyncShape(_Shape, grpc.Call, grpc.Future):
+    """The same, and the call that has ended so, as grpc's own error is."""
+
+    def cancel(self) -> bool:
+        return False
+
+    cancelled = running = is_active = cancel
+
+    def done(self) -> bool:
+        return True
+
+    def time_remaining(self) -> None:
+        return None
+
+    def add_callback(self, callback: Callable[[], None]) -> bool:
+        return False  # it has ended, and will not be called
+
+    def result(self, timeout: float | None = None) -> Any:
+        raise cast("Exception", self)
+
+    def exception(self, timeout: float | None = None) -> Any:
+        return self
+
+    def traceback(self, timeout: float | None = None) -> Any:
+        return cast("Exception", self).__traceback__
+
+    def add_done_callback(self, fn: Callable[[Any], None]) -> None:
+        fn(self)
+
+
+class _AioShape(_Shape):
+    """The same, with the metadata of aio."""
+
+    def initial_metadata(self) -> Any:
+        return grpc.aio.Metadata()
+
+    trailing_metadata = initial_metadata
+
+
+FAMILY: Final = Family("grpc", grpc.RpcError, _SyncShape)
+AIO_FAMILY: Final = Family("grpc.aio", grpc.aio.AioRpcError, _AioShape)
 
 
 class _Details(NamedTuple):
@@ -86,7 +170,8 @@ class Interceptor(
     """Sends every call of a channel through a policy; for ``grpc.intercept_channel``.
 
     A call that streams its answer is guarded until its stream ends, and
-    ``stub.Method.future(...)`` until it is done; no fallback answers these.
+    ``stub.Method.future(...)`` until it is done; no fallback answers these. What it raises of ours,
+    a refusal or a timeout, is a `grpc.RpcError` as well, with a code and details.
 
     Args:
         policy: what guards the calls. A fallback gets the request, and returns a response.
@@ -102,7 +187,7 @@ class Interceptor(
     """
 
     def __init__(self, policy: Policy) -> None:
-        self._guarding = Guarding(policy, (JUDGE,), inline=True)
+        self._guarding = Guarding(policy, (JUDGE,), inline=True, kin=FAMILY.error)
         self._unary = self._guarding.function("sync", _unary, skip=2)
 
     def intercept_unary_unary(self, continuation: Any, details: Any, request: Any) -> Any:
@@ -241,7 +326,7 @@ class _Stream:
 
 class _AsyncBase:
     def __init__(self, policy: Policy) -> None:
-        self._guarding = Guarding(policy, (JUDGE,))
+        self._guarding = Guarding(policy, (JUDGE,), kin=AIO_FAMILY.error)
         self._unary = self._guarding.function("async", _async_unary, skip=2)
 
     async def _stream(self, continuation: Any, details: Any, request: Any) -> Any:

@@ -22,6 +22,7 @@ from redis.exceptions import (
 
 from ..clients.knowledge import Knowledge
 from ..deadline import check, on_abandon, raise_if_up, remaining
+from ..families import Family
 from ..outcomes import Judge
 from .common import shorter, shut
 
@@ -43,8 +44,25 @@ _UNWELL_WORDS: Final = (
 )  # fmt: skip
 
 
-def callers_own(error: Exception) -> bool:
-    """Tell whether an error is no failure of the server: a wrong type, a lost race, a lock."""
+def callers_fault(error: Exception) -> bool:
+    """Return whether an error is the caller's own doing, and no failure of the server.
+
+    For ``ignore=`` of a guard: a wrong type, a lost race, a lock that is held, and any
+    other answer of a server that is well. `Policy.wrap` and `resilient.patch` go by it without
+    being told.
+
+    Args:
+        error: what a call raised.
+
+    Returns:
+        True where the server is not to blame.
+
+    Example:
+        >>> import redis
+        >>> from resilient.integrations.redis import callers_fault
+        >>> callers_fault(redis.WatchError()), callers_fault(redis.TimeoutError())
+        (True, False)
+    """
     if isinstance(error, _UNWELL):
         return False
     if isinstance(error, LockError):
@@ -72,7 +90,8 @@ def _is_watching(pipeline: Any) -> bool:
 class RedisKnowledge(Knowledge):
     """What `Policy.wrap` knows of redis-py."""
 
-    judge: ClassVar[Judge | None] = Judge(ignore=callers_own)
+    judge: ClassVar[Judge | None] = Judge(ignore=callers_fault)
+    family: ClassVar[Family | None] = Family("redis", redis.RedisError)
     timeouts: ClassVar[tuple[type[Exception], ...]] = (redis.TimeoutError,)
 
     _FACTORIES: ClassVar[frozenset[str]] = frozenset({
