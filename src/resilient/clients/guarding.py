@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from functools import partial
-from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
+from ..clock import real
 from ..deadline import GRAIN, bounded, current
 from ..drive import streams, sync
 from ..drive.call import DO_PARK, DO_RUN, Step
@@ -144,7 +144,7 @@ class Guarding:
 
 async def _told(seconds: float, policy: str, fn: Callable[[], Any]) -> Any:
     """Await what reads its deadline, and is not cut at it."""
-    with bounded(seconds, policy, monotonic):
+    with bounded(seconds, policy, real.now):
         return await fn()
 
 

@@ -49,14 +49,15 @@ class Knowledge:
         """Make a client's own time limits follow the deadline, where it has such limits."""
 
 
-def _nothing(_: type) -> Knowledge:
+def _nothing(_: object) -> Knowledge:
     return Knowledge()
 
 
 class Source:
     """Where knowledge comes from; a floor above sets it."""
 
-    of: Callable[[type], Knowledge] = staticmethod(_nothing)
+    of: Callable[[type], Knowledge] = staticmethod(_nothing)  # a class of clients
+    within: Callable[[str], Knowledge] = staticmethod(_nothing)  # a module
 
 
 source: Source = Source()

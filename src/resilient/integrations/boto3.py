@@ -48,8 +48,8 @@ def callers_fault(error: Exception) -> bool:
     Example:
         >>> import botocore.exceptions as errors
         >>> from resilient.integrations.boto3 import callers_fault
-        >>> callers_fault(errors.NoCredentialsError()), callers_fault(errors.HTTPClientError(error=""))
-        (True, False)
+        >>> callers_fault(errors.NoCredentialsError())
+        True
     """
     if not isinstance(error, errors.ClientError):
         return isinstance(error, _OWN)

@@ -55,7 +55,7 @@ def shut(sock: Any) -> None:
 
 def cut_when_abandoned(response: Any, socket_of: Callable[[Any], Any]) -> None:
     """Shut a response's socket down should the caller give up on the call that reads it now."""
-    if remaining() is None:
+    if remaining() is None or response is None:  # of an adapter that has no connection
         return
     known = weakref.ref(response)  # the deadline may be in the context for long after its call
 
@@ -73,11 +73,13 @@ def methods_of(part: Any) -> Callable[[str], Any]:
     It looks them up at each call, on the class: whoever mocks a client may do so there. What the
     instance had itself goes before that.
     """
-    known, own = weakref.ref(part), dict(vars(part))  # a function that held it would be a cycle
+    own: dict[str, Any] = dict(vars(part))
+    known: Callable[[], Any] = weakref.ref(part)  # a function that held it would be a cycle
 
     def method(name: str) -> Any:
-        there = known()
-        return own[name] if name in own else getattr(type(there), name).__get__(there)
+        there: Any = known()
+        kind: Any = type(there)
+        return own[name] if name in own else getattr(kind, name).__get__(there)
 
     return method
 

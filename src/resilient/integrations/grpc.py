@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from asyncio import ensure_future
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, cast
 
 import grpc
 import grpc.aio
 
 from ..clients.guarding import Guarding, Lasting
+from ..clients.knowledge import Knowledge
 from ..deadline import raise_if_up
 from ..errors import BulkheadFullError, CallTimeoutError, WorkersBusyError
 from ..families import Family
@@ -40,7 +41,8 @@ def callers_fault(error: Exception) -> bool:
     """Return whether an error is the caller's own doing, and no failure of the server.
 
     For ``ignore=`` of a guard: any status but UNAVAILABLE, DEADLINE_EXCEEDED,
-    RESOURCE_EXHAUSTED, INTERNAL, UNKNOWN and DATA_LOSS. The interceptors go by it without being told.
+    RESOURCE_EXHAUSTED, INTERNAL, UNKNOWN and DATA_LOSS. The interceptors go by it without being
+    told.
 
     Args:
         error: what a call raised.
@@ -441,3 +443,13 @@ def aio_interceptors(policy: Policy) -> list[Any]:
     """
     kinds = _AsyncUnaryUnary, _AsyncUnaryStream, _AsyncStreamUnary, _AsyncStreamStream
     return [kind(policy) for kind in kinds]
+
+
+class GrpcKnowledge(Knowledge):
+    """What `Policy.wrap` and `resilient.patch` know of a channel and its calls."""
+
+    judge: ClassVar[Judge | None] = JUDGE
+    family: ClassVar[Family | None] = FAMILY
+
+
+KNOWLEDGE: Final = GrpcKnowledge()

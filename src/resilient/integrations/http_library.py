@@ -28,6 +28,7 @@ class Library:
     def __init__(self, module: Any, name: str) -> None:
         self.module: Any = module
         self.timeouts: tuple[type[Exception], ...] = (module.TimeoutException,)
+        self.ends: tuple[type[Exception], ...] = (CallTimeoutError, module.TimeoutException)
         # What the caller got wrong; none of it reached the server.
         self._own: tuple[type[Exception], ...] = (
             module.InvalidURL, module.UnsupportedProtocol, module.LocalProtocolError,
@@ -40,16 +41,16 @@ class Library:
             "_AsyncBody", (_AsyncBody, module.AsyncByteStream), {"library": self}
         )
 
-    def callers_fault(self, error: Exception) -> bool:
+    def callers_fault(self, error: Any) -> bool:
         """Return whether an error is no failure of the server."""
         if isinstance(error, self.module.HTTPStatusError):
-            return error.response.status_code not in FAILED_STATUSES  # type: ignore[attr-defined]
+            return error.response.status_code not in FAILED_STATUSES
         return isinstance(error, self._own)
 
-    def failed_response(self, response: object) -> bool:
+    def failed_response(self, response: Any) -> bool:
         """Return whether a response is a failure of the server."""
         return isinstance(response, self.module.Response) and (
-            response.status_code in FAILED_STATUSES  # type: ignore[attr-defined]
+            response.status_code in FAILED_STATUSES
         )
 
     def _fill(self, error: Any, fn: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
@@ -141,7 +142,7 @@ class SyncTransport:
         self._left = False
         return self
 
-    def __exit__(self, *exc: Any) -> None:
+    def __exit__(self, *exc: object) -> None:
         left, self._left = self._left, True
         if not left:
             self._inner.__exit__(*exc)
@@ -189,7 +190,7 @@ class AsyncTransport:
         self._left = False
         return self
 
-    async def __aexit__(self, *exc: Any) -> None:
+    async def __aexit__(self, *exc: object) -> None:
         left, self._left = self._left, True
         if not left:
             await self._inner.__aexit__(*exc)
@@ -216,7 +217,7 @@ class _Body:
                 if self._deadline.now() >= self._deadline.when:
                     raise self._deadline.error()
                 yield chunk
-        except (CallTimeoutError, *self.library.timeouts) as error:
+        except self.library.ends as error:
             raise _told(self, error) from error.__cause__
 
     def close(self) -> None:
@@ -242,7 +243,7 @@ class _AsyncBody:
                 yield chunk
         except StopAsyncIteration:
             return
-        except (CallTimeoutError, *self.library.timeouts) as error:
+        except self.library.ends as error:
             raise _told(self, error) from error.__cause__
         finally:
             close = getattr(chunks, "aclose", None)
@@ -318,7 +319,8 @@ class HttpKnowledge(Knowledge):
 
 def _needs(transport: Any, ours: type, name: str) -> bool:
     """Return whether a transport has to be bound still."""
-    if transport is None or isinstance(transport, ours) or not hasattr(transport, "__dict__"):
+    plain = hasattr(transport, "__dict__") and hasattr(type(transport), name)  # and no mock
+    if isinstance(transport, ours) or not plain:
         return False
     return not hasattr(vars(transport).get(name), "_resilient")
 

@@ -235,7 +235,8 @@ _PARTS: Final = ("stream", "timeout", "verify", "cert", "proxies")
 
 def _bind(adapter: Any) -> None:
     """Have an adapter of a session keep to the deadline."""
-    if isinstance(adapter, Adapter) or not hasattr(adapter, "__dict__"):
+    plain = hasattr(adapter, "__dict__") and hasattr(type(adapter), "send")  # and no mock
+    if isinstance(adapter, Adapter) or not plain:
         return
     if hasattr(vars(adapter).get("send"), "_resilient"):
         return
@@ -259,7 +260,7 @@ def _bind(adapter: Any) -> None:
         return response
 
     adapter.send = update_wrapper(send, vars(adapter).get("send", kind.send))
-    adapter.send._resilient = True
+    vars(adapter.send)["_resilient"] = True
     if pooled:
         adapter.max_retries = deadline_retry(adapter.max_retries)
         _bind_pools(adapter)

@@ -45,8 +45,8 @@ _TALKS: Final = frozenset({
 def callers_fault(error: Exception) -> bool:
     """Return whether an error is the caller's own doing, and no failure of the database.
 
-    For ``ignore=`` of a guard: a broken constraint, wrong SQL, a lost race. `Policy.wrap` and `resilient.patch` go by it without
-    being told.
+    For ``ignore=`` of a guard: a broken constraint, wrong SQL, a lost race. `Policy.wrap` and
+    `resilient.patch` go by it without being told.
 
     Args:
         error: what a call raised.

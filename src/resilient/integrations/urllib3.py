@@ -3,10 +3,11 @@
 # pyright: basic
 from __future__ import annotations
 
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterator
 from copy import copy
 from functools import update_wrapper
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, cast
 
 import urllib3.exceptions as errors
 from urllib3 import BaseHTTPResponse, HTTPConnectionPool, PoolManager
@@ -89,16 +90,22 @@ def bind_pool(pool: Any) -> Any:
     known = getattr(pool, "__dict__", {}).get("urlopen")
     if not hasattr(type(pool), "urlopen") or hasattr(known, "_resilient"):
         return pool
-    method = methods_of(pool)
+    method, there = methods_of(pool), cast("Callable[[], Any]", weakref.ref(pool))
 
     def urlopen(*args: Any, **kwargs: Any) -> Any:
-        if remaining() is not None and "timeout" in kwargs:
-            kwargs["timeout"] = _within_given(kwargs["timeout"])
+        check()  # it tries again by calling itself
+        if remaining() is not None and len(args) < _TIMEOUT_AT:
+            given = kwargs.get("timeout", Timeout.DEFAULT_TIMEOUT)
+            usual = there().timeout if given is Timeout.DEFAULT_TIMEOUT else given
+            kwargs["timeout"] = _within_given(usual)
         return method("urlopen")(*args, **kwargs)
 
     pool.urlopen = update_wrapper(urlopen, type(pool).urlopen)
-    pool.urlopen._resilient = True
+    vars(pool.urlopen)["_resilient"] = True
     return pool
+
+
+_TIMEOUT_AT: Final = 7  # among the arguments of urlopen, which nobody gives by place
 
 
 def _within_given(timeout: Any) -> Any:
@@ -208,6 +215,7 @@ class Urllib3Knowledge(Knowledge):
 
     judge: ClassVar[Judge | None] = Judge(ignore=callers_fault, failed_result=failed_response)
     family: ClassVar[Family | None] = Family("urllib3", errors.HTTPError)
+    timeouts: ClassVar[tuple[type[Exception], ...]] = (errors.TimeoutError, errors.MaxRetryError)
 
     def free(self, cls: type, name: str) -> bool:
         return name in _FREE
