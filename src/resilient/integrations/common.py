@@ -1,5 +1,6 @@
 """What the integrations share: time limits that follow the deadline, and sockets to shut down."""
 
+# pyright: basic
 from __future__ import annotations
 
 import os
