@@ -18,7 +18,7 @@ import sqlalchemy as sa
 import urllib3
 
 import resilient
-from resilient import CircuitOpenError, Policy, circuit_breaker, timeout
+from resilient import CircuitOpenError, Policy, circuit_breaker, fallback, timeout
 
 from ..servers.fixtures import http_server, redis_server
 from ..servers.http_server import HttpServer
@@ -183,3 +183,106 @@ def test_a_decorator_takes_the_public_predicates(http_server: HttpServer) -> Non
     assert ended(lambda: fetch("/status/404"), policy) == {"ignored": 1}
     assert ended(lambda: fetch("/json"), policy) == {"success": 1}
     assert ended(lambda: fetch("/status/503"), policy) == {"failure": 1}
+
+
+# A decorated function that calls a library by itself ---------------------------------
+
+
+def by_httpx(url: str) -> httpx.Response:
+    with httpx.Client(trust_env=False) as client:
+        return client.get(url)
+
+
+def by_urllib3(url: str) -> urllib3.BaseHTTPResponse:
+    return urllib3.PoolManager().request("GET", url)
+
+
+GETS = [by_httpx, requests.get, by_urllib3]
+
+
+@pytest.mark.parametrize("get", GETS)
+@pytest.mark.parametrize(
+    "guards",
+    [(), (timeout(5, sync="cooperative"),), (timeout(5, sync="thread"),)],
+    ids=["plain", "cooperative", "thread"],
+)
+def test_a_decorated_function_is_judged_by_what_it_returns(
+    http_server: HttpServer, get: Callable[[str], Any], guards: tuple[Any, ...]
+) -> None:
+    ways = [guard.sync for guard in guards]
+    policy = new_policy(
+        circuit_breaker(failure_threshold=2), *(timeout(5, sync=way) for way in ways)
+    )
+    fetch = policy(lambda path: get(http_server.url + path))
+    for path, how in [
+        ("/json", "success"), ("/status/404", "success"), ("/status/503", "failure"),
+        ("/json", "success"), ("/status/429", "failure"), ("/status/500", "failure"),
+    ]:  # fmt: skip
+        assert ended(lambda: fetch(path), policy) == {how: 1}, path  # noqa: B023
+    assert policy.state == "open"
+    called = new_policy()
+    assert ended(lambda: called.call(get, f"{http_server.url}/status/503"), called) == {
+        "failure": 1
+    }
+
+
+@pytest.mark.parametrize("limit", [None, 5.0])
+def test_a_decorated_async_function_too(http_server: HttpServer, limit: float | None) -> None:
+    guards = [circuit_breaker(failure_threshold=2)] + ([timeout(limit)] if limit else [])
+    policy = new_policy(*guards)
+
+    @policy
+    async def by_httpx(path: str) -> httpx.Response:
+        async with httpx.AsyncClient(trust_env=False) as client:
+            return await client.get(http_server.url + path)
+
+    @policy
+    async def by_aiohttp(path: str) -> aiohttp.ClientResponse:
+        async with aiohttp.ClientSession() as session:
+            async with session.get(http_server.url + path) as response:
+                return response
+
+    for fetch in (by_httpx, by_aiohttp):
+        for path, how in [("/json", "success"), ("/status/404", "success"),
+                          ("/status/503", "failure"), ("/json", "success")]:  # fmt: skip
+            assert ended(lambda: asyncio.run(fetch(path)), policy) == {how: 1}  # type: ignore[arg-type]  # noqa: B023
+
+
+def test_errors_of_a_decorated_function_are_the_callers_own_or_not(client: redis.Redis) -> None:
+    policy = new_policy(circuit_breaker(failure_threshold=1))
+    push = policy(client.lpush)
+    client.set("text", "a")
+    assert ended(lambda: push("text", "b"), policy) == {"ignored": 1}
+    result = policy.try_call(client.lpush, "text", "b")
+    assert (result.served, policy.state) == ("caller_error", "closed")
+    assert ended(lambda: policy.call(redis.Redis(port=9).ping), policy) == {"failure": 1}
+    assert policy.state == "open"
+
+
+def test_a_fallback_answers_what_is_the_callers_own_all_the_same(client: redis.Redis) -> None:
+    policy = new_policy(fallback(value=0), circuit_breaker(failure_threshold=1))
+    client.set("text", "a")
+    assert policy.call(client.lpush, "text", "b") == 0
+    assert (policy.snapshot()["calls"]["ignored"], policy.state) == (1, "closed")
+
+
+def test_a_group_is_the_callers_own_if_every_leaf_is() -> None:
+    own, down = redis.WatchError("lost"), redis.ConnectionError("down")
+
+    def fails(*errors: Exception) -> None:
+        raise ExceptionGroup("several", errors)
+
+    policy = new_policy()
+    assert ended(lambda: policy.call(fails, own, own), policy) == {"ignored": 1}
+    assert ended(lambda: policy.call(fails, own, down), policy) == {"failure": 1}
+
+
+def test_what_a_guard_is_told_goes_before_what_is_known(
+    http_server: HttpServer, client: redis.Redis
+) -> None:
+    client.set("text", "a")
+    strict = new_policy(circuit_breaker(on=redis.ResponseError))
+    assert ended(lambda: strict.call(client.lpush, "text", "b"), strict) == {"failure": 1}
+    lenient = new_policy(circuit_breaker(failed_result=lambda response: False))
+    get = f"{http_server.url}/status/503"
+    assert ended(lambda: lenient.call(requests.get, get), lenient) == {"success": 1}

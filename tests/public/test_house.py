@@ -16,6 +16,7 @@ FLOORS = [
     {
         "errors",
         "families",
+        "known",
         "checks",
         "shapes",
         "clock",

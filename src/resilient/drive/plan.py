@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..guards.base import Guard, Mode
+from ..known import is_answer
 from ..outcomes import DEFAULT_JUDGE, Judge
 from .core import Core
 from .gateway import Enter, Leave, gateway
@@ -21,7 +22,7 @@ class Plan:
     __slots__ = (
         "admits", "answers", "core", "enter", "guards", "judge", "judges", "judges_health",
         "judges_values", "kin", "leave",
-        "limits", "neutral", "quick", "reacts", "single", "skip", "threaded",
+        "limits", "neutral", "odd", "quick", "reacts", "single", "skip", "threaded",
     )  # fmt: skip
     enter: Enter
     leave: Leave
@@ -42,6 +43,8 @@ class Plan:
         self.judges: tuple[Judge, ...] = judges
         # Tells a value that says nothing of the dependency: a part of a client, not yet at work.
         self.neutral: Callable[[object], bool] | None = neutral
+        # Tells a value that the fast path leaves to the interpreter, by its type alone.
+        self.odd: Callable[[object], bool] = is_answer if neutral is None else neutral
         # Makes an error of ours one of a wrapped client's library as well, for its caller.
         self.kin: Kin | None = kin
         self.skip: int = skip  # so many leading arguments are no business of a fallback

@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import Final, cast
 
 from ..clients.knowledge import Knowledge, source
+from ..known import Found, Predicates
 
 _KNOWN: Final = {  # by the package of the client's class
     "aiohttp": "aiohttp",
@@ -40,5 +41,15 @@ def knowledge_in(module: str) -> Knowledge:
     return cast("Knowledge", import_module(f"{__name__}.{name}").KNOWLEDGE)
 
 
+def _predicates_in(module: str) -> Predicates | None:
+    """Return whose fault an error is, and which answer a failure, of the library of a module."""
+    name = _KNOWN.get(module.partition(".")[0])
+    if name is None:
+        return None
+    found = import_module(f"{__name__}.{name}")
+    return found.callers_fault, getattr(found, "failed_response", None)
+
+
+Found.of = _predicates_in
 source.of = knowledge_of
 source.within = knowledge_in
