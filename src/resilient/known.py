@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any, ClassVar, Final, cast
+from weakref import WeakKeyDictionary
 
 Predicates = tuple[Callable[[Any], bool], Callable[[Any], bool] | None]
-
-_MOST: Final = 1024  # types that are remembered
 
 
 class Found:
@@ -24,12 +23,14 @@ def _nothing(_: str) -> Predicates | None:
 
 
 Found.of = _nothing
-_of_types: Final[dict[type, Predicates | None]] = {}
+_of_types: Final[WeakKeyDictionary[type, Predicates | None]] = WeakKeyDictionary()
 
 
 def _predicates(kind: type) -> Predicates | None:
-    if len(_of_types) > _MOST:  # who makes new classes all the time would keep them all
-        _of_types.clear()
+    try:
+        return _of_types[kind]
+    except KeyError:
+        pass
     found: Predicates | None = None
     for base in kind.__mro__:
         found = Found.of(str(base.__module__))
@@ -44,9 +45,8 @@ def callers_fault(error: Exception) -> bool:
     if isinstance(error, ExceptionGroup):
         group = cast("ExceptionGroup[Exception]", error)
         return all(callers_fault(leaf) for leaf in group.exceptions)
-    kind = type(error)
     try:
-        found = _of_types[kind] if kind in _of_types else _predicates(kind)
+        found = _predicates(type(error))
         return found is not None and found[0](error)
     except Exception:  # of an odd version of it, or no room to import: nothing is known
         return False
@@ -54,9 +54,8 @@ def callers_fault(error: Exception) -> bool:
 
 def is_answer(value: object) -> bool:
     """Return whether a value is of a library whose answers may be failures."""
-    kind = type(value)
     try:
-        found = _of_types[kind] if kind in _of_types else _predicates(kind)
+        found = _predicates(type(value))
     except Exception:
         return False
     return found is not None and found[1] is not None

@@ -21,6 +21,7 @@ import responses
 import respx
 import sqlalchemy as sa
 from botocore.stub import Stubber
+from requests.adapters import HTTPAdapter
 
 from resilient import CallTimeoutError, CircuitOpenError, Policy
 
@@ -218,6 +219,22 @@ def test_a_transport_patched_on_its_class(mode: str | None, monkeypatch: Any) ->
 
     monkeypatch.setattr(httpx.HTTPTransport, "handle_request", answers)  # as pytest-httpx does
     assert client.get("http://shop.example/a").text == "http://shop.example/a"
+
+
+@mode
+def test_a_mock_on_the_class_of_an_adapter_or_transport(mode: str | None) -> None:
+    session = policy_of(mode).wrap(requests.Session())
+    found = requests.Response()
+    found.status_code, found._content = 200, b"mocked"
+    with mock.patch.object(HTTPAdapter, "send", return_value=found):
+        assert session.get("http://shop.example/").text == "mocked"
+    adapter = mock.Mock(spec=HTTPAdapter)
+    adapter.send.return_value = found
+    with mock.patch.object(requests.Session, "get_adapter", return_value=adapter):
+        assert session.get("http://shop.example/").text == "mocked"
+    client = policy_of(mode).wrap(httpx.Client(trust_env=False))
+    with mock.patch("httpx.HTTPTransport.handle_request", return_value=httpx.Response(204)):
+        assert client.get("http://shop.example/").status_code == 204
 
 
 @mode

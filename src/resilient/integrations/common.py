@@ -78,9 +78,13 @@ def methods_of(part: Any) -> Callable[[str], Any]:
     known: Callable[[], Any] = weakref.ref(part)  # a function that held it would be a cycle
 
     def method(name: str) -> Any:
+        if name in own:
+            return own[name]
         there: Any = known()
         kind: Any = type(there)
-        return own[name] if name in own else getattr(kind, name).__get__(there)
+        found = next(vars(base)[name] for base in kind.__mro__ if name in vars(base))
+        bind = getattr(type(found), "__get__", None)  # a mock has none
+        return found if bind is None else bind(found, there, kind)
 
     return method
 
