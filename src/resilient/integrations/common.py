@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from ..deadline import Deadline, on_abandon, raise_if_up, remaining
 from ..errors import CallTimeoutError
-from ..registry import Place
+from ..place import Place
 
 # The dependency is overloaded or broken. Any other status is an answer: 404 and 422 say something
 # of the request, 501 and 505 of the caller.
