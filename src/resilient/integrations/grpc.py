@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from asyncio import ensure_future
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
 
 import grpc
 import grpc.aio
@@ -18,10 +18,10 @@ import grpc.aio
 from ..clients.guarding import Guarding, Lasting
 from ..clients.knowledge import Knowledge
 from ..deadline import raise_if_up
-from ..errors import BulkheadFullError, CallTimeoutError, WorkersBusyError
 from ..families import Family
 from ..outcomes import Judge
 from .common import shorter
+from .grpc_errors import AIO_FAMILY, FAMILY
 
 if TYPE_CHECKING:
     from ..policy import Policy
@@ -61,72 +61,6 @@ def callers_fault(error: Exception) -> bool:
 
 
 JUDGE: Final = Judge(ignore=callers_fault)
-
-
-class _Shape:
-    """What handlers of grpc's errors read of one, and interceptors of a call that has failed."""
-
-    def code(self) -> grpc.StatusCode:
-        """Return the status that a server would have answered with."""
-        if isinstance(self, CallTimeoutError):
-            return grpc.StatusCode.DEADLINE_EXCEEDED
-        full = isinstance(self, (BulkheadFullError, WorkersBusyError))
-        return grpc.StatusCode.RESOURCE_EXHAUSTED if full else grpc.StatusCode.UNAVAILABLE
-
-    def details(self) -> str:
-        """Return why."""
-        return str(self)
-
-    debug_error_string = details
-
-    def initial_metadata(self) -> Any:
-        """Return what came before the answer: nothing."""
-        return ()
-
-    trailing_metadata = initial_metadata
-
-
-class _SyncShape(_Shape, grpc.Call, grpc.Future):
-    """The same, and the call that has ended so, as grpc's own error is."""
-
-    def cancel(self) -> bool:
-        return False
-
-    cancelled = running = is_active = cancel
-
-    def done(self) -> bool:
-        return True
-
-    def time_remaining(self) -> None:
-        return None
-
-    def add_callback(self, callback: Callable[[], None]) -> bool:
-        return False  # it has ended, and will not be called
-
-    def result(self, timeout: float | None = None) -> Any:
-        raise cast("Exception", self)
-
-    def exception(self, timeout: float | None = None) -> Any:
-        return self
-
-    def traceback(self, timeout: float | None = None) -> Any:
-        return cast("Exception", self).__traceback__
-
-    def add_done_callback(self, fn: Callable[[Any], None]) -> None:
-        fn(self)
-
-
-class _AioShape(_Shape):
-    """The same, with the metadata of aio."""
-
-    def initial_metadata(self) -> Any:
-        return grpc.aio.Metadata()
-
-    trailing_metadata = initial_metadata
-
-
-FAMILY: Final = Family("grpc", grpc.RpcError, _SyncShape)
-AIO_FAMILY: Final = Family("grpc.aio", grpc.aio.AioRpcError, _AioShape)
 
 
 class _Details(NamedTuple):

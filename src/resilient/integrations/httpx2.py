@@ -10,7 +10,8 @@ import httpx2
 from ..families import Family
 from ..outcomes import Judge
 from . import http_library
-from .http_library import HttpKnowledge, Library
+from .http_knowledge import HttpKnowledge
+from .http_library import Library
 
 if TYPE_CHECKING:
     from ..policy import Policy
