@@ -46,6 +46,7 @@ class GuardedBy:
             "unpickled"
         )
 
+
 Plans = Callable[[Mode], Plan]
 
 
