@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, Final, Generic, Literal, TypeVar, cast
 
 from .checks import refuse, refuse_type
+from .known import failed_answer
 from .shapes import kind_of
 from .steering import steers
 from .tallies import tally
@@ -94,6 +95,11 @@ class Judge:
         given = (self._on, self._ignore, self.failed_result)
         return any(each is not None and not isinstance(each, _Types) for each in given)
 
+    @property
+    def chooses(self) -> bool:
+        """Whether it was told what a failure is, by ``on``."""
+        return self._on is not None
+
     def options(self) -> dict[str, Any]:
         """Return the options it was made with."""
         return {
@@ -131,7 +137,7 @@ class Judge:
     def of_value(self, value: object) -> int:
         """Return SUCCESS or FAILURE for a returned value."""
         if self.failed_result is None:
-            return SUCCESS
+            return FAILURE if failed_answer(value) else SUCCESS
         return FAILURE if self._ask(self.failed_result, value, default=False) else SUCCESS
 
     def _ask(self, predicate: Callable[[Any], bool], subject: object, *, default: bool) -> bool:

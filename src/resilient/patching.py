@@ -16,8 +16,12 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
 from . import checks
+from .clients.knowledge import source
+from .drive.plan import Plan
+from .guards.base import Mode
 from .registry import registry
-from .wrapping import mark_of, opened
+from .wrapping import check_not_ours, mark_of, opened
+from .wrapping import wrap as guard_by
 
 if TYPE_CHECKING:
     from typing import Self
@@ -140,7 +144,7 @@ class Patch:
                 self._forget()
                 raise AttributeError(_unknown(self.target, module, path)) from None
             try:
-                made = self.policy(original)
+                made = _guarded(self.policy, owner, original)
                 before = vars(owner).get(name, _MISSING)
                 setattr(owner, name, made)
             except (TypeError, ValueError) as fault:
@@ -159,7 +163,9 @@ def patch(target: str, policy: Policy, /) -> Patch:
 
     Functions, methods, classmethods and staticmethods, sync and async, of modules that are
     imported or will be. Code that has taken the function out of its module already (``from module
-    import function``) goes on calling the bare one.
+    import function``) goes on calling the bare one. Of what belongs to a library that
+    `resilient.integrations` knows, the same is known as in `Policy.wrap`: which responses are
+    failures, which errors are the caller's own, and what its handlers catch.
 
     Args:
         target: ``"package.module:function"`` or ``"package.module:Class.method"``.
@@ -210,6 +216,24 @@ def patch(target: str, policy: Policy, /) -> Patch:
             made._forget()
         raise
     return made
+
+
+def _guarded(policy: Policy, owner: Any, original: Any) -> Any:
+    """Return a function guarded with what is known of the library that it is of."""
+    is_class = isinstance(owner, type)
+    known = source.of(owner) if is_class else source.within(str(getattr(owner, "__name__", "")))
+    judge = known.judge
+    if judge is None:
+        return policy(original)
+    check_not_ours(policy.name, original)
+    plans: dict[Mode, Plan] = {}
+
+    def plan(mode: Mode) -> Plan:
+        if mode not in plans:
+            plans[mode] = Plan(policy._core, policy.guards, mode, judges=(judge,), kin=known.kin)
+        return plans[mode]
+
+    return guard_by(policy, original, plan)
 
 
 def _hook(made: Patch, module: str) -> None:

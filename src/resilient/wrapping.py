@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, cast
 
 from . import checks
 from .drive import sync
+from .drive.plan import Plan
 from .guards.base import Guard, Mode
 from .shapes import STREAMS, Kind, kind_of, label, manager_of, named_part
 
@@ -44,6 +45,9 @@ class GuardedBy:
             "pickled: its state stays in its process. Pickle client.__wrapped__, and wrap what was "
             "unpickled"
         )
+
+
+Plans = Callable[[Mode], Plan]
 
 
 class Mark:
@@ -105,15 +109,15 @@ def opened(fn: object) -> Any:
     return None
 
 
-def wrap(policy: Policy, fn: Any) -> Any:
-    """Return fn, guarded by policy."""
+def wrap(policy: Policy, fn: Any, plans: Plans | None = None) -> Any:
+    """Return fn, guarded by policy: by its plans, or by others that more is known for."""
     inner = opened(fn)
     if inner is not None:
-        return type(fn)(wrap(policy, inner))
+        return type(fn)(wrap(policy, inner, plans))
     check(policy.name, policy.guards, fn)
     if bare(policy._core, fn) is not fn:
         raise ValueError(f"{label(fn)} is guarded by {policy.name} already")
-    wrapper = _guarded(policy, fn, kind_of(fn))
+    wrapper = _guarded(policy, fn, kind_of(fn), plans or policy._plan)
     plain = hasattr(fn, "__code__")
     functools.update_wrapper(wrapper, fn, updated=("__dict__",) if plain else ())
     if not hasattr(fn, "__name__"):
@@ -123,7 +127,7 @@ def wrap(policy: Policy, fn: Any) -> Any:
     return wrapper
 
 
-def _guarded(policy: Policy, fn: Any, kind: Kind) -> Any:
+def _guarded(policy: Policy, fn: Any, kind: Kind, plans: Plans) -> Any:
     """Return the bare wrapper of fn, for its kind."""
     manager = manager_of(fn)
     if manager:
@@ -138,8 +142,8 @@ def _guarded(policy: Policy, fn: Any, kind: Kind) -> Any:
         if any(guard.places() for guard in policy.guards):
             import_module("anyio")  # now, and not in the first overload
         driver = aio if kind == "async" else astreams
-        return driver.guard(policy._plan("async"), fn)
-    plan = policy._plan(sync_mode(policy.name, policy.guards))
+        return driver.guard(plans("async"), fn)
+    plan = plans(sync_mode(policy.name, policy.guards))
     if kind == "sync":
         return sync.guard(plan, fn)
     from .drive import streams
@@ -155,7 +159,7 @@ def lasts(fn: Any) -> bool:
 def lasting(policy: Policy, fn: Any) -> Any:
     """Return the guarded form of a function whose calls last."""
     check(policy.name, policy.guards, fn)
-    return _guarded(policy, fn, kind_of(fn))
+    return _guarded(policy, fn, kind_of(fn), policy._plan)
 
 
 def check_not_ours(who: str, fn: object) -> None:

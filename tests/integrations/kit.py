@@ -70,6 +70,11 @@ def until(condition: Callable[[], Any], what: str = "it did not come to pass", *
         time.sleep(0.01)
 
 
+def plain(error: Any) -> type:
+    """Return the class of ours that an error is of, whatever library it is of besides."""
+    return getattr(type(error), "_resilient_plain", type(error))
+
+
 # -- outcomes ---------------------------------------------
 
 

@@ -15,6 +15,8 @@ SOURCE = Path(resilient.__file__).parent
 FLOORS = [
     {
         "errors",
+        "families",
+        "known",
         "checks",
         "shapes",
         "clock",
@@ -96,8 +98,9 @@ ALLOWED = {
     "django": {"integrations/django.py"},
     "flask": {"integrations/flask.py"},
     "opentelemetry": {"integrations/opentelemetry.py"},
-    "grpc": {"integrations/grpc.py", "integrations/psycopg.py"},
+    "grpc": {"integrations/grpc.py", "integrations/grpc_errors.py", "integrations/psycopg.py"},
     "httpx": {"integrations/httpx.py"},
+    "httpx2": {"integrations/httpx2.py"},
     "psycopg": {"integrations/psycopg.py"},
     "requests": {"integrations/requests.py"},
     "sqlalchemy": {"integrations/sqlalchemy.py"},

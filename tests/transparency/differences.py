@@ -69,6 +69,16 @@ DIFFERENCES: tuple[Difference, ...] = (
     ),
     Difference("requests", "HTTPAdapter.send*", "the same"),
     Difference("requests", "HTTPAdapter.vars()", "the same"),
+    Difference("requests", "HTTPAdapter.get_connection*", "the same"),
+    Difference("requests", "Session.get_adapter*", "the same"),
+    Difference("requests", "Session.vars()", "the same"),
+    Difference(
+        "httpx*",
+        "*at the end/2/2",
+        "the client finds its transports by a function of ours, which has also those keep to the "
+        "deadline that are mounted later",
+    ),
+    Difference("httpx", "*Client.vars()", "the same"),
     Difference(
         "requests adapter",
         "deep_copied/*",

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from functools import partial
-from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
+from ..clock import real
 from ..deadline import GRAIN, bounded, current
 from ..drive import streams, sync
 from ..drive.call import DO_PARK, DO_RUN, Step
 from ..drive.core import Core
 from ..drive.ending import conclude
 from ..drive.lasting import LastingCall
-from ..drive.plan import Plan
+from ..drive.plan import Kin, Plan
 from ..guards.base import Mode
 from ..outcomes import Judge
 from ..shapes import Kind
@@ -33,10 +33,18 @@ _ABSENT: Final = Judge(ignore=(KeyError, IndexError))
 class Guarding:
     """A policy, and the judges that one client adds to those of its guards."""
 
-    __slots__ = ("_judges", "_plans", "inline", "policy")
+    __slots__ = ("_judges", "_kin", "_plans", "inline", "policy")
 
-    def __init__(self, policy: Policy, judges: tuple[Judge, ...], *, inline: bool = False) -> None:
+    def __init__(
+        self,
+        policy: Policy,
+        judges: tuple[Judge, ...],
+        *,
+        inline: bool = False,
+        kin: Kin | None = None,
+    ) -> None:
         self.policy: Policy = policy
+        self._kin = kin  # of the client's library, so that its own handlers see our errors
         self.inline: bool = inline  # its sync calls stay in their thread
         self._judges = judges
         self._plans: dict[tuple[Mode, str, int], Plan] = {}
@@ -59,8 +67,9 @@ class Guarding:
             if what == "enter":
                 guards = tuple(guard for guard in guards if guard.seconds is None)
             found = Plan(
-                self.policy._core, guards, mode, judges=judges, skip=skip, neutral=is_handed
-            )
+                self.policy._core, guards, mode, judges=judges, skip=skip, neutral=is_handed,
+                kin=self._kin,
+            )  # fmt: skip
             self._plans[key] = found
         return found
 
@@ -135,7 +144,7 @@ class Guarding:
 
 async def _told(seconds: float, policy: str, fn: Callable[[], Any]) -> Any:
     """Await what reads its deadline, and is not cut at it."""
-    with bounded(seconds, policy, monotonic):
+    with bounded(seconds, policy, real.now):
         return await fn()
 
 
@@ -181,5 +190,6 @@ class Lasting(LastingCall):
             self.returned(None)
         else:
             self.raised(error)
+            error = self.error or error
         self.error = None
         return error

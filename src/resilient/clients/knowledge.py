@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, ClassVar
 
+from ..families import Family
 from ..outcomes import Judge
 
 
@@ -12,8 +13,14 @@ class Knowledge:
     """What `Policy.wrap` assumes of a client: here, of one that nothing is known of."""
 
     judge: ClassVar[Judge | None] = None  # whose errors and values: beside the guards' own
+    family: ClassVar[Family | None] = None  # what errors of ours are to its callers as well
     # Its own timeouts, which are the policy's where the deadline is up.
     timeouts: ClassVar[tuple[type[Exception], ...]] = ()
+
+    @property
+    def kin(self) -> Callable[[Exception, Any, tuple[Any, ...], dict[str, Any]], Exception] | None:
+        """Return what makes an error of ours one of the library's too."""
+        return None if self.family is None else self.family.error
 
     def free(self, cls: type, name: str) -> bool:
         """Tell whether a method does no I/O, so that it needs no guard."""
@@ -42,14 +49,15 @@ class Knowledge:
         """Make a client's own time limits follow the deadline, where it has such limits."""
 
 
-def _nothing(_: type) -> Knowledge:
+def _nothing(_: object) -> Knowledge:
     return Knowledge()
 
 
 class Source:
     """Where knowledge comes from; a floor above sets it."""
 
-    of: Callable[[type], Knowledge] = staticmethod(_nothing)
+    of: Callable[[type], Knowledge] = staticmethod(_nothing)  # a class of clients
+    within: Callable[[str], Knowledge] = staticmethod(_nothing)  # a module
 
 
 source: Source = Source()

@@ -10,9 +10,9 @@ import sys
 from collections.abc import Callable, Coroutine, Generator
 from contextlib import nullcontext
 from functools import partial, update_wrapper
-from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
+from ..clock import real
 from ..deadline import bounded, raise_if_up
 from ..drive.bell import here
 from ..errors import CallTimeoutError, RefusedError
@@ -63,6 +63,7 @@ def _sync_forward(wrapper: Wrapper, name: str, fn: Callable[..., Any] | None) ->
             return _named(value, _handed(wrapper, self, name, value))
         return hand(self, name, value)
 
+    calls.__name__ = name  # what a refusal tells of the request that it ended
     return calls
 
 
@@ -77,6 +78,7 @@ def _async_forward(
         value = await (getattr(self.__wrapped__, name) if fn is None else fn)(*args, **kwargs)
         return value if type(value) in data else hand(self, name, value)
 
+    awaits.__name__ = name
     return awaits
 
 
@@ -112,7 +114,7 @@ def released(
     def calls(self: Any, /, *args: Any, **kwargs: Any) -> Any:
         seconds = wrapper.limit("sync")
         try:
-            with nullcontext() if seconds is None else bounded(seconds, wrapper.name, monotonic):
+            with nullcontext() if seconds is None else bounded(seconds, wrapper.name, real.now):
                 return inner(self, *args, **kwargs)
         except Exception as error:
             if _is_beside_the_point(wrapper, name, args, error):
@@ -142,7 +144,7 @@ async def in_time(
         limit: Any = sys.modules["asyncio"].timeout(seconds)
         try:
             async with limit:
-                with bounded(seconds, policy, monotonic):
+                with bounded(seconds, policy, real.now):
                     return await fn()
         except TimeoutError:
             if not limit.expired():

@@ -174,6 +174,9 @@ def is_async_client(cls: type) -> bool:
     """Tell whether a class is that of an async client, whose plain methods do no I/O themselves."""
     if hasattr(cls, "__aenter__") and not hasattr(cls, "__enter__"):
         return True
+    mocking = sys.modules.get("unittest.mock")
+    if mocking is not None and issubclass(cls, mocking.AsyncMock):
+        return True
     endings = [getattr(cls, name) for name in _ENDINGS if hasattr(cls, name)]
     return bool(endings) and all(kind_of(each) == "async" for each in endings)
 
@@ -227,4 +230,4 @@ def is_mocks_own(client: Any, name: str) -> bool:
     mocking = sys.modules.get("unittest.mock")
     if mocking is None or not issubclass(type(client), mocking.NonCallableMock):
         return False
-    return not name.startswith("__") and hasattr(mocking.NonCallableMock, name)
+    return not name.startswith("__") and hasattr(mocking.AsyncMock, name)

@@ -266,7 +266,9 @@ class Wrapper:
         key = policy, self._threaded and parts.is_thread_bound(client)
         found = self._guardings.get(key)
         if found is None:
-            found = self._guardings[key] = Guarding(policy, self._judges, inline=key[1])
+            found = self._guardings[key] = Guarding(
+                policy, self._judges, inline=key[1], kin=self._knowledge.kin
+            )
         return found
 
 

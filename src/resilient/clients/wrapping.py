@@ -199,6 +199,8 @@ def _check_mode(policy: Policy, client: Any, selection: Selection) -> None:
     for name in parts.public_names(client):
         chosen = selection.policy_of("", name, policy)
         fn = getattr(cls, name, None)
+        if parts.is_mocks_own(client, name):
+            continue
         if chosen is not None and kind_of(fn) == "sync" and not parts.makes_async(fn):
             sync_mode(f"{chosen.name}: {name}", chosen.guards)
 

@@ -184,8 +184,8 @@ def _interpreted(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
     return guarded
 
 
-def _slow(neutral: Callable[[object], bool] | None, value: object) -> bool:
-    return handle_of(value) != "" or (neutral is not None and neutral(value))
+def _slow(odd: Callable[[object], bool], value: object) -> bool:
+    return handle_of(value) != "" or odd(value)
 
 
 async def _ended(call: Call, value: Any) -> Any:
@@ -227,7 +227,7 @@ async def _failed(
 
 def _plain(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
     core, enter, done_well = plan.core, plan.enter, plan.leave
-    unusual = partial(_slow, plan.neutral)
+    unusual = partial(_slow, plan.odd)
     plain: type[Any] = type(None)  # the newest type of value that was seen to be no work or part
 
     async def guarded(*args: Any, **kwargs: Any) -> Any:
@@ -263,7 +263,7 @@ def _timed(  # noqa: PLR0915
     plan: Plan, fn: Callable[..., Any]
 ) -> Callable[..., Any]:
     core, enter, done_well = plan.core, plan.enter, plan.leave
-    around, put, unusual = current.get, current.set, partial(_slow, plan.neutral)
+    around, put, unusual = current.get, current.set, partial(_slow, plan.odd)
     plain: type[Any] = type(None)
     assert plan.single is not None
     level, limit = plan.single

@@ -8,7 +8,7 @@ from asyncio import _get_running_loop
 from collections.abc import Callable
 from typing import Any
 
-from ..clock import Alarm
+from ..clock import Alarm, alarm_at, real
 from .call import Call
 
 # Up to 3.11, which only gets security fixes, current_task() is Python round this.
@@ -60,8 +60,9 @@ class Bell:
     async def wait(self, call: Call, until: float) -> None:
         """Wait for a ring or until the policy's clock says so, whichever is first."""
         left = max(0.0, until - call.core.now())
-        if call.core.clock is not None:
-            await self._wait_for_alarm(call.core.clock.call_at(until, self.ring))
+        if call.core.clock is not None or real.is_frozen():
+            call_at = alarm_at if call.core.clock is None else call.core.clock.call_at
+            await self._wait_for_alarm(call_at(until, self.ring))
         elif self._loop is not None:
             # No cancel scope: it could not be left by a coroutine that is closed in another task.
             await self._wait_for_alarm(self._loop.call_later(left, self._set))

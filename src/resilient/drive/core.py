@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import threading
-import time
 import weakref
 from bisect import bisect_left
 from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar, Final, cast
 
-from ..clock import Alarm, Clock
+from ..clock import Alarm, Clock, real
 from ..events import Cause, Event, bus
 from ..guards.base import Guard, Waiter
 from ..outcomes import DEFAULT_JUDGE, OUTCOMES, SUCCESS
@@ -63,7 +62,7 @@ class Core(Counts):
         self.impact: str = impact
         self.patience: float | None = None  # with a dependency, at a deadline of its callers'
         self.clock = clock
-        self.now: Callable[[], float] = time.monotonic if clock is None else clock.now
+        self.now: Callable[[], float] = real.now if clock is None else clock.now
         # Re-entrant, so that a finalizer that lands inside finds the gate instead of a deadlock.
         # Taken by `with`, and by the gateway: an interrupt may come between acquire() and a try.
         self.lock: threading.RLock = threading.RLock()
@@ -155,7 +154,7 @@ class Core(Counts):
     def follow(self, clock: Clock | None) -> None:
         """Take the time from another clock, without jitter, or from the system's (None)."""
         self.clock = clock
-        self.now = time.monotonic if clock is None else clock.now
+        self.now = real.now if clock is None else clock.now
         for guard in self.all_guards():
             guard.jitter(clock is None)
         self.arm()

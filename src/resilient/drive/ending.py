@@ -8,6 +8,7 @@ from ..deadline import Deadline, current
 from ..errors import CallTimeoutError, RefusedError, ResilientError
 from ..events import Event, bus
 from ..guards.base import Guard
+from ..known import callers_fault
 from ..outcomes import (
     CALLERS,
     CANCELLED,
@@ -63,6 +64,8 @@ def judge(call: State) -> tuple[list[int], str]:
     seen_by = {each: each.weigh(error) for each in distinct}
     call.callers = (first or steers(error)) and _is_callers(call, error, seen_by)
     outcomes = [FAILURE if seen_by[each] == FAILURE else IGNORED for each in judges]
+    if base == FAILURE and FAILURE in outcomes and callers_fault(error):
+        _leave_out(call, judges, outcomes, first=first)
     if base == REFUSED:
         outcomes = [REFUSED if seen == FAILURE else seen for seen in outcomes]
         # Refused by a call of this very policy inside the body: nobody's failure.
@@ -91,6 +94,18 @@ def _cancelled(call: State, error: BaseException) -> tuple[list[int], str]:
         return [CANCELLED] * (len(guards) + 1), ""
     seen = [FAILURE if guard.judges_health else CANCELLED for guard in guards]
     return [*seen, FAILURE], CallTimeoutError.__name__
+
+
+def _leave_out(call: State, judges: list[Judge], outcomes: list[int], *, first: bool) -> None:
+    """Leave out what a library's error says of the caller, for guards that are not told otherwise.
+
+    A fallback answers it all the same.
+    """
+    asked = [*(guard.judges_health for guard in call.plan.guards), True]
+    for level, judge in enumerate(judges):
+        if asked[level] and outcomes[level] == FAILURE and not judge.chooses:
+            outcomes[level] = IGNORED
+            call.callers = call.callers or first
 
 
 def _ruled(call: State, error: BaseException | None) -> int | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from ..clock import Alarm
+from ..clock import Alarm, alarm_at, real
 from ..deadline import Deadline, TaskDeadline, Terms, current, leave
 from .bell import here
 from .call import Call
@@ -112,7 +112,7 @@ class _InTrio:
         self._timer = timer
         self._own, self._bound, self._scope = own, bound, scope
         self._alarm: Alarm | None = None
-        if core.clock is None:
+        if core.clock is None and not real.is_frozen():
             scope.deadline = trio.current_time() + own.when - core.now()
         else:
             trio_token = trio.lowlevel.current_trio_token()
@@ -123,7 +123,8 @@ class _InTrio:
                 else:
                     trio_token.run_sync_soon(scope.cancel)
 
-            self._alarm = core.clock.call_at(own.when, cancel)
+            call_at = alarm_at if core.clock is None else core.clock.call_at
+            self._alarm = call_at(own.when, cancel)
         current.set(own)
         if parked is None:
             scope.__enter__()

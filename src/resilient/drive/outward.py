@@ -106,7 +106,11 @@ class Outward(State):
         outcomes, reason = judge(self)
         if self.outcome < 0:
             self.outcome = outcomes[-1]
-        return self._settle(outcomes, reason, served(self))
+        step = self._settle(outcomes, reason, served(self))
+        kin = self.plan.kin
+        if kin is not None and step == DONE and isinstance(self.error, ResilientError):
+            self.error = kin(self.error, self.fn, self.args, self.kwargs)
+        return step
 
     def _settle(self, outcomes: list[int], reason: str, whom: int) -> Step:
         room()

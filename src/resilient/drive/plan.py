@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from ..guards.base import Guard, Mode
+from ..known import is_answer
 from ..outcomes import DEFAULT_JUDGE, Judge
 from .core import Core
 from .gateway import Enter, Leave, gateway
 from .turned import answerer
+
+# Of an error, the function, and the arguments of the call that it ends.
+Kin = Callable[[Exception, Any, tuple[Any, ...], dict[str, Any]], Exception]
 
 
 class Plan:
@@ -16,8 +21,8 @@ class Plan:
 
     __slots__ = (
         "admits", "answers", "core", "enter", "guards", "judge", "judges", "judges_health",
-        "judges_values", "leave",
-        "limits", "neutral", "quick", "reacts", "single", "skip", "threaded",
+        "judges_values", "kin", "leave",
+        "limits", "neutral", "odd", "quick", "reacts", "single", "skip", "threaded",
     )  # fmt: skip
     enter: Enter
     leave: Leave
@@ -31,12 +36,17 @@ class Plan:
         judges: tuple[Judge, ...] = (),
         skip: int = 0,
         neutral: Callable[[object], bool] | None = None,
+        kin: Kin | None = None,
     ) -> None:
         self.core: Core = core
         # A wrapped client's, who are asked before those of the guards.
         self.judges: tuple[Judge, ...] = judges
         # Tells a value that says nothing of the dependency: a part of a client, not yet at work.
         self.neutral: Callable[[object], bool] | None = neutral
+        # Tells a value that the fast path leaves to the interpreter, by its type alone.
+        self.odd: Callable[[object], bool] = is_answer if neutral is None else neutral
+        # Makes an error of ours one of a wrapped client's library as well, for its caller.
+        self.kin: Kin | None = kin
         self.skip: int = skip  # so many leading arguments are no business of a fallback
         self.guards: tuple[Guard, ...] = guards
         self.admits: tuple[bool, ...] = tuple(guard.admits(mode) for guard in guards)

@@ -72,8 +72,8 @@ def _failed(
     return done
 
 
-def _slow(neutral: Callable[[object], bool], value: object) -> bool:
-    return neutral(value) or returns_work(value)
+def _slow(odd: Callable[[object], bool], value: object) -> bool:
+    return returns_work(value) or odd(value)
 
 
 def _interpreted(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
@@ -85,7 +85,7 @@ def _interpreted(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
 
 def _plain(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
     core, enter, done_well, around = plan.core, plan.enter, plan.leave, current.get
-    unusual = returns_work if plan.neutral is None else partial(_slow, plan.neutral)
+    unusual = partial(_slow, plan.odd)
     plain: type[Any] = type(None)  # the newest type of value that was seen to be no work
 
     def guarded(*args: Any, **kwargs: Any) -> Any:
@@ -122,7 +122,7 @@ def _plain(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
 def _timed(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
     core, enter, done_well = plan.core, plan.enter, plan.leave
     around, put = current.get, current.set
-    unusual = returns_work if plan.neutral is None else partial(_slow, plan.neutral)
+    unusual = partial(_slow, plan.odd)
     assert plan.single is not None
     level, limit = plan.single
     plain: type[Any] = type(None)
@@ -177,7 +177,7 @@ def _threaded(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
     assert plan.single is not None
     level, limit = plan.single
     plain: type[Any] = type(None)
-    slow = returns_work if plan.neutral is None else partial(_slow, plan.neutral)
+    slow = partial(_slow, plan.odd)
     terms = Terms(0.0, level, core.name, core.now)
 
     def guarded(*args: Any, **kwargs: Any) -> Any:

@@ -11,15 +11,15 @@ from asyncio import (
     AbstractEventLoop,
     CancelledError,
     Task,
-    TimerHandle,
 )
 from collections.abc import Callable
-from time import monotonic
-from typing import Any
+from typing import Any, Final
 
-from ..clock import Alarm
+from ..clock import Alarm, alarm_at, real
 from ..deadline import Deadline, TaskDeadline
 from .core import Core
+
+_EARLY: Final = 0.01  # more than a loop's timer may be early
 
 
 class Entry(TaskDeadline):
@@ -40,9 +40,14 @@ class Entry(TaskDeadline):
 
     def fire(self) -> None:
         """Cancel the task, once; in its loop."""
-        if self.open and not self.fired and self.task is not None:
-            self.fired = True
-            self.task.cancel()
+        if not self.open or self.fired or self.task is None:
+            return
+        left = self.when - self.now()
+        if left > _EARLY:  # the loop's clock has jumped, as where a test freezes it
+            later(self.task.get_loop(), left, self.fire)
+            return
+        self.fired = True
+        self.task.cancel()
 
     def reason(self, error: BaseException) -> BaseException:
         """Return what the caller is told: the timeout, where it was this that ended the call."""
@@ -70,11 +75,14 @@ class Wheel:
         self._now = now
         self.seconds: float = seconds
         self.entries: dict[Entry, None] = {}
-        self.handle: TimerHandle | None = None
+        self.handle: Alarm | None = None
 
     def start(self) -> None:
         """Start the timer, for the first entry."""
-        self.handle = self.loop.call_later(self.seconds, self._fire)
+        self._again(self.seconds)
+
+    def _again(self, left: float) -> None:
+        self.handle = later(self.loop, left, self._fire)
 
     def _fire(self) -> None:
         self.handle = None
@@ -83,7 +91,7 @@ class Wheel:
             entry = next(iter(entries))
             left = entry.when - self._now()
             if left > 0:
-                self.handle = self.loop.call_later(left, self._fire)
+                self._again(left)
                 return
             del entries[entry]
             entry.fire()
@@ -97,7 +105,7 @@ def wheel_of(loop: AbstractEventLoop, seconds: float) -> Wheel:
     """Return the loop's wheel for calls that may take so many seconds."""
     wheel = _wheels.get((id(loop), seconds))
     if wheel is None or wheel.loop is not loop:
-        wheel = _wheels[id(loop), seconds] = Wheel(loop, seconds, monotonic)
+        wheel = _wheels[id(loop), seconds] = Wheel(loop, seconds, real.now)
     return wheel
 
 
@@ -105,7 +113,14 @@ def arm(entry: Entry, loop: AbstractEventLoop, core: Core) -> Alarm:
     """Give one entry a timer of its own: for a limit that is partly used up, or a manual clock."""
     if core.clock is not None:
         return core.clock.call_at(entry.when, lambda: loop.call_soon_threadsafe(entry.fire))
-    return loop.call_later(max(0.0, entry.when - core.now()), entry.fire)
+    return later(loop, entry.when - core.now(), entry.fire)
+
+
+def later(loop: AbstractEventLoop, seconds: float, fire: Callable[[], object]) -> Alarm:
+    """Have a loop call fire after so many seconds, also where the loop's clock stands still."""
+    if real.is_frozen():
+        return alarm_at(real.now() + seconds, lambda: loop.call_soon_threadsafe(fire))
+    return loop.call_later(max(0.0, seconds), fire)
 
 
 class Timer:
@@ -129,7 +144,7 @@ class Timer:
             self.stop()
             self._loop, self._when = loop, entry.when
             if core.clock is None:
-                self._alarm = loop.call_later(max(0.0, entry.when - core.now()), self._ring)
+                self._alarm = later(loop, entry.when - core.now(), self._ring)
             else:
                 self._alarm = core.clock.call_at(
                     entry.when, lambda: loop.call_soon_threadsafe(self._ring)

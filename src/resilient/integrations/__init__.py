@@ -1,8 +1,7 @@
 """What is known of real clients: loaded when a client of theirs is wrapped, or by its own name.
 
-`resilient.integrations.httpx`, ``requests``, ``grpc``, ``asgi``, ``wsgi``, ``flask`` and ``django``
-have something of their own to use; what is known of redis, sqlalchemy, aiohttp and boto3 is used
-by `Policy.wrap`.
+What is known of them is used by `Policy.wrap` and `resilient.patch`, and public for guards of one's
+own: ``callers_fault`` and, of those that answer with a status, ``failed_response``.
 """
 
 from __future__ import annotations
@@ -11,26 +10,46 @@ from importlib import import_module
 from typing import Final, cast
 
 from ..clients.knowledge import Knowledge, source
+from ..known import Found, Predicates
 
 _KNOWN: Final = {  # by the package of the client's class
     "aiohttp": "aiohttp",
     "botocore": "boto3",
+    "grpc": "grpc",
     "httpx": "httpx",
+    "httpx2": "httpx2",
+    "psycopg": "psycopg",
     "redis": "redis",
     "requests": "requests",
     "sqlalchemy": "sqlalchemy",
+    "urllib3": "urllib3",
 }
 _NOTHING: Final = Knowledge()
 
 
 def knowledge_of(cls: type) -> Knowledge:
     """Return what is known of a class of clients."""
-    for base in cls.__mro__:
-        name = _KNOWN.get(str(base.__module__).partition(".")[0])
-        if name is not None:
-            module = import_module(f"{__name__}.{name}")
-            return cast("Knowledge", module.KNOWLEDGE)
-    return _NOTHING
+    found = (knowledge_in(str(base.__module__)) for base in cls.__mro__)
+    return next((each for each in found if each is not _NOTHING), _NOTHING)
 
 
+def knowledge_in(module: str) -> Knowledge:
+    """Return what is known of the library that a module is of."""
+    name = _KNOWN.get(module.partition(".")[0])
+    if name is None:
+        return _NOTHING
+    return cast("Knowledge", import_module(f"{__name__}.{name}").KNOWLEDGE)
+
+
+def _predicates_in(module: str) -> Predicates | None:
+    """Return whose fault an error is, and which answer a failure, of the library of a module."""
+    name = _KNOWN.get(module.partition(".")[0])
+    if name is None:
+        return None
+    found = import_module(f"{__name__}.{name}")
+    return found.callers_fault, getattr(found, "failed_response", None)
+
+
+Found.of = _predicates_in
 source.of = knowledge_of
+source.within = knowledge_in

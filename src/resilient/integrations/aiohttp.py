@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Final
 import aiohttp
 
 from ..clients.knowledge import Knowledge
+from ..families import Family
 from ..outcomes import Judge
 from .common import FAILED_STATUSES
 
@@ -18,8 +19,25 @@ _OWN: Final = (
 )
 
 
-def callers_own(error: Exception) -> bool:
-    """Tell whether an error is no failure of the server: a bad URL, a status of the caller's."""
+def callers_fault(error: Exception) -> bool:
+    """Return whether an error is the caller's own doing, and no failure of the server.
+
+    For ``ignore=`` of a guard: a bad URL, too many redirects, and a status other than
+    429, 500, 502, 503 and 504. `Policy.wrap` and `resilient.patch` go by it without
+    being told.
+
+    Args:
+        error: what a call raised.
+
+    Returns:
+        True where the server is not to blame.
+
+    Example:
+        >>> import aiohttp
+        >>> from resilient.integrations.aiohttp import callers_fault
+        >>> callers_fault(aiohttp.InvalidURL("no host")), callers_fault(aiohttp.ClientError())
+        (True, False)
+    """
     if isinstance(error, _OWN):
         return True
     # With a cause it tells of an answer that could not be read, whatever status it has.
@@ -28,15 +46,31 @@ def callers_own(error: Exception) -> bool:
     return error.status not in (0, *FAILED_STATUSES)
 
 
-def failed(response: object) -> bool:
-    """Tell whether a response is a failure of the server: 429, 500, 502, 503 or 504."""
+def failed_response(response: object) -> bool:
+    """Return whether a response is a failure of the server: 429, 500, 502, 503 or 504.
+
+    For ``failed_result=`` of a guard; see `callers_fault`.
+
+    Args:
+        response: what a call returned. What is no `aiohttp.ClientResponse` is no failure.
+
+    Returns:
+        True where the server has failed, though it answered.
+
+    Example:
+        >>> from resilient.integrations.aiohttp import failed_response
+        >>> failed_response(None)
+        False
+    """
     return isinstance(response, aiohttp.ClientResponse) and response.status in FAILED_STATUSES
 
 
 class AiohttpKnowledge(Knowledge):
     """What `Policy.wrap` knows of an `aiohttp.ClientSession`."""
 
-    judge: ClassVar[Judge | None] = Judge(ignore=callers_own, failed_result=failed)
+    judge: ClassVar[Judge | None] = Judge(ignore=callers_fault, failed_result=failed_response)
+
+    family: ClassVar[Family | None] = Family("aiohttp", aiohttp.ClientError)
 
     # Of a response these read what has yet to come.
     _READS: ClassVar[frozenset[str]] = frozenset({"json", "read", "text"})

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import nullcontext
 from typing import Any
 
-from .edges import HEADER, Edge, answer
+from .edges import HEADER, TOO_SHORT, Edge, answer
 
 _Messages = Callable[[], Awaitable[MutableMapping[str, Any]]]
 _Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -27,6 +27,8 @@ class Middleware(Edge):
             ``x-request-timeout``; None reads none.
         at_most: the longest time, in seconds, that is believed, and the one that applies where
             there is no such header. Default None: none.
+        at_least: the shortest time, in seconds, with which a request is worth beginning: with less
+            it is answered with 504 at once, and the application is not called. Default 0.
 
     Raises:
         TypeError: an option is of a wrong type.
@@ -40,9 +42,14 @@ class Middleware(Edge):
     """
 
     def __init__(
-        self, app: _App, *, header: str | None = HEADER, at_most: float | None = None
+        self,
+        app: _App,
+        *,
+        header: str | None = HEADER,
+        at_most: float | None = None,
+        at_least: float = 0.0,
     ) -> None:
-        super().__init__(header, at_most)
+        super().__init__(header, at_most, at_least)
         self._app = app
 
     async def __call__(
@@ -51,7 +58,10 @@ class Middleware(Edge):
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        seconds = self.seconds(self._asked(scope))
+        seconds, bodiless = self.seconds(self._asked(scope)), scope["method"] == "HEAD"
+        if self.too_short(seconds):
+            await _respond(send, *TOO_SHORT, bodiless=bodiless)
+            return
         begun, limit = False, None if seconds is None else self.bounded(seconds)
 
         async def watched(message: MutableMapping[str, Any]) -> None:
@@ -69,7 +79,7 @@ class Middleware(Edge):
             answered = None if begun else answer(error)
             if answered is None:
                 raise
-            await _respond(send, *answered, bodiless=scope["method"] == "HEAD")
+            await _respond(send, *answered, bodiless=bodiless)
 
     def _asked(self, scope: MutableMapping[str, Any]) -> str | None:
         if self.header is None:

@@ -9,6 +9,7 @@ import botocore.exceptions as errors
 
 from ..clients.knowledge import Knowledge
 from ..deadline import check, enclosing, remaining
+from ..families import Family
 from ..outcomes import Judge
 from .common import FAILED_STATUSES
 from .urllib3 import DeadlineTimeout, bind_pools
@@ -31,8 +32,25 @@ _THROTTLED: Final = frozenset({
 })  # fmt: skip
 
 
-def callers_own(error: Exception) -> bool:
-    """Tell whether an error is no failure of the service: a missing key, a denied access."""
+def callers_fault(error: Exception) -> bool:
+    """Return whether an error is the caller's own doing, and no failure of the service.
+
+    For ``ignore=`` of a guard: a missing key, a denied access, what was found wrong
+    before it was sent. `Policy.wrap` and `resilient.patch` go by it without
+    being told.
+
+    Args:
+        error: what a call raised.
+
+    Returns:
+        True where the service is not to blame.
+
+    Example:
+        >>> import botocore.exceptions as errors
+        >>> from resilient.integrations.boto3 import callers_fault
+        >>> callers_fault(errors.NoCredentialsError())
+        True
+    """
     if not isinstance(error, errors.ClientError):
         return isinstance(error, _OWN)
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
@@ -43,10 +61,22 @@ def callers_own(error: Exception) -> bool:
 _PARTS: Final = ("botocore.paginate", "botocore.response", "botocore.waiter")
 
 
+class _Shape:
+    """What handlers of the library's errors read of one."""
+
+    fmt: ClassVar[str] = "{msg}"
+
+    @property
+    def kwargs(self) -> dict[str, Any]:
+        """What the message was made of."""
+        return {"msg": str(self)}
+
+
 class Boto3Knowledge(Knowledge):
     """What `Policy.wrap` knows of a boto3 or botocore client."""
 
-    judge: ClassVar[Judge | None] = Judge(ignore=callers_own)
+    judge: ClassVar[Judge | None] = Judge(ignore=callers_fault)
+    family: ClassVar[Family | None] = Family("botocore", errors.BotoCoreError, _Shape)
     timeouts: ClassVar[tuple[type[Exception], ...]] = (errors.HTTPClientError,)
 
     _FREE: ClassVar[frozenset[str]] = frozenset(

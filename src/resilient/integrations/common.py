@@ -1,16 +1,19 @@
 """What the integrations share: time limits that follow the deadline, and sockets to shut down."""
 
+# pyright: basic
 from __future__ import annotations
 
 import os
 import socket
+import warnings
 import weakref
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any, Final
 
-from ..deadline import on_abandon, raise_if_up, remaining
+from ..deadline import Deadline, on_abandon, raise_if_up, remaining
 from ..errors import CallTimeoutError
+from ..place import Place
 
 # The dependency is overloaded or broken. Any other status is an answer: 404 and 422 say something
 # of the request, 501 and 505 of the caller.
@@ -53,7 +56,7 @@ def shut(sock: Any) -> None:
 
 def cut_when_abandoned(response: Any, socket_of: Callable[[Any], Any]) -> None:
     """Shut a response's socket down should the caller give up on the call that reads it now."""
-    if remaining() is None:
+    if remaining() is None or response is None:  # of an adapter that has no connection
         return
     known = weakref.ref(response)  # the deadline may be in the context for long after its call
 
@@ -63,3 +66,45 @@ def cut_when_abandoned(response: Any, socket_of: Callable[[Any], Any]) -> None:
             shut(socket_of(there))
 
     on_abandon(cut).__enter__()
+
+
+def methods_of(part: Any) -> Callable[[str], Any]:
+    """Return what finds a part's own methods, under those that we put on the instance.
+
+    It looks them up at each call, on the class: whoever mocks a client may do so there. What the
+    instance had itself goes before that.
+    """
+    own: dict[str, Any] = dict(vars(part))
+    known: Callable[[], Any] = weakref.ref(part)  # a function that held it would be a cycle
+
+    def method(name: str) -> Any:
+        if name in own:
+            return own[name]
+        there: Any = known()
+        kind: Any = type(there)
+        found = next(vars(base)[name] for base in kind.__mro__ if name in vars(base))
+        bind = getattr(type(found), "__get__", None)  # a mock has none
+        return found if bind is None else bind(found, there, kind)
+
+    return method
+
+
+_LATE: Final = 0.5  # seconds past a deadline that are no fault of the library's own timers
+_warned: Final[set[tuple[str, type]]] = set()
+
+
+def overran(deadline: Deadline, kind: type) -> None:
+    """Warn, once for each class, of a part of a client that did not keep to the deadline."""
+    late = deadline.now() - deadline.when
+    known = deadline.policy, kind
+    told = getattr(deadline, "cuts", ()) is None  # its caller has gone, and did not wait for it
+    if told or late <= _LATE or known in _warned:
+        return
+    _warned.add(known)
+    warnings.warn(
+        f"{deadline.policy}: {kind.__module__}.{kind.__qualname__} went on for {late:.1f} s after "
+        f"the limit of {deadline.seconds:g} s: it does not keep to the time limits that it is "
+        'given. Have it do so, or use timeout(..., sync="thread")',
+        RuntimeWarning,
+        stacklevel=Place.depth(),
+    )

@@ -11,7 +11,7 @@ from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.conf import settings
 from django.http import HttpResponse
 
-from .edges import HEADER, Edge, answer
+from .edges import HEADER, TOO_SHORT, Edge, answer
 
 
 class Middleware(Edge):
@@ -19,8 +19,9 @@ class Middleware(Edge):
 
     For ``MIDDLEWARE``, sync and async. Options are settings: ``RESILIENT_HEADER``, the request
     header that says, in seconds, how long the caller will wait (default ``x-request-timeout``;
-    None reads none), and ``RESILIENT_AT_MOST``, the longest time that is believed, and the one that
-    applies where there is no header (default None: none).
+    None reads none), ``RESILIENT_AT_MOST``, the longest time that is believed, and the one that
+    applies where there is no header (default None: none), and ``RESILIENT_AT_LEAST``: with less
+    time than that a request is answered with 504 at once, and no view is called (default 0).
 
     Args:
         get_response: what Django gives it.
@@ -40,6 +41,7 @@ class Middleware(Edge):
         super().__init__(
             getattr(settings, "RESILIENT_HEADER", HEADER),
             getattr(settings, "RESILIENT_AT_MOST", None),
+            getattr(settings, "RESILIENT_AT_LEAST", 0.0),
         )
         self._get_response = get_response
         self._is_async = iscoroutinefunction(get_response)
@@ -47,7 +49,11 @@ class Middleware(Edge):
             markcoroutinefunction(self)
 
     def __call__(self, request: Any) -> Any:
-        scope = self._scope(request)
+        seconds = self._seconds(request)
+        if self.too_short(seconds):
+            early = _response(*TOO_SHORT)
+            return _at_once(early) if self._is_async else early
+        scope: Any = nullcontext() if seconds is None else self.bounded(seconds)
         if self._is_async:
             return self._async_call(request, scope)
         with scope:
@@ -57,17 +63,21 @@ class Middleware(Edge):
         with scope:
             return await self._get_response(request)
 
-    def _scope(self, request: Any) -> Any:
+    def _seconds(self, request: Any) -> float | None:
         asked = None if self.header is None else request.headers.get(self.header)
-        seconds = self.seconds(asked)
-        return nullcontext() if seconds is None else self.bounded(seconds)
+        return self.seconds(asked)
 
     def process_exception(self, request: Any, error: Exception) -> HttpResponse | None:
         """Answer a view's exception, if it is one of ours."""
         answered = answer(error)
-        if answered is None:
-            return None
-        status, headers, text = answered
-        return HttpResponse(
-            text.encode(), status=status, headers=headers, content_type="text/plain; charset=utf-8"
-        )
+        return None if answered is None else _response(*answered)
+
+
+def _response(status: int, headers: dict[str, str], text: str) -> HttpResponse:
+    return HttpResponse(
+        text.encode(), status=status, headers=headers, content_type="text/plain; charset=utf-8"
+    )
+
+
+async def _at_once(response: HttpResponse) -> HttpResponse:
+    return response

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from math import ceil, isfinite
-from time import monotonic
 from typing import Final
 
 from .. import checks
+from ..clock import real
 from ..deadline import bounded
 from ..errors import CallTimeoutError, RefusedError
 from ..registry import registry
@@ -27,15 +27,22 @@ class Edge:
             ``x-request-timeout``; None reads none.
         at_most: the longest time, in seconds, that is believed, and the one that applies where
             there is no such header. Default None: none.
+        at_least: the shortest time, in seconds, with which a request is worth beginning: with less
+            it is answered with 504 at once, and the application is not called. Default 0.
     """
 
-    def __init__(self, header: str | None = HEADER, at_most: float | None = None) -> None:
+    def __init__(
+        self, header: str | None = HEADER, at_most: float | None = None, at_least: float = 0.0
+    ) -> None:
         if header is not None and not (
             checks.text("header", header, most=100) and _NAME.issuperset(header)
         ):
             checks.refuse("header", header, "the name of a header, or None")
         self.header: str | None = None if header is None else header.lower()
         self._at_most = None if at_most is None else checks.duration("at_most", at_most)
+        self._at_least = checks.duration("at_least", at_least, zero=True)
+        if self._at_most is not None and self._at_least > self._at_most:
+            checks.refuse("at_least", at_least, f"at most at_most, which is {self._at_most:g}")
 
     def seconds(self, value: str | None) -> float | None:
         """Return the time limit of a request, from its header; nonsense is no limit."""
@@ -47,11 +54,19 @@ class Edge:
             return self._at_most
         return min(given, _MOST if self._at_most is None else self._at_most)
 
+    def too_short(self, seconds: float | None) -> bool:
+        """Return whether a time limit leaves too little to begin with."""
+        return seconds is not None and seconds < self._at_least
+
     @staticmethod
     def bounded(seconds: float) -> bounded:
         """Return a context in which the deadline is so far away."""
         clock = registry.clock
-        return bounded(seconds, "request", monotonic if clock is None else clock.now)
+        return bounded(seconds, "request", real.now if clock is None else clock.now)
+
+
+# To a request that comes with too short a time limit.
+TOO_SHORT: Final[tuple[int, dict[str, str], str]] = (504, {}, "the time limit is too short\n")
 
 
 def answer(error: Exception) -> tuple[int, dict[str, str], str] | None:

@@ -14,7 +14,13 @@ if TYPE_CHECKING:
     from flask import Flask
 
 
-def install(app: Flask, *, header: str | None = HEADER, at_most: float | None = None) -> None:
+def install(
+    app: Flask,
+    *,
+    header: str | None = HEADER,
+    at_most: float | None = None,
+    at_least: float = 0.0,
+) -> None:
     """Have an application keep to its callers' deadlines, and answer refusals with 503.
 
     Args:
@@ -24,6 +30,8 @@ def install(app: Flask, *, header: str | None = HEADER, at_most: float | None = 
             ``x-request-timeout``; None reads none.
         at_most: the longest time, in seconds, that is believed, and the one that applies where
             there is no such header. Default None: none.
+        at_least: the shortest time, in seconds, with which a request is worth beginning: with less
+            it is answered with 504 at once, and the application is not called. Default 0.
 
     Raises:
         TypeError: an option is of a wrong type.
@@ -36,7 +44,7 @@ def install(app: Flask, *, header: str | None = HEADER, at_most: float | None = 
         >>> install(app, at_most=10.0)
     """
     app.wsgi_app = Middleware(  # type: ignore[method-assign]
-        app.wsgi_app, header=header, at_most=at_most
+        app.wsgi_app, header=header, at_most=at_most, at_least=at_least
     )
     app.register_error_handler(RefusedError, _answered)
     app.register_error_handler(CallTimeoutError, _answered)

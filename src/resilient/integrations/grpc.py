@@ -10,15 +10,18 @@ from __future__ import annotations
 
 from asyncio import ensure_future
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
 
 import grpc
 import grpc.aio
 
 from ..clients.guarding import Guarding, Lasting
+from ..clients.knowledge import Knowledge
 from ..deadline import raise_if_up
+from ..families import Family
 from ..outcomes import Judge
 from .common import shorter
+from .grpc_errors import AIO_FAMILY, FAMILY
 
 if TYPE_CHECKING:
     from ..policy import Policy
@@ -34,13 +37,30 @@ _FAILURES: Final = frozenset({
 })  # fmt: skip
 
 
-def callers_own(error: Exception) -> bool:
-    """Tell whether an error is no failure of the server: by its status code."""
+def callers_fault(error: Exception) -> bool:
+    """Return whether an error is the caller's own doing, and no failure of the server.
+
+    For ``ignore=`` of a guard: any status but UNAVAILABLE, DEADLINE_EXCEEDED,
+    RESOURCE_EXHAUSTED, INTERNAL, UNKNOWN and DATA_LOSS. The interceptors go by it without being
+    told.
+
+    Args:
+        error: what a call raised.
+
+    Returns:
+        True where the server is not to blame.
+
+    Example:
+        >>> import grpc
+        >>> from resilient.integrations.grpc import callers_fault
+        >>> callers_fault(grpc.RpcError())
+        False
+    """
     code: Callable[[], Any] | None = getattr(error, "code", None)
     return isinstance(error, grpc.RpcError) and code is not None and code() not in _FAILURES
 
 
-JUDGE: Final = Judge(ignore=callers_own)
+JUDGE: Final = Judge(ignore=callers_fault)
 
 
 class _Details(NamedTuple):
@@ -86,7 +106,8 @@ class Interceptor(
     """Sends every call of a channel through a policy; for ``grpc.intercept_channel``.
 
     A call that streams its answer is guarded until its stream ends, and
-    ``stub.Method.future(...)`` until it is done; no fallback answers these.
+    ``stub.Method.future(...)`` until it is done; no fallback answers these. What it raises of ours,
+    a refusal or a timeout, is a `grpc.RpcError` as well, with a code and details.
 
     Args:
         policy: what guards the calls. A fallback gets the request, and returns a response.
@@ -102,7 +123,7 @@ class Interceptor(
     """
 
     def __init__(self, policy: Policy) -> None:
-        self._guarding = Guarding(policy, (JUDGE,), inline=True)
+        self._guarding = Guarding(policy, (JUDGE,), inline=True, kin=FAMILY.error)
         self._unary = self._guarding.function("sync", _unary, skip=2)
 
     def intercept_unary_unary(self, continuation: Any, details: Any, request: Any) -> Any:
@@ -241,7 +262,7 @@ class _Stream:
 
 class _AsyncBase:
     def __init__(self, policy: Policy) -> None:
-        self._guarding = Guarding(policy, (JUDGE,))
+        self._guarding = Guarding(policy, (JUDGE,), kin=AIO_FAMILY.error)
         self._unary = self._guarding.function("async", _async_unary, skip=2)
 
     async def _stream(self, continuation: Any, details: Any, request: Any) -> Any:
@@ -356,3 +377,13 @@ def aio_interceptors(policy: Policy) -> list[Any]:
     """
     kinds = _AsyncUnaryUnary, _AsyncUnaryStream, _AsyncStreamUnary, _AsyncStreamStream
     return [kind(policy) for kind in kinds]
+
+
+class GrpcKnowledge(Knowledge):
+    """What `Policy.wrap` and `resilient.patch` know of a channel and its calls."""
+
+    judge: ClassVar[Judge | None] = JUDGE
+    family: ClassVar[Family | None] = FAMILY
+
+
+KNOWLEDGE: Final = GrpcKnowledge()

@@ -11,8 +11,11 @@ from typing import Any, ClassVar, Final, TypeVar
 
 import psycopg
 
+from ..clients.knowledge import Knowledge
 from ..deadline import GRAIN, check, enclosing, on_abandon, remaining
 from ..errors import CallTimeoutError
+from ..families import Family
+from ..outcomes import Judge
 from .common import shut
 
 T = TypeVar("T")
@@ -181,3 +184,54 @@ def _is_over() -> bool:
 
 _begun: ContextVar[list[Any]] = ContextVar("resilient_psycopg_begun")
 _GIVEN_UP: type[psycopg.Error] = getattr(psycopg.errors, "_WaitTimeout", psycopg.OperationalError)
+
+
+# Of a statement that the database understood and refused, or that never left.
+_OWN: Final = (
+    psycopg.DataError,
+    psycopg.IntegrityError,
+    psycopg.NotSupportedError,
+    psycopg.ProgrammingError,
+)
+_RACES: Final = ("40", "55P03")  # a serialization failure or a deadlock, a lock not available
+
+
+def callers_fault(error: Exception) -> bool:
+    """Return whether an error is the caller's own doing, and no failure of the database.
+
+    For ``ignore=`` of a guard: a broken constraint, wrong SQL, a lost race. `Policy.wrap` and
+    `resilient.patch` go by it without being told.
+
+    Args:
+        error: what a call raised.
+
+    Returns:
+        True where the database is not to blame.
+
+    Example:
+        >>> import psycopg
+        >>> from resilient.integrations.psycopg import callers_fault
+        >>> callers_fault(psycopg.IntegrityError()), callers_fault(psycopg.OperationalError())
+        (True, False)
+    """
+    state = getattr(error, "sqlstate", None)
+    raced = isinstance(error, psycopg.OperationalError) and str(state or "").startswith(_RACES)
+    return raced or isinstance(error, _OWN)
+
+
+class _Shape:
+    """What handlers of the library's errors read of one."""
+
+    sqlstate: ClassVar[None] = None
+    _info: ClassVar[None] = None
+    _encoding: ClassVar[str] = "utf-8"
+
+
+class PsycopgKnowledge(Knowledge):
+    """What `Policy.wrap` knows of a connection, a cursor or a pool of psycopg 3."""
+
+    judge: ClassVar[Judge | None] = Judge(ignore=callers_fault)
+    family: ClassVar[Family | None] = Family("psycopg", psycopg.Error, _Shape)
+
+
+KNOWLEDGE: Final = PsycopgKnowledge()

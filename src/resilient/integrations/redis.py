@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 import redis
 from redis.backoff import AbstractBackoff
 from redis.client import Pipeline
+from redis.connection import AbstractConnection
 from redis.exceptions import (
     ClusterDownError,
     LockError,
@@ -21,9 +22,10 @@ from redis.exceptions import (
 )
 
 from ..clients.knowledge import Knowledge
-from ..deadline import check, on_abandon, raise_if_up, remaining
+from ..deadline import check, enclosing, on_abandon, raise_if_up, remaining
+from ..families import Family
 from ..outcomes import Judge
-from .common import shorter, shut
+from .common import overran, shorter, shut
 
 # What a command that reached the server and was refused by it says of the caller alone. A server
 # that is loading, full, read-only or busy says so by subclasses, and those are failures.
@@ -43,8 +45,25 @@ _UNWELL_WORDS: Final = (
 )  # fmt: skip
 
 
-def callers_own(error: Exception) -> bool:
-    """Tell whether an error is no failure of the server: a wrong type, a lost race, a lock."""
+def callers_fault(error: Exception) -> bool:
+    """Return whether an error is the caller's own doing, and no failure of the server.
+
+    For ``ignore=`` of a guard: a wrong type, a lost race, a lock that is held, and any
+    other answer of a server that is well. `Policy.wrap` and `resilient.patch` go by it without
+    being told.
+
+    Args:
+        error: what a call raised.
+
+    Returns:
+        True where the server is not to blame.
+
+    Example:
+        >>> import redis
+        >>> from resilient.integrations.redis import callers_fault
+        >>> callers_fault(redis.WatchError()), callers_fault(redis.TimeoutError())
+        (True, False)
+    """
     if isinstance(error, _UNWELL):
         return False
     if isinstance(error, LockError):
@@ -72,7 +91,8 @@ def _is_watching(pipeline: Any) -> bool:
 class RedisKnowledge(Knowledge):
     """What `Policy.wrap` knows of redis-py."""
 
-    judge: ClassVar[Judge | None] = Judge(ignore=callers_own)
+    judge: ClassVar[Judge | None] = Judge(ignore=callers_fault)
+    family: ClassVar[Family | None] = Family("redis", redis.RedisError)
     timeouts: ClassVar[tuple[type[Exception], ...]] = (redis.TimeoutError,)
 
     _FACTORIES: ClassVar[frozenset[str]] = frozenset({
@@ -104,7 +124,8 @@ class RedisKnowledge(Knowledge):
     def prepare(self, client: Any) -> None:
         pool: Any = getattr(client, "connection_pool", None)
         made = getattr(pool, "connection_class", None)
-        if made is None or "asyncio" in made.__module__ or not hasattr(made, "send_packed_command"):
+        # An async one is cancelled; a mock's is no class at all.
+        if not isinstance(made, type) or not issubclass(made, AbstractConnection):
             return
         if issubclass(made, _Bound):
             return
@@ -126,8 +147,8 @@ class _Bound(_Base):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)  # type: ignore[no-untyped-call]
-        backoff = self.retry._backoff
-        if not isinstance(backoff, _Backoff):
+        backoff = getattr(getattr(self, "retry", None), "_backoff", None)
+        if backoff is not None and not isinstance(backoff, _Backoff):
             self.retry._backoff = _Backoff(backoff)
 
     def _connect(self) -> Any:
@@ -146,12 +167,16 @@ class _Bound(_Base):
         return self._within(super().read_response, *args, **kwargs)
 
     def _within(self, work: Any, *args: Any, **kwargs: Any) -> Any:
-        if remaining() is None:
+        deadline = enclosing()
+        if deadline is None:
             return work(*args, **kwargs)
         check()  # the client may loop: over retries, or round a lock
-        sock = self._sock
-        if sock is None:  # it connects first
-            return work(*args, **kwargs)
+        sock: Any = getattr(self, "_sock", None)
+        if not hasattr(sock, "settimeout"):  # it connects first; or it is a fake, without a socket
+            try:
+                return work(*args, **kwargs)
+            finally:
+                overran(deadline, type(self))
         sock.settimeout(shorter(self.socket_timeout))
         with on_abandon(lambda: shut(sock)):
             try:

@@ -3,7 +3,9 @@
 # pyright: basic
 from __future__ import annotations
 
-from functools import wraps
+from collections.abc import Mapping
+from contextlib import suppress
+from functools import update_wrapper
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import requests
@@ -12,10 +14,12 @@ from urllib3.util import Retry
 
 from ..clients.guarding import Guarding
 from ..clients.knowledge import Knowledge
-from ..deadline import check, remaining
+from ..deadline import check, enclosing, remaining
+from ..families import Family
 from ..outcomes import Judge
-from .common import FAILED_STATUSES, cut_when_abandoned, shortened
-from .urllib3 import deadline_retry, look_at_deadline, socket_of, within
+from .common import FAILED_STATUSES, cut_when_abandoned, methods_of, overran, shortened, shorter
+from .http_library import asked
+from .urllib3 import bind_pool, deadline_retry, look_at_deadline, socket_of, within
 
 if TYPE_CHECKING:
     from ..policy import Policy
@@ -32,8 +36,25 @@ _OWN: Final = (  # what the caller got wrong; none of it reached the server
 )
 
 
-def callers_own(error: Exception) -> bool:
-    """Tell whether an error is no failure of the server: a bad URL, a status of the caller's."""
+def callers_fault(error: Exception) -> bool:
+    """Return whether an error is the caller's own doing, and no failure of the server.
+
+    For ``ignore=`` of a guard: a bad URL, too many redirects, and what `raise_for_status` says of
+    any status but 429, 500, 502, 503 and 504. `Policy.wrap`, `resilient.patch` and the adapter go
+    by it without being told.
+
+    Args:
+        error: what a call raised.
+
+    Returns:
+        True where the server is not to blame.
+
+    Example:
+        >>> import requests
+        >>> from resilient.integrations.requests import callers_fault
+        >>> callers_fault(requests.exceptions.InvalidURL()), callers_fault(requests.Timeout())
+        (True, False)
+    """
     if isinstance(error, requests.exceptions.JSONDecodeError):
         return False
     if isinstance(error, requests.HTTPError) and error.response is not None:
@@ -41,18 +62,71 @@ def callers_own(error: Exception) -> bool:
     return isinstance(error, _OWN)
 
 
-def failed(response: object) -> bool:
-    """Tell whether a response is a failure of the server: 429, 500, 502, 503 or 504."""
+def failed_response(response: object) -> bool:
+    """Return whether a response is a failure of the server: 429, 500, 502, 503 or 504.
+
+    For ``failed_result=`` of a guard; see `callers_fault`.
+
+    Args:
+        response: what a call returned. What is no `requests.Response` is no failure.
+
+    Returns:
+        True where the server has failed, though it answered.
+
+    Example:
+        >>> import requests
+        >>> from resilient.integrations.requests import failed_response
+        >>> busy = requests.Response()
+        >>> busy.status_code = 503
+        >>> failed_response(busy), failed_response(None)
+        (True, False)
+    """
     return isinstance(response, requests.Response) and response.status_code in FAILED_STATUSES
 
 
-JUDGE: Final = Judge(ignore=callers_own, failed_result=failed)
+JUDGE: Final = Judge(ignore=callers_fault, failed_result=failed_response)
+
+
+def _fill(error: Any, fn: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+    """Put into an error the request that it ends, or what one can be made of when asked."""
+    prepared = (each for each in (*args, *kwargs.values()) if isinstance(each, _PREPARED))
+    error._resilient_request = next(prepared, None)
+    if error._resilient_request is None:
+        error._resilient_asked = asked(fn, args, kwargs)
+
+
+_PREPARED: Final = requests.PreparedRequest
+
+
+class _Shape:
+    """What handlers of the library's errors read of one."""
+
+    response: ClassVar[None] = None  # there was none
+    _resilient_request: Any = None
+    _resilient_asked: Any = None
+
+    @property
+    def request(self) -> Any:
+        """The request that was not sent, or not answered; None where nothing is known of it."""
+        if self._resilient_request is None and self._resilient_asked is not None:
+            made, self._resilient_asked = self._resilient_asked, None
+            with suppress(Exception):  # it asked for what can't be
+                self._resilient_request = requests.Request(*made).prepare()
+        return self._resilient_request
+
+    @request.setter
+    def request(self, request: Any) -> None:
+        self._resilient_request = request
+
+
+FAMILY: Final = Family("requests", requests.RequestException, _Shape, _fill)
 
 
 class Adapter(HTTPAdapter):
     """An adapter that sends every request through a policy; mount it on a session.
 
-    Without ``stream=True`` the body is read within the guarded call.
+    Without ``stream=True`` the body is read within the guarded call. What it raises of ours, a
+    refusal or a timeout, is a `requests.RequestException` as well.
 
     Args:
         policy: what guards the requests. A fallback gets the arguments of `HTTPAdapter.send`, and
@@ -77,7 +151,7 @@ class Adapter(HTTPAdapter):
         super().__init__(**options)
         self.max_retries = deadline_retry(self.max_retries)
         self._policy = policy
-        self._guarded = Guarding(policy, (JUDGE,)).function("sync", self._send)
+        self._guarded = Guarding(policy, (JUDGE,), kin=FAMILY.error).function("sync", self._send)
 
     def __getstate__(self) -> Any:
         raise TypeError(f"an adapter of the policy {self._policy.name} can't be pickled: mount one "
@@ -107,18 +181,24 @@ def send_within(
             odd = isinstance(timeout, tuple) and len(timeout) != 2
             limits = timeout if odd else within(timeout)
             response = send(request, stream, limits, *args, **kwargs)
+    _read(response, stream=stream)
+    return response
+
+
+def _read(response: requests.Response, *, stream: bool) -> None:
+    """Read a body within the deadline, unless it is streamed."""
     cut_when_abandoned(response.raw, socket_of)
     if not stream:
         look_at_deadline(response.raw)
         with shortened(requests.Timeout, requests.ConnectionError):
             response.content  # noqa: B018 - it reads the body, and keeps it
-    return response
 
 
 class RequestsKnowledge(Knowledge):
     """What `Policy.wrap` knows of a `requests.Session`."""
 
     judge: ClassVar[Judge | None] = JUDGE
+    family: ClassVar[Family | None] = FAMILY
 
     _FREE: ClassVar[frozenset[str]] = frozenset({
         "get_adapter", "get_redirect_target", "merge_environment_settings", "mount",
@@ -133,21 +213,79 @@ class RequestsKnowledge(Knowledge):
         return cls.__module__.startswith("requests") and not issubclass(cls, requests.Session)
 
     def prepare(self, client: Any) -> None:
-        for adapter in client.adapters.values() if isinstance(client, requests.Session) else ():
-            if type(adapter) is HTTPAdapter and "send" not in vars(adapter):
-                _bind(adapter)
+        if not isinstance(client, requests.Session):
+            return
+        for adapter in client.adapters.values():
+            _bind(adapter)
+        if "get_adapter" in vars(client):
+            return
+
+        # Asked for each request: also for an adapter that is mounted later.
+        def get_adapter(*args: Any, **kwargs: Any) -> Any:
+            adapter = method("get_adapter")(*args, **kwargs)
+            _bind(adapter)
+            return adapter
+
+        method = methods_of(client)
+        client.get_adapter = update_wrapper(get_adapter, type(client).get_adapter)  # type: ignore[method-assign]
+
+
+_PARTS: Final = ("stream", "timeout", "verify", "cert", "proxies")
 
 
 def _bind(adapter: Any) -> None:
-    """Have a session's own adapter keep to the deadline."""
-    inner = adapter.send
+    """Have an adapter of a session keep to the deadline."""
+    plain = hasattr(adapter, "__dict__") and hasattr(type(adapter), "send")  # and no mock
+    if isinstance(adapter, Adapter) or not plain:
+        return
+    if hasattr(vars(adapter).get("send"), "_resilient"):
+        return
+    pooled, method, kind = isinstance(adapter, HTTPAdapter), methods_of(adapter), type(adapter)
 
-    @wraps(inner)
-    def send(*args: Any, **kwargs: Any) -> requests.Response:
-        return send_within(inner, *args, **kwargs)
+    def send(request: Any, *args: Any, **kwargs: Any) -> requests.Response:
+        inner = method("send")
+        given = dict(zip(_PARTS, args, strict=False)) | kwargs
+        deadline = enclosing()
+        if deadline is None:
+            return inner(request, *args, **kwargs)  # type: ignore[no-any-return]
+        check()
+        if not pooled:  # with a pool it is the pool that shortens them
+            given["timeout"] = _shorter(given.get("timeout"))
+        try:
+            with shortened(requests.Timeout, requests.ConnectionError):
+                response: requests.Response = inner(request, **given)
+            _read(response, stream=bool(given.get("stream")))
+        finally:
+            overran(deadline, kind)
+        return response
 
-    adapter.send = send
-    adapter.max_retries = deadline_retry(adapter.max_retries)
+    adapter.send = update_wrapper(send, vars(adapter).get("send", kind.send))
+    vars(adapter.send)["_resilient"] = True
+    if pooled:
+        adapter.max_retries = deadline_retry(adapter.max_retries)
+        _bind_pools(adapter)
+
+
+def _bind_pools(adapter: Any) -> None:
+    """Have the pools that an adapter asks keep to the deadline, whoever asks it for them."""
+    method, kind = methods_of(adapter), type(adapter)
+    for name in ("get_connection_with_tls_context", "get_connection"):
+        original = vars(adapter).get(name, getattr(kind, name, None))
+        if original is None:
+            continue
+
+        def get(*args: Any, name: str = name, **kwargs: Any) -> Any:
+            return bind_pool(method(name)(*args, **kwargs))
+
+        setattr(adapter, name, update_wrapper(get, original))
+
+
+def _shorter(timeout: Any) -> Any:
+    """Return time limits in the form that requests has them, ended by the deadline."""
+    if isinstance(timeout, tuple):
+        return tuple(_shorter(each) for each in timeout)
+    given = timeout is None or isinstance(timeout, (int, float))
+    return shorter(timeout) if given else timeout
 
 
 KNOWLEDGE: Final = RequestsKnowledge()

@@ -13,6 +13,7 @@ from sqlalchemy.engine import CursorResult, Engine
 from sqlalchemy.engine import interfaces as _interfaces
 
 from ..clients.knowledge import Knowledge
+from ..families import Family
 from ..outcomes import Judge
 
 # Of a statement that the database understood and refused, or that never left.
@@ -41,8 +42,24 @@ _TALKS: Final = frozenset({
 })  # fmt: skip
 
 
-def callers_own(error: Exception) -> bool:
-    """Tell whether an error is no failure of the database: a broken constraint, a lost race."""
+def callers_fault(error: Exception) -> bool:
+    """Return whether an error is the caller's own doing, and no failure of the database.
+
+    For ``ignore=`` of a guard: a broken constraint, wrong SQL, a lost race. `Policy.wrap` and
+    `resilient.patch` go by it without being told.
+
+    Args:
+        error: what a call raised.
+
+    Returns:
+        True where the database is not to blame.
+
+    Example:
+        >>> from sqlalchemy import exc
+        >>> from resilient.integrations.sqlalchemy import callers_fault
+        >>> callers_fault(exc.InvalidRequestError()), callers_fault(exc.DisconnectionError())
+        (True, False)
+    """
     if isinstance(error, _FAILURES):
         return False
     if isinstance(error, exc.OperationalError):
@@ -55,7 +72,8 @@ def callers_own(error: Exception) -> bool:
 class SqlalchemyKnowledge(Knowledge):
     """What `Policy.wrap` knows of engines, connections and sessions."""
 
-    judge: ClassVar[Judge | None] = Judge(ignore=callers_own)
+    judge: ClassVar[Judge | None] = Judge(ignore=callers_fault)
+    family: ClassVar[Family | None] = Family("sqlalchemy", exc.SQLAlchemyError)
 
     def free(self, cls: type, name: str) -> bool:
         if cls.__module__ == "contextlib":

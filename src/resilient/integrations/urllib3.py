@@ -3,15 +3,22 @@
 # pyright: basic
 from __future__ import annotations
 
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterator
 from copy import copy
-from typing import Any
+from functools import update_wrapper
+from typing import Any, ClassVar, Final, cast
 
+import urllib3.exceptions as errors
+from urllib3 import BaseHTTPResponse, HTTPConnectionPool, PoolManager
 from urllib3.util import Retry, Timeout
 
+from ..clients.knowledge import Knowledge
 from ..deadline import check, enclosing, remaining
 from ..errors import CallTimeoutError
-from .common import shorter
+from ..families import Family
+from ..outcomes import Judge
+from .common import FAILED_STATUSES, methods_of, shorter
 
 
 def within(timeout: Any) -> Timeout:
@@ -78,6 +85,34 @@ def bind_pools(manager: Any) -> None:
     }  # fmt: skip
 
 
+def bind_pool(pool: Any) -> Any:
+    """Have one pool's requests end with the deadline, whoever sends them."""
+    known = getattr(pool, "__dict__", {}).get("urlopen")
+    if not hasattr(type(pool), "urlopen") or hasattr(known, "_resilient"):
+        return pool
+    method, there = methods_of(pool), cast("Callable[[], Any]", weakref.ref(pool))
+
+    def urlopen(*args: Any, **kwargs: Any) -> Any:
+        check()  # it tries again by calling itself
+        if remaining() is not None and len(args) < _TIMEOUT_AT:
+            given = kwargs.get("timeout", Timeout.DEFAULT_TIMEOUT)
+            usual = there().timeout if given is Timeout.DEFAULT_TIMEOUT else given
+            kwargs["timeout"] = _within_given(usual)
+        return method("urlopen")(*args, **kwargs)
+
+    pool.urlopen = update_wrapper(urlopen, type(pool).urlopen)
+    vars(pool.urlopen)["_resilient"] = True
+    return pool
+
+
+_TIMEOUT_AT: Final = 7  # among the arguments of urlopen, which nobody gives by place
+
+
+def _within_given(timeout: Any) -> Any:
+    known = timeout is None or isinstance(timeout, (int, float, Timeout))
+    return within(timeout) if known else timeout
+
+
 class _Looking:
     """A connection whose responses look at the deadline."""
 
@@ -125,3 +160,86 @@ class DeadlineTimeout(Timeout):
 
     def clone(self) -> Timeout:
         return super().clone() if remaining() is None else within(self)
+
+
+_OWN: Final = (  # what the caller got wrong; none of it reached the server
+    errors.BodyNotHttplibCompatible,
+    errors.LocationValueError,
+    errors.URLSchemeUnknown,
+)
+
+
+def callers_fault(error: Exception) -> bool:
+    """Return whether an error is the caller's own doing, and no failure of the server.
+
+    For ``ignore=`` of a guard: a bad URL. `Policy.wrap` and `resilient.patch` go by it without
+    being told.
+
+    Args:
+        error: what a call raised.
+
+    Returns:
+        True where the server is not to blame.
+
+    Example:
+        >>> import urllib3.exceptions as errors
+        >>> from resilient.integrations.urllib3 import callers_fault
+        >>> callers_fault(errors.URLSchemeUnknown("x")), callers_fault(errors.HTTPError())
+        (True, False)
+    """
+    return isinstance(error, _OWN)
+
+
+def failed_response(response: object) -> bool:
+    """Return whether a response is a failure of the server: 429, 500, 502, 503 or 504.
+
+    For ``failed_result=`` of a guard; see `callers_fault`.
+
+    Args:
+        response: what a call returned. What is no response of urllib3 is no failure.
+
+    Returns:
+        True where the server has failed, though it answered.
+
+    Example:
+        >>> import urllib3
+        >>> from resilient.integrations.urllib3 import failed_response
+        >>> failed_response(urllib3.HTTPResponse(status=503)), failed_response(None)
+        (True, False)
+    """
+    return isinstance(response, BaseHTTPResponse) and response.status in FAILED_STATUSES
+
+
+class Urllib3Knowledge(Knowledge):
+    """What `Policy.wrap` knows of a `urllib3.PoolManager`."""
+
+    judge: ClassVar[Judge | None] = Judge(ignore=callers_fault, failed_result=failed_response)
+    family: ClassVar[Family | None] = Family("urllib3", errors.HTTPError)
+    timeouts: ClassVar[tuple[type[Exception], ...]] = (errors.TimeoutError, errors.MaxRetryError)
+
+    def free(self, cls: type, name: str) -> bool:
+        return name in _FREE
+
+    def is_data(self, cls: type) -> bool:
+        return issubclass(cls, BaseHTTPResponse)
+
+    def prepare(self, client: Any) -> None:
+        if isinstance(client, HTTPConnectionPool):
+            bind_pool(client)
+            return
+        if not isinstance(client, PoolManager) or "connection_from_pool_key" in vars(client):
+            return
+        method = methods_of(client)
+
+        def connection_from_pool_key(*args: Any, **kwargs: Any) -> Any:
+            return bind_pool(method("connection_from_pool_key")(*args, **kwargs))
+
+        client.connection_from_pool_key = connection_from_pool_key  # type: ignore[method-assign]
+
+
+_FREE: Final = frozenset({
+    "connection_from_context", "connection_from_host", "connection_from_pool_key",
+    "connection_from_url", "__enter__",
+})  # fmt: skip
+
+KNOWLEDGE: Final = Urllib3Knowledge()

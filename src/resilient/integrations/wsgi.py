@@ -9,7 +9,7 @@ from types import GeneratorType
 from typing import Any, cast
 
 from ..deadline import Deadline, current, leave
-from .edges import HEADER, Edge, answer
+from .edges import HEADER, TOO_SHORT, Edge, answer
 
 _Start = Callable[..., Any]
 _App = Callable[[dict[str, Any], _Start], Iterable[bytes]]
@@ -31,6 +31,8 @@ class Middleware(Edge):
             ``x-request-timeout``; None reads none.
         at_most: the longest time, in seconds, that is believed, and the one that applies where
             there is no such header. Default None: none.
+        at_least: the shortest time, in seconds, with which a request is worth beginning: with less
+            it is answered with 504 at once, and the application is not called. Default 0.
 
     Raises:
         TypeError: an option is of a wrong type.
@@ -45,9 +47,14 @@ class Middleware(Edge):
     """
 
     def __init__(
-        self, app: _App, *, header: str | None = HEADER, at_most: float | None = None
+        self,
+        app: _App,
+        *,
+        header: str | None = HEADER,
+        at_most: float | None = None,
+        at_least: float = 0.0,
     ) -> None:
-        super().__init__(header, at_most)
+        super().__init__(header, at_most, at_least)
         self._app = app
 
     def __call__(self, environ: dict[str, Any], start_response: _Start) -> Iterable[bytes]:
@@ -55,6 +62,8 @@ class Middleware(Edge):
         if self.header is not None:
             asked = environ.get("HTTP_" + self.header.upper().replace("-", "_"))
         seconds = self.seconds(asked)
+        if self.too_short(seconds):
+            return _Reply(environ, start_response, None).give(*TOO_SHORT)
         limit = None if seconds is None else self.bounded(seconds)
         reply = _Reply(environ, start_response, None if limit is None else limit.deadline)
         try:
@@ -87,7 +96,10 @@ class _Reply:
         answered = answer(error)
         if answered is None:
             raise error
-        status, headers, text = answered
+        return self.give(*answered)
+
+    def give(self, status: int, headers: dict[str, str], text: str) -> list[bytes]:
+        """Answer in the application's place."""
         body = text.encode()
         fields = [(name.title(), value) for name, value in headers.items()]
         fields += [
