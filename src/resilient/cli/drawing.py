@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import time
-from typing import Final, NoReturn
+from typing import Final
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from ..monitoring.looks import ENOUGH
-from ..monitoring.screen import Row, Screen
+from ..monitoring.looks import ENOUGH, Quantile
+from ..monitoring.screen import Row, Screen, percent
 from .printing import clean, plural
 
 _NAME: Final = 24  # columns that a name gets before others are left out, in this order
@@ -25,14 +24,6 @@ _FRAME: Final = 9  # lines that are neither policies, levers nor warnings
 _NONE: Final = "·"  # no living process has it
 _FEW: Final = "few"  # calls, too few to say
 _STYLES: Final = {"error": "bold red", "degraded": "yellow", "full": "green"}
-
-
-class Output(Console):
-    """A console that ends quietly where the reader has had enough, such as `head`."""
-
-    def on_broken_pipe(self) -> NoReturn:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left to be flushed goes there
-        raise SystemExit(0)
 
 
 def drawn(screen: Screen, width: int, rows: int | None) -> RenderableType:
@@ -74,7 +65,7 @@ def _customers(screen: Screen) -> Text:
         return text.append(f"{screen.calls:.0f} calls, too few to say", style="dim")
     for word in ("full", "degraded", "error"):
         share = screen.served[word] / screen.calls
-        text.append(f"{word} {_percent(share)} %  ", style=_STYLES[word] if share else "dim")
+        text.append(f"{word} {percent(share)} %  ", style=_STYLES[word] if share else "dim")
     return text.append(f"of {_number(screen.calls / screen.seconds)} calls/s", style="dim")
 
 
@@ -136,9 +127,11 @@ def _room(columns: dict[str, list[Text]], width: int) -> int:
 def _lever(row: Row, width: int) -> list[Text]:
     """Return what is left to be done: a command that can be copied as it stands."""
     found: list[Text] = []
-    if row.policy.impact:
-        said = f"# {clean(row.policy.name)}: {clean(row.policy.impact)}".rstrip("\\ ")
-        found.append(Text(said, style="dim", no_wrap=True, overflow="ellipsis"))
+    told = [row.policy.impact] if row.policy.cuttable else []  # while it is cut off
+    for said in [*told, row.note]:
+        if said:
+            line = f"# {clean(row.policy.name)}: {clean(said)}".rstrip("\\ ")
+            found.append(Text(line, style="dim", no_wrap=True, overflow="ellipsis"))
     return found + [Text(line, no_wrap=True) for line in _folded(clean(row.lever), width)]
 
 
@@ -183,17 +176,7 @@ def _shares(row: Row) -> list[Text]:
     if not row.enough:
         return [Text(_FEW, style="dim")] * 3
     shares = {"full": row.full, "degraded": row.degraded, "error": row.error}
-    return [Text(_percent(n), style=_STYLES[word] if n else "dim") for word, n in shares.items()]
-
-
-def _percent(share: float) -> str:
-    """Return a share in percent; never 0 or 100 where it is not quite that."""
-    percent = share * 100
-    if 0 < percent < 0.1:
-        return "<.1"
-    if 99.9 < percent < 100:
-        return ">99"
-    return f"{percent:.1f}" if 0 < percent < 9.95 else f"{percent:.0f}"
+    return [Text(percent(n), style=_STYLES[word] if n else "dim") for word, n in shares.items()]
 
 
 def _rate(row: Row) -> str:
@@ -211,10 +194,12 @@ def _number(value: float) -> str:
     return f"{value:.1f}" if value >= 0.1 else "<.1"
 
 
-def _time(seconds: float | None, row: Row) -> str:
-    if seconds is None:
+def _time(found: Quantile | None, row: Row) -> str:
+    if found is None:
         return _FEW if row.let_in else "-"
-    return f"{seconds * 1000:.0f}ms" if seconds < 1 else f"{seconds:.1f}s"
+    seconds = found.seconds
+    text = f"{seconds * 1000:.0f}ms" if seconds < 1 else f"{seconds:.1f}s"
+    return f">={text}" if found.at_least else text
 
 
 def _slots(row: Row) -> str:

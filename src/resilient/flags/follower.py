@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from ..drive.core import Core
 from ..events import bus
+from ..publishing import Moments, Stacks, is_covered
 from ..registry import registry
 from .flips import Flip
 from .journal import Journal, lost
@@ -66,6 +67,7 @@ class Follower:
         self._told: dict[str, Any] | None = None
         self._beat_at = self._bury_at = float("-inf")
         self._forget: Callable[[], None] = _nothing
+        self._moments = Moments()
         self._stopping = False
         self.journal: Final = Journal(self.process)
         self._tried = threading.Event()
@@ -106,6 +108,7 @@ class Follower:
         while not self._stopping:
             try:
                 self.turn()
+                bus.look_back()
                 self._rest()
             except BaseException as fault:  # nothing may end it: it is how the process is reached
                 self._log("the follower: a turn failed", fault)
@@ -281,6 +284,7 @@ class Follower:
         patched: dict[str, dict[str, str]] = {}
         for row in registry.patches():
             patched.setdefault(row["policy"], {})[row["target"]] = row["state"]
+        stacks = Stacks()
         policies = {
             core.name: {
                 "patches": patched.get(core.name, {}),
@@ -290,6 +294,9 @@ class Follower:
                 "owner": core.owner,
                 "tier": core.tier,
                 "impact": core.impact,
+                "since": self._moments.since(core),
+                "covered": is_covered(core),
+                "stack": stacks.number_of(core.guards),
             }
             for core in registry.cores()
         }
@@ -297,6 +304,7 @@ class Follower:
             "flags": flags,
             "policies": policies,
             "active": Core.active,
+            "stacks": stacks.told,
             "faults": self.orders.faults(),
             "unmatched": state.flags.unmatched(),
             "copy_error": self.copy_error,

@@ -102,6 +102,7 @@ class Watch:
     """Looks again and again."""
 
     def __init__(self, path: Path) -> None:
+        self.path: Path = path
         self._directory = Directory(path)
 
     def look(self) -> Look:
@@ -138,10 +139,11 @@ class Between:
         """How many callers got what."""
         return {word: self.more("served_total", word) for word in ("full", "degraded", "error")}
 
-    def quantile(self, share: float) -> float | None:
+    def quantile(self, share: float) -> Quantile | None:
         """Return the duration that so many calls stayed below, None where there are too few.
 
-        Within a bucket it is taken to lie as in proportion, as Prometheus does it.
+        Within a bucket it is taken to lie as in proportion, as Prometheus does it, and never above
+        the limit that cuts calls off.
         """
         edges = [*map(str, EDGES), "+Inf"]
         upto = [self.more("call_duration_seconds_bucket", edge) for edge in edges]
@@ -149,9 +151,24 @@ class Between:
             return None
         rank = share * upto[-1]
         place = next(n for n, count in enumerate(upto) if count >= rank)
-        if place == len(EDGES):
-            return EDGES[-1]
-        low = EDGES[place - 1] if place else 0.0
-        before = upto[place - 1] if place else 0.0
-        inside = upto[place] - before
-        return low + (EDGES[place] - low) * ((rank - before) / inside if inside else 1.0)
+        found = Quantile(EDGES[-1], at_least=True)  # who took longer is in no bucket of its own
+        if place < len(EDGES):
+            low = EDGES[place - 1] if place else 0.0
+            before = upto[place - 1] if place else 0.0
+            inside = upto[place] - before
+            part = (rank - before) / inside if inside else 1.0
+            found = Quantile(low + (EDGES[place] - low) * part)
+        limit = self.now("timeout_seconds")
+        if limit is not None and found.seconds >= limit > 0:
+            return Quantile(limit, at_least=True)
+        return found
+
+
+class Quantile:
+    """A duration that a share of calls stayed below, or that the rest took at the least."""
+
+    __slots__ = ("at_least", "seconds")
+
+    def __init__(self, seconds: float, *, at_least: bool = False) -> None:
+        self.seconds: float = seconds
+        self.at_least: bool = at_least

@@ -187,13 +187,15 @@ def process_of(id: str, who: object, about: object, *, applied: int, seen: float
     if type(host) is not str or type(pid) is not int or type(program) is not str:
         return None
     told = cast("dict[str, Any]", about)
-    faults, unmatched = told.get("faults"), told.get("unmatched")
+    faults, unmatched, stacks = (told.get(word) for word in ("faults", "unmatched", "stacks"))
     read: dict[str, Any] = {
         "flags": _table(told.get("flags"), _OF_FLAG),
         "policies": _table(told.get("policies"), _OF_POLICY),
         "faults": faults if isinstance(faults, dict) else {},
         "unmatched": unmatched if isinstance(unmatched, list) else [],
         "copy_error": str(told.get("copy_error") or ""),
+        "stacks": stacks if isinstance(stacks, dict) else {},
+        "active": told.get("active") is not False,
     }
     return Process(id, host=host, pid=pid, program=program, applied=applied, seen=seen, about=read)
 
