@@ -166,6 +166,10 @@ class Bus:
         """Have what this thread delivers delivered by another: a listener may hang."""
         self._reluctant.add(threading.get_ident())
 
+    def calm(self) -> None:
+        """Have the log tell the next events one by one, whatever there was before."""
+        self._log.reset()
+
     def look_back(self) -> None:
         """Have the log tell of floods that nothing has happened after; sometimes, and quickly."""
         self.enqueue(self._log.tell)

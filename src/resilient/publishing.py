@@ -1,4 +1,4 @@
-"""What a process says of its policies to whoever looks on: what a lever would do, what can change."""
+"""What a process says of its policies to whoever looks on: what levers do, and what can change."""
 
 from __future__ import annotations
 

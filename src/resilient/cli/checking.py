@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeGuard, cast
 
 from .. import decorators
@@ -30,9 +30,11 @@ def check_options(view: View, policy: str, wanted: Options) -> list[str]:
         about = process.about.get("policies", {}).get(policy)
         if about is None:
             continue
-        stack = process.about.get("stacks", {}).get(about.get("stack"))
+        stacks: Mapping[str, Any] = process.about.get("stacks", {})
+        stack: object = stacks.get(str(about.get("stack")))
         if isinstance(stack, list):
-            _check(policy, [each for each in cast("list[Any]", stack) if _is_told(each)], wanted)
+            told = [each for each in cast("list[object]", stack) if _is_told(each)]
+            _check(policy, told, wanted)
         else:
             silent.append(shown_id(process))
     return silent

@@ -20,19 +20,23 @@ _SERVED: Final = ("full", "degr", "err %")
 _ANSWER: Final = 24
 _MOST: Final = 5  # levers that are shown
 _NAMED: Final = 3  # of flags that are off, and of processes that hang
+_UNREACHING: Final = "# no store is set (RESILIENT_STORE): these reach no process as it is"
 _FRAME: Final = 9  # lines that are neither policies, levers nor warnings
 _NONE: Final = "·"  # no living process has it
 _FEW: Final = "few"  # calls, too few to say
 _STYLES: Final = {"error": "bold red", "degraded": "yellow", "full": "green"}
 
 
-def drawn(screen: Screen, width: int, rows: int | None) -> RenderableType:
-    """Return the screen as it is shown at a width, in at most so many lines."""
+def drawn(screen: Screen, width: int, rows: int | None, *, reaching: bool = True) -> RenderableType:
+    """Return the screen as it is shown at a width, in at most so many lines.
+
+    Where no store is set that levers go by, reaching is False.
+    """
     warnings = _warnings(screen)
     levers = [_lever(row, width) for row in screen.worst[:_MOST]]
     shown = screen.worst
     if rows is not None:  # levers get up to half of what there is
-        room = rows - len(warnings) - _FRAME
+        room = rows - len(warnings) - _FRAME - (not reaching)
         while len(levers) > 1 and sum(map(len, levers)) > room // 2:
             levers.pop()
         shown = screen.worst[: max(1, room - sum(map(len, levers)))]
@@ -44,7 +48,10 @@ def drawn(screen: Screen, width: int, rows: int | None) -> RenderableType:
         parts.append(Text(f"... and {hidden} more that are not well", style="bold"))
     parts.append(_well(screen.well))
     if levers:
-        parts += [Text(""), Text("LEVERS", style="bold"), *(x for each in levers for x in each)]
+        parts += [Text(""), Text("LEVERS", style="bold")]
+        if not reaching:
+            parts.append(Text(_UNREACHING, style="yellow", no_wrap=True, overflow="ellipsis"))
+        parts += [line for each in levers for line in each]
     return Group(*parts)
 
 
@@ -180,7 +187,7 @@ def _shares(row: Row) -> list[Text]:
 
 
 def _rate(row: Row) -> str:
-    return _NONE if not row.live and not row.calls else _number(row.rate)
+    return _NONE if not row.live and not row.rate else _number(row.rate)
 
 
 def _number(value: float) -> str:
@@ -197,8 +204,7 @@ def _number(value: float) -> str:
 def _time(found: Quantile | None, row: Row) -> str:
     if found is None:
         return _FEW if row.let_in else "-"
-    seconds = found.seconds
-    text = f"{seconds * 1000:.0f}ms" if seconds < 1 else f"{seconds:.1f}s"
+    text = f"{found * 1000:.0f}ms" if found < 1 else f"{found:.1f}s"
     return f">={text}" if found.at_least else text
 
 
@@ -222,8 +228,8 @@ def _age(since: float | None, now: float) -> str:
 def _well(rows: list[Row]) -> Text:
     if not rows:
         return Text("")
-    quiet = sum(1 for row in rows if not row.calls)
-    busy = [row for row in rows if row.calls]
+    quiet = sum(1 for row in rows if not row.rate)
+    busy = [row for row in rows if row.rate]
     text = Text(f"{plural(len(rows), 'policy')} well", style="green")
     if busy:
         names = ", ".join(f"{clean(row.policy.name)} {_rate(row)}/s" for row in busy[:3])

@@ -73,9 +73,9 @@ def fault() -> OSError | None:
     return raw.fault if isinstance(raw, Outlet) else None
 
 
-def _number(stream: object) -> int | None:
+def _number(stream: Any) -> int | None:
     try:
-        return int(stream.fileno())  # type: ignore[attr-defined]
+        return int(stream.fileno())
     except (AttributeError, OSError, ValueError):
         return None
 

@@ -40,7 +40,9 @@ def policies(context: click.Context, /, store: str | None, as_json: bool) -> Non
     if not view.counts:
         say("this store does not know its processes: which policies there are is not known")
     elif not rows:
-        say("no running process has a policy" if view.processes else "no process follows this store")
+        say(
+            "no running process has a policy" if view.processes else "no process follows this store"
+        )
     if not rows:
         return
     table(
@@ -135,7 +137,8 @@ def _metrics_only(name: str) -> str:
 
 _forced = partial(lever_of, FORCED)
 for _word, _value, _lever, _text in (
-    ("force-open", "forced_open", _forced, "Refuse every call of a policy; its fallback answers, if it has one."),
+    ("force-open", "forced_open", _forced,
+     "Refuse every call of a policy; its fallback answers, if it has one."),
     ("force-closed", "forced_closed", _forced,
      "Let calls pass a policy's circuit breaker, whatever it says."),
     ("release", RELEASED, _forced, "End a forced state."),

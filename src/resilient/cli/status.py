@@ -101,7 +101,7 @@ def _joined(
 ) -> tuple[list[str], dict[str, Any]]:
     """Return what is to be said, in words and as data; add the codes that it means."""
     here = {} if screen is None else _moved(screen)
-    circuits = {**here, **({} if known is None else known["circuits"])}
+    circuits: dict[str, str] = {**here, **({} if known is None else known["circuits"])}
     silent = [] if screen is None else [process.pid for process in screen.silent]
     unseen = _unseen(screen, known)
     data: dict[str, Any] = {
@@ -112,7 +112,7 @@ def _joined(
     }  # fmt: skip
     parts = [] if screen is None else [_served(screen)]
     if circuits:
-        parts.append("circuits: " + ", ".join(f"{name} {state}" for name, state in circuits.items()))
+        parts.append("circuits: " + ", ".join(map(" ".join, circuits.items())))
     if silent:
         parts.append(f"hanging: pid {', '.join(map(str, silent))}")
     if screen is not None and screen.unread:

@@ -67,15 +67,15 @@ def still(view: View, name: str = "") -> Iterable[dict[str, Any]]:
     for policy in sorted(view.declared("policies")):
         if name not in ("", policy):
             continue
-        said = [(p.id, p.about["policies"].get(policy)) for p in view.processes]
+        said = [(p, p.about["policies"].get(policy)) for p in view.processes]
         for state in ("open", "half_open", "forced_open", "forced_closed"):
-            found = [(id, each) for id, each in said if each and each["state"] == state]
+            found = [(p, each) for p, each in said if each and each["state"] == state]
             began = [each["since"] for _, each in found if isinstance(each.get("since"), float)]
             if found:
                 yield {
                     "at": min(began, default=None), "kind": "still", "policy": policy,
                     "state": state, "reason": str(found[0][1].get("why") or ""),
-                    "processes": [id for id, _ in found],
+                    "processes": [p.id for p, _ in found],
                 }  # fmt: skip
 
 

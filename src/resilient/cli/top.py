@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from collections import deque
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Final, NoReturn
 
 import click
 
+from ..flags.here import MEMORY, VARIABLE
 from ..monitoring.looks import Look, Watch
 from ..monitoring.screen import Screen
 from .outlet import fault
@@ -38,9 +40,9 @@ def top(every: str, once: bool, as_json: bool) -> None:
         seconds = seconds_of("--every", every)
     except ValueError as error:
         fail(str(error), USAGE)
-    from .drawing import drawn  # here: rich takes a third of the time of other commands
-
     from rich.console import Console
+
+    from .drawing import drawn  # here: rich takes a third of the time of other commands
 
     watch, looks = _begun(as_json=as_json)
     console = Console(highlight=False)
@@ -51,7 +53,7 @@ def top(every: str, once: bool, as_json: bool) -> None:
             if as_json:
                 say_json(screen.as_data())
             else:
-                console.print(drawn(screen, console.width, rows=None))
+                console.print(drawn(screen, console.width, rows=None, reaching=_reaching()))
             return
         _follow(watch, console, seconds, looks)
     except KeyboardInterrupt:
@@ -91,7 +93,8 @@ def _follow(watch: Watch, console: Console, seconds: float, looks: deque[Look]) 
     if not console.is_terminal:  # a pipe, or ssh without one: a screen after the other
         while fault() is None:
             pause = min(seconds, 1.0) if len(looks) < 2 else seconds
-            console.print(drawn(_newest(watch, looks, pause), console.width, rows=None))
+            screen = _newest(watch, looks, pause)
+            console.print(drawn(screen, console.width, rows=None, reaching=_reaching()))
             console.print("")
         return
     signal.signal(signal.SIGTERM, _end)  # the terminal is to be put right first
@@ -99,8 +102,14 @@ def _follow(watch: Watch, console: Console, seconds: float, looks: deque[Look]) 
         pause = min(seconds, 1.0)  # until the first screen
         while fault() is None:
             screen = _newest(watch, looks, pause)
-            live.update(drawn(screen, console.width, rows=console.height), refresh=True)
+            shown = drawn(screen, console.width, rows=console.height, reaching=_reaching())
+            live.update(shown, refresh=True)
             pause = seconds
+
+
+def _reaching() -> bool:
+    """Tell whether a store is set that commands and processes can go by."""
+    return os.environ.get(VARIABLE, "") not in MEMORY
 
 
 def _end(number: int, frame: object) -> NoReturn:

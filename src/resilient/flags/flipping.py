@@ -98,9 +98,7 @@ def order_all(
     return [done[lever] for lever in wanted]
 
 
-def _recorded(
-    store: Store, news: list[tuple[Flip, int]], seconds: float | None
-) -> list[Flip]:
+def _recorded(store: Store, news: list[tuple[Flip, int]], seconds: float | None) -> list[Flip]:
     try:
         return _record(store, news, seconds)
     except UnknownOutcomeError:  # the same request again: it is recorded once, or was

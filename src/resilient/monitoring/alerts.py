@@ -243,7 +243,9 @@ class Alerts:
                 "for": self._span(lasts),
                 "labels": {"severity": "ticket"},
                 "annotations": {
-                    "summary": summary, "lever": DOCTOR, **self._read_on("resilient", "", "", name)
+                    "summary": summary,
+                    "lever": DOCTOR,
+                    **self._read_on("resilient", "", "", name),
                 },
             }
 

@@ -136,8 +136,13 @@ class Between:
 
     @property
     def served(self) -> dict[str, float]:
-        """How many callers got what."""
+        """How many callers got what, but for errors of their own: they are outside every ratio."""
         return {word: self.more("served_total", word) for word in ("full", "degraded", "error")}
+
+    @property
+    def callers_own(self) -> float:
+        """How many callers got an error that was their own doing."""
+        return self.more("served_total", "caller_error")
 
     def quantile(self, share: float) -> Quantile | None:
         """Return the duration that so many calls stayed below, None where there are too few.
@@ -151,7 +156,7 @@ class Between:
             return None
         rank = share * upto[-1]
         place = next(n for n, count in enumerate(upto) if count >= rank)
-        found = Quantile(EDGES[-1], at_least=True)  # who took longer is in no bucket of its own
+        found = Quantile.of(EDGES[-1])  # who took longer is in no bucket of its own
         if place < len(EDGES):
             low = EDGES[place - 1] if place else 0.0
             before = upto[place - 1] if place else 0.0
@@ -159,16 +164,19 @@ class Between:
             part = (rank - before) / inside if inside else 1.0
             found = Quantile(low + (EDGES[place] - low) * part)
         limit = self.now("timeout_seconds")
-        if limit is not None and found.seconds >= limit > 0:
-            return Quantile(limit, at_least=True)
+        if limit is not None and found >= limit > 0:
+            return Quantile.of(limit)
         return found
 
 
-class Quantile:
+class Quantile(float):
     """A duration that a share of calls stayed below, or that the rest took at the least."""
 
-    __slots__ = ("at_least", "seconds")
+    at_least: bool = False
 
-    def __init__(self, seconds: float, *, at_least: bool = False) -> None:
-        self.seconds: float = seconds
-        self.at_least: bool = at_least
+    @classmethod
+    def of(cls, seconds: float) -> Quantile:
+        """Return what the rest took at the least."""
+        found = cls(seconds)
+        found.at_least = True
+        return found

@@ -24,7 +24,9 @@ class Row:
         self.policy: Policy = policy
         self.live: bool = told is not None  # a living process has it
         self.calls: float = ended
-        self.rate: float = ended / between.seconds
+        own = between.callers_own
+        self.rate: float = (ended + own) / between.seconds
+        self.caller_error: float = own / (ended + own) if own else 0.0  # of all there were
         self.full: float = served["full"] / ended if ended else 0.0
         self.degraded: float = served["degraded"] / ended if ended else 0.0
         self.error: float = served["error"] / ended if ended else 0.0
@@ -42,7 +44,8 @@ class Row:
         stands = self._stand(name, between, after)
         self.state: str = stands[0]
         self.since: float | None = stands[1]
-        self.harm: float = (self.error + _MILD * self.degraded) * self.rate * self._weight
+        hurt = served["error"] + _MILD * served["degraded"]
+        self.harm: float = hurt / between.seconds * self._weight
 
     @property
     def _weight(self) -> float:
@@ -111,7 +114,10 @@ class Row:
 
     def as_data(self) -> dict[str, Any]:
         """Return the row as plain data."""
-        shares = {"full": self.full, "degraded": self.degraded, "error": self.error}
+        shares = {
+            "full": self.full, "degraded": self.degraded, "error": self.error,
+            "caller_error": self.caller_error,
+        }  # fmt: skip
         return {
             "policy": self.policy.name,
             "owner": self.policy.owner,
@@ -122,10 +128,10 @@ class Row:
             "calls": round(self.calls),
             "rate": self.rate,
             "enough": self.enough,
-            "served": shares if self.calls else None,
-            "p50": None if self.p50 is None else self.p50.seconds,
+            "served": shares if self.rate else None,
+            "p50": self.p50,
             "p50_at_least": self.p50 is not None and self.p50.at_least,
-            "p99": None if self.p99 is None else self.p99.seconds,
+            "p99": self.p99,
             "p99_at_least": self.p99 is not None and self.p99.at_least,
             "in_flight": round(self.in_flight),
             "limit": None if self.limit is None else round(self.limit),

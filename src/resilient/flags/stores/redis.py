@@ -195,9 +195,7 @@ class RedisStore:
                 raise ConflictError(_flip(there) if there else Flip(flip.lever, "released"))
             return _flip(there)
 
-    def flip_all(
-        self, flips: list[Flip], lasts: float | None, expected: list[int]
-    ) -> list[Flip]:
+    def flip_all(self, flips: list[Flip], lasts: float | None, expected: list[int]) -> list[Flip]:
         told: list[Any] = [uuid4().hex, LONGEST_LOG, "" if lasts is None else lasts]
         for flip, at in zip(flips, expected, strict=True):
             told += [flip.lever, at, flip.request, flip.as_json()]
