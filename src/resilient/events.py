@@ -254,7 +254,7 @@ def _write(event: Event, times: int, seconds: float) -> None:
     try:
         logger, level = logging.getLogger("resilient"), _LEVELS.get(event.kind, _INFO)
         if logger.isEnabledFor(level):
-            more = f" (the last of {times} more like it in {seconds:.0f} s)" if seconds else ""
+            more = f" (the last of {times} more like it in {seconds:.0f} s)" if times > 1 else ""
             logger.log(level, "%s%s", event, more, extra={**_fields(event), _TIMES: times})
     except Exception:  # a handler that raises is the application's fault, not the call's
         return

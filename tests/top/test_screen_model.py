@@ -356,9 +356,21 @@ def test_what_a_lever_would_do_is_said() -> None:
         "no fallback: forcing it open would turn 74 % full into errors"
     )
     assert only(policy("a", about=alone, error=100)).note == (
-        "no fallback, so no lever gives customers an answer: team-pay can help"
+        "no fallback, so no lever helps customers; call team-pay"
     )
     assert only(policy("a", about=covered, error=100)).note == ""
+
+
+def test_what_is_cut_off_already_needs_no_lever() -> None:
+    """Its circuit is open and its fallback answers every call: there is nothing left to cut off."""
+    about = {"covered": True}
+    row = only(policy("a", about=about, degraded=100, gauges=breaker(open=1)))
+    assert row.lever == "resilient policies show a"
+    assert row.note == "its circuit is open, and its fallback answers every call already"
+    some = only(policy("a", about=about, degraded=90, full=10, gauges=breaker(open=1)))
+    assert some.lever.startswith("resilient policies force-open a")
+    slow = only(policy("a", about=about, degraded=100, gauges=breaker(closed=1)))
+    assert slow.lever.startswith("resilient policies force-open a")
 
 
 def test_a_fallback_that_fails_takes_nothing_over() -> None:

@@ -51,6 +51,9 @@ def status(over: str, store: str | None, as_json: bool) -> None:
     parts, data = list[str](), dict[str, Any]()
     if screen is not None or known is not None:
         parts, data = _joined(screen, known, codes)
+        if screen is None:
+            why = f": no pages of processes here ({RUNTIME})" if pages is None else ""
+            parts.append(f"what customers get is not known{why}")
     code = max(codes, default=0)
     if as_json and data:
         say_json({**data, "exit": code})
@@ -124,8 +127,6 @@ def _joined(
         codes.append(_code(known))
     else:
         parts.append("what is off or forced is not known")
-    if screen is None:
-        parts.append(f"what customers get is not known: no pages of processes here ({RUNTIME})")
     if circuits or silent or (screen is not None and (screen.unread or _hurts(screen))):
         codes.append(FINDINGS)
     if screen is not None and not screen.processes:

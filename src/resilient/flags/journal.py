@@ -57,7 +57,7 @@ class Journal:
         entry: Entry = {
             "kind": event.kind, "policy": event.policy, "flag": event.flag, "guard": event.guard,
             "cause": event.cause, "reason": event.reason[:500], "before": event.before[:500],
-            "after": event.after[:500], "evidence": dict(event.evidence),
+            "after": event.after[:500], "evidence": dict(event.evidence), "at": time.time(),
         }  # fmt: skip
         key, singly = key_of(event)
         with self._lock:
@@ -104,5 +104,5 @@ class Journal:
         with self._lock:
             ended = self._folds.ended(now, every_one=all_of_it)
         for entry, times, _ in ended:
-            moved = entry["kind"] in _MOVES and entry["cause"] == "auto"
+            moved = entry["kind"] in _MOVES and entry["cause"] == "auto" and times > 1
             self._put({**entry, "kind": "flapped" if moved else entry["kind"], "times": times})

@@ -23,7 +23,7 @@ def network_file_system(directory: Path) -> str:
 
 
 def _file_system(directory: Path) -> str:
-    while not directory.exists() and directory != directory.parent:
+    while not os.path.exists(directory) and directory != directory.parent:
         directory = directory.parent
     try:
         lines = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace")

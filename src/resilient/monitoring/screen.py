@@ -93,7 +93,12 @@ class Row:
             return DOCTOR if self.partly else Flag(self.off, {}).lever
         if self.state.startswith("forced"):
             return self.policy.release
-        return self.policy.look if self.falls else self.policy.lever
+        return self.policy.look if self.falls or self._answered else self.policy.lever
+
+    @property
+    def _answered(self) -> bool:
+        """Whether its circuit cuts it off already, and its fallback answers every call."""
+        return self.state.startswith("open") and self.enough and self.degraded == 1
 
     @property
     def note(self) -> str:
@@ -104,13 +109,15 @@ class Row:
         if self.state.startswith("forced"):
             harms = self.state == "forced open" and not self.policy.covered
             return "nothing answers in its place: every call is an error" if harms else ""
+        if self._answered and self.policy.cuttable:
+            return "its circuit is open, and its fallback answers every call already"
         if self.policy.cuttable and not self.falls:
             return f"{full} would become its fallback's answers" if full else ""
         why = "its fallback fails too" if self.policy.cuttable else "no fallback"
         if full:
             return f"{why}: forcing it open would turn {full} into errors"
-        owner = f": {self.policy.owner} can help" if self.policy.owner else ""
-        return f"{why}, so no lever gives customers an answer{owner}"
+        owner = f"; call {self.policy.owner}" if self.policy.owner else ""
+        return f"{why}, so no lever helps customers{owner}"
 
     def as_data(self) -> dict[str, Any]:
         """Return the row as plain data."""

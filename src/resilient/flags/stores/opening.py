@@ -125,6 +125,6 @@ def runtime_for(store: str | Opener, environ: Mapping[str, str]) -> Path | None:
 
 
 def _existing(path: Path) -> Path:
-    while not path.exists() and path != path.parent:
+    while not os.path.exists(path) and path != path.parent:
         path = path.parent
     return path
