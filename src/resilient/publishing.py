@@ -99,11 +99,21 @@ class Stacks:
         self._numbers: dict[str, str] = {}
         self.told: dict[str, list[Said]] = {}
 
-    def number_of(self, guards: Iterable[Guard]) -> str:
-        """Return the number of a stack."""
-        stack = stack_of(guards)
-        key = repr(stack)
+    def number_of(self, core: Core) -> str:
+        """Return the number of a policy's stack."""
+        revisions = tuple(guard.revision for guard in core.guards)
+        known = _stacks.get(core)
+        if known is None or known[0] != revisions:
+            stack = stack_of(core.guards)
+            known = _stacks[core] = revisions, repr(stack), stack
+        _, key, stack = known
         if key not in self._numbers:
             number = self._numbers[key] = str(len(self._numbers))
             self.told[number] = stack
         return self._numbers[key]
+
+
+# What was told of a policy last, and at which revisions of its guards.
+_stacks: Final[WeakKeyDictionary[Core, tuple[tuple[int, ...], str, list[Said]]]] = (
+    WeakKeyDictionary()
+)

@@ -296,7 +296,7 @@ class Follower:
                 "impact": core.impact,
                 "since": self._moments.since(core),
                 "covered": is_covered(core),
-                "stack": stacks.number_of(core.guards),
+                "stack": stacks.number_of(core),
             }
             for core in registry.cores()
         }
