@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import re
 import time
@@ -137,13 +138,14 @@ def told() -> Iterator[tuple[list[Event], list[logging.LogRecord]]]:
 
 def attributes(kind: type) -> set[str]:
     """Return the attributes that a docstring promises."""
-    _, _, after = (kind.__doc__ or "").partition("Attributes:")
-    return set(re.findall(r"^\s{8}(\w+):", after, re.MULTILINE))
+    _, _, after = inspect.cleandoc(kind.__doc__ or "").partition("Attributes:")
+    return set(re.findall(r"^ {4}(\w+):", after, re.MULTILINE))
 
 
 def test_events_and_the_log(told: tuple[list[Event], list[logging.LogRecord]]) -> None:
     """Attributes are those of the docstring; the log's fields and names those of the page."""
     events, records = told
+    assert {"policy", "evidence"} < attributes(Event)
     clock = ManualClock()
     policy = Policy("told", circuit_breaker(failure_threshold=1), clock=clock)
 
