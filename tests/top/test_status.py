@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from resilient.flags.stores.sqlite import SQLiteStore
+
 from ..journal.kit import Command
 from ..pages.kit import Host, Worker, until
 from .kit import lasting
@@ -220,3 +222,25 @@ def test_nobody_lives(host: Host) -> None:
     said = status(service.both, code=3)
     assert said.startswith("customers: no data; ")
     assert said.endswith("0 processes; nobody obeys")
+
+
+def test_guards_that_are_switched_off(at_rest: Service) -> None:
+    """`set_active(False)` in some process is told by its page and by the store alike: 1."""
+    lasting(at_rest.worker, "import resilient\nresilient.set_active(False)\nhere.refresh()")
+    try:
+        until(lambda: [p for p in _processes(at_rest) if p.about["active"] is False])
+        for command in (at_rest.both, at_rest.levers, at_rest.pages):
+            assert "guards are switched off in 1 process" in status(command, code=1)
+        assert "guards are switched off in 1 process" in at_rest.both("top", "--once")
+    finally:
+        lasting(at_rest.worker, "resilient.set_active(True)\nhere.refresh()")
+        at_rest.obeyed()
+
+
+def _processes(service: Service) -> list[Any]:
+    """Return what the store knows of each process."""
+    store = SQLiteStore(service.store.removeprefix("sqlite:///"))
+    try:
+        return store.processes()[0]
+    finally:
+        store.close()

@@ -91,6 +91,9 @@ def _warnings(screen: Screen) -> list[Text]:
         names = clean(", ".join(screen.flags_off[:_NAMED]))
         more = len(screen.flags_off) - _NAMED
         found.append(Text(f"off: {names}{f' and {more} more' if more > 0 else ''}", style="yellow"))
+    if screen.inactive:
+        many = plural(screen.inactive, "process")
+        found.append(Text(f"guards are switched off in {many}", style="bold red"))
     if screen.unread:
         found.append(Text(f"{plural(len(screen.unread), 'page')} can't be read", style="bold red"))
     return found

@@ -111,7 +111,9 @@ def _joined(
         **({} if known is None else {k: v for k, v in known.items() if k != "pids"}),
         "customers": None if screen is None else screen.as_data()["customers"],
         "circuits": circuits, "hanging": silent, "unseen": unseen,
-        "inactive": 0 if known is None else known["inactive"],
+        "inactive": max(
+            0 if screen is None else screen.inactive, 0 if known is None else known["inactive"]
+        ),
     }  # fmt: skip
     parts = [] if screen is None else [_served(screen)]
     if circuits:
@@ -122,6 +124,9 @@ def _joined(
         parts.append(f"{plural(len(screen.unread), 'page')} can't be read")
     if unseen:
         parts.append(f"what {plural(unseen, 'process')} of other hosts or users served is not seen")
+    if data["inactive"]:
+        parts.append(f"guards are switched off in {plural(data['inactive'], 'process')}")
+        codes.append(FINDINGS)
     if known is not None:
         parts += levers_in_words(known)
         codes.append(_code(known))
@@ -208,7 +213,7 @@ def _code(known: dict[str, Any]) -> int:
     late = known["silent"] or known["behind"] or known["faulty"]
     if late or known["processes"] == 0:
         return NOT_ALL
-    return FINDINGS if known["off"] or known["forced"] or known["inactive"] else 0
+    return FINDINGS if known["off"] or known["forced"] else 0
 
 
 def levers_in_words(known: dict[str, Any]) -> list[str]:
@@ -218,8 +223,6 @@ def levers_in_words(known: dict[str, Any]) -> list[str]:
         f"off: {', '.join(off)}" if off else "no flag is off",
         f"forced or changed: {', '.join(forced)}" if forced else "no policy is forced",
     ]
-    if known["inactive"]:
-        parts.append(f"guards are switched off in {plural(known['inactive'], 'process')}")
     parts.append("processes not known" if number is None else plural(number, "process"))
     if number is not None:
         words = {"silent": "silent", "behind": "behind", "faulty": "can't obey an order"}

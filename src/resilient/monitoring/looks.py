@@ -74,6 +74,10 @@ class Look:
         self.processes: list[Process] = [Process(p, self.at) for p in pages if p.alive]
         self.unread: dict[str, str] = unread
         alive = [entry for page in pages if page.alive for entry in page.entries]
+        # Processes whose guards let every call pass; older versions say nothing of it.
+        self.inactive: int = sum(
+            numbers(entry).get(("active", ())) == 0 for entry in alive if entry.kind == "process"
+        )
         self.about: dict[tuple[str, str], Any] = {(e.kind, e.name): e.about for e in alive}
         self.since: dict[tuple[str, str], float] = {}
         for entry in alive:

@@ -173,6 +173,7 @@ class Screen:
         }
         self.processes: list[Process] = after.processes
         self.silent: list[Process] = [each for each in after.processes if each.silent]
+        self.inactive: int = after.inactive
         self.unread: dict[str, str] = after.unread
         self.flags_off: list[str] = sorted(
             name for name, said in after.flags.items() if said.get(("flag_processes", ("off",)))
