@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from math import isfinite
 from typing import Any, Final, Literal, cast
 
 from .checks import refuse_type
+from .folding import Folds, key_of
 from .shapes import kind_of, label
 from .stack import room_for_call
 from .tallies import tally
@@ -117,6 +119,7 @@ class Bus:
         self._queue: deque[Event | Callable[[], object]] = deque()
         self._reluctant: set[int] = set()  # threads that must not wait for a listener
         self._delivering = threading.Lock()
+        self._log: Log = Log()
         self.dropped: int = 0
         self.listener_errors: int = 0
 
@@ -157,10 +160,20 @@ class Bus:
         self.dropped = self.listener_errors = 0
         self._delivering = threading.Lock()
         self._reluctant.clear()
+        self._log.reset()
 
     def leave_to_others(self) -> None:
         """Have what this thread delivers delivered by another: a listener may hang."""
         self._reluctant.add(threading.get_ident())
+
+    def calm(self) -> None:
+        """Have the log tell the next events one by one, whatever there was before."""
+        self._log.reset()
+
+    def look_back(self) -> None:
+        """Have the log tell of floods that nothing has happened after; sometimes, and quickly."""
+        self.enqueue(self._log.tell)
+        self.deliver()
 
     def deliver(self) -> None:
         """Hand out what is queued, unless somebody is at it already."""
@@ -187,7 +200,7 @@ class Bus:
         if not isinstance(event, Event):
             event()
             return
-        _log(event)
+        self._log.take(event)
         for listener in self._listeners:
             try:
                 listener(event)
@@ -203,15 +216,51 @@ class Bus:
                 )
 
 
-def _log(event: Event) -> None:
+class Log:
+    """Writes events to `logging`: those that come in floods as one, with how many they were."""
+
+    def __init__(self) -> None:
+        self._folds: Folds[Event] = Folds()
+        self._at_exit = False
+
+    def reset(self) -> None:
+        """Forget what was kept back before a fork: the parent tells it."""
+        self._folds = Folds()
+
+    def take(self, event: Event) -> None:
+        """Log an event, or keep it back; and what has been kept back for long enough."""
+        now = time.monotonic()
+        key, singly = key_of(event)
+        if not self._folds.keeps(key, singly, event, now):
+            _write(event, 1, 0.0)
+        elif not self._at_exit:
+            self._at_exit = True
+            import atexit
+
+            atexit.register(self.tell, every_one=True)
+        if self._folds.floods:
+            self.tell()
+
+    def tell(self, *, every_one: bool = False) -> None:
+        """Log what has been kept back for long enough."""
+        now = time.monotonic()
+        for event, times, since in self._folds.ended(now, every_one=every_one):
+            _write(event, times, now - since)
+
+
+def _write(event: Event, times: int, seconds: float) -> None:
     import logging
 
     try:
         logger, level = logging.getLogger("resilient"), _LEVELS.get(event.kind, _INFO)
         if logger.isEnabledFor(level):
-            logger.log(level, "%s", event, extra=_fields(event))
+            more = f" (the last of {times} more like it in {seconds:.0f} s)" if times > 1 else ""
+            logger.log(level, "%s%s", event, more, extra={**_fields(event), _TIMES: times})
     except Exception:  # a handler that raises is the application's fault, not the call's
         return
+
+
+_TIMES: Final = "resilient_times"
 
 
 def _fields(event: Event) -> dict[str, Any]:

@@ -91,7 +91,7 @@ def _apply(wanted: Wanted, sources: Sources) -> bool:
             if guard.kind in options or (guard.layers or {}).get(SETTINGS):
                 with _saying(sources, core.name, guard.kind):
                     given = checked(core.name, guard, options.get(guard.kind, {}))
-                    here = {name: _value(name, value) for name, value in given.items()}
+                    here = {name: value_of(name, value) for name, value in given.items()}
                     change.add(guard, SETTINGS, here)
                 touched = True
         if touched:
@@ -199,7 +199,7 @@ def _parsed(text: str) -> Any:
     return word
 
 
-def _value(name: str, value: Any) -> Any:
+def value_of(name: str, value: Any) -> Any:
     """Return what TOML and the environment can't say otherwise: None, and a window of calls."""
     if not isinstance(value, str):
         return value

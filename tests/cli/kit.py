@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 WAIT = 60.0  # no test waits longer for anything
-CODES = range(7)
+CODES = range(8)
 
 
 def until(condition: Callable[[], object], seconds: float = WAIT) -> None:

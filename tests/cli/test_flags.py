@@ -19,6 +19,7 @@ ROW = {
 FLIP = {"lever", "value", "by", "reason", "at", "until", "version", "request"}
 DONE = {
     "flip", "changed", "applied", "processes", "behind", "silent", "pinned", "faults", "seconds",
+    "flips", "unchecked",
 }  # fmt: skip
 
 

@@ -16,7 +16,7 @@ ROW = {"id", "host", "pid", "program", "applied", "behind", "seen", "silent"}
 
 def test_every_process_is_listed(cli: Cli, database: Path, make: Callable[..., Worker]) -> None:
     """`processes` has each by host, pid and program; a goodbye takes one out."""
-    cli("processes").said(0, "newest flip")
+    cli("processes").said(0, "no process follows this store")
     assert cli("processes", "--json").said(0).json == []
     workers = [make(), make()]
     cli.applied_by(2)
@@ -157,7 +157,7 @@ def test_status_has_a_code_for_scripts(cli: Cli, make: Callable[..., Worker]) ->
     assert said.pop("customers")["error"] in (0, None)
     assert said == {
         "off": ["recs"], "unread": [], "forced": ["shop"], "processes": 1, "silent": 0, "behind": 0, "exit": 1,
-        "circuits": {}, "hanging": [],
+        "circuits": {}, "hanging": [], "unseen": 0, "inactive": 0, "faulty": 0,
     }  # fmt: skip
 
 

@@ -15,7 +15,8 @@ RECS = flag(
     review=os.environ.get("WORKER_REVIEW"),
 )  # fmt: skip
 BETA = flag("beta", default=False)
-shop = Policy("shop", kill_switch(RECS), circuit_breaker(), bulkhead(10), owner="team-shop", tier=2)
+slots = [bulkhead(10)] if os.environ.get("WORKER_BULKHEAD", "yes") else []
+shop = Policy("shop", kill_switch(RECS), circuit_breaker(), *slots, owner="team-shop", tier=2)
 plain = Policy("plain", fallback(value="instead"), circuit_breaker())
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ def exported() -> set[str]:
 
 def policy(name: str = "pay", **about: Any) -> Policy:
     """Return a declared policy."""
-    known = {"owner": "team-pay", "tier": 2, "impact": "Nobody can pay."}
+    known = {"owner": "team-pay", "tier": 2, "impact": "Nobody can pay.", "covered": True}
     return Policy(name, {**known, **about})
 
 
@@ -106,10 +106,14 @@ class Trial:
         inside = ",".join(f"{label}={json.dumps(said[label])}" for label in sorted(said))
         self.series[f"resilient_{name}{{{inside}}}"] = values
 
-    def served(self, full: str, *, error: str = "", degraded: str = "", **labels: str) -> None:
+    def served(
+        self, full: str, *, error: str = "", degraded: str = "", own: str = "", **labels: str
+    ) -> None:
         """Say what callers of a policy got."""
         labels = {"policy": "pay", **labels}
-        for served, values in (("full", full), ("degraded", degraded), ("error", error)):
+        for served, values in (
+            ("full", full), ("degraded", degraded), ("error", error), ("caller_error", own),
+        ):  # fmt: skip
             self.says("served_total", values or always(0), **labels, served=served)
 
     def healthy(
@@ -151,12 +155,43 @@ class Trial:
             for name in sorted(every | {name for name, _ in expected})
             for minute in minutes
         ]
+        self._try(said)
+
+    def only(self, name: str, expected: Mapping[int, list[Fired]]) -> None:
+        """Check what fires of one alert at some minutes, whatever others do."""
+        self._try([
+            {
+                "eval_time": f"{minute}m", "alertname": name,
+                "exp_alerts": [{"exp_labels": labels, "exp_annotations": said} for labels, said in fired],
+            }
+            for minute, fired in expected.items()
+        ])  # fmt: skip
+
+    def answers(self, expected: Mapping[str, list[tuple[str, float]]], minute: int) -> None:
+        """Check what queries return at a minute: labels as text, and the value."""
+        asked = [
+            {
+                "expr": query, "eval_time": f"{minute}m",
+                "exp_samples": [{"labels": labels, "value": value} for labels, value in samples],
+            }
+            for query, samples in expected.items()
+        ]  # fmt: skip
+        self._try([], asked)
+
+    def _try(self, said: list[dict[str, Any]], asked: list[dict[str, Any]] | None = None) -> None:
         series = [{"series": name, "values": values} for name, values in self.series.items()]
         tests = {
             "rule_files": [file.name for file in self.files],
             "evaluation_interval": f"{self._step}m",
             "group_eval_order": self._groups,  # in any order without it
-            "tests": [{"interval": "1m", "input_series": series, "alert_rule_test": said}],
+            "tests": [
+                {
+                    "interval": "1m",
+                    "input_series": series,
+                    "alert_rule_test": said,
+                    "promql_expr_test": asked or [],
+                }
+            ],
         }
         path = self._home / "tests.yml"
         path.write_text(json.dumps(tests, ensure_ascii=False))
@@ -169,6 +204,10 @@ class Trial:
 
 
 OFF = 'resilient policies force-open pay --reason "..." --for 30m'
+LOOK = "resilient policies show pay"
+CAUTION = (
+    "nothing answers in its place: forcing it open would turn what is served in full into errors"
+)
 RELEASE = 'resilient policies release pay --reason "..."'
 
 
@@ -180,7 +219,7 @@ def of_policy(
     said = {"job": "shop", "policy": policy, "owner": "team-pay", "severity": severity, **labels}
     if tier is not None:
         said["tier"] = str(tier)
-    lever = lever.replace(" pay ", f" {policy} ")
+    lever = re.sub(r" pay(?= |$)", f" {policy}", lever)
     return said, {"summary": f"{policy}: {summary}", "impact": "Nobody can pay.", "lever": lever}
 
 

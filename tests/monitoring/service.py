@@ -61,6 +61,7 @@ GUARDS: dict[str, tuple[int | None, tuple[Any, ...]]] = {
     "burning": (1, (bulkhead(8),)),
     "leaking": (3, ()),
     "degraded": (None, (fallback(instead), circuit_breaker(recovery_timeout=0.3))),
+    "cut": (1, (fallback(instead), circuit_breaker(recovery_timeout=0.3))),
     "outage": (2, (circuit_breaker(recovery_timeout=0.1),)),
     "switched": (2, (kill_switch(RECS, answer=instead), circuit_breaker(recovery_timeout=0.3))),
     "flapping": (ANY, (quick(),)),

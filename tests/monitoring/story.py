@@ -40,6 +40,7 @@ RIGHT_FROM_THE_START: set[Key] = {("ResilientFlagStale", "stale")}
 # What must fire after each fault, and what of it must end with the fault, within the run.
 ENDS: set[Key] = {
     (BURN, "burning"), (BURN, "outage"), (BURN, "switched"), (MILD, "degraded"),
+    (MILD, "cut"), ("ResilientFullyDegraded", "cut"),
     ("ResilientCircuitFlaps", "flapping"), ("ResilientProcessesDisagree", "split"),
     ("ResilientWorkersAbandoned", "hanging"), ("ResilientOverrideForgotten", "forced"),
     ("ResilientFlagForgotten", "old-look"), ("ResilientFlagDisagrees", "search-v2"),
@@ -51,7 +52,7 @@ STAYS: set[Key] = {
     ("ResilientPoliciesFolded", ""),
 }  # fmt: skip
 FAULTS = {
-    "burning": "down", "leaking": "each 25", "degraded": "down", "outage": "down",
+    "burning": "down", "leaking": "each 25", "degraded": "down", "cut": "down", "outage": "down",
     "switched": "down", "flapping": "comes-and-goes", "hanging": "hangs",
 }  # fmt: skip
 # The levers that the run pulls: one while its fault goes on, others once all processes hear again.
@@ -78,7 +79,7 @@ def rules(declared: Declared) -> str:
 
 
 TIERS = {
-    "healthy": 1, "burning": 1, "leaking": 3, "degraded": None, "outage": 2, "switched": 2,
+    "healthy": 1, "burning": 1, "cut": 1, "leaking": 3, "degraded": None, "outage": 2, "switched": 2,
     "flapping": 9, "split": 9, "hanging": 9, "forced": 9, "timed": 9,
 }  # fmt: skip
 FLAGS = {
@@ -259,4 +260,4 @@ class Run:
 
 def shown(query: str) -> str:
     """Return a query as Grafana asks it, of all policies."""
-    return query.replace("$policy", ".*").replace("$__rate_interval", "5s")
+    return query.replace("$policy", ".*").replace("$job", ".*").replace("$__rate_interval", "5s")

@@ -11,7 +11,9 @@ from resilient.monitoring.declared import Declared
 
 from .promtool import (
     FAST,
+    LOOK,
     MILD,
+    OFF,
     SLOW,
     Expected,
     Minutes,
@@ -43,7 +45,8 @@ def told(
             share = calls.burns(minute, budget, pairs)
             if share is not None:
                 said = text.format(f"{share * 100:.4g}%")
-                expected[name, minute] = [of_policy(severity, said, **labels)]
+                lever = LOOK if name == MILDER else OFF
+                expected[name, minute] = [of_policy(severity, said, lever=lever, **labels)]
     return expected
 
 
@@ -57,7 +60,7 @@ STORIES: dict[str, tuple[int | None, Watched, Minutes, set[str]]] = {
     "e": (9, ERRORS, Minutes((600, 0, 60), (480, 120, 20), (600, 0, 55)), {BURN, LEAK}),
     "f": (2, ERRORS, Minutes((600, 0, 60), (588, 12, 75)), {LEAK}),  # nobody is woken
     "g": (2, ERRORS, Minutes((600, 0, 60), (598, 2, 75)), set()),  # within the budget
-    "h": (1, DEGRADED, Minutes((600, 0, 60), (0, 600, 40), (600, 0, 35)), {MILDER}),
+    "h": (2, DEGRADED, Minutes((600, 0, 60), (0, 600, 40), (600, 0, 35)), {MILDER}),
     "i": (2, DEGRADED, Minutes((600, 0, 60), (450, 150, 75)), set()),  # a quarter, for an hour
     "j": (3, DEGRADED, Minutes((600, 0, 40), (420, 180, 95)), {MILDER}),
 }
@@ -83,6 +86,43 @@ def test_to_the_minute(tmp_path: Path) -> None:
             expected.setdefault(key, []).extend(fired)
     assert {name for name, _ in expected} == {BURN, LEAK, MILDER}
     trial.expect(expected, minutes)
+
+
+FULLY = "ResilientFullyDegraded"
+
+
+def test_fully_degraded(tmp_path: Path) -> None:
+    """At tier 1 somebody is told within minutes that all answers are a fallback's; and for no less."""
+    trial = Trial(tmp_path, [
+        policy("all", tier=1), policy("most", tier=1), policy("tier2"), policy("few", tier=1),
+        policy("ill", tier=1),
+    ])  # fmt: skip
+    healthy, rest = (600, 30), (600, 30)
+    for name, good, bad in (("all", 0, 600), ("most", 60, 540), ("tier2", 0, 600)):
+        trial.served(
+            counter(healthy, (good, 30), rest), degraded=counter((0, 30), (bad, 30), (0, 30)),
+            policy=name,
+        )  # fmt: skip
+    trial.served(always(0), degraded=counter((0, 30), (3, 60)), policy="few")  # in three minutes
+    # Callers' own errors are beside it.
+    trial.served(always(0), degraded=counter((0, 30), (6, 60)), own=counter((0, 30), (600, 60)),
+                 policy="ill")  # fmt: skip
+    told = [
+        of_policy("page", "a fallback answers 100% of the calls", policy=name, tier=1, lever=LOOK)
+        for name in ("all", "ill")
+    ]
+    # Those that degrade for long have their ticket too; that is looked at elsewhere.
+    trial.only(FULLY, {30: [], 31: [], 37: told, 59: told, 65: told[1:], 85: told[1:]})
+
+
+def test_callers_own_errors_burn_no_budget(tmp_path: Path) -> None:
+    """However many 404s there are: they count neither as errors, nor as calls beside which few are."""
+    trial = Trial(tmp_path, [policy("shop", tier=1), policy("ill", tier=1)])
+    trial.served(counter((600, 90)), own=counter((6000, 90)), policy="shop")
+    trial.served(counter((570, 90)), error=counter((30, 90)), own=counter((6000, 90)),
+                 policy="ill")  # fmt: skip
+    share = "customers get errors, 5% of the calls"
+    trial.only(BURN, {85: [of_policy("page", share, policy="ill", tier=1)]})
 
 
 def test_objectives(tmp_path: Path) -> None:

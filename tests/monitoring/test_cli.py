@@ -118,7 +118,9 @@ def test_where_there_is_nothing(cli: Cli, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["app.make.<locals>.f", "a>b", "a#b", "a:b-1", "_private"])
 def test_levers_are_for_a_shell(tmp_path: Path, name: str) -> None:
     """A name that a shell would take for more arrives as one word, whatever the alert."""
-    told = Declared([Policy(name, {}), Policy("b", {"flags": [name]})], [])
+    covered = {"covered": True}
+    about = {"flags": [name], "answered": [name], "covered": True}
+    told = Declared([Policy(name, covered), Policy("b", about), Policy("c", {})], [])
     pulled = {rule["annotations"]["lever"] for rule in alerts(told)} - {"resilient doctor"}
     said = set()
     for lever in pulled:
@@ -130,6 +132,8 @@ def test_levers_are_for_a_shell(tmp_path: Path, name: str) -> None:
         f"policies|force-open|{name}|--reason|...|--for|30m|",
         f"policies|release|{name}|--reason|...|",
         f"flags|off|{name}|--reason|...|--for|30m|", "policies|release|b|--reason|...|",
+        f"policies|show|{name}|", "policies|show|b|", "policies|show|c|",
+        "policies|release|c|--reason|...|",
     }  # fmt: skip
     assert list(tmp_path.iterdir()) == []
 
@@ -156,14 +160,14 @@ def test_every_lever_works(tmp_path: Path) -> None:
         assert levers == {
             'resilient policies force-open plain --reason "..." --for 30m',
             'resilient policies release plain --reason "..."',
-            'resilient flags off recs --reason "..." --for 30m',
+            "resilient policies show plain", "resilient policies show shop",
             'resilient policies release shop --reason "..."',
             'resilient flags on recs --reason "..."', "resilient flags show recs",
             'resilient flags on beta --reason "..."', "resilient flags show beta",
             "resilient doctor",
         }  # fmt: skip
         for lever, ask, answer in (
-            ('resilient flags off recs --reason "..." --for 30m', "shop", "FlagOffError"),
+            ("resilient policies show shop", "shop", "ok"),
             ('resilient flags on recs --reason "..."', "shop", "ok"),
             ('resilient policies release shop --reason "..."', "shop", "ok"),
             ('resilient policies force-open plain --reason "..." --for 30m', "plain", "instead"),

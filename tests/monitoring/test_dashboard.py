@@ -12,7 +12,7 @@ import pytest
 from resilient.monitoring.dashboard import dashboard, queries
 
 from ..cli.kit import Cli
-from .promtool import NAME, exported
+from .promtool import NAME, Trial, always, counter, exported, flag, policy
 from .story import SELECTOR, Run
 
 
@@ -51,9 +51,78 @@ def test_a_selector_is_in_every_query(made: dict[str, Any]) -> None:
     """Every series that is asked for is bound by the selector, and without one by nothing."""
     for query in queries(made):
         assert query.count(SELECTOR) == len(NAME.findall(query)), query
+    for query in queries(made):
+        assert query.count('job=~"$job"') == len(NAME.findall(query)), query
     for query in queries(dashboard()):
-        assert "job" not in query
         assert "{}" not in query
+
+
+def test_what_is_the_callers_own_doing_is_in_no_ratio(made: dict[str, Any]) -> None:
+    """Neither above the line nor below it."""
+    asked = [query for query in queries(made) if "served_total" in query]
+    assert asked
+    for query in asked:
+        for labels in re.findall(r"served_total{([^}]*)}", query):
+            assert re.search(r'served(!="caller_error"|="\w+"|=~"degraded\|error")', labels), query
+
+
+def asked(title: str, of: dict[str, Any]) -> str:
+    """Return the first query of a panel, as Grafana sends it."""
+    (found,) = [panel for panel in of["panels"] if (panel["title"].partition(",")[0] == title)]
+    query: str = found["targets"][0]["expr"]
+    for word, value in (("$policy", ".*"), ("$job", ".*"), ("$__rate_interval", "5m")):
+        query = query.replace(word, value)
+    return query
+
+
+def test_a_fleet(tmp_path: Path) -> None:
+    """A flag that is off on three hosts is one flag; processes add up; a service can be chosen."""
+    trial = Trial(tmp_path, [policy()], [flag()])
+    for host in ("a", "b", "c"):
+        trial.healthy(instance=f"{host}:80")
+        trial.says("flag_enabled", always(0), flag="recs", instance=f"{host}:80")
+        trial.says("flag_enabled", always(1), flag="beta", instance=f"{host}:80")
+    trial.says("flag_enabled", always(0), flag="recs", job="other")
+    made = dashboard()
+    off, processes = asked("Flags that are off", made), asked("Processes", made)
+    trial.answers({off: [("{}", 2)], processes: [("{}", 6)]}, 10)
+    chosen = off.replace('job=~".*"', 'job=~"shop"')
+    trial.answers({chosen: [("{}", 1)]}, 10)
+    for host in ("a", "b", "c"):
+        trial.says("flag_enabled", always(1), flag="recs", instance=f"{host}:80")
+    trial.answers({chosen: [("{}", 0)]}, 10)
+
+
+def test_shares_are_of_what_is_not_the_callers_own_doing(tmp_path: Path) -> None:
+    """Three of four, however many errors of their own callers got besides."""
+    trial = Trial(tmp_path, [policy()])
+    trial.served(counter((90, 60)), error=counter((30, 60)), own=counter((900, 60)))
+    made = dashboard()
+    trial.answers({
+        asked("Customers: full", made): [("{}", 0.75)],
+        asked("Customers: error", made): [("{}", 0.25)],
+        asked("Customers: degraded", made): [("{}", 0)],
+    }, 30)  # fmt: skip
+
+
+def test_no_quantile_goes_over_the_limit_that_cuts_it(tmp_path: Path) -> None:
+    """All calls end in the bucket of 0.5 s: with a timeout of 0.3 s, that is what is drawn."""
+    trial = Trial(tmp_path, [policy()])
+    for name in ("cut", "free", "idle"):
+        step = 0 if name == "idle" else 60
+        for edge in ("0.25", "0.5", "+Inf"):
+            values = counter((0 if edge == "0.25" else step, 60))
+            trial.says("call_duration_seconds_bucket", values, policy=name, le=edge)
+        if name != "free":
+            trial.says("timeout_seconds", always(0.3), policy=name)
+    trial.answers({
+        f"({asked('p99 of calls', dashboard())}) > 0": [
+            ('{policy="cut"}', 0.3), ('{policy="free"}', 0.4975),
+        ],
+        f"({asked('p50 of calls', dashboard())}) > 0": [
+            ('{policy="cut"}', 0.3), ('{policy="free"}', 0.375),
+        ],
+    }, 30)  # fmt: skip
 
 
 def test_the_grid(made: dict[str, Any]) -> None:
@@ -74,11 +143,14 @@ def test_the_grid(made: dict[str, Any]) -> None:
 
 def test_what_grafana_needs(made: dict[str, Any]) -> None:
     """Any Prometheus can be chosen, and any policies; every panel and query uses that choice."""
-    source, policy = made["templating"]["list"]
+    source, job, policy = made["templating"]["list"]
+    assert job["query"] == f"label_values(resilient_policy_info{{{SELECTOR}}}, job)"
     assert (source["type"], source["query"]) == ("datasource", "prometheus")
     uid = {"type": "prometheus", "uid": f"${{{source['name']}}}"}
     assert policy["datasource"] == uid
-    assert policy["query"] == f"label_values(resilient_policy_info{{{SELECTOR}}}, policy)"
+    assert policy["query"] == (
+        f'label_values(resilient_policy_info{{job=~"$job",{SELECTOR}}}, policy)'
+    )
     assert (policy["multi"], policy["includeAll"], policy["allValue"]) == (True, True, ".*")
     for panel in made["panels"]:
         assert panel["datasource"] == uid

@@ -9,10 +9,13 @@ import pytest
 
 from resilient import Policy as Guarded
 from resilient import circuit_breaker, registry
+from resilient.monitoring.alerts import checked_runbook
 from resilient.monitoring.declared import Declared, Policy
 from resilient.testing import ManualClock
 
 from .promtool import (
+    CAUTION,
+    LOOK,
     NAME,
     RELEASE,
     Expected,
@@ -31,6 +34,7 @@ from .promtool import (
 
 ON = 'resilient flags on recs --reason "..."'
 SHOW = "resilient flags show recs"
+DOCTOR = "resilient doctor"
 TEXTS = (
     'say "no"', "it's", "back\\slash \\n \\u1234", "{{ $labels.job }}", "{{ nope", "}} end",
     "{{{ x }}}", "{{- x -}}", "{{/* x */}}", "two\nlines", "tab\there", "naïve 支払い",
@@ -96,6 +100,7 @@ def test_nothing_is_said_of_nothing(tmp_path: Path) -> None:
     trial.says("worker_limit", always(10), policy="pay")
     labels, annotations = of_policy("page", "100% of its worker threads hang", tier=None)
     del labels["owner"], annotations["impact"]
+    annotations |= {"lever": LOOK, "caution": CAUTION}
     trial.expect({("ResilientWorkersAbandoned", 10): [(labels, annotations)]})
 
 
@@ -108,6 +113,60 @@ def test_every_alert_has_what_it_needs() -> None:
             assert rule["annotations"]["impact"], rule
         else:
             assert rule["annotations"]["lever"] == "resilient doctor", rule
+
+
+def levers(*policies: Policy) -> dict[str, str]:
+    """Return the lever of each alert, by its name."""
+    return {
+        rule["alert"]: rule["annotations"]["lever"] for rule in alerts(Declared(policies, [flag()]))
+    }
+
+
+def test_no_lever_harms() -> None:
+    """Where nothing answers in its place a policy is looked at, and never forced open."""
+    for about in ({"covered": False}, {"covered": False, "flags": ["recs"], "answered": []}):
+        found = alerts(Declared([policy(tier=1, **about)], [flag()]))
+        for rule in found:
+            said = rule["annotations"]
+            assert "force-open" not in said["lever"], rule
+            assert "flags off" not in said["lever"], rule
+            burns = rule["alert"] in ("ResilientErrorsBurn", "ResilientErrorsLeak")
+            assert not burns or said["caution"] == CAUTION
+    assert levers(policy())["ResilientErrorsBurn"].startswith("resilient policies force-open")
+
+
+def test_a_lever_fits_its_alert() -> None:
+    """Who disagrees is asked why, and what a fallback answers already is not forced open."""
+    found = levers(policy(tier=1))
+    assert found["ResilientFlagDisagrees"] == DOCTOR
+    for name in ("ResilientDegraded", "ResilientFullyDegraded", "ResilientProcessesDisagree"):
+        assert found[name] == "resilient policies show pay"
+
+
+def test_where_to_read_on(tmp_path: Path) -> None:
+    """A template of a URL is filled in for each alert, each part quoted, and nothing executed."""
+    template = "https://wiki/{{{{ $labels.job }}}}/{kind}/{name}?o={owner}#{alert}"
+    declared = Declared([policy("a>b", owner="team pay")], [flag()])
+    written(tmp_path / "rules.yml", declared, runbook=template)
+    found = {
+        r["alert"]: r["annotations"]["runbook_url"] for r in alerts(declared, runbook=template)
+    }
+    literal = '{{ "{{" }} $labels.job }}'
+    assert found["ResilientErrorsBurn"] == (
+        f"https://wiki/{literal}/policy/a%3Eb?o=team%20pay#ResilientErrorsBurn"
+    )
+    assert f"/flag/recs?o=team-recs#{'ResilientFlagStale'}" in found["ResilientFlagStale"]
+    assert "/resilient/?o=#ResilientStoreSilent" not in found["ResilientStoreSilent"]
+    assert "runbook_url" not in alerts(declared)[0]["annotations"]
+
+
+@pytest.mark.parametrize(
+    "bad", ["{", "{0}", "{}", "{nope}", "{name.__class__}", "wiki", "http://a b", "h://\n"]
+)
+def test_a_bad_template_is_refused(bad: str) -> None:
+    """What is no URL, or asks for what there is not, is told with what there is."""
+    with pytest.raises(ValueError, match="--runbook-url must be a URL with"):
+        checked_runbook(bad)
 
 
 def test_names_are_known() -> None:
@@ -136,7 +195,9 @@ def test_a_selector_is_in_every_query(tmp_path: Path, selector: str) -> None:
 
 # -- circuits ---------------------------------------------
 
-DISAGREE = of_policy("ticket", "the circuit is open in some processes and closed in others")
+DISAGREE = of_policy(
+    "ticket", "the circuit is open in some processes and closed in others", lever=LOOK
+)
 
 
 def stands(trial: Trial, **states: str) -> None:
@@ -334,7 +395,7 @@ def test_a_flag_disagrees(tmp_path: Path) -> None:
     trial = exactly(tmp_path)
     trial.says("flag_processes", gauge((2, 10), (1, 10), (0, 20)), flag="recs", state="on")
     trial.says("flag_processes", gauge((0, 10), (1, 10), (2, 20)), flag="recs", state="off")
-    told = of_flag("page", "on in some processes and off in others", lever=ON)
+    told = of_flag("page", "on in some processes and off in others", lever=DOCTOR)
     name = "ResilientFlagDisagrees"
     trial.expect({(name, 12): [told], (name, 19): [told]}, quiet=[11, 20, 30])
 
@@ -362,7 +423,7 @@ def test_one_instance_of_two(trial: Trial) -> None:
     trial.says("flag_review_timestamp_seconds", always(60), **there)
     trial.says("pages_unread", always(1), instance="b:80")
     hang = of_policy("page", "90% of its worker threads hang")
-    disagree = of_flag("page", "on in some processes and off in others", lever=ON)
+    disagree = of_flag("page", "on in some processes and off in others", lever=DOCTOR)
     stale = of_flag("ticket", "its day of review is over; remove it, or set a new one", lever=SHOW)
     unread = (
         {"job": "shop", "severity": "ticket"},

@@ -20,7 +20,10 @@ HEAD = """# Command line
 
 `pip install 'resilient-guards[cli]'` brings the command `resilient`; without that extra it says so. How it is used
 at 2 a.m.: [flip a flag in production](../howto/flip-in-production.md). Every command takes `--store`, in place of
-the variable `RESILIENT_STORE`, and `--json`.
+the variable `RESILIENT_STORE`, and `--json`: [what it prints](json.md).
+
+The exit code says what was done. That the answer could not be written (a full disk, a closed file) is told on stderr, and
+turns 0 into 7; a reader that has had enough, such as `head`, is no fault.
 """
 
 

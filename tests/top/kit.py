@@ -27,6 +27,7 @@ from resilient.drive.counting import EDGES, ROW
 from resilient.flags.flag_metrics import OF_FLAG, OF_ORDER
 from resilient.guards.bulkhead import Bulkhead
 from resilient.guards.circuit_breaker import CircuitBreaker
+from resilient.guards.timeout import Timeout
 from resilient.measures import Metric
 from resilient.measuring import OF_POLICIES
 from resilient.monitoring.looks import Look
@@ -38,7 +39,8 @@ from resilient.rows import layout
 from ..pages.kit import Worker
 
 WALL = 1_700_000_000.0
-_METRICS = (*OF_POLICIES, *OF_FLAG, *OF_ORDER, *Bulkhead.metrics, *CircuitBreaker.metrics)
+_METRICS = (*OF_POLICIES, *OF_FLAG, *OF_ORDER, *Bulkhead.metrics, *CircuitBreaker.metrics,
+            *Timeout.metrics)  # fmt: skip
 _NAMED: dict[str, Metric] = {metric.name: metric for metric in _METRICS}
 ABOUT: dict[str, Any] = {
     "owner": "", "tier": None, "impact": "", "since": 1.0, "flags": [], "fallback": ""

@@ -141,7 +141,8 @@ def test_the_screen_says_so(trouble: Trouble) -> None:
     for worker in (trouble.stopped, trouble.stuck):
         assert f"process {worker.pid} (worker.py) hangs: nothing heard for" in said
     assert "OPEN 1/3" in said
-    assert 'resilient policies force-open shop --reason "..." --for 30m' in said
+    assert "# shop: no fallback, so no lever helps customers; call pay" in said
+    assert "\nresilient policies show shop\n" in said
     assert "1 policy well; 1 without a call" in said
 
 

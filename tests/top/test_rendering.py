@@ -320,6 +320,7 @@ def test_no_name_is_obeyed(evil: str, width: int) -> None:
 COLUMNS = {
     "policy", "owner", "tier", "impact", "state", "since", "calls", "rate", "enough", "served",
     "p50", "p99", "in_flight", "limit", "abandoned", "fallback", "lever", "live",
+    "p50_at_least", "p99_at_least", "covered", "note",
 }  # fmt: skip
 
 
@@ -337,7 +338,9 @@ def test_as_data() -> None:
     first, idle = data["policies"]
     assert set(first) == COLUMNS
     assert (first["policy"], first["owner"], first["tier"]) == ("payments", "team", 1)
-    assert first["served"] == {"full": 0.4, "degraded": 0.5, "error": 0.1}
+    assert first["served"] == {
+        "full": 0.4, "degraded": 0.5, "error": 0.1, "caller_error": 0,
+    }  # fmt: skip
     assert (first["state"], first["since"], first["rate"]) == ("open", WALL - 125, 100)
     assert (first["in_flight"], first["limit"], first["abandoned"]) == (12, 40, 3)
     assert (idle["served"], idle["p99"], idle["enough"]) == (None, None, False)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from resilient.drive.counting import EDGES
 from resilient.monitoring.looks import ENOUGH, Between, Watch
 from resilient.monitoring.screen import Row, Screen
+from resilient.pages.form import Entry
 
 from .kit import WALL, Page, flag_entry, look, order_entry, policy, screen
 
@@ -291,14 +292,15 @@ def test_a_forced_state(kind: str) -> None:
 
 
 def test_a_flag_that_is_off_in_some_processes() -> None:
-    """It goes over everything, with in how many it is off, and the lever turns it on."""
+    """It goes over everything, with in how many it is off, and the lever asks why; or turns it on."""
     about = {"flags": ["recs"]}
     on = Page(policy("a", about=about), flag_entry("recs", on=True))
     off = Page(policy("a", about=about), flag_entry("recs", on=False, flipped=WALL - 9))
     assert (state(on).state, state(on).well) == ("", True)
     row = state(on, on, off)
     assert (row.state, row.since, row.well) == ("flag off 1/3", WALL - 9, False)
-    assert row.lever == 'resilient flags on recs --reason "..."'
+    assert row.lever == "resilient doctor"  # it is off in the store: some have not obeyed
+    assert state(off).lever == 'resilient flags on recs --reason "..."'
     assert state(off).state == "flag off"
     shown = Screen(look(0), look(10, on, off))
     assert shown.flags_off == ["recs"]
@@ -314,11 +316,97 @@ def test_the_second_of_two_flags_is_off() -> None:
 
 
 def test_levers() -> None:
-    """What is left is the kill switch, where there is one, and else the forced state."""
-    switch = state(Page(policy("a", about={"flags": ["recs"]}), flag_entry("recs", on=True)))
-    assert switch.lever == 'resilient flags off recs --reason "..." --for 30m'
-    alone = state(Page(policy("a b")))
-    assert alone.lever == "resilient policies force-open 'a b' --reason \"...\" --for 30m"
+    """What cuts it off, where something answers then: its flag, or else the forced state."""
+    off = 'resilient flags off recs --reason "..." --for 30m'
+    forced = "resilient policies force-open 'a b' --reason \"...\" --for 30m"
+    recs, cut = {"flags": ["recs"]}, {"covered": True}
+    look = "resilient policies show 'a b'"
+    for about, lever in (
+        (recs | cut | {"answered": ["recs"]}, off),
+        (recs | {"answered": ["recs"], "covered": False}, off),  # by the answer of its kill switch
+        (recs | cut | {"answered": []}, forced),  # its fallback takes no FlagOffError
+        (recs | {"answered": [], "covered": False}, look),
+        (cut, forced),
+        ({"covered": False, "fallback": "top_100"}, look),  # it answers some errors, no refusal
+        ({"fallback": "top_100"}, forced),  # as a process of an older version says it
+        (recs | {"fallback": "top_100"}, off),
+        (recs, look),
+        ({}, look),
+        ({"covered": "yes", "answered": 5}, look),
+    ):
+        row = state(Page(policy("a b", about=about), flag_entry("recs", on=True)))
+        assert row.lever == lever, about
+
+
+def only(entry: Entry) -> Row:
+    """Return the row of a policy that came to these numbers since the first look."""
+    shown = screen(entry)
+    (row,) = [*shown.worst, *shown.well]
+    return row
+
+
+def test_what_a_lever_would_do_is_said() -> None:
+    """How many good answers it would cost, or that there is none that helps."""
+    covered, alone = {"covered": True}, {"covered": False, "owner": "team-pay"}
+    bad = dict(full=74, error=26)
+    assert only(policy("a", about=covered, **bad)).note == (
+        "74 % full would become its fallback's answers"
+    )
+    assert only(policy("a", about=alone, **bad)).note == (
+        "no fallback: forcing it open would turn 74 % full into errors"
+    )
+    assert only(policy("a", about=alone, error=100)).note == (
+        "no fallback, so no lever helps customers; call team-pay"
+    )
+    assert only(policy("a", about=covered, error=100)).note == ""
+
+
+def test_what_is_cut_off_already_needs_no_lever() -> None:
+    """Its circuit is open and its fallback answers every call: there is nothing left to cut off."""
+    about = {"covered": True}
+    row = only(policy("a", about=about, degraded=100, gauges=breaker(open=1)))
+    assert row.lever == "resilient policies show a"
+    assert row.note == "its circuit is open, and its fallback answers every call already"
+    some = only(policy("a", about=about, degraded=90, full=10, gauges=breaker(open=1)))
+    assert some.lever.startswith("resilient policies force-open a")
+    slow = only(policy("a", about=about, degraded=100, gauges=breaker(closed=1)))
+    assert slow.lever.startswith("resilient policies force-open a")
+
+
+def test_a_fallback_that_fails_takes_nothing_over() -> None:
+    """Where it fails as often as it answers, to cut the policy off helps nobody."""
+    row = only(policy("a", about={"covered": True}, full=74, error=26, fallback_failures=26))
+    assert row.lever == "resilient policies show a"
+    assert row.note == "its fallback fails too: forcing it open would turn 74 % full into errors"
+
+
+def test_the_callers_own_errors_are_outside_every_ratio() -> None:
+    """They make nobody worse, whatever their share: not the policy, nor the screen."""
+    row = only(policy("a", full=90, error=10, caller_error=900))
+    assert (row.full, row.error, row.caller_error) == (0.9, 0.1, 0.9)
+    assert row.rate == 100
+    shown = screen(policy("a", full=10, caller_error=90), policy("b", caller_error=50))
+    assert [row.policy.name for row in shown.well] == ["a", "b"]
+    assert shown.as_data()["customers"]["full"] == 1
+    assert shown.as_data()["policies"][0]["served"]["caller_error"] == 0.9
+
+
+@pytest.mark.parametrize(
+    ("limit", "share"), [(0.3, 0.99), (0.25, 0.5), (0.249, 0.99), (40.0, 0.99)]
+)
+def test_no_quantile_goes_over_the_limit_that_cuts_it(limit: float, share: float) -> None:
+    """The bucket ends at 0.5 s, but nothing takes longer than the timeout: so long, at least."""
+    durations = [0] * (len(EDGES) + 1)
+    durations[EDGES.index(0.5) if limit < 1 else -1] = 100
+    gauges = {("timeout_seconds", ""): limit}
+    row = only(policy("a", full=100, durations=durations, gauges=gauges))
+    found = row.p99 if share == 0.99 else row.p50
+    assert found is not None
+    assert (found, found.at_least) == (min(limit, EDGES[-1]), True)
+    assert row.as_data()["p99_at_least"] is True
+    free = only(policy("a", full=100, durations=durations))
+    assert free.p99 is not None
+    assert free.p99.at_least == (limit > 1)
 
 
 def test_worker_threads_that_hang_are_no_good_sign() -> None:

@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from resilient.flags.stores.sqlite import SQLiteStore
+
 from ..journal.kit import Command
 from ..pages.kit import Host, Worker, until
 from .kit import lasting
@@ -87,6 +89,7 @@ def status(command: Command, *words: str, code: int) -> str:
 
 
 WELL = "no flag is off; no policy is forced; 1 process; all in step"
+UNKNOWN = "what customers get is not known: no pages of processes here (RESILIENT_RUNTIME_DIR)"
 
 
 def test_all_is_well(at_rest: Service) -> None:
@@ -120,7 +123,7 @@ def test_a_flag_that_is_off_and_a_forced_policy(at_rest: Service) -> None:
     at_rest.levers("policies", "force-closed", "shop", *reason)
     said = status(at_rest.both, code=1)
     assert said.endswith("off: recs; forced or changed: shop; 1 process; all in step")
-    assert status(at_rest.levers, code=1) == said.partition("; ")[2]
+    assert status(at_rest.levers, code=1) == f"{said.partition('; ')[2]}; {UNKNOWN}"
     at_rest.levers("flags", "release", "recs", *reason)
     at_rest.levers("policies", "release", "shop", *reason)
     lasting(at_rest.worker, "p.force_closed()\np.release()\nhere.refresh()")
@@ -130,20 +133,22 @@ def test_a_flag_that_is_off_and_a_forced_policy(at_rest: Service) -> None:
 
 def test_no_store_but_pages(at_rest: Service) -> None:
     """Only what customers get."""
-    assert status(at_rest.pages, code=0) == "customers: no calls"
+    assert status(at_rest.pages, code=0) == (
+        "customers: no calls; what is off or forced is not known"
+    )
     data = json.loads(status(at_rest.pages, "--json", code=0))
     assert data == {
         "customers": {"rate": 0.0, "full": None, "degraded": None, "error": None},
-        "circuits": {}, "hanging": [], "exit": 0,
+        "circuits": {}, "hanging": [], "unseen": 0, "inactive": 0, "exit": 0,
     }  # fmt: skip
 
 
 def test_a_store_but_no_pages(at_rest: Service) -> None:
     """Only what operators did, and who obeys."""
-    assert status(at_rest.levers, code=0) == WELL
+    assert status(at_rest.levers, code=0) == f"{WELL}; {UNKNOWN}"
     at_rest.levers.environ["RESILIENT_RUNTIME_DIR"] = str(at_rest.host.home / "nowhere")
     try:
-        assert status(at_rest.levers, code=0) == WELL
+        assert status(at_rest.levers, code=0) == f"{WELL}; {UNKNOWN}"
     finally:
         at_rest.levers.environ["RESILIENT_RUNTIME_DIR"] = "off"
 
@@ -151,7 +156,7 @@ def test_a_store_but_no_pages(at_rest: Service) -> None:
 def test_the_store_of_the_command_goes_over_that_of_the_environment(at_rest: Service) -> None:
     """`--store` names the store, and the pages beside it."""
     nothing = Command("", at_rest.host.home)
-    assert status(nothing, "--store", at_rest.store, code=0).strip() == WELL
+    assert status(nothing, "--store", at_rest.store, code=0).strip() == f"{WELL}; {UNKNOWN}"
 
 
 def test_neither(tmp_path: Path) -> None:
@@ -211,7 +216,31 @@ def test_nobody_lives(host: Host) -> None:
     """All have died: with a store and without one, that is not well: 3."""
     service: Any = Service(host)
     service.worker.kill()
-    assert status(service.pages, code=3) == "customers: no data"
+    assert status(service.pages, code=3) == (
+        "customers: no data; what is off or forced is not known"
+    )
     said = status(service.both, code=3)
     assert said.startswith("customers: no data; ")
     assert said.endswith("0 processes; nobody obeys")
+
+
+def test_guards_that_are_switched_off(at_rest: Service) -> None:
+    """`set_active(False)` in some process is told by its page and by the store alike: 1."""
+    lasting(at_rest.worker, "import resilient\nresilient.set_active(False)\nhere.refresh()")
+    try:
+        until(lambda: [p for p in _processes(at_rest) if p.about["active"] is False])
+        for command in (at_rest.both, at_rest.levers, at_rest.pages):
+            assert "guards are switched off in 1 process" in status(command, code=1)
+        assert "guards are switched off in 1 process" in at_rest.both("top", "--once")
+    finally:
+        lasting(at_rest.worker, "resilient.set_active(True)\nhere.refresh()")
+        at_rest.obeyed()
+
+
+def _processes(service: Service) -> list[Any]:
+    """Return what the store knows of each process."""
+    store = SQLiteStore(service.store.removeprefix("sqlite:///"))
+    try:
+        return store.processes()[0]
+    finally:
+        store.close()

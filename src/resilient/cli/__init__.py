@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import importlib
-import io
-import os
 import sys
+from typing import NoReturn
+
+from .outlet import fault, open_outlets
 
 MISSING = "the command line needs click and rich: pip install 'resilient-guards[cli]'"
+UNWRITTEN = 7  # done, but the answer could not be written
+INTERRUPTED = 130  # as a shell has it
 
 
 def main() -> None:
     """Run the command line, or say what it needs."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a terminal that lacks a character gets a "?"
+    open_outlets()
     try:
         importlib.import_module("rich")  # now, and not in the middle of an answer
         from .commands import cli
@@ -23,13 +24,25 @@ def main() -> None:
             raise
         sys.stderr.write(f"resilient: {MISSING} ({error})\n")
         sys.exit(2)
+    import click
+
     try:
-        cli(prog_name="resilient")
-    finally:
-        try:
-            sys.stdout.flush()
-        except OSError as error:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            if not isinstance(error, BrokenPipeError):  # as of `resilient flags | head -1`
-                sys.stderr.write(f"resilient: the output can't be written: {error}\n")
-                sys.exit(2)
+        code = cli.main(prog_name="resilient", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        sys.stderr.write("resilient: interrupted\n")
+        code = INTERRUPTED
+    except SystemExit as end:
+        code = end.code
+    _end(code if isinstance(code, int) else 0)
+
+
+def _end(code: int) -> NoReturn:
+    """End with what was done; that its answer could not be written is told besides."""
+    wrong = fault()
+    if wrong is not None and not isinstance(wrong, BrokenPipeError):  # as of `... | head -1`
+        sys.stderr.write(f"resilient: the answer can't be written: {wrong}\n")
+        code = code or UNWRITTEN
+    sys.exit(code)

@@ -23,10 +23,11 @@ Exit codes:
   0  done, and every process has obeyed
   1  status: something is off, forced or changed; doctor: something is wrong
   2  the command can't be understood, or no store is set
-  3  recorded, and not obeyed by every process
+  3  recorded, and not obeyed by every process, or by none that is known
   4  the store can't be reached, or refuses
   5  somebody else was quicker: look again
   6  the store did not answer: it may or may not be done
+  7  done, as with 0, but the answer could not be written
 """
 
 
@@ -57,6 +58,8 @@ def doctor(store: str | None, as_json: bool) -> None:
         say_json({"store": reach.shown, "findings": found})
     else:
         say(f"the store {reach.shown} can be read; its newest flip is {view.version or 'none'}")
+        if not view.counts:
+            say("it does not know its processes: whether they obey can't be told")
         for each in found:
             say(f"- {each}")
         say(plural(len(found), "finding") if found else "nothing to complain of")
@@ -73,6 +76,10 @@ def processes(store: str | None, as_json: bool) -> None:
     rows = view.rows()
     if as_json:
         say_json(rows)
+        return
+    if not rows:
+        none = "no process follows this store" if view.counts else "it does not know its processes"
+        say(f"{reach.shown}: {none}")
         return
     table(
         ("id", "host", "pid", "program", "newest flip", "seen"),

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import time
-from typing import Final, NoReturn
+from typing import Final
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from ..checks import clean
-from ..monitoring.looks import ENOUGH
-from ..monitoring.screen import Row, Screen
+from ..monitoring.looks import ENOUGH, Quantile
+from ..monitoring.screen import Row, Screen, percent
 from .printing import plural
 
 _NAME: Final = 24  # columns that a name gets before others are left out, in this order
@@ -22,27 +21,23 @@ _SERVED: Final = ("full", "degr", "err %")
 _ANSWER: Final = 24
 _MOST: Final = 5  # levers that are shown
 _NAMED: Final = 3  # of flags that are off, and of processes that hang
+_UNREACHING: Final = "# no store is set (RESILIENT_STORE): these reach no process as it is"
 _FRAME: Final = 9  # lines that are neither policies, levers nor warnings
 _NONE: Final = "·"  # no living process has it
 _FEW: Final = "few"  # calls, too few to say
 _STYLES: Final = {"error": "bold red", "degraded": "yellow", "full": "green"}
 
 
-class Output(Console):
-    """A console that ends quietly where the reader has had enough, such as `head`."""
+def drawn(screen: Screen, width: int, rows: int | None, *, reaching: bool = True) -> RenderableType:
+    """Return the screen as it is shown at a width, in at most so many lines.
 
-    def on_broken_pipe(self) -> NoReturn:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left to be flushed goes there
-        raise SystemExit(0)
-
-
-def drawn(screen: Screen, width: int, rows: int | None) -> RenderableType:
-    """Return the screen as it is shown at a width, in at most so many lines."""
+    Where no store is set that levers go by, reaching is False.
+    """
     warnings = _warnings(screen)
     levers = [_lever(row, width) for row in screen.worst[:_MOST]]
     shown = screen.worst
     if rows is not None:  # levers get up to half of what there is
-        room = rows - len(warnings) - _FRAME
+        room = rows - len(warnings) - _FRAME - (not reaching)
         while len(levers) > 1 and sum(map(len, levers)) > room // 2:
             levers.pop()
         shown = screen.worst[: max(1, room - sum(map(len, levers)))]
@@ -54,7 +49,10 @@ def drawn(screen: Screen, width: int, rows: int | None) -> RenderableType:
         parts.append(Text(f"... and {hidden} more that are not well", style="bold"))
     parts.append(_well(screen.well))
     if levers:
-        parts += [Text(""), Text("LEVERS", style="bold"), *(x for each in levers for x in each)]
+        parts += [Text(""), Text("LEVERS", style="bold")]
+        if not reaching:
+            parts.append(Text(_UNREACHING, style="yellow", no_wrap=True, overflow="ellipsis"))
+        parts += [line for each in levers for line in each]
     return Group(*parts)
 
 
@@ -75,7 +73,7 @@ def _customers(screen: Screen) -> Text:
         return text.append(f"{screen.calls:.0f} calls, too few to say", style="dim")
     for word in ("full", "degraded", "error"):
         share = screen.served[word] / screen.calls
-        text.append(f"{word} {_percent(share)} %  ", style=_STYLES[word] if share else "dim")
+        text.append(f"{word} {percent(share)} %  ", style=_STYLES[word] if share else "dim")
     return text.append(f"of {_number(screen.calls / screen.seconds)} calls/s", style="dim")
 
 
@@ -94,6 +92,9 @@ def _warnings(screen: Screen) -> list[Text]:
         names = clean(", ".join(screen.flags_off[:_NAMED]))
         more = len(screen.flags_off) - _NAMED
         found.append(Text(f"off: {names}{f' and {more} more' if more > 0 else ''}", style="yellow"))
+    if screen.inactive:
+        many = plural(screen.inactive, "process")
+        found.append(Text(f"guards are switched off in {many}", style="bold red"))
     if screen.unread:
         found.append(Text(f"{plural(len(screen.unread), 'page')} can't be read", style="bold red"))
     return found
@@ -137,9 +138,11 @@ def _room(columns: dict[str, list[Text]], width: int) -> int:
 def _lever(row: Row, width: int) -> list[Text]:
     """Return what is left to be done: a command that can be copied as it stands."""
     found: list[Text] = []
-    if row.policy.impact:
-        said = f"# {clean(row.policy.name)}: {clean(row.policy.impact)}".rstrip("\\ ")
-        found.append(Text(said, style="dim", no_wrap=True, overflow="ellipsis"))
+    told = [row.policy.impact] if row.policy.cuttable else []  # while it is cut off
+    for said in [*told, row.note]:
+        if said:
+            line = f"# {clean(row.policy.name)}: {clean(said)}".rstrip("\\ ")
+            found.append(Text(line, style="dim", no_wrap=True, overflow="ellipsis"))
     return found + [Text(line, no_wrap=True) for line in _folded(clean(row.lever), width)]
 
 
@@ -184,21 +187,11 @@ def _shares(row: Row) -> list[Text]:
     if not row.enough:
         return [Text(_FEW, style="dim")] * 3
     shares = {"full": row.full, "degraded": row.degraded, "error": row.error}
-    return [Text(_percent(n), style=_STYLES[word] if n else "dim") for word, n in shares.items()]
-
-
-def _percent(share: float) -> str:
-    """Return a share in percent; never 0 or 100 where it is not quite that."""
-    percent = share * 100
-    if 0 < percent < 0.1:
-        return "<.1"
-    if 99.9 < percent < 100:
-        return ">99"
-    return f"{percent:.1f}" if 0 < percent < 9.95 else f"{percent:.0f}"
+    return [Text(percent(n), style=_STYLES[word] if n else "dim") for word, n in shares.items()]
 
 
 def _rate(row: Row) -> str:
-    return _NONE if not row.live and not row.calls else _number(row.rate)
+    return _NONE if not row.live and not row.rate else _number(row.rate)
 
 
 def _number(value: float) -> str:
@@ -212,10 +205,11 @@ def _number(value: float) -> str:
     return f"{value:.1f}" if value >= 0.1 else "<.1"
 
 
-def _time(seconds: float | None, row: Row) -> str:
-    if seconds is None:
+def _time(found: Quantile | None, row: Row) -> str:
+    if found is None:
         return _FEW if row.let_in else "-"
-    return f"{seconds * 1000:.0f}ms" if seconds < 1 else f"{seconds:.1f}s"
+    text = f"{found * 1000:.0f}ms" if found < 1 else f"{found:.1f}s"
+    return f">={text}" if found.at_least else text
 
 
 def _slots(row: Row) -> str:
@@ -238,8 +232,8 @@ def _age(since: float | None, now: float) -> str:
 def _well(rows: list[Row]) -> Text:
     if not rows:
         return Text("")
-    quiet = sum(1 for row in rows if not row.calls)
-    busy = [row for row in rows if row.calls]
+    quiet = sum(1 for row in rows if not row.rate)
+    busy = [row for row in rows if row.rate]
     text = Text(f"{plural(len(rows), 'policy')} well", style="green")
     if busy:
         names = ", ".join(f"{clean(row.policy.name)} {_rate(row)}/s" for row in busy[:3])

@@ -29,6 +29,11 @@ def findings(view: View) -> Iterable[str]:
     for process in view.processes:
         for lever, why in process.about.get("faults", {}).items():
             yield f"{shown_id(process)} can't obey {lever}: {why}"
+        if process.about.get("active") is False:
+            yield (
+                f"{shown_id(process)} lets every call pass its guards: it was switched off there "
+                "by RESILIENT_DISABLED or set_active(False)"
+            )
         for variable in process.about.get("unmatched", []):
             yield f"{shown_id(process)} has {variable} set, and declares no such flag"
         if process.about.get("copy_error"):

@@ -27,8 +27,11 @@ def flags(context: click.Context, /, store: str | None, as_json: bool) -> None:
     if as_json:
         say_json(rows)
         return
-    if not rows:
+    if not rows and not view.counts:
+        say("this store says nothing of any flag, and does not know its processes")
+    elif not rows:
         say("no flag is declared by a running process, and none was ever flipped")
+    if not rows:
         return
     table(
         ("flag", "state", "since", "by", "why", "until", "owner", "applied", "pinned"),
@@ -108,7 +111,9 @@ def flags_show(context: click.Context, /, name: str, store: str | None, as_json:
     say(order_line(row["state"], row, view.now))
     if row["review"]:
         say(f"to be reviewed on {row['review']}")
-    if view.counts:
+    if view.counts and not row["processes"]:
+        say("nobody follows: no process that declares it is known")
+    elif view.counts:
         say(f"applied by {applied(row, counts=True)}")
     else:
         say("this store does not know its processes")

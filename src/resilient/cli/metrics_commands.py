@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-from pathlib import Path
 
 import click
 
-from ..flags.here import RUNTIME, VARIABLE
-from ..flags.stores.opening import runtime_for
-from ..monitoring.alerts import OBJECTIVES, Alerts, as_yaml
+from ..monitoring.alerts import OBJECTIVES, Alerts, as_yaml, checked_runbook
 from ..monitoring.dashboard import dashboard
 from ..monitoring.declared import Declared, in_pages, in_this_process
+from .pages import runtime_directory, unread
 from .printing import say_json
 from .reach import UNREACHED, USAGE, fail
 
@@ -34,14 +32,22 @@ def metrics() -> None:
 @click.option("--objective", "given", multiple=True, metavar="TIER=PERCENT",
               help="The share of calls that must not end in an error, such as 1=99.95; 'none' for "
               "policies without a tier. Default: 1=99.9, 2=99.5, 3=99, none=99.5.")  # fmt: skip
+@click.option("--runbook-url", "runbook", default="", metavar="TEMPLATE",
+              help="A URL for the annotation runbook_url of each alert; {name}, {kind}, {owner} "
+              "and {alert} in it are filled in. Default: none.")  # fmt: skip
 @_SELECTOR
-def alerts(app: str, given: tuple[str, ...], selector: str) -> None:
+def alerts(app: str, given: tuple[str, ...], runbook: str, selector: str) -> None:
     """Print a rule file for Prometheus: YAML, for `rule_files:`."""
+    try:
+        template = checked_runbook(runbook) if runbook else ""
+    except ValueError as error:
+        fail(str(error), USAGE)
     declared = _declared(app)
     if not declared.policies and not declared.flags:
         fail("no policy and no flag is declared", USAGE)
     objectives = {**OBJECTIVES, **dict(map(_objective, given))}
-    sys.stdout.write(as_yaml(Alerts(declared, objectives, selector=selector).groups()))
+    rules = Alerts(declared, objectives, selector=selector, runbook=template)
+    sys.stdout.write(as_yaml(rules.groups()))
 
 
 @metrics.command("dashboard")
@@ -52,29 +58,13 @@ def dashboard_command(title: str, selector: str) -> None:
     say_json(dashboard(title, selector))
 
 
-def runtime_directory() -> Path:
-    """Return where the processes of this host share their counts, or end with what to do."""
-    try:
-        path = runtime_for(os.environ.get(VARIABLE, ""), os.environ)
-    except ValueError as error:
-        fail(str(error), USAGE)
-    if path is None:
-        fail(
-            f"no directory is set in which processes share their counts. Set {RUNTIME}, or "
-            f"{VARIABLE} to a store of SQLite, as the processes have it",
-            USAGE,
-        )
-    if not path.is_dir():
-        fail(f"{path} does not exist: no process has ever shared its counts there", UNREACHED)
-    return path
-
-
 def _declared(app: str) -> Declared:
     if not app:
+        path = runtime_directory()
         try:
-            return in_pages(runtime_directory())
+            return in_pages(path)
         except (OSError, ValueError) as error:
-            fail(str(error), UNREACHED)
+            fail(unread(path, error), UNREACHED)
     sys.path.insert(0, os.getcwd())  # as `python -m` does
     try:
         return in_this_process(app)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeVar
 
 import click
@@ -60,13 +60,18 @@ def lever_command(
     @ordering
     @click.pass_context
     def command(context: click.Context, /, name: str, declare: bool, **options: Any) -> None:
-        pull(context, lever(name), name, value, declare, options)
+        pull(context, {lever(name): value}, name, declare, options)
 
 
 def pull(
-    context: click.Context, /, lever: str, name: str, value: Any, declare: bool, options: Any
+    context: click.Context,
+    /,
+    levers: Mapping[str, Any],
+    name: str,
+    declare: bool,
+    options: Any,
 ) -> None:
-    """Set a lever, as the options of the command say."""
+    """Set levers of one flag or policy, as the options of the command say."""
     around = given(context)
     reach = Reach(options["store"] or around[0])
     try:
@@ -75,7 +80,7 @@ def pull(
     except ValueError as error:
         fail(str(error), USAGE)
     order = Order(
-        lever, value, reason=options["reason"], by=options["by"], lasts=lasts, wait=wait,
+        levers, reason=options["reason"], by=options["by"], lasts=lasts, wait=wait,
         as_json=options["as_json"] or around[1],
     )  # fmt: skip
     move(reach, order, name, unknown_too=declare)
@@ -85,5 +90,7 @@ def applied(row: dict[str, Any], *, counts: bool) -> str:
     """Return how many processes have applied what a row shows."""
     if not counts:
         return "not known"
+    if not row["processes"]:
+        return "nobody follows"
     silent = f", {row['silent']} silent" if row["silent"] else ""
     return f"{row['applied']} of {row['processes']}{silent}"

@@ -37,8 +37,13 @@ def policies(context: click.Context, /, store: str | None, as_json: bool) -> Non
     if as_json:
         say_json(rows)
         return
+    if not view.counts:
+        say("this store does not know its processes: which policies there are is not known")
+    elif not rows:
+        say(
+            "no running process has a policy" if view.processes else "no process follows this store"
+        )
     if not rows:
-        say("no running process has a policy")
         return
     table(
         (
@@ -132,7 +137,8 @@ def _metrics_only(name: str) -> str:
 
 _forced = partial(lever_of, FORCED)
 for _word, _value, _lever, _text in (
-    ("force-open", "forced_open", _forced, "Refuse every call of a policy; its fallback answers."),
+    ("force-open", "forced_open", _forced,
+     "Refuse every call of a policy; its fallback answers, if it has one."),
     ("force-closed", "forced_closed", _forced,
      "Let calls pass a policy's circuit breaker, whatever it says."),
     ("release", RELEASED, _forced, "End a forced state."),
@@ -144,32 +150,41 @@ for _word, _value, _lever, _text in (
 
 @policies.command("set")
 @click.argument("name")
-@click.argument("option", metavar="GUARD.OPTION=VALUE")
+@click.argument("settings", metavar="GUARD.OPTION=VALUE...", nargs=-1, required=True)
 @DECLARE
 @ordering
 @click.pass_context
 def set_option(
-    context: click.Context, /, name: str, option: str, declare: bool, **options: Any
+    context: click.Context, /, name: str, settings: tuple[str, ...], declare: bool, **options: Any
 ) -> None:
-    """Change an option of a policy, such as bulkhead.max_concurrent=5."""
-    word, equals, text = option.partition("=")
-    if not equals:
-        fail(f"{option} must be GUARD.OPTION=VALUE, such as bulkhead.max_concurrent=5", USAGE)
-    lever = f"{OPTION}/{name}/{word}"
-    pull(context, lever, name, _parsed(text), declare, options)
+    """Change options of a policy, such as bulkhead.max_concurrent=5: all of them, or none.
+
+    Names and values are checked by what its processes say of it before anything is recorded.
+    """
+    levers: dict[str, Any] = {}
+    for setting in settings:
+        word, equals, text = setting.partition("=")
+        lever = f"{OPTION}/{name}/{word}"
+        if not equals:
+            fail(f"{setting} must be GUARD.OPTION=VALUE, such as bulkhead.max_concurrent=5", USAGE)
+        if lever in levers:
+            fail(f"{word} is given twice", USAGE)
+        levers[lever] = _parsed(text)
+    pull(context, levers, name, declare, options)
 
 
 @policies.command("unset")
 @click.argument("name")
-@click.argument("option", metavar="GUARD.OPTION")
+@click.argument("settings", metavar="GUARD.OPTION...", nargs=-1, required=True)
 @DECLARE
 @ordering
 @click.pass_context
 def unset_option(
-    context: click.Context, /, name: str, option: str, declare: bool, **options: Any
+    context: click.Context, /, name: str, settings: tuple[str, ...], declare: bool, **options: Any
 ) -> None:
     """Take back what `set` changed."""
-    pull(context, f"{OPTION}/{name}/{option}", name, RELEASED, declare, options)
+    levers = {f"{OPTION}/{name}/{option}": RELEASED for option in settings}
+    pull(context, levers, name, declare, options)
 
 
 def _parsed(text: str) -> Any:

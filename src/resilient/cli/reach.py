@@ -26,6 +26,7 @@ NOT_ALL: Final = 3  # recorded, and not obeyed by every process yet
 UNREACHED: Final = 4  # the store can't be reached, or refuses
 CONFLICT: Final = 5  # somebody else was quicker
 UNKNOWN: Final = 6  # the store did not answer: it may or may not have been done
+# 7 is of resilient.cli: done, but the answer could not be written
 
 
 def fail(message: str, code: int) -> NoReturn:
@@ -61,8 +62,14 @@ class Reach:
     def store(self) -> Generator[Store]:
         """Give the store, and turn what goes wrong into exit codes."""
         file = self.setting.removeprefix("sqlite:///")
-        if file != self.setting and not os.path.exists(file):
-            fail(f"{file} does not exist: no process has ever used this store", UNREACHED)
+        if file != self.setting:
+            try:
+                os.stat(file)
+            except PermissionError:
+                fail(f"{file} can't be looked at by this user: ask as the user that runs the "
+                     "processes", UNREACHED)  # fmt: skip
+            except OSError:
+                fail(f"{file} does not exist: no process has ever used this store", UNREACHED)
         try:
             store = self._opener()
             try:

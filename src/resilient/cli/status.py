@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import os
+import stat
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
-from ..flags.here import MEMORY, VARIABLE
+from ..flags.here import MEMORY, RUNTIME, VARIABLE
 from ..flags.stores.opening import runtime_for
 from ..monitoring.looks import ENOUGH, Watch
 from ..monitoring.screen import Screen
 from .options import common
+from .pages import unread
 from .printing import plural, say, say_json, seconds_of
 from .reach import FINDINGS, NOT_ALL, UNREACHED, USAGE, Reach, fail, look
 
@@ -31,24 +33,27 @@ from .reach import FINDINGS, NOT_ALL, UNREACHED, USAGE, Reach, fail, look
 def status(over: str, store: str | None, as_json: bool) -> None:
     """Say in one line what customers get, what is off, forced or open, and whether all obey.
 
-    What customers get, and which circuits are open, is known where processes share their counts.
+    What customers get is known where processes share their counts, and of this host alone; which
+    circuits are open is also known from a store that knows its processes.
     """
     try:
         seconds = seconds_of("--over", over)
     except ValueError as error:
         fail(str(error), USAGE)
     pages = _pages(store)
-    alone = pages is not None and (store or os.environ.get(VARIABLE, "")) in MEMORY
+    no_store = (store or os.environ.get(VARIABLE, "")) in MEMORY
     shown = None if pages is None else _tried(lambda: _customers(pages, seconds))
-    levers = None if alone else _tried(lambda: _levers(Reach(store)))
-    failed = [each for each in (shown, levers) if isinstance(each, int)]
-    parts, data, codes = list[str](), dict[str, Any](), list[int](failed)
-    if isinstance(shown, dict):
-        parts, data = shown["parts"], shown["data"]
-        codes.append(shown["code"])
-    if isinstance(levers, dict):
-        parts, data = [*parts, *_parts(levers)], {**levers, **data}
-        codes.append(_code(levers))
+    alone = no_store and pages is not None
+    levers = None if alone else _tried(lambda: known_from_store(Reach(store)))
+    codes = [each for each in (shown, levers) if isinstance(each, int)]
+    screen = shown if isinstance(shown, Screen) else None
+    known = levers if isinstance(levers, dict) else None
+    parts, data = list[str](), dict[str, Any]()
+    if screen is not None or known is not None:
+        parts, data = _joined(screen, known, codes)
+        if screen is None:
+            why = f": no pages of processes here ({RUNTIME})" if pages is None else ""
+            parts.append(f"what customers get is not known{why}")
     code = max(codes, default=0)
     if as_json and data:
         say_json({**data, "exit": code})
@@ -57,7 +62,10 @@ def status(over: str, store: str | None, as_json: bool) -> None:
     raise SystemExit(code)
 
 
-def _tried(part: Callable[[], dict[str, Any]]) -> dict[str, Any] | int:
+T = TypeVar("T")
+
+
+def _tried(part: Callable[[], T]) -> T | int:
     """Return what one part knows, or the code of its failure, which it has told."""
     try:
         return part()
@@ -70,38 +78,88 @@ def _pages(store: str | None) -> Path | None:
         path = runtime_for(store or os.environ.get(VARIABLE, ""), os.environ)
     except ValueError as error:
         fail(str(error), USAGE)
-    return path if path is not None and os.path.isdir(path) else None
+    if path is None:
+        return None
+    try:
+        return path if stat.S_ISDIR(path.stat().st_mode) else None
+    except PermissionError:  # there is something: reading it says whose it is
+        return path
+    except OSError:
+        return None
 
 
-def _customers(path: Path, seconds: float) -> dict[str, Any]:
-    """Return what customers got in a time, and the circuits that are not closed."""
+def _customers(path: Path, seconds: float) -> Screen:
+    """Return what customers got in a time, and how policies stand."""
     watch = Watch(path)
     try:
         before = watch.look()
         time.sleep(seconds)
-        screen = Screen(before, watch.look())
+        return Screen(before, watch.look())
     except (OSError, ValueError) as error:
-        fail(f"the pages can't be read: {error}", UNREACHED)
-    data = screen.as_data()
-    moved = {
-        row.policy.name: row.state for row in screen.worst if row.state.startswith(("open", "half"))
-    }
-    silent = [process.pid for process in screen.silent]
-    if screen.calls:
-        words = (f"{word} {n / screen.calls:.1%}" for word, n in screen.served.items())
-        parts = [f"customers: {', '.join(words)} of {screen.calls / screen.seconds:.0f} calls/s"]
-    else:
-        parts = ["customers: no calls" if screen.processes else "customers: no data"]
-    if moved:
-        parts.append("circuits: " + ", ".join(f"{name} {state}" for name, state in moved.items()))
+        fail(unread(path, error), UNREACHED)
+
+
+def _joined(
+    screen: Screen | None, known: dict[str, Any] | None, codes: list[int]
+) -> tuple[list[str], dict[str, Any]]:
+    """Return what is to be said, in words and as data; add the codes that it means."""
+    here = {} if screen is None else _moved(screen)
+    circuits: dict[str, str] = {**here, **({} if known is None else known["circuits"])}
+    silent = [] if screen is None else [process.pid for process in screen.silent]
+    unseen = _unseen(screen, known)
+    data: dict[str, Any] = {
+        **({} if known is None else {k: v for k, v in known.items() if k != "pids"}),
+        "customers": None if screen is None else screen.as_data()["customers"],
+        "circuits": circuits, "hanging": silent, "unseen": unseen,
+        "inactive": max(
+            0 if screen is None else screen.inactive, 0 if known is None else known["inactive"]
+        ),
+    }  # fmt: skip
+    parts = [] if screen is None else [_served(screen)]
+    if circuits:
+        parts.append("circuits: " + ", ".join(map(" ".join, circuits.items())))
     if silent:
         parts.append(f"hanging: pid {', '.join(map(str, silent))}")
-    harm = moved or silent or _hurts(screen)
+    if screen is not None and screen.unread:
+        parts.append(f"{plural(len(screen.unread), 'page')} can't be read")
+    if unseen:
+        parts.append(f"what {plural(unseen, 'process')} of other hosts or users served is not seen")
+    if data["inactive"]:
+        parts.append(f"guards are switched off in {plural(data['inactive'], 'process')}")
+        codes.append(FINDINGS)
+    if known is not None:
+        parts += levers_in_words(known)
+        codes.append(_code(known))
+    else:
+        parts.append("what is off or forced is not known")
+    if circuits or silent or (screen is not None and (screen.unread or _hurts(screen))):
+        codes.append(FINDINGS)
+    if screen is not None and not screen.processes:
+        codes.append(NOT_ALL)
+    return parts, data
+
+
+def _served(screen: Screen) -> str:
+    if not screen.processes:
+        return "customers: no data"
+    if not screen.calls:
+        return "customers: no calls"
+    words = (f"{word} {n / screen.calls:.1%}" for word, n in screen.served.items())
+    return f"customers: {', '.join(words)} of {screen.calls / screen.seconds:.0f} calls/s"
+
+
+def _moved(screen: Screen) -> dict[str, str]:
     return {
-        "parts": parts,
-        "code": FINDINGS if harm else 0 if screen.processes else NOT_ALL,
-        "data": {"customers": data["customers"], "circuits": moved, "hanging": silent},
+        row.policy.name: row.state for row in screen.worst if row.state.startswith(("open", "half"))
     }
+
+
+def _unseen(screen: Screen | None, known: dict[str, Any] | None) -> int:
+    """Return how many processes follow the store, and show no page here."""
+    if screen is None or known is None:
+        return 0
+    here = {process.pid for process in screen.processes}
+    return sum(1 for pid in known["pids"] if pid not in here)
 
 
 def _hurts(screen: Screen) -> bool:
@@ -112,8 +170,8 @@ def _hurts(screen: Screen) -> bool:
     )
 
 
-def _levers(reach: Reach) -> dict[str, Any]:
-    """Return what operators have set, and whether every process obeys."""
+def known_from_store(reach: Reach) -> dict[str, Any]:
+    """Return what a store knows: circuits, what operators have set, and who obeys."""
     with reach.store() as opened:
         view = look(reach, opened)
         unread = sorted(getattr(opened.read("", -1), "unread", ()))
@@ -122,31 +180,55 @@ def _levers(reach: Reach) -> dict[str, Any]:
         for row in view.flags()
         if (row["state"] == "off" and row["since"]) or row["pinned_in"]
     ]
+    rows = view.policies()
+    ordered = [row["policy"] for row in rows if row["forced"] or row["options"]]
+    itself = [
+        row["policy"]
+        for row in rows
+        if row["policy"] not in ordered and any(s.startswith("forced") for s in row["states"])
+    ]
     return {
+        "circuits": {row["policy"]: _state(row["states"]) for row in rows if _state(row["states"])},
         "off": off,
         "unread": unread,
-        "forced": [row["policy"] for row in view.policies() if row["forced"] or row["options"]],
+        "forced": [*ordered, *itself],
         "processes": len(view.processes) if view.counts else None,
         "silent": len(view.silent()),
         "behind": len(view.behind()),
+        "faulty": sum(1 for process in view.processes if process.about.get("faults")),
+        "inactive": sum(process.about.get("active") is False for process in view.processes),
+        "pids": [process.pid for process in view.processes],
     }
 
 
-def _code(levers: dict[str, Any]) -> int:
-    if levers["silent"] or levers["behind"] or levers["processes"] == 0:
+def _state(states: dict[str, int]) -> str:
+    """Return in how many processes a circuit is open, or half-open, as `top` says it."""
+    whole = sum(states.values())
+    for word in ("open", "half_open"):
+        if states.get(word):
+            shown = word.replace("_", "-")
+            return shown if whole == 1 else f"{shown} {states[word]}/{whole}"
+    return ""
+
+
+def _code(known: dict[str, Any]) -> int:
+    late = known["silent"] or known["behind"] or known["faulty"]
+    if late or known["processes"] == 0:
         return NOT_ALL
-    return FINDINGS if levers["off"] or levers["forced"] or levers["unread"] else 0
+    return FINDINGS if known["off"] or known["forced"] or known["unread"] else 0
 
 
-def _parts(levers: dict[str, Any]) -> list[str]:
-    off, forced, number = levers["off"], levers["forced"], levers["processes"]
+def levers_in_words(known: dict[str, Any]) -> list[str]:
+    """Return what operators have set, and who obeys, in words."""
+    off, forced, number = known["off"], known["forced"], known["processes"]
     parts = [
         f"off: {', '.join(off)}" if off else "no flag is off",
         f"forced or changed: {', '.join(forced)}" if forced else "no policy is forced",
-        *([f"can't be read: {', '.join(levers['unread'])}"] if levers["unread"] else []),
-        "processes not known" if number is None else plural(number, "process"),
+        *([f"can't be read: {', '.join(known['unread'])}"] if known["unread"] else []),
     ]
+    parts.append("processes not known" if number is None else plural(number, "process"))
     if number is not None:
-        slow = [f"{levers[word]} {word}" for word in ("silent", "behind") if levers[word]]
+        words = {"silent": "silent", "behind": "behind", "faulty": "can't obey an order"}
+        slow = [f"{known[word]} {said}" for word, said in words.items() if known[word]]
         parts.append(" and ".join(slow) or ("all in step" if number else "nobody obeys"))
     return parts

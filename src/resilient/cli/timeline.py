@@ -13,11 +13,14 @@ from ..flags.journal import LONGEST
 from ..flags.stores.base import Store
 from .options import common
 from .printing import moment, plural, say, say_json, seconds_of
-from .reach import USAGE, Reach, fail
+from .reach import USAGE, Reach, fail, look
+from .view import View
 
 _MOST: Final = 1000
 _ECHO: Final = 10.0  # seconds within which a process hears of a flip
 _TOGETHER: Final = 5.0  # seconds in which processes that do the same are told in one line
+_GAP: Final = 600.0  # seconds between two that are told as one flood
+_NOISY: Final = ("abandoned", "would_open", "flapped")  # kinds that come in floods
 _OWN: Final = {
     "process_started": "started", "process_left": "ended",
     "process_lost": "died without a goodbye",
@@ -38,15 +41,42 @@ def timeline(since: str, name: str, most: int, store: str | None, as_json: bool)
         fail(str(error), USAGE)
     reach = Reach(store)
     with reach.store() as opened:
-        _, now = opened.processes()
-        entries = told(opened, now - seconds, name, most)[-most:]
+        view = look(reach, opened)
+        entries = told(opened, view.now - seconds, name, most)[-most:]
+    holding = [each for each in still(view, name) if not _is_told(each, entries)]
     if as_json:
-        say_json(entries)
+        say_json(entries + holding)
         return
     if not entries:
         say(f"nothing is told of the last {since}")
     for entry in entries:
-        say(line(entry, now))
+        say(line(entry, view.now))
+    if not view.counts:
+        say("this store does not know its processes: which circuits are open is not known")
+    if holding:
+        say("begun before, and still so:")
+    for entry in holding:
+        say(line(entry, view.now))
+
+
+def still(view: View, name: str = "") -> Iterable[dict[str, Any]]:
+    """Yield what is true now, however long ago it began, and whatever has been told since."""
+    for lever, flip in sorted(view.flips.items()):
+        if view.holding(lever) is not None and name in ("", flip.name):
+            yield {**_of_flip(flip), "kind": "still", "processes": []}
+    for policy in sorted(view.declared("policies")):
+        if name not in ("", policy):
+            continue
+        said = [(p, p.about["policies"].get(policy)) for p in view.processes]
+        for state in ("open", "half_open", "forced_open", "forced_closed"):
+            found = [(p, each) for p, each in said if each and each["state"] == state]
+            began = [each["since"] for _, each in found if isinstance(each.get("since"), float)]
+            if found:
+                yield {
+                    "at": min(began, default=None), "kind": "still", "policy": policy,
+                    "state": state, "reason": str(found[0][1].get("why") or ""),
+                    "processes": [p.id for p, _ in found],
+                }  # fmt: skip
 
 
 def told(store: Store, since: float, name: str = "", most: int = 0) -> list[dict[str, Any]]:
@@ -64,7 +94,7 @@ def told(store: Store, since: float, name: str = "", most: int = 0) -> list[dict
     if name:
         entries = [each for each in entries if name in (each.get("policy"), each.get("flag"))]
     entries.sort(key=lambda each: (each["at"], str(each.get("process")), each.get("number", 0)))
-    return list(_together(entries))
+    return _folded(_together(entries))
 
 
 def _is_echo(entry: dict[str, Any], flips: list[Flip]) -> bool:
@@ -99,29 +129,86 @@ def _together(entries: Iterable[dict[str, Any]]) -> Iterable[dict[str, Any]]:
             and entry["process"] not in first["processes"]
         ):
             first["processes"].append(entry["process"])
+            first["times"] = _times(first) + _times(entry)
             continue
         fresh = {**entry, "processes": [entry["process"]] if "process" in entry else []}
         open_[key] = fresh
         yield fresh
 
 
+def _folded(entries: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return entries, what goes on and on as one: with how often, and until when."""
+    kept: list[dict[str, Any]] = []
+    runs: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for entry in entries:
+        if entry["kind"] not in _NOISY:
+            kept.append(entry)
+            continue
+        key = tuple(entry.get(word) for word in ("kind", "policy", "flag", "guard", "cause"))
+        run = runs.setdefault(key, [])
+        if run and entry["at"] - run[-1].get("until_at", run[-1]["at"]) > _GAP:
+            run.clear()
+        if len(run) > 1:  # the last of the run takes in the rest
+            last = run[-1]
+            last["times"] = _times(last) + _times(entry)
+            last["until_at"] = entry["at"]
+            last["processes"] = list(dict.fromkeys([*last["processes"], *entry["processes"]]))
+            for word in ("after", "reason", "evidence"):
+                last[word] = entry.get(word, last.get(word))
+        else:
+            run.append(entry)
+            kept.append(entry)
+    return kept
+
+
+def _is_told(holding: dict[str, Any], entries: list[dict[str, Any]]) -> bool:
+    """Tell whether entries say already what is true now."""
+    if "lever" in holding:
+        return any(
+            each.get("lever") == holding["lever"] and each["at"] == holding["at"]
+            for each in entries
+        )
+    states = [each.get("after") for each in entries if each.get("policy") == holding["policy"]]
+    return holding["state"] in states[-2 * len(holding["processes"]) :]
+
+
+def _times(entry: dict[str, Any]) -> int:
+    """Return how often an entry says that it happened, as a store has it, whatever that is."""
+    times = entry.get("times", 1)
+    return times if type(times) is int and times > 0 else 1
+
+
 def line(entry: dict[str, Any], now: float) -> str:
     """Return an entry in one line."""
-    when, today = (datetime.fromtimestamp(each, UTC) for each in (entry["at"], now))
-    at = f"{when:%H:%M:%S}" if when.date() == today.date() else f"{when:%Y-%m-%d %H:%M:%S}"
     many = len(entry["processes"])
     where = f" in {plural(many, 'process')}" if many > 1 else ""
-    if entry["kind"] == "lever":
+    why = f": {entry['reason']}" if entry.get("reason") else ""
+    at = _at(entry["at"], now)
+    if "lever" in entry:
         until = "" if entry["until"] is None else f" until {moment(entry['until'], now)}"
-        why = f": {entry['reason']}" if entry["reason"] else ""
         return f"{at}  {entry['lever']} set to {entry['value']}{until} by {entry['by']}{why}"
+    if entry["kind"] == "still":
+        return f"{at}  {entry['policy']} {entry['state'].replace('_', '-')}{where}{why}"
     if entry["kind"] in _OWN:
         whose: dict[str, Any] = entry["lost"] if type(entry.get("lost")) is dict else entry
         who = f"{whose.get('host')}, pid {whose.get('pid')} ({whose.get('program')})"
         return f"{at}  {who if many < 2 else plural(many, 'process')} {_OWN[entry['kind']]}"
     name = entry.get("policy") or entry.get("flag")
     word = str(entry["kind"]).replace("_", "-")
-    if entry["kind"] == "flapped":
-        word = f"flapped, {entry.get('times')} moves more"
-    why = f": {entry['reason']}" if entry.get("reason") else ""
+    flapped = entry["kind"] == "flapped"
+    if flapped:
+        word = f"flapped, {_times(entry)} moves more"
+    elif _times(entry) > max(1, many):
+        word = f"{word} {_times(entry)} times"
+    if "until_at" in entry:
+        word += f" until {_at(entry['until_at'], now)}"
+    if flapped and entry.get("after"):
+        word += f", {str(entry['after']).replace('_', '-')} at the end"
     return f"{at}  {name} {word}{where}{why}"
+
+
+def _at(at: float | None, now: float) -> str:
+    if at is None:
+        return "        "
+    when, today = (datetime.fromtimestamp(each, UTC) for each in (at, now))
+    return f"{when:%H:%M:%S}" if when.date() == today.date() else f"{when:%Y-%m-%d %H:%M:%S}"

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from collections import deque
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final, NoReturn
 
 import click
 
+from ..flags.here import MEMORY, VARIABLE
 from ..monitoring.looks import Look, Watch
 from ..monitoring.screen import Screen
-from .metrics_commands import runtime_directory
-from .printing import say_json, seconds_of
-from .reach import UNREACHED, USAGE, fail
+from .outlet import fault
+from .pages import runtime_directory, unread
+from .printing import say, say_json, seconds_of
+from .reach import UNREACHED, USAGE, Reach, fail
+from .status import known_from_store, levers_in_words
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -35,50 +40,76 @@ def top(every: str, once: bool, as_json: bool) -> None:
         seconds = seconds_of("--every", every)
     except ValueError as error:
         fail(str(error), USAGE)
-    from .drawing import Output, drawn  # here: rich takes a third of the time of other commands
+    from rich.console import Console
 
-    watch = Watch(runtime_directory())
-    console = Output(highlight=False)
+    from .drawing import drawn  # here: rich takes a third of the time of other commands
+
+    watch, looks = _begun(as_json=as_json)
+    console = Console(highlight=False)
     try:
         if once or as_json:
-            before = _look(watch)
             time.sleep(seconds)
-            screen = Screen(before, _look(watch))
+            screen = Screen(looks[0], _look(watch))
             if as_json:
                 say_json(screen.as_data())
             else:
-                console.print(drawn(screen, console.width, rows=None))
+                console.print(drawn(screen, console.width, rows=None, reaching=_reaching()))
             return
-        _follow(watch, console, seconds)
+        _follow(watch, console, seconds, looks)
     except KeyboardInterrupt:
         return
+
+
+def _begun(*, as_json: bool) -> tuple[Watch, deque[Look]]:
+    """Look once; where that can't be, say why, and what is known all the same, and end."""
+    try:
+        watch = Watch(runtime_directory())
+        return watch, deque([_look(watch)])
+    except SystemExit as end:
+        with suppress(SystemExit):
+            known = known_from_store(Reach(None))
+            if as_json:
+                say_json({"policies": None, "store": {k: known[k] for k in known if k != "pids"}})
+            else:
+                circuits = known["circuits"]
+                open_ = ", ".join(f"{name} {state}" for name, state in circuits.items())
+                parts = [f"circuits: {open_}"] if circuits else []
+                say("; ".join(["the store knows", *parts, *levers_in_words(known)]))
+        raise SystemExit(end.code) from None
 
 
 def _look(watch: Watch) -> Look:
     try:
         return watch.look()
     except (OSError, ValueError) as error:
-        fail(f"the pages can't be read: {error}", UNREACHED)
+        fail(unread(watch.path, error), UNREACHED)
 
 
-def _follow(watch: Watch, console: Console, seconds: float) -> None:
+def _follow(watch: Watch, console: Console, seconds: float, looks: deque[Look]) -> None:
     from rich.live import Live
 
     from .drawing import drawn
 
-    looks: deque[Look] = deque([_look(watch)])
     if not console.is_terminal:  # a pipe, or ssh without one: a screen after the other
-        while True:
+        while fault() is None:
             pause = min(seconds, 1.0) if len(looks) < 2 else seconds
-            console.print(drawn(_newest(watch, looks, pause), console.width, rows=None))
+            screen = _newest(watch, looks, pause)
+            console.print(drawn(screen, console.width, rows=None, reaching=_reaching()))
             console.print("")
+        return
     signal.signal(signal.SIGTERM, _end)  # the terminal is to be put right first
     with Live(console=console, screen=True, auto_refresh=False) as live:
         pause = min(seconds, 1.0)  # until the first screen
-        while True:
+        while fault() is None:
             screen = _newest(watch, looks, pause)
-            live.update(drawn(screen, console.width, rows=console.height), refresh=True)
+            shown = drawn(screen, console.width, rows=console.height, reaching=_reaching())
+            live.update(shown, refresh=True)
             pause = seconds
+
+
+def _reaching() -> bool:
+    """Tell whether a store is set that commands and processes can go by."""
+    return os.environ.get(VARIABLE, "") not in MEMORY
 
 
 def _end(number: int, frame: object) -> NoReturn:

@@ -7,7 +7,7 @@ import getpass
 import importlib
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 from uuid import uuid4
 
@@ -76,29 +76,54 @@ def order(
         StoreError: it could not be done.
         ValueError: a value is not allowed.
     """
-    checked_value(checked_lever(lever), value)
+    return order_all(store, {lever: value}, by=by, reason=reason, lasts=lasts)[0]
+
+
+def order_all(
+    store: Store, wanted: Mapping[str, Any], *, by: str, reason: str, lasts: object = None
+) -> list[Done]:
+    """Set several levers, all or none of them; raises what `order` does."""
+    for lever, value in wanted.items():
+        checked_value(checked_lever(lever), value)
     seconds = checked_lasts("for", lasts)
-    flip = Flip(lever, value, by=who(by), reason=checked_reason(reason), request=uuid4().hex)
     known, now = current(store)
-    there = known.get(lever)
-    held = there if holds(there, now) else None
-    if seconds is None and same_order(flip, held):
-        return Done(held or flip, now, changed=False)
-    expected = 0 if there is None else there.version
+    done: dict[str, Done] = {}
+    news: dict[str, tuple[Flip, int]] = {}  # with the version that the lever must be at
+    for lever, value in wanted.items():
+        flip = Flip(lever, value, by=who(by), reason=checked_reason(reason), request=uuid4().hex)
+        there = known.get(lever)
+        held = there if holds(there, now) else None
+        if seconds is None and same_order(flip, held):
+            done[lever] = Done(held or flip, now, changed=False)
+        else:
+            news[lever] = flip, 0 if there is None else there.version
+    made = _recorded(store, list(news.values()), seconds) if news else []
+    done |= {flip.lever: Done(flip, now, changed=True) for flip in made}
+    return [done[lever] for lever in wanted]
+
+
+def _recorded(store: Store, news: list[tuple[Flip, int]], seconds: float | None) -> list[Flip]:
     try:
-        return Done(store.flip(flip, seconds, expected), now, changed=True)
+        return _record(store, news, seconds)
     except UnknownOutcomeError:  # the same request again: it is recorded once, or was
-        return Done(_again(store, flip, seconds, expected), now, changed=True)
-
-
-def _again(store: Store, flip: Flip, seconds: float | None, expected: int) -> Flip:
-    time.sleep(0.2)
+        time.sleep(0.2)
     try:
-        return store.flip(flip, seconds, expected)
+        return _record(store, news, seconds)
     except UnknownOutcomeError:
         raise
     except StoreError as error:  # a conflict too: the first try may have been recorded
         raise UnknownOutcomeError(str(error)) from error
+
+
+def _record(store: Store, news: list[tuple[Flip, int]], seconds: float | None) -> list[Flip]:
+    if len(news) == 1:
+        flip, expected = news[0]
+        return [store.flip(flip, seconds, expected)]
+    together = getattr(store, "flip_all", None)  # not of every other package's store
+    if together is None:
+        raise StoreError("it can't record several changes as one: give a command for each")
+    made: list[Flip] = together([flip for flip, _ in news], seconds, [at for _, at in news])
+    return made
 
 
 def who(by: str) -> str:

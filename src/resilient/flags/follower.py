@@ -16,6 +16,7 @@ from typing import Any, Final
 from ..checks import clean
 from ..drive.core import Core
 from ..events import bus
+from ..publishing import Moments, Stacks, is_covered
 from ..registry import registry
 from .flips import Flip
 from .journal import Journal, lost
@@ -68,6 +69,7 @@ class Follower:
         self._told: dict[str, Any] | None = None
         self._beat_at = self._bury_at = float("-inf")
         self._forget: Callable[[], None] = _nothing
+        self._moments = Moments()
         self._stopping = False
         self.journal: Final = Journal(self.process)
         self._tried = threading.Event()
@@ -108,6 +110,7 @@ class Follower:
         while not self._stopping:
             try:
                 self.turn()
+                bus.look_back()
                 self._rest()
             except BaseException as fault:  # nothing may end it: it is how the process is reached
                 self._log("the follower: a turn failed", fault)
@@ -296,6 +299,7 @@ class Follower:
         patched: dict[str, dict[str, str]] = {}
         for row in registry.patches():
             patched.setdefault(row["policy"], {})[row["target"]] = row["state"]
+        stacks = Stacks()
         policies = {
             core.name: {
                 "patches": patched.get(core.name, {}),
@@ -305,6 +309,9 @@ class Follower:
                 "owner": core.owner,
                 "tier": core.tier,
                 "impact": core.impact,
+                "since": self._moments.since(core),
+                "covered": is_covered(core),
+                "stack": stacks.number_of(core),
             }
             for core in registry.cores()
         }
@@ -312,6 +319,7 @@ class Follower:
             "flags": flags,
             "policies": policies,
             "active": Core.active,
+            "stacks": stacks.told,
             "faults": {**self.unread, **self.orders.faults()},
             "unmatched": state.flags.unmatched(),
             "copy_error": self.copy_error,

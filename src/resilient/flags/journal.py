@@ -12,15 +12,16 @@ from collections import deque
 from typing import Any, Final
 
 from ..events import Event
+from ..folding import Folds, key_of
 from .stores.base import Process, Store
 
 LONGEST: Final = 10_000  # entries that a store keeps
 EVERY: Final = 1.0  # seconds that news are kept back at the most
 _BACKLOG: Final = 1000  # of a process, while the store can't be reached
-_SPAN: Final = 30.0  # seconds in which so many moves of one policy are told one by one
-_SINGLY: Final = 4
 _TOLD: Final = ("opened", "half_open", "closed", "would_open", "forced", "released", "updated",
                 "flipped", "abandoned")  # fmt: skip
+
+_MOVES: Final = ("opened", "half_open", "closed")
 
 Entry = dict[str, Any]
 
@@ -40,8 +41,7 @@ class Journal:
         }  # fmt: skip
         self._lock = threading.Lock()
         self._news: deque[Entry] = deque(maxlen=_BACKLOG)
-        self._moves: dict[tuple[str, str], deque[float]] = {}
-        self._flapping: dict[tuple[str, str], tuple[float, Entry]] = {}  # since when, and what
+        self._folds: Folds[Entry] = Folds()
         self._number: int = 0
         self._next: float = float("-inf")
         self.dropped: int = 0
@@ -59,24 +59,13 @@ class Journal:
         entry: Entry = {
             "kind": event.kind, "policy": event.policy, "flag": event.flag, "guard": event.guard,
             "cause": event.cause, "reason": event.reason[:500], "before": event.before[:500],
-            "after": event.after[:500], "evidence": dict(event.evidence),
+            "after": event.after[:500], "evidence": dict(event.evidence), "at": time.time(),
         }  # fmt: skip
-        if event.guard == "circuit_breaker" and event.cause == "auto" and self._flaps(entry):
-            return
-        self._put(entry)
-
-    def _flaps(self, entry: Entry) -> bool:
-        """Tell whether a circuit moves too often to be told each time; count it then."""
-        key, now = (entry["policy"], entry["guard"]), time.monotonic()
+        key, singly = key_of(event)
         with self._lock:
-            moves = self._moves.setdefault(key, deque(maxlen=_SINGLY))
-            flaps = len(moves) == _SINGLY and now - moves[0] < _SPAN
-            moves.append(now)
-            if flaps:
-                begun, before = self._flapping.get(key, (now, {"times": 0}))
-                told = {**entry, "kind": "flapped", "times": before["times"] + 1}
-                self._flapping[key] = begun, told
-        return flaps
+            kept = self._folds.keeps(key, singly, entry, time.monotonic())
+        if not kept:
+            self._put(entry)
 
     def _put(self, entry: Entry) -> None:
         with self._lock:
@@ -99,7 +88,7 @@ class Journal:
         if moment < self._next and not now:
             return
         self._next = moment + EVERY
-        self._end_flapping(moment, all_of_it=now)
+        self._end_floods(moment, all_of_it=now)
         with self._lock:
             news = list(self._news)
             self._gone, self._telling = 0, news[-1]["number"] if news else 0
@@ -122,16 +111,10 @@ class Journal:
             while self._news and self._news[0]["number"] <= last:
                 self._news.popleft()
 
-    def _end_flapping(self, now: float, *, all_of_it: bool) -> None:
-        """Tell how often what flapped has moved, every so often."""
+    def _end_floods(self, now: float, *, all_of_it: bool) -> None:
+        """Tell how often what was kept back has happened, every so often."""
         with self._lock:
-            ended = [
-                key
-                for key, (begun, _) in self._flapping.items()
-                if all_of_it or now - begun >= _SPAN
-            ]
-            entries = [self._flapping.pop(key)[1] for key in ended]
-            for key in [k for k, moves in self._moves.items() if now - moves[-1] > 2 * _SPAN]:
-                del self._moves[key]
-        for entry in entries:
-            self._put(entry)
+            ended = self._folds.ended(now, every_one=all_of_it)
+        for entry, times, _ in ended:
+            moved = entry["kind"] in _MOVES and entry["cause"] == "auto" and times > 1
+            self._put({**entry, "kind": "flapped" if moved else entry["kind"], "times": times})

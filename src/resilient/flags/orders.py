@@ -82,6 +82,10 @@ class Orders:
 
     def _valid(self, core: Core, guard: Guard, given: dict[str, Any]) -> dict[str, Any]:
         """Return those options that the guard takes; an order that it can't obey is reported."""
+        if self._all_valid(core, guard, given):
+            for option in given:
+                self.refused.pop(f"{OPTION}/{core.name}/{guard.kind}.{option}", None)
+            return given
         taken: dict[str, Any] = {}
         for option, value in given.items():
             lever = f"{OPTION}/{core.name}/{guard.kind}.{option}"
@@ -94,6 +98,14 @@ class Orders:
                 taken[option] = value
                 self.refused.pop(lever, None)
         return taken
+
+    def _all_valid(self, core: Core, guard: Guard, given: dict[str, Any]) -> bool:
+        """Tell whether it takes them together: one alone may mean nothing without another."""
+        try:
+            Change(core).add(guard, OPERATOR, checked(core.name, guard, given))
+        except (ValueError, TypeError):
+            return False
+        return True
 
     def faults(self) -> dict[str, str]:
         """Return the orders that hold and can't be obeyed here, and why."""

@@ -22,6 +22,10 @@ _WORKERS: Final = Metric(
 _MOST: Final = Metric(
     "worker_limit", "gauge", "Worker threads that may run at once.", present=_THREAD
 )
+_LIMIT: Final = Metric(
+    "timeout_seconds", "gauge", "The limit at which calls are cut off.", over="max",
+    present='with a timeout, but with `sync="cooperative"`',
+)  # fmt: skip
 
 
 class _Crew:
@@ -41,7 +45,7 @@ class Timeout(Guard):
 
     kind: ClassVar[str] = "timeout"
     unique: ClassVar[bool] = False
-    metrics: ClassVar[tuple[Metric, ...]] = (_WORKERS, _MOST)
+    metrics: ClassVar[tuple[Metric, ...]] = (_WORKERS, _MOST, _LIMIT)
     changeable: ClassVar[tuple[str, ...]] = ("seconds",)
     error: ClassVar[type[RefusedError]] = WorkersBusyError
     why: str
@@ -127,6 +131,9 @@ class Timeout(Guard):
         }
 
     def measure(self, now: float) -> list[Sample]:
-        if self.sync != "thread":
+        if self.sync == "cooperative" or self.seconds is None:
             return []
-        return [(_WORKERS, (), self.workers), (_MOST, (), self.max_workers)]
+        limit: Sample = (_LIMIT, (), self.seconds)
+        if self.sync != "thread":
+            return [limit]
+        return [limit, (_WORKERS, (), self.workers), (_MOST, (), self.max_workers)]

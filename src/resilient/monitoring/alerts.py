@@ -10,18 +10,27 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, cast
+from urllib.parse import quote
 
-from .declared import Declared, Flag, Policy
+from .. import checks
+from .declared import DOCTOR, Declared, Flag, Policy
 
 OBJECTIVES: Final[Mapping[int | None, float]] = {1: 0.999, 2: 0.995, 3: 0.99, None: 0.995}
+FULLY: Final = 0.95  # of the answers from which on a policy counts as fully degraded
+FEW: Final = 10  # calls within _SOON, for that to mean something
 DEGRADED: Final = 0.95  # of the answers are to be whole, whatever the tier
 MINIMUM: Final = 100  # calls in the long window, for a ratio to mean something
 
 Rule = dict[str, Any]
+_UNCOVERED: Final = (
+    "nothing answers in its place: forcing it open would turn what is served in full into errors"
+)
 # Severity, how fast the budget burns, and the long and the short window that show it.
 _FAST: Final = ((14.4, 3600, 300), (6.0, 21_600, 1800))
 _SLOW: Final = ((3.0, 86_400, 7200), (1.0, 259_200, 21_600))
 _WINDOWS: Final = (300, 1800, 3600, 7200, 21_600, 86_400, 259_200)
+_SOON: Final = 180
+_OWN: Final = 'served!="caller_error"'  # what is the caller's own doing is outside every budget
 _HOURS: Final = 4  # after which a lever that has no end is somebody's forgotten one
 
 
@@ -32,6 +41,8 @@ class Alerts:
         declared: the policies and flags.
         objectives: by tier, the share of calls that must not end in an error.
         selector: labels that the series must have too, such as ``job="shop"``.
+        runbook: where to read on: a URL in which ``{name}``, ``{kind}``, ``{owner}`` and
+            ``{alert}`` are filled in; ``""`` for none.
         scale: what all times are multiplied with: 1, but for tests.
     """
 
@@ -41,11 +52,13 @@ class Alerts:
         objectives: Mapping[int | None, float] = OBJECTIVES,
         *,
         selector: str = "",
+        runbook: str = "",
         scale: float = 1.0,
     ) -> None:
         self._declared = declared
         self._objectives = objectives
         self._selector = selector
+        self._runbook = runbook
         self._scale = scale
         # A label that tells apart what is meant from what is not is kept.
         named = [
@@ -77,11 +90,15 @@ class Alerts:
         inside = ",".join([*said, *([self._selector] if self._selector else [])])
         return f"resilient_{name}{{{inside}}}" if inside else f"resilient_{name}"
 
+    def _served(self, *labels: str) -> str:
+        inside = ",".join([*labels, *([self._selector] if self._selector else [])])
+        return f"resilient_served_total{{{inside}}}"
+
     def _recordings(self) -> Iterator[Rule]:
         for seconds in _WINDOWS:
             span = self._span(seconds)
             rate = f"resilient:served:rate{_words(seconds)}"
-            served = self._series("served_total")
+            served = self._served(_OWN)
             yield {"record": rate, "expr": f"sum by ({self._by}, policy) (rate({served}[{span}]))"}
             for word in ("error", "degraded"):
                 bad = self._series("served_total", served=word)
@@ -126,7 +143,10 @@ class Alerts:
             policy, "ResilientDegraded", "ticket",
             self._burns(policy, "degraded", 1 - DEGRADED, ((6.0, 21_600, 1800), _SLOW[0])), 0,
             f"{name}: a fallback answers {{{{ $value | humanizePercentage }}}} of the calls",
+            lever=policy.look,
         )  # fmt: skip
+        if policy.tier == 1:
+            yield self._fully_degraded(policy)
         workers = self._series("breaker_workers", policy=name)
         open_ = f'{workers[:-1]},state=~"open|half_open"}}'
         closed = self._series("breaker_workers", policy=name, state="closed")
@@ -134,6 +154,7 @@ class Alerts:
             policy, "ResilientProcessesDisagree", "ticket",
             " and ".join(f"sum by ({self._by}, policy) ({each}) > 0" for each in (open_, closed)),
             600, f"{name}: the circuit is open in some processes and closed in others",
+            lever=policy.look,
         )  # fmt: skip
         # Only what closes in between flaps: in a plain outage each failed probe opens it anew.
         moves = self._series("breaker_transitions_total", policy=name, to="closed", cause="auto")
@@ -161,6 +182,28 @@ class Alerts:
             lever=policy.release,
         )  # fmt: skip
 
+    def _fully_degraded(self, policy: Policy) -> Rule:
+        name, span = json.dumps(policy.name), self._span(_SOON)
+        rates = [
+            f"sum by ({self._by}, policy) (rate({self._served(f'policy={name}', label)}[{span}]))"
+            for label in ('served="degraded"', _OWN)
+        ]
+        return self._rule(
+            policy, "ResilientFullyDegraded", "page",
+            f"{rates[0]} / {rates[1]} > {FULLY} and "
+            f"{rates[1]} * {_SOON * self._scale:g} >= {FEW}",
+            120, f"{policy.name}: a fallback answers {{{{ $value | humanizePercentage }}}} of the "
+            "calls", lever=policy.look,
+        )  # fmt: skip
+
+    def _read_on(self, name: str, kind: str, owner: str, alert: str) -> dict[str, str]:
+        """Return where to read on, each part quoted as a URL has it."""
+        if not self._runbook:
+            return {}
+        parts = {"name": name, "kind": kind, "owner": owner, "alert": alert}
+        quoted = {word: quote(part, safe="") for word, part in parts.items()}
+        return {"runbook_url": _literal(self._runbook.format(**quoted))}
+
     def _of_flag(self, flag: Flag) -> Iterator[Rule]:
         name = flag.name
         off = f"min by ({self._by}, flag) ({self._series('flag_enabled', flag=name)}) == 0"
@@ -176,7 +219,7 @@ class Alerts:
         yield self._rule(
             flag, "ResilientFlagDisagrees", "page",
             " and ".join(f"sum by ({self._by}, flag) ({each}) > 0" for each in stands),
-            120, f"{name}: on in some processes and off in others",
+            120, f"{name}: on in some processes and off in others", lever=DOCTOR,
         )  # fmt: skip
         review = self._series("flag_review_timestamp_seconds", flag=name)
         yield self._rule(
@@ -199,7 +242,11 @@ class Alerts:
                 "expr": f"max by ({self._by}) ({self._series(metric)}) > {limit:g}",
                 "for": self._span(lasts),
                 "labels": {"severity": "ticket"},
-                "annotations": {"summary": summary, "lever": "resilient doctor"},
+                "annotations": {
+                    "summary": summary,
+                    "lever": DOCTOR,
+                    **self._read_on("resilient", "", "", name),
+                },
             }
 
     def _rule(
@@ -213,6 +260,10 @@ class Alerts:
             labels["flag"] = of.name
         impact = _literal(of.impact)
         annotations = {"summary": summary, "impact": impact, "lever": lever or of.lever}
+        kind = "policy" if isinstance(of, Policy) else "flag"
+        if isinstance(of, Policy) and not lever and not of.cuttable:
+            annotations["caution"] = _UNCOVERED
+        annotations |= self._read_on(of.name, kind, of.owner, name)
         rule: Rule = {"alert": name, "expr": expr}
         if lasts:
             rule["for"] = self._span(lasts)
@@ -221,6 +272,22 @@ class Alerts:
             "labels": {key: value for key, value in labels.items() if value},
             "annotations": {key: value for key, value in annotations.items() if value},
         }
+
+
+def checked_runbook(template: str) -> str:
+    """Return a template of a URL if it can be filled in.
+
+    Raises:
+        ValueError: it can't.
+    """
+    allowed = "a URL with {name}, {kind}, {owner} or {alert} in it, or none of them"
+    try:
+        url = template.format(name="x", kind="x", owner="x", alert="x")
+    except (ValueError, LookupError, AttributeError):
+        checks.refuse("--runbook-url", template, allowed)
+    if not url.isprintable() or " " in url or "://" not in url:
+        checks.refuse("--runbook-url", template, allowed)
+    return template
 
 
 def _literal(text: str) -> str:

@@ -8,7 +8,9 @@ from typing import Any, Final
 _WIDTH: Final = 24
 _SOURCE: Final = {"type": "prometheus", "uid": "${source}"}
 _POLICY: Final = 'policy=~"$policy"'
-_FULL: Final = 'served!="full"'
+_JOB: Final = 'job=~"$job"'
+_OWN: Final = 'served!="caller_error"'  # what is the caller's own doing is outside every ratio
+_HARM: Final = 'served=~"degraded|error"'
 _CLOSED: Final = 'state!="closed"'
 _OFF: Final = 'state="off"'
 _SPAN: Final = "$__rate_interval"
@@ -21,7 +23,7 @@ def dashboard(title: str = "resilient", selector: str = "") -> dict[str, Any]:
 
     Args:
         title: its title.
-        selector: labels that all series must have too, such as ``job="shop"``.
+        selector: labels that all series must have too, such as ``env="live"``.
     """
     panels: list[Panel] = []
     x = y = height = 0
@@ -53,11 +55,11 @@ def queries(made: dict[str, Any]) -> list[str]:
 
 
 class _Query:
-    def __init__(self, selector: str) -> None:
-        self._selector = selector
+    def __init__(self, selector: str, job: str = _JOB) -> None:
+        self._labels = [each for each in (job, selector) if each]
 
     def __call__(self, name: str, *labels: str) -> str:
-        inside = ",".join([*labels, *([self._selector] if self._selector else [])])
+        inside = ",".join([*labels, *self._labels])
         return f"resilient_{name}{{{inside}}}" if inside else f"resilient_{name}"
 
     def rate(self, name: str, *labels: str) -> str:
@@ -69,15 +71,21 @@ def _is(label: str, value: str) -> str:
 
 
 def _variables(selector: str) -> list[dict[str, Any]]:
-    query = f"label_values({_Query(selector)('policy_info')}, policy)"
+    jobs = f"label_values({_Query(selector, job='')('policy_info')}, job)"
+    policies = f"label_values({_Query(selector)('policy_info')}, policy)"
     return [
         {"name": "source", "label": "Prometheus", "type": "datasource", "query": "prometheus"},
-        {
-            "name": "policy", "label": "Policy", "type": "query", "datasource": _SOURCE,
-            "query": query, "multi": True, "includeAll": True, "allValue": ".*",
-            "current": {"text": "All", "value": "$__all"}, "refresh": 2,
-        },
-    ]  # fmt: skip
+        _variable("job", "Service", jobs),
+        _variable("policy", "Policy", policies),
+    ]
+
+
+def _variable(name: str, label: str, query: str) -> dict[str, Any]:
+    return {
+        "name": name, "label": label, "type": "query", "datasource": _SOURCE,
+        "query": query, "multi": True, "includeAll": True, "allValue": ".*",
+        "current": {"text": "All", "value": "$__all"}, "refresh": 2,
+    }  # fmt: skip
 
 
 def _openings(of: _Query) -> dict[str, Any]:
@@ -89,18 +97,19 @@ def _openings(of: _Query) -> dict[str, Any]:
 
 
 def _panels(of: _Query) -> Iterator[Panel]:
-    served = of.rate("served_total", _POLICY)
+    served = of.rate("served_total", _POLICY, _OWN)
     whole = f"sum({served})"
     for word, colour in (("error", "red"), ("degraded", "orange"), ("full", "green")):
         part = f"sum({of.rate('served_total', _POLICY, _is('served', word))})"
         yield _panel(f"Customers: {word}", "stat", 5, 4, (f"{part} / {whole}", word),
                      unit="percentunit", colour=colour)  # fmt: skip
-    yield _panel("Processes", "stat", 4, 4, (f"max({of('processes')})", "processes"))
-    off = f"sum(1 - {of('flag_enabled')})"
+    yield _panel("Processes", "stat", 4, 4, (f"sum({of('processes')})", "processes"))
+    # One flag is one flag, in however many processes, on however many hosts.
+    off = f"count(min by (job, flag) ({of('flag_enabled')}) == 0) or vector(0)"
     yield _panel("Flags that are off", "stat", 5, 4, (off, "off"))
     yield _panel("What customers get", "timeseries", 12, 8,
                  (f"sum by (served) ({served})", "{{served}}"), unit="reqps")  # fmt: skip
-    harm = f"sum by (policy) ({of.rate('served_total', _POLICY, _FULL)})"
+    harm = f"sum by (policy) ({of.rate('served_total', _POLICY, _HARM)})"
     yield _panel("Not served in full, by policy", "timeseries", 12, 8,
                  (f"topk(10, {harm} > 0)", "{{policy}}"), unit="reqps")  # fmt: skip
     state = f"sum by (policy, state) ({of('breaker_workers', _POLICY, _CLOSED)}) > 0"
@@ -110,9 +119,12 @@ def _panels(of: _Query) -> Iterator[Panel]:
                  (f"max by (policy) ({of('failure_ratio', _POLICY)})", "{{policy}}"),
                  unit="percentunit")  # fmt: skip
     buckets = f"sum by (policy, le) ({of.rate('call_duration_seconds_bucket', _POLICY)})"
+    limit = f"max by (policy) ({of('timeout_seconds', _POLICY)})"
     for share in (0.5, 0.99):
-        yield _panel(f"p{share * 100:g} of calls", "timeseries", 12, 8,
-                     (f"histogram_quantile({share}, {buckets})", "{{policy}}"),
+        found = f"histogram_quantile({share}, {buckets})"
+        # Where a timeout cuts calls off, it is what they took at the least.
+        yield _panel(f"p{share * 100:g} of calls, at most their timeout", "timeseries", 12, 8,
+                     (f"({limit} and ({found} >= {limit})) or {found}", "{{policy}}"),
                      unit="s")  # fmt: skip
     refused = f"sum by (policy, guard) ({of.rate('refusals_total', _POLICY)}) > 0"
     yield _panel("Refused, by guard", "timeseries", 12, 8, (refused, "{{policy}} {{guard}}"),

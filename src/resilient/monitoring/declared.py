@@ -6,7 +6,7 @@ import importlib
 import shlex
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from ..flags.here import here
 from ..pages.form import OTHER, Entry
@@ -24,6 +24,8 @@ class Policy:
         impact: what customers see while it is cut off, or ``""``.
         flags: the flags of its kill switches.
         fallback: what answers in its place, or ``""``.
+        covered: whether something answers its callers while it is forced open.
+        answered: those of its flags for which something answers while they are off.
     """
 
     def __init__(self, name: str, about: dict[str, Any]) -> None:
@@ -35,13 +37,30 @@ class Policy:
         flags: Any = about.get("flags")
         self.flags: list[str] = _texts(flags)
         self.fallback: str = str(about.get("fallback") or "")
+        covered: Any = about.get("covered", bool(self.fallback))  # not said by older versions
+        answered: Any = about.get("answered", self.flags if covered else [])
+        self.covered: bool = covered is True
+        self.answered: list[str] = [name for name in _texts(answered) if name in self.flags]
 
     @property
     def lever(self) -> str:
-        """The command that cuts it off: of its kill switch, where it has one."""
-        if self.flags:
-            return f'resilient flags off {shlex.quote(self.flags[0])} --reason "..." --for 30m'
-        return f'resilient policies force-open {shlex.quote(self.name)} --reason "..." --for 30m'
+        """What helps: to cut it off, where something answers then; else to look at it."""
+        if self.answered:
+            return f'resilient flags off {shlex.quote(self.answered[0])} --reason "..." --for 30m'
+        if self.covered:
+            name = shlex.quote(self.name)
+            return f'resilient policies force-open {name} --reason "..." --for 30m'
+        return self.look
+
+    @property
+    def cuttable(self) -> bool:
+        """Whether it can be cut off without an error for each of its callers."""
+        return self.covered or bool(self.answered)
+
+    @property
+    def look(self) -> str:
+        """The command that shows it: why it is as it is, and whose it is."""
+        return f"resilient policies show {shlex.quote(self.name)}"
 
     @property
     def release(self) -> str:
@@ -52,6 +71,9 @@ class Policy:
 def _texts(said: object) -> list[str]:
     """Return a list of texts as a page has it, whatever that is."""
     return [str(each) for each in cast("list[object]", said)] if isinstance(said, list) else []
+
+
+DOCTOR: Final = "resilient doctor"  # where processes do not do what they were told
 
 
 class Flag:

@@ -74,6 +74,10 @@ class Look:
         self.processes: list[Process] = [Process(p, self.at) for p in pages if p.alive]
         self.unread: dict[str, str] = unread
         alive = [entry for page in pages if page.alive for entry in page.entries]
+        # Processes whose guards let every call pass; older versions say nothing of it.
+        self.inactive: int = sum(
+            numbers(entry).get(("active", ())) == 0 for entry in alive if entry.kind == "process"
+        )
         self.about: dict[tuple[str, str], Any] = {(e.kind, e.name): e.about for e in alive}
         self.since: dict[tuple[str, str], float] = {}
         for entry in alive:
@@ -102,6 +106,7 @@ class Watch:
     """Looks again and again."""
 
     def __init__(self, path: Path) -> None:
+        self.path: Path = path
         self._directory = Directory(path)
 
     def look(self) -> Look:
@@ -135,13 +140,19 @@ class Between:
 
     @property
     def served(self) -> dict[str, float]:
-        """How many callers got what."""
+        """How many callers got what, but for errors of their own: they are outside every ratio."""
         return {word: self.more("served_total", word) for word in ("full", "degraded", "error")}
 
-    def quantile(self, share: float) -> float | None:
+    @property
+    def callers_own(self) -> float:
+        """How many callers got an error that was their own doing."""
+        return self.more("served_total", "caller_error")
+
+    def quantile(self, share: float) -> Quantile | None:
         """Return the duration that so many calls stayed below, None where there are too few.
 
-        Within a bucket it is taken to lie as in proportion, as Prometheus does it.
+        Within a bucket it is taken to lie as in proportion, as Prometheus does it, and never above
+        the limit that cuts calls off.
         """
         edges = [*map(str, EDGES), "+Inf"]
         upto = [self.more("call_duration_seconds_bucket", edge) for edge in edges]
@@ -149,9 +160,27 @@ class Between:
             return None
         rank = share * upto[-1]
         place = next(n for n, count in enumerate(upto) if count >= rank)
-        if place == len(EDGES):
-            return EDGES[-1]
-        low = EDGES[place - 1] if place else 0.0
-        before = upto[place - 1] if place else 0.0
-        inside = upto[place] - before
-        return low + (EDGES[place] - low) * ((rank - before) / inside if inside else 1.0)
+        found = Quantile.of(EDGES[-1])  # who took longer is in no bucket of its own
+        if place < len(EDGES):
+            low = EDGES[place - 1] if place else 0.0
+            before = upto[place - 1] if place else 0.0
+            inside = upto[place] - before
+            part = (rank - before) / inside if inside else 1.0
+            found = Quantile(low + (EDGES[place] - low) * part)
+        limit = self.now("timeout_seconds")
+        if limit is not None and found >= limit > 0:
+            return Quantile.of(limit)
+        return found
+
+
+class Quantile(float):
+    """A duration that a share of calls stayed below, or that the rest took at the least."""
+
+    at_least: bool = False
+
+    @classmethod
+    def of(cls, seconds: float) -> Quantile:
+        """Return what the rest took at the least."""
+        found = cls(seconds)
+        found.at_least = True
+        return found

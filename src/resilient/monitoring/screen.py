@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from .declared import Flag, Policy
-from .looks import ENOUGH, Between, Look, Process
+from .declared import DOCTOR, Flag, Policy
+from .looks import ENOUGH, Between, Look, Process, Quantile
 
 _STATES: Final = ("open", "half_open", "metrics_only")
 _WEIGHTS: Final = {1: 4.0, 2: 2.0, 3: 1.0}  # of harm, by tier
@@ -24,21 +24,28 @@ class Row:
         self.policy: Policy = policy
         self.live: bool = told is not None  # a living process has it
         self.calls: float = ended
-        self.rate: float = ended / between.seconds
+        own = between.callers_own
+        self.rate: float = (ended + own) / between.seconds
+        self.caller_error: float = own / (ended + own) if own else 0.0  # of all there were
         self.full: float = served["full"] / ended if ended else 0.0
         self.degraded: float = served["degraded"] / ended if ended else 0.0
         self.error: float = served["error"] / ended if ended else 0.0
-        self.p50: float | None = between.quantile(0.5)
-        self.p99: float | None = between.quantile(0.99)
+        self.p50: Quantile | None = between.quantile(0.5)
+        self.p99: Quantile | None = between.quantile(0.99)
         self.in_flight: float = between.now("in_flight") or 0.0
         self.limit: float | None = between.now("limit")
         self.abandoned: float = between.now("abandoned_workers") or 0.0
         self.let_in: float = between.more("call_duration_seconds_count")
+        # Where a fallback fails as often as it answers, it takes over nothing.
+        failed = between.more("fallbacks_total", "failure")
+        self.falls: bool = failed > 0 and failed >= between.more("fallbacks_total", "success")
         self.off: str = ""  # the flag that cuts it off
+        self.partly: bool = False  # and that not every process has obeyed
         stands = self._stand(name, between, after)
         self.state: str = stands[0]
         self.since: float | None = stands[1]
-        self.harm: float = (self.error + _MILD * self.degraded) * self.rate * self._weight
+        hurt = served["error"] + _MILD * served["degraded"]
+        self.harm: float = hurt / between.seconds * self._weight
 
     @property
     def _weight(self) -> float:
@@ -50,10 +57,10 @@ class Row:
             shown = after.flags.get(flag, {})
             off = shown.get(("flag_processes", ("off",)), 0.0)
             if off:
-                self.off = flag
-                return _of(
-                    "flag off", off, off + shown.get(("flag_processes", ("on",)), 0.0)
-                ), shown.get(("flag_flipped_timestamp_seconds", ()))
+                on = shown.get(("flag_processes", ("on",)), 0.0)
+                self.off, self.partly = flag, on > 0
+                since = shown.get(("flag_flipped_timestamp_seconds", ()))
+                return _of("flag off", off, off + on), since
         for kind in ("forced_open", "forced_closed"):
             if between.now("override_active", kind):
                 since = after.orders.get(name, {}).get(
@@ -81,16 +88,43 @@ class Row:
 
     @property
     def lever(self) -> str:
-        """The command that is left to be given."""
+        """The command that helps: one that harms customers more than they are is none."""
         if self.state.startswith("flag off"):
-            return Flag(self.off, {}).lever
+            return DOCTOR if self.partly else Flag(self.off, {}).lever
         if self.state.startswith("forced"):
             return self.policy.release
-        return self.policy.lever
+        return self.policy.look if self.falls or self._answered else self.policy.lever
+
+    @property
+    def _answered(self) -> bool:
+        """Whether its circuit cuts it off already, and its fallback answers every call."""
+        return self.state.startswith("open") and self.enough and self.degraded == 1
+
+    @property
+    def note(self) -> str:
+        """What is to be known before the lever is pulled, or why there is none."""
+        full = f"{percent(self.full)} % full" if self.enough and self.full else ""
+        if self.state.startswith("flag off"):
+            return "not every process has obeyed" if self.partly else ""
+        if self.state.startswith("forced"):
+            harms = self.state == "forced open" and not self.policy.covered
+            return "nothing answers in its place: every call is an error" if harms else ""
+        if self._answered and self.policy.cuttable:
+            return "its circuit is open, and its fallback answers every call already"
+        if self.policy.cuttable and not self.falls:
+            return f"{full} would become its fallback's answers" if full else ""
+        why = "its fallback fails too" if self.policy.cuttable else "no fallback"
+        if full:
+            return f"{why}: forcing it open would turn {full} into errors"
+        owner = f"; call {self.policy.owner}" if self.policy.owner else ""
+        return f"{why}, so no lever helps customers{owner}"
 
     def as_data(self) -> dict[str, Any]:
         """Return the row as plain data."""
-        shares = {"full": self.full, "degraded": self.degraded, "error": self.error}
+        shares = {
+            "full": self.full, "degraded": self.degraded, "error": self.error,
+            "caller_error": self.caller_error,
+        }  # fmt: skip
         return {
             "policy": self.policy.name,
             "owner": self.policy.owner,
@@ -101,14 +135,18 @@ class Row:
             "calls": round(self.calls),
             "rate": self.rate,
             "enough": self.enough,
-            "served": shares if self.calls else None,
+            "served": shares if self.rate else None,
             "p50": self.p50,
+            "p50_at_least": self.p50 is not None and self.p50.at_least,
             "p99": self.p99,
+            "p99_at_least": self.p99 is not None and self.p99.at_least,
             "in_flight": round(self.in_flight),
             "limit": None if self.limit is None else round(self.limit),
             "abandoned": round(self.abandoned),
             "fallback": self.policy.fallback,
+            "covered": self.policy.covered,
             "lever": self.lever,
+            "note": self.note,
             "live": self.live,
         }
 
@@ -135,6 +173,7 @@ class Screen:
         }
         self.processes: list[Process] = after.processes
         self.silent: list[Process] = [each for each in after.processes if each.silent]
+        self.inactive: int = after.inactive
         self.unread: dict[str, str] = after.unread
         self.flags_off: list[str] = sorted(
             name for name, said in after.flags.items() if said.get(("flag_processes", ("off",)))
@@ -161,3 +200,13 @@ class Screen:
 
 def _of(word: str, number: float, whole: float) -> str:
     return word if whole <= 1 else f"{word} {number:g}/{whole:g}"
+
+
+def percent(share: float) -> str:
+    """Return a share in percent; never 0 or 100 where it is not quite that."""
+    number = share * 100
+    if 0 < number < 0.1:
+        return "<.1"
+    if 99.9 < number < 100:
+        return ">99"
+    return f"{number:.1f}" if 0 < number < 9.95 else f"{number:.0f}"

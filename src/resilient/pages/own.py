@@ -11,6 +11,7 @@ from ..flags.flag_metrics import OF_FLAGS, measure_flags, measure_orders, measur
 from ..guards.fallback import Fallback
 from ..guards.kill_switch import KillSwitch
 from ..measures import Metric, Sample
+from ..publishing import answered, is_covered
 from ..registry import registry
 from ..rows import Layout, layout
 from .form import Entry
@@ -68,8 +69,9 @@ def entry_of(core: Core, found: Layout, row: list[float], since: float) -> Entry
     about: dict[str, Any] = {
         "owner": core.owner, "tier": core.tier, "impact": core.impact, "since": since,
         "fallback": next((g.answer for g in core.guards if isinstance(g, Fallback)), ""),
+        "covered": is_covered(core),
     }  # fmt: skip
     flags = [guard.flag.name for guard in core.guards if isinstance(guard, KillSwitch)]
     if flags:  # a table with a list in it costs garbage collection three times one without
-        about["flags"] = flags
+        about["flags"], about["answered"] = flags, answered(core)
     return Entry("policy", core.name, about, found, row)

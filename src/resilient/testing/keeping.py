@@ -10,9 +10,9 @@ from ..guards.base import Guard
 from ..updating import DECLARED, renewed
 
 _COUNTS: Final = (
-    "abandoned_total", "buckets", "counts", "degraded", "duration_sum", "errors", "extra_full",
-    "fallback_failures", "late_values", "peak", "peak_before", "peak_until", "quick", "refusals",
-    "refused_at", "timeouts", "unwell", "wait_buckets", "wait_sum",
+    "abandoned_total", "buckets", "caller_errors", "counts", "degraded", "duration_sum", "errors",
+    "extra_full", "fallback_failures", "late_values", "peak", "peak_before", "peak_until", "quick",
+    "refusals", "refused_at", "timeouts", "unwell", "wait_buckets", "wait_sum",
 )  # fmt: skip
 
 

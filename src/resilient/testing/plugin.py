@@ -16,6 +16,7 @@ import pytest
 from .. import making
 from ..activity import set_active
 from ..drive.core import Core
+from ..events import bus
 from ..place import Place
 from ..policy import Policy
 from ..registry import registry
@@ -138,6 +139,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
     """Leave every policy as it was before the test, and forget those that it made."""
     if not isinstance(item, pytest.Function):
         return (yield)  # such as a block of a page, whose blocks are one story
+    bus.calm()  # what another test did in floods is no reason to keep this one's back
     kept = [Keep(core) for core in registry.cores()]
     made: list[weakref.ref[Core]] = []
     active = Core.active

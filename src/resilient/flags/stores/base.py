@@ -215,6 +215,7 @@ def process_of(
     told = cast("dict[str, Any]", about)
     unmatched = told.get("unmatched")
     listed: list[Any] = unmatched if isinstance(unmatched, list) else []
+    stacks = told.get("stacks")
     read: dict[str, Any] = {
         "flags": _table(told.get("flags"), _OF_FLAG),
         "policies": _table(told.get("policies"), _OF_POLICY),
@@ -222,6 +223,7 @@ def process_of(
         "unmatched": [str(each) for each in listed],
         "active": told.get("active") is not False,
         "copy_error": str(told.get("copy_error") or ""),
+        "stacks": stacks if isinstance(stacks, dict) else {},
     }
     for row in read["policies"].values():
         row["patches"] = _words(row.get("patches"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Sequence
 from threading import Event, Lock
 from typing import Any, Final
 from uuid import uuid4
@@ -36,18 +37,29 @@ class MemoryStore:
         return Reading(incarnation=self._incarnation, version=newest, now=time.time(), flips=flips)
 
     def flip(self, flip: Flip, lasts: float | None, expected: int | None) -> Flip:
+        return self.flip_all([flip], lasts, [expected])[0]
+
+    def flip_all(
+        self, flips: list[Flip], lasts: float | None, expected: Sequence[int | None]
+    ) -> list[Flip]:
         with self._lock:
-            there, now = self._flips.get(flip.lever), time.time()
-            if there is not None and flip.request and there.request == flip.request:
-                return _copied(there)
-            if expected is not None and expected != (there.version if there is not None else 0):
-                raise ConflictError(there or Flip(flip.lever, "released"))
-            made = _copied(flip)
-            made.version, made.at = next_version(self._newest(), now), now
-            made.until = None if lasts is None else now + lasts
-            self._flips[flip.lever] = made
-            self._log.appendleft(made)
+            first = self._flips.get(flips[0].lever)
+            if first is not None and flips[0].request and first.request == flips[0].request:
+                return [_copied(self._flips[flip.lever]) for flip in flips]
+            for flip, at in zip(flips, expected, strict=True):
+                there = self._flips.get(flip.lever)
+                if at is not None and at != (there.version if there is not None else 0):
+                    raise ConflictError(there or Flip(flip.lever, "released"))
+            made = [self._put(flip, lasts) for flip in flips]
         self._changed.set()
+        return made
+
+    def _put(self, flip: Flip, lasts: float | None) -> Flip:
+        made, now = _copied(flip), time.time()
+        made.version, made.at = next_version(self._newest(), now), now
+        made.until = None if lasts is None else now + lasts
+        self._flips[flip.lever] = made
+        self._log.appendleft(made)
         return _copied(made)
 
     def restore(self, flips: list[Flip]) -> None:

@@ -128,6 +128,26 @@ class RedisStore:
         )
         return _text(how), there
 
+    def flip_all(self, flips: list[Flip], lasts: float | None, expected: list[int]) -> list[Flip]:
+        spoilt: dict[str, bytes] = {}
+        with self._reaching():
+            self._redis.ping()  # what fails from here on may have been done
+        with self._reaching(UnknownOutcomeError):
+            for _ in range(len(flips) + 1):
+                told: list[Any] = [uuid4().hex, LONGEST_LOG, "" if lasts is None else lasts]
+                for flip, at in zip(flips, expected, strict=True):
+                    row = spoilt.get(flip.lever, b"-")
+                    told += [flip.lever, at, flip.request, flip.as_json(), row]
+                how, *there = self._run(scripts.FLIP_ALL, *told)
+                if _text(how) != "conflict":
+                    return [_flip(each) for each in there]
+                row, lever = there[0], _text(there[1])
+                known = _readable(lever, row) if row else None
+                if known is not None or not row or lever in spoilt:
+                    raise ConflictError(known or Flip(lever, "released"))
+                spoilt[lever] = row  # as if none were
+            raise ConflictError(Flip(flips[0].lever, "released"))
+
     def restore(self, flips: list[Flip]) -> None:
         told: list[Any] = []
         for flip in flips:

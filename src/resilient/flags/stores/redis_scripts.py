@@ -33,6 +33,43 @@ redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[7], '*', 'lever', ARGV[1], 'flip
 redis.call('PUBLISH', KEYS[4], string.format('%.0f', new))
 return {'made', text}
 """
+# Several at once, all or none: each is a lever, its version, the request,
+# the JSON, and a row that can't be read, which counts as none.
+FLIP_ALL: Final = """
+local made = {}
+for i = 4, #ARGV, 5 do
+  local there = redis.call('HGET', KEYS[1], ARGV[i])
+  if there == ARGV[i + 4] then there = false end
+  if there and string.find(there, ARGV[i + 2], 1, true) then
+    made[#made + 1] = there
+  else
+    local version = there and tonumber(string.match(there, '^(%d+) [%d.]+ %S+ {') or '0') or 0
+    if tonumber(ARGV[i + 1]) ~= version then
+      return {'conflict', version > 0 and there or '', ARGV[i]}
+    end
+  end
+end
+if #made > 0 then return {'made', unpack(made)} end
+local time = redis.call('TIME')
+local ms = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+local last = tonumber(redis.call('HGET', KEYS[2], 'version') or '0')
+if not (last and last >= 0 and last < 1e15) then last = 0 end
+local till = '-'
+if ARGV[3] ~= '' then till = string.format('%.3f', ms / 1000 + tonumber(ARGV[3])) end
+if redis.call('HSETNX', KEYS[2], 'incarnation', ARGV[1]) == 1 then
+  redis.call('HSET', KEYS[2], 'born', time[1])
+end
+for i = 4, #ARGV, 5 do
+  last = math.max(last + 1, ms)
+  local text = string.format('%.0f %.3f %s %s', last, ms / 1000, till, ARGV[i + 3])
+  redis.call('HSET', KEYS[1], ARGV[i], text)
+  redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[2], '*', 'lever', ARGV[i], 'flip', text)
+  made[#made + 1] = text
+end
+redis.call('HSET', KEYS[2], 'version', string.format('%.0f', last))
+redis.call('PUBLISH', KEYS[4], string.format('%.0f', last))
+return {'made', unpack(made)}
+"""
 RESTORE: Final = """
 if redis.call('HSETNX', KEYS[2], 'incarnation', ARGV[1]) == 1 then
   redis.call('HSET', KEYS[2], 'born', redis.call('TIME')[1])

@@ -6,7 +6,7 @@ import contextlib
 import json
 import sqlite3
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -91,19 +91,20 @@ class SQLiteStore:
         )
 
     def flip(self, flip: Flip, lasts: float | None, expected: int | None) -> Flip:
+        return self.flip_all([flip], lasts, [expected])[0]
+
+    def flip_all(
+        self, flips: list[Flip], lasts: float | None, expected: Sequence[int | None]
+    ) -> list[Flip]:
         with self._writing() as db:
-            there = _flip_at(db, flip.lever)
-            if there is not None and flip.request and there.request == flip.request:
-                return there
-            if expected is not None and expected != (there.version if there is not None else 0):
-                raise ConflictError(there or Flip(flip.lever, "released"))
-            now = time.time()
-            last = _newest(db)[1]
-            made = flip_of(flip.as_data())
-            made.version, made.at = next_version(last, now), now
-            made.until = None if lasts is None else now + lasts
-            _put(db, made)
-        return made
+            there = [_flip_at(db, flip.lever) for flip in flips]
+            first = there[0]
+            if first is not None and flips[0].request and first.request == flips[0].request:
+                return [flip for flip in there if flip is not None]
+            for flip, known, at in zip(flips, there, expected, strict=True):
+                if at is not None and at != (known.version if known is not None else 0):
+                    raise ConflictError(known or Flip(flip.lever, "released"))
+            return [_made(db, flip, lasts) for flip in flips]
 
     def restore(self, flips: list[Flip]) -> None:
         with self._writing() as db:
@@ -264,6 +265,15 @@ def _flip_at(db: sqlite3.Connection, lever: str) -> Flip | None:
     except ValueError:  # it is put right by the next flip
         return None
     return there if there is not None and there.lever == lever else None
+
+
+def _made(db: sqlite3.Connection, flip: Flip, lasts: float | None) -> Flip:
+    now = time.time()
+    made = flip_of(flip.as_data())
+    made.version, made.at = next_version(_newest(db)[1], now), now
+    made.until = None if lasts is None else now + lasts
+    _put(db, made)
+    return made
 
 
 def _put(db: sqlite3.Connection, flip: Flip) -> None:

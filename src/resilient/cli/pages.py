@@ -1,0 +1,73 @@
+"""Where the processes of this host share their counts, and what to say where they can't be read."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import stat
+from pathlib import Path
+
+from ..flags.here import RUNTIME, VARIABLE
+from ..flags.stores.opening import runtime_for
+from .reach import UNREACHED, USAGE, fail
+
+
+def runtime_directory() -> Path:
+    """Return where the processes of this host share their counts, or end with what to do."""
+    try:
+        path = runtime_for(os.environ.get(VARIABLE, ""), os.environ)
+    except ValueError as error:
+        fail(str(error), USAGE)
+    if path is None:
+        fail(
+            f"no directory is set in which processes share their counts. Set {RUNTIME}, or "
+            f"{VARIABLE} to a store of SQLite, as the processes have it",
+            USAGE,
+        )
+    try:
+        there = stat.S_ISDIR(path.stat().st_mode)
+    except PermissionError as error:
+        fail(unread(path, error), UNREACHED)
+    except OSError:
+        there = False
+    if not there:
+        fail(f"{path} does not exist: no process has ever shared its counts there", UNREACHED)
+    return path
+
+
+def unread(path: Path, error: Exception) -> str:
+    """Return in a sentence why pages can't be read, whose they are, and how to look."""
+    owner = _owner(path)
+    private = isinstance(error, PermissionError) or owner != 0
+    if owner is None or owner == _user() or not private:
+        return f"the pages can't be read: {error}"
+    name = _name(owner)
+    user = shlex.quote(f"#{owner}") if name is None else name
+    return (
+        f"{path} belongs to another user, {name or 'one without a name'} (uid {owner}), and what "
+        f"its processes share is private: look as that user, as with `sudo -u {user} "
+        "--preserve-env resilient top`"
+    )
+
+
+def _owner(path: Path) -> int | None:
+    """Return whose the directory is, or the nearest one above it that can be looked at."""
+    for each in (path, *path.parents):
+        try:
+            return each.stat().st_uid
+        except OSError:
+            continue
+    return None
+
+
+def _user() -> int:
+    return os.geteuid() if hasattr(os, "geteuid") else 0
+
+
+def _name(user: int) -> str | None:
+    try:
+        import pwd
+
+        return pwd.getpwuid(user).pw_name
+    except (ImportError, KeyError):
+        return None

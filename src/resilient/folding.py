@@ -1,0 +1,83 @@
+"""Floods: what happens again and again is told one by one at first, then as one with how often."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Hashable
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from .events import Event
+
+SPAN: Final = 30.0  # seconds in which so many of one kind are told one by one
+CALM: Final = 10.0  # seconds without another, after which it is told
+LONGEST: Final = 480.0  # seconds after which a flood that goes on is told of again, at the latest
+_MOVES: Final = ("opened", "half_open", "closed")
+_SINGLY: Final = {"abandoned": 1, "would_open": 1, "refused": 1}  # others 4
+_ORDERED: Final = 20  # of what somebody orders: a person does not flood, a program may
+
+T = TypeVar("T")
+
+
+def key_of(event: Event) -> tuple[Hashable, int]:
+    """Return what an event is one of, and how many of those are told one by one.
+
+    The moves of one circuit are of one kind: it goes back and forth.
+    """
+    moves = event.kind in _MOVES and event.cause == "auto"
+    kind = "moved" if moves else event.kind
+    key = event.policy, event.flag, event.guard, kind, event.cause
+    return key, _ORDERED if event.cause == "operator" else _SINGLY.get(event.kind, 4)
+
+
+class _Flood(Generic[T]):
+    __slots__ = ("begun", "last", "length", "times")
+
+    def __init__(self, last: T, begun: float, length: float) -> None:
+        self.last: T = last
+        self.begun: float = begun
+        self.length: float = length  # seconds until it is told
+        self.times: int = 0
+
+
+class Folds(Generic[T]):
+    """What is told one by one, and what has been kept back. One thread at a time uses it."""
+
+    def __init__(self) -> None:
+        self.seen: dict[Hashable, deque[float]] = {}
+        self.floods: dict[Hashable, _Flood[T]] = {}
+
+    def keeps(self, key: Hashable, singly: int, item: T, now: float) -> bool:
+        """Tell whether there were too many of a kind to tell this one by itself; count it then."""
+        times = self.seen.get(key)
+        if times is None:
+            times = self.seen[key] = deque(maxlen=singly)
+        many = len(times) == singly and now - times[0] < SPAN
+        times.append(now)
+        flood = self.floods.get(key)
+        if not many and (flood is None or not flood.times):
+            return False
+        if flood is None:
+            flood = self.floods[key] = _Flood(item, now, SPAN)
+        elif not flood.times:
+            flood.begun = now
+        flood.times += 1
+        flood.last = item
+        return True
+
+    def ended(self, now: float, *, every_one: bool = False) -> list[tuple[T, int, float]]:
+        """Return what is to be told now: the last of each flood, how many, and since when."""
+        told: list[tuple[T, int, float]] = []
+        for key, flood in list(self.floods.items()):
+            quiet = now - self.seen[key][-1]
+            long = now - flood.begun >= flood.length
+            if flood.times and (every_one or quiet >= CALM or long):
+                told.append((flood.last, flood.times, flood.begun))
+                flood.times, flood.length = 0, min(2 * flood.length, LONGEST)
+                flood.begun = now
+            if not flood.times and quiet >= 2 * SPAN:  # it is over
+                del self.floods[key]
+        for key in [k for k, times in self.seen.items() if now - times[-1] >= 2 * SPAN]:
+            if key not in self.floods:
+                del self.seen[key]
+        return told
