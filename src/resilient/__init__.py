@@ -2,6 +2,7 @@
 
 from . import flags, integrations, metrics_hook
 from .activity import from_environment, set_active
+from .clients.explanation import Explained, Explanation, explain
 from .deadline import check, on_abandon, remaining
 from .decorators import bulkhead, circuit_breaker, fallback, kill_switch, timeout
 from .drive.blocks import Block
@@ -42,6 +43,8 @@ __all__ = (
     "CircuitOpenError",
     "DeclarationWarning",
     "Event",
+    "Explained",
+    "Explanation",
     "Flag",
     "FlagOffError",
     "OrderWarning",
@@ -59,6 +62,7 @@ __all__ = (
     "check",
     "circuit_breaker",
     "configure",
+    "explain",
     "fallback",
     "flag",
     "flags",

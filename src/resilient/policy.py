@@ -263,6 +263,7 @@ class Policy(Calling, Levers, Sole):
         per_call: Mapping[str, Policy | float | timedelta] | None = None,
         ignore: OnError | None = None,
         failed_result: OnResult | None = None,
+        strict: bool = False,
     ) -> T:
         """Return client, with every public call of it, and of what it hands out, guarded.
 
@@ -282,6 +283,7 @@ class Policy(Calling, Levers, Sole):
                 its "not found"; beside those that the guards ignore. Default none.
             failed_result: a predicate of the value that tells a returned failure, such as a
                 response with status 503; beside those of the guards. Default none.
+            strict: raise where the policy says what it can't do here: see `resilient.explain`.
 
         Returns:
             A proxy that passes for the client in ``isinstance``, comparison and attributes; the
@@ -291,7 +293,7 @@ class Policy(Calling, Levers, Sole):
             TypeError: client is a class, module, function or plain data; or the policy's timeout
                 does not say how to bound its sync calls.
             ValueError: a name or pattern matches nothing: the message lists what there is. Or the
-                client is wrapped by this policy already, with other options.
+                client is wrapped by this policy already, with other options. Or strict says no.
 
         Example:
             >>> from resilient import Policy, circuit_breaker
@@ -304,10 +306,8 @@ class Policy(Calling, Levers, Sole):
         """
         from .clients.wrapping import wrap
 
-        wrapped: T = wrap(
-            self, client, only=only, unless=unless, per_call=per_call, ignore=ignore,
-            failed_result=failed_result,
-        )  # fmt: skip
+        given: Any = {"only": only, "unless": unless, "per_call": per_call, "ignore": ignore}
+        wrapped: T = wrap(self, client, **given, failed_result=failed_result, strict=strict)
         return wrapped
 
     # -- the parts that its own package uses ---------------------------------------------

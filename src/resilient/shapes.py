@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import weakref
 from types import AsyncGeneratorType, FunctionType, GeneratorType, MethodType
 from typing import Any, Final, Literal, cast
 
@@ -85,6 +86,7 @@ _HANDLES: Final[dict[type, str]] = {
     contextlib._GeneratorContextManager: "manager",
     contextlib._AsyncGeneratorContextManager: "async manager",
 }
+_futures: Final[weakref.WeakSet[type]] = weakref.WeakSet()
 _FUTURE: Final = "concurrent.futures._base", "Future"
 
 
@@ -98,7 +100,21 @@ def handle_of(value: object) -> str:
     known = _HANDLES.get(kind)
     if known is not None:
         return "" if known == "generator" and _is_coroutine(cast("Any", value)) else known
-    return "future" if (kind.__module__, kind.__qualname__) == _FUTURE else ""
+    return "future" if _name_of(kind) == _FUTURE or kind in _futures else ""
+
+
+def is_future(kind: type) -> bool:
+    """Return whether a class is made from the standard library's Future for threads."""
+    return any(_name_of(base) == _FUTURE for base in kind.__mro__)
+
+
+def note_future(kind: type) -> None:
+    """Have objects of a class, which a wrapped client has handed out, taken for Futures."""
+    _futures.add(kind)
+
+
+def _name_of(kind: type) -> tuple[str, str]:
+    return kind.__module__, kind.__qualname__
 
 
 def returns_work(value: object) -> bool:

@@ -33,7 +33,17 @@ ONLY = {
     "Flag": ("name", "owner", "impact", "review", "default", "__bool__"),
 }
 # Handed out, never made by users: their constructors may change.
-HANDED_OUT = {"Block", "Flag", "Flags", "Patch", "Policies", "Registry", "Snapshot"}
+HANDED_OUT = {
+    "Block",
+    "Explained",
+    "Explanation",
+    "Flag",
+    "Flags",
+    "Patch",
+    "Policies",
+    "Registry",
+    "Snapshot",
+}
 OPERATIONS = (
     "__call__", "__enter__", "__exit__", "__aenter__", "__aexit__", "__eq__", "__hash__",
     "__str__", "__copy__", "__deepcopy__", "__reduce__",

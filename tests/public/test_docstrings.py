@@ -31,6 +31,8 @@ SHOWN = ("name", "owner", "impact", "review", "default")  # of a flag
 ONLY = {"Registry": ("names", "snapshot", "subscribe"), "Flag": SHOWN}
 # Handed out and not made by users: their docstrings describe attributes, not a constructor.
 HANDED_OUT = {
+    "Explained",
+    "Explanation",
     "Block",
     "Event",
     "Flag",

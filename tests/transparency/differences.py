@@ -24,16 +24,6 @@ DIFFERENCES: tuple[Difference, ...] = (
         "*", "*pickled/*", "a policy stays in its process: pickling is refused with a TypeError"
     ),
     Difference(
-        "*",
-        "*_iter kind",
-        'with sync="thread" a generator method is a plain one that returns an '
-        "iterator, each step of which runs on a worker",
-    ),
-    Difference("*", "*.listen kind", "the same"),
-    Difference("*", "*.resolve_redirects kind", "the same"),
-    Difference("boto3", "PageIterator.search kind", "the same"),
-    Difference("*", "method hscan_iter.is function", "the same"),
-    Difference(
         "httpx transport",
         "at the end/2/0",
         "a short body is read at once, so that its connection is "
@@ -90,14 +80,6 @@ DIFFERENCES: tuple[Difference, ...] = (
         "*", "method *.vars()", "a guarded method has __wrapped__, as what functools.wraps made"
     ),
     Difference("*", "method *.dir()", "the same"),
-    Difference(
-        "*",
-        "stream.close*",
-        'with sync="thread" a generator is handed out as a proxy, whose methods '
-        "are Python's, not built in",
-    ),
-    Difference("*", "stream.send*", "the same"),
-    Difference("*", "stream.throw*", "the same"),
 )
 
 OPEN: tuple[Difference, ...] = ()

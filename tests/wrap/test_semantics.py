@@ -570,13 +570,15 @@ def test_a_threaded_generator_runs_on_workers_and_its_consumer_here() -> None:
         def find(self) -> str:
             return threading.current_thread().name
 
-    of = own_slot(timeout(5, sync="thread"))
+    of = policy(bulkhead(2), timeout(5, sync="thread"))
     here = threading.current_thread().name
     client = of.wrap(Names())
     for name in client.items():
         assert name != here
-        assert client.find() != here, "the slot is only held in a step"
+        assert client.find() != here
+        assert part(of, "bulkhead")["used"] == 1, "the stream's, as with any other limit"
     idle(of)
+    assert booked(of) == {"success": 4}
 
 
 def test_a_cooperative_limit_is_read_in_the_client() -> None:

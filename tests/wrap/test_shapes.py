@@ -280,7 +280,7 @@ def test_a_context_manager_is_guarded_at_its_entry(how: str, policies: Any) -> N
     of = own_slot()
     client = of.wrap(Client())
     with getattr(client, how)() as lent:
-        assert part(of, "bulkhead")["used"] == 0, "its block is its user's own time"
+        assert part(of, "bulkhead")["used"] == 1, "held until it is left, and lent to calls in it"
         (lent.find if how == "lent" else lent.put)(1)
         with policies.forced_open(of):
             assert (
@@ -341,7 +341,7 @@ def test_an_async_context_manager(how: str, backend: str, policies: Any) -> None
     async def body() -> None:
         client = of.wrap(Client())
         async with getattr(client, how)() as lent:
-            assert part(of, "bulkhead")["used"] == 0
+            assert part(of, "bulkhead")["used"] == 1
             (lent.find if how == "alent" else lent.put)(1)
         assert client.noted[0::2] == ["enter", "exit"]
         manager = getattr(client, how)()

@@ -14,6 +14,8 @@ from ..drive.call import DO_PARK, DO_RUN, Step
 from ..drive.core import Core
 from ..drive.ending import conclude
 from ..drive.lasting import LastingCall
+from ..drive.leases import Lease
+from ..drive.managers import EnteringCall
 from ..drive.plan import Kin, Plan
 from ..guards.base import Mode
 from ..outcomes import Judge
@@ -80,11 +82,21 @@ class Guarding:
         if kind == "sync":
             return sync.guard(self.plan(self.sync_mode, what, skip), fn)
         if kind == "generator":
-            return streams.guard(self.plan("cooperative", what, skip), fn)
+            return self._streams(fn, what, skip)
         from ..drive import aio, astreams
 
         plan = self.plan("async", what, skip)
         return aio.guard(plan, fn) if kind == "async" else astreams.guard(plan, fn)
+
+    def _streams(
+        self, fn: Callable[..., Any], what: str = "call", skip: int = 0, *, final: bool = False
+    ) -> Callable[..., Any]:
+        plan = self.plan(self.sync_mode, what, skip)
+        if not plan.threaded:
+            return streams.guard(plan, fn, final=final)
+        from .threaded import ThreadedFlow
+
+        return streams.guard(plan, fn, final=final, runs=ThreadedFlow)
 
     def step(self, fn: Callable[[], Any], *, stays: bool = False) -> Any:
         """Run one sync step of something handed out; no fallback can answer it."""
@@ -104,6 +116,21 @@ class Guarding:
             fn = partial(_told, min(limits), self.policy.name, fn)
         return await aio.call(self.plan("async", "enter"), fn, (), {}, final=True)
 
+    def enter(self, fn: Callable[[], Any]) -> Entry:
+        """Run the entry of a context manager, whose slot is held until it is left."""
+        return Entry(self.plan("cooperative", "step"), fn)
+
+    def async_enter(self, fn: Callable[[], Any]) -> Entry:
+        """Do the same in a task."""
+        from ..drive.bell import here
+
+        if here()[0] is not None:
+            return Entry(self.plan("async", "step"), fn)
+        limits = [guard.seconds for guard in self.policy.guards if guard.seconds is not None]
+        if limits and Core.active:
+            fn = partial(_told, min(limits), self.policy.name, fn)
+        return Entry(self.plan("async", "enter"), fn)
+
     async def awaited(self, awaitable: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Await what a method returned, which was called with these arguments."""
         from ..drive import aio
@@ -118,7 +145,7 @@ class Guarding:
     def stream(self, generator: Any, *, is_async: bool) -> Any:
         """Return a generator that was handed out, guarded for its life."""
         if not is_async:
-            return streams.guard(self.plan("cooperative"), lambda: generator, final=True)()
+            return self._streams(lambda: generator, final=True)()
         from ..drive import astreams
 
         return astreams.guard(self.plan("async"), lambda: generator, final=True)()
@@ -146,6 +173,44 @@ async def _told(seconds: float, policy: str, fn: Callable[[], Any]) -> Any:
     """Await what reads its deadline, and is not cut at it."""
     with bounded(seconds, policy, real.now):
         return await fn()
+
+
+class Entry:
+    """The entry of a context manager that was handed out, judged and bounded, and its slot."""
+
+    __slots__ = ("_call", "_lease")
+
+    def __init__(self, plan: Plan, fn: Callable[[], Any]) -> None:
+        self._call = call = EnteringCall(plan, fn, (), {})
+        self._lease: Lease | None = None
+        call.handle = []
+        call.final = True
+
+    def run(self) -> Any:
+        """Enter, in this thread: it is left here."""
+        sync.drive(self._call, self._call.start)
+        return self._entered()
+
+    async def arun(self) -> Any:
+        """Enter, in this task."""
+        from ..drive import aio
+
+        await aio.drive(self._call, self._call.start)
+        return self._entered()
+
+    def _entered(self) -> Any:
+        call = self._call
+        if call.booked:
+            return conclude(call)
+        self._lease = Lease(call.core)
+        value, call.value = call.value, None
+        return value
+
+    def left(self) -> None:
+        """Give the slot back."""
+        if self._lease is not None:
+            self._lease.end()
+        self._call.left()
 
 
 class Lasting(LastingCall):

@@ -45,6 +45,12 @@ class Knowledge:
         """Tell whether giving something back failed because its connection was cut by us."""
         return False
 
+    def unbounded(self, client: Any) -> str | None:
+        """Return why a client's own waits can't be made to end with the deadline, where so."""
+        if type(self) is Knowledge:
+            return "nothing is known of its library, whose waits end when they end"
+        return None
+
     def prepare(self, client: Any) -> None:
         """Make a client's own time limits follow the deadline, where it has such limits."""
 

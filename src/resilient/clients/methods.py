@@ -7,16 +7,17 @@ proxy too.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Generator
 from contextlib import nullcontext
 from functools import partial, update_wrapper
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from ..clock import real
 from ..deadline import bounded, raise_if_up
 from ..drive.bell import here
 from ..errors import CallTimeoutError, RefusedError
 from ..shapes import Kind, kind_of
+from .items import AsyncItems, Items, in_our_terms
 from .parts import close_unawaited, is_coroutine
 
 if TYPE_CHECKING:
@@ -27,56 +28,89 @@ STEPS: Final = frozenset({"__enter__", "__next__"})
 ASYNC_STEPS: Final = frozenset({"__aenter__", "__anext__"})
 NAMELESS: Final = STEPS | ASYNC_STEPS | {"__await__", "__call__"}
 _ITEMS: Final = frozenset({"__delitem__", "__getitem__"})
+_BINARY: Final = ("add", "and", "divmod", "floordiv", "lshift", "matmul", "mod", "mul", "or", "pow",
+                  "rshift", "sub", "truediv", "xor")  # fmt: skip
+# What the language asks of an object by an operator or a function of its own.
+OPERATIONS: Final = frozenset({
+    "__abs__", "__aiter__", "__bool__", "__bytes__", "__ceil__", "__complex__", "__float__",
+    "__floor__", "__ge__", "__gt__", "__index__", "__int__", "__invert__", "__iter__", "__le__",
+    "__len__", "__lt__", "__neg__", "__pos__", "__reversed__", "__round__", "__trunc__",
+    *(f"__{side}{name}__" for name in _BINARY for side in ("", "i", "r")),
+})  # fmt: skip
 
 
 def forward(
-    wrapper: Wrapper, name: str, kind: Kind, fn: Callable[..., Any] | None = None
+    wrapper: Wrapper,
+    name: str,
+    kind: Kind,
+    fn: Callable[..., Any] | None = None,
+    home: Any = None,
 ) -> Callable[..., Any]:
-    """Return a function of a proxy that calls the method of its client, or fn in its place."""
+    """Return a function of a proxy that calls the method of its client, or fn in its place.
+
+    Home is the class that it is put on. A proxy that has left it has a function of its own there.
+    """
     if kind == "async":
-        return _async_forward(wrapper, name, fn)
+        return _async_forward(wrapper, name, fn, home)
     if kind == "sync":
-        return _sync_forward(wrapper, name, fn)
-    opened, items = wrapper.all_opened, _Items if kind == "generator" else _AsyncItems
+        return _sync_forward(wrapper, name, fn, home)
+    opened, items = wrapper.all_opened, Items if kind == "generator" else AsyncItems
 
     def streams(self: Any, /, *args: Any, **kwargs: Any) -> Any:
-        method = getattr(self.__wrapped__, name) if fn is None else fn
+        method = wrapper.original(self, name) if fn is None else fn
         return items(wrapper, self, name, method(*opened(args), **opened(kwargs)))
 
     return streams
 
 
-def _sync_forward(wrapper: Wrapper, name: str, fn: Callable[..., Any] | None) -> Callable[..., Any]:
+def _sync_forward(
+    wrapper: Wrapper, name: str, fn: Callable[..., Any] | None, home: Any
+) -> Callable[..., Any]:
     data, hand, timeouts, opened = wrapper.data, wrapper.hand, wrapper.timeouts, wrapper.all_opened
+    original = wrapper.original
 
     def calls(self: Any, /, *args: Any, **kwargs: Any) -> Any:
         if wrapper.hands_out:  # else there is nothing to come back
             args, kwargs = opened(args), opened(kwargs)
+        method: Any
+        if fn is not None:
+            method = fn
+        elif type(self) is home:
+            method = getattr(self.__wrapped__, name)
+        else:
+            method = original(self, name)
         try:
-            value = (getattr(self.__wrapped__, name) if fn is None else fn)(*args, **kwargs)
+            value = method(*args, **kwargs)
         except timeouts:
             raise_if_up()
             raise
         if type(value) in data:
             return value
         if is_coroutine(value):  # judged at its await, as that of every guarded function
-            return _named(value, _handed(wrapper, self, name, value))
-        return hand(self, name, value)
+            return _named(value, _handed(wrapper, self, name, value, args, kwargs))
+        return hand(self, name, value, args, kwargs)
 
     calls.__name__ = name  # what a refusal tells of the request that it ended
     return calls
 
 
 def _async_forward(
-    wrapper: Wrapper, name: str, fn: Callable[..., Any] | None
+    wrapper: Wrapper, name: str, fn: Callable[..., Any] | None, home: Any
 ) -> Callable[..., Any]:
-    data, hand, opened = wrapper.data, wrapper.hand, wrapper.all_opened
+    data, hand, opened, original = wrapper.data, wrapper.hand, wrapper.all_opened, wrapper.original
 
     async def awaits(self: Any, /, *args: Any, **kwargs: Any) -> Any:
         if wrapper.hands_out:
             args, kwargs = opened(args), opened(kwargs)
-        value = await (getattr(self.__wrapped__, name) if fn is None else fn)(*args, **kwargs)
-        return value if type(value) in data else hand(self, name, value)
+        method: Any
+        if fn is not None:
+            method = fn
+        elif type(self) is home:
+            method = getattr(self.__wrapped__, name)
+        else:
+            method = original(self, name)
+        value = await method(*args, **kwargs)
+        return value if type(value) in data else hand(self, name, value, args, kwargs)
 
     awaits.__name__ = name
     return awaits
@@ -160,10 +194,10 @@ def asynchronous(
 
     def calls(self: Any, /, *args: Any, **kwargs: Any) -> Any:
         args, kwargs = wrapper.all_opened(args), wrapper.all_opened(kwargs)
-        value = (getattr(self.__wrapped__, name) if fn is None else fn)(*args, **kwargs)
+        value = (wrapper.original(self, name) if fn is None else fn)(*args, **kwargs)
         if is_coroutine(value):
             return _named(value, _awaited(wrapper, guarding, self, name, value, args, kwargs))
-        return wrapper.hand(self, name, value)
+        return wrapper.hand(self, name, value, args, kwargs)
 
     return calls
 
@@ -173,14 +207,16 @@ def _named(inner: Any, outer: Any) -> Any:
     return outer
 
 
-async def _handed(wrapper: Wrapper, proxy: Any, name: str, awaitable: Any) -> Any:
-    return wrapper.hand(proxy, name, await awaitable)
+async def _handed(
+    wrapper: Wrapper, proxy: Any, name: str, value: Any, args: Any, kwargs: Any
+) -> Any:
+    return wrapper.hand(proxy, name, await value, args, kwargs)
 
 
 async def _awaited(
     wrapper: Wrapper, guarding: Guarding, proxy: Any, name: str, value: Any, args: Any, kwargs: Any
 ) -> Any:
-    return wrapper.hand(proxy, name, await guarding.awaited(value, args, kwargs))
+    return wrapper.hand(proxy, name, await guarding.awaited(value, args, kwargs), args, kwargs)
 
 
 def special(
@@ -196,24 +232,14 @@ def special(
     return update_wrapper(guarded, original, updated=())
 
 
-def _in_our_terms(wrapper: Wrapper, fn: Callable[..., Any], *args: Any) -> Any:
-    """Call fn, and tell its own timeout as that of the policy, where the deadline ran out."""
-    try:
-        return fn(*args)
-    except wrapper.timeouts:
-        raise_if_up()
-        raise
-
-
-def step(wrapper: Wrapper, guarding: Guarding | None, name: str) -> Callable[..., Any]:
-    """Return a step of something that was handed out: entering it, or its next item."""
-    # It is left in the caller's thread and context, so it has to be entered there.
-    stays = name == "__enter__"
+def step(wrapper: Wrapper, guarding: Guarding, name: str) -> Callable[..., Any]:
+    """Return a step of something that was handed out: its next item, or an operation on it."""
 
     def steps(self: Any, *args: Any) -> Any:
-        body = partial(_in_our_terms, wrapper, getattr(self.__wrapped__, name), *args)
-        value = body() if guarding is None else guarding.step(body, stays=stays)
-        return wrapper.hand(self, name, value)
+        args = wrapper.all_opened(args)
+        body = partial(in_our_terms, wrapper, getattr(self.__wrapped__, name), *args)
+        # It is left in the caller's thread and context, so it has to be entered there.
+        return wrapper.hand(self, name, guarding.step(body, stays=name == "__enter__"))
 
     return steps
 
@@ -233,6 +259,71 @@ def async_step(wrapper: Wrapper, guarding: Guarding | None, name: str) -> Callab
         return wrapper.hand(self, name, value)
 
     return steps
+
+
+def entry(wrapper: Wrapper, guarding: Guarding) -> Callable[..., Any]:
+    """Return the entry of a context manager that a call has handed out."""
+
+    def enters(self: Any) -> Any:
+        made = guarding.enter(partial(in_our_terms, wrapper, self.__wrapped__.__enter__))
+        value = made.run()
+        _entries(self).append(made)
+        return wrapper.hand(self, "__enter__", value)
+
+    return enters
+
+
+def async_entry(wrapper: Wrapper, guarding: Guarding) -> Callable[..., Any]:
+    """Return the async entry of a context manager that a call has handed out."""
+
+    async def enters(self: Any) -> Any:
+        made = guarding.async_enter(self.__wrapped__.__aenter__)
+        try:
+            value = await made.arun()
+        except RefusedError:
+            close_unawaited(self.__wrapped__)
+            raise
+        _entries(self).append(made)
+        return wrapper.hand(self, "__aenter__", value)
+
+    return enters
+
+
+def _entries(proxy: Any) -> list[Any]:
+    """Return the entries of a context manager that are not left yet; it may be entered twice."""
+    found: list[Any] | None = proxy._resilient_entries
+    if found is None:
+        found = []
+        object.__setattr__(proxy, "_resilient_entries", found)
+    return found
+
+
+def exit_of(wrapper: Wrapper, name: str, kind: Literal["sync", "async"]) -> Callable[..., Any]:
+    """Return the exit of a context manager: never refused, and its slot is given back."""
+    inner = released(wrapper, name, kind)
+    if kind == "async":
+
+        async def leaves_async(self: Any, *args: Any) -> Any:
+            held = _entries(self)
+            made = held.pop() if held else None
+            try:
+                return await inner(self, *args)
+            finally:
+                if made is not None:
+                    made.left()
+
+        return leaves_async
+
+    def leaves(self: Any, *args: Any) -> Any:
+        held = _entries(self)
+        made = held.pop() if held else None
+        try:
+            return inner(self, *args)
+        finally:
+            if made is not None:
+                made.left()
+
+    return leaves
 
 
 def awaiting(wrapper: Wrapper, guarding: Guarding | None) -> Callable[..., Any]:
@@ -290,59 +381,3 @@ def alone(
         return made(proxy(), *args[skip:], **kwargs)
 
     return calls
-
-
-class _Items:
-    """A generator whose items are handed out as a method's result is."""
-
-    __slots__ = ("_name", "_proxy", "_source", "_wrapper")
-
-    def __init__(self, wrapper: Wrapper, proxy: Any, name: str, source: Any) -> None:
-        self._wrapper = wrapper
-        self._proxy = proxy
-        self._name = name
-        self._source = source
-
-    def __iter__(self) -> _Items:
-        return self
-
-    def __next__(self) -> Any:
-        return self.send(None)
-
-    def send(self, value: Any) -> Any:
-        return self._given(self._source.send, value)
-
-    def throw(self, error: BaseException) -> Any:
-        return self._given(self._source.throw, error)
-
-    def _given(self, step: Callable[[Any], Any], value: Any) -> Any:
-        item = _in_our_terms(self._wrapper, step, value)
-        return self._wrapper.hand(self._proxy, self._name, item)
-
-    def close(self) -> None:
-        self._source.close()
-
-
-class _AsyncItems(_Items):
-    """The same of an async generator."""
-
-    __slots__ = ()
-
-    def __aiter__(self) -> _AsyncItems:
-        return self
-
-    def __anext__(self) -> Any:
-        return self.asend(None)
-
-    # Not async themselves: the generator learns of its first step when asend() is called.
-    def asend(self, value: Any) -> Coroutine[Any, Any, Any]:
-        return self._handed(self._source.asend(value))
-
-    def athrow(self, error: BaseException) -> Coroutine[Any, Any, Any]:
-        return self._handed(self._source.athrow(error))
-
-    async def _handed(self, item: Any) -> Any:
-        return self._wrapper.hand(self._proxy, self._name, await item)
-
-    async def aclose(self) -> None:
-        await self._source.aclose()

@@ -1,10 +1,11 @@
 """What a client hands out: data, or a part of the client that still talks to the dependency.
 
-A value is a part where it holds the client, or something the client itself holds (its connection
-pool, its transport); where it is of the client's own class; where it is a generator, an iterator,
-a context manager or an awaitable, whose work is still to be done. What a context manager gives is
-one too, and what is kept in an attribute, where it is an object of the client's own package that is
-told apart by identity, as clients are, and not by its value, as settings and headers are.
+A value is a part where it reaches back: where it holds, however deep, the client or something the
+client itself holds and works by (its connection pool, its transport); where it is of the client's
+own class; where it is a generator, an awaitable or a context manager, whose work is still to be
+done. What a context manager gives is one too, and what is kept in an attribute, where it is an
+object of the client's own package that is told apart by identity, as clients are, and not by its
+value, as settings and headers are.
 """
 
 # pyright: reportUnknownArgumentType=false, reportUnknownVariableType=false
@@ -12,9 +13,11 @@ told apart by identity, as clients are, and not by its value, as settings and he
 from __future__ import annotations
 
 import sys
+import weakref
 from collections.abc import AsyncGenerator, Generator, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from enum import Enum
+from functools import cached_property
 from types import (
     AsyncGeneratorType,
     BuiltinMethodType,
@@ -27,6 +30,8 @@ from types import (
 from typing import Any, Final
 
 from ..shapes import kind_of, returns_awaitable
+from .reach import Target, named_fields, reaches
+from .touching import returns_itself
 
 # The special methods that are calls of the dependency.
 GUARDED: Final = frozenset(
@@ -46,122 +51,171 @@ _CONTAINERS_SEEN: Final[tuple[Any, ...]] = (
 # Iterators over what is there already; those of generators, files and pages are not among them.
 _CONTAINERS: Final[frozenset[type[Any]]] = frozenset(type(iter(each)) for each in _CONTAINERS_SEEN)
 _HEAP: Final = 1 << 9  # of types that were made by a class statement
-_LAZY: Final = frozenset({"_GeneratorContextManager", "_AsyncGeneratorContextManager", "closing",
-                          "aclosing"})  # fmt: skip
+# Of the standard library's, these are work to be done.
+_LAZY: Final = frozenset({
+    ("contextlib", "_GeneratorContextManager"), ("contextlib", "_AsyncGeneratorContextManager"),
+    ("contextlib", "closing"), ("contextlib", "aclosing"),
+    ("multiprocessing.pool", "ApplyResult"), ("multiprocessing.pool", "MapResult"),
+})  # fmt: skip
+# Of classes: whether they are alike to clients, and whether they are such whatever they hold.
+_CLIENTS: Final[weakref.WeakKeyDictionary[type, tuple[bool, bool]]] = weakref.WeakKeyDictionary()
 _ENDINGS: Final = ("aclose", "close", "disconnect", "dispose", "shutdown")
 
 
 def is_data_type(cls: type) -> bool:
-    """Tell whether no instance of a class can be a part of a client."""
+    """Tell whether instances of a class look like data."""
+    if is_plain_type(cls):
+        return True
+    if _is_lazy_type(cls) or hasattr(cls, "__await__"):
+        return False
+    if issubclass(cls, (Iterator, Generator, AsyncGenerator)):
+        return False
+    return issubclass(cls, (Mapping, Sequence, AbstractSet)) or is_record(cls)
+
+
+def is_plain_type(cls: type) -> bool:
+    """Tell whether no instance of a class can be a part of a client, whatever it holds."""
     if issubclass(cls, _DATA) or cls in _CONTAINERS:
         return True
-    if cls.__module__ == "contextlib" and cls.__name__ in _LAZY:
-        return False
     if issubclass(cls, (Iterator, Generator, AsyncGenerator)) or hasattr(cls, "__await__"):
         return False
-    if issubclass(cls, (Mapping, Sequence, AbstractSet)):
-        return True
     # A class that was made in a namespace without a name says that it is a built-in one.
     named = cls.__module__ != "builtins" or not cls.__flags__ & _HEAP
-    return (named and _root(cls) in sys.stdlib_module_names) or _is_record(cls)
+    return named and _root(cls) in sys.stdlib_module_names and not _is_lazy_type(cls)
+
+
+def _is_lazy_type(cls: type) -> bool:
+    return (cls.__module__, cls.__name__) in _LAZY
 
 
 def _root(cls: type) -> str:
     return str(cls.__module__).partition(".")[0]
 
 
-def _is_record(cls: type) -> bool:
+def is_record(cls: type) -> bool:
     """Tell whether a class says that its instances are records, as several libraries do."""
     marks = "__pydantic_fields__", "__attrs_attrs__", "__struct_fields__", "DESCRIPTOR"
     return any(hasattr(cls, mark) for mark in marks)
 
 
 def is_lazy(value: object) -> bool:
-    """Tell whether a value's work is still to be done: an iterator, awaitable, context manager."""
+    """Tell whether a value's work is still to be done: an awaitable, a context manager."""
     cls: type[Any] = type(value)
-    lazy = "__next__", "__anext__", "__aenter__"
-    return (
-        any(hasattr(cls, name) for name in lazy)
-        or returns_awaitable(value)
-        or (cls.__module__ == "contextlib" and cls.__name__ in _LAZY)
+    if _is_lazy_type(cls) or returns_awaitable(value):
+        return True
+    if hasattr(cls, "add_done_callback") and hasattr(cls, "result"):
+        return True
+    return any(
+        hasattr(cls, name) and not returns_itself(cls, name) for name in ("__aenter__", "__enter__")
     )
 
 
-def is_part(value: Any, owner: Any, *, how: str) -> bool:
-    """Tell whether a value that is not of a data type is a part of the client that owns it.
+def is_iterator(cls: type) -> bool:
+    """Tell whether a class is one of iterators."""
+    return hasattr(cls, "__next__") or hasattr(cls, "__anext__")
+
+
+def is_part(value: Any, owner: Any, is_target: Target, *, how: str) -> bool:
+    """Tell whether a value that is no plain data is a part of the client that owns it.
 
     How it was come by is an attribute, or the name of a method.
     """
-    if isinstance(value, type(owner)) or is_lazy(value) or _holds(value, owner):
+    cls: type[Any] = type(value)
+    if isinstance(value, type(owner)) or is_lazy(value):
+        return True
+    if is_iterator(cls):
+        # What is written in C can't be looked into; a connection may be its own.
+        return (
+            _is_connection(value)
+            or (_root(cls) not in sys.stdlib_module_names and not _is_python(cls))
+            or reaches(value, lambda each: is_target(each) or _is_connection(each))
+        )
+    if reaches(value, is_target):
         return True
     if how in ("__aenter__", "__enter__"):
         return is_client(value)
-    same = how == "attribute" and _root(type(value)) in _packages(type(owner))
-    return same and is_client(value)
+    same = how == "attribute" and _root(cls) in _packages(type(owner))
+    return same and (is_client(value) or (not is_data_type(cls) and _has_properties(cls)))
+
+
+def _is_python(cls: type) -> bool:
+    steps = (base.__dict__.get(name) for base in cls.__mro__ for name in ("__next__", "__anext__"))
+    return any(isinstance(step, FunctionType) for step in steps)
+
+
+def _is_connection(value: object) -> bool:
+    """Tell whether a value brings data from outside the process."""
+    cls = type(value)
+    module, name = cls.__module__.partition(".")[0], cls.__name__
+    if module in ("_io", "io"):
+        return name not in ("BytesIO", "StringIO")
+    sockets = sys.modules.get("socket")
+    if sockets is not None and issubclass(cls, sockets.socket):
+        return True
+    return module in ("asyncio", "http") and name in ("HTTPResponse", "StreamReader")
+
+
+def _has_properties(cls: type) -> bool:
+    """Tell whether a class is a namespace of what its properties make."""
+    return any(
+        isinstance(held, (property, cached_property)) and not name.startswith("_")
+        for base in cls.__mro__
+        for name, held in base.__dict__.items()
+    )
 
 
 def is_client(value: Any) -> bool:
     """Tell whether a value is an object with methods that is told apart by identity."""
     cls: type[Any] = type(value)
-    if is_data_type(cls) or getattr(cls, "__eq__") is not object.__eq__:  # noqa: B009 - for mypy
+    known = _CLIENTS.get(cls)
+    if known is None:
+        alike = not is_data_type(cls) and getattr(cls, "__eq__") is object.__eq__  # noqa: B009
+        known = _CLIENTS[cls] = (alike, alike and (callable(value) or bool(methods_of(cls))))
+    return known[1] or (known[0] and bool(public_names(value)))
+
+
+def is_foreign(value: Any, owner: Any) -> bool:
+    """Tell whether a value is an object of another package than its owner's, and no work."""
+    cls: type[Any] = type(value)
+    if is_lazy(value) or is_iterator(cls) or _root(cls) in sys.stdlib_module_names:
         return False
-    return callable(value) or bool(public_names(value))
+    return _root(cls) not in _packages(type(owner))
 
 
 def _packages(cls: type) -> set[str]:
     return {_root(base) for base in cls.__mro__} - sys.stdlib_module_names
 
 
-def _holds(value: Any, owner: Any) -> bool:
-    """Tell whether a value holds its owner, or what its owner holds and works by."""
-    mine = {id(each) for each in fields(owner) if is_client(each)} | {id(owner)}
-    for each in fields(value):
-        held = each.__self__ if isinstance(each, MethodType) else each
-        if id(held) in mine:
-            return True
-    return False
-
-
 def fields(value: Any) -> list[Any]:
     """Return what an object holds in its own attributes, without running any code of it."""
-    found: list[Any] = []
-    try:
-        found += object.__getattribute__(value, "__dict__").values()
-    except AttributeError:
-        pass
-    for base in type(value).__mro__:
-        slots = base.__dict__.get("__slots__", ())
-        for name in (slots,) if isinstance(slots, str) else slots:
-            descriptor = base.__dict__.get(_mangled(base, name))
-            try:
-                if descriptor is not None and name not in ("__dict__", "__weakref__"):
-                    found.append(descriptor.__get__(value))
-            except AttributeError:
-                pass
-    return found
-
-
-def _mangled(base: type, name: str) -> str:
-    private = name.startswith("__") and not name.endswith("__")
-    return f"_{base.__name__.lstrip('_')}{name}" if private else name
+    return [held for _, held in named_fields(value)]
 
 
 def public_names(client: Any) -> list[str]:
     """Return the names of an object's public callables, without running any code of it."""
-    cls: type[Any] = type(client)
-    names = {
-        name
-        for base in cls.__mro__
-        if base is not object
-        for name, value in base.__dict__.items()
-        if not name.startswith("_") and _is_method(value)
-    }
+    names = methods_of(type(client))
     try:
         own: dict[str, Any] = object.__getattribute__(client, "__dict__")
     except AttributeError:
         own = {}
     names |= {n for n, v in own.items() if not n.startswith("_") and isinstance(v, FUNCTIONS)}
     return sorted(names)
+
+
+def own_attributes(client: Any) -> list[tuple[str, Any]]:
+    """Return what an object has itself, by name, without running any code of it."""
+    return [(name, held) for name, held in named_fields(client) if not name.startswith("__")]
+
+
+def methods_of(cls: type) -> set[str]:
+    """Return the names of the public methods of a class."""
+    return {
+        name
+        for base in cls.__mro__
+        if base is not object
+        for name, value in base.__dict__.items()
+        if not name.startswith("_") and _is_method(value)
+    }
 
 
 def _is_method(value: object) -> bool:

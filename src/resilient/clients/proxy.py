@@ -14,8 +14,9 @@ import copy
 import functools
 from collections.abc import Callable
 from types import AsyncGeneratorType, GeneratorType
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn, cast
 
+from ..shapes import STREAMS, kind_of
 from . import methods
 from .parts import GUARDED
 
@@ -38,26 +39,50 @@ _SHOWN: Final = (
 )  # fmt: skip
 
 
+class Traits(NamedTuple):
+    """What is to be known of a proxy class besides the class of its clients."""
+
+    holder: str = ""  # how it was handed out: the name of an attribute or method
+    is_async: bool = False  # of an async client: its plain methods do no I/O themselves
+    inline: bool = False  # bound to its thread: its sync calls stay there
+    live: frozenset[str] | None = None  # of an answer: the attributes by which it reaches back
+    lasts: bool = False  # a call has made it: entered, it holds a slot until it is left
+
+    def lent(self, holder: str) -> Traits:
+        """Return the traits of a part that such a client hands out."""
+        return self._replace(holder=holder, live=None, lasts=False)
+
+
 class Proxy:
     """Base of the proxy classes; `bare` gives the client itself."""
 
-    __slots__ = ("__weakref__", "__wrapped__", "_resilient_as", "_resilient_by", "_resilient_own")
-    _resilient_async: bool  # of an async client: its plain methods do no I/O themselves
+    __slots__ = ("__weakref__", "__wrapped__", "_resilient_brought", "_resilient_by",
+                 "_resilient_entries", "_resilient_own", "_resilient_root",
+                 "_resilient_works_by")  # fmt: skip
+    _resilient_traits: Traits
     __wrapped__: Any
-    _resilient_as: str  # how it was handed out: the name of an attribute or method, "" at the root
+    _resilient_brought: bool  # data with it, so that the call which handed it out was one
+    _resilient_root: Any  # the client that it is a part of
+    _resilient_works_by: tuple[list[int], frozenset[int], list[Any]] | None
     _resilient_by: Wrapper
+    _resilient_entries: list[Any] | None  # of a context manager, not left yet
     _resilient_own: dict[str, tuple[Any, Any]] | None  # functions of this client alone, guarded
 
     def __getattr__(self, name: str) -> Any:
         return self._resilient_by.attribute(self, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        setattr(self.__wrapped__, name, self._resilient_by.opened(value))
+        setattr(self.__wrapped__, name, self._resilient_by.assigned(value))
         self._resilient_by.changed(self, name)
 
     def __delattr__(self, name: str) -> None:
         delattr(self.__wrapped__, name)
         self._resilient_by.changed(self, name)
+
+    @property
+    def __origin__(self) -> type:
+        """The class that help() is to tell of."""
+        return type(self.__wrapped__)
 
     def __dir__(self) -> list[str]:
         return dir(self.__wrapped__)
@@ -90,8 +115,7 @@ class Proxy:
         return self._resilient_as_this(copy.deepcopy(self.__wrapped__, memo))
 
     def _resilient_as_this(self, client: Any) -> Any:
-        is_async = self._resilient_async
-        return self._resilient_by.proxy(client, self._resilient_as, is_async=is_async)
+        return self._resilient_by.proxy(client, self._resilient_traits)
 
     def __getstate__(self) -> Any:
         return self.__wrapped__.__getstate__()
@@ -123,29 +147,42 @@ def is_proxy(value: object) -> bool:
 
 
 def is_handed(value: object) -> bool:
-    """Tell whether a value is a part of a client that was handed out, guarded."""
-    return issubclass(type(value), (Proxy, GeneratorType, AsyncGeneratorType))
+    """Tell whether a value is a part of a client that was handed out, its work still to come."""
+    cls = type(value)
+    if issubclass(cls, Proxy):
+        return not cast("Proxy", value)._resilient_brought
+    return issubclass(cls, (GeneratorType, AsyncGeneratorType))
 
 
-def make_class(wrapper: Wrapper, client: Any, holder: str, *, is_async: bool) -> type[Proxy]:
-    """Return the proxy class for clients of this one's class that are handed out by holder."""
+def own_doc(client: Any) -> bool:
+    """Tell whether a client has a docstring of its own, besides that of its class."""
+    try:
+        return "__doc__" in object.__getattribute__(client, "__dict__")
+    except AttributeError:
+        return False
+
+
+def make_class(wrapper: Wrapper, client: Any, traits: Traits) -> type[Proxy]:
+    """Return the proxy class for clients of this one's class, and with these traits."""
     cls: type[Any] = type(client)
     names: dict[str, Any] = {
         "__slots__": (),
         "__class__": property(lambda self: self.__wrapped__.__class__),
         "__dict__": property(lambda self: self.__wrapped__.__dict__),
-        "__doc__": property(lambda self: self.__wrapped__.__doc__),  # an instance may have its own
+        "__doc__": cls.__doc__,
         "__module__": cls.__module__,
         "__qualname__": cls.__qualname__,
-        "_resilient_async": is_async,
+        "_resilient_traits": traits,
     }
+    if own_doc(client):
+        names["__doc__"] = property(lambda self: self.__wrapped__.__doc__)
     if getattr(cls, "__hash__", None) is None:
         names["__hash__"] = None
     seen = {name: base.__dict__[name] for base in reversed(cls.__mro__) for name in _SHOWN
             if name in base.__dict__}  # fmt: skip
     names |= seen
     for name in _special(cls):
-        made = _forwarded(wrapper, client, holder, name, is_async=is_async)
+        made = _forwarded(wrapper, client, traits, name)
         names[name] = functools.update_wrapper(made, getattr(cls, name), updated=())
     proxy_class: Any = type(cls.__name__, (Proxy,), names)
     del proxy_class.__slots__
@@ -165,19 +202,35 @@ def _special(cls: type) -> list[str]:
     return sorted(name for name in found - _OWN if getattr(cls, name, None) is not None)
 
 
-def _forwarded(
-    wrapper: Wrapper, client: Any, holder: str, name: str, *, is_async: bool
+def _forwarded(  # noqa: PLR0911 - one for each form that a special method has
+    wrapper: Wrapper, client: Any, traits: Traits, name: str
 ) -> Callable[..., Any]:
+    """Return a special method of a proxy: guarded, where it is a call of the dependency.
+
+    That is one rule for all: each is, but those of the object itself, those that give something
+    back, and those that only read what is here already.
+    """
+    cls: type[Any] = type(client)
     if name in ("__aexit__", "__exit__"):
-        return methods.released(wrapper, name, "async" if name == "__aexit__" else "sync")
-    if name not in GUARDED and name not in methods.NAMELESS:
+        return methods.exit_of(wrapper, name, "async" if name == "__aexit__" else "sync")
+    known = name in GUARDED or name in methods.NAMELESS
+    if not known and (name not in methods.OPERATIONS or _is_stream(cls, name)):
         return methods.forward(wrapper, name, "sync")
-    guarding = wrapper.guarding(holder, name, client)
-    if name in GUARDED or name == "__call__":
-        if guarding is None:
-            return methods.forward(wrapper, name, "sync")
-        return methods.special(wrapper, guarding, type(client), name, is_async=is_async)
+    guarding = wrapper.guarding(traits, name, client)
     if name == "__await__":
         return methods.awaiting(wrapper, guarding)
-    made = methods.step if name in methods.STEPS else methods.async_step
-    return made(wrapper, guarding, name)
+    if name in methods.ASYNC_STEPS:
+        if name == "__aenter__" and traits.lasts and guarding is not None:
+            return methods.async_entry(wrapper, guarding)
+        return methods.async_step(wrapper, guarding, name)
+    if guarding is None or (not known and traits.is_async):
+        return methods.forward(wrapper, name, "sync")
+    if name in GUARDED:
+        return methods.special(wrapper, guarding, cls, name, is_async=traits.is_async)
+    if name == "__enter__" and traits.lasts:
+        return methods.entry(wrapper, guarding)
+    return methods.step(wrapper, guarding, name)
+
+
+def _is_stream(cls: type, name: str) -> bool:
+    return kind_of(getattr(cls, name)) in STREAMS

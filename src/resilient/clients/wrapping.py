@@ -18,7 +18,7 @@ from ..shapes import kind_of, label
 from ..wrapping import sync_mode
 from . import parts
 from .knowledge import Knowledge, source
-from .proxy import bare, is_proxy
+from .proxy import Traits, bare, is_proxy
 from .selection import Selection, patterns
 from .wrapper import Wrapper
 
@@ -37,6 +37,7 @@ def wrap(
     per_call: object,
     ignore: OnError | None,
     failed_result: OnResult | None,
+    strict: bool,
 ) -> Any:
     """Return a proxy of client; see `Policy.wrap`."""
     options = (
@@ -46,6 +47,8 @@ def wrap(
         ignore,
         failed_result,
     )
+    if type(strict) is not bool:
+        checks.refuse_type("strict", strict, "True or False")
     Judge(ignore=ignore, failed_result=failed_result)  # to refuse what is wrong, at once
     if is_proxy(client):
         known = _wrapped_by(client, policy)
@@ -62,7 +65,22 @@ def wrap(
     if not is_async:
         _check_mode(policy, client, wrapper.selection)
     knowledge.prepare(client)
-    return wrapper.proxy(client, "", is_async=is_async)
+    made = wrapper.proxy(client, Traits(is_async=is_async))
+    if strict:
+        _check_gaps(policy, made)
+    return made
+
+
+def _check_gaps(policy: Policy, proxy: Any) -> None:
+    """Raise the ValueError that says what the policy can't do for this client."""
+    from .explaining import explained
+
+    found = explained(proxy).gaps
+    if found:
+        raise ValueError(
+            f"{policy.name}: strict=True, and {checks.shown(proxy.__wrapped__)} can't be guarded "
+            f"as the policy says: {'; '.join(found)}"
+        )
 
 
 def _again(policy: Policy, client: Any, known: Wrapper, *, plain: bool) -> Any:
@@ -158,10 +176,15 @@ def _check(policy: Policy, client: Any) -> None:
             _refuse(
                 name, checks.shown(client), f"{type(client).__name__} is data, and calls nothing"
             )
-        if not callable(client) and not parts.is_lazy(client) and not _has_methods(client):
+        if not callable(client) and not _is_at_work(client) and not _has_methods(client):
             _refuse(name, checks.shown(client), "it has no public method")
     if parts.is_thread_bound(client) and _threaded(policy):
         _refuse_threads(name, client)
+
+
+def _is_at_work(client: Any) -> bool:
+    cls: type[Any] = type(client)
+    return parts.is_lazy(client) or parts.is_iterator(cls) or hasattr(cls, "__enter__")
 
 
 def _has_methods(client: Any) -> bool:

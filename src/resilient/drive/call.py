@@ -16,6 +16,7 @@ from ..outcomes import REFUSED
 from ..stack import room_for_call
 from .core import BUSY, Core
 from .ending import refusal_by
+from .leases import borrows
 from .outward import Outward
 from .plan import Plan
 from .state import DO_PARK, DO_PAUSE, DO_RECOVER, DO_RUN, DONE, ENTRY, Step
@@ -114,7 +115,9 @@ class Call(Outward):
             if admits[level]:
                 verdict = guard.before(now)
                 if verdict < 0:
-                    return verdict, level
+                    if guard.slots() is None or guard.seconds is not None or not borrows(self):
+                        return verdict, level
+                    continue
                 self.tickets[level] = verdict
         return 0, len(guards)
 

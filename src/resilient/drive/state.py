@@ -29,10 +29,10 @@ class State:
 
     # fmt: off
     __slots__ = (
-        "admitted", "answered", "args", "began", "booked", "callers", "core", "deadline", "delay",
-        "duration", "error", "expired", "fell", "final", "fn", "handle", "held", "inherited",
-        "kwargs", "late", "level", "limits", "origin", "outcome", "plan", "ran", "refuser",
-        "ruling", "settled", "spent", "started", "tickets", "value",
+        "__weakref__", "admitted", "answered", "args", "began", "booked", "callers", "core",
+        "deadline", "delay", "duration", "error", "expired", "fell", "final", "fn", "handle",
+        "held", "inherited", "kwargs", "late", "level", "limits", "origin", "outcome", "plan",
+        "ran", "refuser", "ruling", "settled", "spent", "started", "tickets", "value",
     )
     # fmt: on
     admitted: bool

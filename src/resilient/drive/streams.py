@@ -180,9 +180,9 @@ class SyncFlow(Flow):
         began = call.core.now()
         try:
             if self.thrown is not None:
-                item = _within(call.deadline, self._throw)
+                item = self._run(self._throw)
             else:
-                item = _within(call.deadline, source.send, sent)
+                item = self._run(source.send, sent)
         except StopIteration as stop:
             return self.returned(stop.value, began)
         except BaseException as error:
@@ -192,6 +192,9 @@ class SyncFlow(Flow):
 
     def _throw(self) -> Any:
         return self.source.throw(self.thrown)  # a frame that holds it would make a cycle
+
+    def _run(self, fn: Callable[..., Any], *args: Any) -> Any:
+        return _within(self.call.deadline, fn, *args)
 
     def _cut(self, over: Deadline) -> int:
         """Close a stream whose time is up."""
@@ -206,12 +209,17 @@ class SyncFlow(Flow):
 
 
 def guard(
-    plan: Plan, fn: Callable[..., Any], *, final: bool = False, begun: SyncFlow | None = None
+    plan: Plan,
+    fn: Callable[..., Any],
+    *,
+    final: bool = False,
+    begun: SyncFlow | None = None,
+    runs: type[SyncFlow] | None = None,
 ) -> Callable[..., Generator[Any, Any, Any]]:
     """Return a generator function that runs fn's generators; where final, no fallback answers."""
 
     def guarded(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
-        flow = begun or SyncFlow(LastingCall(plan, fn, args, kwargs))
+        flow = begun or (runs or SyncFlow)(LastingCall(plan, fn, args, kwargs))
         flow.call.final = final
         while flow.step():
             try:
