@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, Literal, ParamSpec, TypeVar, cast, overload
 from weakref import ref
@@ -16,6 +15,7 @@ from .guards.fallback import UNSET, Fallback
 from .guards.kill_switch import KillSwitch
 from .guards.timeout import Timeout
 from .guards.window import calls
+from .locks import made_anew
 from .outcomes import OnError, OnResult
 from .place import Place
 from .policy import Policy
@@ -346,7 +346,7 @@ def decorate(fn: Any, guard: Guard) -> Any:
     return wrapped
 
 
-_decorating: Final = threading.RLock()
+_decorating: Final = made_anew()
 
 
 def _policy_for(fn: Any, guard: Guard, inner: Policy | None) -> Policy:

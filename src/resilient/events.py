@@ -12,9 +12,9 @@ from typing import Any, Final, Literal, cast
 
 from .checks import refuse_type
 from .folding import Folds, key_of
+from .locks import tally
 from .shapes import kind_of, label
 from .stack import room_for_call
-from .tallies import tally
 
 Kind = Literal[
     "opened",

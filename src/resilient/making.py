@@ -8,12 +8,12 @@ before was gone.
 from __future__ import annotations
 
 import functools
-import threading
 from types import CodeType, MethodType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 from weakref import WeakKeyDictionary, ref
 
 from .errors import DeclarationWarning
+from .locks import made_anew
 from .place import Place
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 ENOUGH: Final = 10  # of them in a row are no chance
 
-_lock: Final = threading.RLock()
+_lock: Final = made_anew()
 _seen: Final[WeakKeyDictionary[CodeType, _Row]] = WeakKeyDictionary()
 
 
@@ -38,8 +38,7 @@ class _Row:
 def function_in(fn: object) -> Any:
     """Return the function in a partial or bound method."""
     while isinstance(fn, (functools.partial, MethodType)):
-        inner: Any = fn.func if isinstance(fn, functools.partial) else fn.__func__  # pyright: ignore[reportUnknownMemberType]
-        fn = inner
+        fn = cast("Any", fn).func if isinstance(fn, functools.partial) else fn.__func__
     return fn
 
 
@@ -71,8 +70,3 @@ def forget() -> None:
     """Begin to count anew: for tests, whose functions are made again and again."""
     with _lock:
         _seen.clear()
-
-
-def reset_lock() -> None:
-    """Make the lock anew, in a forked child."""
-    _lock._at_fork_reinit()  # type: ignore[attr-defined]

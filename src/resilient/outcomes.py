@@ -7,9 +7,9 @@ from typing import Any, Final, Generic, Literal, TypeVar, cast
 
 from .checks import refuse, refuse_type
 from .known import failed_answer
+from .locks import tally
 from .shapes import kind_of
 from .steering import steers
-from .tallies import tally
 
 SUCCESS: Final = 0
 FAILURE: Final = 1

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn, cast
 from weakref import KeyedRef
 
-from .tallies import tally
+from .locks import tally
 
 if TYPE_CHECKING:
     from datetime import date

@@ -91,8 +91,8 @@ def mark_of(fn: object) -> Mark | None:
 def bare(core: Core, fn: Any) -> Any:
     """Return the undecorated body of a function that this very policy guards; fn for any other."""
     if isinstance(fn, functools.partial):
-        whole = fn
-        inner = bare(core, whole.func)
+        whole = cast("Any", fn)
+        inner: Any = bare(core, whole.func)
         same = inner is whole.func
         return whole if same else functools.partial(inner, *whole.args, **whole.keywords)
     if isinstance(fn, MethodType):

@@ -24,7 +24,7 @@ FLOORS = [
         "outcomes",
         "stack",
         "steering",
-        "tallies",
+        "locks",
         "events",
         "deadline",
         "reading",

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, Final, cast
 
-from .. import tallies
+from .. import locks
 from ..events import bus
 from ..guards.base import Guard
 from . import driver, sync
@@ -49,7 +49,7 @@ def _in_parent() -> None:
 
 
 def _in_child() -> None:
-    tallies.reset_lock()
+    locks.reset_locks()
     pool.reset()
     bus.reset()
     own = _own_calls()

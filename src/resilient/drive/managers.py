@@ -60,14 +60,14 @@ def _holds_no_slot(guard: Guard) -> bool:
     return guard.slots() is None
 
 
-class GuardedManager(ContextDecorator):
+class _Guarded:
     """What a guarded function of contextlib's returns in place of its context manager."""
 
     def __init__(
         self,
         call: EnteringCall,
         enter: Callable[[], Step],
-        again: Callable[[], GuardedManager] | None,
+        again: Callable[[], Any] | None,
     ) -> None:
         call.final = True
         self._call: EnteringCall | None = call
@@ -93,6 +93,18 @@ class GuardedManager(ContextDecorator):
             raise RuntimeError("this context manager is not entered")
         return call
 
+    def _recreate_cm(self) -> Any:
+        if self._again is None:
+            raise TypeError(
+                "a context manager that a guarded call returned is for one use; to decorate with "
+                "it, guard the function that contextlib made"
+            )
+        return self._again()
+
+
+class GuardedManager(_Guarded, ContextDecorator):
+    """For ``with``."""
+
     def __enter__(self) -> Any:
         call, enter = self._begun()
         sync.drive(call, enter)
@@ -110,20 +122,9 @@ class GuardedManager(ContextDecorator):
         finally:
             call.left()
 
-    def _recreate_cm(self) -> Any:
-        if self._again is None:
-            raise TypeError(
-                "a context manager that a guarded call returned is for one use; to decorate with "
-                "it, guard the function that contextlib made"
-            )
-        return self._again()
 
-
-class GuardedAsyncManager(GuardedManager):
-    """The same for ``async with``."""
-
-    __enter__ = None  # type: ignore[assignment]
-    __exit__ = None  # type: ignore[assignment]
+class GuardedAsyncManager(_Guarded):
+    """For ``async with``."""
 
     async def __aenter__(self) -> Any:
         from . import aio
@@ -159,7 +160,7 @@ class GuardedAsyncManager(GuardedManager):
 def guard(plan: Plan, fn: Callable[..., Any], *, is_async: bool) -> Callable[..., Any]:
     """Return a function that makes guarded context managers in place of fn's."""
 
-    def guarded(*args: Any, **kwargs: Any) -> GuardedManager:
+    def guarded(*args: Any, **kwargs: Any) -> _Guarded:
         handle: list[Any] = []
         body = functools.partial(_make, handle, fn, _ASYNC if is_async else _SYNC)
         call = EnteringCall(plan, body, args, kwargs)
@@ -181,7 +182,7 @@ def _enter(handle: list[Any], names: tuple[str, str]) -> Any:
     return getattr(handle[0], names[0])()
 
 
-def entering(call: LastingCall, manager: Any, *, is_async: bool) -> GuardedManager:
+def entering(call: LastingCall, manager: Any, *, is_async: bool) -> _Guarded:
     """Return a context manager that a guarded call has returned, as the rest of that very call."""
     call.__class__ = EnteringCall
     assert isinstance(call, EnteringCall)

@@ -9,8 +9,8 @@ from typing import Any, Final
 
 from ..drive.core import Core
 from ..events import Event, bus
+from ..locks import tally
 from ..reading import BOOT_CLOCK, Flag, since_boot
-from ..tallies import tally
 from .declared import Flags, variable_of
 from .flips import FLAG, OFF, ON, RELEASED, Flip, lever_of, name_of, newer
 

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from .. import checks
 from ..errors import CircuitOpenError, RefusedError
-from ..events import Cause, Event, Kind
+from ..events import Cause
 from ..measures import Metric, Sample
 from ..outcomes import FAILURE, SUCCESS, Judge, OnError, OnResult
 from ..stack import room
 from .base import REFUSE, Guard
-from .circuit_showing import METRICS, data, described, live, samples, settings
+from .circuit_moving import CLOSED, HALF_OPEN, METRICS_ONLY, NEVER, OPEN, Moving
+from .circuit_showing import METRICS, data, described, live, samples
 from .evidence import History
 from .health import Health, counted
 from .recovery import Recovery, source
@@ -25,18 +26,11 @@ from .window import Ages, calls
 if TYPE_CHECKING:
     from datetime import timedelta
 
-CLOSED: Final = "closed"
-OPEN: Final = "open"
-HALF_OPEN: Final = "half_open"
-METRICS_ONLY: Final = "metrics_only"
-STATES: Final = (CLOSED, OPEN, HALF_OPEN, METRICS_ONLY)
-
 _INFINITY: Final = float("inf")
 _UNCOUNTED: Final = 0  # the ticket of a call that one that acts would have refused
-_NEVER: Final = 1 << 62  # above every ticket
 
 
-class CircuitBreaker(Guard):
+class CircuitBreaker(Moving):
     """Refuses calls while the dependency fails; made by `resilient.circuit_breaker`."""
 
     kind: ClassVar[str] = "circuit_breaker"
@@ -102,7 +96,7 @@ class CircuitBreaker(Guard):
         self.forced: str | None = None
         self.serial: int = 1  # the newest ticket
         self.epoch: int = 1  # the first ticket that still counts
-        self._simple = _NEVER  # the same in the usual case, which needs no bookkeeping
+        self._simple = NEVER  # the same in the usual case, which needs no bookkeeping
         self._simplify()
         self.recovered: int = 0  # successful probes of this half-open time
         self.until: float = 0.0  # an open circuit lets a probe through from here
@@ -114,7 +108,7 @@ class CircuitBreaker(Guard):
     # -- the life of an attempt ---------------------------------------------
 
     def before(self, now: float) -> int:
-        if self._simple < _NEVER:
+        if self._simple < NEVER:
             return self.serial
         if self.phase == CLOSED:
             if self.forced is None and self.health.too_slow(now):
@@ -245,72 +239,6 @@ class CircuitBreaker(Guard):
         self.relapses += 1
         self._open(now, why)
 
-    # -- moving ---------------------------------------------
-
-    def _decide(self, now: float) -> None:
-        if self.forced is None:
-            room()
-            self._open(now, self.health.summary(now))
-
-    def _open(self, now: float, why: str) -> None:
-        self.until = now + self.recovery.seconds(self.relapses, self.random)
-        self._move(OPEN, now, why, "opened")
-        if self.seen is None:
-            self.why = why
-
-    def _move(self, state: str, now: float, why: str, kind: Kind, cause: Cause = "auto") -> None:
-        before, self.phase = self.phase, state
-        if self.seen is not None:
-            self._moved_unseen(state, now, why)
-            return
-        self.state = state
-        self.why = "half-open: as many probes run as may" if state == HALF_OPEN else ""
-        seen = self.health.evidence(now)
-        self._fresh()
-        self.moves[state, cause] = self.moves.get((state, cause), 0) + 1
-        self._tell(kind, now, why, before, state, seen, cause)
-
-    def _moved_unseen(self, state: str, now: float, why: str) -> None:
-        """Move as one that acts would, and tell of no more than that it would have opened."""
-        evidence = self.health.evidence(now)
-        self._fresh()
-        if state == OPEN:
-            self.would_open_total += 1
-            self._tell("would_open", now, why, METRICS_ONLY, METRICS_ONLY, evidence)
-
-    def _watch(self) -> None:
-        """See all results, or no more than those that count."""
-        self.seen = None if self._home == CLOSED else Health(**self.health.options())
-
-    def _simplify(self) -> None:
-        """Find out whether the short cuts hold."""
-        simple = self.phase == CLOSED and not self.aged and self.seen is None
-        self._simple = self.epoch if simple else _NEVER
-
-    def _fresh(self) -> None:
-        """Begin a new epoch: results of calls that were let in before move nothing."""
-        self.serial += 1
-        self.epoch = self.serial
-        self._simplify()
-        self.recovered = 0
-        self.health.clear()
-        self._probes.clear()
-
-    def _tell(
-        self, kind: Kind, now: float, why: str, before: str, after: str, evidence: dict[str, Any],
-        cause: Cause = "auto",
-    ) -> None:  # fmt: skip
-        if after == OPEN:
-            evidence["retry_after"] = self.retry_after(now)
-        evidence["settings"] = settings(self)
-        evidence["revision"] = self.revision
-        event = Event(
-            kind, guard=self.kind, at=now, reason=why, before=before, after=after, cause=cause,
-            evidence=evidence,
-        )  # fmt: skip
-        self.history.add(event)
-        self.emit(event)
-
     def memory(self) -> float:
         return self.health.memory
 
@@ -320,29 +248,6 @@ class CircuitBreaker(Guard):
         return self._probes
 
     # -- the operator, the policy, the process ---------------------------------------------
-
-    def force(self, state: str | None, now: float) -> None:
-        released, self.forced = self.forced, state if state == "forced_closed" else None
-        if state is not None:
-            return
-        if self.seen is not None:
-            if released == "forced_closed":
-                self.phase = CLOSED
-                self._fresh()
-        elif released == "forced_closed":
-            self.relapses = 0
-            self._move(CLOSED, now, "released from forced_closed", "closed", "operator")
-        else:
-            self._move(HALF_OPEN, now, "released from forced_open", "half_open", "operator")
-
-    def reset(self, now: float, why: str) -> bool:
-        self.relapses = 0
-        if self.seen is not None:
-            self.phase = CLOSED
-            self._fresh()
-        else:
-            self._move(CLOSED, now, why, "closed", "operator")
-        return True
 
     def joined(self, guards: tuple[Guard, ...]) -> None:
         self._limits = tuple(guard for guard in guards if guard.seconds is not None)

@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 
 from .. import checks
 from ..errors import FlagOffError, RefusedError
+from ..locks import tally
 from ..reading import Flag
 from ..shapes import STREAMS, kind_of, label
-from ..tallies import tally
 from .answers import check_signature
 from .base import ANSWER, REFUSE, Gated, Guard
 

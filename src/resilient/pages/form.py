@@ -177,8 +177,7 @@ def _about(said: dict[str, Any]) -> dict[str, Any]:
         elif (word == "tier" and (value is None or type(value) is int)) or word == "since":
             found[word] = value
         elif word == "flags" and isinstance(value, list):
-            listed: list[Any] = value
-            found[word] = [clean(each) for each in listed]
+            found[word] = [clean(each) for each in cast("list[object]", value)]
     return found
 
 

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from .form import (
     BEAT,
@@ -171,7 +171,7 @@ def _opened(path: Path) -> Generator[int]:
 
 def _names(said: object) -> list[str]:
     """Return the names of pages among what is said; they are removed, so no path is believed."""
-    listed: list[Any] = said if isinstance(said, list) else []
+    listed = cast("list[object]", said) if isinstance(said, list) else []
     return [name for name in map(str, listed) if name.endswith(SUFFIX) and "/" not in name]
 
 

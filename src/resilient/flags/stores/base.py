@@ -214,7 +214,7 @@ def process_of(
         return None
     told = cast("dict[str, Any]", about)
     unmatched = told.get("unmatched")
-    listed: list[Any] = unmatched if isinstance(unmatched, list) else []
+    listed = cast("list[object]", unmatched) if isinstance(unmatched, list) else []
     stacks = told.get("stacks")
     read: dict[str, Any] = {
         "flags": _table(told.get("flags"), _OF_FLAG),

@@ -1,0 +1,135 @@
+"""How a circuit moves from state to state, and what it tells of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from ..events import Cause, Event, Kind
+from ..stack import room
+from .base import Guard
+from .circuit_showing import settings
+from .evidence import History
+from .health import Health
+from .recovery import Recovery
+from .window import Ages
+
+if TYPE_CHECKING:
+    from .circuit_breaker import CircuitBreaker
+
+CLOSED: Final = "closed"
+OPEN: Final = "open"
+HALF_OPEN: Final = "half_open"
+METRICS_ONLY: Final = "metrics_only"
+STATES: Final = (CLOSED, OPEN, HALF_OPEN, METRICS_ONLY)
+
+NEVER: Final = 1 << 62  # above every ticket
+
+
+class Moving(Guard):
+    """The part of a circuit breaker that moves."""
+
+    health: Health
+    seen: Health | None
+    recovery: Recovery
+    history: History
+    moves: dict[tuple[str, Cause], int]
+    phase: str
+    forced: str | None
+    serial: int
+    epoch: int
+    recovered: int
+    relapses: int
+    until: float
+    would_open_total: int
+    _home: str
+    _probes: Ages
+    _simple: int
+
+    def _decide(self, now: float) -> None:
+        if self.forced is None:
+            room()
+            self._open(now, self.health.summary(now))
+
+    def _open(self, now: float, why: str) -> None:
+        self.until = now + self.recovery.seconds(self.relapses, self.random)
+        self._move(OPEN, now, why, "opened")
+        if self.seen is None:
+            self.why = why
+
+    def _move(self, state: str, now: float, why: str, kind: Kind, cause: Cause = "auto") -> None:
+        before, self.phase = self.phase, state
+        if self.seen is not None:
+            self._moved_unseen(state, now, why)
+            return
+        self.state = state
+        self.why = "half-open: as many probes run as may" if state == HALF_OPEN else ""
+        seen = self.health.evidence(now)
+        self._fresh()
+        self.moves[state, cause] = self.moves.get((state, cause), 0) + 1
+        self._tell(kind, now, why, before, state, seen, cause)
+
+    def _moved_unseen(self, state: str, now: float, why: str) -> None:
+        """Move as one that acts would, and tell of no more than that it would have opened."""
+        evidence = self.health.evidence(now)
+        self._fresh()
+        if state == OPEN:
+            self.would_open_total += 1
+            self._tell("would_open", now, why, METRICS_ONLY, METRICS_ONLY, evidence)
+
+    def _watch(self) -> None:
+        """See all results, or no more than those that count."""
+        self.seen = None if self._home == CLOSED else Health(**self.health.options())
+
+    def _simplify(self) -> None:
+        """Find out whether the short cuts hold."""
+        simple = self.phase == CLOSED and not self.aged and self.seen is None
+        self._simple = self.epoch if simple else NEVER
+
+    def _fresh(self) -> None:
+        """Begin a new epoch: results of calls that were let in before move nothing."""
+        self.serial += 1
+        self.epoch = self.serial
+        self._simplify()
+        self.recovered = 0
+        self.health.clear()
+        self._probes.clear()
+
+    def _tell(
+        self, kind: Kind, now: float, why: str, before: str, after: str, evidence: dict[str, Any],
+        cause: Cause = "auto",
+    ) -> None:  # fmt: skip
+        if after == OPEN:
+            evidence["retry_after"] = self.retry_after(now)
+        evidence["settings"] = settings(cast("CircuitBreaker", self))
+        evidence["revision"] = self.revision
+        event = Event(
+            kind, guard=self.kind, at=now, reason=why, before=before, after=after, cause=cause,
+            evidence=evidence,
+        )  # fmt: skip
+        self.history.add(event)
+        self.emit(event)
+
+    # -- the operator ---------------------------------------------
+
+    def force(self, state: str | None, now: float) -> None:
+        released, self.forced = self.forced, state if state == "forced_closed" else None
+        if state is not None:
+            return
+        if self.seen is not None:
+            if released == "forced_closed":
+                self.phase = CLOSED
+                self._fresh()
+        elif released == "forced_closed":
+            self.relapses = 0
+            self._move(CLOSED, now, "released from forced_closed", "closed", "operator")
+        else:
+            self._move(HALF_OPEN, now, "released from forced_open", "half_open", "operator")
+
+    def reset(self, now: float, why: str) -> bool:
+        self.relapses = 0
+        if self.seen is not None:
+            self.phase = CLOSED
+            self._fresh()
+        else:
+            self._move(CLOSED, now, why, "closed", "operator")
+        return True
