@@ -24,6 +24,8 @@ class ThreadedFlow(SyncFlow):
     """
 
     __slots__ = ("_left",)
+    source: Any
+    thrown: BaseException | None
 
     def __init__(self, call: LastingCall) -> None:
         super().__init__(call)

@@ -7,7 +7,7 @@ recover), reports how that ended, and does what the next answer says, until it i
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from ..deadline import Deadline, TaskDeadline, Terms, current, enclosing
 from ..errors import CircuitOpenError, ReentrantCallError, RefusedError
@@ -25,6 +25,9 @@ __all__ = (
     "ANY_TASK", "DONE", "DO_PARK", "DO_PAUSE", "DO_RECOVER", "DO_RUN", "Call", "Step", "give_back",
 )  # fmt: skip
 
+if TYPE_CHECKING:
+    from .abandoning import Held
+
 ANY_TASK: Final = object()
 
 
@@ -32,6 +35,22 @@ class Call(Outward):
     """The state of one call; see the module."""
 
     __slots__ = ()
+    admitted: bool
+    answered: Exception | None
+    deadline: Deadline | None
+    error: BaseException | None
+    expired: int
+    held: Held | None
+    late: bool
+    level: int
+    limits: list[tuple[float, int]]
+    origin: Exception | None
+    outcome: int
+    ran: bool
+    refuser: str
+    settled: bool
+    started: float
+    value: Any
 
     # -- going in ---------------------------------------------
 

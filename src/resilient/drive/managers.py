@@ -28,6 +28,15 @@ class EnteringCall(LastingCall):
     """A call whose body enters a context manager; it ends at the exit."""
 
     __slots__ = ()
+    duration: float
+    error: BaseException | None
+    late: bool
+    level: int
+    outcome: int
+    ran: bool
+    settled: bool
+    spent: float | None
+    value: Any
     enters = True
     handle: list[Any]  # the context manager, once it is made
 

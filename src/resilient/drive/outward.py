@@ -19,6 +19,22 @@ class Outward(State):
     """The part of a `Call` from the end of its body on."""
 
     __slots__ = ()
+    answered: Exception | None
+    booked: bool
+    delay: float
+    duration: float
+    error: BaseException | None
+    expired: int
+    fell: int
+    inherited: bool
+    late: bool
+    level: int
+    origin: Exception | None
+    outcome: int
+    ran: bool
+    refuser: str
+    settled: bool
+    value: Any
 
     def returned(self, value: Any) -> Step:
         """Report that the body, or the recovery, gave a value."""

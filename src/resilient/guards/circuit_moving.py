@@ -40,6 +40,7 @@ class Moving(Guard):
     recovered: int
     relapses: int
     until: float
+    why: str
     would_open_total: int
     _home: str
     _probes: Ages

@@ -41,6 +41,11 @@ _OURS: Final = (
 class Address:
     """Where a Redis is, as far as it may be shown, and what tells it from others."""
 
+    scheme: str
+    host: str
+    port: str
+    options: dict[str, str]
+
     def __init__(self, url: str) -> None:
         self.scheme, self.host, self.port, self.options = _parts(url)
         self.prefix: str = _prefix(self.options)
