@@ -31,9 +31,9 @@ class Levers:
                 anybody calls or not. Default None: it holds until `release`.
 
         Raises:
-            TypeError: reason is not a str, or for_ no duration.
-            ValueError: reason is not printable, or longer than 500 characters; or for_ is not from
-                1 microsecond to 10 years.
+            TypeError: reason is not a str, or ``for_`` no duration.
+            ValueError: reason is not printable, or longer than 500 characters; or ``for_`` is not
+                from 1 microsecond to 10 years.
 
         Example:
             >>> from resilient import Policy
@@ -61,9 +61,9 @@ class Levers:
                 holds until `release`.
 
         Raises:
-            TypeError: reason is not a str, or for_ no duration.
-            ValueError: reason is not printable, or longer than 500 characters; or for_ is not from
-                1 microsecond to 10 years.
+            TypeError: reason is not a str, or ``for_`` no duration.
+            ValueError: reason is not printable, or longer than 500 characters; or ``for_`` is not
+                from 1 microsecond to 10 years.
         """
         self._force("forced_closed", reason, for_)
 
