@@ -8,6 +8,7 @@ before was gone.
 from __future__ import annotations
 
 import functools
+from collections import deque
 from types import CodeType, MethodType
 from typing import TYPE_CHECKING, Any, Final, cast
 from weakref import WeakKeyDictionary, ref
@@ -19,7 +20,8 @@ from .place import Place
 if TYPE_CHECKING:
     from .drive.core import Core
 
-ENOUGH: Final = 10  # of them in a row are no chance
+ENOUGH: Final = 10  # of them are no chance
+_BACK: Final = 3  # the very last may live on for a moment, in the traceback of an error
 
 _lock: Final = made_anew()
 _seen: Final[WeakKeyDictionary[CodeType, _Row]] = WeakKeyDictionary()
@@ -31,7 +33,7 @@ class _Row:
     __slots__ = ("last", "lost")
 
     def __init__(self) -> None:
-        self.last: ref[Core] | None = None
+        self.last: deque[ref[Core]] = deque(maxlen=_BACK)
         self.lost = 0
 
 
@@ -49,18 +51,18 @@ def notice(fn: object, core: Core, kind: str) -> None:
         return
     with _lock:
         row = _seen.setdefault(code, _Row())
-        gone = row.last is not None and row.last() is None
-        row.lost = row.lost + 1 if gone else 0
-        row.last = ref(core)
-        if row.lost != ENOUGH:
+        gone = len(row.last) == _BACK and row.last[0]() is None
+        row.last.append(ref(core))
+        row.lost += gone
+        if not gone or row.lost != ENOUGH:
             return
     import warnings
 
     warnings.warn(
-        f"{code.co_qualname}: a {kind} was made for it {ENOUGH + 1} times, each time after the one "
-        "before was gone: what it has seen is lost, and it never acts. Decorate the function once, "
-        "where it is defined, or make one Policy and use its call(). In method_decorator() use a "
-        "Policy, or a guard that was made outside",
+        f"{code.co_qualname}: a {kind} was made for it again and again, each time after those "
+        "before were gone: what it has seen is lost, and it never acts. Decorate the function "
+        "once, where it is defined, or make one Policy and use its call(). In method_decorator() "
+        "use a Policy, or a guard that was made outside",
         DeclarationWarning,
         stacklevel=Place.depth(),
     )

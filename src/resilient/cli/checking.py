@@ -26,6 +26,9 @@ def check_options(view: View, policy: str, wanted: Options) -> list[str]:
         TypeError: a value is of a wrong type.
     """
     silent: list[str] = []
+    if not any(policy in process.about.get("policies", {}) for process in view.processes):
+        for kind, options in wanted.items():  # nobody can say more than the guards themselves
+            _check_alone(policy, kind, options)
     for process in view.processes:
         about = process.about.get("policies", {}).get(policy)
         if about is None:
@@ -58,11 +61,17 @@ def _check(policy: str, told: list[dict[str, Any]], wanted: Options) -> None:
                 )
             if name not in can:
                 unknown(f"{policy}.{kind}: there is no option", name, can)
-        try:
-            _build(kind, now, options)
-        except (ValueError, TypeError) as error:
-            error.args = (f"{policy}.{kind}: {error}",)
-            raise
+        _check_alone(policy, kind, options, now)
+
+
+def _check_alone(
+    policy: str, kind: str, options: dict[str, Any], now: dict[str, Any] | None = None
+) -> None:
+    try:
+        _build(kind, now or {}, options)
+    except (ValueError, TypeError) as error:
+        error.args = (f"{policy}.{kind}: {error}",)
+        raise
 
 
 def _is_told(each: object) -> TypeGuard[dict[str, Any]]:
@@ -80,6 +89,8 @@ def _build(kind: str, now: dict[str, Any], wanted: dict[str, Any]) -> None:
     if make is None or all(each.kind != kind for each in _guards()):
         return  # of another package, which this process does not have
     names = inspect.signature(make).parameters
+    if kind == "bulkhead" and "max_waiting" in wanted and not now:
+        now = {"max_wait": 1.0}  # what it goes with may be declared
     given = {name: value_of(name, value) for name, value in now.items() if name in names}
     make(**{**given, **wanted})
 
@@ -88,4 +99,4 @@ def _guards() -> list[type[Guard]]:
     kinds: list[type[Guard]] = [Guard]
     for kind in kinds:
         kinds += kind.__subclasses__()
-    return kinds[1:]
+    return [kind for kind in kinds if "kind" in vars(kind)]

@@ -47,7 +47,7 @@ def drawn(screen: Screen, width: int, rows: int | None, *, reaching: bool = True
     hidden = len(screen.worst) - len(shown)
     if hidden:
         parts.append(Text(f"... and {hidden} more that are not well", style="bold"))
-    parts.append(_well(screen.well))
+    parts.append(_well(screen.well, running=bool(screen.processes)))
     if levers:
         parts += [Text(""), Text("LEVERS", style="bold")]
         if not reaching:
@@ -229,9 +229,12 @@ def _age(since: float | None, now: float) -> str:
     return f"{seconds // 3600}h{seconds % 3600 // 60:02}m"
 
 
-def _well(rows: list[Row]) -> Text:
+def _well(rows: list[Row], *, running: bool) -> Text:
     if not rows:
         return Text("")
+    if not running:
+        told = f"{plural(len(rows), 'policy')} of processes that have ended: see the timeline"
+        return Text(told, style="bold")
     quiet = sum(1 for row in rows if not row.rate)
     busy = [row for row in rows if row.rate]
     text = Text(f"{plural(len(rows), 'policy')} well", style="green")

@@ -93,4 +93,5 @@ def applied(row: dict[str, Any], *, counts: bool) -> str:
     if not row["processes"]:
         return "nobody follows"
     silent = f", {row['silent']} silent" if row["silent"] else ""
-    return f"{row['applied']} of {row['processes']}{silent}"
+    faulty = f", {len(row['faults'])} can't obey" if row.get("faults") else ""
+    return f"{row['applied']} of {row['processes']}{silent}{faulty}"

@@ -87,6 +87,11 @@ class View:
             for lever in sorted(self.flips)
             if lever.startswith(prefix) and self.holding(lever) is not None
         }
+        order = self._order(lever_of(FORCED, name))
+        for each in options.values() if forced is None else (order, *options.values()):
+            order["applied"] = min(order["applied"], each["applied"])
+            order["silent"] = max(order["silent"], each["silent"])
+            order["faults"] = {**order["faults"], **each["faults"]}
         patches: dict[str, Counter[str]] = {}
         for each in said:
             mine: Any = each
@@ -98,7 +103,7 @@ class View:
                 target: dict(sorted(patches[target].items())) for target in sorted(patches)
             },
             "forced": None if forced is None else forced.value,
-            **self._order(lever_of(FORCED, name)),
+            **order,
             "options": options,
             "states": dict(sorted(states.items())),
             "owner": about.get("owner", ""),
