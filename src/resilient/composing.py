@@ -85,10 +85,17 @@ def warn_of_difference(there: Core, again: Core, guards: tuple[Guard, ...]) -> N
 
 def _alike(old: object, new: object) -> bool:
     """Return whether two options are the same, a function being the same if its code is."""
+    try:
+        return _same(old, new)
+    except Exception:  # what can't be compared, or a name that its function has not got yet
+        return True
+
+
+def _same(old: object, new: object) -> bool:
     if callable(old) and callable(new):
         one, other = getattr(old, "__code__", old), getattr(new, "__code__", new)
         return one == other and _cells(old) == _cells(new)
-    return type(old) is type(new) and old == new
+    return old is new or (type(old) is type(new) and bool(old == new))
 
 
 def _cells(fn: object) -> list[object]:

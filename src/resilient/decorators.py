@@ -349,6 +349,10 @@ def decorate(fn: Any, guard: Guard) -> Any:
 _decorating: Final = made_anew()
 
 
+def _code(fn: Any) -> Any:
+    return getattr(fn, "__code__", fn)
+
+
 def _policy_for(fn: Any, guard: Guard, inner: Policy | None) -> Policy:
     """Return the policy of a function with one guard more.
 
@@ -357,7 +361,7 @@ def _policy_for(fn: Any, guard: Guard, inner: Policy | None) -> Policy:
     """
     if guard.belongs_to and guard.decorated is not None:
         before, function = guard.decorated
-        same = function is making.function_in(fn)
+        same = _code(function) is _code(making.function_in(fn))
         if inner is None and same and guard.policy is not None:
             return cast("Policy", guard.policy)
         if inner is not None and any(guard is each for each in inner._core.guards):

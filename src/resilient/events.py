@@ -189,12 +189,12 @@ class Bus:
 
     def _deliver(self) -> None:
         # The queue is looked at again after the release: who found the lock taken has left.
-        while self._queue and self._delivering.acquire(blocking=False):
+        while self._queue and (lock := self._delivering).acquire(blocking=False):
             try:
                 while self._queue:
                     self._send(self._queue.popleft())
             finally:
-                self._delivering.release()
+                lock.release()  # not that of a child: a listener may fork
 
     def _send(self, event: Event | Callable[[], object]) -> None:
         if not isinstance(event, Event):

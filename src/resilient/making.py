@@ -1,14 +1,12 @@
 """Guards that are made anew on each call or request: their state lives shorter than what it counts.
 
 Each such guard begins with nothing and is gone before it has seen enough to act. It looks on, and
-is off. So the policies are counted that were made for the code of one function, each after the one
-before was gone.
+is off. So the policies are counted that were made for the code of one function, and are gone.
 """
 
 from __future__ import annotations
 
 import functools
-from collections import deque
 from types import CodeType, MethodType
 from typing import TYPE_CHECKING, Any, Final, cast
 from weakref import WeakKeyDictionary, ref
@@ -16,12 +14,12 @@ from weakref import WeakKeyDictionary, ref
 from .errors import DeclarationWarning
 from .locks import made_anew
 from .place import Place
+from .shapes import manager_of
 
 if TYPE_CHECKING:
     from .drive.core import Core
 
 ENOUGH: Final = 10  # of them are no chance
-_BACK: Final = 3  # the very last may live on for a moment, in the traceback of an error
 
 _lock: Final = made_anew()
 _seen: Final[WeakKeyDictionary[CodeType, _Row]] = WeakKeyDictionary()
@@ -30,17 +28,25 @@ _seen: Final[WeakKeyDictionary[CodeType, _Row]] = WeakKeyDictionary()
 class _Row:
     """The policies that were made for one function, in a row."""
 
-    __slots__ = ("last", "lost")
+    __slots__ = ("alive", "lost", "told")
 
     def __init__(self) -> None:
-        self.last: deque[ref[Core]] = deque(maxlen=_BACK)
+        self.alive: set[ref[Core]] = set()
         self.lost = 0
+        self.told = False
+
+    def died(self, core: ref[Core]) -> None:
+        """Take note that one is gone, in a finalizer."""
+        self.alive.discard(core)
+        self.lost += 1
 
 
 def function_in(fn: object) -> Any:
     """Return the function in a partial or bound method."""
     while isinstance(fn, (functools.partial, MethodType)):
         fn = cast("Any", fn).func if isinstance(fn, functools.partial) else fn.__func__
+    if manager_of(fn):  # the code of all of them is contextlib's
+        return cast("Any", fn).__wrapped__
     return fn
 
 
@@ -51,11 +57,10 @@ def notice(fn: object, core: Core, kind: str) -> None:
         return
     with _lock:
         row = _seen.setdefault(code, _Row())
-        gone = len(row.last) == _BACK and row.last[0]() is None
-        row.last.append(ref(core))
-        row.lost += gone
-        if not gone or row.lost != ENOUGH:
+        row.alive.add(ref(core, row.died))
+        if row.told or row.lost < ENOUGH:
             return
+        row.told = True
     import warnings
 
     warnings.warn(

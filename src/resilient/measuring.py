@@ -128,6 +128,7 @@ reserve((
 def row_of(core: Core) -> tuple[Layout, list[float]]:
     """Return all numbers of a policy, taken at one instant."""
     core.expire()
+    core.flush()  # what the end of a stack has left to be done
     now, guards = core.now(), core.all_guards()
     words, refusing = _words(core, guards), _refusing(guards)
     with core.lock:

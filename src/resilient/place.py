@@ -11,6 +11,8 @@ _IMPORTLIB: Final = "<frozen importlib._bootstrap>"
 _PACKAGE: Final = __name__.rpartition(".")[0]
 _IN_FUNCTION: Final = 0x1  # of a code object's flags: its names are those of a function
 
+_COMPREHENSIONS: Final = ("<listcomp>", "<setcomp>", "<dictcomp>", "<genexpr>")
+
 Relation = Literal["elsewhere", "same run", "again", "anew"]
 
 
@@ -23,15 +25,30 @@ class Place:
         importing: whether a module was being imported.
     """
 
-    __slots__ = ("_at", "_frame", "_globals", "code", "importing", "line", "scope", "source")
+    __slots__ = (
+        "_at",
+        "_caller",
+        "_frame",
+        "_globals",
+        "code",
+        "importing",
+        "line",
+        "scope",
+        "source",
+    )
 
     def __init__(self, frame: FrameType) -> None:
+        while frame.f_code.co_name in _COMPREHENSIONS and frame.f_back is not None:
+            frame = frame.f_back  # a frame of its own before Python 3.12
         self.code: CodeType = frame.f_code
         self.line: int = frame.f_lineno
         self.scope: str = frame.f_code.co_qualname
         self.source: str = _source(frame)
-        self._globals = id(frame.f_globals)
+        # The module's own names, and not their id: another module's may come to have that.
+        self._globals = None if self.repeats else frame.f_globals
         self._frame, self._at = id(frame), frame.f_lasti
+        caller = frame.f_back
+        self._caller = (id(caller), -1 if caller is None else caller.f_lasti)
         above = frame.f_back
         while above is not None and above.f_code.co_filename != _IMPORTLIB:
             above = above.f_back
@@ -66,12 +83,13 @@ class Place:
         """
         if (self.source, self.scope) != (older.source, older.scope):
             return "elsewhere"
-        if self.code is not older.code or self._globals != older._globals:
+        if self.code is not older.code or self._globals is not older._globals:
             return "anew"
         if not self.repeats:
             return "same run"
-        # An older frame may be gone, and its number used again: then it is at the same statement.
-        return "same run" if self._frame == older._frame and self._at > older._at else "again"
+        # An older frame may be gone, and its number used again: by another call, of its caller's.
+        same = self._frame == older._frame and self._caller == older._caller
+        return "same run" if same and self._at > older._at else "again"
 
     def __str__(self) -> str:
         return f"{self.code.co_filename}:{self.line} in {self.scope}"

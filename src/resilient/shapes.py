@@ -97,10 +97,15 @@ def handle_of(value: object) -> str:
     be an answer that is here already.
     """
     kind = type(value)
-    known = _HANDLES.get(kind)
-    if known is not None:
-        return "" if known == "generator" and _is_coroutine(cast("Any", value)) else known
-    return "future" if _name_of(kind) == _FUTURE or kind in _futures else ""
+    try:
+        known = _HANDLES.get(kind)
+        if known is None:
+            return "future" if _name_of(kind) == _FUTURE or kind in _futures else ""
+    except RecursionError:
+        raise
+    except Exception:  # a class that has no module, or a metaclass that can't be hashed
+        return ""
+    return "" if known == "generator" and _is_coroutine(cast("Any", value)) else known
 
 
 def is_future(kind: type) -> bool:

@@ -14,6 +14,7 @@ from .updating import changed
 def snapshot_of(core: Core, guards: tuple[Guard, ...]) -> dict[str, Any]:
     """Return options, state and counts as plain data, taken at one instant."""
     core.expire()
+    core.flush()  # what the end of a stack has left to be done
     now = core.now()
     with core.lock:
         gate = core.gate
@@ -102,7 +103,8 @@ def plan_text(core: Core, guards: tuple[Guard, ...]) -> str:
                 )
             if any(guard.seconds is not None for guard in guards):
                 lines.append(
-                    "  of a context manager the timeout bounds the entry, of a Future nothing"
+                    "  of a context manager the timeout bounds the entry (on trio it is told, and "
+                    "not kept), of a Future nothing"
                 )
             if not guards:
                 lines.append("  nothing but this policy's own switch")

@@ -9,13 +9,18 @@ from typing import Any, Final
 from weakref import WeakKeyDictionary
 
 _ALWAYS: Final = ""
+_WEBSOCKET: Final = "websocket"
 # Module and name of a class, and the attribute with the status that it answers.
 _CLASSES: Final[dict[tuple[str, str], str]] = {
     ("celery.exceptions", "Retry"): _ALWAYS,
     ("celery.exceptions", "Ignore"): _ALWAYS,
     ("celery.exceptions", "Reject"): _ALWAYS,
     ("starlette.exceptions", "HTTPException"): "status_code",  # FastAPI's too
+    ("starlette.exceptions", "WebSocketException"): _WEBSOCKET,
+    ("starlette.websockets", "WebSocketDisconnect"): _ALWAYS,
+    ("starlette.requests", "ClientDisconnect"): _ALWAYS,
     ("fastapi.exceptions", "RequestValidationError"): _ALWAYS,
+    ("fastapi.exceptions", "WebSocketRequestValidationError"): _ALWAYS,
     ("django.http.response", "Http404"): _ALWAYS,
     ("django.core.exceptions", "PermissionDenied"): _ALWAYS,
     ("django.core.exceptions", "SuspiciousOperation"): _ALWAYS,
@@ -28,6 +33,7 @@ _CLASSES: Final[dict[tuple[str, str], str]] = {
 }
 # Below 500, and yet they say that the server, or what is behind it, could not answer in time.
 _NOT_THE_CALLERS: Final = frozenset({408, 425, 429})
+_OF_THE_SERVER: Final = frozenset({1011, 1012, 1013, 1014})  # by which a websocket is closed
 
 _known: Final[WeakKeyDictionary[type, str | None]] = WeakKeyDictionary()
 
@@ -36,14 +42,21 @@ def steers(error: BaseException) -> bool:
     """Return whether an exception steers a framework: Celery's, click's, or an HTTP error < 500."""
     kind = type(error)
     try:
-        attribute = _known[kind]
-    except KeyError:
-        attribute = _known[kind] = _attribute_of(kind)
-    if not attribute:
-        return attribute is not None
-    status: Any = getattr(error, attribute, None)
-    if status is None:  # Werkzeug's that carry a whole response
-        status = getattr(getattr(error, "response", None), "status_code", None)
+        try:
+            attribute = _known[kind]
+        except KeyError:
+            attribute = _known[kind] = _attribute_of(kind)
+        if not attribute:
+            return attribute is not None
+        if attribute == _WEBSOCKET:
+            return getattr(error, "code", None) not in _OF_THE_SERVER
+        status: Any = getattr(error, attribute, None)
+        if status is None:  # Werkzeug's that carry a whole response
+            status = getattr(getattr(error, "response", None), "status_code", None)
+    except RecursionError:
+        raise
+    except Exception:  # an odd class, or a property that raises: nothing is known
+        return False
     return isinstance(status, int) and 100 <= status < 500 and status not in _NOT_THE_CALLERS
 
 

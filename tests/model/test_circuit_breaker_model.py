@@ -209,7 +209,6 @@ class Naive:
         """Let a call in; one that a breaker that acts would have refused counts for nothing."""
         probe = counts and self.state == "half_open" and self.forced is None
         call = Admitted(ticket, self.epoch if counts else -1, now, now, probe)
-        self.would_refuse += not counts
         self.admitted.append(call)
         return call
 
@@ -217,6 +216,7 @@ class Naive:
         if self.lease_over(now):  # whoever's it is, and before anything else counts
             self.relapse(now)
         call.alive = False
+        self.would_refuse += call.epoch < 0
         slow = duration >= (self.options["slow_call_duration"] or inf)
         if outcome in NEUTRAL:
             return

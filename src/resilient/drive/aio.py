@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import weakref
-from asyncio import _get_running_loop
+from asyncio import Future, Task, _get_running_loop
 from collections.abc import Awaitable, Callable
 from functools import partial
 from time import monotonic
-from typing import Any
+from types import CoroutineType
+from typing import Any, Final, cast
 
 from ..deadline import Terms, current, leave
 from ..guards.base import Waiter
@@ -66,8 +67,9 @@ async def _limited(
         value = await within(call, bounds, fn, args, kwargs)
     except BaseException as error:
         return call.raised(error)
-    if call.origin is None and handle_of(value) and not call.enters and not _is_part(call, value):
-        call.value = handed_out(call, value)  # judged where it ends
+    new = call.origin is None and not call.enters
+    if new and is_under_way(value) and not _is_part(call, value):
+        call.value = handed_out(call, value, _FUTURES)  # judged where it ends
         return DONE
     return call.returned(value)
 
@@ -185,14 +187,23 @@ def _interpreted(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _slow(odd: Callable[[object], bool], value: object) -> bool:
-    return handle_of(value) != "" or odd(value)
+    return is_under_way(value) or odd(value)
+
+
+_FUTURES: Final = (Future, Task)
+_NOBODY: Final[dict[Entry, None]] = {}
+
+
+def is_under_way(value: object) -> bool:
+    """Return whether what an async function returned stands for work that has not ended."""
+    return handle_of(value) != "" or type(value) in (CoroutineType, *_FUTURES)
 
 
 async def _ended(call: Call, value: Any) -> Any:
     """Return the value of a body that has ended well, but not in the plainest way."""
     try:
-        if handle_of(value) and not _is_part(call, value):
-            return handed_out(call, value)  # judged where it ends
+        if is_under_way(value) and not _is_part(call, value):
+            return handed_out(call, value, _FUTURES)  # judged where it ends
         await drive(call, partial(call.returned, value))
     except RecursionError:
         call.core.outbox.append(partial(give_back, call.plan, (), 0.0, call))
@@ -259,6 +270,15 @@ def _plain(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
     return guarded
 
 
+def _lifted(entry: Entry) -> None:
+    """Lift the limit of a body that has ended."""
+    leave(entry)
+    if entry.fired:
+        entry.took_back(None)
+        entry.fired = False
+    entry.task = None
+
+
 def _timed(  # noqa: PLR0915
     plan: Plan, fn: Callable[..., Any]
 ) -> Callable[..., Any]:
@@ -286,17 +306,18 @@ def _timed(  # noqa: PLR0915
         tickets = enter(now)
         if tickets is None or tickets is TURNED:
             return await (call if tickets is None else turned)(plan, fn, args, kwargs)
-        wheel = None if known is None else known()
-        if wheel is None or wheel.loop is not loop:
-            assert loop is not None
-            wheel = wheel_of(loop, seconds)
-            known = weakref.ref(wheel)
-        entry, done = Entry(), None
-        entry.when = when = now + seconds
-        entry.terms, entry.outer, entry.open, entry.fired = terms, None, True, False
-        entry.task, entry.cancelling = task, task.cancelling()
-        entries = wheel.entries
+        entry, done, entries = cast("Entry | None", None), cast("Call | None", None), _NOBODY
         try:
+            wheel = None if known is None else known()
+            if wheel is None or wheel.loop is not loop:
+                assert loop is not None
+                wheel = wheel_of(loop, seconds)
+                known = weakref.ref(wheel)
+            entry = Entry()
+            entry.when = when = now + seconds
+            entry.terms, entry.outer, entry.open, entry.fired = terms, None, True, False
+            entry.task, entry.cancelling = task, task.cancelling()
+            entries = wheel.entries
             entries[entry] = None
             if wheel.handle is None:
                 wheel.start()
@@ -304,23 +325,23 @@ def _timed(  # noqa: PLR0915
             value = await (fn(*args, **kwargs) if kwargs else fn(*args))
             entries.pop(entry, None)
             entry.open = False
+            ended = monotonic()
+            if ended >= when or (type(value) is not plain and unusual(value)):
+                _lifted(entry)
+                done = Call.entered(plan, fn, args, kwargs, tickets, now, entry)
+                return await _ended(done, value)
         except BaseException as error:
-            entries.pop(entry, None)
-            leave(entry)
+            if done is not None:
+                raise
+            if entry is not None:
+                entries.pop(entry, None)
+                leave(entry)
             task = None  # the exception has this frame
             done = await _failed(plan, fn, args, kwargs, tickets, now, entry, error)
             if done.error is error:
                 done.error = None
                 raise
             return conclude(done)
-        ended = monotonic()
-        if ended >= when or (type(value) is not plain and unusual(value)):
-            leave(entry)
-            if entry.fired:
-                entry.took_back(None)
-            entry.task = None
-            done = Call.entered(plan, fn, args, kwargs, tickets, now, entry)
-            return await _ended(done, value)
         plain = type(value)  # pyright: ignore[reportUnknownVariableType]
         entry.task = None  # it stays in the context, which the task has
         done_well(tickets, now, ended)

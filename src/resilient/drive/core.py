@@ -235,6 +235,7 @@ class Core(Counts):
 
         By itself (auto) only one is released whose time is up.
         """
+        room_for_call()
         now = self.now()
         with self.lock:
             gate = self.gate

@@ -78,7 +78,7 @@ def _said(call: State, error: BaseException | None) -> tuple[int, str] | None:
     if isinstance(error, MisuseError):  # its caller's mistake: no guard's business
         return IGNORED, ""
     if call.ruling is not None and _base(call, error) == FAILURE:
-        call.callers = call.ruling[0] == IGNORED
+        call.callers = call.ruling[0] == IGNORED and not (error and _is_ours(error))
         return call.ruling
     if call.plan.judges or call.plan.neutral is not None:
         ruled = _ruled(call, error)

@@ -16,7 +16,7 @@ from typing import Any, Final, cast
 from .. import locks
 from ..events import bus
 from ..guards.base import Guard
-from . import driver, sync
+from . import driver, gateway, sync
 from .call import Call
 from .core import Core, living
 from .turned import TURNED
@@ -82,15 +82,22 @@ def _renew(core: Core, own: list[_Own]) -> None:
 
 def _own_calls() -> list[_Own]:
     """Return the calls that the forking thread is in the middle of, by looking at its stack."""
-    found: dict[tuple[int, float], _Own] = {}
+    found: dict[tuple[int, float], _Own | None] = {}  # None: it has ended, a listener forks
     frame: Any = sys._getframe(1)
     while frame is not None:
-        if frame.f_code.co_filename in _FILES:
-            own = _own_call(frame.f_locals)
+        ours = frame.f_code.co_filename in (*_FILES, gateway.__file__)
+        here: dict[str, Any] = frame.f_locals if ours else {}
+        call = here.get("call")
+        if isinstance(call, Call) and call.booked:
+            found.setdefault((id(call.core), call.began), None)
+        elif "started" in here:
+            found.setdefault((id(here["core"]), here["started"]), None)
+        elif here:
+            own = _own_call(here)
             if own is not None:
                 found.setdefault((id(own.core), own.began), own)
         frame = frame.f_back
-    return list(found.values())
+    return [own for own in found.values() if own is not None]
 
 
 def _own_call(here: dict[str, Any]) -> _Own | None:

@@ -19,10 +19,13 @@ if TYPE_CHECKING:
     from ..guards.base import Guard
 
 
-def handed_out(call: Call, value: Any) -> Any:
-    """Return what the caller of a call gets, whose body returned work that has not ended."""
+def handed_out(call: Call, value: Any, futures: tuple[type, ...] = ()) -> Any:
+    """Return what the caller of a call gets, whose body returned work that has not ended.
+
+    What can be awaited is judged at the await, where it is not of the futures that are followed.
+    """
     kind = handle_of(value)
-    if not kind:
+    if not kind and type(value) not in futures:
         return GuardedAwaitable(call, value)
     call.__class__ = LastingCall  # it is given back when it is collected
     lasting = cast("LastingCall", call)
@@ -52,6 +55,7 @@ def _is_worker(guard: Guard) -> bool:
 def _follow(call: LastingCall, future: Future[Any]) -> None:
     """End a call when its Future is done; nothing can answer in its place any more."""
     call.final = True
+    call.spent = None  # its work goes on: all of its life counts
 
     def done(future: Future[Any]) -> None:
         try:

@@ -38,16 +38,18 @@ class EnteringCall(LastingCall):
     spent: float | None
     value: Any
     enters = True
-    handle: list[Any]  # the context manager, once it is made
+    handle: list[Any]  # the context manager, once it is made; then when it is entered, if later
 
     def returned(self, value: Any) -> Step:
         """Report that it is entered: all guards learn of it but those that bound how many run."""
         core, own = self.core, self.deadline
         now = core.now()
         self.value, self.error, self.ran = value, None, True
-        self.spent = now - self.started
+        later = len(self.handle) > 1  # what its maker did between is not the dependency's time
+        spent = (self.spent or 0.0) + now - self.handle[1] if later else now - self.started
+        self.spent = spent
         self.late = own is not None and now >= own.when
-        self.duration = float("inf") if self.late else self.spent
+        self.duration = float("inf") if self.late else spent
         outcomes, reason = judge(self)
         self.outcome = outcomes[-1]
         self.told(_holds_no_slot, outcomes, reason)
@@ -198,8 +200,14 @@ def entering(call: LastingCall, manager: Any, *, is_async: bool) -> _Guarded:
     call.handle = [manager]
     call.fn = functools.partial(_enter, call.handle, _ASYNC if is_async else _SYNC)
     call.args, call.kwargs = (), {}
-    return (GuardedAsyncManager if is_async else GuardedManager)(call, _let_in, None)
+    return (GuardedAsyncManager if is_async else GuardedManager)(
+        call, functools.partial(_let_in, call), None
+    )  # fmt: skip
 
 
-def _let_in() -> Step:
+def _let_in(call: EnteringCall) -> Step:
+    now = call.core.now()
+    pause = now - call.started - (call.spent or 0.0)
+    call.handle.append(now)
+    call.limits = [(when + pause, level) for when, level in call.limits]
     return DO_RUN

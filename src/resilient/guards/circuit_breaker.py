@@ -13,7 +13,7 @@ from .. import checks
 from ..errors import CircuitOpenError, RefusedError
 from ..events import Cause
 from ..measures import Metric, Sample
-from ..outcomes import FAILURE, SUCCESS, Judge, OnError, OnResult
+from ..outcomes import FAILURE, REFUSED, SUCCESS, Judge, OnError, OnResult
 from ..stack import room
 from .base import REFUSE, Guard
 from .circuit_moving import CLOSED, HALF_OPEN, METRICS_ONLY, NEVER, OPEN, Moving
@@ -125,7 +125,6 @@ class CircuitBreaker(Moving):
     def _refused(self) -> int:
         if self.seen is None:
             return REFUSE
-        self.would_refuse_total += 1
         return _UNCOUNTED
 
     def resume(self, ticket: int, now: float) -> int:
@@ -146,6 +145,8 @@ class CircuitBreaker(Moving):
         self, ticket: int, now: float, outcome: int, duration: float, reason: str, held: bool
     ) -> None:
         health = self.health
+        if ticket == _UNCOUNTED and (outcome != REFUSED or reason):  # else it is asked again
+            self.would_refuse_total += 1
         slow = duration >= health.slow_from
         if self.seen is not None and outcome <= FAILURE:
             self.seen.window.add(now, outcome == FAILURE, slow)

@@ -97,7 +97,7 @@ def directory_for(
     if callable(store):
         return None if given is None else Path(given).absolute()
     key = _key(store)
-    said = given or environ.get(DIRECTORY)
+    said = given or environ.get(DIRECTORY, "").strip()
     if said:
         return Path(said).absolute() / key
     if store.startswith("sqlite:"):
@@ -126,7 +126,7 @@ def runtime_for(store: str | Opener, environ: Mapping[str, str]) -> Path | None:
     """Return where this host's processes share their counts, None where each counts for itself."""
     said = environ.get(RUNTIME, "").strip()
     if said:
-        return None if said == "off" else Path(said).absolute()
+        return None if said.lower() == "off" else Path(said).absolute()
     if callable(store) or not store.startswith("sqlite:"):
         return None
     return Path(file_of(store) + "-state") / "pages"
