@@ -342,7 +342,7 @@ def decorate(fn: Any, guard: Guard) -> Any:
     with _decorating:
         policy = _policy_for(fn, guard, None if mark is None else mark.policy)
         wrapped = wrapping.wrap(policy, fn if mark is None else mark.fn)
-        guard.decorated = ref(wrapped), making.function_in(fn)
+        guard.decorated = ref(wrapped), _code(fn)
     return wrapped
 
 
@@ -350,7 +350,7 @@ _decorating: Final = made_anew()
 
 
 def _code(fn: Any) -> Any:
-    return getattr(fn, "__code__", fn)
+    return getattr(making.function_in(fn), "__code__", None) or id(fn)
 
 
 def _policy_for(fn: Any, guard: Guard, inner: Policy | None) -> Policy:
@@ -360,8 +360,8 @@ def _policy_for(fn: Any, guard: Guard, inner: Policy | None) -> Policy:
     nobody has what it decorated before. Its policy then lives as long as the guard.
     """
     if guard.belongs_to and guard.decorated is not None:
-        before, function = guard.decorated
-        same = _code(function) is _code(making.function_in(fn))
+        before, code = guard.decorated
+        same = code is _code(fn)
         if inner is None and same and guard.policy is not None:
             return cast("Policy", guard.policy)
         if inner is not None and any(guard is each for each in inner._core.guards):

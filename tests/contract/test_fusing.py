@@ -140,6 +140,7 @@ def test_two_stacks_on_one_function_share_what_they_share(colour: Colour) -> Non
     assert counts(policy_of(right)) == {"failure": 1, "refused": 2}
 
 
+@pytest.mark.filterwarnings("ignore::resilient.DeclarationWarning")  # the layer is told of
 def test_a_foreign_layer_does_not_vanish(colour: Colour) -> None:
     """A decorator in between that uses functools.wraps still runs, round the inner policy."""
     ran: list[str] = []
@@ -159,6 +160,7 @@ def test_a_foreign_layer_does_not_vanish(colour: Colour) -> None:
     assert counts(policy_of(outer)) == counts(policy_of(inner)) == {"success": 1}
 
 
+@pytest.mark.filterwarnings("ignore::resilient.DeclarationWarning")  # the layer is told of
 def test_a_marker_that_was_copied_by_hand_does_not_fuse() -> None:
     """A function that carries another one's marker is not taken for it."""
 
@@ -343,10 +345,10 @@ def test_explicit_names_collide_and_show_both_places(name: str) -> None:
 
 
 def test_a_loop_that_makes_one_name_twice_collides(name: str) -> None:
-    """The same line run twice is no reload."""
+    """The same line of a module run twice is no reload."""
+    loop = f"for _ in range(2): Policy({name!r}, bulkhead(1))"
     with pytest.raises(ValueError, match="exists already"):
-        for _ in range(2):
-            Policy(name, bulkhead(1))
+        exec(loop, {"Policy": Policy, "bulkhead": bulkhead})
 
 
 # -- reload ---------------------------------------------------------------------------------------

@@ -34,6 +34,7 @@ FIELDS = {
     "resilient_before": str,
     "resilient_after": str,
     "resilient_evidence": dict,
+    "resilient_times": int,
 }
 # The names, with the level, the guard, and what is said besides; nobody may have to change a query.
 NAMES = {

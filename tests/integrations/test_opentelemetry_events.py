@@ -101,7 +101,7 @@ def test_an_error_of_the_callers_own_hides_no_harm(spans: Spans) -> None:
         span = spans.around(lambda order=order: [call() for call in order])
         assert ours_of(span)["policy"] == degraded.name
     alone = spans.around(calls[0])
-    assert (ours_of(alone)["outcome"], ours_of(alone)["served"]) == ("ignored", "error")
+    assert (ours_of(alone)["outcome"], ours_of(alone)["served"]) == ("ignored", "caller_error")
 
 
 def test_a_span_is_not_flooded(spans: Spans) -> None:

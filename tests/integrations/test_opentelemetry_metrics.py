@@ -100,7 +100,7 @@ def test_counts(meters: Meters, clock: ManualClock) -> None:
         (outcome,): float(number) for outcome, number in policy.snapshot()["calls"].items()
     }
     assert points_of(found["resilient.served"], policy=policy.name) == {
-        ("full",): 2.0, ("degraded",): 2.0, ("error",): 0.0,
+        ("full",): 2.0, ("degraded",): 2.0, ("error",): 0.0, ("caller_error",): 0.0,
     }  # fmt: skip
     assert points_of(found["resilient.refusals"], policy=policy.name, guard="policy") == {(): 1.0}
     assert points_of(found["resilient.policy_info"], policy=policy.name) == {("team", "1"): 1.0}

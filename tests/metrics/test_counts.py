@@ -39,7 +39,7 @@ def test_everything_is_there_at_zero_before_the_first_call(scrape) -> None:
     policy = whole("new", owner="us", tier=2)
     seen = scrape().of(policy.name)
     edges = 13
-    assert len(seen) == 5 + 4 + 4 + 2 + 2 * (edges + 2) + 6 + 3 + 1 + (3 + 3 + 2) + 3 + 2
+    assert len(seen) == 5 + 4 + 4 + 2 + 2 * (edges + 2) + 6 + 3 + 1 + (3 + 3 + 2) + 4 + 2
     ones = {(name, dict(labels).get("state")) for (name, labels), n in seen.items() if n == 1}
     assert ones == {("resilient_breaker_workers", "closed"), ("resilient_policy_info", None)}
     rest = {name for (name, _), n in seen.items() if n not in (0, 1)}

@@ -128,7 +128,7 @@ def test_a_reading_in_the_middle_of_a_move(host: Host) -> None:
     worker = host.start(
         """
 from pathlib import Path
-import resilient.pages.reader as module
+import os
 from resilient.pages.reader import Reader
 p, q = Policy("shop", circuit_breaker()), Policy("other", circuit_breaker())
 for _ in range(9): p.call(int)
@@ -298,15 +298,13 @@ def test_a_page_that_can_not_be_read_is_not_taken_in(host: Host) -> None:
     found = reader.do(
         """
 import resilient.pages.reader as module
-real = module.mmap.mmap
-class Mmap:
-    def __getattr__(self, name): return no_mmap if name == "mmap" else getattr(os_mmap, name)
-def no_mmap(*args, **more): raise OSError(12, "no memory")
-os_mmap, module.mmap = module.mmap, Mmap()
+real = os.pread
+def no_pread(*args): raise OSError(12, "no memory")
+os.pread = no_pread
 seen = [scrape()]
 here._fold()
 seen += [scrape()]
-module.mmap = os_mmap
+os.pread = real
 seen
 """
     )

@@ -105,4 +105,4 @@ def test_each_interpreter_has_an_environment_of_its_own() -> None:
     own = ".venv-%d.%d" % sys.version_info[:2] + sys.abiflags
     said = commands("test", f"PYTHON={sys.executable}")
     assert f"\n{own}/bin/python -m pytest" in said
-    assert ".venv/bin" not in said
+    assert "\n.venv/bin" not in said

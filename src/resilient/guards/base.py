@@ -85,7 +85,9 @@ class Guard:
     seconds: float | None  # the time limit that a driver enforces on all that is inside
     sync: str | None = None  # how it is enforced on sync calls
     belongs_to: str = ""  # the name of its policy
-    decorated: tuple[Callable[[], Any], Any] | None = None  # weakly what it made, and of what
+    decorated: tuple[Callable[[], Any], Any] | None = (
+        None  # weakly what it made, and the code of what
+    )
     policy: object = None  # that it keeps alive, where it decorates again and again
     blind: bool = False  # it answers every refusal, without looking at the error
     aged: bool = False  # it watches how long attempts are in flight: paused() and continued()

@@ -77,9 +77,18 @@ class Moving(Guard):
             self.would_open_total += 1
             self._tell("would_open", now, why, METRICS_ONLY, METRICS_ONLY, evidence)
 
+    def _begin_unseen(self) -> None:
+        self.phase = CLOSED
+        self._fresh()
+        if self.seen is not None:
+            self.seen.clear()
+
     def _watch(self) -> None:
         """See all results, or no more than those that count."""
-        self.seen = None if self._home == CLOSED else Health(**self.health.options())
+        self.seen = None
+        if self._home != CLOSED:
+            self.seen = Health(**self.health.options())
+            self.seen.restore(self.health.save())
 
     def _simplify(self) -> None:
         """Find out whether the short cuts hold."""
@@ -118,8 +127,7 @@ class Moving(Guard):
             return
         if self.seen is not None:
             if released == "forced_closed":
-                self.phase = CLOSED
-                self._fresh()
+                self._begin_unseen()
         elif released == "forced_closed":
             self.relapses = 0
             self._move(CLOSED, now, "released from forced_closed", "closed", "operator")
@@ -129,8 +137,7 @@ class Moving(Guard):
     def reset(self, now: float, why: str) -> bool:
         self.relapses = 0
         if self.seen is not None:
-            self.phase = CLOSED
-            self._fresh()
+            self._begin_unseen()
         else:
             self._move(CLOSED, now, why, "closed", "operator")
         return True

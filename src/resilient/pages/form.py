@@ -40,6 +40,11 @@ FREE: Final = 0
 LAYOUT: Final = 1
 ROW: Final = 2
 _TEXTS: Final = ("owner", "impact", "fallback")
+_PLAIN: Final[dict[str, tuple[type, ...]]] = {
+    "tier": (int, type(None)),
+    "since": (float, int),
+    "covered": (bool,),
+}
 _LONGEST: Final = 200  # characters of a name
 _END: Final = 1e12  # seconds since 1970 that no clock will show
 _HEAD: Final = struct.Struct("qqqq")  # size in bytes, kind, bytes of JSON, cells
@@ -174,9 +179,9 @@ def _about(said: dict[str, Any]) -> dict[str, Any]:
     for word, value in said.items():
         if word in _TEXTS and isinstance(value, str):
             found[word] = clean(value)
-        elif (word == "tier" and (value is None or type(value) is int)) or word == "since":
+        elif word in _PLAIN and type(value) in _PLAIN[word]:
             found[word] = value
-        elif word == "flags" and isinstance(value, list):
+        elif word in ("flags", "answered") and isinstance(value, list):
             found[word] = [clean(each) for each in cast("list[object]", value)]
     return found
 
