@@ -128,7 +128,7 @@ def test_a_reading_in_the_middle_of_a_move(host: Host) -> None:
     worker = host.start(
         """
 from pathlib import Path
-import os
+import resilient.pages.reader as module
 from resilient.pages.reader import Reader
 p, q = Policy("shop", circuit_breaker()), Policy("other", circuit_breaker())
 for _ in range(9): p.call(int)
@@ -297,7 +297,7 @@ def test_a_page_that_can_not_be_read_is_not_taken_in(host: Host) -> None:
     worker.kill()
     found = reader.do(
         """
-import resilient.pages.reader as module
+import os
 real = os.pread
 def no_pread(*args): raise OSError(12, "no memory")
 os.pread = no_pread

@@ -63,6 +63,12 @@ DIFFERENCES: tuple[Difference, ...] = (
     Difference("requests", "Session.get_adapter*", "the same"),
     Difference("requests", "Session.vars()", "the same"),
     Difference(
+        "requests wrapped",
+        "at the end/2/1",
+        "the session finds its adapters by a function of ours, which has also those keep to the "
+        "deadline that are mounted later",
+    ),
+    Difference(
         "httpx*",
         "*at the end/2/2",
         "the client finds its transports by a function of ours, which has also those keep to the "
