@@ -23,7 +23,7 @@ NOBODY = 65534
 # As nobody, with all modules loaded before: the interpreter may lie where nobody may look.
 SCRIPT = """
 import os, sys
-import encodings.unicode_escape, rich.console, rich.table, rich.box, rich.live, sqlite3, redis, click, pwd
+import encodings.unicode_escape, rich.console, rich.table, rich.box, rich.live, rich._emoji_codes, sqlite3, redis, click, pwd
 import resilient.cli.commands, resilient.cli.drawing, resilient.flags.stores.sqlite
 os.chdir('/'); os.setgroups([]); os.setgid(65534); os.setuid(65534)
 from resilient.cli import main

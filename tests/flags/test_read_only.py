@@ -149,7 +149,7 @@ def test_the_command_of_another_user(store: str) -> None:
     body = """
         import os, sys
         from click.testing import CliRunner
-        import rich.table, rich.console, rich.box
+        import rich.table, rich.console, rich.box, rich._emoji_codes
         from resilient.cli.commands import cli
         BECOME
         for words in (["flags"], ["status"], ["doctor"], ["flags", "log"],

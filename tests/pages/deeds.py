@@ -57,8 +57,8 @@ def compare(policy: Policy, deed: str) -> None:
     with core.lock:
         known = core.row(entry.layout)
     heads = entry.layout.heads
-    said = [round(n, 5) for n in entry.row[:heads]]
-    if said != [round(n, 5) for n in known]:
+    said = entry.row[:heads]
+    if len(known) != heads or any(abs(n - m) > 1e-5 for n, m in zip(said, known, strict=True)):
         wrong.append(f"{deed}: {said} instead of {known}")
 
 

@@ -153,6 +153,34 @@ reader.read()
     assert worker.do(code) == [[["other", 2], ["shop", 10]], 2]
 
 
+def test_a_page_that_grows_while_it_is_read(host: Host) -> None:
+    """Who has asked how long the page is reads again, if a record was moved past that end."""
+    worker = host.start(
+        """
+import resilient.pages.reader as module
+p = Policy("shop", circuit_breaker())
+for _ in range(9): p.call(int)
+here.refresh()
+(path,) = here.path.glob("*.page")
+real, views = module._header, []
+def header(fd):
+    found = real(fd)
+    if not views:
+        views.append(p.with_(bulkhead(1), fallback(value=1)))
+        views[-1].call(int)
+        here.refresh()
+    return found
+module._header = header
+"""
+    )
+    code = """
+reader = module.Reader(path)
+reader.read()
+[[e.name, e.row[0] + e.row[3]] for e in reader.entries if e.kind == "policy"]
+"""
+    assert worker.do(code) == [["shop", 10]]
+
+
 def test_many_fold_at_once(host: Host, root: str) -> None:
     """Processes die all the time, two others fold all the time, and no call is lost or doubled."""
     worker, stop = host.start(DEAD), host.home / "stop"

@@ -77,12 +77,6 @@ class Moving(Guard):
             self.would_open_total += 1
             self._tell("would_open", now, why, METRICS_ONLY, METRICS_ONLY, evidence)
 
-    def _begin_unseen(self) -> None:
-        self.phase = CLOSED
-        self._fresh()
-        if self.seen is not None:
-            self.seen.clear()
-
     def _watch(self) -> None:
         """See all results, or no more than those that count."""
         self.seen = None
@@ -127,7 +121,8 @@ class Moving(Guard):
             return
         if self.seen is not None:
             if released == "forced_closed":
-                self._begin_unseen()
+                self.phase = CLOSED
+                self._fresh()
         elif released == "forced_closed":
             self.relapses = 0
             self._move(CLOSED, now, "released from forced_closed", "closed", "operator")
@@ -137,7 +132,9 @@ class Moving(Guard):
     def reset(self, now: float, why: str) -> bool:
         self.relapses = 0
         if self.seen is not None:
-            self._begin_unseen()
+            self.phase = CLOSED
+            self._fresh()
+            self.seen.clear()
         else:
             self._move(CLOSED, now, why, "closed", "operator")
         return True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, cast
 
 from .. import checks
 
@@ -40,7 +40,8 @@ class calls:
         return hash((calls, self.size))
 
 
-_ZEROS: Final = [0] * SLICES  # in place of a list of its own where all are 0; never written to
+# In place of a list of its own where all are 0; never written to, and its copy is itself.
+_ZEROS: Final = cast("list[int]", (0,) * SLICES)
 
 
 def _one_more(slices: list[int], index: int) -> list[int]:

@@ -182,16 +182,19 @@ def _content(fd: int) -> memoryview:
         OSError: it can't be read.
         ValueError: it is no page, or was cut short.
     """
-    used = _header(fd).cast("q")[USED]
-    size = os.fstat(fd).st_size
-    if not HEADER <= used <= LARGEST or used % 8:
-        used = size // 8 * 8  # it lies, and is read as far as it can be
-    if used > size:
-        raise ValueError(f"cut short: {size:,} bytes are left of {used:,}")
-    content = _read_all(fd, used)
-    if len(content) < used:
-        raise ValueError("cut short, a moment ago")
-    return memoryview(content)
+    for _ in range(_TRIES):
+        said = used = _header(fd).cast("q")[USED]
+        size = os.fstat(fd).st_size
+        if not HEADER <= used <= LARGEST or used % 8:
+            used = size // 8 * 8  # it lies, and is read as far as it can be
+        if used > size:
+            raise ValueError(f"cut short: {size:,} bytes are left of {used:,}")
+        content = memoryview(_read_all(fd, used))
+        if len(content) < used:
+            raise ValueError("cut short, a moment ago")
+        if content[:HEADER].cast("q")[USED] == said:
+            break  # else a record was moved to where this has not read
+    return content
 
 
 def _header(fd: int) -> memoryview:
