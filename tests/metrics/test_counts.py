@@ -43,7 +43,7 @@ def test_everything_is_there_at_zero_before_the_first_call(scrape) -> None:
     ones = {(name, dict(labels).get("state")) for (name, labels), n in seen.items() if n == 1}
     assert ones == {("resilient_breaker_workers", "closed"), ("resilient_policy_info", None)}
     rest = {name for (name, _), n in seen.items() if n not in (0, 1)}
-    assert rest == {"resilient_limit", "resilient_worker_limit"}
+    assert rest == {"resilient_limit", "resilient_timeout_seconds", "resilient_worker_limit"}
     for guard in ("policy", "circuit_breaker", "bulkhead", "timeout"):
         assert scrape()("refusals_total", "new", guard=guard) == 0
     assert scrape()("refusals_total", "new", guard="fallback") is None

@@ -107,6 +107,7 @@ def test_scrapes_at_the_same_time_never_count_twice(fast_switches, scrape_of) ->
     undo()
 
 
+@pytest.mark.filterwarnings("ignore::resilient.DeclarationWarning")  # as it should be told
 def test_policies_that_come_and_go_during_scrapes(scrape, fast_switches) -> None:
     done = threading.Event()
 
