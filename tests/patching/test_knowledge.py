@@ -141,6 +141,7 @@ def test_errors_of_sqlalchemy() -> None:
         policy.force_open("a test")
         with pytest.raises(sa.exc.SQLAlchemyError):
             made.execute(sa.text("SELECT 1"))
+    engine.dispose()
 
 
 def test_errors_of_boto3(monkeypatch: pytest.MonkeyPatch) -> None:
