@@ -182,7 +182,8 @@ def _content(fd: int) -> memoryview:
         OSError: it can't be read.
         ValueError: it is no page, or was cut short.
     """
-    for _ in range(_TRIES):
+    tries = _TRIES
+    while True:
         said = used = _header(fd).cast("q")[USED]
         size = os.fstat(fd).st_size
         if not HEADER <= used <= LARGEST or used % 8:
@@ -192,9 +193,9 @@ def _content(fd: int) -> memoryview:
         content = memoryview(_read_all(fd, used))
         if len(content) < used:
             raise ValueError("cut short, a moment ago")
-        if content[:HEADER].cast("q")[USED] == said:
-            break  # else a record was moved to where this has not read
-    return content
+        tries -= 1
+        if content[:HEADER].cast("q")[USED] == said or not tries:
+            return content  # else a record was moved to where this has not read
 
 
 def _header(fd: int) -> memoryview:
