@@ -290,3 +290,24 @@ def test_introspection_is_the_clients() -> None:
     assert inspect.getdoc(client.afind) == "Find it later."
     bare.__doc__ = "Of its own."
     assert own_slot().wrap(bare).__doc__ == "Of its own."
+
+
+class Shards:
+    """A client that keeps its parts in containers."""
+
+    def __init__(self) -> None:
+        self.by_name, self.pair = {"a": Part(self)}, (1, Part(self))
+        self.words, self.empty = {"a": "b"}, ()
+
+    def find(self) -> int:
+        return 1
+
+
+def test_parts_in_containers_are_said_to_be_unguarded() -> None:
+    rows = {row.name: row for row in resilient.explain(policy().wrap(Shards())).rows}
+    for name in ("by_name", "pair"):
+        assert rows[name].what == "left alone"
+        assert "holds parts, " in rows[name].why, rows[name]
+        assert "not guarded" in rows[name].why
+    assert rows["words"].why == "data: dict"
+    assert rows["empty"].why == "data: tuple"

@@ -5,8 +5,9 @@
 from __future__ import annotations
 
 from functools import cached_property
+from itertools import islice
 from types import MethodDescriptorType
-from typing import Any
+from typing import Any, Final
 
 from .. import checks
 from ..shapes import kind_of, label
@@ -15,6 +16,9 @@ from .explanation import ORDER, Explained, Explanation
 from .guarding import Guarding
 from .proxy import Proxy, Traits, is_proxy
 from .wrapper import Wrapper
+
+_CONTAINERS: Final = (dict, frozenset, list, set, tuple)
+_LOOKED_AT: Final = 100  # items of each
 
 
 def explained(client: Any) -> Explanation:
@@ -123,7 +127,21 @@ def _attribute(
         return _rows(wrapper, handed, handed._resilient_traits, f"{name}.")
     if handed is not held:
         return [Explained(path, "guarded", "a function of this client alone")]
-    return [Explained(path, "left alone", f"data: {type(held).__name__}")]
+    kind = type(held).__name__
+    inside = _part_in(wrapper, proxy, name, held)
+    if inside is not None:
+        why = f"a {kind} that holds parts, {label(type(inside))}: they are not guarded, wrap each"
+        return [Explained(path, "left alone", why)]
+    return [Explained(path, "left alone", f"data: {kind}")]
+
+
+def _part_in(wrapper: Wrapper, proxy: Proxy, name: str, held: Any) -> Any:
+    """Return the first part in a container of a built-in type, or None."""
+    if type(held) not in _CONTAINERS:
+        return None
+    values = held.values() if type(held) is dict else held
+    return next((each for each in islice(values, _LOOKED_AT)
+                 if is_proxy(wrapper._handed(proxy, name, each))), None)  # fmt: skip
 
 
 def _method(wrapper: Wrapper, client: Any, traits: Traits, name: str, prefix: str) -> Explained:
