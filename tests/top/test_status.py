@@ -77,6 +77,8 @@ def service(shared: Host) -> Service:
 def at_rest(service: Service) -> Generator[Service]:
     """The service, which nobody calls; its circuit is closed again after the test."""
     service.serves("none")
+    # The store hears of it by a heartbeat.
+    until(lambda: not any("open" in row["states"] for row in service.levers.json("policies")))
     yield service
     lasting(service.worker, "p.force_closed()\np.release()\ngoing[0] = 'none'\nhere.refresh()")
 
