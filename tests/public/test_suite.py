@@ -95,7 +95,10 @@ def commands(*words: str) -> str:
     return subprocess.run(
         ["make", "--dry-run", "--always-make", *words],
         cwd=ROOT, capture_output=True, text=True, timeout=60, check=True,
-        env={name: value for name, value in os.environ.items() if not name.startswith("MAKE")},
+        env={
+            name: value for name, value in os.environ.items()
+            if name != "PYTHON" and not name.startswith("MAKE")
+        },
     ).stdout  # fmt: skip
 
 
