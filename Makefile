@@ -17,7 +17,7 @@ ALONE := tests/stress tests/faults tests/cancel tests/metrics tests/demo
 # Tests that wait for processes and servers most of their time.
 WAITING := tests/cli tests/flags tests/integrations tests/servers tests/pages tests/prefork tests/monitoring tests/top tests/journal tests/versions
 # What `make quick` leaves out: slow, and hardly different from one Python to another.
-SLOW := tests/cli tests/demo tests/integrations tests/journal tests/monitoring tests/pages tests/plugin tests/prefork tests/servers tests/stress tests/top tests/transparency tests/versions
+SLOW := tests/cli tests/demo tests/integrations tests/journal tests/monitoring tests/pages tests/plugin tests/prefork tests/servers tests/streams/test_memory.py tests/streams/test_sweep.py tests/stress tests/top tests/transparency tests/versions tests/wrap/test_memory.py
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test quick trial freeze soak prefork picture lint types docs bench profile format clean
