@@ -17,6 +17,7 @@ from . import line
 from .bell import Bell, here, task_in
 from .call import DO_PARK, DO_RECOVER, DO_RUN, DONE, Call, Step, give_back
 from .ending import MisuseError, conclude
+from .frames import has_call
 from .handles import handed_out
 from .limits import Bounds
 from .plan import Plan
@@ -46,6 +47,9 @@ async def drive(call: Call, first: Callable[[], Step]) -> None:
     except BaseException:
         call.drop()
         raise
+
+
+has_call(drive, call="call")
 
 
 async def finish(call: Call, awaitable: Awaitable[Any]) -> Any:
@@ -104,6 +108,9 @@ async def within(
         return value
     finally:
         del told  # a frame that holds the exception whose traceback it is in is a cycle
+
+
+has_call(within, call="call")
 
 
 async def _awaited(
@@ -267,7 +274,7 @@ def _plain(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
         done_well(tickets, now, clock())
         return value
 
-    return guarded
+    return has_call(guarded, plan="plan", tickets="tickets", began="now")
 
 
 def _lifted(entry: Entry) -> None:
@@ -347,4 +354,4 @@ def _timed(  # noqa: PLR0915
         done_well(tickets, now, ended)
         return value
 
-    return guarded
+    return has_call(guarded, plan="plan", tickets="tickets", began="now")

@@ -15,6 +15,7 @@ from ..shapes import returns_awaitable, returns_work
 from . import line
 from .abandoning import abandon
 from .call import DO_PARK, DO_RECOVER, DO_RUN, DONE, Call, Step
+from .frames import has_call
 from .handles import handed_out
 from .turned import not_awaited
 from .workers import Job, Signal, pool
@@ -36,6 +37,9 @@ def drive(call: Call, first: Callable[[], Step]) -> None:
     except BaseException:
         call.drop()
         raise
+
+
+has_call(drive, call="call")
 
 
 def _body(call: Call) -> Step:

@@ -16,9 +16,9 @@ from typing import Any, Final, cast
 from .. import locks
 from ..events import bus
 from ..guards.base import Guard
-from . import driver, gateway, sync
 from .call import Call
 from .core import Core, living
+from .frames import variables
 from .turned import TURNED
 from .workers import pool
 
@@ -85,37 +85,31 @@ def _own_calls() -> list[_Own]:
     found: dict[tuple[int, float], _Own | None] = {}  # None: it has ended, a listener forks
     frame: Any = sys._getframe(1)
     while frame is not None:
-        ours = frame.f_code.co_filename in (*_FILES, gateway.__file__)
-        here: dict[str, Any] = frame.f_locals if ours else {}
-        call = here.get("call")
+        held = variables(frame)
+        call = held.get("call")
         if isinstance(call, Call) and call.booked:
             found.setdefault((id(call.core), call.began), None)
-        elif "started" in here:
-            found.setdefault((id(here["core"]), here["started"]), None)
-        elif here:
-            own = _own_call(here)
+        elif "ended" in held:
+            found.setdefault((id(held["core"]), held["ended"]), None)
+        elif held:
+            own = _own_call(held)
             if own is not None:
                 found.setdefault((id(own.core), own.began), own)
         frame = frame.f_back
     return [own for own in found.values() if own is not None]
 
 
-def _own_call(here: dict[str, Any]) -> _Own | None:
-    call, plan = here.get("call"), here.get("plan")
+def _own_call(held: dict[str, Any]) -> _Own | None:
+    call, plan, tickets = held.get("call"), held.get("plan"), held.get("tickets")
     if isinstance(call, Call):
         if not call.admitted or call.booked:
             return None
         holding = zip(call.plan.guards, call.tickets, strict=True)
         return _Own(call.core, call.began, tuple(g for g, ticket in holding if ticket is not None))
-    tickets = here.get("tickets")
     if plan is not None and tickets is not None and tickets is not TURNED:
         admitting = zip(plan.guards, plan.quick, strict=True)
-        return _Own(plan.core, here["now"], tuple(g for g, admits in admitting if admits))
+        return _Own(plan.core, held["began"], tuple(g for g, admits in admitting if admits))
     return None
-
-
-# Who has calls in its frames: aio by its name, because importing it would load asyncio.
-_FILES: Final = {sync.__file__, driver.__file__, sync.__file__.replace("sync.py", "aio.py")}
 
 
 def install(also_in_child: Callable[[], None]) -> None:

@@ -28,6 +28,7 @@ from ..outcomes import CANCELLED, REFUSED, SUCCESS
 from ..stack import room
 from .core import BUSY, Core, tell_slow
 from .counting import DURATION_SUM, IN_FLIGHT, QUICK, SHORTEST
+from .frames import has_call
 from .turned import TURNED, note
 
 _COUNTED: Final = -9  # in place of a verdict: it was REFUSE, and is counted
@@ -130,7 +131,7 @@ def _one(  # noqa: C901, PLR0915
         if outbox:
             flush()
 
-    return enter, leave
+    return enter, has_call(leave, core="core", ended="started")
 
 
 def _none(core: Core) -> tuple[Enter, Leave]:  # noqa: C901
@@ -185,7 +186,7 @@ def _none(core: Core) -> tuple[Enter, Leave]:  # noqa: C901
         if outbox:
             flush()
 
-    return enter, leave
+    return enter, has_call(leave, core="core", ended="started")
 
 
 def _two(  # noqa: C901, PLR0915
@@ -277,7 +278,7 @@ def _two(  # noqa: C901, PLR0915
         if outbox:
             flush()
 
-    return enter, leave
+    return enter, has_call(leave, core="core", ended="started")
 
 
 def _many(core: Core, guards: tuple[Guard, ...]) -> tuple[Enter, Leave]:
@@ -312,7 +313,7 @@ def _many(core: Core, guards: tuple[Guard, ...]) -> tuple[Enter, Leave]:
             core, list(zip(reversed(guards), reversed(tickets), strict=True)), started, now
         )
 
-    return enter, leave
+    return enter, has_call(leave, core="core", ended="started")
 
 
 def _refused(held: list[tuple[Guard, int]], now: float) -> None:
@@ -372,6 +373,10 @@ def _book(core: Core, held: list[tuple[Guard, int]], started: float, now: float)
     core.flush_after(gate)
     if now - started > SHORTEST:
         tell_slow(core, now - started)
+
+
+has_call(_leave_slowly, core="core", ended="started")
+has_call(_book, core="core", ended="started")
 
 
 def _flush_entered(core: Core, held: list[tuple[Guard, int]], now: float) -> None:

@@ -12,6 +12,7 @@ from ..shapes import returns_work
 from .call import Call, Step, give_back
 from .driver import drive, job_done, no_thread, pause, returned, wait
 from .ending import conclude
+from .frames import has_call
 from .plan import Plan
 from .turned import TURNED, answer
 from .workers import Job, pool
@@ -116,7 +117,7 @@ def _plain(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
         done_well(tickets, now, clock())
         return value
 
-    return guarded
+    return has_call(guarded, plan="plan", tickets="tickets", began="now")
 
 
 def _timed(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
@@ -169,7 +170,7 @@ def _timed(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
         done_well(tickets, now, ended)
         return value
 
-    return guarded
+    return has_call(guarded, plan="plan", tickets="tickets", began="now")
 
 
 def _threaded(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
@@ -226,7 +227,7 @@ def _threaded(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
             del reason  # it holds this frame
         return conclude(done)
 
-    return guarded
+    return has_call(guarded, plan="plan", tickets="tickets", began="now")
 
 
 def _hired(
