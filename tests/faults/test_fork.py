@@ -433,3 +433,70 @@ def test_a_full_bulkhead_of_the_parent_is_free_in_the_child() -> None:
     go.set()
     holder.join(WAIT)
     assert (parent, child) == (BulkheadFullError.__name__, "NoneType")
+
+
+_IMPORTS = """
+import os, pathlib, select, signal, sys, threading, warnings
+warnings.simplefilter("ignore", DeprecationWarning)
+import resilient
+pathlib.Path("half.py").write_text("import __main__; __main__.begun.set(); __main__.go.wait(60)")
+sys.path.insert(0, ".")
+begun, go = threading.Event(), threading.Event()
+threading.Thread(target=__import__, args=["half"], daemon=True).start()
+begun.wait(60)
+
+def child_ends(body):
+    read, write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            body()
+        finally:
+            os._exit(0)
+    os.close(write)
+    ended = select.select([read], [], [], 30)[0]
+    if not ended:
+        os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    return bool(ended)
+"""
+
+
+def run_amid_an_import(body: str, tmp_path: Any) -> str:
+    """Run a script of which one thread is in the middle of an import."""
+    done = subprocess.run(
+        [sys.executable, "-c", _IMPORTS + body],
+        capture_output=True, text=True, timeout=120, check=False, cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_a_fork_waits_until_another_thread_has_imported(tmp_path: Any) -> None:
+    """A child can import what another thread was importing when it was forked."""
+    body = """
+threading.Timer(0.2, go.set).start()
+print(child_ends(lambda: __import__("half")))
+"""
+    assert run_amid_an_import(body, tmp_path) == "True"
+
+
+def test_a_fork_does_not_wait_for_an_import_without_an_end(tmp_path: Any) -> None:
+    """Such as that of a whole program: the fork is made, and its child imports other modules."""
+    body = """
+print(child_ends(lambda: __import__("colorsys")), go.is_set())
+go.set()
+"""
+    assert run_amid_an_import(body, tmp_path) == "True False"
+
+
+def test_the_forking_thread_may_be_importing(tmp_path: Any) -> None:
+    """A module that forks while it is imported is imported in both processes."""
+    body = """
+go.set()
+pathlib.Path("forks.py").write_text("import __main__; ended = __main__.child_ends(lambda: __import__('colorsys'))")
+import forks
+threading.Thread(target=__import__, args=["wave"]).start()
+print(forks.ended)
+"""  # noqa: E501
+    assert run_amid_an_import(body, tmp_path) == "True"

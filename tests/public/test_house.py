@@ -25,6 +25,7 @@ FLOORS = [
         "stack",
         "steering",
         "locks",
+        "imports",
         "events",
         "deadline",
         "reading",

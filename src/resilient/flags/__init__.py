@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from .. import checks
 from ..reading import AskedFlag, Flag
 from .here import here as _here
-from .here import importing, install
+from .here import install
 from .state import Snapshot
 
 if TYPE_CHECKING:
@@ -219,8 +219,7 @@ def on(
 
 
 def _flip(flag: str | Flag, value: str, reason: str, by: str, duration: Any) -> None:
-    with importing("flags.flipping"):
-        from .flipping import order
+    from .flipping import order
 
     lever = f"flag/{_here.flags.get(flag).name}"
     store = _here.opener()()

@@ -71,10 +71,7 @@ class _Undisturbed:
 
     @contextmanager
     def briefly(self) -> Generator[None]:
-        """Have a fork wait for what takes a moment, and wait no longer than one for that.
-
-        As for an import: a child would find a half made module locked for ever.
-        """
+        """Have a fork wait for what takes a moment, and wait no longer than one for that."""
         held = self._lock.acquire(timeout=_MOMENT)  # at the gate it might wait for itself
         try:
             yield

@@ -9,7 +9,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any, Final
 
@@ -34,7 +33,6 @@ RUNTIME: Final = "RESILIENT_RUNTIME_DIR"
 MEMORY: Final = ("", "memory:", "memory://")  # what names this process's own
 FIRST_WAIT: Final = 0.5  # seconds that the first read waits for the store at the most, once
 _UWSGI: Final = ("enable-threads", "py-call-osafterfork")
-_PACKAGE: Final = __name__.partition(".")[0]
 _RETRY: Final = 1.0  # seconds until another try, where there was no thread to be had
 
 
@@ -60,8 +58,7 @@ class Here:
 
     def configure(self, store: str | Callable[[], Store] | None, directory: str | None) -> None:
         """Follow another store from the next read on."""
-        with importing("flags.stores.opening"):
-            from .stores.opening import opener_of
+        from .stores.opening import opener_of
 
         opener_of(store if store is not None else self.setting)
         if directory is not None:
@@ -90,14 +87,12 @@ class Here:
         """Return what opens the store: always the same one where it is this process's own."""
         if self.in_memory:
             return self._own_memory
-        with importing("flags.stores.opening"):
-            from .stores.opening import opener_of
+        from .stores.opening import opener_of
 
-            return opener_of(self.setting)
+        return opener_of(self.setting)
 
     def _own_memory(self) -> Store:
-        with importing("flags.stores.memory"):
-            from .stores.memory import MemoryStore
+        from .stores.memory import MemoryStore
 
         if self._memory is None:
             self._memory = MemoryStore()
@@ -108,8 +103,7 @@ class Here:
         """Where this host keeps its copy, None where nothing outlives the process."""
         if self.in_memory:
             return None
-        with importing("flags.stores.opening"):
-            from .stores.opening import directory_for
+        from .stores.opening import directory_for
 
         return directory_for(self.setting, self._directory, os.environ)
 
@@ -118,8 +112,7 @@ class Here:
         """Where the processes of this host share their counts, None where each counts alone."""
         if self.state.isolated or (self.in_memory and RUNTIME not in os.environ):
             return None
-        with importing("flags.stores.opening"):
-            from .stores.opening import runtime_for
+        from .stores.opening import runtime_for
 
         return runtime_for(self.setting, os.environ) if os.name == "posix" else None
 
@@ -135,8 +128,7 @@ class Here:
         directory = self.directory
         if directory is None:
             return
-        with importing("flags.local_copy"):
-            from .local_copy import CopyError, LocalCopy
+        from .local_copy import CopyError, LocalCopy
 
         try:
             copy = LocalCopy(directory).load()
@@ -162,8 +154,7 @@ class Here:
         elif self.follower is None:
             self.follow()
         if flag is not None and self.runtime_directory is not None:
-            with importing("pages.here"):
-                from ..pages.here import here as pages
+            from ..pages.here import here as pages
 
             pages.begin()
 
@@ -183,11 +174,10 @@ class Here:
                 self._once.release()
 
     def _start(self) -> None:
-        with importing("flags.follower", "flags.local_copy", "flags.presence"):
-            importlib.import_module("logging")  # which its thread will want
-            from .follower import Follower
-            from .local_copy import LocalCopy
-            from .presence import Presence
+        importlib.import_module("logging")  # which its thread will want
+        from .follower import Follower
+        from .local_copy import LocalCopy
+        from .presence import Presence
 
         _warn_of_uwsgi()
         self.load()
@@ -209,8 +199,7 @@ class Here:
 
     def ordering(self) -> Orders:
         """Return what puts orders on policies."""
-        with importing("flags.orders"):
-            from .orders import Orders
+        from .orders import Orders
 
         if self.orders is None:
             self.orders = Orders(self.state)
@@ -227,8 +216,7 @@ class Here:
         if self.orders is not None:
             self.orders.follow_policy(core)
         if self.runtime_directory is not None:
-            with importing("pages.here"):
-                from ..pages.here import here as pages
+            from ..pages.here import here as pages
 
             pages.begin(core)
         return self.in_memory or self.follower is not None
@@ -288,13 +276,6 @@ class Here:
         self.state.read(fresh=not self.state.isolated)
 
 
-def importing(*names: str) -> AbstractContextManager[None]:
-    """Have a fork wait for the import of modules of ours; see `resilient.flags.forks`."""
-    forks = sys.modules.get(f"{__package__}.forks")
-    there = all(f"{_PACKAGE}.{name}" in sys.modules for name in names)
-    return nullcontext() if there or forks is None else forks.undisturbed.briefly()
-
-
 here: Final = Here()
 
 
@@ -315,7 +296,9 @@ def install() -> None:
             after_in_parent=here.state.after_fork,
             after_in_child=here.in_child,
         )
-    # Its hook comes last, and so first before a fork: no lock is held while files are waited for.
+    # Their hooks come last, and so first before a fork, the files' before that of imports: no lock
+    # is held that an import may need, and no import is kept waiting that work on files needs.
+    importlib.import_module("..imports", __package__)
     importlib.import_module(".forks", __package__)
 
 

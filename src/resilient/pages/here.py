@@ -23,7 +23,6 @@ from ..drive.core import Core
 from ..events import Event, bus
 from ..flags.forks import undisturbed
 from ..flags.here import here as levers
-from ..flags.here import importing
 from ..measuring import row_of
 from ..registry import registry
 from .bell import Bell
@@ -101,10 +100,9 @@ class Here:
         path = self.path
         if path is None:
             return
-        with importing("pages.directory", "pages.page", "pages.records"):
-            from .directory import Directory
-            from .page import Page
-            from .records import Records
+        from .directory import Directory
+        from .page import Page
+        from .records import Records
 
         about = {
             "id": os.urandom(6).hex(),
@@ -245,8 +243,7 @@ class Here:
         path = self.path
         if path is None or (self._directory is None and not os.path.isdir(path)):
             return [], 0
-        with importing("pages.directory"):
-            from .directory import Directory, living
+        from .directory import Directory, living
 
         if self._directory is None or self._directory.path != path:
             self._directory = Directory(path)
@@ -348,11 +345,14 @@ def _held(lock: Any, patience: float) -> Generator[bool]:
     if lock._is_owned():
         yield False
         return
-    try:  # an interrupt may come between any two steps
+    release = lock.release
+    try:  # an interrupt may come after any call, but not before the first of a `finally`
         yield lock.acquire(timeout=patience)
     finally:
-        if lock._is_owned():
-            lock.release()
+        try:
+            release()
+        except RuntimeError:  # it was not ours
+            pass
 
 
 here: Final = Here()

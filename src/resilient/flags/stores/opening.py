@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from ... import checks
-from ..here import MEMORY, RUNTIME, importing
+from ..here import MEMORY, RUNTIME
 from .address import ALLOWED, FILES, NAMED, REDIS, Address, file_of, refuse, scheme_of
 from .base import Store
 
@@ -36,23 +36,20 @@ def opener_of(store: str | Opener | None) -> Opener:
     if callable(store):
         return store
     if store is None or store in MEMORY:
-        with importing("flags.stores.memory"):
-            from .memory import MemoryStore
+        from .memory import MemoryStore
 
         return MemoryStore
     if type(store) is not str:
         checks.refuse_type(NAMED, store, ALLOWED)
     scheme = scheme_of(store)
     if scheme == "sqlite":
-        with importing("flags.stores.sqlite"):
-            from .sqlite import SQLiteStore, refuse_network
+        from .sqlite import SQLiteStore, refuse_network
 
         path = file_of(store)
         refuse_network(path)
         return lambda: SQLiteStore(path)
     if scheme == "file":
-        with importing("flags.stores.file"):
-            from .file import FileStore
+        from .file import FileStore
 
         path = file_of(store)
         return lambda: FileStore(path)
@@ -62,8 +59,7 @@ def opener_of(store: str | Opener | None) -> Opener:
 def _redis(store: str) -> Opener:
     Address(store)  # its errors of form come first
     try:
-        with importing("flags.stores.redis"):
-            from .redis import RedisStore
+        from .redis import RedisStore
     except ImportError as error:
         missing = isinstance(error, ModuleNotFoundError) and error.name == "redis"
         what = "needs redis-py" if missing else f"needs redis-py, which can't be imported: {error}"

@@ -1,0 +1,65 @@
+"""Imports that are under way when the process forks.
+
+A child has the locks of half imported modules, and none of the threads that would finish them: an
+import of its own would wait for ever. So a fork waits, for a moment, until no other thread is in
+the middle of one, and keeps others from beginning until it is made.
+"""
+
+from __future__ import annotations
+
+import _imp
+import os
+import threading
+import time
+from importlib import _bootstrap as bootstrap
+from typing import Any, Final
+from weakref import WeakSet
+
+_LONGEST: Final = 1.0  # seconds that a fork waits
+_LOCKS: Final[dict[str, Any]] = getattr(bootstrap, "_module_locks", {})
+_endless: Final[WeakSet[Any]] = WeakSet()  # of imports that took longer, such as a whole program
+
+
+class _Forks(threading.local):
+    def __init__(self) -> None:
+        self.held: list[bool] = []  # of the forks that this thread is making
+
+
+_forks: Final = _Forks()
+
+
+def _hold() -> None:
+    _forks.held.append(_held())
+
+
+def _held() -> bool:
+    """Keep other threads from importing; False where one has not come to its end."""
+    until = time.monotonic() + _LONGEST
+    while True:
+        _imp.acquire_lock()
+        others = _of_others()
+        if not others:
+            return True
+        _imp.release_lock()
+        if time.monotonic() >= until:
+            _endless.update(others)
+            return False
+        time.sleep(0.001)
+
+
+def _release() -> None:
+    if _forks.held and _forks.held.pop():
+        _imp.release_lock()
+
+
+def _of_others() -> list[Any]:
+    """Return the locks of the imports that other threads are in the middle of."""
+    me = threading.get_ident()
+    locks = [ref() for ref in list(_LOCKS.values())]
+    return [
+        lock for lock in locks if lock is not None and lock.owner != me and lock not in _endless
+    ]
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_hold, after_in_parent=_release, after_in_child=_release)
