@@ -24,11 +24,17 @@ def is_covered(core: Core) -> bool:
     return any(_answers(guard, CircuitOpenError, core.name) for guard in core.guards)
 
 
-def answered(core: Core) -> list[str]:
-    """Return the flags of its kill switches that something answers for while they are off."""
+def switches(core: Core) -> dict[str, list[str]]:
+    """Return the flags of a policy's kill switches, where it has some.
+
+    ``answered`` are those that something answers for while they are off.
+    """
+    found = [guard for guard in core.guards if isinstance(guard, KillSwitch)]
+    if not found:
+        return {}
     fallback = any(_answers(guard, FlagOffError, core.name) for guard in core.guards)
-    switches = [guard for guard in core.guards if isinstance(guard, KillSwitch)]
-    return [each.flag.name for each in switches if fallback or each.answer is not None]
+    answered = [each.flag.name for each in found if fallback or each.answer is not None]
+    return {"flags": [each.flag.name for each in found], "answered": answered}
 
 
 def _answers(guard: Guard, kind: type[RefusedError], policy: str) -> bool:

@@ -149,6 +149,39 @@ def test_of_a_policy_without_a_fallback(cli: Cli, worker: Worker) -> None:
     assert harm not in cli.flip("policies", "force-open", "plain").said(0).out
 
 
+def test_of_a_switch_without_an_answer(cli: Cli, worker: Worker) -> None:
+    """Who turns it off is told what its callers get, and who looks at the policy what cuts it off."""
+    harm = "nothing answers in the place of shop: every call of it is an error now"
+    cut = "shop is cut off by its kill switch: flag recs is off"
+    assert cut not in cli("policies", "show", "shop").out
+    cli.flip("flags", "off", "recs").said(0, harm)
+    cli("policies", "show", "shop").said(0, cut)
+    cli("policies").said(0, cut)
+    assert cli("policies", "show", "shop", "--json").json["flags_off"] == ["recs"]
+    assert harm not in cli.flip("flags", "on", "recs").said(0).out
+
+
+def test_of_a_policy_without_a_circuit(cli: Cli, make: Callable[..., Worker]) -> None:
+    """It is not called closed."""
+    make(WORKER_SLOTS="yes")
+    cli.applied_by(1)
+    shown = cli("policies", "show", "slots").said(0, "no circuit").out
+    assert "closed" not in shown
+    rows = {row["policy"]: row["states"] for row in cli("policies", "--json").json}
+    assert rows == {"plain": {"closed": 1}, "shop": {"closed": 1}, "slots": {"no circuit": 1}}
+
+
+def test_doctor_looks_at_pages(cli: Cli, worker: Worker, tmp_path: Path) -> None:
+    """What can't be read there is a finding, and that there are none."""
+    pages = tmp_path / "pages"
+    pages.mkdir(mode=0o700)
+    (pages / "x.page").write_bytes(b"RSLNTP01 and then nothing")
+    assert "x.page can't be read" in cli("doctor", RESILIENT_RUNTIME_DIR=str(pages)).said(1).out
+    nowhere = str(tmp_path / "nowhere")
+    cli("doctor", RESILIENT_RUNTIME_DIR=nowhere).said(1, f"{nowhere} does not exist")
+    cli("doctor", RESILIENT_RUNTIME_DIR="off").said(0, "were not looked for")
+
+
 def test_a_fleet_of_redis(redis_server: RedisServer, fleet: Cli) -> None:
     """A process of an older version says nothing of its options: that they are unchecked is told."""
     store = RedisStore(redis_server.url)

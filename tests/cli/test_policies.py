@@ -16,7 +16,7 @@ from .workers import Worker
 
 ROW = {
     "policy", "forced", "since", "by", "reason", "until", "version", "applied", "processes",
-    "silent", "faults", "options", "states", "owner", "tier", "impact", "declared", "patches",
+    "silent", "faults", "options", "states", "owner", "tier", "impact", "declared", "patches", "flags_off",
 }  # fmt: skip
 
 

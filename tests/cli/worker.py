@@ -17,6 +17,8 @@ RECS = flag(
 BETA = flag("beta", default=False)
 slots = [bulkhead(10)] if os.environ.get("WORKER_BULKHEAD", "yes") else []
 shop = Policy("shop", kill_switch(RECS), circuit_breaker(), *slots, owner="team-shop", tier=2)
+if "WORKER_SLOTS" in os.environ:
+    Policy("slots", bulkhead(3))
 plain = Policy("plain", fallback(value="instead"), circuit_breaker())
 
 

@@ -208,6 +208,10 @@ LOOK = "resilient policies show pay"
 CAUTION = (
     "nothing answers in its place: forcing it open would turn what is served in full into errors"
 )
+PASSED = (
+    "it has a fallback, which fails or does not answer these errors: `resilient top` tells whether "
+    "cutting it off would help"
+)
 RELEASE = 'resilient policies release pay --reason "..."'
 
 
@@ -215,12 +219,16 @@ def of_policy(
     severity: str, summary: str, *, lever: str = OFF, tier: int | None = 2, policy: str = "pay",
     **labels: str,
 ) -> Fired:  # fmt: skip
-    """Return the labels and annotations of an alert on a policy."""
+    """Return the labels and annotations of an alert on a policy, which has a fallback."""
     said = {"job": "shop", "policy": policy, "owner": "team-pay", "severity": severity, **labels}
     if tier is not None:
         said["tier"] = str(tier)
+    caution = {}
+    if " errors" in summary and lever == OFF:
+        lever, caution = LOOK, {"caution": PASSED}
     lever = re.sub(r" pay(?= |$)", f" {policy}", lever)
-    return said, {"summary": f"{policy}: {summary}", "impact": "Nobody can pay.", "lever": lever}
+    said_of_it = {"summary": f"{policy}: {summary}", "impact": "Nobody can pay.", "lever": lever}
+    return said, {**said_of_it, **caution}
 
 
 def of_flag(severity: str, summary: str, *, lever: str, **labels: str) -> Fired:

@@ -29,10 +29,16 @@ from .promtool import (
 Watched = dict[str, tuple[str, Pairs, str]]
 BURN, LEAK, MILDER = "ResilientErrorsBurn", "ResilientErrorsLeak", "ResilientDegraded"
 ERRORS: Watched = {
-    BURN: ("page", FAST, "customers get errors, {} of the calls"),
-    LEAK: ("ticket", SLOW, "errors use up the budget, {} of the calls"),
+    BURN: ("page", FAST, "customers get errors, {} of the calls, callers' own errors aside"),
+    LEAK: ("ticket", SLOW, "errors use up the budget, {} of the calls, callers' own errors aside"),
 }
-DEGRADED: Watched = {MILDER: ("ticket", MILD, "a fallback answers {} of the calls")}
+DEGRADED: Watched = {
+    MILDER: (
+        "ticket",
+        MILD,
+        "a fallback or a switch answers {} of the calls, callers' own errors aside",
+    )
+}
 
 
 def told(
@@ -108,7 +114,13 @@ def test_fully_degraded(tmp_path: Path) -> None:
     trial.served(always(0), degraded=counter((0, 30), (6, 60)), own=counter((0, 30), (600, 60)),
                  policy="ill")  # fmt: skip
     told = [
-        of_policy("page", "a fallback answers 100% of the calls", policy=name, tier=1, lever=LOOK)
+        of_policy(
+            "page",
+            "a fallback or a switch answers 100% of the calls, callers' own errors aside",
+            policy=name,
+            tier=1,
+            lever=LOOK,
+        )
         for name in ("all", "ill")
     ]
     # Those that degrade for long have their ticket too; that is looked at elsewhere.
@@ -121,7 +133,7 @@ def test_callers_own_errors_burn_no_budget(tmp_path: Path) -> None:
     trial.served(counter((600, 90)), own=counter((6000, 90)), policy="shop")
     trial.served(counter((570, 90)), error=counter((30, 90)), own=counter((6000, 90)),
                  policy="ill")  # fmt: skip
-    share = "customers get errors, 5% of the calls"
+    share = "customers get errors, 5% of the calls, callers' own errors aside"
     trial.only(BURN, {85: [of_policy("page", share, policy="ill", tier=1)]})
 
 
@@ -232,8 +244,8 @@ def test_a_restart(tmp_path: Path) -> None:
     trial.served(again, error="1000x89 0x200", degraded="5000x89 0x200")
     trial.served(again, error=again, policy="search")
     low, high = (
-        "errors use up the budget, 50% of the calls",
-        "customers get errors, 50% of the calls",
+        "errors use up the budget, 50% of the calls, callers' own errors aside",
+        "customers get errors, 50% of the calls, callers' own errors aside",
     )
     trial.expect({
         (name, minute): [of_policy(severity, said, tier=1, policy="search")]
@@ -269,8 +281,8 @@ def test_missing_scrapes(tmp_path: Path) -> None:
     trial.served(gaps)
     trial.served(gaps, error=gaps, policy="search")
     low, high = (
-        "errors use up the budget, 50% of the calls",
-        "customers get errors, 50% of the calls",
+        "errors use up the budget, 50% of the calls, callers' own errors aside",
+        "customers get errors, 50% of the calls, callers' own errors aside",
     )
     trial.expect({
         (name, minute): [of_policy(severity, said, tier=1, policy="search")]

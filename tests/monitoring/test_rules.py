@@ -132,7 +132,17 @@ def test_no_lever_harms() -> None:
             assert "flags off" not in said["lever"], rule
             burns = rule["alert"] in ("ResilientErrorsBurn", "ResilientErrorsLeak")
             assert not burns or said["caution"] == CAUTION
-    assert levers(policy())["ResilientErrorsBurn"].startswith("resilient policies force-open")
+    assert levers(policy())["ResilientCircuitFlaps"].startswith("resilient policies force-open")
+
+
+def test_errors_in_spite_of_a_fallback() -> None:
+    """The fallback fails, or does not answer them: to cut the policy off may make it worse."""
+    for rule in alerts(Declared([policy(covered=True, flags=["recs"], answered=["recs"])], [])):
+        if rule["alert"] in ("ResilientErrorsBurn", "ResilientErrorsLeak"):
+            assert rule["annotations"]["lever"] == "resilient policies show pay"
+            assert "resilient top" in rule["annotations"]["caution"]
+    switched = levers(policy(covered=False, flags=["recs"], answered=["recs"]))
+    assert switched["ResilientErrorsBurn"].startswith("resilient flags off recs")
 
 
 def test_a_lever_fits_its_alert() -> None:
@@ -446,6 +456,8 @@ def test_one_instance_of_two(trial: Trial) -> None:
 @pytest.mark.parametrize(
     ("name", "metric", "bad", "after", "summary"),
     [
+        ("ResilientInactive", "active", 0.0, 5,
+         "guards are switched off: calls pass breakers, timeouts and bulkheads"),
         ("ResilientStoreSilent", "flag_sync_age_seconds", 75.0, 5,
          "flips are not heard of: the store was last read 1m 15s ago"),
         ("ResilientPagesUnread", "pages_unread", 1.0, 5,
@@ -456,7 +468,7 @@ def test_one_instance_of_two(trial: Trial) -> None:
 )  # fmt: skip
 def test_itself(trial: Trial, name: str, metric: str, bad: float, after: int, summary: str) -> None:
     """What is wrong with resilient itself is told of, with the command that says more."""
-    fine = 59.0 if metric.endswith("seconds") else 0.0
+    fine = {"flag_sync_age_seconds": 59.0, "active": 1.0}.get(metric, 0.0)
     trial.says(metric, gauge((fine, 10), (bad, 100), (fine, 20)))
     told = {"job": "shop", "severity": "ticket"}, {"summary": summary, "lever": "resilient doctor"}
     expected: Expected = {(name, 10 + after): [told], (name, 105): [told]}

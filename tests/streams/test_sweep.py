@@ -168,7 +168,9 @@ def test_of_a_timeout(loop: str) -> None:
         assert seen.came_out if seen.asked else seen.value == "timeout"
 
     assert sweep(loop, scene, check) >= 2
-    assert counts(shop)["failure"] == shop.snapshot()["timeouts"] >= 1
+    ended = counts(shop)  # refused: on a busy machine time is up before a stream has begun
+    timed_out = ended.get("failure", 0) + ended.get("refused", 0)
+    assert timed_out == shop.snapshot()["timeouts"] >= 1
 
 
 @pytest.mark.parametrize("most", [1, 99])

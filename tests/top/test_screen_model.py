@@ -366,11 +366,36 @@ def test_what_is_cut_off_already_needs_no_lever() -> None:
     about = {"covered": True}
     row = only(policy("a", about=about, degraded=100, gauges=breaker(open=1)))
     assert row.lever == "resilient policies show a"
-    assert row.note == "its circuit is open, and its fallback answers every call already"
+    assert row.note == "every call is answered in its place already"
     some = only(policy("a", about=about, degraded=90, full=10, gauges=breaker(open=1)))
     assert some.lever.startswith("resilient policies force-open a")
-    slow = only(policy("a", about=about, degraded=100, gauges=breaker(closed=1)))
+    durations = [0] * len(EDGES) + [100]
+    closed = policy("a", about=about, degraded=100, durations=durations, gauges=breaker(closed=1))
+    slow = only(closed)  # forced open, its callers would not wait for their answers
     assert slow.lever.startswith("resilient policies force-open a")
+    hung = only(policy("a", about=about, degraded=100, abandoned=8))
+    assert hung.lever == "resilient policies show a"
+
+
+def test_who_answers_is_said() -> None:
+    """A kill switch's answer is no fallback's, and a fallback may not be asked for refusals."""
+    switch = {"covered": False, "flags": ["k"], "answered": ["k"]}
+    assert only(policy("a", about=switch, full=74, error=26)).note == (
+        "74 % full would become its kill switch's answers"
+    )
+    narrow = {"covered": False, "fallback": "1"}
+    assert only(policy("a", about=narrow, full=74, error=26)).note == (
+        "its fallback does not answer refusals: forcing it open would turn 74 % full into errors"
+    )
+
+
+def test_forced_open_with_a_fallback_that_fails() -> None:
+    """It is said, also where the fallback was there when the order was given."""
+    gauges = {("override_active", "forced_open"): 1.0}
+    failing = policy("a", about={"covered": True}, error=100, fallback_failures=100, gauges=gauges)
+    assert only(failing).note == "its fallback fails too: each call that it fails for is an error"
+    well = policy("a", about={"covered": True}, degraded=100, gauges=gauges)
+    assert only(well).note == ""
 
 
 def test_a_fallback_that_fails_takes_nothing_over() -> None:

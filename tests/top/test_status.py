@@ -14,10 +14,11 @@ from typing import Any
 import pytest
 
 from resilient.flags.stores.sqlite import SQLiteStore
+from resilient.monitoring.looks import Look
 
 from ..journal.kit import Command
 from ..pages.kit import Host, Worker, until
-from .kit import lasting
+from .kit import Page, lasting, look, policy
 
 SHOP = """
 RECS = flag('recs')
@@ -150,7 +151,9 @@ def test_a_store_but_no_pages(at_rest: Service) -> None:
     assert status(at_rest.levers, code=0) == f"{WELL}; {UNKNOWN}"
     at_rest.levers.environ["RESILIENT_RUNTIME_DIR"] = str(at_rest.host.home / "nowhere")
     try:
-        assert status(at_rest.levers, code=0) == f"{WELL}; {UNKNOWN}"
+        said = at_rest.levers("status", code=4)
+        assert "nowhere does not exist: no process has ever shared its counts there" in said
+        assert f"{WELL}; what customers get is not known" in said
     finally:
         at_rest.levers.environ["RESILIENT_RUNTIME_DIR"] = "off"
 
@@ -184,6 +187,39 @@ def test_a_process_that_hangs(at_rest: Service, monkeypatch: pytest.MonkeyPatch)
         assert f"hanging: pid {at_rest.worker.pid}" in status(at_rest.pages, code=1)
     finally:
         os.kill(at_rest.worker.pid, signal.SIGCONT)
+
+
+def test_few_calls_of_which_some_are_errors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It looks on until there are enough to tell, and does not call well what it could not tell."""
+    looked: list[float] = []
+    errors = [0.0]
+
+    class Slow:
+        """Two calls in each second."""
+
+        def __init__(self, path: Path) -> None: ...
+
+        def look(self) -> Look:
+            at = sum(looked)
+            return look(
+                at, Page(policy("shop", full=2 * at - errors[0] * at, error=errors[0] * at))
+            )
+
+    monkeypatch.setattr("resilient.cli.status.Watch", Slow)
+    monkeypatch.setattr("resilient.cli.status.time.sleep", looked.append)
+    command = Command("", tmp_path)
+    command.environ["RESILIENT_RUNTIME_DIR"] = str(tmp_path)
+    assert "full 100.0%" in command("status", code=0)
+    assert looked == [1.0]
+    looked.clear()
+    errors[0] = 2.0
+    assert "error 100.0% of 2 calls/s" in command("status", code=1)
+    assert sum(looked) == 5.0
+    looked.clear()
+    assert "error 100.0%" in command("status", "--over", "20s", code=1)
+    assert sum(looked) == 20.0
 
 
 def test_what_customers_get_while_the_store_is_down(at_rest: Service) -> None:

@@ -589,11 +589,13 @@ def test_trap_21_a_view_has_no_workers_of_its_own() -> None:
     strict = shop.with_(timeout(0.01, sync="thread"))
     body = Counting()
     in_threads(64, lambda _: shop.try_call(body))
-    in_threads(8, lambda _: strict.try_call(body))
+    begun = body.most  # on a busy machine some are given up before they begin
+    in_threads(64, lambda _: strict.try_call(body))
     most = body.most
     body.go.set()
     until(lambda: shop.snapshot()["abandoned"] == 0)
-    assert most == 64
+    assert 0 < begun <= most <= 64
+    assert shop.snapshot()["calls"]["refused"] >= begun
 
 
 _who: contextvars.ContextVar[str] = contextvars.ContextVar("_who", default="nobody")

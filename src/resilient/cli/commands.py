@@ -6,10 +6,11 @@ from typing import Final
 
 import click
 
-from .findings import findings
+from .findings import findings, in_pages
 from .flag_commands import flags
 from .metrics_commands import metrics
 from .options import common
+from .pages import directory_of
 from .policy_commands import policies
 from .printing import moment, plural, say, say_json, table
 from .reach import FINDINGS, USAGE, Reach, fail, look
@@ -48,12 +49,16 @@ cli.add_command(top)
 @cli.command()
 @common
 def doctor(store: str | None, as_json: bool) -> None:
-    """Look for what would hurt at 2 a.m.: processes that lag, disagree or are silent, flags due."""
+    """Look for what would hurt at 2 a.m.: processes that lag, disagree or hang, flags due.
+
+    What customers get is for `resilient status` and `resilient top` to say.
+    """
     reach = Reach(store)
     with reach.store() as opened:
         view = look(reach, opened)
         amiss: list[str] = getattr(opened, "unreadable", list[str])()
-    found = [*amiss, *findings(view)]
+    pages = directory_of(store)
+    found = [*amiss, *findings(view), *(in_pages(pages) if pages is not None else ())]
     if as_json:
         say_json({"store": reach.shown, "findings": found})
     else:
@@ -62,6 +67,8 @@ def doctor(store: str | None, as_json: bool) -> None:
             say("it does not know its processes: whether they obey can't be told")
         for each in found:
             say(f"- {each}")
+        if pages is None:
+            say("processes that share their counts were not looked for: no directory is set")
         say(plural(len(found), "finding") if found else "nothing to complain of")
     raise SystemExit(FINDINGS if found else 0)
 

@@ -22,6 +22,7 @@ _ANSWER: Final = 24
 _MOST: Final = 5  # levers that are shown
 _NAMED: Final = 3  # of flags that are off, and of processes that hang
 _UNREACHING: Final = "# no store is set (RESILIENT_STORE): these reach no process as it is"
+_UNSYNCED: Final = 10.0  # seconds without a look at the store that are worth a word
 _FRAME: Final = 9  # lines that are neither policies, levers nor warnings
 _NONE: Final = "·"  # no living process has it
 _FEW: Final = "few"  # calls, too few to say
@@ -47,7 +48,7 @@ def drawn(screen: Screen, width: int, rows: int | None, *, reaching: bool = True
     hidden = len(screen.worst) - len(shown)
     if hidden:
         parts.append(Text(f"... and {hidden} more that are not well", style="bold"))
-    parts.append(_well(screen.well, running=bool(screen.processes)))
+    parts.append(_well(screen.well, screen))
     if levers:
         parts += [Text(""), Text("LEVERS", style="bold")]
         if not reaching:
@@ -95,6 +96,14 @@ def _warnings(screen: Screen) -> list[Text]:
     if screen.inactive:
         many = plural(screen.inactive, "process")
         found.append(Text(f"guards are switched off in {many}", style="bold red"))
+    if screen.unsynced > _UNSYNCED:
+        found.append(
+            Text(
+                f"a process last read the store {screen.unsynced:.0f} s ago: "
+                "levers may not reach it",
+                style="bold red",
+            )
+        )
     if screen.unread:
         found.append(Text(f"{plural(len(screen.unread), 'page')} can't be read", style="bold red"))
     return found
@@ -175,7 +184,7 @@ def _short(name: str, width: int) -> str:
 
 
 def _state(row: Row) -> Text:
-    word = row.state or _NONE
+    word = row.state or ("-" if row.live else _NONE)
     loud = word.startswith(("open", "forced open"))
     mild = word.startswith(("half", "flag", "forced", "metrics"))
     return Text(word.upper() if loud else word, style="bold red" if loud else "yellow" * mild)
@@ -229,12 +238,15 @@ def _age(since: float | None, now: float) -> str:
     return f"{seconds // 3600}h{seconds % 3600 // 60:02}m"
 
 
-def _well(rows: list[Row], *, running: bool) -> Text:
+def _well(rows: list[Row], screen: Screen) -> Text:
     if not rows:
         return Text("")
-    if not running:
+    if not screen.processes:
         told = f"{plural(len(rows), 'policy')} of processes that have ended: see the timeline"
         return Text(told, style="bold")
+    if all(process.silent for process in screen.processes):
+        told = f"{plural(len(rows), 'policy')} of processes that hang: how they are is not known"
+        return Text(told, style="bold red")
     quiet = sum(1 for row in rows if not row.rate)
     busy = [row for row in rows if row.rate]
     text = Text(f"{plural(len(rows), 'policy')} well", style="green")

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
+from ..monitoring.looks import Watch
+from .pages import nobody_shares, unread
 from .view import View, shown_id
 
 
@@ -40,6 +43,27 @@ def findings(view: View) -> Iterable[str]:
             yield f"{shown_id(process)} keeps no local copy: {process.about['copy_error']}"
     if view.counts and not view.processes:
         yield "no process follows this store"
+
+
+def in_pages(path: Path) -> Iterable[str]:
+    """Yield what is not as it should be with the counts that processes share, in words."""
+    try:
+        path.stat()
+        seen = Watch(path).look()
+    except FileNotFoundError:
+        yield nobody_shares(path)
+        return
+    except (OSError, ValueError) as error:
+        yield unread(path, error)
+        return
+    for process in seen.processes:
+        if process.silent:
+            yield (
+                f"process {process.pid} ({process.program}) hangs: nothing heard for "
+                f"{process.silent:.0f} s"
+            )
+    for page, why in seen.unread.items():
+        yield f"page {page} can't be read, so counts are missing: {why}"
 
 
 def _disagreeing(view: View) -> Iterable[str]:

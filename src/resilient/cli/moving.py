@@ -174,6 +174,10 @@ def _tell(view: View, name: str, wanted: Order, told: Told) -> None:
     _tell_who(view, told)
     if "forced_open" in wanted.levers.values() and about.get("covered") is False:
         say("nothing answers in its place: every call of it is an error now")
+    if wanted.kind == FLAG and "off" in wanted.levers.values():
+        for policy, said in view.declared("policies").items():
+            if name in said.get("flags", ()) and name not in said.get("answered", ()):
+                say(f"nothing answers in the place of {policy}: every call of it is an error now")
 
 
 def _tell_flip(view: View, done: Done, reason: str) -> None:

@@ -31,8 +31,32 @@ def runtime_directory() -> Path:
     except OSError:
         there = False
     if not there:
-        fail(f"{path} does not exist: no process has ever shared its counts there", UNREACHED)
+        fail(nobody_shares(path), UNREACHED)
     return path
+
+
+def directory_of(store: str | None) -> Path | None:
+    """Return where processes that follow a store share their counts, None where there is no sign.
+
+    A place that is set is one, whether there is anything or not.
+    """
+    try:
+        path = runtime_for(store or os.environ.get(VARIABLE, ""), os.environ)
+    except ValueError as error:
+        fail(str(error), USAGE)
+    if path is None or os.environ.get(RUNTIME):
+        return path
+    try:
+        return path if stat.S_ISDIR(path.stat().st_mode) else None
+    except PermissionError:  # there is something: reading it says whose it is
+        return path
+    except OSError:
+        return None
+
+
+def nobody_shares(path: Path) -> str:
+    """Return in a sentence that there are no pages where they should be."""
+    return f"{path} does not exist: no process has ever shared its counts there"
 
 
 def unread(path: Path, error: Exception) -> str:

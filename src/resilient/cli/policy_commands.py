@@ -13,6 +13,7 @@ from .options import DECLARE, applied, common, given, lever_command, ordering, p
 from .printing import moment, order_line, say, say_json, table
 from .reach import USAGE, Reach, fail, known_name, look
 from .timeline import line, told
+from .view import shown_state
 
 _MOVES: Final = 20  # that are shown of a policy
 _TABLES: Final = ("exceptions", "settings")
@@ -62,6 +63,7 @@ def policies(context: click.Context, /, store: str | None, as_json: bool) -> Non
         ],
     )  # fmt: skip
     for row in rows:
+        _say_flags_off(row)
         for target, states in row["patches"].items():
             seen = ", ".join(f"{n} {state}" for state, n in states.items())
             say(f"{target} is guarded by {row['policy']}: {seen}")
@@ -92,18 +94,30 @@ def show(context: click.Context, /, name: str, store: str | None, as_json: bool)
     say(f"{name} ({row['owner'] or 'nobody'}{tier}): {row['impact'] or 'no impact is declared'}")
     if row["forced"]:
         say(order_line(row["forced"], row, view.now))
+    _say_flags_off(row)
     for option, order in row["options"].items():
         say(order_line(f"{option}={order['value']}", row | order, view.now))
     table(
         ("host", "pid", "program", "state", "why"),
         [
-            (p["host"], p["pid"], p["program"], p["policy"]["state"], p["policy"].get("why", ""))
+            (
+                p["host"],
+                p["pid"],
+                p["program"],
+                "silent, was " * p["silent"] + shown_state(p["policy"]),
+                p["policy"].get("why", ""),
+            )
             for p in each
         ],
     )
     for move in moves:
         say(line(move, view.now))
         _say_evidence(move.get("evidence"))
+
+
+def _say_flags_off(row: dict[str, Any]) -> None:
+    for flag in row["flags_off"]:
+        say(f"{row['policy']} is cut off by its kill switch: flag {flag} is off")
 
 
 def _say_evidence(seen: Any) -> None:

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import os
-import stat
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import click
 
 from ..flags.here import MEMORY, RUNTIME, VARIABLE
-from ..flags.stores.opening import runtime_for
 from ..monitoring.looks import ENOUGH, Watch
 from ..monitoring.screen import Screen
 from .options import common
-from .pages import unread
+from .pages import directory_of, nobody_shares, unread
 from .printing import plural, say, say_json, seconds_of
 from .reach import FINDINGS, NOT_ALL, UNREACHED, USAGE, Reach, fail, look
+
+_LONGEST: Final = 10.0  # seconds that a look at few calls takes
+_MOSTLY: Final = 10.0  # times what hurts among many calls, where there are few: errors of a tenth
 
 
 @click.command()
@@ -40,7 +41,7 @@ def status(over: str, store: str | None, as_json: bool) -> None:
         seconds = seconds_of("--over", over)
     except ValueError as error:
         fail(str(error), USAGE)
-    pages = _pages(store)
+    pages = directory_of(store)
     no_store = (store or os.environ.get(VARIABLE, "")) in MEMORY
     shown = None if pages is None else _tried(lambda: _customers(pages, seconds))
     alone = no_store and pages is not None
@@ -73,28 +74,23 @@ def _tried(part: Callable[[], T]) -> T | int:
         return failure.code if isinstance(failure.code, int) else UNREACHED
 
 
-def _pages(store: str | None) -> Path | None:
-    try:
-        path = runtime_for(store or os.environ.get(VARIABLE, ""), os.environ)
-    except ValueError as error:
-        fail(str(error), USAGE)
-    if path is None:
-        return None
-    try:
-        return path if stat.S_ISDIR(path.stat().st_mode) else None
-    except PermissionError:  # there is something: reading it says whose it is
-        return path
-    except OSError:
-        return None
-
-
 def _customers(path: Path, seconds: float) -> Screen:
-    """Return what customers got in a time, and how policies stand."""
+    """Return what customers got in a time, and how policies stand.
+
+    Where some of few calls went wrong, it looks on, until there are enough to tell.
+    """
     watch = Watch(path)
     try:
-        before = watch.look()
-        time.sleep(seconds)
-        return Screen(before, watch.look())
+        path.stat()
+        before, looked = watch.look(), 0.0
+        while True:
+            time.sleep(seconds)
+            looked += seconds
+            screen = Screen(before, watch.look())
+            if not 0 < screen.calls < ENOUGH or not _harm(screen, 0.0) or looked >= _LONGEST:
+                return screen
+    except FileNotFoundError:
+        fail(nobody_shares(path), UNREACHED)
     except (OSError, ValueError) as error:
         fail(unread(path, error), UNREACHED)
 
@@ -164,9 +160,15 @@ def _unseen(screen: Screen | None, known: dict[str, Any] | None) -> int:
 
 def _hurts(screen: Screen) -> bool:
     """Tell whether customers are hurt: a single error among many calls is no news."""
+    return _harm(screen, 1.0) if screen.calls >= ENOUGH else _harm(screen, _MOSTLY)
+
+
+def _harm(screen: Screen, times: float) -> bool:
+    """Return whether more went wrong than so many times what is no news."""
     limits = {"error": 0.01, "degraded": 0.05}
-    return screen.calls >= ENOUGH and any(
-        screen.served[word] / screen.calls >= limit for word, limit in limits.items()
+    return any(
+        n > 0 and n / screen.calls >= limit * times
+        for n, limit in ((screen.served[word], limit) for word, limit in limits.items())
     )
 
 

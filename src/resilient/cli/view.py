@@ -79,7 +79,7 @@ class View:
     def policy(self, name: str, about: Mapping[str, Any]) -> dict[str, Any]:
         """Return one policy."""
         said = [p.about.get("policies", {}).get(name) for p in self.processes]
-        states = Counter(each["state"] for each in said if each is not None)
+        states = Counter(shown_state(each) for each in said if each is not None)
         forced = self.holding(lever_of(FORCED, name))
         prefix = f"{OPTION}/{name}/"
         options = {
@@ -110,7 +110,11 @@ class View:
             "tier": about.get("tier"),
             "impact": about.get("impact", ""),
             "declared": bool(states),
+            "flags_off": [flag for flag in about.get("flags", ()) if self._is_off(flag)],
         }
+
+    def _is_off(self, flag: str) -> bool:
+        return bool(self.flag(flag, self.declared("flags").get(flag, {}))["off_in"])
 
     def holding(self, lever: str) -> Flip | None:
         """Return the flip that a lever is to obey now."""
@@ -169,6 +173,12 @@ class View:
             for process in self.processes
             if process.applied < self.version and not self.is_silent(process)
         ]
+
+
+def shown_state(said: Mapping[str, Any]) -> str:
+    """Return the state of a policy as a process has it: one without a circuit is never closed."""
+    state = str(said["state"])
+    return "no circuit" if state == "closed" and said.get("circuit") is False else state
 
 
 def shown_id(process: Process) -> str:

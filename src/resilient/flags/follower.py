@@ -16,7 +16,7 @@ from typing import Any, Final
 from ..checks import clean
 from ..drive.core import Core
 from ..events import bus
-from ..publishing import Moments, Stacks, is_covered
+from ..publishing import Moments, Stacks, is_covered, switches
 from ..registry import registry
 from .flips import Flip
 from .journal import Journal, lost
@@ -310,6 +310,8 @@ class Follower:
                 "tier": core.tier,
                 "impact": core.impact,
                 "since": self._moments.since(core),
+                "circuit": any(guard.state for guard in core.guards),
+                **switches(core),
                 "covered": is_covered(core),
                 "stack": stacks.number_of(core),
             }

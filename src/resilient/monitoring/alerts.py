@@ -25,6 +25,11 @@ Rule = dict[str, Any]
 _UNCOVERED: Final = (
     "nothing answers in its place: forcing it open would turn what is served in full into errors"
 )
+_PASSED: Final = (
+    "it has a fallback, which fails or does not answer these errors: `resilient top` tells whether "
+    "cutting it off would help"
+)
+_COUNTED: Final = "{{ $value | humanizePercentage }} of the calls, callers' own errors aside"
 # Severity, how fast the budget burns, and the long and the short window that show it.
 _FAST: Final = ((14.4, 3600, 300), (6.0, 21_600, 1800))
 _SLOW: Final = ((3.0, 86_400, 7200), (1.0, 259_200, 21_600))
@@ -132,17 +137,17 @@ class Alerts:
         yield self._rule(
             policy, "ResilientErrorsBurn", "page",
             self._burns(policy, "error", budget, _FAST), 0,
-            f"{name}: customers get errors, {{{{ $value | humanizePercentage }}}} of the calls",
+            f"{name}: customers get errors, {_COUNTED}", passed=True,
         )  # fmt: skip
         yield self._rule(
             policy, "ResilientErrorsLeak", "ticket",
             self._burns(policy, "error", budget, _SLOW), 0,
-            f"{name}: errors use up the budget, {{{{ $value | humanizePercentage }}}} of the calls",
+            f"{name}: errors use up the budget, {_COUNTED}", passed=True,
         )  # fmt: skip
         yield self._rule(
             policy, "ResilientDegraded", "ticket",
             self._burns(policy, "degraded", 1 - DEGRADED, ((6.0, 21_600, 1800), _SLOW[0])), 0,
-            f"{name}: a fallback answers {{{{ $value | humanizePercentage }}}} of the calls",
+            f"{name}: a fallback or a switch answers {_COUNTED}",
             lever=policy.look,
         )  # fmt: skip
         if policy.tier == 1:
@@ -168,7 +173,7 @@ class Alerts:
         limit = self._series("worker_limit", policy=name)
         yield self._rule(
             policy, "ResilientWorkersAbandoned", "page",
-            f"max by ({self._by}, policy) ({used} / {limit}) >= 0.8", 60,
+            f"max by ({self._by}, policy) (clamp_max({used} / {limit}, 1)) >= 0.8", 60,
             f"{name}: {{{{ $value | humanizePercentage }}}} of its worker threads hang",
         )  # fmt: skip
         active = f'{self._series("override_active", policy=name)[:-1]},kind=~"forced_.*"}}'
@@ -192,8 +197,7 @@ class Alerts:
             policy, "ResilientFullyDegraded", "page",
             f"{rates[0]} / {rates[1]} > {FULLY} and "
             f"{rates[1]} * {_SOON * self._scale:g} >= {FEW}",
-            120, f"{policy.name}: a fallback answers {{{{ $value | humanizePercentage }}}} of the "
-            "calls", lever=policy.look,
+            120, f"{policy.name}: a fallback or a switch answers {_COUNTED}", lever=policy.look,
         )  # fmt: skip
 
     def _read_on(self, name: str, kind: str, owner: str, alert: str) -> dict[str, str]:
@@ -230,6 +234,8 @@ class Alerts:
 
     def _of_itself(self) -> Iterator[Rule]:
         for name, metric, limit, lasts, summary in (
+            ("ResilientInactive", "active", None, 60,
+             "guards are switched off: calls pass breakers, timeouts and bulkheads"),
             ("ResilientStoreSilent", "flag_sync_age_seconds", 60 * self._scale, 120,
              "flips are not heard of: the store was last read {{ $value | humanizeDuration }} ago"),
             ("ResilientPagesUnread", "pages_unread", 0, 300,
@@ -239,7 +245,9 @@ class Alerts:
         ):  # fmt: skip
             yield {
                 "alert": name,
-                "expr": f"max by ({self._by}) ({self._series(metric)}) > {limit:g}",
+                "expr": f"min by ({self._by}) ({self._series(metric)}) == 0"
+                if limit is None
+                else f"max by ({self._by}) ({self._series(metric)}) > {limit:g}",
                 "for": self._span(lasts),
                 "labels": {"severity": "ticket"},
                 "annotations": {
@@ -251,18 +259,23 @@ class Alerts:
 
     def _rule(
         self, of: Policy | Flag, name: str, severity: str, expr: str, lasts: float, summary: str,
-        *, lever: str = "",
+        *, lever: str = "", passed: bool = False,
     ) -> Rule:  # fmt: skip
+        """Return a rule; where passed, it is of errors that a fallback would have kept away."""
         labels = {"severity": severity, "owner": _literal(of.owner)}
         if isinstance(of, Policy):
             labels |= {"policy": of.name, "tier": "" if of.tier is None else str(of.tier)}
         else:
             labels["flag"] = of.name
-        impact = _literal(of.impact)
-        annotations = {"summary": summary, "impact": impact, "lever": lever or of.lever}
+        if passed and isinstance(of, Policy) and of.covered:
+            lever, caution = of.look, _PASSED
+        else:
+            caution = _UNCOVERED if isinstance(of, Policy) and not (lever or of.cuttable) else ""
+        annotations = {
+            "summary": summary, "impact": _literal(of.impact), "lever": lever or of.lever,
+            "caution": caution,
+        }  # fmt: skip
         kind = "policy" if isinstance(of, Policy) else "flag"
-        if isinstance(of, Policy) and not lever and not of.cuttable:
-            annotations["caution"] = _UNCOVERED
         annotations |= self._read_on(of.name, kind, of.owner, name)
         rule: Rule = {"alert": name, "expr": expr}
         if lasts:

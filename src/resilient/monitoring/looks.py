@@ -66,6 +66,7 @@ class Look:
             since 1970, by policy and state.
         processes: those that live.
         unread: pages that can't be read, and why.
+        unsynced: seconds since the process worst off last read the store; 0 where none follows one.
     """
 
     def __init__(self, pages: list[Reader], left: list[Entry], unread: dict[str, str]) -> None:
@@ -77,6 +78,14 @@ class Look:
         # Processes whose guards let every call pass; older versions say nothing of it.
         self.inactive: int = sum(
             numbers(entry).get(("active", ())) == 0 for entry in alive if entry.kind == "process"
+        )
+        self.unsynced: float = max(
+            (
+                numbers(entry).get(("flag_sync_age_seconds", ()), 0.0)
+                for entry in alive
+                if entry.kind == "process"
+            ),
+            default=0.0,
         )
         self.about: dict[tuple[str, str], Any] = {(e.kind, e.name): e.about for e in alive}
         self.since: dict[tuple[str, str], float] = {}

@@ -97,8 +97,9 @@ class Row:
 
     @property
     def _answered(self) -> bool:
-        """Whether its circuit cuts it off already, and its fallback answers every call."""
-        return self.state.startswith("open") and self.enough and self.degraded == 1
+        """Whether every call is answered in its place already, and none is let in to wait."""
+        cut = self.state.startswith("open") or not self.let_in
+        return self.enough and self.degraded == 1 and cut
 
     @property
     def note(self) -> str:
@@ -107,17 +108,27 @@ class Row:
         if self.state.startswith("flag off"):
             return "not every process has obeyed" if self.partly else ""
         if self.state.startswith("forced"):
-            harms = self.state == "forced open" and not self.policy.covered
-            return "nothing answers in its place: every call is an error" if harms else ""
+            return self._harm_of_force if self.state == "forced open" else ""
         if self._answered and self.policy.cuttable:
-            return "its circuit is open, and its fallback answers every call already"
+            return "every call is answered in its place already"
         if self.policy.cuttable and not self.falls:
-            return f"{full} would become its fallback's answers" if full else ""
-        why = "its fallback fails too" if self.policy.cuttable else "no fallback"
+            answer = "its fallback's" if self.policy.covered else "its kill switch's"
+            return f"{full} would become {answer} answers" if full else ""
+        why = "its fallback fails too" if self.policy.cuttable else self._uncovered
         if full:
             return f"{why}: forcing it open would turn {full} into errors"
         owner = f"; call {self.policy.owner}" if self.policy.owner else ""
         return f"{why}, so no lever helps customers{owner}"
+
+    @property
+    def _harm_of_force(self) -> str:
+        if not self.policy.covered:
+            return "nothing answers in its place: every call is an error"
+        return "its fallback fails too: each call that it fails for is an error" * self.falls
+
+    @property
+    def _uncovered(self) -> str:
+        return "its fallback does not answer refusals" if self.policy.fallback else "no fallback"
 
     def as_data(self) -> dict[str, Any]:
         """Return the row as plain data."""
@@ -175,6 +186,7 @@ class Screen:
         self.silent: list[Process] = [each for each in after.processes if each.silent]
         self.inactive: int = after.inactive
         self.unread: dict[str, str] = after.unread
+        self.unsynced: float = after.unsynced
         self.flags_off: list[str] = sorted(
             name for name, said in after.flags.items() if said.get(("flag_processes", ("off",)))
         )
@@ -192,6 +204,7 @@ class Screen:
                 "living": len(self.processes),
                 "silent": [{"pid": p.pid, "seconds": p.silent} for p in self.silent],
                 "unread": self.unread,
+                "unsynced": self.unsynced,
             },
             "flags_off": self.flags_off,
             "policies": [row.as_data() for row in (*self.worst, *self.well)],

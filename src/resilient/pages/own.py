@@ -9,9 +9,8 @@ from ..drive.core import Core
 from ..events import bus
 from ..flags.flag_metrics import OF_FLAGS, measure_flags, measure_orders, measure_store
 from ..guards.fallback import Fallback
-from ..guards.kill_switch import KillSwitch
 from ..measures import Metric, Sample
-from ..publishing import answered, is_covered
+from ..publishing import is_covered, switches
 from ..registry import registry
 from ..rows import Layout, layout
 from .form import Entry
@@ -71,7 +70,5 @@ def entry_of(core: Core, found: Layout, row: list[float], since: float) -> Entry
         "fallback": next((g.answer for g in core.guards if isinstance(g, Fallback)), ""),
         "covered": is_covered(core),
     }  # fmt: skip
-    flags = [guard.flag.name for guard in core.guards if isinstance(guard, KillSwitch)]
-    if flags:  # a table with a list in it costs garbage collection three times one without
-        about["flags"], about["answered"] = flags, answered(core)
+    about |= switches(core)  # a table with a list in it costs garbage collection three times one
     return Entry("policy", core.name, about, found, row)
