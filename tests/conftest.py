@@ -6,6 +6,7 @@ import gc
 import os
 import signal
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 settings.register_profile(
@@ -19,10 +20,11 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 settings.load_profile("ci" if os.environ.get("CI") else "local")
 
 
-def pytest_collection_finish() -> None:
-    """Have the many collections that tests ask for leave out what is there for good.
+@pytest.fixture(autouse=True, scope="module")
+def _small_heap() -> None:
+    """Have the many collections that tests ask for leave out what was there before.
 
-    That is modules and thousands of tests, in which each would look for garbage.
+    That is modules, thousands of tests and what others have loaded, in which each would look.
     """
     gc.collect()
     gc.freeze()
