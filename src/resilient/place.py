@@ -48,7 +48,7 @@ class Place:
         self._globals = None if self.repeats else frame.f_globals
         self._frame, self._at = id(frame), frame.f_lasti
         caller = frame.f_back
-        self._caller = (id(caller), -1 if caller is None else caller.f_lasti)
+        self._caller = hash((id(caller), -1 if caller is None else caller.f_lasti))
         above = frame.f_back
         while above is not None and above.f_code.co_filename != _IMPORTLIB:
             above = above.f_back
@@ -99,9 +99,10 @@ def _source(frame: FrameType) -> str:
     names = frame.f_globals
     if names.get("__name__") == "__main__":
         file = names.get("__file__")
-        return os.path.realpath(file) if isinstance(file, str) else "__main__"
+        return sys.intern(os.path.realpath(file)) if isinstance(file, str) else "__main__"
     file = frame.f_code.co_filename
-    return file if file.startswith("<") else os.path.realpath(file)
+    # One text for all that a file declares.
+    return file if file.startswith("<") else sys.intern(os.path.realpath(file))
 
 
 def _is_ours(names: dict[str, Any]) -> bool:

@@ -105,7 +105,8 @@ class Policy(Calling, Levers, Sole):
         self._core = core
         self._guards = guards
         self._plans: dict[Mode, Plan] = {}
-        self._wrappers: dict[Any, Wrapper] = {}  # of its wrapped clients, by their options
+        # Of its wrapped clients, by their options; None where there are none.
+        self._wrappers: dict[Any, Wrapper] | None = None
         if told is guards and (guards or core.policy is None):
             core.policy = ref(self)  # no view
         for guard in told:

@@ -103,7 +103,7 @@ def _wrapped_by(client: Any, policy: Policy) -> Wrapper | None:
 
 def _wrapper(policy: Policy, knowledge: Knowledge, options: Any) -> Wrapper:
     """Return what wraps such clients: the same for the next of them, with its proxy classes."""
-    made = policy._wrappers
+    made = policy._wrappers = policy._wrappers or {}
     key: Any = (type(knowledge), *options)
     try:
         found = made.get(key)

@@ -75,7 +75,7 @@ class Core(Counts):
         self.policy: weakref.ref[Any] | None = None  # what users hold
         self.guards: tuple[Guard, ...] = ()
         self.shutters: tuple[weakref.ref[Guard], ...] = ()
-        self.viewed: list[weakref.ref[Guard]] = []  # those that only views have
+        self.viewed: tuple[weakref.ref[Guard], ...] = ()  # those that only views have
         self.outbox: Outbox = Outbox(name)
         self.forced: str | None = None
         self.forced_why: str = ""
@@ -94,8 +94,8 @@ class Core(Counts):
     def adopt_view(self, guards: tuple[Guard, ...]) -> None:
         """Take in guards that one view has and the policy itself has not."""
         with self.lock:
-            alive = [ref for ref in self.viewed if ref() is not None]
-            self.viewed = alive + [weakref.ref(guard) for guard in guards]
+            alive = (ref for ref in self.viewed if ref() is not None)
+            self.viewed = (*alive, *(weakref.ref(guard) for guard in guards))
         self._take(guards)
         if self.forced is not None:
             for guard in guards:

@@ -93,7 +93,6 @@ class CircuitBreaker(Moving):
         self.seen: Health | None = None  # all results, where it only measures
         self._watch()
         self._limits: tuple[Guard, ...] = ()  # the timeouts of its policy
-        self.forced: str | None = None
         self.serial: int = 1  # the newest ticket
         self.epoch: int = 1  # the first ticket that still counts
         self._simple = NEVER  # the same in the usual case, which needs no bookkeeping
@@ -101,7 +100,7 @@ class CircuitBreaker(Moving):
         self.recovered: int = 0  # successful probes of this half-open time
         self.until: float = 0.0  # an open circuit lets a probe through from here
         self.relapses: int = 0  # opened again and again without a close between
-        self.slow_total = self.late_total = self.would_open_total = self.would_refuse_total = 0
+        self.slow_total = self.late_total = 0
         self.moves: dict[tuple[str, Cause], int] = {}  # those that there were
         self.history: History = History()
 
@@ -297,8 +296,10 @@ class CircuitBreaker(Moving):
 
     def forked(self, now: float, own: int) -> None:
         self._fresh()
-        self.slow_total = self.late_total = self.would_open_total = self.would_refuse_total = 0
+        self.slow_total = self.late_total = 0
         self.moves = {}
+        if self.would_open_total or self.would_refuse_total:
+            self.would_open_total = self.would_refuse_total = 0
         if self.seen is not None:
             self.seen.clear()
 
@@ -330,8 +331,6 @@ class CircuitBreaker(Moving):
     )  # fmt: skip
     slow_total: int
     late_total: int
-    would_open_total: int
-    would_refuse_total: int
     why: str
 
     def save(self) -> dict[str, Any]:
