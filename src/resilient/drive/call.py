@@ -6,6 +6,7 @@ recover), reports how that ended, and does what the next answer says, until it i
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,6 +19,7 @@ from .core import BUSY, Core
 from .ending import refusal_by
 from .leases import borrows
 from .outward import Outward
+from .own_calls import is_inside
 from .plan import Plan
 from .state import DO_PARK, DO_PAUSE, DO_RECOVER, DO_RUN, DONE, ENTRY, Step
 
@@ -109,6 +111,12 @@ class Call(Outward):
             return self.refused_at_entry(ReentrantCallError, why)
         if forced:
             return self.refused_at_entry(CircuitOpenError, why, retry_after)
+        if (
+            verdict == REFUSE
+            and guards[level].probing
+            and is_inside(sys._getframe(1), core, guards[level])
+        ):
+            return self.descend(level + 1)  # its outcome is part of that call's
         answers = verdict == ANSWER and not self.final
         return self.refused(guards[level], why, retry_after, answers=answers)
 

@@ -15,24 +15,12 @@ from typing import Any, Final, cast
 
 from .. import locks
 from ..events import bus
-from ..guards.base import Guard
-from .call import Call
 from .core import Core, living
-from .frames import variables
-from .turned import TURNED
+from .own_calls import OwnCall, own_calls
 from .workers import pool
 
 _one_at_a_time: Final = threading.RLock()  # two threads may fork at once
 _held: Final[list[Core]] = []
-
-
-class _Own:
-    """A call that the forking thread is in the middle of."""
-
-    def __init__(self, core: Core, began: float, holding: tuple[Guard, ...]) -> None:
-        self.core = core
-        self.began = began
-        self.holding = holding  # the guards that it has a ticket of
 
 
 def _before() -> None:
@@ -52,7 +40,7 @@ def _in_child() -> None:
     locks.reset_locks()
     pool.reset()
     bus.reset()
-    own = _own_calls()
+    own = own_calls(sys._getframe(1))
     held = {id(core) for core in _held}
     for core in _held:
         core.lock.release()  # ours: this thread took it before the fork
@@ -66,7 +54,7 @@ def _in_child() -> None:
     cast("Any", _one_at_a_time)._at_fork_reinit()
 
 
-def _renew(core: Core, own: list[_Own]) -> None:
+def _renew(core: Core, own: list[OwnCall]) -> None:
     core.fresh = True
     core.alarm = None  # its thread is not here: whoever calls or looks ends a forced state
     core.gate = core.settle()
@@ -78,38 +66,6 @@ def _renew(core: Core, own: list[_Own]) -> None:
     for guard in core.all_guards():
         guard.judge.faults = 0
         guard.forked(now, sum(guard in call.holding for call in own))
-
-
-def _own_calls() -> list[_Own]:
-    """Return the calls that the forking thread is in the middle of, by looking at its stack."""
-    found: dict[tuple[int, float], _Own | None] = {}  # None: it has ended, a listener forks
-    frame: Any = sys._getframe(1)
-    while frame is not None:
-        held = variables(frame)
-        call = held.get("call")
-        if isinstance(call, Call) and call.booked:
-            found.setdefault((id(call.core), call.began), None)
-        elif "ended" in held:
-            found.setdefault((id(held["core"]), held["ended"]), None)
-        elif held:
-            own = _own_call(held)
-            if own is not None:
-                found.setdefault((id(own.core), own.began), own)
-        frame = frame.f_back
-    return [own for own in found.values() if own is not None]
-
-
-def _own_call(held: dict[str, Any]) -> _Own | None:
-    call, plan, tickets = held.get("call"), held.get("plan"), held.get("tickets")
-    if isinstance(call, Call):
-        if not call.admitted or call.booked:
-            return None
-        holding = zip(call.plan.guards, call.tickets, strict=True)
-        return _Own(call.core, call.began, tuple(g for g, ticket in holding if ticket is not None))
-    if plan is not None and tickets is not None and tickets is not TURNED:
-        admitting = zip(plan.guards, plan.quick, strict=True)
-        return _Own(plan.core, held["began"], tuple(g for g, admits in admitting if admits))
-    return None
 
 
 def install(also_in_child: Callable[[], None]) -> None:

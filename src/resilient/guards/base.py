@@ -93,6 +93,7 @@ class Guard:
     aged: bool = False  # it watches how long attempts are in flight: paused() and continued()
     only_async: bool = False  # it can't serve sync calls
     only_streams: bool = False  # it can't serve calls that are not generators
+    probing: bool = False  # it lets few in, of whose bodies calls are not to be refused
     at_entry: bool = False  # its refusal is answered by every fallback, also by those inside
     shutter: ClassVar[bool] = False  # it shuts the gate while it would refuse: see shut()
     misplaced: ClassVar[str] = ""  # what is lost where it stands too far inside

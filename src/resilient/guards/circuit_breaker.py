@@ -303,6 +303,10 @@ class CircuitBreaker(Moving):
         if self.seen is not None:
             self.seen.clear()
 
+    @property
+    def probing(self) -> bool:  # type: ignore[override]
+        return self.state == HALF_OPEN
+
     def retry_after(self, now: float) -> float | None:
         return max(0.0, self.until - now) if self.state == OPEN else None
 
