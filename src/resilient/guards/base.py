@@ -93,7 +93,6 @@ class Guard:
     aged: bool = False  # it watches how long attempts are in flight: paused() and continued()
     only_async: bool = False  # it can't serve sync calls
     only_streams: bool = False  # it can't serve calls that are not generators
-    probing: bool = False  # it lets few in, of whose bodies calls are not to be refused
     at_entry: bool = False  # its refusal is answered by every fallback, also by those inside
     shutter: ClassVar[bool] = False  # it shuts the gate while it would refuse: see shut()
     misplaced: ClassVar[str] = ""  # what is lost where it stands too far inside
@@ -106,6 +105,11 @@ class Guard:
         self.seconds = None
         self.emit = _drop
         self.random = None
+
+    @property
+    def probing(self) -> bool:
+        """Whether it lets few in, the calls of whose bodies are not to be refused."""
+        return False
 
     # -- the life of an attempt, under the lock ---------------------------------------------
 

@@ -304,7 +304,7 @@ class CircuitBreaker(Moving):
             self.seen.clear()
 
     @property
-    def probing(self) -> bool:  # type: ignore[override]
+    def probing(self) -> bool:
         return self.state == HALF_OPEN
 
     def retry_after(self, now: float) -> float | None:
