@@ -54,16 +54,19 @@ def report(*, unready_on: Iterable[str] = ()) -> dict[str, Any]:
 
 
 def _told(core: Core) -> dict[str, Any]:
-    now = core.now()
-    with core.lock:
-        breakers = [guard for guard in core.guards if guard.state]
-        return {
-            "state": core.state,
-            "why": core.why,
-            "retry_after": breakers[0].retry_after(now) if breakers else None,
-            "owner": core.owner,
-            "impact": core.impact,
-        }
+    core.expire()
+    return core.locked(_seen, core, core.now())
+
+
+def _seen(core: Core, now: float) -> dict[str, Any]:
+    breakers = [guard for guard in core.guards if guard.state]
+    return {
+        "state": core.state,
+        "why": core.why,
+        "retry_after": breakers[0].retry_after(now) if breakers else None,
+        "owner": core.owner,
+        "impact": core.impact,
+    }
 
 
 def wsgi_app(*, unready_on: Iterable[str] = ()) -> WSGI:

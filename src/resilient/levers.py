@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from . import checks, updating
-from .drive.core import BUSY, Core
+from .drive.core import Core
 from .guards.base import Guard
 from .registry import registry
 
@@ -156,14 +156,6 @@ class Levers:
 
 
 def _reset(core: Core, guards: tuple[Guard, ...], why: str) -> bool:
+    core.must_be_free()
     now = core.now()
-    with core.lock:
-        gate = core.gate
-        core.gate = gate | BUSY
-        try:
-            core.must_be_free(gate)
-            done = [guard.reset(now, why) for guard in guards]
-        finally:
-            core.gate = gate
-    core.flush_after(gate)
-    return any(done)
+    return any(core.locked(lambda: [guard.reset(now, why) for guard in guards]))

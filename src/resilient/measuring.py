@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from itertools import accumulate
 from typing import Final
 
-from .drive.core import BUSY, Core
+from .drive.core import Core
 from .drive.counting import (
     DEGRADED,
     DURATION_SUM,
@@ -130,21 +130,7 @@ def row_of(core: Core) -> tuple[Layout, list[float]]:
     core.expire()
     core.flush()  # what the end of a stack has left to be done
     now, guards = core.now(), core.all_guards()
-    words, refusing = _words(core, guards), _refusing(guards)
-    with core.lock:
-        gate = core.gate
-        core.gate = gate | BUSY
-        try:
-            counted = layout(words=words, refusing=(*refusing, *_others(core, refusing)))
-            row = core.row(counted)
-            samples = [(_PEAK, (), peak_of(core, now)), *_overrides(core)]
-            measured = [guard.measure(now) for guard in core.guards]
-            if "thread" in words:
-                oldest = now - min(core.given_up.values(), default=now)
-                samples.append((_OLDEST, (), oldest))
-        finally:
-            core.gate = gate
-    core.flush_after(gate)
+    counted, row, samples, measured = core.locked(_measured, core, guards, now)
     judges = {guard.judge for guard in core.guards}
     if any(judge.asks for judge in judges):
         samples.append((_FAULTS, (), sum(judge.faults for judge in judges)))
@@ -158,8 +144,19 @@ def row_of(core: Core) -> tuple[Layout, list[float]]:
         for metric, labels, value in _joined(measured)
     ]
     tail = tuple((metric, labels) for metric, labels, _ in samples)
-    whole = layout(words=words, refusing=counted.refusing, tail=tail)
+    whole = layout(words=counted.words, refusing=counted.refusing, tail=tail)
     return whole, row + [float(value) for _, _, value in samples]
+
+
+def _measured(
+    core: Core, guards: tuple[Guard, ...], now: float
+) -> tuple[Layout, list[float], list[Sample], list[list[Sample]]]:
+    words, refusing = _words(core, guards), _refusing(guards)
+    counted = layout(words=words, refusing=(*refusing, *_others(core, refusing)))
+    samples = [(_PEAK, (), peak_of(core, now)), *_overrides(core)]
+    if "thread" in words:
+        samples.append((_OLDEST, (), now - min(core.given_up.values(), default=now)))
+    return counted, core.row(counted), samples, [guard.measure(now) for guard in core.guards]
 
 
 def _overrides(core: Core) -> list[Sample]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .drive.core import BUSY, Core
+from .drive.core import Core
 from .drive.counting import EDGES, PEAK_SPAN
 from .guards.base import Guard
 from .outcomes import OUTCOMES
@@ -15,46 +15,43 @@ def snapshot_of(core: Core, guards: tuple[Guard, ...]) -> dict[str, Any]:
     """Return options, state and counts as plain data, taken at one instant."""
     core.expire()
     core.flush()  # what the end of a stack has left to be done
-    now = core.now()
-    with core.lock:
-        gate = core.gate
-        core.gate = gate | BUSY
-        try:
-            return {
-                "name": core.name,
-                "owner": core.owner,
-                "tier": core.tier,
-                "impact": core.impact,
-                "state": core.state,
-                "forced": core.forced,
-                "forced_reason": core.forced_why,
-                "forced_left": core.left(now),
-                "calls": dict(zip(OUTCOMES, core.outcomes(), strict=True)),
-                "served": {
-                    "full": core.full,
-                    "degraded": core.degraded,
-                    "error": core.errors,
-                    "caller_error": core.caller_errors,
-                },
-                "refusals": {
-                    kind: core.refusals.get(kind, 0)
-                    for kind in ("policy", *(guard.kind for guard in guards))
-                    if kind != "fallback"
-                },
-                "timeouts": core.timeouts,
-                "late_values": core.late_values,
-                "fallback_failures": core.fallback_failures,
-                "predicate_errors": sum(judge.faults for judge in {g.judge for g in guards}),
-                "in_flight": core.in_flight,
-                "in_flight_peak": peak_of(core, now),
-                "abandoned": core.abandoned,
-                "abandoned_total": core.abandoned_total,
-                "duration": _histogram(core.durations, core.duration_sum),
-                "wait": _histogram(core.waits, core.wait_sum),
-                "guards": [{**guard.snapshot(now), "changed": changed(guard)} for guard in guards],
-            }
-        finally:
-            core.gate = gate
+    return core.locked(_snapshot, core, guards, core.now())
+
+
+def _snapshot(core: Core, guards: tuple[Guard, ...], now: float) -> dict[str, Any]:
+    return {
+        "name": core.name,
+        "owner": core.owner,
+        "tier": core.tier,
+        "impact": core.impact,
+        "state": core.state,
+        "forced": core.forced,
+        "forced_reason": core.forced_why,
+        "forced_left": core.left(now),
+        "calls": dict(zip(OUTCOMES, core.outcomes(), strict=True)),
+        "served": {
+            "full": core.full,
+            "degraded": core.degraded,
+            "error": core.errors,
+            "caller_error": core.caller_errors,
+        },
+        "refusals": {
+            kind: core.refusals.get(kind, 0)
+            for kind in ("policy", *(guard.kind for guard in guards))
+            if kind != "fallback"
+        },
+        "timeouts": core.timeouts,
+        "late_values": core.late_values,
+        "fallback_failures": core.fallback_failures,
+        "predicate_errors": sum(judge.faults for judge in {g.judge for g in guards}),
+        "in_flight": core.in_flight,
+        "in_flight_peak": peak_of(core, now),
+        "abandoned": core.abandoned,
+        "abandoned_total": core.abandoned_total,
+        "duration": _histogram(core.durations, core.duration_sum),
+        "wait": _histogram(core.waits, core.wait_sum),
+        "guards": [{**guard.snapshot(now), "changed": changed(guard)} for guard in guards],
+    }
 
 
 def peak_of(core: Core, now: float) -> int:
@@ -67,58 +64,52 @@ def peak_of(core: Core, now: float) -> int:
 def plan_text(core: Core, guards: tuple[Guard, ...]) -> str:
     """Return the plan in plain English, with the live numbers."""
     core.expire()
-    now = core.now()
-    with core.lock:
-        gate = core.gate
-        core.gate = gate | BUSY
-        try:
-            left = core.left(now)
-            more = "" if left is None else f"for {left:.0f} s more"
-            forced = "; ".join(part for part in (core.forced_why, more) if part)
-            lines = [f"{core.name}: {core.state}" + (f" ({forced})" if forced else "")]
-            about = [
-                f"owner {core.owner}" if core.owner else "",
-                f"tier {core.tier}" if core.tier is not None else "",
-            ]
-            if any(about):
-                lines.append("  " + ", ".join(part for part in about if part))
-            if core.impact:
-                lines.append(f"  while it is cut off: {core.impact}")
-            if not Core.active:
-                lines.append("  not active: calls pass all but kill switches and forced states")
-            lines.append("  a call passes, outermost first:")
-            for number, guard in enumerate(guards, 1):
-                live = guard.live(now)
-                lines.append(
-                    f"  {number}. {guard.kind} {guard.describe()}" + (f" [{live}]" if live else "")
-                )
-                lines += [
-                    f"     {name} was declared as {how['declared']}, and is set by {how['by']}"
-                    for name, how in changed(guard).items()
-                ]
-            if any(type(guard).recover is not Guard.recover for guard in guards):
-                lines.append(
-                    "  in a block, a context manager and a Future no fallback acts, in a stream "
-                    "only before its first item"
-                )
-            if any(guard.seconds is not None for guard in guards):
-                lines.append(
-                    "  of a context manager the timeout bounds the entry (on trio it is told, and "
-                    "not kept), of a Future nothing"
-                )
-            if not guards:
-                lines.append("  nothing but this policy's own switch")
-            calls = ", ".join(
-                f"{n} {word}" for word, n in zip(OUTCOMES, core.outcomes(), strict=True)
-            )
-            lines.append(f"  calls: {calls}; {core.in_flight} in flight")
-            lines.append(
-                f"  served: {core.full} full, {core.degraded} degraded, {core.errors} error, "
-                f"{core.caller_errors} caller_error"
-            )
-        finally:
-            core.gate = gate
-    core.flush_after(gate)
+    return core.locked(_plan_text, core, guards, core.now())
+
+
+def _plan_text(core: Core, guards: tuple[Guard, ...], now: float) -> str:
+    left = core.left(now)
+    more = "" if left is None else f"for {left:.0f} s more"
+    forced = "; ".join(part for part in (core.forced_why, more) if part)
+    lines = [f"{core.name}: {core.state}" + (f" ({forced})" if forced else "")]
+    about = [
+        f"owner {core.owner}" if core.owner else "",
+        f"tier {core.tier}" if core.tier is not None else "",
+    ]
+    if any(about):
+        lines.append("  " + ", ".join(part for part in about if part))
+    if core.impact:
+        lines.append(f"  while it is cut off: {core.impact}")
+    if not Core.active:
+        lines.append("  not active: calls pass all but kill switches and forced states")
+    lines.append("  a call passes, outermost first:")
+    for number, guard in enumerate(guards, 1):
+        live = guard.live(now)
+        lines.append(
+            f"  {number}. {guard.kind} {guard.describe()}" + (f" [{live}]" if live else "")
+        )
+        lines += [
+            f"     {name} was declared as {how['declared']}, and is set by {how['by']}"
+            for name, how in changed(guard).items()
+        ]
+    if any(type(guard).recover is not Guard.recover for guard in guards):
+        lines.append(
+            "  in a block, a context manager and a Future no fallback acts, in a stream "
+            "only before its first item"
+        )
+    if any(guard.seconds is not None for guard in guards):
+        lines.append(
+            "  of a context manager the timeout bounds the entry (on trio it is told, and "
+            "not kept), of a Future nothing"
+        )
+    if not guards:
+        lines.append("  nothing but this policy's own switch")
+    calls = ", ".join(f"{n} {word}" for word, n in zip(OUTCOMES, core.outcomes(), strict=True))
+    lines.append(f"  calls: {calls}; {core.in_flight} in flight")
+    lines.append(
+        f"  served: {core.full} full, {core.degraded} degraded, {core.errors} error, "
+        f"{core.caller_errors} caller_error"
+    )
     return "\n".join(lines)
 
 

@@ -49,7 +49,6 @@ class Change:
 
     def ready(self) -> bool:
         """Tell whether nothing came between; under the lock."""
-        self.core.must_be_free(self.core.gate)
         return all(guard.layers is seen for guard, seen, _, _ in self._steps)
 
     def swap(self, now: float, reason: str) -> None:
@@ -82,24 +81,23 @@ def apply(changes: list[Change], reason: str) -> bool:
     """Make all changes, or none; False where another one came between."""
     changes = sorted(changes, key=lambda change: id(change.core))  # one order of locks for all
     moments = [change.core.now() for change in changes]
-    gates: list[tuple[Core, int]] = []
-    with ExitStack() as locked:
+    for change in changes:
+        change.core.must_be_free()
+    with ExitStack() as locked:  # events wait until all of them are free again
         for change in changes:
             locked.enter_context(change.core.lock)
-        ready = [change.ready() for change in changes]  # each of them may raise
-        if not all(ready):
+        if not all(change.ready() for change in changes):
             return False
         try:
             for change in changes:
-                gates.append((change.core, change.core.gate))
                 change.core.gate |= BUSY
             for change, now in zip(changes, moments, strict=True):
                 change.swap(now, reason)
         finally:
-            for core, gate in gates:
-                core.gate = gate
-    for core, gate in gates:
-        core.flush_after(gate)
+            for change in changes:
+                change.core.gate = change.core.rest
+    for change in changes:
+        change.core.flush()
     return True
 
 

@@ -12,7 +12,6 @@ import pytest
 from resilient import CircuitOpenError, Policy, bulkhead, circuit_breaker, timeout
 from resilient.testing import ManualClock
 
-
 _numbers = itertools.count()
 
 

@@ -15,7 +15,7 @@ from ..errors import CircuitOpenError, ReentrantCallError, RefusedError
 from ..guards.base import ANSWER, PARK, REFUSE, Guard
 from ..outcomes import REFUSED
 from ..stack import room_for_call
-from .core import BUSY, Core
+from .core import Core
 from .ending import refusal_by
 from .leases import borrows
 from .outward import Outward
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from .abandoning import Held
 
 ANY_TASK: Final = object()
+_INSIDE: Final = "called inside its own bookkeeping, by a finalizer or signal handler"
 
 
 class Call(Outward):
@@ -77,48 +78,40 @@ class Call(Outward):
 
     def descend(self, first: int) -> Step:
         """Ask the guards from a level inwards."""
-        core, guards, verdict, level = self.core, self.plan.guards, REFUSE, first
-        now, retry_after, why = core.now(), None, ""
+        core = self.core
+        if core.owned():
+            self.level = first
+            return self.refused_at_entry(ReentrantCallError, _INSIDE)
         core.expire()
-        with core.lock:
-            gate = core.gate
-            core.gate = gate | BUSY
-            try:
-                forced = core.forced == "forced_open"
-                if gate & BUSY:
-                    why = "called inside its own bookkeeping, by a finalizer or signal handler"
-                else:
-                    switch = self._switch_off(now) if forced else first
-                    forced = switch < 0
-                    if forced:
-                        why = f"forced open: {core.forced_why}".removesuffix(": ")
-                        retry_after = core.left(now)
-                    else:
-                        verdict, level = self._walk_in(switch, now)
-                    if verdict >= 0:
-                        self._admitted(now)
-                    elif not forced and verdict in (REFUSE, ANSWER):
-                        why, retry_after = guards[level].why, guards[level].retry_after(now)
-            finally:
-                core.gate = gate
-        core.flush_after(gate)
-        self.level = level
+        verdict, level, why, retry_after = core.locked(self._ask, first, core.now())
+        self.level = max(level, 0)
         if verdict >= 0:
             return DO_RUN
         if verdict == PARK:
             return DO_PARK
-        if gate & BUSY:
-            return self.refused_at_entry(ReentrantCallError, why)
-        if forced:
+        if level < 0:
             return self.refused_at_entry(CircuitOpenError, why, retry_after)
-        if (
-            verdict == REFUSE
-            and guards[level].probing
-            and is_inside(sys._getframe(1), core, guards[level])
-        ):
+        guard = self.plan.guards[level]
+        if verdict == REFUSE and guard.probing and is_inside(sys._getframe(1), core, guard):
             return self.descend(level + 1)  # its outcome is part of that call's
         answers = verdict == ANSWER and not self.final
-        return self.refused(guards[level], why, retry_after, answers=answers)
+        return self.refused(guard, why, retry_after, answers=answers)
+
+    def _ask(self, first: int, now: float) -> tuple[int, int, str, float | None]:
+        """Return the verdict, its level (-1 is the policy's entry), and why it refuses."""
+        core = self.core
+        if core.forced == "forced_open":
+            first = self._switch_off(now)
+            if first < 0:
+                why = f"forced open: {core.forced_why}".removesuffix(": ")
+                return REFUSE, first, why, core.left(now)
+        verdict, level = self._walk_in(first, now)
+        if verdict >= 0:
+            self._admitted(now)
+        elif verdict != PARK:
+            guard = self.plan.guards[level]
+            return verdict, level, guard.why, guard.retry_after(now)
+        return verdict, level, "", None
 
     def _switch_off(self, now: float) -> int:
         """Return the level of the outermost switch that is off, -1 where none is; under the lock.

@@ -7,7 +7,7 @@ import weakref
 from bisect import bisect_left
 from collections.abc import Callable
 from functools import partial
-from typing import Any, ClassVar, Final, cast
+from typing import Any, ClassVar, Final, TypeVar, TypeVarTuple, cast
 
 from ..clock import Alarm, Clock, real
 from ..events import Cause, Event, bus
@@ -20,6 +20,9 @@ from .outbox import Outbox
 
 BUSY: Final = 1  # bits of Core.gate: somebody is in the critical section
 SHUT: Final = 2  # every call takes the long way in: see Core.settle
+
+Args = TypeVarTuple("Args")
+T = TypeVar("T")
 
 QUIET: Final = 60.0  # a refusal after so long without one is an event
 
@@ -64,7 +67,7 @@ class Core(Counts):
         self.clock = clock
         self.now: Callable[[], float] = real.now if clock is None else clock.now
         # Re-entrant, so that a finalizer that lands inside finds the gate instead of a deadlock.
-        # Taken by `with`, and by the gateway: an interrupt may come between acquire() and a try.
+        # Taken by `with`, and by the fast path: an interrupt may come between acquire() and a try.
         self.lock: threading.RLock = threading.RLock()
         self.gate: int = SHUT
         self.rest: int = SHUT  # the gate while nobody is inside
@@ -93,13 +96,15 @@ class Core(Counts):
 
     def adopt_view(self, guards: tuple[Guard, ...]) -> None:
         """Take in guards that one view has and the policy itself has not."""
-        with self.lock:
-            alive = (ref for ref in self.viewed if ref() is not None)
-            self.viewed = (*alive, *(weakref.ref(guard) for guard in guards))
+        self.locked(self._add_views, guards)
         self._take(guards)
         if self.forced is not None:
             for guard in guards:
                 guard.force(self.forced, self.now())
+
+    def _add_views(self, guards: tuple[Guard, ...]) -> None:
+        alive = (ref for ref in self.viewed if ref() is not None)
+        self.viewed = (*alive, *(weakref.ref(guard) for guard in guards))
 
     def _take(self, guards: tuple[Guard, ...]) -> None:
         self.outbox.name = self.name
@@ -183,30 +188,39 @@ class Core(Counts):
         elif not item.wake():
             self.quit(item)
 
-    def flush_after(self, gate: int) -> None:
-        """Flush at the end of a section that found the gate so."""
-        if self.outbox and not gate & BUSY:
-            self.flush()
+    # -- the critical section ---------------------------------------------
 
-    def must_be_free(self, gate: int) -> None:
-        """Raise where an operator's change comes from inside the section it wants to enter."""
-        if gate & BUSY:
-            raise RuntimeError(f"{self.name}: not from inside its own bookkeeping")
+    def locked(self, step: Callable[[*Args], T], *args: *Args) -> T:
+        """Return what a step gives in the section; then do what it left to be done outside.
 
-    def quit(self, waiter: Waiter) -> None:
-        """Take a waiter out of its line, and hand on what it was granted."""
-        now = self.now()
+        A finalizer or signal handler may come here from inside the section: `owned` tells.
+        """
         with self.lock:
             gate = self.gate
             self.gate = gate | BUSY
             try:
-                if not gate & BUSY:
-                    waiter.guard.quit(waiter, now)
-                else:
-                    self.outbox.append(partial(self.quit, waiter))
+                result = step(*args)
             finally:
-                self.gate = gate
-        self.flush_after(gate)
+                self.gate = gate if gate & BUSY else self.rest
+        if self.outbox and not gate & BUSY:
+            self.flush()
+        return result
+
+    def locked_or_later(self, step: Callable[[*Args], object], *args: *Args) -> None:
+        """Take a step in the section; from inside it, leave that to what was interrupted."""
+        if self.owned():
+            self.outbox.append(partial(self.locked_or_later, step, *args))
+        else:
+            self.locked(step, *args)
+
+    def must_be_free(self) -> None:
+        """Raise where an operator's change comes from inside the section it wants to enter."""
+        if self.owned():
+            raise RuntimeError(f"{self.name}: not from inside its own bookkeeping")
+
+    def quit(self, waiter: Waiter) -> None:
+        """Take a waiter out of its line, and hand on what it was granted."""
+        self.locked_or_later(waiter.guard.quit, waiter, self.now())
 
     @property
     def owned(self) -> Callable[[], bool]:
@@ -236,43 +250,40 @@ class Core(Counts):
         By itself (auto) only one is released whose time is up.
         """
         room_for_call()
-        now = self.now()
-        with self.lock:
-            gate = self.gate
-            self.gate = gate | BUSY
-            try:
-                self.must_be_free(gate)
-                if cause == "auto" and now < self.until:
-                    return
-                before, known = self.forced, (self.forced_why, self.until)
-                self.until = _NEVER if state is None else now + seconds
-                told, self.forced_why = why, why if state is not None else ""
-                if state == before and (state is None or (why, self.until) == known):
-                    return
-                if seconds < _NEVER:
-                    told = f"{why} (for {seconds:g} s)" if why else f"for {seconds:g} s"
-                self.forced = state
-                gate = self.settle()
-                event = Event(
-                    "released" if state is None else "forced",
-                    guard="policy",
-                    at=now,
-                    reason=told,
-                    before=before or "",
-                    after=state or "",
-                    cause=cause,
-                    policy=self.name,
-                )
-                bus.enqueue(event)
-                self.outbox.append(None)
-                for guard in self.all_guards():
-                    if before is not None and state is not None:
-                        guard.force(None, now)
-                    guard.force(state, now)
-            finally:
-                self.gate = gate
-        self.arm()
-        self.flush_after(gate)
+        self.must_be_free()
+        try:
+            self.locked(self._force, state, why, seconds, cause, self.now())
+        finally:
+            self.arm()
+
+    def _force(self, state: str | None, why: str, seconds: float, cause: Cause, now: float) -> None:
+        if cause == "auto" and now < self.until:
+            return
+        before, known = self.forced, (self.forced_why, self.until)
+        self.until = _NEVER if state is None else now + seconds
+        told, self.forced_why = why, why if state is not None else ""
+        if state == before and (state is None or (why, self.until) == known):
+            return
+        if seconds < _NEVER:
+            told = f"{why} (for {seconds:g} s)" if why else f"for {seconds:g} s"
+        self.forced = state
+        self.settle()
+        event = Event(
+            "released" if state is None else "forced",
+            guard="policy",
+            at=now,
+            reason=told,
+            before=before or "",
+            after=state or "",
+            cause=cause,
+            policy=self.name,
+        )
+        bus.enqueue(event)
+        self.outbox.append(None)
+        for guard in self.all_guards():
+            if before is not None and state is not None:
+                guard.force(None, now)
+            guard.force(state, now)
 
     def expire(self) -> None:
         """End a forced state whose time is up; where an order holds, that is in force then."""

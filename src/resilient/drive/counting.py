@@ -119,6 +119,19 @@ class Counts:
             self.counts[outcome] += 1
             self.unwell += 1
 
+    def answered(self) -> None:
+        """Count a refusal that a fallback has answered; under the lock."""
+        self.degraded += 1
+        if self.cells is not None:
+            self.cells[DEGRADED] = self.degraded
+
+    def answer_failed(self, callers: bool) -> None:
+        """Count a fallback that failed, and whose error it was; under the lock."""
+        self.errors += not callers
+        self.caller_errors += callers
+        self.fallback_failures += 1
+        self.mirror()
+
     @property
     def durations(self) -> list[int]:
         """How many calls took how long; under the lock."""
@@ -160,6 +173,11 @@ class Counts:
             row += [self.wait_sum, *self.waits]
         refusals = self.refusals
         return row + [refusals.get(kind, 0) for kind in layout.refusing]
+
+    def show_in(self, cells: memoryview[float] | None, layout: Layout | None) -> None:
+        """Show all counts in cells from here on, or in none; under the lock."""
+        self.cells, self.layout = cells, layout
+        self.mirror()
 
     def mirror(self) -> None:
         """Write all counts to the cells, if there are any."""

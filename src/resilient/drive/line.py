@@ -8,7 +8,6 @@ from typing import Final
 from ..errors import ResilientError
 from ..guards.base import PARK, REFUSE, Waiter
 from .call import DO_PARK, Call, Step
-from .core import BUSY
 
 CHOP: Final = 1.0  # a waiter looks up this often, so that a grant nobody takes is handed on
 
@@ -34,29 +33,32 @@ def leave(call: Call, waiter: Waiter, error: BaseException) -> Step:
 
 
 def _line_up(call: Call, waiter: Waiter, ask: Callable[[Waiter, float], int]) -> Step:
-    core, guards, level = call.core, call.plan.guards, call.level
-    now, why, retry_after, refuser = core.now(), "", None, level
-    with core.lock:
-        gate = core.gate
-        core.gate = gate | BUSY
-        try:
-            verdict = ask(waiter, now)
-            if verdict >= 0:
-                call.tickets[level] = verdict
-                core.waited(now - waiter.arrived)
-                verdict, refuser = _resume(call, now)
-            elif verdict == PARK:
-                _pause(call, now)
-            if verdict == REFUSE:
-                why, retry_after = guards[refuser].why, guards[refuser].retry_after(now)
-        finally:
-            core.gate = gate
-    core.flush_after(gate)
+    verdict, refuser, why, retry_after = call.core.locked(
+        _asked, call, waiter, ask, call.core.now()
+    )
     if verdict == PARK:
         return DO_PARK
     if verdict == REFUSE:
-        return call.refused(guards[refuser], why, retry_after)
-    return call.descend(level + 1)
+        return call.refused(call.plan.guards[refuser], why, retry_after)
+    return call.descend(call.level + 1)
+
+
+def _asked(
+    call: Call, waiter: Waiter, ask: Callable[[Waiter, float], int], now: float
+) -> tuple[int, int, str, float | None]:
+    """Return the verdict of the guard that has the line, whose it is, and why it refuses."""
+    refuser = call.level
+    verdict = ask(waiter, now)
+    if verdict >= 0:
+        call.tickets[refuser] = verdict
+        call.core.waited(now - waiter.arrived)
+        verdict, refuser = _resume(call, now)
+    elif verdict == PARK:
+        _pause(call, now)
+    if verdict != REFUSE:
+        return verdict, refuser, "", None
+    guard = call.plan.guards[refuser]
+    return verdict, refuser, guard.why, guard.retry_after(now)
 
 
 def _resume(call: Call, now: float) -> tuple[int, int]:

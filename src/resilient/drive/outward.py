@@ -10,7 +10,7 @@ from ..errors import CallTimeoutError, RefusedError, ResilientError
 from ..guards.base import RECOVER, Guard
 from ..outcomes import CANCELLED, REFUSED
 from ..stack import room
-from .core import BUSY, Core, tell_end
+from .core import Core, tell_end
 from .ending import NOBODY, WHOM, book, judge, served, tell_refused
 from .state import DO_PAUSE, DO_RECOVER, DONE, State, Step
 
@@ -27,6 +27,7 @@ class Outward(State):
     expired: int
     fell: int
     inherited: bool
+    is_news: bool
     late: bool
     level: int
     origin: Exception | None
@@ -82,23 +83,20 @@ class Outward(State):
     def told(self, which: Callable[[Guard], bool], outcomes: list[int], reason: str) -> None:
         """Tell some of the guards how it ended; the others keep their tickets until it is over."""
         room()
-        core, now = self.core, self.core.now()
-        with core.lock:
-            gate = core.gate
-            if gate & BUSY:  # in a finalizer or signal handler: they are told with the others
-                return
-            core.gate = gate | BUSY
-            try:
-                if self.inherited or core.inherits(self.began):
-                    self.inherited = True
-                    for level in range(len(self.tickets) - 1, -1, -1):
-                        guard, ticket = self.plan.guards[level], self.tickets[level]
-                        if ticket is not None and which(guard):
-                            guard.after(ticket, now, outcomes[level], self.duration, reason, False)
-                            self.tickets[level] = None
-            finally:
-                core.gate = gate
-        core.flush_after(gate)
+        if not self.core.owned():  # else in a finalizer or signal handler: told with the others
+            self.core.locked(self._tell_some, which, outcomes, reason, self.core.now())
+
+    def _tell_some(
+        self, which: Callable[[Guard], bool], outcomes: list[int], reason: str, now: float
+    ) -> None:
+        if not (self.inherited or self.core.inherits(self.began)):
+            return
+        self.inherited = True
+        for level in range(len(self.tickets) - 1, -1, -1):
+            guard, ticket = self.plan.guards[level], self.tickets[level]
+            if ticket is not None and which(guard):
+                guard.after(ticket, now, outcomes[level], self.duration, reason, False)
+                self.tickets[level] = None
 
     def drop(self) -> None:
         """Give everything back after an exception in code that is not the body: a listener, say."""
@@ -131,26 +129,12 @@ class Outward(State):
     def _settle(self, outcomes: list[int], reason: str, whom: int) -> Step:
         room()
         core, now = self.core, self.core.now()
-        step: Step = DONE
-        tell = False
-        with core.lock:
-            gate = core.gate
-            core.gate = gate | BUSY
-            try:
-                if gate & BUSY:
-                    return self._settle_inside(outcomes, reason, whom)
-                if not (self.inherited or core.inherits(self.began)):
-                    self.booked = True
-                    return DONE
-                self.inherited = self.settled = True
-                step = self._walk_out(outcomes, reason, now)
-                if step == DONE:
-                    tell = book(self, now, whom)
-                    core.mirror()
-            finally:
-                core.gate = gate
-        core.flush_after(gate)
-        if tell:
+        if core.owned():
+            return self._settle_inside(outcomes, reason, whom)
+        step = core.locked(self._end, outcomes, reason, whom, now)
+        if step is None:  # a parent process's call
+            return DONE
+        if self.is_news:
             tell_refused(self, now)
         if step == DONE and Core.on_end is not None:
             refuser = self.refuser if self.outcome == REFUSED else ""
@@ -161,6 +145,21 @@ class Outward(State):
             self._begin_recovery()
         return step
 
+    def _end(self, outcomes: list[int], reason: str, whom: int, now: float) -> Step | None:
+        """Tell the guards, and count the call where it is over; None where it is not ours."""
+        if not (self.inherited or self.core.inherits(self.began)):
+            self.booked = True
+            return None
+        self.inherited = self.settled = True
+        step = self._walk_out(outcomes, reason, now)
+        if step == DONE:
+            self._book(whom, now)
+        return step
+
+    def _book(self, whom: int, now: float) -> None:
+        self.is_news = book(self, now, whom)
+        self.core.mirror()
+
     def _settle_inside(self, outcomes: list[int], reason: str, whom: int) -> Step:
         """Settle in a finalizer or signal handler: what it interrupted books it at its end."""
         later = self.core.outbox.append
@@ -169,22 +168,10 @@ class Outward(State):
             return DONE
         step = self._walk_out(outcomes, reason, self.core.now())  # asks the fallbacks alone
         if step == DONE:
-            later(partial(self._book_later, whom))
+            later(partial(self.core.locked_or_later, self._book, whom, self.core.now()))
         elif step == DO_RECOVER:
             self._begin_recovery()
         return step
-
-    def _book_later(self, whom: int) -> None:
-        now = self.core.now()
-        with self.core.lock:
-            gate = self.core.gate
-            self.core.gate = gate | BUSY
-            try:
-                book(self, now, whom)
-                self.core.mirror()
-            finally:
-                self.core.gate = gate
-        self.core.flush_after(gate)
 
     def _begin_recovery(self) -> None:
         error = self.error

@@ -9,7 +9,7 @@ from ..guards.base import Guard, Mode
 from ..known import is_answer
 from ..outcomes import DEFAULT_JUDGE, Judge
 from .core import Core
-from .gateway import Enter, Leave, gateway
+from .fast_path import Enter, Leave, fast_path
 from .turned import answerer
 
 # Of an error, the function, and the arguments of the call that it ends.
@@ -73,7 +73,9 @@ class Plan:
             for judge in (*judges, *(guard.judge for guard in guards))
         )
         self.answers: Guard | None = answerer(guards)
-        self.enter, self.leave = gateway(core, guards, mode, quick=self.answers is not None)
+        self.enter, self.leave = fast_path(
+            core, guards, mode, blind_fallback=self.answers is not None
+        )
 
     @property
     def one_limit(self) -> bool:

@@ -31,8 +31,8 @@ class State:
     __slots__ = (
         "__weakref__", "admitted", "answered", "args", "began", "booked", "callers", "core",
         "deadline", "delay", "duration", "error", "expired", "fell", "final", "fn", "handle",
-        "held", "inherited", "kwargs", "late", "level", "limits", "origin", "outcome", "plan",
-        "ran", "refuser", "ruling", "settled", "spent", "started", "tickets", "value",
+        "held", "inherited", "is_news", "kwargs", "late", "level", "limits", "origin", "outcome",
+        "plan", "ran", "refuser", "ruling", "settled", "spent", "started", "tickets", "value",
     )
     # fmt: on
     admitted: bool
@@ -42,6 +42,7 @@ class State:
     duration: float
     handle: Any  # of work that goes on when the body has returned; unset where there is none
     inherited: bool
+    is_news: bool  # its refusal is the first after a quiet time
     late: bool  # its value came when its time was up
     ran: bool
     settled: bool  # some of its guards have been told how it ended
@@ -72,7 +73,7 @@ class State:
         self.fell: int = 0  # fallbacks that have failed
         self.final: bool = False  # nothing can take the place of its answer any more
         self.ran = self.inherited = self.admitted = self.booked = self.callers = False
-        self.late = self.settled = False
+        self.late = self.settled = self.is_news = False
         self.delay = self.started = self.duration = 0.0
         self.began: float = self.core.now()
 

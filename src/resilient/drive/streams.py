@@ -10,11 +10,11 @@ from collections.abc import Callable, Generator, Iterable
 from typing import Any, Final, cast
 
 from ..deadline import Deadline, current, leave
+from ..guards.base import Guard
 from ..outcomes import IGNORED
 from ..shapes import returns_awaitable
 from . import sync
 from .call import DO_PARK, DO_RECOVER, DO_RUN, DONE
-from .core import BUSY
 from .ending import conclude
 from .lasting import LastingCall
 from .plan import Plan
@@ -93,20 +93,17 @@ class Flow:
         ]
         if not watching:
             return
-        core, now = call.core, call.core.now()
-        with core.lock:
-            gate = core.gate
-            core.gate = gate | BUSY
-            try:
-                for guard, ticket in watching if not gate & BUSY else ():
-                    (guard.paused if paused else guard.continued)(ticket, now)
-            finally:
-                core.gate = gate
-        core.flush_after(gate)
+        if not call.core.owned():
+            call.core.locked(_age, watching, call.core.now(), paused)
 
     def _spend(self, began: float) -> None:
         call = self.call
         call.spent = (call.spent or 0.0) + call.core.now() - began
+
+
+def _age(watching: list[tuple[Guard, int]], now: float, paused: bool) -> None:
+    for guard, ticket in watching:
+        (guard.paused if paused else guard.continued)(ticket, now)
 
 
 class SyncFlow(Flow):

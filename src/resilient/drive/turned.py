@@ -1,4 +1,4 @@
-"""The short cut of a call that a guard refused and a fallback answers without looking at the error.
+"""The fast path of a call that a guard refused and a fallback answers without looking at the error.
 
 Nobody sees the refusal's error then, so none is made: it is counted in the section that refused
 (`note`), the fallback runs, and what the caller got is counted.
@@ -15,7 +15,7 @@ from ..outcomes import REFUSED
 from ..shapes import returns_awaitable
 from ..steering import steers
 from .core import QUIET, Core, tell_end
-from .counting import DEGRADED, ENDED
+from .counting import ENDED
 from .ending import refusal_by
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def answerer(guards: tuple[Guard, ...]) -> Guard | None:
     inside = [guard for guard in guards if not guard.shutter]
     recovering = [guard for guard in inside if type(guard).recover is not Guard.recover]
     alone = len(recovering) == 1 and recovering[0] is inside[0]
-    # An answer of a switch inside is not reached: the switch keeps its calls off the short cut.
+    # An answer of a switch inside is not reached: the switch keeps its calls off the fast path.
     return inside[0] if alone and inside[0].blind else None
 
 
@@ -97,9 +97,7 @@ def _close(value: Any) -> None:
 def _degraded(plan: Plan) -> None:
     core = plan.core
     with core.lock:
-        core.degraded += 1
-        if core.cells is not None:
-            core.cells[DEGRADED] = core.degraded
+        core.answered()
     if Core.on_end is not None:
         tell_end(core, REFUSED, "degraded", _newest(core), 0.0)
 
@@ -122,10 +120,6 @@ def _failed(plan: Plan, error: BaseException) -> None:
         why = f"{core.name}: refused"
         error.__cause__ = CircuitOpenError(why, policy=core.name, guard=newest)
     callers = steers(error)
-    with core.lock:
-        core.errors += not callers
-        core.caller_errors += callers
-        core.fallback_failures += 1
-        core.mirror()
+    core.locked(core.answer_failed, callers)
     if Core.on_end is not None:
         tell_end(core, REFUSED, "caller_error" if callers else "error", newest, 0.0)

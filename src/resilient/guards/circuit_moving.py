@@ -87,7 +87,7 @@ class Moving(Guard):
             self.seen.restore(self.health.save())
 
     def _simplify(self) -> None:
-        """Find out whether the short cuts hold."""
+        """Find out whether the fast paths hold."""
         simple = self.phase == CLOSED and not self.aged and self.seen is None
         self._simple = self.epoch if simple else NEVER
 

@@ -9,7 +9,7 @@ from array import array
 from collections.abc import Callable
 from typing import Any, Final
 
-from ..drive.core import BUSY, Core
+from ..drive.core import Core
 from ..measuring import row_of
 from ..registry import registry
 from ..rows import Layout, Row, add, counters, exact
@@ -70,15 +70,7 @@ class Records:
         with self.page.step():
             slot = self.page.add(entry_of(core, found, row, time.time()))
             self._kept[id(core)] = _Kept(core, slot, time.monotonic())
-            with core.lock:
-                gate = core.gate
-                core.gate = gate | BUSY
-                try:
-                    core.cells, core.layout = slot.cells, found
-                    core.mirror()
-                finally:
-                    core.gate = gate
-        core.flush_after(gate)
+            core.locked(core.show_in, slot.cells, found)
 
     def _publish(self, kept: _Kept, core: Core) -> None:
         found, row = row_of(core)
@@ -87,35 +79,24 @@ class Records:
                 self._widen(kept, core, found, row)
             return
         kept.slot.cells[found.heads :] = array("d", row[found.heads :])
-        with core.lock:
-            gate = core.gate
-            core.gate = gate | BUSY
-            try:
-                if not gate & BUSY:
-                    core.mirror()
-            finally:
-                core.gate = gate
-        core.flush_after(gate)
+        if not core.owned():
+            core.locked(core.mirror)
 
     def _widen(self, kept: _Kept, core: Core, found: Layout, row: list[float]) -> None:
         """Give a policy a record of another layout."""
-        with core.lock:  # nothing may be counted in the old cells meanwhile
-            gate = core.gate
-            core.gate = gate | BUSY
-            try:
-                row[: found.heads] = core.row(found)
-                fresh = Entry("policy", core.name, kept.slot.entry.about, found, row)
-                kept.slot = self.page.add(fresh, instead_of=(kept.slot,))
-                core.cells, core.layout = kept.slot.cells, found
-            finally:
-                core.gate = gate
-        core.flush_after(gate)
+
+        def widen() -> None:  # nothing may be counted in the old cells meanwhile
+            row[: found.heads] = core.row(found)
+            fresh = Entry("policy", core.name, kept.slot.entry.about, found, row)
+            kept.slot = self.page.add(fresh, instead_of=(kept.slot,))
+            core.cells, core.layout = kept.slot.cells, found
+
+        core.locked(widen)
 
     def _leave(self, core: Core | None) -> None:
         """Take its cells from a policy that was dropped, and counts on."""
         if core is not None:
-            with core.lock:
-                core.cells = None
+            core.locked(core.show_in, None, None)
 
     def _retire(self, key: int, kept: _Kept) -> None:
         """Keep what a policy that is gone has counted, with others of its name."""
@@ -224,8 +205,7 @@ class Records:
             if core is None:
                 slots[id(kept.slot)] = kept.slot
                 continue
-            with core.lock:
-                core.cells = None
+            core.locked(core.show_in, None, None)
         said = _remembered if spoilt else _now
         return summed([said(slot) for slot in slots.values()])
 

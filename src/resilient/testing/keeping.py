@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any, Final
 
-from ..drive.core import BUSY, Core
+from ..drive.core import Core
 from ..guards.base import Guard
 from ..updating import DECLARED, renewed
 
@@ -21,18 +21,16 @@ class Keep:
 
     def __init__(self, core: Core) -> None:
         self._core = core
-        with core.lock:
-            gate = core.gate
-            core.gate = gate | BUSY
-            try:
-                self._counts = {name: copy.copy(getattr(core, name)) for name in _COUNTS}
-                self._forced = core.forced, core.forced_why, core.until
-                self._guards: list[tuple[Guard, dict[str, Any], Any]] = [
-                    (guard, guard.save(), guard.layers) for guard in core.all_guards()
-                ]
-            finally:
-                core.gate = gate
-        core.flush_after(gate)
+        self._counts: dict[str, Any] = {}
+        self._forced: tuple[str | None, str, float]
+        self._guards: list[tuple[Guard, dict[str, Any], Any]] = []
+        core.locked(self._take)
+
+    def _take(self) -> None:
+        core = self._core
+        self._counts = {name: copy.copy(getattr(core, name)) for name in _COUNTS}
+        self._forced = core.forced, core.forced_why, core.until
+        self._guards = [(guard, guard.save(), guard.layers) for guard in core.all_guards()]
 
     def put_back(self, *, counts: bool = True) -> None:
         """Set the policy as it was.
@@ -40,29 +38,26 @@ class Keep:
         Args:
             counts: also the counts, not the state alone. Default True.
         """
-        core, now = self._core, self._core.now()
+        core = self._core
         moved = [
             (guard, renewed(guard, layers or {DECLARED: (guard.layers or {}).get(DECLARED, {})}))
             for guard, _, layers in self._guards
             if guard.layers is not layers
         ]
-        with core.lock:
-            gate = core.gate
-            core.gate = gate | BUSY
-            try:
-                core.forced, core.forced_why, core.until = self._forced
-                gate = core.settle()
-                for guard, fresh in moved:
-                    guard.adopt(fresh, now)
-                for guard in core.all_guards():
-                    guard.retuned()
-                for guard, saved, layers in self._guards:
-                    guard.layers = layers
-                    guard.restore(saved)
-                if counts:
-                    for name, value in self._counts.items():
-                        setattr(core, name, copy.copy(value))
-            finally:
-                core.gate = gate
+        core.locked(self._put_back, moved, core.now(), counts)
         core.arm()
-        core.flush_after(gate)
+
+    def _put_back(self, moved: list[tuple[Guard, Guard]], now: float, counts: bool) -> None:
+        core = self._core
+        core.forced, core.forced_why, core.until = self._forced
+        core.settle()
+        for guard, fresh in moved:
+            guard.adopt(fresh, now)
+        for guard in core.all_guards():
+            guard.retuned()
+        for guard, saved, layers in self._guards:
+            guard.layers = layers
+            guard.restore(saved)
+        if counts:
+            for name, value in self._counts.items():
+                setattr(core, name, copy.copy(value))

@@ -290,8 +290,7 @@ class _Bodies:
 
 
 def _counts(core: Core) -> tuple[int, int]:
-    with core.lock:
-        return sum(core.outcomes()[:4]), core.refusals.get("kill_switch", 0)
+    return core.locked(lambda: (sum(core.outcomes()[:4]), core.refusals.get("kill_switch", 0)))
 
 
 def _check(flag: Flag, bodies: _Bodies, value: Any, expect: Any) -> None:
