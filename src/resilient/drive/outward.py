@@ -160,6 +160,9 @@ class Outward(State):
         self.is_news = book(self, now, whom)
         self.core.mirror()
 
+    def _book_later(self, whom: int) -> None:
+        self.core.locked_or_later(self._book, whom, self.core.now())
+
     def _settle_inside(self, outcomes: list[int], reason: str, whom: int) -> Step:
         """Settle in a finalizer or signal handler: what it interrupted books it at its end."""
         later = self.core.outbox.append
@@ -168,7 +171,7 @@ class Outward(State):
             return DONE
         step = self._walk_out(outcomes, reason, self.core.now())  # asks the fallbacks alone
         if step == DONE:
-            later(partial(self.core.locked_or_later, self._book, whom, self.core.now()))
+            later(partial(self._book_later, whom))
         elif step == DO_RECOVER:
             self._begin_recovery()
         return step
