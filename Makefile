@@ -20,7 +20,7 @@ WAITING := tests/cli tests/flags tests/integrations tests/servers tests/pages te
 SLOW := tests/cli tests/demo tests/integrations tests/journal tests/monitoring tests/pages tests/plugin tests/prefork tests/servers tests/streams/test_memory.py tests/streams/test_sweep.py tests/stress tests/top tests/transparency tests/versions tests/wrap/test_memory.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test quick trial freeze soak prefork picture lint types docs bench profile format clean
+.PHONY: help demo test quick trial freeze soak prefork picture lint types docs bench profile house format clean
 
 help:  ## say what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -70,6 +70,9 @@ bench: $(VENV)/bench  ## what a guarded call costs beside its peers, and how tha
 
 profile: $(VENV)/bench  ## what each part of a guarded call costs
 	$(BIN)/python benchmarks/profile.py
+
+house: $(VENV)/test  ## the structure in numbers: files, circles, long functions, what a call touches
+	$(BIN)/python -m benchmarks.house
 
 format: $(VENV)/lint  ## format the code
 	$(BIN)/ruff check --fix .
