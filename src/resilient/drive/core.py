@@ -165,9 +165,12 @@ class Core(Counts):
         self.arm()
 
     def flush(self) -> None:
-        """Do what the critical section left to be done outside it: wakes, events, late endings."""
+        """Do what the critical section left to be done outside it: wakes, events, late endings.
+
+        From inside a section nothing is done: what was interrupted does it at its end.
+        """
         outbox = self.outbox
-        while outbox:
+        while outbox and not self.owned():
             try:
                 room()
                 item = outbox.pop(0)
