@@ -221,6 +221,25 @@ def test_a_call_inside_the_bookkeeping_is_refused() -> None:
     idle(shop)
 
 
+@pytest.mark.timeout(30)
+def test_a_call_inside_after_an_end_inside() -> None:
+    """The end waits for what was interrupted; the call neither waits for it nor does it."""
+    shop = policy(circuit_breaker(failure_threshold=1), bulkhead(3))
+    block = shop.block()
+    block.__enter__()
+    ends: list[BaseException | None] = []
+
+    def act() -> None:
+        block.__exit__(None, None, None)
+        ends.append(shop.try_call(body).error)
+
+    inside_bookkeeping(shop, act)
+    assert [type(end) for end in ends] == [ReentrantCallError]
+    calls = shop.snapshot()["calls"]
+    assert (calls["success"], calls["failure"], calls["refused"]) == (1, 1, 1)
+    idle(shop)
+
+
 @pytest.mark.parametrize("way", ["call", "decorated"])
 def test_such_a_call_has_its_fallback_and_is_counted(way: str) -> None:
     """A fallback answers that refusal as any other, and the call is counted once."""
