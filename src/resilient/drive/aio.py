@@ -22,7 +22,7 @@ from .handles import handed_out
 from .limits import Bounds
 from .plan import Plan
 from .timers import Entry, Timer, Wheel, wheel_of
-from .turned import TURNED, answer_async
+from .turned import AGAIN, TURNED, Stopped, answer_async
 
 
 async def run(call: Call) -> None:
@@ -181,9 +181,17 @@ async def call(
     return conclude(done)
 
 
-async def turned(plan: Plan, fn: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-    """Answer a call that was refused."""
-    return await answer_async(plan, args, kwargs)
+async def _stopped(
+    plan: Plan, fn: Callable[..., Any], args: Any, kwargs: Any, stop: Stopped
+) -> Any:
+    """Go on with a call that the fast path did not let in."""
+    if stop is TURNED:
+        return await answer_async(plan, args, kwargs)
+    if stop is AGAIN:
+        return await call(plan, fn, args, kwargs)
+    done = Call(plan, fn, args, kwargs)
+    await drive(done, partial(done.turned_away, stop))
+    return conclude(done)
 
 
 def _interpreted(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
@@ -253,8 +261,8 @@ def _plain(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
         clock = core.now
         now = clock()
         tickets = enter(now)
-        if tickets is None or tickets is TURNED:
-            return await (call if tickets is None else turned)(plan, fn, args, kwargs)
+        if tickets.__class__ is Stopped:
+            return await _stopped(plan, fn, args, kwargs, tickets)
         done = None
         try:
             value = await (fn(*args, **kwargs) if kwargs else fn(*args))
@@ -311,8 +319,8 @@ def _timed(  # noqa: PLR0915
             terms, known = Terms(seconds, level, core.name, monotonic), None
         now = monotonic()
         tickets = enter(now)
-        if tickets is None or tickets is TURNED:
-            return await (call if tickets is None else turned)(plan, fn, args, kwargs)
+        if tickets.__class__ is Stopped:
+            return await _stopped(plan, fn, args, kwargs, tickets)
         entry, done, entries = cast("Entry | None", None), cast("Call | None", None), _NOBODY
         try:
             wheel = None if known is None else known()

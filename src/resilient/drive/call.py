@@ -29,6 +29,7 @@ __all__ = (
 
 if TYPE_CHECKING:
     from .abandoning import Held
+    from .turned import Stopped
 
 ANY_TASK: Final = object()
 _INSIDE: Final = "called inside its own bookkeeping, by a finalizer or signal handler"
@@ -91,8 +92,21 @@ class Call(Outward):
             return DO_PARK
         if level < 0:
             return self.refused_at_entry(CircuitOpenError, why, retry_after)
+        return self._stopped(level, verdict, why, retry_after)
+
+    def turned_away(self, stop: Stopped) -> Step:
+        """Begin with the refusal that stopped the fast path."""
+        self.level = level = self.plan.first
+        self.limits = [
+            (self.began + guard.seconds, at)
+            for at, guard in self.plan.limits
+            if at < level and guard.seconds is not None
+        ]
+        return self._stopped(level, REFUSE, stop.why, stop.retry_after)
+
+    def _stopped(self, level: int, verdict: int, why: str, retry_after: float | None) -> Step:
         guard = self.plan.guards[level]
-        if verdict == REFUSE and guard.probing and is_inside(sys._getframe(1), core, guard):
+        if verdict == REFUSE and guard.probing and is_inside(sys._getframe(1), self.core, guard):
             return self.descend(level + 1)  # its outcome is part of that call's
         answers = verdict == ANSWER and not self.final
         return self.refused(guard, why, retry_after, answers=answers)

@@ -1,8 +1,8 @@
 """The critical sections on both sides of a call that goes well, for any number of guards.
 
-``enter(now)`` gives tickets, or None where the call is refused or has to wait: then nothing has
-been taken, and the interpreter (`resilient.drive.call`) begins again. Or it gives TURNED: see
-`resilient.drive.turned`.
+``enter(now)`` gives tickets, or what stopped it (`resilient.drive.turned`): a refusal of the
+outermost guard; AGAIN, where nothing has been taken and the interpreter (`resilient.drive.call`)
+begins; TURNED.
 ``leave(tickets, started, now)`` books a success.
 
 Both are one section round a small step that asks the guards. Only for two guards the step is
@@ -28,7 +28,7 @@ from ..stack import room
 from .core import BUSY, Core, tell_slow
 from .counting import DURATION_SUM, IN_FLIGHT, QUICK, SHORTEST
 from .frames import has_call
-from .turned import TURNED, note
+from .turned import AGAIN, TURNED, Stopped, note
 
 Tickets = Any  # opaque to the drivers: of one guard its own, of more a list, outermost first
 Enter = Callable[[float], Tickets]
@@ -116,18 +116,19 @@ def _enter(  # noqa: C901
     owned = core.owned
     alone, kind = len(guards) < 2, kinds[0] if kinds else ""
     before = guards[0].before if guards else _none
-    take, blank = _taking(core, guards), [-1] * len(guards)
+    take, blank, tells = _taking(core, guards), [-1] * len(guards), _telling(guards)
 
     def enter(now: float) -> Tickets:  # noqa: C901, PLR0912
         gate = core.gate
         if gate:
-            return None
+            return AGAIN
         tickets: Any = None if alone else blank.copy()  # before the section, which allocates none
+        why = left = None
         try:
             acquire()
             if core.gate:
                 release()
-                return None
+                return AGAIN
             core.gate = BUSY
             if now >= core.peak_until:
                 core.turn_peak(now)
@@ -142,6 +143,8 @@ def _enter(  # noqa: C901
                 note(core, kind, now) if verdict == REFUSE else _is_noted(core, kinds, verdict, now)
             ):
                 tickets = TURNED
+            elif verdict == REFUSE and tells is not None:
+                why, left = tells.why, tells.retry_after(now)
             core.gate = 0
             release()
         except BaseException:
@@ -156,12 +159,17 @@ def _enter(  # noqa: C901
                 _flush_entered(core, guards, tickets, now)
             return tickets
         if tickets is not TURNED:
-            return None
+            return AGAIN if why is None else Stopped(why, left)
         if outbox:
             flush()
         return TURNED
 
     return enter
+
+
+def _telling(guards: tuple[Guard, ...]) -> Guard | None:
+    """Return the guard whose refusal is final: where it has slots, one may be borrowed."""
+    return guards[0] if guards and guards[0].slots() is None else None
 
 
 def _is_noted(core: Core, kinds: tuple[str, ...], verdict: int, now: float) -> bool:
@@ -216,20 +224,20 @@ def _two(  # noqa: C901, PLR0915
     """Return the sections of two guards, which most policies have: their tickets are a pair."""
     outer, inner = guards
     kind1, kind2 = kinds or ("", "")
-    before1, before2 = outer.before, inner.before
+    before1, before2, tells = outer.before, inner.before, _telling(guards)
     succeeded1, succeeded2 = outer.succeeded, inner.succeeded
     outbox, flush, acquire, release = core.outbox, core.flush, core.lock.acquire, core.lock.release
     owned = core.owned
 
     def enter(now: float) -> Tickets:  # noqa: C901, PLR0912
-        gate, first, second = core.gate, PARK, PARK
+        gate, first, second, why, left = core.gate, PARK, PARK, None, None
         if gate:
-            return None
+            return AGAIN
         try:
             acquire()
             if core.gate:
                 release()
-                return None
+                return AGAIN
             core.gate = BUSY
             if now >= core.peak_until:
                 core.turn_peak(now)
@@ -249,6 +257,8 @@ def _two(  # noqa: C901, PLR0915
                         second = _COUNTED
             elif kind1 and first == REFUSE and note(core, kind1, now):
                 second = _COUNTED
+            elif first == REFUSE and tells is not None:
+                why, left = tells.why, tells.retry_after(now)
             core.gate = 0
             release()
         except BaseException:
@@ -260,7 +270,7 @@ def _two(  # noqa: C901, PLR0915
             raise
         if second < 0:
             if second != _COUNTED:
-                return None
+                return AGAIN if why is None else Stopped(why, left)
             if outbox:
                 flush()
             return TURNED

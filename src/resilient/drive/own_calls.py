@@ -9,7 +9,7 @@ from ..guards.base import Guard
 from .core import Core
 from .frames import variables
 from .state import State
-from .turned import TURNED
+from .turned import Stopped
 
 
 class OwnCall:
@@ -61,7 +61,7 @@ def _own_call(held: dict[str, Any]) -> OwnCall | None:
         holding = zip(call.plan.guards, call.tickets, strict=True)
         kept = tuple(guard for guard, ticket in holding if ticket is not None)
         return OwnCall(call.core, call.began, kept)
-    if plan is not None and tickets is not None and tickets is not TURNED:
+    if plan is not None and tickets is not None and type(tickets) is not Stopped:
         admitting = zip(plan.guards, plan.quick, strict=True)
         return OwnCall(plan.core, held["began"], tuple(g for g, admits in admitting if admits))
     return None

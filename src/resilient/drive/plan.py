@@ -20,7 +20,7 @@ class Plan:
     """What a driver needs to know to run calls of one mode through a policy."""
 
     __slots__ = (
-        "admits", "answers", "core", "enter", "guards", "judge", "judges", "judges_health",
+        "admits", "answers", "core", "enter", "first", "guards", "judge", "judges", "judges_health",
         "judges_values", "kin", "leave",
         "limits", "neutral", "odd", "quick", "reacts", "single", "skip", "threaded",
     )  # fmt: skip
@@ -54,6 +54,7 @@ class Plan:
         self.quick: tuple[bool, ...] = tuple(
             admits and not guard.shutter for guard, admits in zip(guards, self.admits, strict=True)
         )
+        self.first: int = self.quick.index(True) if any(self.quick) else -1
         # These never admit anything but want to know how it ended, such as a fallback.
         self.reacts: tuple[bool, ...] = tuple(
             type(guard).before is Guard.before for guard in guards

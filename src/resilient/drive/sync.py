@@ -14,7 +14,7 @@ from .driver import drive, job_done, no_thread, pause, returned, wait
 from .ending import conclude
 from .frames import has_call
 from .plan import Plan
-from .turned import TURNED, answer
+from .turned import AGAIN, TURNED, Stopped, answer
 from .workers import Job, pool
 
 __all__ = ("call", "drive", "guard", "pause", "run", "wait")
@@ -39,6 +39,17 @@ def call(plan: Plan, fn: Callable[..., Any], args: Any, kwargs: Any, *, final: b
     done = Call(plan, fn, args, kwargs)
     done.final = final
     run(done)
+    return conclude(done)
+
+
+def _stopped(plan: Plan, fn: Callable[..., Any], args: Any, kwargs: Any, stop: Stopped) -> Any:
+    """Go on with a call that the fast path did not let in."""
+    if stop is TURNED:
+        return answer(plan, args, kwargs)
+    if stop is AGAIN:
+        return call(plan, fn, args, kwargs)
+    done = Call(plan, fn, args, kwargs)
+    drive(done, partial(done.turned_away, stop))
     return conclude(done)
 
 
@@ -96,8 +107,8 @@ def _plain(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
         if around() is not None and (outer := enclosing()) is not None and now >= outer.when:
             return call(plan, fn, args, kwargs)  # no time is left
         tickets = enter(now)
-        if tickets is None or tickets is TURNED:
-            return call(plan, fn, args, kwargs) if tickets is None else answer(plan, args, kwargs)
+        if tickets.__class__ is Stopped:
+            return _stopped(plan, fn, args, kwargs, tickets)
         done = None
         try:
             value = fn(*args, **kwargs) if kwargs else fn(*args)
@@ -138,8 +149,8 @@ def _timed(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
             terms = Terms(limit.seconds or 0.0, level, core.name, clock)
         now = clock()
         tickets = enter(now)
-        if tickets is None or tickets is TURNED:
-            return call(plan, fn, args, kwargs) if tickets is None else answer(plan, args, kwargs)
+        if tickets.__class__ is Stopped:
+            return _stopped(plan, fn, args, kwargs, tickets)
         own, done = Deadline(), None
         own.when = when = now + terms.seconds
         own.terms = terms
@@ -191,8 +202,8 @@ def _threaded(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
             terms = Terms(limit.seconds or 0.0, level, core.name, clock)
         now, seconds = clock(), terms.seconds
         tickets = enter(now)
-        if tickets is None or tickets is TURNED:
-            return call(plan, fn, args, kwargs) if tickets is None else answer(plan, args, kwargs)
+        if tickets.__class__ is Stopped:
+            return _stopped(plan, fn, args, kwargs, tickets)
         own = job = done = None
         try:
             own = Deadline.made(now + seconds, terms, None)

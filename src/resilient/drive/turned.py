@@ -21,7 +21,22 @@ from .ending import refusal_by
 if TYPE_CHECKING:
     from .plan import Plan
 
-TURNED: Final = object()  # in place of tickets: the call was refused, and is counted as that
+
+class Stopped:
+    """What the fast path gives in place of tickets.
+
+    Where it is neither AGAIN nor TURNED, a refusal of the outermost guard that the fast path asks.
+    """
+
+    __slots__ = ("retry_after", "why")
+
+    def __init__(self, why: str, retry_after: float | None) -> None:
+        self.why = why
+        self.retry_after = retry_after
+
+
+AGAIN: Final = Stopped("", None)  # nothing has been taken: the interpreter begins
+TURNED: Final = Stopped("", None)  # refused, and counted as that: the fallback answers
 
 _UNTOLD: Final = RefusedError("not told to anybody")
 
