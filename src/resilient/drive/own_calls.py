@@ -18,9 +18,9 @@ class OwnCall:
     __slots__ = ("began", "core", "holding")
 
     def __init__(self, core: Core, began: float, holding: tuple[Guard, ...]) -> None:
-        self.core = core
-        self.began = began
-        self.holding = holding  # the guards that it has a ticket of
+        self.core: Core = core
+        self.began: float = began
+        self.holding: tuple[Guard, ...] = holding  # the guards that it has a ticket of
 
 
 def own_calls(frame: Any) -> list[OwnCall]:

@@ -31,8 +31,8 @@ class Stopped:
     __slots__ = ("retry_after", "why")
 
     def __init__(self, why: str, retry_after: float | None) -> None:
-        self.why = why
-        self.retry_after = retry_after
+        self.why: str = why
+        self.retry_after: float | None = retry_after
 
 
 AGAIN: Final = Stopped("", None)  # nothing has been taken: the interpreter begins

@@ -335,6 +335,8 @@ class CircuitBreaker(Moving):
     )  # fmt: skip
     slow_total: int
     late_total: int
+    would_open_total: int
+    would_refuse_total: int
     why: str
 
     def save(self) -> dict[str, Any]:
