@@ -119,12 +119,6 @@ class Counts:
             self.counts[outcome] += 1
             self.unwell += 1
 
-    def answered(self) -> None:
-        """Count a refusal that a fallback has answered; under the lock."""
-        self.degraded += 1
-        if self.cells is not None:
-            self.cells[DEGRADED] = self.degraded
-
     def answer_failed(self, callers: bool) -> None:
         """Count a fallback that failed, and whose error it was; under the lock."""
         self.errors += not callers

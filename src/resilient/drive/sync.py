@@ -43,9 +43,7 @@ def call(plan: Plan, fn: Callable[..., Any], args: Any, kwargs: Any, *, final: b
 
 
 def _stopped(plan: Plan, fn: Callable[..., Any], args: Any, kwargs: Any, stop: Stopped) -> Any:
-    """Go on with a call that the fast path did not let in."""
-    if stop is TURNED:
-        return answer(plan, args, kwargs)
+    """Go on with a call that the fast path neither let in nor has answered."""
     if stop is AGAIN:
         return call(plan, fn, args, kwargs)
     done = Call(plan, fn, args, kwargs)
@@ -108,7 +106,10 @@ def _plain(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
             return call(plan, fn, args, kwargs)  # no time is left
         tickets = enter(now)
         if tickets.__class__ is Stopped:
-            return _stopped(plan, fn, args, kwargs, tickets)
+            turned = tickets is TURNED
+            return (
+                answer(plan, args, kwargs) if turned else _stopped(plan, fn, args, kwargs, tickets)
+            )
         done = None
         try:
             value = fn(*args, **kwargs) if kwargs else fn(*args)
@@ -150,7 +151,10 @@ def _timed(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
         now = clock()
         tickets = enter(now)
         if tickets.__class__ is Stopped:
-            return _stopped(plan, fn, args, kwargs, tickets)
+            turned = tickets is TURNED
+            return (
+                answer(plan, args, kwargs) if turned else _stopped(plan, fn, args, kwargs, tickets)
+            )
         own, done = Deadline(), None
         own.when = when = now + terms.seconds
         own.terms = terms
@@ -203,7 +207,10 @@ def _threaded(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
         now, seconds = clock(), terms.seconds
         tickets = enter(now)
         if tickets.__class__ is Stopped:
-            return _stopped(plan, fn, args, kwargs, tickets)
+            turned = tickets is TURNED
+            return (
+                answer(plan, args, kwargs) if turned else _stopped(plan, fn, args, kwargs, tickets)
+            )
         own = job = done = None
         try:
             own = Deadline.made(now + seconds, terms, None)

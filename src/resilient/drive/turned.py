@@ -15,7 +15,7 @@ from ..outcomes import REFUSED
 from ..shapes import returns_awaitable
 from ..steering import steers
 from .core import QUIET, Core, tell_end
-from .counting import ENDED
+from .counting import DEGRADED, ENDED
 from .ending import refusal_by
 
 if TYPE_CHECKING:
@@ -111,8 +111,10 @@ def _close(value: Any) -> None:
 
 def _degraded(plan: Plan) -> None:
     core = plan.core
-    with core.lock:
-        core.answered()
+    with core.lock:  # not a section: nothing else is done in it
+        core.degraded += 1
+        if core.cells is not None:
+            core.cells[DEGRADED] = core.degraded
     if Core.on_end is not None:
         tell_end(core, REFUSED, "degraded", _newest(core), 0.0)
 
