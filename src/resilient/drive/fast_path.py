@@ -99,11 +99,12 @@ def _giving(core: Core, guards: tuple[Guard, ...]) -> Give:
 
 
 def _taken_back(guards: tuple[Guard, ...], tickets: list[int], level: int, now: float) -> None:
-    """Give back the tickets of the guards outside a level; under the lock."""
+    """Give back the tickets of the guards outside a level, each once; under the lock."""
     while level:
         level -= 1
-        guards[level].after(tickets[level], now, REFUSED, 0.0, "", False)
-        tickets[level] = -1
+        if tickets[level] >= 0:  # else before the stack was too short for the others
+            guards[level].after(tickets[level], now, REFUSED, 0.0, "", False)
+            tickets[level] = -1
 
 
 # -- the two sections ---------------------------------------------
