@@ -14,6 +14,9 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from resilient.monitoring.screen import Screen
+from resilient.pages.form import Entry
+from resilient.pages.own import OF_PROCESSES
+from resilient.rows import layout
 
 from .kit import WALL, Page, commands, flag_entry, look, policy, screen, text_of
 
@@ -231,6 +234,31 @@ def test_customers_of_a_few_calls() -> None:
     text = text_of(screen(policy("a", full=2, error=1)), 80)
     assert "few" in text.partition("policy")[0]
     assert "of 0 calls/s" not in text
+
+
+def store_read(seconds: float) -> Entry:
+    """Return what a process says of itself: when it last read its store."""
+    (age,) = [metric for metric in OF_PROCESSES if metric.name == "flag_sync_age_seconds"]
+    return Entry("process", "", {}, layout(words=None, tail=((age, ()),)), [seconds])
+
+
+def test_a_store_that_nobody_reads() -> None:
+    """Levers are offered that a process may not hear of: that is said, and not of a fresh read."""
+    said = "a process last read the store 30 s ago: levers may not reach it"
+    late = Screen(look(0), look(10, Page(store_read(30.0)), Page(store_read(1.0), pid=2)))
+    assert said in text_of(late, 80)
+    assert late.as_data()["processes"]["unsynced"] == 30.0
+    fresh = Screen(look(0), look(10, Page(store_read(1.0)), Page()))
+    assert "last read the store" not in text_of(fresh, 80)
+
+
+def test_policies_of_processes_that_all_hang() -> None:
+    """Nobody knows how they are, so they are not called well; beside one that lives they are."""
+    page = Page(policy("shop", full=5), quiet=60.0)
+    text = text_of(Screen(look(0), look(10, page)), 80)
+    assert "1 policy of processes that hang: how they are is not known" in text
+    assert "well" not in text
+    assert "1 policy well" in text_of(Screen(look(0), look(10, page, Page(pid=2))), 80)
 
 
 def test_hanging_unread_and_off() -> None:
