@@ -194,17 +194,17 @@ def test_few_calls_of_which_some_are_errors(
 ) -> None:
     """It looks on until there are enough to tell, and does not call well what it could not tell."""
     looked: list[float] = []
-    errors = [0.0]
+    every, errors = [2.0], [0.0]  # calls, and errors among them, in each second
 
     class Slow:
-        """Two calls in each second."""
+        """A policy that is called now and then."""
 
         def __init__(self, path: Path) -> None: ...
 
         def look(self) -> Look:
             at = sum(looked)
             return look(
-                at, Page(policy("shop", full=2 * at - errors[0] * at, error=errors[0] * at))
+                at, Page(policy("shop", full=(every[0] - errors[0]) * at, error=errors[0] * at))
             )
 
     monkeypatch.setattr("resilient.cli.status.Watch", Slow)
@@ -220,6 +220,13 @@ def test_few_calls_of_which_some_are_errors(
     looked.clear()
     assert "error 100.0%" in command("status", "--over", "20s", code=1)
     assert sum(looked) == 20.0
+    looked.clear()
+    every[0], errors[0] = 0.5, 0.5  # five calls in all the time that it takes
+    assert "error 100.0%" in command("status", code=1)
+    assert sum(looked) == 10.0
+    looked.clear()
+    errors[0] = 0.04  # less than a tenth of few calls is no news
+    command("status", code=0)
 
 
 def test_what_customers_get_while_the_store_is_down(at_rest: Service) -> None:
