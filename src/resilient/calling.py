@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 from . import wrapping
 from .drive import sync
-from .drive.call import Call
-from .drive.ending import result_of
+from .drive.call import Call, result_of
 from .outcomes import Result
 from .shapes import kind_of
 

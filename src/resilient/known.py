@@ -52,6 +52,14 @@ def callers_fault(error: Exception) -> bool:
         return False
 
 
+def is_known(kind: type) -> bool:
+    """Return whether a class is of a library of which something is known."""
+    try:
+        return _predicates(kind) is not None
+    except Exception:
+        return True
+
+
 def is_answer(value: object) -> bool:
     """Return whether a value is of a library whose answers may be failures."""
     try:

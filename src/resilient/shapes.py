@@ -122,8 +122,16 @@ def _name_of(kind: type) -> tuple[str, str]:
     return kind.__module__, kind.__qualname__
 
 
+PLAIN_VALUES: Final = frozenset(
+    {type(None), bool, int, float, str, bytes, list, tuple, dict, set, frozenset}
+)
+"""Types of which nothing but the value itself is to be known."""
+
+
 def returns_work(value: object) -> bool:
     """Return whether a value stands for work that has not ended: an awaitable, or a handle."""
+    if type(value) in PLAIN_VALUES:
+        return False
     return returns_awaitable(value) or handle_of(value) != ""
 
 

@@ -66,3 +66,11 @@ def _attribute_of(kind: type) -> str | None:
         if found is not None:
             return found
     return None
+
+
+def may_steer(kind: type) -> bool:
+    """Return whether exceptions of a class may steer a framework; an odd one may."""
+    try:
+        return _attribute_of(kind) is not None
+    except Exception:
+        return True

@@ -7,8 +7,9 @@ from typing import Any, ClassVar
 
 import pytest
 
-from resilient import Policy, fallback
-from resilient.drive.turned import TURNED
+from resilient import Policy, RefusedError, fallback
+from resilient.drive.call import Call
+from resilient.drive.stops import TURNED
 from resilient.guards.base import REFUSE, Guard
 
 _numbers = itertools.count()
@@ -24,8 +25,10 @@ class Counting(Guard):
         super().__init__()
         self.full, self.why, self.short = full, "full", False
         self.back: list[int] = []
+        self.asked = 0
 
     def before(self, now: float) -> int:
+        self.asked += 1
         return REFUSE if self.full else 7
 
     def after(self, ticket: int, *_: Any) -> None:
@@ -33,6 +36,11 @@ class Counting(Guard):
             self.short = False
             raise RecursionError
         self.back.append(ticket)
+
+
+def nothing() -> str:
+    """Return no text."""
+    return ""
 
 
 def made(*guards: Guard) -> Policy:
@@ -54,13 +62,65 @@ def test_a_refusal_of_the_innermost_of_three_is_answered_on_the_fast_path() -> N
 
 def test_the_stack_ends_while_tickets_are_given_back() -> None:
     """What was given back is not given back again, and what was not, is."""
-    outer, middle, inner = Counting(), Counting(), Counting()
-    shop = made(outer, middle, inner)
+    outer, middle, inner = Counting(), Counting(), Counting(full=True)
+    shop = made(outer, middle, inner)  # refused once: the next refusal is no news
     for guard in (outer, middle, inner):
         guard.back.clear()
-    inner.full = outer.short = True
+    outer.short = True
     with pytest.raises(RecursionError):
         shop._sync_plan(str).enter(shop._core.now())
     assert (outer.back, middle.back) == ([], [7])
     shop._core.flush()
     assert (outer.back, middle.back) == ([7], [7])
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 4])
+@pytest.mark.parametrize("answered", [False, True])
+def test_a_refusal_asks_each_guard_once(number: int, answered: bool) -> None:
+    """The interpreter goes on from the guard that refused; those outside get their tickets back."""
+    outer = [Counting() for _ in range(number - 1)]
+    inner = Counting()
+    answers = [fallback(lambda error: str(error), with_error=True)] if answered else []
+    shop = Policy(f"fast-{next(_numbers)}", *answers, *outer, inner)
+    guarded = shop(nothing)
+    assert guarded() == ""
+    inner.full = True
+    for guard in (*outer, inner):
+        guard.asked, guard.back = 0, []
+    if answered:
+        assert "refused by its counting (full)" in guarded()
+    else:
+        with pytest.raises(RefusedError):
+            guarded()
+    assert [guard.asked for guard in (*outer, inner)] == [1] * number
+    assert [guard.back for guard in outer] == [[7]] * (number - 1)
+    assert inner.back == []
+    assert shop.snapshot()["in_flight"] == 0
+    assert shop.snapshot()["calls"]["refused"] == 1
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_the_stack_ends_before_the_interpreter_has_a_refused_call(
+    number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the guards outside the refusal gave comes back where the interpreter can't begin."""
+    outer = [Counting() for _ in range(number - 1)]
+    inner = Counting()
+    shop = Policy(f"fast-{next(_numbers)}", *outer, inner)
+    guarded = shop(nothing)
+    assert guarded() == ""
+    inner.full = True
+    for guard in (*outer, inner):
+        guard.back = []
+
+    def short(*_: object) -> None:
+        raise RecursionError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Call, "stopped", short)
+        with pytest.raises(RecursionError):
+            guarded()
+    shop._core.flush()
+    assert [guard.back for guard in outer] == [[7]] * (number - 1)
+    assert inner.back == []
+    assert shop.snapshot()["in_flight"] == 0

@@ -10,13 +10,16 @@ from typing import TYPE_CHECKING, Any, Final
 from ..clock import real
 from ..deadline import GRAIN, bounded, current
 from ..drive import streams, sync
-from ..drive.call import DO_PARK, DO_RUN, Step
+from ..drive.call import DO_PARK, DO_RUN, Step, value_or_raise
 from ..drive.core import Core
-from ..drive.ending import conclude
+from ..drive.driver import drive, wait
+from ..drive.interpreter import raised, returned, start
 from ..drive.lasting import LastingCall
 from ..drive.leases import Lease
 from ..drive.managers import EnteringCall
 from ..drive.plan import Kin, Plan
+from ..drive.settlement import leave
+from ..drive.time_limits import binding
 from ..guards.base import Mode
 from ..outcomes import Judge
 from ..shapes import Kind
@@ -153,19 +156,19 @@ class Guarding:
     def lasting(self) -> Lasting:
         """Let in a call that is ended elsewhere, perhaps in another thread; or raise a refusal."""
         call = Lasting(self.plan("cooperative"))
-        step = call.start()
+        step = start(call)
         while step == DO_PARK:
-            step = sync.wait(call)
+            step = wait(call)
         return call.began_at(step)
 
     async def async_lasting(self) -> Lasting:
         """Do the same in a task."""
-        from ..drive import aio
+        from ..drive.aio_driver import wait
 
         call = Lasting(self.plan("async"))
-        step = call.start()
+        step = start(call)
         while step == DO_PARK:
-            step = await aio.wait(call)
+            step = await wait(call)
         return call.began_at(step)
 
 
@@ -188,20 +191,20 @@ class Entry:
 
     def run(self) -> Any:
         """Enter, in this thread: it is left here."""
-        sync.drive(self._call, self._call.start)
+        drive(self._call, start)
         return self._entered()
 
     async def arun(self) -> Any:
         """Enter, in this task."""
-        from ..drive import aio
+        from ..drive.aio_driver import drive
 
-        await aio.drive(self._call, self._call.start)
+        await drive(self._call, start)
         return self._entered()
 
     def _entered(self) -> Any:
         call = self._call
-        if call.booked:
-            return conclude(call)
+        if call.counted:
+            return value_or_raise(call)
         self._lease = Lease(call.core)
         value, call.value = call.value, None
         return value
@@ -210,7 +213,7 @@ class Entry:
         """Give the slot back."""
         if self._lease is not None:
             self._lease.end()
-        self._call.left()
+        leave(self._call)
 
 
 class Lasting(LastingCall):
@@ -226,8 +229,8 @@ class Lasting(LastingCall):
     def began_at(self, step: Step) -> Lasting:
         """Return itself, let in and with its deadline; or raise why it is not."""
         if step != DO_RUN:
-            conclude(self)
-        self.limit(len(self.tickets))
+            value_or_raise(self)
+        binding(self, len(self.tickets))
         return self
 
     @contextmanager
@@ -247,14 +250,14 @@ class Lasting(LastingCall):
         own = self.deadline
         if own is not None and isinstance(error, Exception) and own.now() >= own.when - GRAIN:
             error = own.error()
-        if self.booked:
+        if self.counted:
             return error
         if own is not None:
             own.open = False
         if error is None:
-            self.returned(None)
+            returned(self, None)
         else:
-            self.raised(error)
+            raised(self, error)
             error = self.error or error
         self.error = None
         return error

@@ -12,6 +12,7 @@ from ..drive import driver
 from ..drive.abandoning import abandon
 from ..drive.lasting import LastingCall
 from ..drive.streams import SyncFlow
+from ..drive.time_limits import binding
 from ..drive.workers import Job, pool
 from ..errors import WorkersBusyError
 
@@ -33,7 +34,7 @@ class ThreadedFlow(SyncFlow):
 
     def _run(self, fn: Callable[..., Any], *args: Any) -> Any:
         call = self.call
-        deadline, own = call.limit(self.level), call.deadline
+        deadline, own = binding(call, self.level), call.deadline
         if deadline is None:
             return super()._run(fn, *args)
         context = copy_context()

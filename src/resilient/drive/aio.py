@@ -1,167 +1,33 @@
-"""The driver for async calls on asyncio and trio: the only code that awaits."""
+"""The functions that users call in place of their async ones, and their fast paths."""
 
 from __future__ import annotations
 
 import weakref
-from asyncio import Future, Task, _get_running_loop
-from collections.abc import Awaitable, Callable
+from asyncio import _get_running_loop
+from collections.abc import Callable
 from functools import partial
 from time import monotonic
-from types import CoroutineType
 from typing import Any, Final, cast
 
 from ..deadline import Terms, current, leave
-from ..guards.base import Waiter
-from ..shapes import handle_of, returns_awaitable
-from . import line
-from .bell import Bell, here, task_in
-from .call import DO_PARK, DO_RECOVER, DO_RUN, DONE, Call, Step, give_back
-from .ending import MisuseError, conclude
+from .aio_driver import FUTURES, drive, is_under_way, took
+from .bell import task_in
+from .booking import give_back_stopped
+from .call import LASTS, Call, Step, value_or_raise
+from .fast_refusal import answer_async
 from .frames import has_call
-from .handles import handed_out
-from .limits import Bounds
+from .handles import hand_out
+from .interpreter import go_on, raised, start
 from .plan import Plan
-from .timers import Entry, Timer, Wheel, wheel_of
-from .turned import AGAIN, TURNED, Stopped, answer_async
+from .settlement import give_back
+from .stops import AGAIN, TURNED, Stopped
+from .timers import Entry, Wheel, wheel_of
 
 
-async def run(call: Call) -> None:
-    """Drive a call to its end."""
-    await drive(call, call.start)
-
-
-async def drive(call: Call, first: Callable[[], Step]) -> None:
-    """Do the steps of a call, from the one that comes first to its end."""
-    try:
-        step = first()
-        while step != DONE:
-            if step == DO_RUN:
-                step = await _limited(call, len(call.tickets), call.fn, call.args, call.kwargs)
-            elif step == DO_PARK:
-                step = await wait(call)
-            elif step == DO_RECOVER:
-                fn, args = call.recovery()
-                step = await _limited(call, call.level, fn, args, {})
-            else:
-                step = await pause(call)
-    except BaseException:
-        call.drop()
-        raise
-
-
-has_call(drive, call="call")
-
-
-async def finish(call: Call, awaitable: Awaitable[Any]) -> Any:
-    """Await what a sync callable returned, for a call that was let in before."""
-    call.fn, call.args, call.kwargs = lambda: awaitable, (), {}
-    await drive(call, lambda: DO_RUN)
-    return conclude(call)
-
-
-async def _limited(
-    call: Call, level: int, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Step:
-    """Run what stands at a level under the time limits outside it."""
-    bounds = Bounds(call, level)
-    over = bounds.over()
-    if over is not None:
-        return call.not_run(over.error())
-    try:
-        value = await within(call, bounds, fn, args, kwargs)
-    except BaseException as error:
-        return call.raised(error)
-    new = call.origin is None and not call.enters
-    if new and is_under_way(value) and not _is_part(call, value):
-        call.value = handed_out(call, value, _FUTURES)  # judged where it ends
-        return DONE
-    return call.returned(value)
-
-
-def _is_part(call: Call, value: Any) -> bool:
-    neutral = call.plan.neutral
-    return neutral is not None and neutral(value)
-
-
-async def within(
-    call: Call,
-    bounds: Bounds,
-    fn: Callable[..., Any],
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-    timer: Timer | None = None,
-) -> Any:
-    """Await fn, and raise a timeout where the time was up."""
-    value: Any = None
-    limit, told = bounds.begin(timer), None
-    try:
-        try:
-            value = await _awaited(call, fn, args, kwargs)
-        except BaseException as error:
-            told = error if limit is None else limit.end(error)
-            if told is error:
-                raise
-        else:
-            told = None if limit is None else limit.end(None)
-        if told is not None:
-            raise told
-        return value
-    finally:
-        del told  # a frame that holds the exception whose traceback it is in is a cycle
-
-
-has_call(within, call="call")
-
-
-async def _awaited(
-    call: Call, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Any:
-    value = fn(*args, **kwargs)
-    if returns_awaitable(value):
-        return await value
-    if call.origin is None:
-        raise MisuseError(
-            f"{call.core.name}: an async call needs a function that returns an awaitable; "
-            f"it returned {type(value).__name__}. Use call() for a plain function."
-        )
-    return value  # a plain function may serve as the fallback of an async call
-
-
-# -- waiting ---------------------------------------------
-
-
-async def wait(call: Call) -> Step:
-    """Stand in a line."""
-    bell = Bell()
-    waiter = Waiter(call.here, bell.ring)
-    limit = call.limit(call.level, here()[1])
-    step = line.park(call, waiter)
-    while step == DO_PARK:
-        until = min(waiter.deadline, call.core.now() + line.CHOP)
-        try:
-            await bell.wait(call, until if limit is None else min(until, limit.when))
-        except BaseException as error:
-            return line.leave(call, waiter, error)
-        step = line.unpark(call, waiter)
-        if step == DO_PARK and limit is not None and limit.now() >= limit.when:
-            return line.leave(call, waiter, limit.error())
-    return step
-
-
-async def pause(call: Call) -> Step:
-    """Sleep between two attempts."""
-    limit = call.limit(call.level, here()[1])
-    until = call.core.now() + call.delay
-    try:
-        await Bell().wait(call, until if limit is None else min(until, limit.when))
-    except BaseException as error:
-        return call.raised(error)
-    if limit is not None and limit.when <= until:
-        return call.not_run(limit.error())
-    return call.again()
-
-
-# -- the wrappers that users call ---------------------------------------------
+async def run(call: Call, first: Callable[..., Step] = start, *args: Any) -> None:
+    """Drive a call to its end, or until it goes on in what the caller gets."""
+    if await drive(call, first, *args) == LASTS:
+        hand_out(call, FUTURES)
 
 
 def guard(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
@@ -178,7 +44,7 @@ async def call(
     done = Call(plan, fn, args, kwargs)
     done.final = final
     await run(done)
-    return conclude(done)
+    return value_or_raise(done)
 
 
 async def _stopped(
@@ -189,9 +55,17 @@ async def _stopped(
         return await answer_async(plan, args, kwargs)
     if stop is AGAIN:
         return await call(plan, fn, args, kwargs)
-    done = Call(plan, fn, args, kwargs)
-    await drive(done, partial(done.turned_away, stop))
-    return conclude(done)
+    done = None
+    try:
+        done = Call.stopped(plan, fn, args, kwargs, stop)
+        await run(done, go_on, stop)
+    except BaseException:
+        if done is None:
+            give_back_stopped(plan.core, plan.fast_guards, stop)
+        elif not done.counted:
+            plan.core.outbox.append(partial(give_back, plan, (), 0.0, done))
+        raise
+    return value_or_raise(done)
 
 
 def _interpreted(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
@@ -205,25 +79,17 @@ def _slow(odd: Callable[[object], bool], value: object) -> bool:
     return is_under_way(value) or odd(value)
 
 
-_FUTURES: Final = (Future, Task)
 _NOBODY: Final[dict[Entry, None]] = {}
-
-
-def is_under_way(value: object) -> bool:
-    """Return whether what an async function returned stands for work that has not ended."""
-    return handle_of(value) != "" or type(value) in (CoroutineType, *_FUTURES)
 
 
 async def _ended(call: Call, value: Any) -> Any:
     """Return the value of a body that has ended well, but not in the plainest way."""
     try:
-        if is_under_way(value) and not _is_part(call, value):
-            return handed_out(call, value, _FUTURES)  # judged where it ends
-        await drive(call, partial(call.returned, value))
+        await run(call, took, value)
     except RecursionError:
         call.core.outbox.append(partial(give_back, call.plan, (), 0.0, call))
         raise
-    return conclude(call)
+    return value_or_raise(call)
 
 
 async def _failed(
@@ -242,7 +108,7 @@ async def _failed(
     try:
         done = Call.entered(plan, fn, args, kwargs, tickets, now, own)
         told = error if own is None else own.reason(error)
-        await drive(done, partial(done.raised, told))
+        await drive(done, raised, told)
     except RecursionError:
         plan.core.outbox.append(partial(give_back, plan, tickets, now, done))
         raise
@@ -278,7 +144,7 @@ def _plain(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
             if done.error is error:
                 done.error = None
                 raise
-            return conclude(done)
+            return value_or_raise(done)
         done_well(tickets, now, clock())
         return value
 
@@ -356,7 +222,7 @@ def _timed(  # noqa: PLR0915
             if done.error is error:
                 done.error = None
                 raise
-            return conclude(done)
+            return value_or_raise(done)
         plain = type(value)  # pyright: ignore[reportUnknownVariableType]
         entry.task = None  # it stays in the context, which the task has
         done_well(tickets, now, ended)

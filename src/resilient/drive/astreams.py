@@ -8,13 +8,15 @@ from functools import partial
 from typing import Any, cast
 
 from ..deadline import Deadline, current, leave
-from . import aio
-from .call import DO_PARK, DO_RECOVER, DO_RUN, DONE
-from .ending import conclude
+from .aio_driver import pause, wait, within
+from .call import DO_PARK, DO_RECOVER, DO_RUN, DONE, value_or_raise
+from .interpreter import not_run, start
 from .lasting import LastingCall
 from .limits import Bounds
 from .plan import Plan
+from .settlement import abort
 from .streams import GIVEN, Flow, over_at
+from .time_limits import binding
 from .timers import Timer
 
 
@@ -35,19 +37,19 @@ class AsyncFlow(Flow):
         """Go on to the next item; False at the end."""
         call = self.call
         try:
-            todo: int = call.start() if self.source is None else await self._again()
+            todo: int = start(call) if self.source is None else await self._again()
             while todo not in (DONE, GIVEN):
                 if todo == DO_RUN:
                     todo = await self._begin(call.fn, call.args, call.kwargs)
                 elif todo == DO_RECOVER:
                     todo = await self._begin(*call.recovery(), {})
                 elif todo == DO_PARK:
-                    todo = await aio.wait(call)
+                    todo = await wait(call)
                 else:
-                    todo = await aio.pause(call)
+                    todo = await pause(call)
         except BaseException:
             self._timer.stop()
-            call.drop()
+            abort(call)
             raise
         if todo == DONE:
             self._timer.stop()
@@ -55,7 +57,7 @@ class AsyncFlow(Flow):
 
     async def close(self, reason: GeneratorExit) -> None:
         """End the stream early."""
-        over = over_at(self.call.limit(self.level))
+        over = over_at(binding(self.call, self.level))
         own = self.call.deadline if over is None else None
         try:
             if own is not None:  # told, and not cut: its clean-up is waited for
@@ -77,12 +79,12 @@ class AsyncFlow(Flow):
         bounds = Bounds(call, self.level)
         over = bounds.over()
         if over is not None:
-            return call.not_run(over.error())
+            return not_run(call, over.error())
         try:
-            if call.origin is None:
+            if call.recovering_from is None:
                 self.source = fn(*args, **kwargs)
             else:
-                answer = await aio.within(call, bounds, fn, args, kwargs)
+                answer = await within(call, bounds, fn, args, kwargs)
                 self.source = answer if hasattr(answer, "athrow") else self._each(answer)
         except BaseException as error:
             return self.raised(error)
@@ -123,7 +125,7 @@ class AsyncFlow(Flow):
         return await self.source.athrow(self.thrown)  # a frame that holds it would make a cycle
 
     async def _within(self, bounds: Bounds, fn: Callable[..., Any], *args: Any) -> Any:
-        return await aio.within(self.call, bounds, fn, args, {}, self._timer)
+        return await within(self.call, bounds, fn, args, {}, self._timer)
 
     async def _cut(self, over: Deadline) -> int:
         """Close a stream whose time is up; its clean-up is waited for."""
@@ -156,7 +158,7 @@ def guard(
                 raise
             except BaseException as error:
                 flow.thrown = error
-        conclude(flow.call)
+        value_or_raise(flow.call)
 
     return guarded
 

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 from .. import checks
 from ..deadline import Deadline, current, leave
 from ..outcomes import FAILURE, IGNORED, SUCCESS
-from . import sync
-from .call import DO_PARK, DO_RUN, Step
-from .ending import conclude
+from .call import DO_PARK, DO_RUN, Step, value_or_raise
+from .driver import wait
+from .interpreter import not_run, raised, returned, start
 from .lasting import LastingCall
 from .plan import Plan
+from .settlement import abort
+from .time_limits import binding
 
 if TYPE_CHECKING:
     from typing import Self
@@ -62,7 +64,7 @@ class Block:
         """
         if not checks.text("reason", reason):
             checks.refuse("reason", reason, "a few words")
-        self._running().ruling = FAILURE, reason
+        self._running().forced_outcome = FAILURE, reason
 
     def ignore(self) -> None:
         """Have the block say nothing of the dependency's health, however it ends.
@@ -70,7 +72,7 @@ class Block:
         Raises:
             RuntimeError: the block has not begun, or has ended.
         """
-        self._running().ruling = IGNORED, ""
+        self._running().forced_outcome = IGNORED, ""
 
     def _running(self) -> LastingCall:
         if self._call is None or self._ended:
@@ -87,22 +89,22 @@ class Block:
 
     def _refused(self, call: LastingCall) -> None:
         self._ended = True
-        conclude(call)
+        value_or_raise(call)
 
     # -- sync ---------------------------------------------
 
     def __enter__(self) -> Self:
         call = self._made(self._sync_plan())
         try:
-            step: Step = call.start()
+            step: Step = start(call)
             while step == DO_PARK:
-                step = sync.wait(call)
+                step = wait(call)
             if step == DO_RUN:
-                bound = call.limit(len(call.tickets))
+                bound = binding(call, len(call.tickets))
                 if bound is not None and bound.now() >= bound.when:
-                    step = call.not_run(bound.error())
+                    step = not_run(call, bound.error())
         except BaseException:
-            call.drop()
+            abort(call)
             raise
         if step != DO_RUN:
             self._refused(call)
@@ -124,12 +126,12 @@ class Block:
     def _end(self, error: BaseException | None) -> None:
         call = self._running()
         self._ended = True
-        if error is None and call.ruling is None:
-            call.ruling = SUCCESS, ""  # there is no value for a predicate to judge
+        if error is None and call.forced_outcome is None:
+            call.forced_outcome = SUCCESS, ""  # there is no value for a predicate to judge
         try:
-            call.returned(None) if error is None else call.raised(error)
+            returned(call, None) if error is None else raised(call, error)
         except BaseException:
-            call.drop()
+            abort(call)
             raise
         finally:
             call.error = None  # it is on its way already, and would hold its own traceback
@@ -137,23 +139,23 @@ class Block:
     # -- async ---------------------------------------------
 
     async def __aenter__(self) -> Self:
-        from . import aio
+        from . import aio_driver
         from .limits import Bounds
 
         call = self._made(self._async_plan())
         try:
-            step: Step = call.start()
+            step: Step = start(call)
             while step == DO_PARK:
-                step = await aio.wait(call)
+                step = await aio_driver.wait(call)
             if step == DO_RUN:
                 bounds = Bounds(call, len(call.tickets))
                 over = bounds.over()
                 if over is None:
                     self._limit = bounds.begin()
                     return self
-                call.not_run(over.error())
+                not_run(call, over.error())
         except BaseException:
-            call.drop()
+            abort(call)
             raise
         self._refused(call)
         return self

@@ -1,235 +1,183 @@
-"""One call through a policy, as a state machine that never waits: the interpreter of both colours.
+"""One call through a policy, as data, and the steps that a driver can be asked to do.
 
-A driver asks `Call.start`, does what the answer says (run the body, park in a line, pause,
-recover), reports how that ended, and does what the next answer says, until it is done.
+`interpreter` runs it; `classify` and `accounting` say how it ended.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, ClassVar, Final, Literal, Self
 
-from ..deadline import Deadline, TaskDeadline, Terms, current, enclosing
-from ..errors import CircuitOpenError, ReentrantCallError, RefusedError
-from ..guards.base import ANSWER, PARK, REFUSE, Guard
-from ..outcomes import REFUSED
-from ..stack import room_for_call
+from ..deadline import Deadline
+from ..guards.base import Guard
+from ..outcomes import Result, Served
 from .core import Core
-from .ending import refusal_by
-from .leases import borrows
-from .outward import Outward
-from .own_calls import is_inside
 from .plan import Plan
-from .state import DO_PARK, DO_PAUSE, DO_RECOVER, DO_RUN, DONE, ENTRY, Step
+from .stops import Stopped
 
-__all__ = (
-    "ANY_TASK", "DONE", "DO_PARK", "DO_PAUSE", "DO_RECOVER", "DO_RUN", "Call", "Step", "give_back",
-)  # fmt: skip
+DO_RUN: Final = 0  # run the body
+DO_PARK: Final = 1  # wait in the queue of the guard at `level`
+DO_PAUSE: Final = 2  # sleep for `delay`, then begin another attempt
+DO_RECOVER: Final = 3  # run what answers in place of the body
+DONE: Final = 4
+LASTS: Final = 5  # the body returned work that has not ended: the call ends where that does
+Step = Literal[0, 1, 2, 3, 4, 5]
 
-if TYPE_CHECKING:
-    from .abandoning import Held
-    from .turned import Stopped
-
-ANY_TASK: Final = object()
-_INSIDE: Final = "called inside its own bookkeeping, by a finalizer or signal handler"
+ENTRY: Final = "policy"
 
 
-class Call(Outward):
-    """The state of one call; see the module."""
+class AbandonedWorker:
+    """What a worker thread holds, whose caller has given up on it, until it ends."""
 
-    __slots__ = ()
+    __slots__ = ("has_ended", "tickets")
+
+    def __init__(self, levels: int) -> None:
+        self.tickets: list[int | None] = [None] * levels
+        self.has_ended: bool = False
+
+
+class Call:
+    """The state of one call."""
+
+    enters: ClassVar[bool] = False  # its body enters a context manager
+
+    # fmt: off
+    __slots__ = (
+        "__weakref__", "abandoned", "active_seconds", "admitted", "args", "began", "core",
+        "counted", "deadline", "delay", "duration", "error", "expired_level", "fallbacks_failed",
+        "final", "fn", "forced_outcome", "handle", "is_callers", "is_late", "is_news", "is_ours",
+        "kwargs", "level", "limits", "outcome", "plan", "ran", "recovered_from", "recovering_from",
+        "refuser", "served", "settled", "started", "tickets", "value",
+    )
+    # fmt: on
     admitted: bool
-    answered: Exception | None
-    deadline: Deadline | None
-    error: BaseException | None
-    expired: int
-    held: Held | None
-    late: bool
-    level: int
-    limits: list[tuple[float, int]]
-    origin: Exception | None
-    outcome: int
+    counted: bool
+    delay: float
+    duration: float
+    handle: Any  # of work that goes on when the body has returned; unset where there is none
+    is_callers: bool  # its error is the caller's own doing
+    is_late: bool  # its value came when its time was up
+    is_news: bool  # its refusal is the first after a quiet time
+    is_ours: bool  # it is known to be this process's own, and not that of one it was forked from
     ran: bool
-    refuser: str
-    settled: bool
+    served: int  # what its caller got, once it is counted
+    settled: bool  # some of its guards know how it ended
     started: float
-    value: Any
 
-    # -- going in ---------------------------------------------
+    def __init__(
+        self, plan: Plan, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
+        self.plan: Plan = plan
+        self.core: Core = plan.core
+        self.fn: Callable[..., Any] = fn
+        self.args: tuple[Any, ...] = args
+        self.kwargs: dict[str, Any] = kwargs
+        self.tickets: list[int | None] = [None] * len(plan.guards)
+        self.limits: list[tuple[float, int]] = []  # (when, level) of the timeouts it is under
+        self.level: int = 0
+        self.value: Any = None
+        self.error: BaseException | None = None
+        self.recovering_from: Exception | None = None
+        self.recovered_from: Exception | None = None
+        self.deadline: Deadline | None = None  # the newest of its own
+        self.expired_level: int = -1  # of the own timeout that ended it
+        self.outcome: int = -1
+        self.refuser: str = ENTRY
+        self.abandoned: AbandonedWorker | None = None  # that of this attempt
+        self.forced_outcome: tuple[int, str] | None = None  # with its reason; set by a block
+        self.active_seconds: float | None = None  # in the body, where that is not all of its life
+        self.fallbacks_failed: int = 0
+        self.final: bool = False  # nothing can take the place of its answer any more
+        self.ran = self.is_ours = self.admitted = self.counted = self.is_callers = False
+        self.is_late = self.settled = self.is_news = False
+        self.served = 0
+        self.delay = self.started = self.duration = 0.0
+        self.began: float = self.core.now()
 
-    def start(self) -> Step:
-        """Begin: ask every guard, outermost first."""
-        room_for_call()
-        if self.core.outbox:  # perhaps a slot that could not be given back
-            self.core.flush()
-        if self.core.fresh:
-            self.core.begin()
-        return self.descend(0)
+    @classmethod
+    def entered(
+        cls,
+        plan: Plan,
+        fn: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        tickets: Any,
+        started: float,
+        deadline: Deadline | None,
+    ) -> Self:
+        """Return the call that the fast path has let in and whose body has just ended."""
+        call = cls(plan, fn, args, kwargs)
+        given = (tickets,) if type(tickets) is int else tickets
+        for ticket, level in zip(given, plan.fast_levels, strict=False):
+            call.tickets[level] = ticket
+        call.began = call.started = started
+        call._set_limits(len(plan.guards))
+        call.deadline = deadline
+        call.ran = call.admitted = True
+        return call
 
-    def again(self) -> Step:
-        """Begin another attempt, after the pause that a guard asked for."""
-        first = self.level + 1
-        self.tickets[first:] = [None] * (len(self.tickets) - first)
-        self.limits = [limit for limit in self.limits if limit[1] < first]
-        self.error = self.value = self.answered = self.held = None
-        self.outcome = self.expired = -1
-        self.ran = self.late = self.settled = False
-        return self.descend(first)
+    @classmethod
+    def stopped(
+        cls,
+        plan: Plan,
+        fn: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        stop: Stopped,
+    ) -> Self:
+        """Return the call that a guard has kept the fast path from letting in."""
+        call = cls(plan, fn, args, kwargs)
+        levels = plan.fast_levels
+        for ticket, level in zip(stop.tickets, levels[: stop.place], strict=True):
+            call.tickets[level] = ticket
+        call.level = levels[stop.place]
+        call.began = stop.now
+        call._set_limits(call.level + 1)
+        return call
 
-    def descend(self, first: int) -> Step:
-        """Ask the guards from a level inwards."""
-        core = self.core
-        if core.owned():
-            self.level = first
-            return self.refused_at_entry(ReentrantCallError, _INSIDE)
-        core.expire()
-        verdict, level, why, retry_after = core.locked(self._ask, first, core.now())
-        self.level = max(level, 0)
-        if verdict >= 0:
-            return DO_RUN
-        if verdict == PARK:
-            return DO_PARK
-        if level < 0:
-            return self.refused_at_entry(CircuitOpenError, why, retry_after)
-        return self._stopped(level, verdict, why, retry_after)
-
-    def turned_away(self, stop: Stopped) -> Step:
-        """Begin with the refusal that stopped the fast path."""
-        self.level = level = self.plan.first
-        self.limits = [
-            (self.began + guard.seconds, at)
-            for at, guard in self.plan.limits
-            if at < level and guard.seconds is not None
-        ]
-        return self._stopped(level, REFUSE, stop.why, stop.retry_after)
-
-    def _stopped(self, level: int, verdict: int, why: str, retry_after: float | None) -> Step:
-        guard = self.plan.guards[level]
-        if verdict == REFUSE and guard.probing and is_inside(sys._getframe(1), self.core, guard):
-            return self.descend(level + 1)  # its outcome is part of that call's
-        answers = verdict == ANSWER and not self.final
-        return self.refused(guard, why, retry_after, answers=answers)
-
-    def _ask(self, first: int, now: float) -> tuple[int, int, str, float | None]:
-        """Return the verdict, its level (-1 is the policy's entry), and why it refuses."""
-        core = self.core
-        if core.forced == "forced_open":
-            first = self._switch_off(now)
-            if first < 0:
-                why = f"forced open: {core.forced_why}".removesuffix(": ")
-                return REFUSE, first, why, core.left(now)
-        verdict, level = self._walk_in(first, now)
-        if verdict >= 0:
-            self._admitted(now)
-        elif verdict != PARK:
-            guard = self.plan.guards[level]
-            return verdict, level, guard.why, guard.retry_after(now)
-        return verdict, level, "", None
-
-    def _switch_off(self, now: float) -> int:
-        """Return the level of the outermost switch that is off, -1 where none is; under the lock.
-
-        A switch goes before a forced state, which goes before all other guards.
-        """
-        for level, guard in enumerate(self.plan.guards):
-            if guard.shutter and guard.is_off():
-                return level
-        return -1
-
-    def _walk_in(self, first: int, now: float) -> tuple[int, int]:
-        """Ask the guards from first inwards: the verdict and its level; under the lock."""
-        guards, admits = self.plan.guards, self.plan.admits
-        for level in range(first, len(guards)):
-            guard = guards[level]
-            if not (Core.active or guard.shutter or type(guard).recover is not Guard.recover):
-                continue
-            if guard.seconds is not None:
-                self.limits.append((now + guard.seconds, level))
-            if admits[level]:
-                verdict = guard.before(now)
-                if verdict < 0:
-                    if guard.slots() is None or guard.seconds is not None or not borrows(self):
-                        return verdict, level
-                    continue
-                self.tickets[level] = verdict
-        return 0, len(guards)
-
-    def _admitted(self, now: float) -> None:
-        self.started = now
-        if not self.admitted:
-            self.core.entered(now)
-            self.admitted = True
+    def _set_limits(self, levels: int) -> None:
+        for level, guard in self.plan.limits:
+            if level < levels and guard.seconds is not None:
+                self.limits.append((self.began + guard.seconds, level))
 
     @property
-    def here(self) -> Guard:
+    def guard(self) -> Guard:
         """The guard at the level that the call has come to."""
         return self.plan.guards[self.level]
 
-    def refused(
-        self, guard: Guard, why: str, retry_after: float | None, *, answers: bool = False
-    ) -> Step:
-        """Report that a guard refused; go out from there."""
-        self.refuser = guard.kind
-        self.error = error = refusal_by(guard, self.core, why, retry_after)
-        if answers:
-            self.origin, self.outcome = error, REFUSED
-            return DO_RECOVER
-        if guard.at_entry:
-            self.level = len(self.tickets) - 1  # so every fallback has its chance
-        return self.ascend()
-
-    def refused_at_entry(
-        self, kind: type[RefusedError], why: str, left: float | None = None
-    ) -> Step:
-        """Report that the policy itself refused; go out as if from inside."""
-        name = self.core.name
-        error = kind(f"{name}: refused ({why})", policy=name, guard=ENTRY, retry_after=left)
-        error._core = self.core
-        self.error, self.refuser = error, ENTRY
-        self.level = len(self.tickets) - 1  # so every fallback has its chance
-        return self.ascend()
-
-    # -- the body, and what runs in its place ---------------------------------------------
-
-    def limit(self, level: int, task: object = ANY_TASK) -> Deadline | None:
-        """Return the tightest deadline that binds what runs at a level.
-
-        One of this policy is made `deadline` as well; a tighter one of an enclosing call is not. An
-        async caller names its task: a deadline that cancels another task does not bind this one.
-        """
-        self.deadline = None
-        outer = enclosing() if Core.active else None
-        limits = [limit for limit in self.limits if limit[1] < level and Core.active]
-        if not limits:
-            return outer
-        when, at = min(limits)
-        binds = outer is not None and (task is ANY_TASK or outer.task in (None, task))
-        if outer is not None and binds and outer.when <= when:
-            return outer
-        core, seconds = self.core, self.plan.guards[at].seconds or 0.0
-        around = current.get()
-        while around is not None and not around.open:  # or a chain of dead ones would grow for ever
-            around = around.outer
-        terms = Terms(seconds, at, core.name, core.now)
-        if task is ANY_TASK or task is None:
-            own = Deadline.made(when, terms, around)
-        else:
-            own = TaskDeadline()
-            own.when, own.terms, own.outer, own.open, own.task = when, terms, around, True, task
-        self.deadline = own
-        return own
-
     def recovery(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-        """Return what to run instead of the body, and its arguments."""
-        error = self.origin
-        assert error is not None
-        return self.here.recover, (error, self.args[self.plan.skip :], self.kwargs)
+        """Return what runs in place of the body, and its arguments."""
+        return self.guard.recover, (self.recovering_from, self.args[self.plan.skip :], self.kwargs)
+
+    @property
+    def innermost(self) -> int:
+        """The level of the innermost guard."""
+        return len(self.tickets) - 1
 
 
-def give_back(plan: Plan, tickets: Any, started: float, call: Call | None) -> None:
-    """End a call for whose end the stack was too short: nothing is known of the dependency."""
-    room_for_call()
-    if call is None:
-        call = Call.entered(plan, plan.enter, (), {}, tickets, started, None)
-    call.drop()
+def value_or_raise(call: Call) -> Any:
+    """Return the call's value or raise its error."""
+    error = call.error
+    call.error = call.recovered_from = None  # a traceback that holds its own exception is a cycle
+    if error is None:
+        value, call.value = call.value, None  # an awaitable knows its call
+        return value
+    del call
+    try:
+        raise error
+    finally:
+        del error
+
+
+def result_of(call: Call) -> Result[Any]:
+    """Return the end of a call as data; what is not an Exception is raised all the same."""
+    how: Served = "full"
+    error = call.error
+    if error is not None:
+        if not isinstance(error, Exception):
+            return value_or_raise(call)  # type: ignore[no-any-return]
+        how = "caller_error" if call.is_callers else "error"
+    elif call.recovered_from is not None:
+        how, error = "degraded", call.recovered_from
+    call.error = call.recovered_from = None
+    return Result(call.value, error, how, call.core.now() - call.began)

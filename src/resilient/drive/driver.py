@@ -11,21 +11,23 @@ from typing import Any
 from ..deadline import Deadline, abandoned, current, leave
 from ..errors import CallTimeoutError, WorkersBusyError
 from ..guards.base import Waiter
-from ..shapes import returns_awaitable, returns_work
+from ..shapes import PLAIN_VALUES, returns_awaitable, returns_work
 from . import line
 from .abandoning import abandon
-from .call import DO_PARK, DO_RECOVER, DO_RUN, DONE, Call, Step
+from .call import DO_PARK, DO_RECOVER, DO_RUN, DONE, LASTS, Call, Step
 from .frames import has_call
-from .handles import handed_out
-from .turned import not_awaited
+from .interpreter import not_run, raised, refused, returned, try_again
+from .misuse import not_awaited
+from .settlement import abort
+from .time_limits import binding
 from .workers import Job, Signal, pool
 
 
-def drive(call: Call, first: Callable[[], Step]) -> None:
-    """Do the steps of a call, from the one that comes first to its end."""
+def drive(call: Call, first: Callable[..., Step], *args: Any) -> Step:
+    """Do the steps of a call, from the one that comes first, until it is DONE or LASTS."""
     try:
-        step = first()
-        while step != DONE:
+        step = first(call, *args)
+        while step < DONE:
             if step == DO_RUN:
                 step = _body(call)
             elif step == DO_PARK:
@@ -35,8 +37,9 @@ def drive(call: Call, first: Callable[[], Step]) -> None:
             else:
                 step = pause(call)
     except BaseException:
-        call.drop()
+        abort(call)
         raise
+    return step
 
 
 has_call(drive, call="call")
@@ -47,18 +50,19 @@ def _body(call: Call) -> Step:
 
 
 def _recover(call: Call) -> Step:
-    fn, args = call.recovery()
-    return limited(call, call.level, fn, args, {})
+    args = call.recovering_from, call.args[call.plan.skip :], call.kwargs
+    return limited(call, call.level, call.plan.guards[call.level].recover, args, {})
 
 
 def limited(
     call: Call, level: int, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Step:
     """Run what stands at a level under the time limits outside it."""
-    deadline = call.limit(level)
+    bound = call.limits or current.get() is not None
+    deadline = binding(call, level) if bound else None
     own = call.deadline
     if deadline is not None and deadline.now() >= deadline.when:
-        return call.not_run(deadline.error())
+        return not_run(call, deadline.error())
     if call.plan.threaded and deadline is not None:
         return _on_worker(call, partial(fn, *args, **kwargs), deadline)
     if own is not None:
@@ -66,26 +70,29 @@ def limited(
     try:
         value = fn(*args, **kwargs)
     except BaseException as error:
-        return call.raised(error)
+        return raised(call, error)
     finally:
         if own is not None:
             leave(own)
-    return returned(call, value)
+    return took(call, value)
 
 
-def returned(call: Call, value: Any) -> Step:
+def took(call: Call, value: Any) -> Step:
+    """Take what the body, or a fallback, returned."""
     neutral = call.plan.neutral
-    if call.enters or not returns_work(value) or (neutral is not None and neutral(value)):
-        return call.returned(value)
-    if call.origin is None:
-        call.value = handed_out(call, value)  # judged where it ends
-        return DONE
+    if (
+        type(value) in PLAIN_VALUES
+        or call.enters
+        or not returns_work(value)
+        or (neutral is not None and neutral(value))
+    ):
+        return returned(call, value)
+    if call.recovering_from is None:
+        call.value = value
+        return LASTS
     if not returns_awaitable(value):
-        return call.returned(value)  # a fallback's answer
-    close = getattr(value, "close", None)
-    if close is not None:
-        close()
-    return call.raised(TypeError(not_awaited(call.core.name, value)))
+        return returned(call, value)  # a fallback's answer
+    return raised(call, not_awaited(call.core.name, value))
 
 
 # -- on a worker thread ---------------------------------------------
@@ -106,7 +113,7 @@ def _on_worker(call: Call, body: Callable[[], Any], deadline: Deadline) -> Step:
 def no_thread(call: Call, fault: RuntimeError) -> Step:
     why = f"{call.core.name}: the system gives no more threads ({fault})"
     call.ran = False
-    return call.not_run(WorkersBusyError(why, policy=call.core.name, guard="timeout"))
+    return not_run(call, WorkersBusyError(why, policy=call.core.name, guard="timeout"))
 
 
 def job_done(call: Call, job: Job, deadline: Deadline, reason: BaseException | None) -> Step:
@@ -122,9 +129,9 @@ def job_done(call: Call, job: Job, deadline: Deadline, reason: BaseException | N
     if own is not None:
         own.open = False
     if reason is not None and (call.core.clock is not None or not _is_timeout(reason)):
-        return call.raised(reason)
+        return raised(call, reason)
     error, job.error = job.error, None  # it has ended, perhaps this very moment
-    return returned(call, job.value) if error is None else call.raised(error)
+    return took(call, job.value) if error is None else raised(call, error)
 
 
 def _end(own: Deadline | None, on_end: Callable[[], None]) -> None:
@@ -168,15 +175,16 @@ def _sleep(call: Call, until: float, signal: Signal) -> None:
 def wait(call: Call) -> Step:
     """Stand in a line."""
     if _in_event_loop():
-        return call.refused(
-            call.here,
+        return refused(
+            call,
+            call.guard,
             "a sync call may not wait in a thread whose event loop is running: it would stop every "
             "task there; make the call async, or call from a worker thread",
             None,
         )
     signal = Signal()
-    waiter = Waiter(call.here, signal.set)
-    limit = call.limit(call.level)
+    waiter = Waiter(call.guard, signal.set)
+    limit = binding(call, call.level)
     step = line.park(call, waiter)
     while step == DO_PARK:
         until = min(waiter.deadline, call.core.now() + line.CHOP)
@@ -192,15 +200,15 @@ def wait(call: Call) -> Step:
 
 def pause(call: Call) -> Step:
     """Sleep between two attempts."""
-    limit = call.limit(call.level)
+    limit = binding(call, call.level)
     until = call.core.now() + call.delay
     try:
         _sleep(call, until if limit is None else min(until, limit.when), Signal())
     except BaseException as error:
-        return call.raised(error)
+        return raised(call, error)
     if limit is not None and limit.when <= until:
-        return call.not_run(limit.error())
-    return call.again()
+        return not_run(call, limit.error())
+    return try_again(call)
 
 
 def _in_event_loop() -> bool:

@@ -1,8 +1,8 @@
 """The critical sections on both sides of a call that goes well, for any number of guards.
 
-``enter(now)`` gives tickets, or what stopped it (`resilient.drive.turned`): a refusal of the
-outermost guard; AGAIN, where nothing has been taken and the interpreter (`resilient.drive.call`)
-begins; TURNED.
+``enter(now)`` gives tickets, or what stopped it (`resilient.drive.stops`): which guard did not let
+the call in, with the tickets of those outside it, for the interpreter to go on from there; AGAIN,
+where nobody was asked and the interpreter begins; TURNED.
 ``leave(tickets, started, now)`` books a success.
 
 Both are one section round a small step that asks the guards. Only for two guards the step is
@@ -20,24 +20,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 from ..guards.base import PARK, REFUSE, Guard, Mode
-from ..outcomes import CANCELLED, REFUSED, SUCCESS
-from ..stack import room
-from .core import BUSY, Core, tell_slow
+from ..outcomes import REFUSED
+from .booking import Tickets, book, flush_entered, give_back, leave_slowly, taken_back
+from .core import BUSY, Core
 from .counting import DURATION_SUM, IN_FLIGHT, QUICK, SHORTEST
 from .frames import has_call
-from .turned import AGAIN, TURNED, Stopped, note
+from .stops import AGAIN, TURNED, Stopped, count_refusal
 
-Tickets = Any  # opaque to the drivers: of one guard its own, of more a list, outermost first
 Enter = Callable[[float], Tickets]
 Leave = Callable[[Tickets, float, float], None]
 Take = Callable[[float, Tickets], int]
 Give = Callable[[Tickets, float, float], object]
 
-_COUNTED: Final = -9  # in place of a verdict: it was REFUSE, and is counted
-_LEVELS: Final = 4  # a verdict of the guard at a level is -level * _LEVELS + verdict
+_PLACES: Final = 4  # a verdict of the guard at a place is -place * _PLACES + verdict
 
 
 def fast_path(
@@ -63,24 +61,18 @@ def _none(_: float) -> int:
     return 0
 
 
-def _taking(core: Core, guards: tuple[Guard, ...]) -> Take:
+def _taking(guards: tuple[Guard, ...]) -> Take:
     """Return the step that asks guards, and puts their tickets into a list that is there."""
     befores = tuple(guard.before for guard in guards)
 
     def take(now: float, tickets: list[int]) -> int:
-        level = 0
-        try:
-            for before in befores:
-                verdict = before(now)
-                if verdict < 0:
-                    _taken_back(guards, tickets, level, now)
-                    return verdict - level * _LEVELS
-                tickets[level] = verdict
-                level += 1
-        except BaseException:
-            if level:
-                core.outbox.append(partial(_give_back, core, guards, tickets, level, now))
-            raise
+        place = 0
+        for before in befores:
+            verdict = before(now)
+            if verdict < 0:
+                return verdict - place * _PLACES
+            tickets[place] = verdict
+            place += 1  # noqa: SIM113 - enumerate() allocates
         return 0
 
     return take
@@ -98,15 +90,6 @@ def _giving(core: Core, guards: tuple[Guard, ...]) -> Give:
     return give
 
 
-def _taken_back(guards: tuple[Guard, ...], tickets: list[int], level: int, now: float) -> None:
-    """Give back the tickets of the guards outside a level, each once; under the lock."""
-    while level:
-        level -= 1
-        if tickets[level] >= 0:  # else before the stack was too short for the others
-            guards[level].after(tickets[level], now, REFUSED, 0.0, "", False)
-            tickets[level] = -1
-
-
 # -- the two sections ---------------------------------------------
 
 
@@ -115,16 +98,15 @@ def _enter(  # noqa: C901
 ) -> Enter:
     outbox, flush, acquire, release = core.outbox, core.flush, core.lock.acquire, core.lock.release
     owned = core.owned
-    alone, kind = len(guards) < 2, kinds[0] if kinds else ""
-    before = guards[0].before if guards else _none
-    take, blank, tells = _taking(core, guards), [-1] * len(guards), _telling(guards)
+    alone, before = len(guards) < 2, guards[0].before if guards else _none
+    take, blank = _taking(guards), [-1] * (len(guards) if len(guards) > 1 else 0)
 
     def enter(now: float) -> Tickets:  # noqa: C901, PLR0912
         gate = core.gate
         if gate:
             return AGAIN
-        tickets: Any = None if alone else blank.copy()  # before the section, which allocates none
-        why = left = None
+        tickets, verdict = blank.copy(), PARK  # before the section, which allocates none
+        place, why, left, turned = 0, "", None, False
         try:
             acquire()
             if core.gate:
@@ -140,42 +122,36 @@ def _enter(  # noqa: C901
                     core.peak = running
                 if (cells := core.cells) is not None:
                     cells[IN_FLIGHT] = running
-            elif kinds and (
-                note(core, kind, now) if verdict == REFUSE else _is_noted(core, kinds, verdict, now)
-            ):
-                tickets = TURNED
-            elif verdict == REFUSE and tells is not None:
-                why, left = tells.why, tells.retry_after(now)
+            else:
+                place = -verdict // _PLACES
+                refuser = guards[place]
+                if kinds and verdict == REFUSE - place * _PLACES:
+                    turned = count_refusal(core, kinds[place], now)
+                if turned:
+                    taken_back(guards, tickets, now)
+                else:
+                    why, left = refuser.why, refuser.retry_after(now)
             core.gate = 0
             release()
         except BaseException:
             if owned():  # here, and not by a function: at the end of the stack there is none
                 core.gate = core.rest
                 release()
+            if verdict < 0 and tickets and tickets[0] >= 0:
+                outbox.append(partial(give_back, core, guards, tickets, now))
             raise
         if verdict >= 0:
-            if alone:
-                tickets = verdict
+            given: Tickets = verdict if alone else tickets
             if outbox:
-                _flush_entered(core, guards, tickets, now)
-            return tickets
-        if tickets is not TURNED:
-            return AGAIN if why is None else Stopped(why, left)
+                flush_entered(core, guards, given, now)
+            return given
+        if not turned:
+            return Stopped(verdict + place * _PLACES, place, tickets[:place], why, left, now)
         if outbox:
             flush()
         return TURNED
 
     return enter
-
-
-def _telling(guards: tuple[Guard, ...]) -> Guard | None:
-    """Return the guard whose refusal is final: where it has slots, one may be borrowed."""
-    return guards[0] if guards and guards[0].slots() is None else None
-
-
-def _is_noted(core: Core, kinds: tuple[str, ...], verdict: int, now: float) -> bool:
-    level, refused = divmod(-verdict, _LEVELS)
-    return refused == -REFUSE and note(core, kinds[level], now)
 
 
 def _leave(core: Core, guards: tuple[Guard, ...]) -> Leave:
@@ -186,7 +162,7 @@ def _leave(core: Core, guards: tuple[Guard, ...]) -> Leave:
     def leave(tickets: Tickets, started: float, now: float) -> None:
         duration = now - started
         if core.gate or started < core.born or duration > SHORTEST:
-            _leave_slowly(core, guards, tickets, started, now)
+            leave_slowly(core, guards, tickets, started, now)
             return
         try:
             acquire()
@@ -208,7 +184,7 @@ def _leave(core: Core, guards: tuple[Guard, ...]) -> Leave:
                 release()
             if not isinstance(error, RecursionError):
                 raise
-            outbox.append(partial(_book, core, guards, tickets, started, now))
+            outbox.append(partial(book, core, guards, tickets, started, now))
             return
         if outbox:
             flush()
@@ -224,14 +200,13 @@ def _two(  # noqa: C901, PLR0915
 ) -> tuple[Enter, Leave]:
     """Return the sections of two guards, which most policies have: their tickets are a pair."""
     outer, inner = guards
-    kind1, kind2 = kinds or ("", "")
-    before1, before2, tells = outer.before, inner.before, _telling(guards)
+    before1, before2 = outer.before, inner.before
     succeeded1, succeeded2 = outer.succeeded, inner.succeeded
     outbox, flush, acquire, release = core.outbox, core.flush, core.lock.acquire, core.lock.release
     owned = core.owned
 
     def enter(now: float) -> Tickets:  # noqa: C901, PLR0912
-        gate, first, second, why, left = core.gate, PARK, PARK, None, None
+        gate, first, second, why, left, turned = core.gate, PARK, PARK, "", None, False
         if gate:
             return AGAIN
         try:
@@ -245,21 +220,23 @@ def _two(  # noqa: C901, PLR0915
             first = before1(now)
             if first >= 0:
                 second = before2(now)
-                if second >= 0:
-                    core.in_flight = running = core.in_flight + 1
-                    if running > core.peak:
-                        core.peak = running
-                    if (cells := core.cells) is not None:
-                        cells[IN_FLIGHT] = running
-                else:
+            if second >= 0:
+                core.in_flight = running = core.in_flight + 1
+                if running > core.peak:
+                    core.peak = running
+                if (cells := core.cells) is not None:
+                    cells[IN_FLIGHT] = running
+            else:
+                place = 0 if first < 0 else 1
+                verdict = second if place else first
+                if kinds and verdict == REFUSE:
+                    turned = count_refusal(core, kinds[place], now)
+                if not turned:
+                    refuser = guards[place]
+                    why, left = refuser.why, refuser.retry_after(now)
+                elif place:
                     outer.after(first, now, REFUSED, 0.0, "", False)
-                    first = second
-                    if kind2 and second == REFUSE and note(core, kind2, now):
-                        second = _COUNTED
-            elif kind1 and first == REFUSE and note(core, kind1, now):
-                second = _COUNTED
-            elif first == REFUSE and tells is not None:
-                why, left = tells.why, tells.retry_after(now)
+                    first = PARK
             core.gate = 0
             release()
         except BaseException:
@@ -267,23 +244,25 @@ def _two(  # noqa: C901, PLR0915
                 core.gate = core.rest
                 release()
             if first >= 0 > second:
-                outbox.append(partial(_give_back, core, guards, [first], 1, now))
+                outbox.append(partial(give_back, core, guards, [first], now))
             raise
-        if second < 0:
-            if second != _COUNTED:
-                return AGAIN if why is None else Stopped(why, left)
+        if second >= 0:
             if outbox:
-                flush()
-            return TURNED
+                flush_entered(core, guards, (first, second), now)
+            return first, second
+        if not turned:
+            if first < 0:
+                return Stopped(first, 0, (), why, left, now)
+            return Stopped(second, 1, (first,), why, left, now)
         if outbox:
-            _flush_entered(core, guards, (first, second), now)
-        return first, second
+            flush()
+        return TURNED
 
     def leave(tickets: Tickets, started: float, now: float) -> None:
         first, second = tickets
         duration, half = now - started, False
         if core.gate or started < core.born or duration > SHORTEST:
-            _leave_slowly(core, guards, tickets, started, now)
+            leave_slowly(core, guards, tickets, started, now)
             return
         try:
             acquire()
@@ -308,93 +287,9 @@ def _two(  # noqa: C901, PLR0915
             if not isinstance(error, RecursionError):
                 raise
             left = (first, -1 if half else second)
-            outbox.append(partial(_book, core, guards, left, started, now))
+            outbox.append(partial(book, core, guards, left, started, now))
             return
         if outbox:
             flush()
 
     return enter, leave
-
-
-# -- what is unusual ---------------------------------------------
-
-
-def _held(guards: tuple[Guard, ...], tickets: Tickets) -> list[tuple[Guard, int]]:
-    """Return the guards that have a ticket out, innermost first."""
-    given = (tickets,) if len(guards) == 1 else tickets
-    pairs = zip(reversed(guards), reversed(given), strict=True) if guards else ()
-    return [(guard, ticket) for guard, ticket in pairs if ticket >= 0]
-
-
-def _give_back(
-    core: Core, guards: tuple[Guard, ...], tickets: list[int], level: int, now: float
-) -> None:
-    """Give back the tickets of a call that was never let in."""
-    room()
-    core.locked_or_later(_given_back, core, guards, tickets, level, now)
-
-
-def _given_back(
-    core: Core, guards: tuple[Guard, ...], tickets: list[int], level: int, now: float
-) -> None:
-    if now >= core.born:  # else they were a parent process's
-        _taken_back(guards, tickets, level, now)
-        core.mirror()
-
-
-def _leave_slowly(
-    core: Core, guards: tuple[Guard, ...], tickets: Tickets, started: float, now: float
-) -> None:
-    """Book a success where something is unusual: a slow one, a forced state, a fork meanwhile."""
-    try:
-        _book(core, guards, tickets, started, now)
-    except RecursionError:
-        core.outbox.append(partial(_book, core, guards, tickets, started, now))
-
-
-def _book(
-    core: Core, guards: tuple[Guard, ...], tickets: Tickets, started: float, now: float
-) -> None:
-    """Book a success.
-
-    Inside the very section it wants to enter, in a finalizer or a signal handler, it leaves the
-    work to what it interrupted.
-    """
-    room()
-    if core.owned():
-        core.outbox.append(partial(_book, core, guards, tickets, started, now))
-        return
-    core.locked(_booked, core, _held(guards, tickets), started, now)
-    if now - started > SHORTEST:
-        tell_slow(core, now - started)
-
-
-def _booked(core: Core, held: list[tuple[Guard, int]], started: float, now: float) -> None:
-    if not core.inherits(started):
-        return
-    for guard, ticket in held:
-        guard.succeeded(ticket, now, now - started)
-    core.ended(SUCCESS, now - started)
-    core.mirror()
-
-
-has_call(_leave_slowly, core="core", ended="started")
-has_call(_book, core="core", ended="started")
-
-
-def _flush_entered(core: Core, guards: tuple[Guard, ...], tickets: Tickets, now: float) -> None:
-    """Do what the section left to be done, and give the call back if a listener ends it."""
-    try:
-        core.flush()
-    except RecursionError:  # it stays in the outbox
-        return
-    except BaseException:
-        core.locked(_ended_by_listener, core, _held(guards, tickets), now)
-        raise
-
-
-def _ended_by_listener(core: Core, held: list[tuple[Guard, int]], now: float) -> None:
-    for guard, ticket in held:
-        guard.after(ticket, now, CANCELLED, 0.0, "", False)
-    core.ended(CANCELLED, 0.0)
-    core.mirror()

@@ -6,12 +6,15 @@ context manager its body, a Future stays what it is and tells the call how it en
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any, cast
 
 from ..shapes import handle_of
-from .call import Call
+from .call import DO_RUN, LASTS, Call, Step, value_or_raise
+from .interpreter import raised, returned
 from .lasting import LastingCall
 from .pending import GuardedAwaitable
+from .settlement import abort, tell_some
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -19,23 +22,31 @@ if TYPE_CHECKING:
     from ..guards.base import Guard
 
 
-def handed_out(call: Call, value: Any, futures: tuple[type, ...] = ()) -> Any:
-    """Return what the caller of a call gets, whose body returned work that has not ended.
+def hand_out(call: Call, futures: tuple[type, ...] = ()) -> None:
+    """Make the value of a call, which is work that has not ended, what its caller gets.
 
     What can be awaited is judged at the await, where it is not of the futures that are followed.
     """
+    try:
+        call.value = _handed_out(call, call.value, futures)
+    except BaseException:
+        abort(call)
+        raise
+
+
+def _handed_out(call: Call, value: Any, futures: tuple[type, ...]) -> Any:
     kind = handle_of(value)
     if not kind and type(value) not in futures:
-        return GuardedAwaitable(call, value)
+        return GuardedAwaitable(call, value, _finish)
     call.__class__ = LastingCall  # it is given back when it is collected
     lasting = cast("LastingCall", call)
-    lasting.spent = call.core.now() - call.started
+    lasting.active_seconds = call.core.now() - call.started
     if kind in ("manager", "async manager"):
         from .managers import entering
 
         return entering(lasting, value, is_async=kind == "async manager")
     if call.plan.threaded:
-        call.told(_is_worker, [0] * len(call.tickets), "")
+        tell_some(call, _is_worker, [0] * len(call.tickets), "")
     if kind == "generator":
         from .streams import going_on
 
@@ -48,6 +59,20 @@ def handed_out(call: Call, value: Any, futures: tuple[type, ...] = ()) -> Any:
     return value
 
 
+async def _finish(call: Call, awaitable: Awaitable[Any]) -> Any:
+    """Await what a sync callable returned, for a call that was let in before."""
+    from .aio_driver import FUTURES, drive
+
+    call.fn, call.args, call.kwargs = lambda: awaitable, (), {}
+    if await drive(call, _run) == LASTS:
+        hand_out(call, FUTURES)
+    return value_or_raise(call)
+
+
+def _run(_: Call) -> Step:
+    return DO_RUN
+
+
 def _is_worker(guard: Guard) -> bool:
     return guard.sync == "thread"
 
@@ -55,19 +80,19 @@ def _is_worker(guard: Guard) -> bool:
 def _follow(call: LastingCall, future: Future[Any]) -> None:
     """End a call when its Future is done; nothing can answer in its place any more."""
     call.final = True
-    call.spent = None  # its work goes on: all of its life counts
+    call.active_seconds = None  # its work goes on: all of its life counts
 
     def done(future: Future[Any]) -> None:
         try:
             error = None if future.cancelled() else future.exception()
             if future.cancelled():
-                call.drop()
+                abort(call)
             elif error is not None:
-                call.raised(error)
+                raised(call, error)
             else:
-                call.returned(future.result())
+                returned(call, future.result())
         except BaseException:
-            call.drop()
+            abort(call)
             raise
         finally:
             call.error = call.value = None  # the future has them, and the call is in it

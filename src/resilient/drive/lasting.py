@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .call import Call
+from .settlement import abort
 
 
 class LastingCall(Call):
@@ -11,5 +12,5 @@ class LastingCall(Call):
     __slots__ = ()
 
     def __del__(self) -> None:
-        if getattr(self, "admitted", False) and not self.booked:
-            self.drop()
+        if getattr(self, "admitted", False) and not self.counted:
+            abort(self)

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import weakref
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-if TYPE_CHECKING:
-    from .core import Core
-    from .state import State
+from .call import Call
+from .core import Core
 
 
 class Lease:
@@ -24,7 +23,7 @@ class Lease:
         self._core = core
         self._open = True
         self._outer = _current.get()
-        self._borrower: weakref.ref[State] | None = None
+        self._borrower: weakref.ref[Call] | None = None
         _current.set(self)
 
     def end(self) -> None:
@@ -34,10 +33,10 @@ class Lease:
             _current.set(self._outer)
         self._outer = None
 
-    def lends(self, call: State) -> bool:
+    def lends(self, call: Call) -> bool:
         """Lend the slot to a call, where it is lent to no other; under the lock of its policy."""
         lent = None if self._borrower is None else self._borrower()
-        if not self._open or self._core is not call.core or (lent is not None and not lent.booked):
+        if not self._open or self._core is not call.core or (lent is not None and not lent.counted):
             return False
         self._borrower = weakref.ref(call)
         return True
@@ -46,7 +45,12 @@ class Lease:
 _current: Final[ContextVar[Lease | None]] = ContextVar("resilient-lease", default=None)
 
 
-def borrows(call: State) -> bool:
+def is_lent() -> bool:
+    """Return whether the code running now is in a block that lends its slot."""
+    return _current.get() is not None
+
+
+def borrows(call: Call) -> bool:
     """Return whether a call that finds no slot runs on that of a block round it."""
     lease = _current.get()
     while lease is not None:

@@ -8,6 +8,7 @@ from ..clock import Alarm, alarm_at, real
 from ..deadline import Deadline, TaskDeadline, Terms, current, leave
 from .bell import here
 from .call import Call
+from .time_limits import binding
 from .timers import Entry, Timer, arm
 
 
@@ -29,7 +30,7 @@ class Bounds:
         self._loop: Any
         self._task: Any
         self._loop, self._task = here() if call.limits else (None, None)
-        self._bound = bound = call.limit(level, self._task)
+        self._bound = bound = binding(call, level, self._task)
         self._own = call.deadline
         if self._own is None and call.limits and bound is not None and bound.task is None:
             # A limit of a sync call that encloses this one: it is kept in this loop.

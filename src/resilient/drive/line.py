@@ -8,6 +8,8 @@ from typing import Final
 from ..errors import ResilientError
 from ..guards.base import PARK, REFUSE, Waiter
 from .call import DO_PARK, Call, Step
+from .interpreter import admit, not_run, refused
+from .settlement import unwind
 
 CHOP: Final = 1.0  # a waiter looks up this often, so that a grant nobody takes is handed on
 
@@ -15,21 +17,21 @@ CHOP: Final = 1.0  # a waiter looks up this often, so that a grant nobody takes 
 def park(call: Call, waiter: Waiter) -> Step:
     """Stand in line; the answer may be that no wait is needed any more."""
     waiter.arrived = call.core.now()
-    return _line_up(call, waiter, call.here.park)
+    return _line_up(call, waiter, call.guard.park)
 
 
 def unpark(call: Call, waiter: Waiter) -> Step:
     """Go on after a wake or at the end of a wait; DO_PARK means to wait on."""
-    return _line_up(call, waiter, call.here.unpark)
+    return _line_up(call, waiter, call.guard.unpark)
 
 
 def leave(call: Call, waiter: Waiter, error: BaseException) -> Step:
     """Give up the wait: the caller went away, or a timeout outside the line is up."""
     call.core.quit(waiter)
     if isinstance(error, ResilientError):
-        return call.not_run(error)
+        return not_run(call, error)
     call.error = error
-    return call.ascend()
+    return unwind(call)
 
 
 def _line_up(call: Call, waiter: Waiter, ask: Callable[[Waiter, float], int]) -> Step:
@@ -39,8 +41,8 @@ def _line_up(call: Call, waiter: Waiter, ask: Callable[[Waiter, float], int]) ->
     if verdict == PARK:
         return DO_PARK
     if verdict == REFUSE:
-        return call.refused(call.plan.guards[refuser], why, retry_after)
-    return call.descend(call.level + 1)
+        return refused(call, call.plan.guards[refuser], why, retry_after)
+    return admit(call, call.level + 1)
 
 
 def _asked(

@@ -12,13 +12,12 @@ from contextlib import ContextDecorator
 from types import TracebackType
 from typing import Any, Final
 
-from ..guards.base import Guard
-from ..outcomes import SUCCESS
-from . import sync
-from .call import DO_RUN, DONE, Step
-from .ending import conclude, judge, served
+from .call import DO_RUN, Call, Step, value_or_raise
+from .driver import drive
+from .interpreter import start
 from .lasting import LastingCall
 from .plan import Plan
+from .settlement import leave
 
 _SYNC: Final = "__enter__", "__exit__"
 _ASYNC: Final = "__aenter__", "__aexit__"
@@ -28,47 +27,8 @@ class EnteringCall(LastingCall):
     """A call whose body enters a context manager; it ends at the exit."""
 
     __slots__ = ()
-    duration: float
-    error: BaseException | None
-    late: bool
-    level: int
-    outcome: int
-    ran: bool
-    settled: bool
-    spent: float | None
-    value: Any
     enters = True
     handle: list[Any]  # the context manager, once it is made; then when it is entered, if later
-
-    def returned(self, value: Any) -> Step:
-        """Report that it is entered: all guards learn of it but those that bound how many run."""
-        core, own = self.core, self.deadline
-        now = core.now()
-        self.value, self.error, self.ran = value, None, True
-        later = len(self.handle) > 1  # what its maker did between is not the dependency's time
-        spent = (self.spent or 0.0) + now - self.handle[1] if later else now - self.started
-        self.spent = spent
-        self.late = own is not None and now >= own.when
-        self.duration = float("inf") if self.late else spent
-        outcomes, reason = judge(self)
-        self.outcome = outcomes[-1]
-        self.told(_holds_no_slot, outcomes, reason)
-        self.settled = True
-        return DONE
-
-    def left(self) -> None:
-        """End it, at the exit."""
-        if self.booked:
-            return
-        self.level = len(self.tickets) - 1
-        try:
-            self._settle([SUCCESS] * (len(self.tickets) + 1), "", served(self))
-        except RecursionError:
-            self.core.outbox.append(self._drop_later)
-
-
-def _holds_no_slot(guard: Guard) -> bool:
-    return guard.slots() is None
 
 
 class _Guarded:
@@ -77,24 +37,24 @@ class _Guarded:
     def __init__(
         self,
         call: EnteringCall,
-        enter: Callable[[], Step],
+        enter: Callable[[Call], Step],
         again: Callable[[], Any] | None,
     ) -> None:
         call.final = True
         self._call: EnteringCall | None = call
-        self._enter: Callable[[], Step] | None = enter
+        self._enter: Callable[[Call], Step] | None = enter
         self._again = again
 
-    def _begun(self) -> tuple[EnteringCall, Callable[[], Step]]:
+    def _begun(self) -> tuple[EnteringCall, Callable[[Call], Step]]:
         call, (enter, self._enter) = self._call, (self._enter, None)
         if call is None or enter is None:
             raise RuntimeError("this context manager was entered before; make another for each use")
         return call, enter
 
     def _entered(self, call: EnteringCall) -> Any:
-        if call.booked:
+        if call.counted:
             self._call = None
-            return conclude(call)
+            return value_or_raise(call)
         value, call.value = call.value, None
         return value
 
@@ -118,7 +78,7 @@ class GuardedManager(_Guarded, ContextDecorator):
 
     def __enter__(self) -> Any:
         call, enter = self._begun()
-        sync.drive(call, enter)
+        drive(call, enter)
         return self._entered(call)
 
     def __exit__(
@@ -131,17 +91,17 @@ class GuardedManager(_Guarded, ContextDecorator):
         try:
             return call.handle[0].__exit__(kind, error, trace)
         finally:
-            call.left()
+            leave(call)
 
 
 class GuardedAsyncManager(_Guarded):
     """For ``async with``."""
 
     async def __aenter__(self) -> Any:
-        from . import aio
+        from .aio_driver import drive
 
         call, enter = self._begun()
-        await aio.drive(call, enter)
+        await drive(call, enter)
         return self._entered(call)
 
     async def __aexit__(
@@ -154,7 +114,7 @@ class GuardedAsyncManager(_Guarded):
         try:
             return await call.handle[0].__aexit__(kind, error, trace)
         finally:
-            call.left()
+            leave(call)
 
     def __call__(self, func: Any) -> Any:
         """Decorate an async function: each call of it runs in a context manager of its own."""
@@ -177,7 +137,7 @@ def guard(plan: Plan, fn: Callable[..., Any], *, is_async: bool) -> Callable[...
         call = EnteringCall(plan, body, args, kwargs)
         call.handle = handle
         kind = GuardedAsyncManager if is_async else GuardedManager
-        return kind(call, call.start, functools.partial(guarded, *args, **kwargs))
+        return kind(call, start, functools.partial(guarded, *args, **kwargs))
 
     return guarded
 
@@ -200,14 +160,13 @@ def entering(call: LastingCall, manager: Any, *, is_async: bool) -> _Guarded:
     call.handle = [manager]
     call.fn = functools.partial(_enter, call.handle, _ASYNC if is_async else _SYNC)
     call.args, call.kwargs = (), {}
-    return (GuardedAsyncManager if is_async else GuardedManager)(
-        call, functools.partial(_let_in, call), None
-    )  # fmt: skip
+    return (GuardedAsyncManager if is_async else GuardedManager)(call, _let_in, None)
 
 
-def _let_in(call: EnteringCall) -> Step:
+def _let_in(call: Call) -> Step:
+    """Begin the entry of a manager that a call, let in before, has returned."""
     now = call.core.now()
-    pause = now - call.started - (call.spent or 0.0)
+    pause = now - call.started - (call.active_seconds or 0.0)
     call.handle.append(now)
     call.limits = [(when + pause, level) for when, level in call.limits]
     return DO_RUN

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..guards.base import Guard
+from .call import Call
 from .core import Core
 from .frames import variables
-from .state import State
-from .turned import Stopped
+from .stops import Stopped
 
 
 class OwnCall:
@@ -28,7 +28,7 @@ def own_calls(frame: Any) -> list[OwnCall]:
     found: dict[tuple[int, float], OwnCall | None] = {}  # None: its end is being counted
     for held in _held(frame):
         call = held.get("call")
-        if isinstance(call, State) and call.booked:
+        if isinstance(call, Call) and call.counted:
             found.setdefault((id(call.core), call.began), None)
         elif "ended" in held:
             found.setdefault((id(held["core"]), held["ended"]), None)
@@ -55,13 +55,13 @@ def _held(frame: Any) -> Iterator[dict[str, Any]]:
 
 def _own_call(held: dict[str, Any]) -> OwnCall | None:
     call, plan, tickets = held.get("call"), held.get("plan"), held.get("tickets")
-    if isinstance(call, State):
-        if not call.admitted or call.booked:
+    if isinstance(call, Call):
+        if not call.admitted or call.counted:
             return None
-        holding = zip(call.plan.guards, call.tickets, strict=True)
-        kept = tuple(guard for guard, ticket in holding if ticket is not None)
+        pairs = zip(call.plan.guards, call.tickets, strict=True)
+        kept = tuple(guard for guard, ticket in pairs if ticket is not None)
         return OwnCall(call.core, call.began, kept)
     if plan is not None and tickets is not None and type(tickets) is not Stopped:
-        admitting = zip(plan.guards, plan.quick, strict=True)
-        return OwnCall(plan.core, held["began"], tuple(g for g, admits in admitting if admits))
+        holding = tuple(plan.guards[level] for level in plan.fast_levels)
+        return OwnCall(plan.core, held["began"], holding)
     return None

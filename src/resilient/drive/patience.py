@@ -6,17 +6,15 @@ policy's own where it had enough.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from ..deadline import GRAIN, Deadline, current
-
-if TYPE_CHECKING:
-    from .state import State
+from .call import Call
 
 _CANCELLATIONS: Final = ("CancelledError", "Cancelled")  # asyncio's, and trio's
 
 
-def patience(call: State) -> float:
+def patience(call: Call) -> float:
     """Return the seconds after which a failure at a caller's deadline counts all the same."""
     given = call.core.patience
     if given is not None:
@@ -25,7 +23,7 @@ def patience(call: State) -> float:
     return min(limits) / 2 if limits else 1.0
 
 
-def _callers_time_is_up(call: State) -> bool:
+def _callers_time_is_up(call: Call) -> bool:
     """Return whether a deadline of an enclosing call, tighter than this one's own, is up."""
     found: Deadline | None = None
     seen, own = current.get(), call.deadline
@@ -38,14 +36,14 @@ def _callers_time_is_up(call: State) -> bool:
     return found.now() >= found.when - GRAIN
 
 
-def is_cut_short(call: State) -> bool:
+def is_cut_short(call: Call) -> bool:
     """Return whether a failure came only because the caller gave the dependency so little time."""
     if not call.ran or current.get() is None or call.duration >= patience(call):
         return False
     return _callers_time_is_up(call)
 
 
-def hung(call: State, error: BaseException) -> bool:
+def hung(call: Call, error: BaseException) -> bool:
     """Return whether a cancellation is that of a caller's deadline, after time enough."""
     if type(error).__name__ not in _CANCELLATIONS or current.get() is None:
         return False

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from typing import Any
 
 from .call import Call
+from .interpreter import raised
 
 
 class GuardedAwaitable:
@@ -14,10 +15,16 @@ class GuardedAwaitable:
     It is a coroutine to asyncio, which makes tasks of it.
     """
 
-    __slots__ = ("__weakref__", "_awaitable", "_call", "_steps")
+    __slots__ = ("__weakref__", "_awaitable", "_call", "_finish", "_steps")
 
-    def __init__(self, call: Call, awaitable: Awaitable[Any]) -> None:
+    def __init__(
+        self,
+        call: Call,
+        awaitable: Awaitable[Any],
+        finish: Callable[[Call, Awaitable[Any]], Coroutine[Any, Any, Any]],
+    ) -> None:
         self._call: Call | None = call
+        self._finish = finish  # it drives the call to its end
         self._awaitable = awaitable
         self._steps: Generator[Any, Any, Any] | None = None  # once a task runs it
 
@@ -43,9 +50,7 @@ class GuardedAwaitable:
         call, self._call = self._call, None
         if call is None:
             raise RuntimeError("this guarded call was already awaited")
-        from .aio import finish
-
-        return (yield from finish(call, self._awaitable).__await__())
+        return (yield from self._finish(call, self._awaitable).__await__())
 
     def close(self) -> None:
         """Give up a call that nobody will await: neutral, its slot comes back."""
@@ -53,7 +58,7 @@ class GuardedAwaitable:
             self._steps.close()
         call, self._call = self._call, None
         if call is not None:
-            call.raised(GeneratorExit())
+            raised(call, GeneratorExit())
             close = getattr(self._awaitable, "close", None)
             if close is not None:
                 close()
@@ -61,4 +66,4 @@ class GuardedAwaitable:
     def __del__(self) -> None:
         call, self._call = self._call, None
         if call is not None:  # the awaitable inside gives the warning that it was never awaited
-            call.raised(GeneratorExit())
+            raised(call, GeneratorExit())

@@ -10,7 +10,6 @@ from ..known import is_answer
 from ..outcomes import DEFAULT_JUDGE, Judge
 from .core import Core
 from .fast_path import Enter, Leave, fast_path
-from .turned import answerer
 
 # Of an error, the function, and the arguments of the call that it ends.
 Kin = Callable[[Exception, Any, tuple[Any, ...], dict[str, Any]], Exception]
@@ -20,9 +19,9 @@ class Plan:
     """What a driver needs to know to run calls of one mode through a policy."""
 
     __slots__ = (
-        "admits", "answers", "core", "enter", "first", "guards", "judge", "judges", "judges_health",
-        "judges_values", "kin", "leave",
-        "limits", "neutral", "odd", "quick", "reacts", "single", "skip", "threaded",
+        "admits", "answers", "core", "enter", "fast_levels", "guard_judges", "guards", "is_plain",
+        "judge", "judges", "judges_health", "judges_values", "kin", "leave", "limits", "neutral",
+        "odd", "reacts", "single", "skip", "threaded",
     )  # fmt: skip
     enter: Enter
     leave: Leave
@@ -50,11 +49,10 @@ class Plan:
         self.skip: int = skip  # so many leading arguments are no business of a fallback
         self.guards: tuple[Guard, ...] = guards
         self.admits: tuple[bool, ...] = tuple(guard.admits(mode) for guard in guards)
-        # Those that the fast path asks: a shutter keeps calls off it instead.
-        self.quick: tuple[bool, ...] = tuple(
-            admits and not guard.shutter for guard, admits in zip(guards, self.admits, strict=True)
+        # Of those that the fast path asks: a shutter keeps calls off it instead.
+        self.fast_levels: tuple[int, ...] = tuple(
+            level for level, guard in enumerate(guards) if self.admits[level] and not guard.shutter
         )
-        self.first: int = self.quick.index(True) if any(self.quick) else -1
         # These never admit anything but want to know how it ended, such as a fallback.
         self.reacts: tuple[bool, ...] = tuple(
             type(guard).before is Guard.before for guard in guards
@@ -68,15 +66,25 @@ class Plan:
         self.judge: Judge = next(
             (guard.judge for guard in reversed(guards) if guard.judges_health), DEFAULT_JUDGE
         )
+        self.guard_judges: tuple[Judge, ...] = (*(guard.judge for guard in guards), self.judge)
+        # None of them was told anything, and there is no client's.
+        self.is_plain: bool = (
+            set(self.guard_judges) == {DEFAULT_JUDGE} and not judges and neutral is None
+        )
         self.judges_health: bool = any(guard.judges_health for guard in guards)
         self.judges_values: bool = any(
             judge.failed_result is not None
             for judge in (*judges, *(guard.judge for guard in guards))
         )
-        self.answers: Guard | None = answerer(guards)
+        self.answers: Guard | None = _answerer(guards)
         self.enter, self.leave = fast_path(
             core, guards, mode, blind_fallback=self.answers is not None
         )
+
+    @property
+    def fast_guards(self) -> tuple[Guard, ...]:
+        """The guards that the fast path asks."""
+        return tuple(self.guards[level] for level in self.fast_levels)
 
     @property
     def one_limit(self) -> bool:
@@ -87,3 +95,12 @@ class Plan:
     def fast(self) -> bool:
         """Tell whether a call that goes well needs no interpreter."""
         return not (self.judges_values or self.threaded or len(self.limits) > 1)
+
+
+def _answerer(guards: tuple[Guard, ...]) -> Guard | None:
+    """Return the guard that answers every refusal without looking at it, if there is one."""
+    inside = [guard for guard in guards if not guard.shutter]
+    recovering = [guard for guard in inside if type(guard).recover is not Guard.recover]
+    alone = len(recovering) == 1 and recovering[0] is inside[0]
+    # An answer of a switch inside is not reached: the switch keeps its calls off the fast path.
+    return inside[0] if alone and inside[0].blind else None

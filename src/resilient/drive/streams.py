@@ -13,13 +13,15 @@ from ..deadline import Deadline, current, leave
 from ..guards.base import Guard
 from ..outcomes import IGNORED
 from ..shapes import returns_awaitable
-from . import sync
-from .call import DO_PARK, DO_RECOVER, DO_RUN, DONE
-from .ending import conclude
+from .call import DO_PARK, DO_RECOVER, DO_RUN, DONE, value_or_raise
+from .driver import pause, wait
+from .interpreter import not_run, raised, returned, start
 from .lasting import LastingCall
 from .plan import Plan
+from .settlement import abort
+from .time_limits import binding
 
-GIVEN: Final = 5  # besides the steps of a call: an item is there
+GIVEN: Final = 6  # besides the steps of a call: an item is there
 
 
 class Flow:
@@ -29,7 +31,7 @@ class Flow:
 
     def __init__(self, call: LastingCall, source: Any = None) -> None:
         self.call: LastingCall = call
-        call.spent = call.spent or 0.0
+        call.active_seconds = call.active_seconds or 0.0
         self.source: Any = source  # the generator that is run
         self.item: Any = None
         self.sent: Any = None
@@ -39,7 +41,7 @@ class Flow:
     def level(self) -> int:
         """Where in the policy the source stands: innermost, or in a fallback's place."""
         call = self.call
-        return len(call.tickets) if call.origin is None else call.level
+        return len(call.tickets) if call.recovering_from is None else call.level
 
     def given(self, item: Any, began: float) -> int:
         """Report an item: from here on no fallback can answer any more."""
@@ -53,22 +55,22 @@ class Flow:
         """Report that the source is exhausted, and what to do now."""
         self._spend(began)
         self.source = self.thrown = None
-        return self.call.returned(value)
+        return returned(self.call, value)
 
     def raised(self, error: BaseException, began: float | None = None) -> int:
         """Report that the source has failed, or could not be made, and what to do now."""
         if began is not None:
             self._spend(began)
         if error is self.thrown:  # the consumer's own, which says nothing of the dependency
-            self.call.ruling = IGNORED, type(error).__name__
+            self.call.forced_outcome = IGNORED, type(error).__name__
         self.source = self.thrown = None
-        return self.call.raised(error)
+        return raised(self.call, error)
 
     def gone(self, reason: BaseException) -> None:
         """Report an early end: neutral where the reason is that the consumer closed the stream."""
         self.source = None
-        if not self.call.booked:  # by its finalizer, where a cycle was collected
-            self.call.raised(reason)
+        if not self.call.counted:  # by its finalizer, where a cycle was collected
+            raised(self.call, reason)
         self.call.error = None  # a traceback that holds its own exception is a cycle
 
     def taken(self) -> Any:
@@ -98,7 +100,7 @@ class Flow:
 
     def _spend(self, began: float) -> None:
         call = self.call
-        call.spent = (call.spent or 0.0) + call.core.now() - began
+        call.active_seconds = (call.active_seconds or 0.0) + call.core.now() - began
 
 
 def _age(watching: list[tuple[Guard, int]], now: float, paused: bool) -> None:
@@ -118,24 +120,24 @@ class SyncFlow(Flow):
         """Go on to the next item; False at the end."""
         call = self.call
         try:
-            todo: int = call.start() if self.source is None else self._again()
+            todo: int = start(call) if self.source is None else self._again()
             while todo not in (DONE, GIVEN):
                 if todo == DO_RUN:
                     todo = self._begin(call.fn, call.args, call.kwargs)
                 elif todo == DO_RECOVER:
                     todo = self._begin(*call.recovery(), {})
                 elif todo == DO_PARK:
-                    todo = sync.wait(call)
+                    todo = wait(call)
                 else:
-                    todo = sync.pause(call)
+                    todo = pause(call)
         except BaseException:
-            call.drop()
+            abort(call)
             raise
         return todo == GIVEN
 
     def close(self, reason: GeneratorExit) -> None:
         """End the stream early."""
-        over = over_at(self.call.limit(self.level))
+        over = over_at(binding(self.call, self.level))
         try:
             _within(None if over is not None else self.call.deadline, self.source.close)
         except BaseException as error:
@@ -145,9 +147,9 @@ class SyncFlow(Flow):
 
     def _begin(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
         call = self.call
-        over = over_at(call.limit(self.level))
+        over = over_at(binding(call, self.level))
         if over is not None:
-            return call.not_run(over.error())
+            return not_run(call, over.error())
         try:
             source: Any = _within(call.deadline, fn, *args, **kwargs)
             generates = hasattr(source, "throw") and hasattr(source, "__next__")
@@ -171,7 +173,7 @@ class SyncFlow(Flow):
 
     def _go_on(self) -> int:
         call, source, sent = self.call, self.source, self.sent
-        over, self.sent = over_at(call.limit(self.level)), None
+        over, self.sent = over_at(binding(call, self.level)), None
         if over is not None:
             return self._cut(over)
         began = call.core.now()
@@ -226,7 +228,7 @@ def guard(
                 raise
             except BaseException as error:
                 flow.thrown = error
-        return conclude(flow.call)
+        return value_or_raise(flow.call)
 
     return guarded
 

@@ -7,22 +7,25 @@ from contextvars import copy_context
 from functools import partial
 from typing import Any
 
-from ..deadline import Deadline, Terms, current, enclosing, leave
+from ..deadline import Deadline, Terms, current, enclosing
 from ..shapes import returns_work
-from .call import Call, Step, give_back
-from .driver import drive, job_done, no_thread, pause, returned, wait
-from .ending import conclude
+from .booking import give_back_stopped
+from .call import LASTS, Call, Step, value_or_raise
+from .driver import drive, job_done, no_thread, took
+from .fast_refusal import answer
 from .frames import has_call
+from .handles import hand_out
+from .interpreter import go_on, raised, start
 from .plan import Plan
-from .turned import AGAIN, TURNED, Stopped, answer
+from .settlement import give_back
+from .stops import AGAIN, TURNED, Stopped
 from .workers import Job, pool
 
-__all__ = ("call", "drive", "guard", "pause", "run", "wait")
 
-
-def run(call: Call) -> None:
-    """Drive a call to its end."""
-    drive(call, call.start)
+def run(call: Call, first: Callable[..., Step] = start, *args: Any) -> None:
+    """Drive a call to its end, or until it goes on in what the caller gets."""
+    if drive(call, first, *args) == LASTS:
+        hand_out(call)
 
 
 def guard(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
@@ -39,26 +42,34 @@ def call(plan: Plan, fn: Callable[..., Any], args: Any, kwargs: Any, *, final: b
     done = Call(plan, fn, args, kwargs)
     done.final = final
     run(done)
-    return conclude(done)
+    return value_or_raise(done)
 
 
 def _stopped(plan: Plan, fn: Callable[..., Any], args: Any, kwargs: Any, stop: Stopped) -> Any:
     """Go on with a call that the fast path neither let in nor has answered."""
     if stop is AGAIN:
         return call(plan, fn, args, kwargs)
-    done = Call(plan, fn, args, kwargs)
-    drive(done, partial(done.turned_away, stop))
-    return conclude(done)
+    done = None
+    try:
+        done = Call.stopped(plan, fn, args, kwargs, stop)
+        run(done, go_on, stop)
+    except BaseException:
+        if done is None:
+            give_back_stopped(plan.core, plan.fast_guards, stop)
+        elif not done.counted:
+            plan.core.outbox.append(partial(give_back, plan, (), 0.0, done))
+        raise
+    return value_or_raise(done)
 
 
 def _ended(call: Call, value: Any) -> Any:
     """Return the value of a body that has ended well, but not in the plainest way."""
     try:
-        drive(call, partial(returned, call, value))
+        run(call, took, value)
     except RecursionError:
         call.core.outbox.append(partial(give_back, call.plan, (), 0.0, call))
         raise
-    return conclude(call)
+    return value_or_raise(call)
 
 
 def _failed(
@@ -75,7 +86,7 @@ def _failed(
     done = None
     try:
         done = Call.entered(plan, fn, args, kwargs, tickets, now, own)
-        drive(done, partial(done.raised, error))
+        drive(done, raised, error)
     except RecursionError:
         plan.core.outbox.append(partial(give_back, plan, tickets, now, done))
         raise
@@ -125,7 +136,7 @@ def _plain(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
             if done.error is error:
                 done.error = None
                 raise
-            return conclude(done)
+            return value_or_raise(done)
         done_well(tickets, now, clock())
         return value
 
@@ -176,12 +187,14 @@ def _timed(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
         except BaseException as error:
             if done is not None:
                 raise
-            leave(own)
+            own.open = False
+            if around() is own:
+                put(None)
             done = _failed(plan, fn, args, kwargs, tickets, now, own, error)
             if done.error is error:
                 done.error = None
                 raise
-            return conclude(done)
+            return value_or_raise(done)
         done_well(tickets, now, ended)
         return value
 
@@ -237,13 +250,13 @@ def _threaded(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
                     done_well(tickets, now, ended)
                     return value
             done = Call.entered(plan, fn, args, kwargs, tickets, now, own)
-            drive(done, partial(_hired, done, job, own, reason, woken))
+            run(done, _hired, job, own, reason, woken)
         except RecursionError:
             core.outbox.append(partial(give_back, plan, tickets, now, done))
             raise
         finally:
             del reason  # it holds this frame
-        return conclude(done)
+        return value_or_raise(done)
 
     return has_call(guarded, plan="plan", tickets="tickets", began="now")
 
@@ -258,10 +271,10 @@ def _hired(
     """Report how a call ended whose body was, or could not be, given to a worker."""
     if job is None or own is None:
         assert reason is not None
-        return call.raised(reason)
+        return raised(call, reason)
     if isinstance(reason, RecursionError) and not woken:
         job.abandon()  # should a worker have it, it does not run it
-        return call.raised(reason)
+        return raised(call, reason)
     if isinstance(reason, RuntimeError) and not woken:
         return no_thread(call, reason)
     return job_done(call, job, own, reason)

@@ -176,28 +176,29 @@ class CircuitBreaker(Moving):
         if window.failures:
             self._look(now)
 
-    def _look(self, now: float) -> None:
+    def _look(self, now: float, bad: bool | None = None) -> None:
         """Open where a rule says so; where the stack is too short for that, at the next result."""
         try:
-            if self.health.bad(now):
+            if self.health.bad(now) if bad is None else bad:
                 self._decide(now)
         except RecursionError:
             return
 
     def _result(self, ticket: int, now: float, failed: bool, slow: bool, reason: str) -> None:
-        self._probes.discard(ticket)
-        if self.phase == HALF_OPEN and self.forced is None:
-            self.slow_total += slow
-            self._probed(now, failed, slow and self.aged, reason)
-            return
+        self.slow_total += slow
+        if self.phase == HALF_OPEN:
+            self._probes.discard(ticket)
+            if self.forced is None:
+                self._probed(now, failed, slow and self.aged, reason)
+                return
+        bad = None
         if failed:
-            self.health.failed(now, slow, reason)
+            bad = self.health.failed(now, slow, reason)
         else:
             self.health.consecutive = 0
             self.health.window.add(now, False, slow)
-        self.slow_total += slow
-        if self.phase != OPEN:
-            self._look(now)
+        if self.phase != OPEN and bad is not False:
+            self._look(now, bad)
 
     # -- half-open ---------------------------------------------
 

@@ -73,11 +73,13 @@ class Health:
         self.ages.clear()
         self.reasons.clear()
 
-    def failed(self, now: float, slow: bool, reason: str) -> None:
-        """Count a failure."""
+    def failed(self, now: float, slow: bool, reason: str) -> bool:
+        """Count a failure; return whether a rule says to open."""
         self.consecutive += 1
         self.window.add(now, True, slow)
+        bad = self.bad(now)
         self.reasons.note(reason, now)
+        return bad
 
     def bad(self, now: float) -> bool:
         """Tell whether a rule says to open, now that a result is in the window."""
@@ -87,7 +89,7 @@ class Health:
         else:
             threshold = self.failure_threshold
             failing = threshold is not None and self.consecutive >= threshold
-        return failing or self.too_slow(now)
+        return failing or (self.slow_call_duration is not None and self.too_slow(now))
 
     def too_slow(self, now: float) -> bool:
         """Tell whether the share of slow calls, those still in flight included, says to open."""

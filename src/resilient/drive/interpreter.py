@@ -1,0 +1,217 @@
+"""What happens to a call, step by step: the interpreter of both colours, which never waits.
+
+A driver begins a call with `start`, does what the answer says (run the body, wait in a queue,
+pause, recover), reports how that ended, and does what the next answer says, until it is done.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, Final
+
+from ..errors import (
+    CallTimeoutError,
+    CircuitOpenError,
+    ReentrantCallError,
+    RefusedError,
+    ResilientError,
+)
+from ..guards.base import ANSWER, PARK, REFUSE, Guard
+from ..outcomes import REFUSED
+from ..stack import room_for_call
+from . import refusals
+from .call import DO_PARK, DO_RECOVER, DO_RUN, ENTRY, Call, Step
+from .core import Core
+from .leases import borrows, is_lent
+from .own_calls import is_inside
+from .settlement import enter, unwind
+from .stops import Stopped
+
+_INSIDE: Final = "called inside its own bookkeeping, by a finalizer or signal handler"
+_LATE: Final = float("inf")  # the duration of a value that came late
+
+# -- on the way in ---------------------------------------------
+
+
+def start(call: Call) -> Step:
+    """Begin: ask every guard, outermost first."""
+    room_for_call()
+    if call.core.outbox:  # perhaps a slot that could not be given back
+        call.core.flush()
+    if call.core.fresh:
+        call.core.begin()
+    return admit(call, 0)
+
+
+def try_again(call: Call) -> Step:
+    """Begin another attempt, after the pause that a guard asked for."""
+    first = call.level + 1
+    call.tickets[first:] = [None] * (len(call.tickets) - first)
+    call.limits = [limit for limit in call.limits if limit[1] < first]
+    call.error = call.value = call.recovered_from = call.abandoned = call.deadline = None
+    call.outcome = call.expired_level = -1
+    call.ran = call.is_late = call.settled = False
+    return admit(call, first)
+
+
+def admit(call: Call, first: int) -> Step:
+    """Ask the guards from a level inwards."""
+    core = call.core
+    if core.owned():
+        call.level = first
+        return _refused_at_entry(call, ReentrantCallError, _INSIDE)
+    core.expire()
+    verdict, level, why, retry_after = core.locked(_ask, call, first, core.now())
+    call.level = max(level, 0)
+    if verdict >= 0:
+        return DO_RUN
+    if level < 0:
+        return _refused_at_entry(call, CircuitOpenError, why, retry_after)
+    return _stopped(call, verdict, why, retry_after)
+
+
+def go_on(call: Call, stop: Stopped) -> Step:
+    """Go on with a call that the fast path could not let in."""
+    if is_lent() and _needs_slot(call.guard) and call.core.locked(borrows, call):
+        return admit(call, call.level + 1)
+    return _stopped(call, stop.verdict, stop.why, stop.retry_after)
+
+
+def _stopped(call: Call, verdict: int, why: str, retry_after: float | None) -> Step:
+    """Do what the guard at the call's level has said."""
+    guard = call.guard
+    if verdict == PARK:
+        return DO_PARK
+    if verdict == REFUSE and guard.probing and is_inside(sys._getframe(1), call.core, guard):
+        return admit(call, call.level + 1)  # its outcome is part of that call's
+    return refused(call, guard, why, retry_after, answers=verdict == ANSWER and not call.final)
+
+
+def _ask(call: Call, first: int, now: float) -> tuple[int, int, str, float | None]:
+    """Return the verdict, its level (-1 is the policy's entry), and why it refuses."""
+    core = call.core
+    if core.forced == "forced_open":
+        first = _switch_off(call)
+        if first < 0:
+            why = f"forced open: {core.forced_why}".removesuffix(": ")
+            return REFUSE, first, why, core.left(now)
+    verdict, level = _walk_in(call, first, now)
+    if verdict >= 0:
+        call.started = now
+        if not call.admitted:
+            core.entered(now)
+            call.admitted = True
+    elif verdict != PARK:
+        guard = call.plan.guards[level]
+        return verdict, level, guard.why, guard.retry_after(now)
+    return verdict, level, "", None
+
+
+def _switch_off(call: Call) -> int:
+    """Return the level of the outermost switch that is off, -1 where none is; under the lock.
+
+    A switch goes before a forced state, which goes before all other guards.
+    """
+    for level, guard in enumerate(call.plan.guards):
+        if guard.shutter and guard.is_off():
+            return level
+    return -1
+
+
+def _walk_in(call: Call, first: int, now: float) -> tuple[int, int]:
+    """Ask the guards from first inwards: the verdict and its level; under the lock."""
+    guards, admits = call.plan.guards, call.plan.admits
+    for level in range(first, len(guards)):
+        guard = guards[level]
+        if not (Core.active or guard.shutter or type(guard).recover is not Guard.recover):
+            continue
+        if guard.seconds is not None:
+            call.limits.append((now + guard.seconds, level))
+        if admits[level]:
+            verdict = guard.before(now)
+            if verdict >= 0:
+                call.tickets[level] = verdict
+            elif not (_needs_slot(guard) and borrows(call)):
+                return verdict, level
+    return 0, len(guards)
+
+
+def _needs_slot(guard: Guard) -> bool:
+    """Return whether what a guard lacks may be a slot that a block round the call has."""
+    return guard.slots() is not None and guard.seconds is None
+
+
+def refused(
+    call: Call, guard: Guard, why: str, retry_after: float | None, *, answers: bool = False
+) -> Step:
+    """Take a guard's refusal; go out from there, or have the guard answer."""
+    call.refuser = guard.kind
+    call.error = error = refusals.by_guard(guard, call.core, why, retry_after)
+    if answers:
+        call.recovering_from, call.outcome = error, REFUSED
+        return DO_RECOVER
+    if guard.at_entry:
+        call.level = call.innermost  # so every fallback has its chance
+    return unwind(call)
+
+
+def _refused_at_entry(
+    call: Call, kind: type[RefusedError], why: str, left: float | None = None
+) -> Step:
+    """Take a refusal of the policy itself; go out as if from inside."""
+    call.error, call.refuser = refusals.at_entry(kind, call.core, why, left), ENTRY
+    call.level = call.innermost  # so every fallback has its chance
+    return unwind(call)
+
+
+# -- how it ended ---------------------------------------------
+
+
+def returned(call: Call, value: Any) -> Step:
+    """Take the value of the body, or of what recovers."""
+    call.value, call.error = value, None
+    if call.enters:
+        return enter(call)
+    return _ended(call)
+
+
+def raised(call: Call, error: BaseException) -> Step:
+    """Take what the body, or what recovers, raised."""
+    origin = call.recovering_from
+    if origin is not None and isinstance(error, Exception):
+        call.fallbacks_failed += 1
+        if error is not origin and error.__cause__ is None:
+            error.__cause__ = origin
+    call.error = error
+    return _ended(call)
+
+
+def _ended(call: Call) -> Step:
+    if call.recovering_from is None:
+        now, own = call.core.now(), call.deadline
+        call.ran = True
+        call.duration = now - call.started if call.active_seconds is None else call.active_seconds
+        if call.error is None and own is not None and now >= own.when:
+            call.is_late = True
+            call.duration = _LATE
+        call.level = len(call.tickets) - 1
+    else:
+        call.recovered_from = call.recovering_from if call.error is None else None
+        call.recovering_from = None
+        call.level -= 1
+    return unwind(call)
+
+
+def not_run(call: Call, error: ResilientError) -> Step:
+    """Take why the body, or what recovers, was not begun."""
+    if isinstance(error, CallTimeoutError):
+        if error._deadline is call.deadline and call.deadline is not None:
+            call.expired_level, call.refuser = call.deadline.level, "timeout"
+    elif isinstance(error, RefusedError):
+        error._core, call.refuser = call.core, error.guard
+    call.error = error
+    if call.recovering_from is None:
+        call.level = call.innermost
+    else:
+        call.recovering_from, call.level = None, call.level - 1
+    return unwind(call)

@@ -1,0 +1,198 @@
+"""How a call is settled: its guards are told how it ended, and it is counted.
+
+A guard may want another attempt, or answer in place of the body, and then it is not over yet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Final
+
+from ..errors import ResilientError
+from ..guards.base import RECOVER, Guard
+from ..outcomes import CANCELLED, SUCCESS
+from ..stack import room, room_for_call
+from . import refusals
+from .accounting import CALLER_GONE, count, served, trace
+from .call import DO_PAUSE, DO_RECOVER, DONE, Call, Step
+from .classify import classify
+from .core import Core
+from .plan import Plan
+
+_NOBODY: Final[list[int]] = []  # in place of outcomes where no guard is left to be told
+
+
+def unwind(call: Call) -> Step:
+    """Tell the guards from the call's level outwards how it ended, until one wants more."""
+    outcomes, reason = _NOBODY, ""
+    if call.level >= 0 or call.outcome < 0 or call.error is not None:
+        outcomes, reason = classify(call)
+    if call.outcome < 0:
+        call.outcome = outcomes[-1]
+    step = settle(call, outcomes, reason)
+    kin = call.plan.kin
+    if kin is not None and step == DONE and isinstance(call.error, ResilientError):
+        call.error = kin(call.error, call.fn, call.args, call.kwargs)
+    return step
+
+
+def settle(call: Call, outcomes: list[int], reason: str, what: int | None = None) -> Step:
+    """Tell the guards, and count the call where it is over, and what its caller got."""
+    room()
+    core, now = call.core, call.core.now()
+    if core.owned():
+        return _settle_inside(call, outcomes, reason, what)
+    step = core.locked(_end, call, outcomes, reason, what, now)
+    if step is None:  # a parent process's call
+        return DONE
+    if call.is_news:
+        refusals.publish(call, now)
+    if step == DO_RECOVER and call.recovering_from is None:
+        call.recovering_from = ValueError("a failed result")
+    elif step == DONE and Core.on_end is not None:
+        trace(call, now)
+    return step
+
+
+def _end(call: Call, outcomes: list[int], reason: str, what: int | None, now: float) -> Step | None:
+    """Tell the guards, and count the call where it is over; None where it is not ours."""
+    if not (call.is_ours or call.began >= call.core.born or call.core.inherits(call.began)):
+        call.counted = True
+        return None
+    call.is_ours = call.settled = True
+    step = _walk_out(call, outcomes, reason, now)
+    if step == DONE:
+        count(call, now, what)
+    return step
+
+
+def _settle_inside(call: Call, outcomes: list[int], reason: str, what: int | None) -> Step:
+    """Settle in a finalizer or signal handler: what it interrupted books it at its end."""
+    later = call.core.outbox.append
+    what = served(call) if what is None else what  # its caller takes what tells it
+    if any(ticket is not None for ticket in call.tickets):
+        later(partial(settle, call, outcomes, reason, what))
+        return DONE
+    step = _walk_out(call, outcomes, reason, call.core.now())  # asks the fallbacks alone
+    if step == DONE:
+        later(partial(_count_later, call, what))
+    elif step == DO_RECOVER and call.recovering_from is None:
+        call.recovering_from = ValueError("a failed result")
+    return step
+
+
+def _count_later(call: Call, what: int) -> None:
+    call.core.locked_or_later(count, call, call.core.now(), what)
+
+
+def _walk_out(call: Call, outcomes: list[int], reason: str, now: float) -> Step:
+    guards, reacts, tickets = call.plan.guards, call.plan.reacts, call.tickets
+    worker = call.abandoned
+    held = worker is not None and not worker.has_ended
+    for level in range(call.level, -1, -1):
+        ticket = tickets[level]
+        if ticket is None and not reacts[level]:
+            continue
+        after, outcome = guards[level].after, outcomes[level]
+        wish = after(ticket or 0, now, outcome, call.duration, reason, held)
+        if wish is not None and (call.final or -1 < call.expired_level < level):
+            # A timeout that stands further out leaves no time for what a guard inside wants.
+            if wish != RECOVER:
+                after(ticket or 0, now, CANCELLED, call.duration, "", held)
+            wish = None
+        if wish is None and held and worker is not None:
+            worker.tickets[level] = ticket
+        if wish is None or wish == RECOVER:
+            tickets[level] = None
+        if wish is not None:
+            call.level = level
+            if wish == RECOVER:
+                call.recovering_from = call.error if isinstance(call.error, Exception) else None
+                return DO_RECOVER
+            call.delay = wish
+            return DO_PAUSE
+    return DONE
+
+
+def tell_some(call: Call, which: Callable[[Guard], bool], outcomes: list[int], reason: str) -> None:
+    """Tell some of the guards how it ended; the others keep their tickets until it is over."""
+    room()
+    if not call.core.owned():  # else in a finalizer or signal handler: told with the others
+        call.core.locked(_tell_some, call, which, outcomes, reason, call.core.now())
+
+
+def _tell_some(
+    call: Call, which: Callable[[Guard], bool], outcomes: list[int], reason: str, now: float
+) -> None:
+    if not (call.is_ours or call.core.inherits(call.began)):
+        return
+    call.is_ours = True
+    for level in range(call.innermost, -1, -1):
+        guard, ticket = call.plan.guards[level], call.tickets[level]
+        if ticket is not None and which(guard):
+            guard.after(ticket, now, outcomes[level], call.duration, reason, False)
+            call.tickets[level] = None
+
+
+def enter(call: Call) -> Step:
+    """Tell all guards but those that bound how many run that a context manager is entered."""
+    own, now = call.deadline, call.core.now()
+    call.ran = True
+    later = len(call.handle) > 1  # what its maker did between is not the dependency's time
+    active = (call.active_seconds or 0.0) + now - call.handle[1] if later else now - call.started
+    call.active_seconds = active
+    call.is_late = own is not None and now >= own.when
+    call.duration = float("inf") if call.is_late else active
+    outcomes, reason = classify(call)
+    call.outcome = outcomes[-1]
+    tell_some(call, _holds_no_slot, outcomes, reason)
+    call.settled = True
+    return DONE
+
+
+def _holds_no_slot(guard: Guard) -> bool:
+    return guard.slots() is None
+
+
+def leave(call: Call) -> None:
+    """Settle a call whose context manager is left."""
+    if call.counted:
+        return
+    call.level = call.innermost
+    try:
+        settle(call, [SUCCESS] * (len(call.tickets) + 1), "")
+    except RecursionError:
+        call.core.outbox.append(partial(_abort_later, call))
+
+
+def abort(call: Call) -> None:
+    """Give everything back after an exception in code that is not the body: a listener, say."""
+    if call.counted:
+        return
+    call.error = None  # it may have to wait for a shorter stack
+    call.level = call.innermost
+    if not call.settled:
+        call.outcome = CANCELLED
+    try:
+        _abort(call)
+    except RecursionError:
+        call.core.outbox.append(partial(_abort_later, call))
+
+
+def _abort_later(call: Call) -> None:
+    """Give everything back, with a stack that is long enough."""
+    if not call.counted:
+        _abort(call)
+
+
+def _abort(call: Call) -> None:
+    settle(call, [CANCELLED] * (len(call.tickets) + 1), "", CALLER_GONE)
+
+
+def give_back(plan: Plan, tickets: Any, started: float, call: Call | None) -> None:
+    """End a call for whose end the stack was too short: nothing is known of the dependency."""
+    room_for_call()
+    if call is None:
+        call = Call.entered(plan, plan.enter, (), {}, tickets, started, None)
+    abort(call)
