@@ -13,6 +13,7 @@ from typing import Any, Final, Literal, cast
 from .checks import refuse_type
 from .folding import Folds, key_of
 from .locks import tally
+from .process import at_exit
 from .shapes import kind_of, label
 from .stack import room_for_call
 
@@ -235,9 +236,7 @@ class Log:
             _write(event, 1, 0.0)
         elif not self._at_exit:
             self._at_exit = True
-            import atexit
-
-            atexit.register(self.tell, every_one=True)
+            at_exit("log", self._tell_all)
         if self._folds.floods:
             self.tell()
 
@@ -246,6 +245,9 @@ class Log:
         now = time.monotonic()
         for event, times, since in self._folds.ended(now, every_one=every_one):
             _write(event, times, now - since)
+
+    def _tell_all(self) -> None:
+        self.tell(every_one=True)
 
 
 def _write(event: Event, times: int, seconds: float) -> None:

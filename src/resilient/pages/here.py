@@ -7,7 +7,6 @@ cost little, and soon enough for a screen.
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import os
 import sys
@@ -24,6 +23,7 @@ from ..events import Event, bus
 from ..flags.forks import undisturbed
 from ..flags.here import here as levers
 from ..measuring import row_of
+from ..process import at_exit, at_fork
 from ..registry import registry
 from .bell import Bell
 from .form import Entry
@@ -357,6 +357,5 @@ def _held(lock: Any, patience: float) -> Generator[bool]:
 
 here: Final = Here()
 
-atexit.register(here.stop)
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=here.in_child)
+at_fork("pages", in_child=here.in_child)
+at_exit("pages", here.stop)
