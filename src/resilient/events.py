@@ -236,7 +236,7 @@ class Log:
             _write(event, 1, 0.0)
         elif not self._at_exit:
             self._at_exit = True
-            at_exit("log", self._tell_all)
+            at_exit("log", lambda: self.tell(every_one=True))
         if self._folds.floods:
             self.tell()
 
@@ -245,9 +245,6 @@ class Log:
         now = time.monotonic()
         for event, times, since in self._folds.ended(now, every_one=every_one):
             _write(event, times, now - since)
-
-    def _tell_all(self) -> None:
-        self.tell(every_one=True)
 
 
 def _write(event: Event, times: int, seconds: float) -> None:
