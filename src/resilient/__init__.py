@@ -1,6 +1,6 @@
 """Guards for calls to what can fail: circuit breaker, timeout, bulkhead, fallback, kill switch."""
 
-from . import flags, integrations, metrics_hook
+from . import flags, integrations, metrics_hook, startup
 from .activity import from_environment, set_active
 from .clients.explanation import Explained, Explanation, explain
 from .deadline import check, on_abandon, remaining
@@ -31,6 +31,7 @@ from .reading import Flag
 from .registry import registry
 from .settings import load_settings
 
+startup.install()
 metrics_hook.install()
 from_environment()
 

@@ -13,6 +13,7 @@ from typing import Any, Final, Literal, cast
 from .checks import refuse_type
 from .folding import Folds, key_of
 from .locks import tally
+from .process import at_exit
 from .shapes import kind_of, label
 from .stack import room_for_call
 
@@ -235,9 +236,7 @@ class Log:
             _write(event, 1, 0.0)
         elif not self._at_exit:
             self._at_exit = True
-            import atexit
-
-            atexit.register(self.tell, every_one=True)
+            at_exit("log", lambda: self.tell(every_one=True))
         if self._folds.floods:
             self.tell()
 

@@ -8,12 +8,13 @@ the middle of one, and keeps others from beginning until it is made.
 from __future__ import annotations
 
 import _imp
-import os
 import threading
 import time
 from importlib import _bootstrap as bootstrap
 from typing import Any, Final
 from weakref import WeakSet
+
+from .process import at_fork
 
 _LONGEST: Final = 1.0  # seconds that a fork waits
 _LOCKS: Final[dict[str, Any]] = getattr(bootstrap, "_module_locks", {})
@@ -61,5 +62,6 @@ def _of_others() -> list[Any]:
     ]
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_hold, after_in_parent=_release, after_in_child=_release)
+def install() -> None:
+    """Have forks wait for imports."""
+    at_fork("imports", before=_hold, in_parent=_release, in_child=_release)

@@ -11,7 +11,6 @@ from . import checks, composing, making, wrapping
 from .calling import Calling
 from .clock import Clock
 from .copying import Sole
-from .drive import forking
 from .drive.blocks import Block
 from .drive.core import Core
 from .drive.plan import Plan
@@ -333,6 +332,3 @@ class Policy(Calling, Levers, Sole):
 
     def __str__(self) -> str:
         return plan_text(self._core, self._guards)
-
-
-forking.install(registry.reset_lock)

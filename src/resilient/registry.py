@@ -11,6 +11,7 @@ from .clock import Clock
 from .drive.core import Core
 from .events import Listener, bus
 from .place import Place
+from .process import at_fork
 from .showing import snapshot_of
 
 if TYPE_CHECKING:
@@ -254,3 +255,4 @@ def _cleaned(name: str) -> str:
 
 
 registry: Registry = Registry()
+at_fork("registry", in_child=registry.reset_lock)

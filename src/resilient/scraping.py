@@ -3,16 +3,17 @@ up in one."""
 
 from __future__ import annotations
 
-import os
 import threading
 from math import isnan, nan
 from typing import Any, Final
+from weakref import WeakSet
 
 from .measures import Metric
 from .measuring import INFO, exported
 from .pages.form import OTHER, Entry
 from .pages.here import here
 from .pages.sums import Sums
+from .process import at_fork
 from .rows import Key, Layout, Row, add, counters, layout
 
 _FOLDED: Final = Metric("policies_in_other", "gauge", 'Policies added up in policy="_other".')
@@ -50,17 +51,19 @@ class Scraper:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._pid = os.getpid()
         self._lock: Any = threading.RLock()
         self._last: list[Shown] = []
         self._places = Places(limit)
         self._sums = Sums()
+        _scrapers.add(self)
+
+    def in_child(self) -> None:
+        """Begin anew in a forked child: counts did, and the lock may be held."""
+        self._lock, self._last = threading.RLock(), []
+        self._places, self._sums = Places(self._limit), Sums()
 
     def scrape(self) -> list[Shown]:
         """Return everything that is to be exported now."""
-        if self._pid != os.getpid():  # forked: counts began anew, and the lock may be held
-            self._pid, self._lock, self._last = os.getpid(), threading.RLock(), []
-            self._places, self._sums = Places(self._limit), Sums()
         if self._lock._is_owned():  # by a listener or signal handler, in the middle of a scrape
             return self._last
         with self._lock:
@@ -194,3 +197,14 @@ def _fell(before: tuple[Layout, Row], after: tuple[Layout, Row]) -> bool:
         return False
     now, then = (counters(*each) for each in (after, before))
     return any(a < b for a, b in zip(now, then, strict=True) if not isnan(a))
+
+
+_scrapers: Final[WeakSet[Scraper]] = WeakSet()
+
+
+def _in_child() -> None:
+    for scraper in list(_scrapers):
+        scraper.in_child()
+
+
+at_fork("scrapes", in_child=_in_child)

@@ -162,7 +162,7 @@ for round in range(6):
     assert fallen(seen[-1], host.start().scrape()) == {}
 
 
-@pytest.mark.parametrize("lock", ["_lock", "_reading"])
+@pytest.mark.parametrize("lock", ["_lock", "_others._lock"])
 @pytest.mark.parametrize("first", [True, False])
 def test_a_scrape_that_has_to_wait(host: Host, lock: str, first: bool) -> None:
     """While another thread is at work for long, a scrape waits, or says what it knew."""
@@ -170,7 +170,10 @@ def test_a_scrape_that_has_to_wait(host: Host, lock: str, first: bool) -> None:
     worker = host.start("p = Policy('shop'); p.call(int)")
     if not first:
         assert calls(worker.scrape(), "shop") == 11
-        worker.do("import resilient.pages.here as module; module._PATIENCE = 0.1")
+        worker.do(
+            "import resilient.pages.here as module, resilient.pages.others as others\n"
+            "module.PATIENCE = others.PATIENCE = 0.1"
+        )
     code = f"""
 def hold():
     with here.{lock}:

@@ -330,7 +330,7 @@ real = os.pread
 def no_pread(*args): raise OSError(12, "no memory")
 os.pread = no_pread
 seen = [scrape()]
-here._fold()
+here._others.fold()
 seen += [scrape()]
 os.pread = real
 seen
@@ -339,7 +339,7 @@ seen
     assert [calls(each, "shop") for each in found] == [1, 1]
     assert page.exists()
     assert calls(reader.scrape(), "shop") == 2
-    reader.do("here._fold()")
+    reader.do("here._others.fold()")
     assert not page.exists()
     assert calls(reader.scrape(), "shop") == 2
     assert os.listdir(host.pages)

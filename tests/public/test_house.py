@@ -26,6 +26,7 @@ FLOORS = [
         "steering",
         "locks",
         "imports",
+        "process",
         "events",
         "deadline",
         "reading",
@@ -54,7 +55,7 @@ FLOORS = [
         "clients",
         "patching",
     },
-    {"settings", "flags", "pages"},
+    {"settings", "flags", "pages", "startup"},
     {
         "metrics",
         "metrics_hook",
@@ -91,6 +92,7 @@ ALLOWED = {
         "drive/core.py",
         "flags/follower.py",
         "flags/here.py",
+        "flags/uwsgi.py",
         "pages/here.py",
     },
     "inspect": {"shapes.py", "guards/answers.py", "cli/checking.py"},
@@ -213,6 +215,21 @@ def test_files_and_functions_are_small(path: Path) -> None:
             nested = any(isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef)) for n in body)
             if body and not nested:
                 assert (node.end_lineno or 0) - body[0].lineno < 60, node.name
+
+
+def test_one_module_hooks_into_forks_and_the_end() -> None:
+    """Nobody else registers anything: what is done then has one order, in `resilient.process`."""
+    found = {
+        str(path.relative_to(SOURCE))
+        for path in FILES
+        for node in ast.walk(ast.parse(path.read_text()))
+        if (
+            isinstance(node, ast.Attribute)
+            and node.attr in ("register_at_fork", "_register_atexit")
+        )
+        or (isinstance(node, ast.alias) and node.name in ("atexit", "register_at_fork"))
+    }
+    assert found == {"process.py"}
 
 
 def test_import_loads_nothing_heavy() -> None:

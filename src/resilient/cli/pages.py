@@ -7,8 +7,8 @@ import shlex
 import stat
 from pathlib import Path
 
-from ..flags.here import RUNTIME, VARIABLE
 from ..flags.stores.opening import runtime_for
+from ..flags.variables import RUNTIME, VARIABLE
 from .reach import UNREACHED, USAGE, fail
 
 

@@ -13,11 +13,11 @@ import click
 from ..checks import clean
 from ..errors import StoreError
 from ..flags.flipping import current, living
-from ..flags.here import MEMORY, VARIABLE
 from ..flags.presence import Presence
 from ..flags.stores.address import shown
 from ..flags.stores.base import ConflictError, Store, UnknownOutcomeError
 from ..flags.stores.opening import directory_for, opener_of
+from ..flags.variables import MEMORY, VARIABLE
 from .view import View
 
 FINDINGS: Final = 1  # `status` and `doctor`: something is off, forced, or wrong

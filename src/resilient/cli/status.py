@@ -10,7 +10,7 @@ from typing import Any, Final, TypeVar
 
 import click
 
-from ..flags.here import MEMORY, RUNTIME, VARIABLE
+from ..flags.variables import MEMORY, RUNTIME, VARIABLE
 from ..monitoring.looks import ENOUGH, Watch
 from ..monitoring.screen import Screen
 from .options import common

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, NoReturn
 
 import click
 
-from ..flags.here import MEMORY, VARIABLE
+from ..flags.variables import MEMORY, VARIABLE
 from ..monitoring.looks import Look, Watch
 from ..monitoring.screen import Screen
 from .outlet import fault

@@ -1,4 +1,4 @@
-"""What a forked child must make anew: one hook for all policies of the process.
+"""What a forked child must make anew of all policies of the process.
 
 Locks are taken before the fork, so that no other thread is caught in the middle of its arithmetic.
 In the child only the forking thread lives on: waiters, workers and everybody else's calls are gone.
@@ -7,14 +7,13 @@ uWSGI calls the hook of the child alone, so that one makes do without the one be
 
 from __future__ import annotations
 
-import os
 import sys
 import threading
-from collections.abc import Callable
 from typing import Any, Final, cast
 
 from .. import locks
 from ..events import bus
+from ..process import at_fork
 from .core import Core, living
 from .own_calls import OwnCall, own_calls
 from .workers import pool
@@ -68,12 +67,6 @@ def _renew(core: Core, own: list[OwnCall]) -> None:
         guard.forked(now, sum(guard in call.holding for call in own))
 
 
-def install(also_in_child: Callable[[], None]) -> None:
-    """Set the hook, where there is fork at all; it calls also_in_child too."""
-
-    def in_child() -> None:
-        also_in_child()
-        _in_child()
-
-    if hasattr(os, "register_at_fork"):
-        os.register_at_fork(before=_before, after_in_parent=_in_parent, after_in_child=in_child)
+def install() -> None:
+    """Have forks take and renew the locks of policies."""
+    at_fork("policies", before=_before, in_parent=_in_parent, in_child=_in_child)

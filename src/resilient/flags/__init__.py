@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from .. import checks
 from ..reading import AskedFlag, Flag
 from .here import here as _here
-from .here import install
 from .state import Snapshot
 
 if TYPE_CHECKING:
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
 
 __all__ = ("Snapshot", "get", "off", "on", "retired", "snapshot")
 
-install()
 for _kind in (Flag, AskedFlag):
     copyreg.pickle(_kind, lambda flag: (get, (flag.name,)))
 

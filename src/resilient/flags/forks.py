@@ -11,13 +11,14 @@ inherited so, neither by closing it nor by collecting it as garbage.
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 from collections import deque
 from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any, Final, Protocol
 from weakref import ref
+
+from ..process import at_fork
 
 LONGEST: Final = 5.0  # seconds that a fork waits for what is under way
 _MOMENT: Final = 0.5  # seconds that a call is kept waiting
@@ -130,9 +131,12 @@ class _Undisturbed:
 
 undisturbed: Final = _Undisturbed()
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
+
+def install() -> None:
+    """Have forks wait for work on files."""
+    at_fork(
+        "files",
         before=undisturbed.before_fork,
-        after_in_parent=undisturbed.in_parent,
-        after_in_child=undisturbed.in_child,
+        in_parent=undisturbed.in_parent,
+        in_child=undisturbed.in_child,
     )

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import atexit
 import importlib
 import os
-import sys
 import threading
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 from .. import activity
 from ..checks import clean
 from ..drive.core import Core
 from ..events import bus
+from ..process import at_exit, at_fork
 from ..reading import Flag
+from . import uwsgi
 from .declared import Flags
 from .state import State
+from .variables import MEMORY, RUNTIME, VARIABLE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,15 +29,11 @@ if TYPE_CHECKING:
     from .orders import Orders
     from .stores.base import Store
 
-VARIABLE: Final = "RESILIENT_STORE"
-RUNTIME: Final = "RESILIENT_RUNTIME_DIR"
-MEMORY: Final = ("", "memory:", "memory://")  # what names this process's own
 FIRST_WAIT: Final = 0.5  # seconds that the first read waits for the store at the most, once
-_UWSGI: Final = ("enable-threads", "py-call-osafterfork")
 _RETRY: Final = 1.0  # seconds until another try, where there was no thread to be had
 
 
-class Here:
+class FlagRuntime:
     """What one process knows and follows. There is one: `here`."""
 
     def __init__(self) -> None:
@@ -144,7 +141,7 @@ class Here:
         """Let a flag that is declared now say what is known of it."""
         self.state.declared(flag)
 
-    def first_read(self, flag: Flag | None = None) -> None:
+    def first_read(self) -> None:
         """Follow the store before the first flag is read or the first policy called."""
         if time.monotonic() < self._again_at:
             return
@@ -153,10 +150,6 @@ class Here:
                 self.state.read(fresh=False)
         elif self.follower is None:
             self.follow()
-        if flag is not None and self.runtime_directory is not None:
-            from ..pages.here import here as pages
-
-            pages.begin()
 
     def follow(self) -> None:
         """Start the follower, unless there is one."""
@@ -179,9 +172,9 @@ class Here:
         from .local_copy import LocalCopy
         from .presence import Presence
 
-        _warn_of_uwsgi()
+        uwsgi.warn()
         self.load()
-        if _is_uwsgi_master():
+        if uwsgi.is_master():
             return
         try:
             opener, directory = self.opener(), self.directory
@@ -215,10 +208,6 @@ class Here:
         activity.tell()
         if self.orders is not None:
             self.orders.follow_policy(core)
-        if self.runtime_directory is not None:
-            from ..pages.here import here as pages
-
-            pages.begin(core)
         return self.in_memory or self.follower is not None
 
     def expired(self, core: Core) -> None:
@@ -276,53 +265,15 @@ class Here:
         self.state.read(fresh=not self.state.isolated)
 
 
-here: Final = Here()
+here: Final = FlagRuntime()
 
 
 def install() -> None:
-    """Have flags and policies find it, and the ends of the process as well."""
-    # Policies set their hook for fork first: locks are taken in the order state, then policies.
-    importlib.import_module("..policy", __package__)
-
-    here.flags.before_declaring = here.load
-    here.flags.on_declared = here.declared
-    Flag.on_first_read = here.first_read
-    Core.on_first_call = here.first_call
-    Core.on_expired = here.expired
-    atexit.register(here.stop)
-    if hasattr(os, "register_at_fork"):
-        os.register_at_fork(
-            before=here.state.before_fork,
-            after_in_parent=here.state.after_fork,
-            after_in_child=here.in_child,
-        )
-    # Their hooks come last, and so first before a fork, the files' before that of imports: no lock
-    # is held that an import may need, and no import is kept waiting that work on files needs.
-    importlib.import_module("..imports", __package__)
-    importlib.import_module(".forks", __package__)
-
-
-def _is_uwsgi_master() -> bool:
-    """Tell whether this is uWSGI before its forks, of which it tells nobody until they are made.
-
-    Its workers would inherit what is open; they follow by themselves.
-    """
-    uwsgi: Any = sys.modules.get("uwsgi")
-    try:
-        return uwsgi is not None and not (
-            uwsgi.worker_id() or uwsgi.mule_id() or uwsgi.i_am_the_spooler()
-        )
-    except Exception:  # not the module that is meant
-        return False
-
-
-def _warn_of_uwsgi() -> None:
-    """Say so where uWSGI is told neither to run threads nor to tell Python of its forks."""
-    uwsgi: Any = sys.modules.get("uwsgi")  # a module that only it has
-    missing = [each for each in _UWSGI if not getattr(uwsgi, "opt", {}).get(each)]
-    if uwsgi is not None and missing:
-        import logging
-
-        logging.getLogger("resilient").warning(
-            "uWSGI needs %s: without, its workers never hear of a flip", " and ".join(missing)
-        )
+    """Have a fork wait for changes of flags, and the store told of the end of this process."""
+    at_fork(
+        "flags",
+        before=here.state.before_fork,
+        in_parent=here.state.after_fork,
+        in_child=here.in_child,
+    )
+    at_exit("flags", here.stop)

@@ -7,15 +7,13 @@ cost little, and soon enough for a screen.
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import os
 import sys
 import threading
 import time
-from collections.abc import Generator
-from contextlib import AbstractContextManager, contextmanager
-from typing import TYPE_CHECKING, Any, Final
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Final
 
 from .. import rows
 from ..checks import clean
@@ -23,16 +21,18 @@ from ..drive.core import Core
 from ..events import Event, bus
 from ..flags.forks import undisturbed
 from ..flags.here import here as levers
+from ..locks import held
 from ..measuring import row_of
+from ..process import at_exit, at_fork
 from ..registry import registry
 from .bell import Bell
 from .form import Entry
+from .others import PATIENCE, OtherPages
 from .own import entry_of, own_entries
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from .directory import Directory
     from .records import Records
 
 EVERY: Final = 1.0  # seconds between two looks of the thread, and more where one takes long
@@ -42,27 +42,21 @@ _NEWS: Final = 0.1  # seconds between two looks because of news
 _FAULTS: Final = 20  # kinds of them that are logged
 _FOLDING: Final = 10.0  # seconds between two looks for dead pages
 _SETTLED: Final = 0.5  # seconds until the first, since a process has enough to do when it begins
-_PATIENCE: Final = 10.0  # seconds that a scrape waits for whoever is at work on the page
 _PATIENCE_AT_END: Final = 1.0  # seconds that the end of a process waits for its thread
 _BRIEF: Final = 0.003  # seconds that a scrape takes for bringing this process's page up to date
 
 
-class Here:
+class PageSharing:
     """What this process shares with those that look. There is one: `here`."""
 
     def __init__(self) -> None:
         self.fault: str = ""
         self._told: set[str] = set()
         self._lock = threading.RLock()  # of the records
-        self._reading = threading.RLock()  # of the directory; never taken by who has the other
         self._listening = False
         self._records: Records | None = None
-        self._directory: Directory | None = None
-        self._folder: Directory | None = None  # while the thread folds
         self._thread: threading.Thread | None = None
-        self._dead = False  # there are dead pages, to be folded at the next look
-        self._others: list[Entry] = []  # the rows of other processes, as they were last read
-        self._alive: int = 1
+        self._others = OtherPages(lambda: self.path, self._name, self._complain)
 
     @property
     def path(self) -> Path | None:
@@ -74,9 +68,13 @@ class Here:
         """Whether there is a page."""
         return self._records is not None
 
+    def _name(self) -> str:
+        records = self._records
+        return "" if records is None else records.page.name
+
     def _at_work(self, patience: float = 1.0) -> AbstractContextManager[bool]:
         """Hold the lock of the records while the body runs, which learns whether it got it."""
-        return _held(self._lock, patience)
+        return held(self._lock, patience)
 
     # -- beginning ---------------------------------------------
 
@@ -113,8 +111,7 @@ class Here:
         directory = Directory(path)
         directory.prepare()
         page = Page(path, about, time.monotonic())
-        directory.own = page.name
-        self._dead = directory.crowded()
+        self._others.dead = directory.crowded()
         records = Records(page, self._complain)
         self._thread = thread = threading.Thread(
             target=self._run, args=(records.stop, records.bell), name="resilient-pages", daemon=True
@@ -124,7 +121,8 @@ class Here:
         except BaseException:  # nobody would keep it up, and it would look like a process
             page.give_up()
             raise
-        self._directory, self._records = directory, records
+        self._others.begin(directory)
+        self._records = records
         if not self._listening:  # a child has its parent's listeners
             self._listening = True
             bus.subscribe(self._on_event)
@@ -156,12 +154,12 @@ class Here:
                 rung = False
                 spent, before = time.thread_time(), self._new()
                 self.refresh()
-                if now >= folding or self._dead:
-                    folding, self._dead = now + _FOLDING, False
-                    self._fold()
-                if not warm and self._new() == 0:  # so that the first scrape has less to do
+                if now >= folding or self._others.dead:
+                    folding, self._others.dead = now + _FOLDING, False
+                    self._others.fold()
+                if not warm and self._new() == 0:
                     warm = True
-                    self._warm()
+                    self._others.warm()
                 more = 0 < self._new() < before  # there is room for them
                 pause = _SHARE * (time.thread_time() - spent)
                 quiet = now + max(_NEWS, pause)
@@ -229,72 +227,13 @@ class Here:
         """
         self.begin()
         self.refresh(within=_BRIEF)
-        with _held(self._reading, _PATIENCE) as mine:
-            others, unread = self._read() if mine else (self._others, 1)
-        with self._at_work(_PATIENCE):
+        others, unread = self._others.rows()
+        with self._at_work(PATIENCE):
             records = self._records
             if records is not None:
-                return others + records.entries(others), self._alive, unread
+                return others + records.entries(others), self._others.alive, unread
         policies = [entry_of(core, *row_of(core), 0.0) for core in registry.cores()]
-        return [*others, *policies, *own_entries()], self._alive, unread
-
-    def _read(self) -> tuple[list[Entry], int]:
-        """Return the rows of the other processes; nobody may see less than before."""
-        path = self.path
-        if path is None or (self._directory is None and not os.path.isdir(path)):
-            return [], 0
-        from .directory import Directory, living
-
-        if self._directory is None or self._directory.path != path:
-            self._directory = Directory(path)
-        directory, records = self._directory, self._records
-        directory.own = "" if records is None else records.page.name
-        alone = int(records is None)  # it could not open a page
-        try:
-            pages, entries = directory.read()
-            if not all(page.alive for page in pages) and self._taken_in(directory, records):
-                pages, entries = directory.read()
-        except (OSError, ValueError) as error:
-            self._complain(error)
-            return self._others, 1 + len(directory.faults)
-        for page in pages:
-            entries += living(page)
-        self._others, self._alive = entries, 1 + sum(page.alive for page in pages)
-        return entries, alone + len(directory.faults)
-
-    def _taken_in(self, directory: Directory, records: Records | None) -> bool:
-        """Have the dead pages folded: by the thread at its next look, or here where there is none.
-
-        It is not woken: it would run beside this scrape.
-        """
-        if records is None:
-            return self._folded(directory)
-        self._dead = True
-        return False
-
-    def _fold(self) -> None:
-        """Fold, in a directory of its own: nobody who reads waits for that."""
-        records, directory = self._records, self._directory
-        if records is None or directory is None:
-            return
-        from .directory import Directory
-
-        self._folder = Directory(directory.path, records.page.name)
-        self._folded(self._folder)
-        self._folder = None
-
-    def _warm(self) -> None:
-        with _held(self._reading, 1.0) as mine:
-            if mine:
-                self._read()
-
-    def _folded(self, directory: Directory) -> bool:
-        try:
-            directory.fold()
-        except (OSError, ValueError) as error:
-            self._complain(error)
-            return False
-        return True
+        return [*others, *policies, *own_entries()], self._others.alive, unread
 
     # -- ending ---------------------------------------------
 
@@ -309,54 +248,21 @@ class Here:
             records.stop.set()
             records.bell.ring()
             records.page.leave()
-        self._leave_room()
-
-    def _leave_room(self) -> None:
-        """Fold dead pages where there are many: other processes may live for moments too."""
-        with contextlib.suppress(OSError, RuntimeError):  # the latter: it is this very thread
-            if self._directory is None or not self._directory.crowded():
-                return
-            if self._thread is not None:  # it may be folding
-                self._thread.join(_PATIENCE_AT_END)
-            self._fold()
+        self._others.leave_room(self._thread, _PATIENCE_AT_END)
 
     def in_child(self) -> None:
         """Let go of the parent's page: the child's first call opens its own."""
-        self._lock, self._reading = threading.RLock(), threading.RLock()
+        self._lock = threading.RLock()
         rows.forked()
         records, self._records = self._records, None
-        directories = self._directory, self._folder
-        self._directory = self._folder = self._thread = None
-        self._others, self._alive = [], 1
+        self._thread = None
         self.fault, self._told = "", set()
-        for directory in directories:
-            if directory is not None:
-                directory.forked()
+        self._others.forked()
         if records is not None:
             records.page.forked()
 
 
-@contextmanager
-def _held(lock: Any, patience: float) -> Generator[bool]:
-    """Hold a lock while the body runs, which learns whether it got it.
+here: Final = PageSharing()
 
-    Not where this very thread has it: in a finalizer, a listener, or a signal handler.
-    """
-    if lock._is_owned():
-        yield False
-        return
-    release = lock.release
-    try:  # an interrupt may come after any call, but not before the first of a `finally`
-        yield lock.acquire(timeout=patience)
-    finally:
-        try:
-            release()
-        except RuntimeError:  # it was not ours
-            pass
-
-
-here: Final = Here()
-
-atexit.register(here.stop)
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=here.in_child)
+at_fork("pages", in_child=here.in_child)
+at_exit("pages", here.stop)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from ... import checks
-from ..here import MEMORY, RUNTIME
+from ..variables import MEMORY, RUNTIME
 from .address import ALLOWED, FILES, NAMED, REDIS, Address, file_of, refuse, scheme_of
 from .base import Store
 

@@ -1,0 +1,44 @@
+"""What a process does at its first read of a flag, its first call of a policy, forks and its end.
+
+Flags and policies have hooks for it, and know nobody who sets them. All are set here.
+"""
+
+from __future__ import annotations
+
+from . import imports
+from .drive import forking
+from .drive.core import Core
+from .flags import forks
+from .flags import here as flags
+from .flags.here import here
+from .reading import Flag
+
+
+def install() -> None:
+    """Set the hooks, once."""
+    here.flags.before_declaring = here.load
+    here.flags.on_declared = here.declared
+    Flag.on_first_read = _first_read
+    Core.on_first_call = _first_call
+    Core.on_expired = here.expired
+    for part in forking, flags, imports, forks:
+        part.install()
+
+
+def _first_read(flag: Flag) -> None:
+    here.first_read()
+    _share()
+
+
+def _first_call(core: Core) -> bool:
+    followed = here.first_call(core)
+    _share(core)
+    return followed
+
+
+def _share(core: Core | None = None) -> None:
+    """Begin the page of this process, where there is to be one; it is imported then."""
+    if here.runtime_directory is not None:
+        from .pages.here import here as pages
+
+        pages.begin(core)

@@ -1,0 +1,142 @@
+"""The order at a fork and at the end of a process: the same whatever was imported when."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from resilient.process import EXIT, FORK, at_exit, at_fork
+
+WAIT = 60.0
+# What is imported late, and may come in any order.
+LATE = ("resilient.pages.here", "resilient.scraping", "logging")
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+
+
+def run(script: str, *args: str, **environ: str) -> list[str]:
+    """Run a script in a Python of its own to its end; return the lines that it printed."""
+    kept = {name: v for name, v in os.environ.items() if not name.startswith("RESILIENT")}
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script), *args],
+        env={**kept, **environ},
+        capture_output=True,
+        text=True,
+        timeout=WAIT,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout.splitlines()
+
+
+TRACED = """
+    import importlib, os, sys
+    import resilient.events, resilient.process as process
+    from resilient.events import bus
+
+    def traced(place, step):
+        def take():
+            told.append(place)
+            step()
+        return take
+
+    real, told = process.at_exit, []
+    def at_exit(place, step):
+        real(place, traced(place, step))
+    process.at_exit = resilient.events.at_exit = at_exit
+    for name in sys.argv[1:]:
+        importlib.import_module(name)
+        if name == "logging":  # events are kept back: the log has something to do at the end
+            for n in range(200):
+                bus.enqueue(resilient.Event("abandoned", guard="timeout", at=0.0, policy="p"))
+            bus.deliver()
+    for place, steps in process._at_fork.items():
+        for moment, step in steps.items():
+            steps[moment] = step and traced(place, step)
+    if os.fork() == 0:
+        print("child", *told, flush=True)
+        os._exit(0)
+    os.wait()
+    print("parent", *told, flush=True)
+    told.clear()
+    class Follower:
+        def stop(self):
+            print("end", *told, "flags", flush=True)
+    from resilient.flags.here import here
+    here.follower = Follower()
+"""
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(LATE)), ids=" ".join)
+def test_the_order_is_kept(order: tuple[str, ...]) -> None:
+    """Whatever is imported first, steps are taken in the order that is written down."""
+    child, parent, end = (line.split() for line in run(TRACED, *order))
+    before = ["files", "imports", "flags", "policies"]
+    assert before == [place for place in reversed(FORK) if place in before]
+    assert parent == ["parent", *before, *reversed(before)]
+    assert child == ["child", *before, *FORK]
+    assert end == ["end", *EXIT]
+
+
+def test_a_place_that_there_is_not() -> None:
+    """A slip in the name of a place is an error, and so is a second part at one place."""
+    with pytest.raises(ValueError, match=r"there is no place 'file'; there are registry, "):
+        at_fork("file", before=int)
+    with pytest.raises(ValueError, match=r"there is no place 'registry'; there are log, "):
+        at_exit("registry", int)
+    with pytest.raises(ValueError, match="the place 'policies' is taken"):
+        at_fork("policies", before=int)
+
+
+@pytest.mark.parametrize("moment", ["before", "in_parent", "in_child"])
+def test_a_step_that_raises(moment: str) -> None:
+    """It keeps none of the others from its turn: locks are given back, also in the child."""
+    script = f"""
+        import os, sys, threading
+        import resilient.process as process
+        from resilient import Policy, bulkhead
+        sys.unraisablehook = lambda told: print(type(told.exc_value).__name__, flush=True)
+        policy = Policy("p", bulkhead(1))
+        policy.call(int)
+        def fails():
+            raise OSError("down")
+        for place in ("registry", "pages"):
+            process._at_fork.setdefault(place, {{}})["{moment}"] = fails
+        def check(side):
+            done = []
+            thread = threading.Thread(target=lambda: done.append(policy.call(int, "7")), daemon=True)
+            thread.start()
+            thread.join(20)
+            print(side, done, flush=True)
+        if os.fork() == 0:
+            check("child")
+            os._exit(0)
+        os.wait()
+        check("parent")
+    """
+    said = run(script)
+    assert said.count("OSError") == 2
+    assert [line for line in said if line != "OSError"] == ["child [7]", "parent [7]"]
+
+
+def test_what_the_log_kept_back_is_told_before_logging_ends(tmp_path: Path) -> None:
+    """Also where logging was imported after resilient, and page and follower end later."""
+    script = """
+        import resilient
+        import logging, logging.handlers, sys
+        from resilient.events import Event, bus
+        to = logging.FileHandler(sys.argv[1])
+        logging.getLogger("resilient").addHandler(logging.handlers.MemoryHandler(10_000, target=to))
+        for n in range(300):
+            bus.enqueue(Event("abandoned", guard="timeout", at=0.0, policy="p"))
+        bus.deliver()
+        import resilient.pages.here
+    """
+    run(script, str(tmp_path / "log"))
+    assert "more like it" in (tmp_path / "log").read_text().splitlines()[-1]
