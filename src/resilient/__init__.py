@@ -2,7 +2,7 @@
 
 from . import flags, integrations, metrics_hook
 from .activity import from_environment, set_active
-from .clients.explanation import Explained, Explanation, explain
+from .clients.explanation import Explained, Explanation
 from .deadline import check, on_abandon, remaining
 from .decorators import bulkhead, circuit_breaker, fallback, kill_switch, timeout
 from .drive.blocks import Block
@@ -23,12 +23,11 @@ from .errors import (
 from .events import Event
 from .flags import configure, flag
 from .guards.window import calls
-from .lookup import policy_of
+from .lookup import explain, policy_of, registry
 from .outcomes import Result
 from .patching import Patch, patch
 from .policy import Policy
 from .reading import Flag
-from .registry import registry
 from .settings import load_settings
 
 metrics_hook.install()

@@ -8,6 +8,7 @@ from weakref import ref
 
 from . import checks, making, wrapping
 from .errors import DeclarationWarning
+from .guard_stack import GuardStack
 from .guards.base import Guard
 from .guards.bulkhead import Bulkhead
 from .guards.circuit_breaker import CircuitBreaker
@@ -353,7 +354,7 @@ def _code(fn: Any) -> Any:
     return getattr(making.function_in(fn), "__code__", None) or id(fn)
 
 
-def _policy_for(fn: Any, guard: Guard, inner: Policy | None) -> Policy:
+def _policy_for(fn: Any, guard: Guard, inner: GuardStack | None) -> GuardStack:
     """Return the policy of a function with one guard more.
 
     A guard may decorate again where it does the same function, as on each request, or where
@@ -363,7 +364,7 @@ def _policy_for(fn: Any, guard: Guard, inner: Policy | None) -> Policy:
         before, code = guard.decorated
         same = code is _code(fn)
         if inner is None and same and guard.policy is not None:
-            return cast("Policy", guard.policy)
+            return cast("GuardStack", guard.policy)
         if inner is not None and any(guard is each for each in inner._core.guards):
             return inner._outwards(guard)
         if before() is None or (inner is None and same):

@@ -5,16 +5,17 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Generic, TypeVar
 
 from .clock import Clock
 from .drive.core import Core
 from .events import Listener, bus
+from .guard_stack import GuardStack
 from .place import Place
 from .showing import snapshot_of
 
-if TYPE_CHECKING:
-    from .policy import Policy
+# What `get` gives: the class lies above, and this is the name that users read in its signature.
+Policy = TypeVar("Policy", bound=GuardStack)
 
 
 class _Entry:
@@ -26,13 +27,13 @@ class _Entry:
         self.strong = strong
 
 
-class Registry:
+class Registry(Generic[Policy]):
     """Named policies, looked at and listened to: `resilient.registry` is the one there is."""
 
     def __init__(self) -> None:
         self.clock: Clock | None = None  # given to policies that are made without one
         self.patches: Callable[[], list[dict[str, Any]]] = list  # set by `resilient.patching`
-        self.rebuild: Callable[[Core], Policy]  # set by `resilient.policy`
+        self.rebuild: Callable[[Core], Policy]  # set by `resilient.lookup`
         self.on_made: Callable[[Core, Place], None] | None = None  # for the testing plugin
         self._lock = threading.Lock()
         self._entries: dict[str, _Entry] = {}
@@ -253,4 +254,4 @@ def _cleaned(name: str) -> str:
     return (kept if kept[:1].isalnum() or kept[:1] == "_" else "_" + kept)[:90]
 
 
-registry: Registry = Registry()
+registry: Registry[GuardStack] = Registry()

@@ -40,6 +40,7 @@ FLOORS = [
         "rows",
         "registry",
         "calling",
+        "guard_stack",
         "composing",
         "making",
         "place",

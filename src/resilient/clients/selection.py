@@ -6,13 +6,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from .. import checks
+from ..guard_stack import GuardStack
 from .parts import GUARDED, is_client, public_names
-
-if TYPE_CHECKING:
-    from ..policy import Policy
 
 T = TypeVar("T")
 
@@ -39,13 +37,13 @@ class Selection:
         self,
         only: tuple[str, ...] | None,
         unless: tuple[str, ...],
-        per_call: tuple[tuple[str, Policy], ...],
+        per_call: tuple[tuple[str, GuardStack], ...],
     ) -> None:
         self.only: tuple[str, ...] | None = only
         self.unless: tuple[str, ...] = unless
-        self.per_call: tuple[tuple[str, Policy], ...] = per_call
+        self.per_call: tuple[tuple[str, GuardStack], ...] = per_call
 
-    def policy_of(self, holder: str, name: str, usual: T) -> Policy | T | None:
+    def policy_of(self, holder: str, name: str, usual: T) -> GuardStack | T | None:
         """Return the policy that guards a method, usual where none is named, None for no guard."""
         path = f"{holder}.{name}"
         named = next((each for pattern, each in self.per_call if _fits(pattern, name, path)), None)
