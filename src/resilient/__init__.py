@@ -30,7 +30,14 @@ from .policy import Policy
 from .reading import Flag
 from .settings import load_settings
 
-metrics_hook.install()
+
+def _register_metrics() -> None:
+    from . import metrics
+
+    metrics.register()
+
+
+metrics_hook.install(_register_metrics)
 from_environment()
 
 __version__ = "0.1.0"

@@ -61,7 +61,7 @@ class Journal:
             "cause": event.cause, "reason": event.reason[:500], "before": event.before[:500],
             "after": event.after[:500], "evidence": dict(event.evidence), "at": time.time(),
         }  # fmt: skip
-        key, singly = key_of(event)
+        key, singly = key_of(event.policy, event.flag, event.guard, event.kind, event.cause)
         with self._lock:
             kept = self._folds.keeps(key, singly, entry, time.monotonic())
         if not kept:
