@@ -7,6 +7,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
+from .checks import did_you_mean
 from .clock import Clock
 from .drive.core import Core
 from .events import Listener, bus
@@ -141,11 +142,7 @@ class Registry(Generic[Policy]):
         entry = self._entries.get(name)
         core = entry.core() if entry is not None else None
         if core is None:
-            import difflib
-
-            near = difflib.get_close_matches(str(name), self.names(), n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise LookupError(f"no policy is named {name!r}{hint}")
+            raise LookupError(f"no policy is named {name!r}{did_you_mean(name, self.names())}")
         return core
 
     def add(self, core: Core, place: Place) -> Core:

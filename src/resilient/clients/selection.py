@@ -100,11 +100,9 @@ def _paths(client: Any) -> set[str]:
 
 
 def _refuse(what: str, pattern: str, known: list[str]) -> None:
-    import difflib
-
-    near = difflib.get_close_matches(pattern, known, n=1)
+    near = checks.nearest(pattern, known)
     shown = ", ".join(known[:40]) + (f" and {len(known) - 40} more" if len(known) > 40 else "")
-    hint = f" (did you mean {near[0]!r}?)" if near else ""
+    hint = f" (did you mean {near!r}?)" if near else ""
     raise ValueError(
         f"{what} must be {_PATTERNS}; {pattern!r} matches none{hint} of these: {shown}"
     )
