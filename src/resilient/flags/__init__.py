@@ -10,7 +10,7 @@ from .. import checks
 from ..reading import AskedFlag, Flag
 from .here import here as _here
 from .here import install
-from .state import Snapshot
+from .snapshot import Snapshot
 
 if TYPE_CHECKING:
     import os
