@@ -2,9 +2,10 @@
 
 from . import flags, integrations, metrics_hook, startup
 from .activity import from_environment, set_active
-from .clients.explanation import Explained, Explanation, explain
+from .circuit_decorator import circuit_breaker
+from .clients.explanation import Explained, Explanation
 from .deadline import check, on_abandon, remaining
-from .decorators import bulkhead, circuit_breaker, fallback, kill_switch, timeout
+from .decorators import bulkhead, fallback, kill_switch, timeout
 from .drive.blocks import Block
 from .errors import (
     BulkheadFullError,
@@ -23,16 +24,23 @@ from .errors import (
 from .events import Event
 from .flags import configure, flag
 from .guards.window import calls
-from .lookup import policy_of
+from .lookup import explain, policy_of, registry
 from .outcomes import Result
 from .patching import Patch, patch
 from .policy import Policy
 from .reading import Flag
-from .registry import registry
 from .settings import load_settings
 
 startup.install()
-metrics_hook.install()
+
+
+def _register_metrics() -> None:
+    from . import metrics
+
+    metrics.register()
+
+
+metrics_hook.install(_register_metrics)
 from_environment()
 
 __version__ = "0.1.0"

@@ -3,34 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
+from typing import Any, ParamSpec, TypeVar
 
 from . import wrapping
 from .drive import sync
 from .drive.call import Call, result_of
+from .drive.plan import Plan
+from .guard_stack import GuardStack
 from .outcomes import Result
 from .shapes import kind_of
-
-if TYPE_CHECKING:
-    from .drive.core import Core
-    from .drive.plan import Plan
-    from .guards.base import Guard, Mode
-    from .policy import Policy
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class Calling:
+class Calling(GuardStack):
     """The part of a `Policy` that calls."""
 
     __slots__ = ()
-    _core: Core
-    _guards: tuple[Guard, ...]
-
-    if TYPE_CHECKING:
-
-        def _plan(self, mode: Mode) -> Plan: ...
 
     def call(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Call a plain function through this policy, or make a guarded stream or manager.
@@ -54,7 +44,7 @@ class Calling:
         """
         fn = wrapping.bare(self._core, fn)
         if wrapping.lasts(fn):
-            return wrapping.lasting(cast("Policy", self), fn)(*args, **kwargs)  # type: ignore[no-any-return]
+            return wrapping.lasting(self, fn)(*args, **kwargs)  # type: ignore[no-any-return]
         return sync.call(self._sync_plan(fn), fn, args, kwargs)  # type: ignore[no-any-return]
 
     async def acall(self, fn: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs) -> T:

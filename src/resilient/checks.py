@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import reprlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import wraps
 from math import isfinite
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
@@ -170,8 +170,18 @@ def keywords(fn: F) -> F:
 
 
 def _unknown(name: str, given: str, known: list[str]) -> str:
+    hint = did_you_mean(given, known) or "."
+    return f"{name}() has no parameter {shown(given)}{hint} There is: {', '.join(known)}"
+
+
+def nearest(given: object, known: Iterable[str]) -> str:
+    """Return the known name that is most like one that is not known, "" where none is."""
     import difflib
 
-    near = difflib.get_close_matches(given, known, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else "."
-    return f"{name}() has no parameter {shown(given)}{hint} There is: {', '.join(known)}"
+    return next(iter(difflib.get_close_matches(str(given), list(known), n=1)), "")
+
+
+def did_you_mean(given: object, known: Iterable[str]) -> str:
+    """Return the end of a sentence that names the nearest of the known names, "" without one."""
+    near = nearest(given, known)
+    return f"; did you mean {near!r}?" if near else ""

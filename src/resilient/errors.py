@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from .deadline import Deadline
-
 
 class ResilientError(Exception):
     """Base of every exception that resilient raises of its own.
@@ -87,7 +83,7 @@ class CallTimeoutError(ResilientError, TimeoutError):
     """
 
     timeout: float
-    _deadline: Deadline | None = None  # that was up; not kept by pickle or copy
+    _deadline: object = None  # the `Deadline` that was up; not kept by pickle or copy
 
     def __init__(
         self, message: str, *, policy: str = "", guard: str = "timeout", timeout: float = 0.0

@@ -231,7 +231,7 @@ class Log:
     def take(self, event: Event) -> None:
         """Log an event, or keep it back; and what has been kept back for long enough."""
         now = time.monotonic()
-        key, singly = key_of(event)
+        key, singly = key_of(event.policy, event.flag, event.guard, event.kind, event.cause)
         if not self._folds.keeps(key, singly, event, now):
             _write(event, 1, 0.0)
         elif not self._at_exit:

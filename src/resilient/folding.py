@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Hashable
-from typing import TYPE_CHECKING, Final, Generic, TypeVar
-
-if TYPE_CHECKING:
-    from .events import Event
+from typing import Final, Generic, TypeVar
 
 SPAN: Final = 30.0  # seconds in which so many of one kind are told one by one
 CALM: Final = 10.0  # seconds without another, after which it is told
@@ -19,15 +16,16 @@ _ORDERED: Final = 20  # of what somebody orders: a person does not flood, a prog
 T = TypeVar("T")
 
 
-def key_of(event: Event) -> tuple[Hashable, int]:
+def key_of(
+    policy: str, flag: str, guard: str, kind: str, cause: str
+) -> tuple[tuple[str, ...], int]:
     """Return what an event is one of, and how many of those are told one by one.
 
     The moves of one circuit are of one kind: it goes back and forth.
     """
-    moves = event.kind in _MOVES and event.cause == "auto"
-    kind = "moved" if moves else event.kind
-    key = event.policy, event.flag, event.guard, kind, event.cause
-    return key, _ORDERED if event.cause == "operator" else _SINGLY.get(event.kind, 4)
+    moves = kind in _MOVES and cause == "auto"
+    key = policy, flag, guard, "moved" if moves else kind, cause
+    return key, _ORDERED if cause == "operator" else _SINGLY.get(kind, 4)
 
 
 class _Flood(Generic[T]):

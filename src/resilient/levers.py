@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import checks, updating
 from .drive.core import Core
+from .guard_stack import GuardStack
 from .guards.base import Guard
 from .registry import registry
 
@@ -14,12 +15,10 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
 
-class Levers:
+class Levers(GuardStack):
     """The part of a `Policy` that changes how it acts while calls go on."""
 
     __slots__ = ()
-    _core: Core
-    _guards: tuple[Guard, ...]
 
     @checks.keywords
     def force_open(self, reason: str = "", *, for_: float | timedelta | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Which policy guards a function, a method or a client."""
+"""Which policy guards a function, a method or a client, and what of it."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from typing import Any, Final, cast
 from weakref import ref
 
 from . import checks
+from .clients.explanation import Explanation
 from .drive.core import Core
 from .policy import Policy
-from .registry import registry
+from .registry import Registry
+from .registry import registry as policies
 from .wrapping import BY, MARK, GuardedBy, Mark
 
 _MOST: Final = 100  # what answers to everything has a chain without an end
@@ -66,14 +68,45 @@ def policy_of(fn: object, /) -> Policy | None:
     return None
 
 
+def explain(client: Any, /) -> Explanation:
+    """Tell what of a wrapped client is guarded, bounded, handed out and left alone, and why.
+
+    No property is read and nothing is called for it: what a property or a method will hand out is
+    told when it is there.
+
+    Args:
+        client: what `Policy.wrap` returned, or a part of it.
+
+    Returns:
+        An `Explanation`: text by ``print``, data by its attributes.
+
+    Raises:
+        TypeError: client is not wrapped.
+
+    Example:
+        >>> import resilient
+        >>> from resilient import Policy, circuit_breaker
+        >>> class Movies:
+        ...     def find(self, title):
+        ...         return [title]
+        ...     def close(self): ...
+        >>> movies = Policy("films", circuit_breaker()).wrap(Movies())
+        >>> [(row.name, row.what) for row in resilient.explain(movies).rows]
+        [('find', 'guarded'), ('close', 'bounded')]
+    """
+    from .clients.explaining import explained
+
+    return explained(client)
+
+
 def _own(fn: object) -> Policy | None:
     """Return the policy that something was guarded by itself."""
     mark, by = _asked(fn, MARK), _asked(fn, BY)
+    of: object = fn.__self__ if isinstance(fn, MethodType) else fn
     if isinstance(mark, Mark) and mark.of(fn):
-        return mark.policy
-    if isinstance(by, GuardedBy):
-        return by.policy
-    of = fn.__self__ if isinstance(fn, MethodType) else fn
+        of = mark.policy
+    elif isinstance(by, GuardedBy):
+        of = by.policy
     return of if isinstance(of, Policy) else None
 
 
@@ -107,4 +140,5 @@ def _rebuilt(core: Core) -> Policy:
     return policy
 
 
+registry: Registry[Policy] = cast("Registry[Policy]", policies)
 registry.rebuild = _rebuilt

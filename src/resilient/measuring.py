@@ -218,20 +218,8 @@ def exported(found: Layout) -> Exported:
 def _exporter(found: Layout) -> Exported:
     if found.heads == 0:
         return list(found.tail), lambda row: row
-    keys = [
-        *_each(_SERVED, SERVED),
-        *_each(_CALLS, OUTCOMES),
-        (_TIMEOUTS, ()), (_LATE, ()), (_IN_FLIGHT, ()),
-        *_histogram(DURATION),
-        *_each(_REFUSALS, found.refusing),
-    ]  # fmt: skip
+    keys = _keys_of_counts(found)
     fallback, thread, line = (word in found.words for word in ("fallback", "thread", "line"))
-    if fallback:
-        keys += _each(_FALLBACKS, ("success", "failure"))
-    if thread:
-        keys += [(_HELD, ()), (_ABANDONED, ())]
-    if line:
-        keys += _histogram(WAIT)
     shown = [place for place, (metric, _) in enumerate(found.tail) if metric.kind != "part"]
     keys += [found.tail[place] for place in shown]
     first, refused, heads = len(ROW), found.heads - len(found.refusing), found.heads
@@ -258,6 +246,24 @@ def _exporter(found: Layout) -> Exported:
         return out
 
     return keys, values
+
+
+def _keys_of_counts(found: Layout) -> list[Key]:
+    """Return what the counts of a policy are exported as, in the order of the values."""
+    keys = [
+        *_each(_SERVED, SERVED),
+        *_each(_CALLS, OUTCOMES),
+        (_TIMEOUTS, ()), (_LATE, ()), (_IN_FLIGHT, ()),
+        *_histogram(DURATION),
+        *_each(_REFUSALS, found.refusing),
+    ]  # fmt: skip
+    if "fallback" in found.words:
+        keys += _each(_FALLBACKS, ("success", "failure"))
+    if "thread" in found.words:
+        keys += [(_HELD, ()), (_ABANDONED, ())]
+    if "line" in found.words:
+        keys += _histogram(WAIT)
+    return keys
 
 
 def _each(metric: Metric, words: Iterable[str]) -> list[Key]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from threading import Lock, get_ident
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -47,6 +47,7 @@ class _Hook:
     """A finder that finds what the finders after it find, and acts once, for one module."""
 
     def __init__(self) -> None:
+        self._register: Callable[[], object] = int  # until it is told what to call
         self._claim = Lock()  # taken for good by the one who registers, or who calls it off
         self._asking: set[int] = set()  # threads that are in find_spec
 
@@ -76,8 +77,9 @@ class _Hook:
                 return spec
         return None
 
-    def enter(self) -> None:
+    def enter(self, register: Callable[[], object]) -> None:
         """Take the first place among the finders, unless it is there or has done its work."""
+        self._register = register
         if not self._claim.locked() and self not in sys.meta_path:
             sys.meta_path.insert(0, self)
 
@@ -94,9 +96,7 @@ class _Hook:
         if not self.leave():
             return
         try:
-            from . import metrics
-
-            metrics.register()
+            self._register()
         except Exception as error:
             _warn(f"resilient's metrics are not registered: {error}")
 
@@ -104,15 +104,15 @@ class _Hook:
 _hook: Final = _Hook()
 
 
-def install() -> None:
-    """Register the metrics on prometheus_client's registry, now or when it is imported.
+def install(register: Callable[[], object]) -> None:
+    """Have the metrics registered on prometheus_client's registry, now or when it is imported.
 
     The environment variable ``RESILIENT_METRICS=off`` prevents it.
     """
     if not _wanted():
         return
     # First the finder, then the look: an import that another thread begins now is not missed.
-    _hook.enter()
+    _hook.enter(register)
     if sys.modules.get(TARGET) is not None:
         _hook.fire()
 

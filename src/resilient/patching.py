@@ -19,17 +19,15 @@ from . import checks
 from .clients.knowledge import source
 from .drive.plan import Plan
 from .guards.base import Mode
+from .patch_targets import MISSING, find, is_half_made, is_inside, module_of, put_back, unknown
 from .registry import registry
-from .wrapping import check_not_ours, mark_of, opened
+from .wrapping import check_not_ours
 from .wrapping import wrap as guard_by
 
 if TYPE_CHECKING:
     from typing import Self
 
     from .policy import Policy
-
-_ALLOWED: Final = '"package.module:function" or "package.module:Class.method"'
-_MISSING: Final[Any] = object()
 
 
 class Patch:
@@ -57,7 +55,7 @@ class Patch:
         self.policy: Policy = policy
         self._module: Any = None
         self._owner: Any = None
-        self._before: Any = _MISSING  # what the owner had itself; nothing where it was inherited
+        self._before: Any = MISSING  # what the owner had itself; nothing where it was inherited
         self._made: Any = None
         self._undone = False
 
@@ -93,8 +91,8 @@ class Patch:
                 return
             now = self._now()
             if self._made is not None and now is self._made:
-                _put_back(self._owner, self._name, self._before)
-            elif self._made is not None and _is_inside(now, self._made):
+                put_back(self._owner, self._name, self._before)
+            elif self._made is not None and is_inside(now, self._made):
                 raise RuntimeError(
                     f"{self.target} was wrapped by others after {self.policy.name} patched it "
                     f"({checks.shown(now)}): undo that first"
@@ -142,10 +140,10 @@ class Patch:
                 owner, name, original = wrapt.resolve_path(module, path)
             except (AttributeError, wrapt.PathResolutionError):
                 self._forget()
-                raise AttributeError(_unknown(self.target, module, path)) from None
+                raise AttributeError(unknown(self.target, module, path)) from None
             try:
                 made = _guarded(self.policy, owner, original)
-                before = vars(owner).get(name, _MISSING)
+                before = vars(owner).get(name, MISSING)
                 setattr(owner, name, made)
             except (TypeError, ValueError) as fault:
                 self._forget()
@@ -197,7 +195,7 @@ def patch(target: str, policy: Policy, /) -> Patch:
 
     if not isinstance(policy, Policy):
         checks.refuse_type("policy", policy, "a Policy")
-    module = _module_of(target)
+    module = module_of(target)
     with _lock:
         there = _patches.get(target)
         if there is not None and there.state != "replaced":
@@ -239,9 +237,9 @@ def _guarded(policy: Policy, owner: Any, original: Any) -> Any:
 def _hook(made: Patch, module: str) -> None:
     """Apply a patch now, or when its module is imported."""
     there = sys.modules.get(module)
-    if _is_half_made(there):
+    if is_half_made(there):
         there = import_module(module)  # another thread is at it: wait for that
-        if _is_half_made(there):
+        if is_half_made(there):
             raise ImportError(
                 f"target names the module {module}, which is importing this code and not there as "
                 "a whole: patch it before that import, or after it",
@@ -250,12 +248,8 @@ def _hook(made: Patch, module: str) -> None:
     if there is not None:
         made._apply(there)
         return
-    _find(module)
+    find(module)
     _wait(made, module)
-
-
-def _is_half_made(module: Any) -> bool:
-    return bool(getattr(getattr(module, "__spec__", None), "_initializing", False))
 
 
 def _wait(made: Patch, module: str) -> None:
@@ -291,71 +285,6 @@ def _again(module: Any, waiting: list[Patch]) -> None:
             with _lock:
                 made._made = made._owner = made._module = None
             _wait(made, module.__name__)
-
-
-def _module_of(target: object) -> str:
-    if type(target) is not str:
-        checks.refuse_type("target", target, _ALLOWED)
-    module, colon, path = target.partition(":")
-    names = [*module.split("."), *path.split(".")]
-    if not colon or not all(name.isidentifier() for name in names):
-        checks.refuse("target", target, _ALLOWED)
-    return module
-
-
-def _find(module: str) -> None:
-    """Raise where a module that is not imported yet is not there to be imported."""
-    from importlib.util import find_spec
-
-    names = module.split(".")
-    for last in range(1, len(names) + 1):
-        part = ".".join(names[:last])
-        if part in sys.modules:
-            continue
-        # Only as far as that needs no import: what is in a package its own import has to tell.
-        parent = sys.modules.get(part.rpartition(".")[0])
-        inside = last == 1 or hasattr(parent, "__path__")
-        if not inside or find_spec(part) is None:
-            raise ModuleNotFoundError(
-                f"target names the module {module}: there is no {part}", name=part
-            )
-        return
-
-
-def _unknown(target: str, module: Any, path: str) -> str:
-    """Return what is wrong with a name that does not exist, and what there is."""
-    import difflib
-
-    owner, missing = module, path
-    for part in path.split("."):
-        if not hasattr(owner, part):
-            missing = part
-            break
-        owner = getattr(owner, part)
-    names = [name for name in dir(owner) if not name.startswith("_")]
-    near = difflib.get_close_matches(missing, names, n=1)
-    where = getattr(owner, "__qualname__", None) or getattr(owner, "__name__", "it")
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    return f"target {target}: {where} has no {missing!r}{hint}"
-
-
-def _put_back(owner: Any, name: str, before: Any) -> None:
-    if before is _MISSING:
-        delattr(owner, name)
-    else:
-        setattr(owner, name, before)
-
-
-def _is_inside(outer: Any, made: Any) -> bool:
-    """Tell whether a wrapper that others made calls our function, as far as it says so."""
-    mine, seen = opened(made) or made, 0
-    outer = opened(outer) or outer
-    while outer is not None and seen < 100:
-        if outer is mine:
-            return True
-        mark = mark_of(outer)
-        outer, seen = (mark.fn if mark else getattr(outer, "__wrapped__", None)), seen + 1
-    return False
 
 
 def rows() -> list[dict[str, Any]]:

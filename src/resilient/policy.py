@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
-from weakref import ref
 
 from . import checks, composing, making, wrapping
 from .calling import Calling
@@ -13,8 +12,7 @@ from .clock import Clock
 from .copying import Sole
 from .drive.blocks import Block
 from .drive.core import Core
-from .drive.plan import Plan
-from .guards.base import Guard, Mode
+from .guards.base import Guard
 from .levers import Levers
 from .outcomes import OnError, OnResult
 from .place import Place
@@ -64,7 +62,7 @@ class Policy(Calling, Levers, Sole):
         []
     """
 
-    __slots__ = ("__weakref__", "_core", "_guards", "_plans", "_wrappers")
+    __slots__ = ("_wrappers",)
 
     @checks.keywords
     def __init__(
@@ -101,15 +99,9 @@ class Policy(Calling, Levers, Sole):
         registry.made(core)
 
     def _join(self, core: Core, guards: tuple[Guard, ...], told: tuple[Guard, ...]) -> None:
-        self._core = core
-        self._guards = guards
-        self._plans: dict[Mode, Plan] = {}
+        super()._join(core, guards, told)
         # Of its wrapped clients, by their options; None where there are none.
         self._wrappers: dict[Any, Wrapper] | None = None
-        if told is guards and (guards or core.policy is None):
-            core.policy = ref(self)  # no view
-        for guard in told:
-            guard.joined(guards)
 
     @classmethod
     def _anonymous(cls, fn: object, guard: Guard) -> Policy:
@@ -123,37 +115,7 @@ class Policy(Calling, Levers, Sole):
         making.notice(fn, core, guard.kind)
         return policy
 
-    def _outwards(self, guard: Guard) -> Policy:
-        """Return this policy with what stands outside, from a guard that it has on."""
-        guards = self._core.guards
-        policy = Policy.__new__(Policy)
-        policy._join(self._core, guards[guards.index(guard) :], ())
-        return policy
-
-    def _view(self, guards: tuple[Guard, ...], new: tuple[Guard, ...]) -> Policy:
-        composing.check_new(new)
-        composing.check_together(guards)
-        core = self._core
-        # Stacked on a function the policy grows; anything else is a view of it.
-        grows = core.anonymous and self._guards == core.guards == guards[len(new) :]
-        composing.warn_of_order(core.name, guards)
-        (core.adopt if grows else core.adopt_view)(new)
-        view = Policy.__new__(Policy)
-        # A view must not change what the policy itself does: only its own guards learn of it.
-        view._join(self._core, guards, guards if grows else new)
-        return view
-
     # -- what it is ---------------------------------------------
-
-    @property
-    def name(self) -> str:
-        """The name that operators see."""
-        return self._core.name
-
-    @property
-    def guards(self) -> tuple[Guard, ...]:
-        """The guards, outermost first."""
-        return self._guards
 
     @property
     def state(self) -> str:
@@ -187,23 +149,7 @@ class Policy(Calling, Levers, Sole):
             >>> strict.guards[0] is ledger.guards[0]
             True
         """
-        composing.check_new(guards)
-        mine = list(self._guards)
-        for guard in guards:
-            same = [place for place, old in enumerate(mine) if old.kind == guard.kind]
-            if len(same) > 1:
-                raise ValueError(
-                    f"{self.name} has {len(same)} guards of kind {guard.kind}: which one "
-                    f"{guard!r} is to replace can't be known; build a Policy of its own"
-                )
-            if same:
-                guard.replaces(mine[same[0]])
-                mine[same[0]] = guard
-            else:
-                rank = 100.0 if guard.rank is None else guard.rank
-                outside = [old for old in mine if old.rank is not None and old.rank <= rank]
-                mine.insert(mine.index(outside[-1]) + 1 if outside else 0, guard)
-        return self._view(tuple(mine), guards)
+        return self._exchanged(guards)
 
     # -- decorating ---------------------------------------------
 
@@ -306,26 +252,12 @@ class Policy(Calling, Levers, Sole):
         """
         from .clients.wrapping import wrap
 
+        if self._wrappers is None:
+            self._wrappers = {}
         given: Any = {"only": only, "unless": unless, "per_call": per_call, "ignore": ignore}
-        wrapped: T = wrap(self, client, **given, failed_result=failed_result, strict=strict)
+        given |= {"failed_result": failed_result, "strict": strict}
+        wrapped: T = wrap(self, self._wrappers, client, **given)
         return wrapped
-
-    # -- the parts that its own package uses ---------------------------------------------
-
-    def _plan(self, mode: Mode) -> Plan:
-        plan = self._plans.get(mode)
-        if plan is None:
-            plan = self._plans[mode] = Plan(self._core, self._guards, mode)
-        return plan
-
-    def _block_plan(self) -> Plan:
-        for guard in self._guards:
-            if guard.seconds is not None and guard.sync != "cooperative":
-                raise TypeError(
-                    f"{self.name}: a with block runs where it stands and can't be bounded from "
-                    'outside; use timeout(..., sync="cooperative"), or an async with block'
-                )
-        return self._plan("cooperative")
 
     def __repr__(self) -> str:
         return f"<Policy {self.name}: {', '.join(guard.kind for guard in self._guards)}>"

@@ -5,17 +5,19 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Generic, TypeVar
 
+from .checks import did_you_mean
 from .clock import Clock
 from .drive.core import Core
 from .events import Listener, bus
+from .guard_stack import GuardStack
 from .place import Place
 from .process import at_fork
 from .showing import snapshot_of
 
-if TYPE_CHECKING:
-    from .policy import Policy
+# What `get` gives: the class lies above, and this is the name that users read in its signature.
+Policy = TypeVar("Policy", bound=GuardStack)
 
 
 class _Entry:
@@ -27,13 +29,13 @@ class _Entry:
         self.strong = strong
 
 
-class Registry:
+class Registry(Generic[Policy]):
     """Named policies, looked at and listened to: `resilient.registry` is the one there is."""
 
     def __init__(self) -> None:
         self.clock: Clock | None = None  # given to policies that are made without one
         self.patches: Callable[[], list[dict[str, Any]]] = list  # set by `resilient.patching`
-        self.rebuild: Callable[[Core], Policy]  # set by `resilient.policy`
+        self.rebuild: Callable[[Core], Policy]  # set by `resilient.lookup`
         self.on_made: Callable[[Core, Place], None] | None = None  # for the testing plugin
         self._lock = threading.Lock()
         self._entries: dict[str, _Entry] = {}
@@ -141,11 +143,7 @@ class Registry:
         entry = self._entries.get(name)
         core = entry.core() if entry is not None else None
         if core is None:
-            import difflib
-
-            near = difflib.get_close_matches(str(name), self.names(), n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise LookupError(f"no policy is named {name!r}{hint}")
+            raise LookupError(f"no policy is named {name!r}{did_you_mean(name, self.names())}")
         return core
 
     def add(self, core: Core, place: Place) -> Core:
@@ -254,5 +252,5 @@ def _cleaned(name: str) -> str:
     return (kept if kept[:1].isalnum() or kept[:1] == "_" else "_" + kept)[:90]
 
 
-registry: Registry = Registry()
+registry: Registry[GuardStack] = Registry()
 at_fork("registry", in_child=registry.reset_lock)

@@ -68,6 +68,29 @@ def plan_text(core: Core, guards: tuple[Guard, ...]) -> str:
 
 
 def _plan_text(core: Core, guards: tuple[Guard, ...], now: float) -> str:
+    lines = _heading(core, now)
+    lines.append("  a call passes, outermost first:")
+    for number, guard in enumerate(guards, 1):
+        live = guard.live(now)
+        lines.append(
+            f"  {number}. {guard.kind} {guard.describe()}" + (f" [{live}]" if live else "")
+        )
+        lines += [
+            f"     {name} was declared as {how['declared']}, and is set by {how['by']}"
+            for name, how in changed(guard).items()
+        ]
+    lines += _limits(guards)
+    calls = ", ".join(f"{n} {word}" for word, n in zip(OUTCOMES, core.outcomes(), strict=True))
+    lines.append(f"  calls: {calls}; {core.in_flight} in flight")
+    lines.append(
+        f"  served: {core.full} full, {core.degraded} degraded, {core.errors} error, "
+        f"{core.caller_errors} caller_error"
+    )
+    return "\n".join(lines)
+
+
+def _heading(core: Core, now: float) -> list[str]:
+    """Return who a policy is, and how it stands."""
     left = core.left(now)
     more = "" if left is None else f"for {left:.0f} s more"
     forced = "; ".join(part for part in (core.forced_why, more) if part)
@@ -82,16 +105,12 @@ def _plan_text(core: Core, guards: tuple[Guard, ...], now: float) -> str:
         lines.append(f"  while it is cut off: {core.impact}")
     if not Core.active:
         lines.append("  not active: calls pass all but kill switches and forced states")
-    lines.append("  a call passes, outermost first:")
-    for number, guard in enumerate(guards, 1):
-        live = guard.live(now)
-        lines.append(
-            f"  {number}. {guard.kind} {guard.describe()}" + (f" [{live}]" if live else "")
-        )
-        lines += [
-            f"     {name} was declared as {how['declared']}, and is set by {how['by']}"
-            for name, how in changed(guard).items()
-        ]
+    return lines
+
+
+def _limits(guards: tuple[Guard, ...]) -> list[str]:
+    """Return what these guards can't do for some kinds of calls."""
+    lines: list[str] = []
     if any(type(guard).recover is not Guard.recover for guard in guards):
         lines.append(
             "  in a block, a context manager and a Future no fallback acts, in a stream "
@@ -104,13 +123,7 @@ def _plan_text(core: Core, guards: tuple[Guard, ...], now: float) -> str:
         )
     if not guards:
         lines.append("  nothing but this policy's own switch")
-    calls = ", ".join(f"{n} {word}" for word, n in zip(OUTCOMES, core.outcomes(), strict=True))
-    lines.append(f"  calls: {calls}; {core.in_flight} in flight")
-    lines.append(
-        f"  served: {core.full} full, {core.degraded} degraded, {core.errors} error, "
-        f"{core.caller_errors} caller_error"
-    )
-    return "\n".join(lines)
+    return lines
 
 
 def _histogram(buckets: list[int], total: float) -> dict[str, Any]:

@@ -157,10 +157,7 @@ def checked(policy: str, guard: Guard, given: object) -> Mapping[str, Any]:
 
 def unknown(what: str, name: object, there: list[str] | tuple[str, ...]) -> NoReturn:
     """Raise a ValueError for a name that is not there, with the nearest one."""
-    import difflib
-
-    near = difflib.get_close_matches(str(name), there, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else "."
+    hint = checks.did_you_mean(name, there) or "."
     raise ValueError(f"{what} {checks.shown(name)}{hint} There is: {', '.join(there) or 'none'}")
 
 

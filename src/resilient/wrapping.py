@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, cast
 from . import checks
 from .drive import sync
 from .drive.plan import Plan
+from .guard_stack import GuardStack
 from .guards.base import Guard, Mode
 from .shapes import STREAMS, Kind, kind_of, label, manager_of, named_part
 
 if TYPE_CHECKING:
     from .drive.core import Core
-    from .policy import Policy
 
 MARK = "__resilient__"
 BY = "__resilient_by__"
@@ -28,8 +28,8 @@ class GuardedBy:
 
     __slots__ = ("name", "policy")
 
-    def __init__(self, policy: Policy, name: str) -> None:
-        self.policy: Policy = policy
+    def __init__(self, policy: GuardStack, name: str) -> None:
+        self.policy: GuardStack = policy
         self.name: str = name
 
     def __copy__(self) -> GuardedBy:
@@ -55,8 +55,8 @@ class Mark:
 
     __slots__ = ("_wrapper", "fn", "policy")
 
-    def __init__(self, policy: Policy, fn: Callable[..., Any], wrapper: object) -> None:
-        self.policy: Policy = policy
+    def __init__(self, policy: GuardStack, fn: Callable[..., Any], wrapper: object) -> None:
+        self.policy: GuardStack = policy
         self.fn: Callable[..., Any] = fn
         self._wrapper = weakref.ref(wrapper)
 
@@ -109,7 +109,7 @@ def opened(fn: object) -> Any:
     return None
 
 
-def wrap(policy: Policy, fn: Any, plans: Plans | None = None) -> Any:
+def wrap(policy: GuardStack, fn: Any, plans: Plans | None = None) -> Any:
     """Return fn, guarded by policy: by its plans, or by others that more is known for."""
     inner = opened(fn)
     if inner is not None:
@@ -127,7 +127,7 @@ def wrap(policy: Policy, fn: Any, plans: Plans | None = None) -> Any:
     return wrapper
 
 
-def _guarded(policy: Policy, fn: Any, kind: Kind, plans: Plans) -> Any:
+def _guarded(policy: GuardStack, fn: Any, kind: Kind, plans: Plans) -> Any:
     """Return the bare wrapper of fn, for its kind."""
     manager = manager_of(fn)
     if manager:
@@ -156,7 +156,7 @@ def lasts(fn: Any) -> bool:
     return callable(fn) and (kind_of(fn) in STREAMS or manager_of(fn) != "")
 
 
-def lasting(policy: Policy, fn: Any) -> Any:
+def lasting(policy: GuardStack, fn: Any) -> Any:
     """Return the guarded form of a function whose calls last."""
     check(policy.name, policy.guards, fn)
     return _guarded(policy, fn, kind_of(fn), policy._plan)
@@ -164,9 +164,7 @@ def lasting(policy: Policy, fn: Any) -> Any:
 
 def check_not_ours(who: str, fn: object) -> None:
     """Raise where a guard or a policy was given for a function."""
-    from .policy import Policy
-
-    if isinstance(fn, (Guard, Policy)):
+    if isinstance(fn, (Guard, GuardStack)):
         raise TypeError(
             f"{who}: {fn!r} is no function to guard. Was a decorator inside it written without its "
             "parentheses? fallback always needs them: @fallback(top_100) or @fallback(value=[])"

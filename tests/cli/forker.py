@@ -7,7 +7,7 @@ import os
 import time
 
 from resilient import flag
-from resilient.flags import follower
+from resilient.flags import follower, heartbeat
 from resilient.flags.here import here
 
 RECS = flag("recs")
@@ -34,14 +34,14 @@ def child(end: int) -> None:
 
 def main() -> None:
     """Fork again and again in the middle of the follower's work."""
-    follower.POLL = follower.BEAT = 0.001  # type: ignore[misc]
+    follower.POLL = heartbeat.BEAT = 0.001  # type: ignore[misc]
     bool(RECS)
     source, end = os.pipe()
     for number in range(CHILDREN):
         time.sleep(0.05 + number * 0.0013)
         in_the_middle()
         if os.fork() == 0:
-            follower.POLL = follower.BEAT = 1.0  # type: ignore[misc]
+            follower.POLL = heartbeat.BEAT = 1.0  # type: ignore[misc]
             try:
                 child(end)
             finally:

@@ -29,6 +29,7 @@ from resilient import (
 from resilient.drive.core import Core
 from resilient.exemplars import all_of_them
 from resilient.integrations import opentelemetry as ours
+from resilient.integrations import opentelemetry_spans as spans_of
 from resilient.integrations.opentelemetry import instrument
 from resilient.testing import ManualClock
 
@@ -145,7 +146,9 @@ def test_a_call_that_says_nothing_of_the_dependency(spans: Spans) -> None:
     """One that counts as ignored, and gave its caller what it asked for, went well."""
     policy = policy_of(circuit_breaker())
     for seconds in (0.001, SLOW):
-        span = spans.around(lambda s=seconds: ours._on_end(policy._core, "ignored", "full", "", s))
+        span = spans.around(
+            lambda s=seconds: spans_of.on_end(policy._core, "ignored", "full", "", s)
+        )
         assert not span.events
         assert ours_of(span).get("outcome") == (None if seconds < SLOW else "ignored")
 
@@ -177,7 +180,7 @@ def tripwire(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
         return trip
 
-    for where in (ours, opentelemetry.trace):
+    for where in (spans_of, opentelemetry.trace):
         real = where.get_current_span
         monkeypatch.setattr(where, "get_current_span", tripped("get_current_span", real))
     for name in ("get_current", "get_value"):
@@ -218,13 +221,13 @@ def test_a_quick_good_call_asks_nothing(spans: Spans, tripwire: list[str]) -> No
 def test_without_a_recording_span_nothing_happens() -> None:
     """No span, or one that only passes the caller's context on: nothing is kept anywhere."""
     policy = policy_of(fallback(value=0), circuit_breaker())
-    before = set(ours._told)
+    before = set(spans_of._told)
     policy.call(fails)
     remote = NonRecordingSpan(SpanContext(1, 1, is_remote=True, trace_flags=TraceFlags(1)))
     with use_span(remote):
         policy.call(fails)
         policy.force_open(reason="cut off")
-    assert set(ours._told) <= before
+    assert set(spans_of._told) <= before
     assert policy.name not in all_of_them()
 
 
@@ -495,7 +498,7 @@ def test_spans_are_not_kept(spans: Spans) -> None:
     policy = opened()
     with spans() as span:
         policy.try_call(int)
-        assert span in ours._told
+        assert span in spans_of._told
     known = weakref.ref(span)
     del span
     gc.collect()

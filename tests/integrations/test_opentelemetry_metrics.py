@@ -23,6 +23,7 @@ from resilient import Policy, bulkhead, circuit_breaker, fallback, flag, kill_sw
 from resilient.catalogue import known
 from resilient.drive.counting import EDGES
 from resilient.integrations import opentelemetry as ours
+from resilient.integrations import opentelemetry_metrics as exporting
 from resilient.integrations.opentelemetry import instrument
 from resilient.measures import Metric as Ours
 from resilient.scraping import OF_SCRAPES
@@ -178,13 +179,13 @@ def test_values_are_floats(meters: Meters, clock: ManualClock) -> None:
 def test_one_reading_a_collection(meters: Meters, monkeypatch: pytest.MonkeyPatch) -> None:
     """All instruments of one collection share what was read for the first of them."""
     readings: list[int] = []
-    real = ours._Reading._read
+    real = exporting.Reading._read
 
     def counted(self: Any) -> Any:
         readings.append(1)
         return real(self)
 
-    monkeypatch.setattr(ours._Reading, "_read", counted)
+    monkeypatch.setattr(exporting.Reading, "_read", counted)
     policy_of(circuit_breaker(), bulkhead(3))
     for number in range(1, 4):
         assert len(meters.collect()) > 20
@@ -237,8 +238,8 @@ NAMES = {
 def test_names() -> None:
     """A name is that of Prometheus, without unit and `_total`, and stays what it is."""
     by_name = {metric.name: metric for metric in known()}
-    assert {name: ours.named(by_name[name]) for name in NAMES} == NAMES
-    found = [ours.named(metric) for metric in by_name.values()]
+    assert {name: exporting.named(by_name[name]) for name in NAMES} == NAMES
+    found = [exporting.named(metric) for metric in by_name.values()]
     assert len({name for name, _ in found}) == len(by_name)
     for name, unit in found:
         assert re.fullmatch(r"resilient\.[a-z_]+(\.(bucket|count|sum))?", name), name
@@ -255,9 +256,9 @@ def test_every_metric_but_those_of_other_processes_is_there(
     policy.force_open(reason="cut off")
     found = meters.collect()
     shown = {metric.name: metric for metric in known()}
-    there = {ours.named(metric)[0]: metric for metric in shown.values()}
+    there = {exporting.named(metric)[0]: metric for metric in shown.values()}
     assert set(found) <= set(there)
-    elsewhere = {ours.named(metric)[0] for metric in OF_SCRAPES[2:]}
+    elsewhere = {exporting.named(metric)[0] for metric in OF_SCRAPES[2:]}
     assert elsewhere == {"resilient.processes", "resilient.pages_unread"}
     assert not elsewhere & set(found)
     for name, metric in found.items():
@@ -366,9 +367,9 @@ def test_another_provider_takes_over(meters: Meters) -> None:
 def test_guards_that_come_later(meters: Meters, monkeypatch: pytest.MonkeyPatch) -> None:
     """A metric that was not known is exported from the next `instrument` on."""
     late = Ours("surprises_total", "counter", "Surprises.")
-    monkeypatch.setattr(ours, "known", lambda: [*known(), late])
+    monkeypatch.setattr(exporting, "known", lambda: [*known(), late])
     end = instrument(metrics=True, meter_provider=meters.provider)
-    assert "surprises_total" in ours._exports[meters.provider]._made
+    assert "surprises_total" in exporting._exports[meters.provider]._made
     assert "resilient.policies" in meters.collect()
     end()
 

@@ -360,7 +360,7 @@ Make = Callable[..., Hand]
 def hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
     """Make followers that the test drives; all are closed at its end."""
     monkeypatch.setattr(registry, "_entries", {})
-    monkeypatch.setattr("resilient.flags.follower.BEAT", 0.0)
+    monkeypatch.setattr("resilient.flags.heartbeat.BEAT", 0.0)
     monkeypatch.setattr(module, "EVERY", 0.0)
     made: list[Hand] = []
 

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from resilient.catalogue import known, name_and_type
-from resilient.monitoring.alerts import Alerts, as_yaml
+from resilient.monitoring.alerts import Alerts
 from resilient.monitoring.declared import Declared, Flag, Policy
+from resilient.monitoring.rule_file import as_yaml
 
 from ..servers.prometheus import promtool_check_rules, promtool_test_rules
 

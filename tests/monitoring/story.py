@@ -12,9 +12,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from resilient.monitoring.alerts import OBJECTIVES, Alerts, as_yaml
+from resilient.monitoring.alerts import OBJECTIVES, Alerts
 from resilient.monitoring.dashboard import dashboard, queries
 from resilient.monitoring.declared import Declared, in_pages
+from resilient.monitoring.rule_file import as_yaml
 
 from ..servers.prometheus import Alert, Prometheus, PrometheusError, Rule, Target
 from .running import Load, Pulled, Service

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from resilient.monitoring.alerts import Alerts, as_yaml
+from resilient.monitoring.alerts import Alerts
 from resilient.monitoring.declared import Declared, Policy, in_pages
+from resilient.monitoring.rule_file import as_yaml
 
 from ..cli.kit import Cli, Outcome
 from ..cli.workers import Worker

@@ -16,6 +16,7 @@ import pytest
 
 import resilient
 from resilient.calling import Calling
+from resilient.guard_stack import GuardStack
 from resilient.levers import Levers
 
 MODULES = (
@@ -68,7 +69,8 @@ def take(name: str, value: Any, found: dict[str, Any]) -> None:
     found[name] = value
     if isinstance(value, type):
         only = ONLY.get(value.__name__)
-        inherited = {**vars(Calling), **vars(Levers)} if value.__name__ == "Policy" else {}
+        bases = (GuardStack, Calling, Levers) if value.__name__ == "Policy" else ()
+        inherited = {word: inside for base in bases for word, inside in vars(base).items()}
         for word, inside in {**inherited, **vars(value)}.items():
             if (word.startswith("_") and word != "__call__") or (only and word not in only):
                 continue

@@ -7,9 +7,10 @@ import sys
 
 import click
 
-from ..monitoring.alerts import OBJECTIVES, Alerts, as_yaml, checked_runbook
+from ..monitoring.alerts import OBJECTIVES, Alerts, checked_runbook
 from ..monitoring.dashboard import dashboard
 from ..monitoring.declared import Declared, in_pages, in_this_process
+from ..monitoring.rule_file import as_yaml
 from .pages import runtime_directory, unread
 from .printing import say_json
 from .reach import UNREACHED, USAGE, fail

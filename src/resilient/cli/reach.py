@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -10,7 +9,7 @@ from typing import Final, NoReturn
 
 import click
 
-from ..checks import clean
+from ..checks import clean, nearest
 from ..errors import StoreError
 from ..flags.flipping import current, living
 from ..flags.presence import Presence
@@ -110,8 +109,8 @@ def known_name(name: str, names: list[str], what: str) -> str:
     """Return a name that is there, or end with the nearest one."""
     if name in names:
         return name
-    near = difflib.get_close_matches(name, names, n=1)
-    hint = f" Did you mean {near[0]}?" if near else ""
+    near = nearest(name, names)
+    hint = f" Did you mean {near}?" if near else ""
     there = f" There is: {', '.join(names[:20])}." if names and not near else ""
     fail(
         f"no process declares a {what} named {name}.{hint}{there} A process is known from its "

@@ -11,10 +11,11 @@ from typing import Any, Final
 
 from .. import checks
 from ..shapes import kind_of, label
-from . import methods, parts
+from . import parts, steps
 from .explanation import ORDER, Explained, Explanation
 from .guarding import Guarding
 from .proxy import Proxy, Traits, is_proxy
+from .touching import static
 from .wrapper import Wrapper
 
 _CONTAINERS: Final = (dict, frozenset, list, set, tuple)
@@ -94,7 +95,7 @@ def _rows(wrapper: Wrapper, proxy: Proxy, traits: Traits, prefix: str = "") -> l
 
 
 def _special(cls: type) -> list[str]:
-    asked = (*parts.GUARDED, *methods.NAMELESS, *methods.OPERATIONS)
+    asked = (*parts.GUARDED, *steps.NAMELESS, *steps.OPERATIONS)
     return sorted(
         name
         for name in set(asked)
@@ -106,12 +107,8 @@ def _properties(cls: type) -> list[str]:
     return sorted(
         name
         for name in {name for base in cls.__mro__ for name in base.__dict__}
-        if not name.startswith("_") and isinstance(_first(cls, name), (property, cached_property))
+        if not name.startswith("_") and isinstance(static(cls, name), (property, cached_property))
     )
-
-
-def _first(cls: type, name: str) -> Any:
-    return next(base.__dict__[name] for base in cls.__mro__ if name in base.__dict__)
 
 
 def _attribute(
@@ -163,7 +160,7 @@ def _how(
     if not limits:
         return by + "no time limit"
     took = f"at most {min(limits):g} s"
-    later = traits.is_async or name in methods.ASYNC_STEPS or parts.makes_async(fn)
+    later = traits.is_async or name in steps.ASYNC_STEPS or parts.makes_async(fn)
     if later or kind_of(fn) in ("async", "async generator"):
         return f"{by}{took}, then cancelled"
     if name == "__enter__" or guarding.sync_mode != "thread":

@@ -109,34 +109,3 @@ class Explanation:
 
     def __repr__(self) -> str:
         return f"<Explanation of {self.client} by {self.policy}: {len(self.rows)} names>"
-
-
-def explain(client: Any, /) -> Explanation:
-    """Tell what of a wrapped client is guarded, bounded, handed out and left alone, and why.
-
-    No property is read and nothing is called for it: what a property or a method will hand out is
-    told when it is there.
-
-    Args:
-        client: what `Policy.wrap` returned, or a part of it.
-
-    Returns:
-        An `Explanation`: text by ``print``, data by its attributes.
-
-    Raises:
-        TypeError: client is not wrapped.
-
-    Example:
-        >>> import resilient
-        >>> from resilient import Policy, circuit_breaker
-        >>> class Movies:
-        ...     def find(self, title):
-        ...         return [title]
-        ...     def close(self): ...
-        >>> movies = Policy("films", circuit_breaker()).wrap(Movies())
-        >>> [(row.name, row.what) for row in resilient.explain(movies).rows]
-        [('find', 'guarded'), ('close', 'bounded')]
-    """
-    from .explaining import explained
-
-    return explained(client)

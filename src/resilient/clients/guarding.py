@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from ..clock import real
 from ..deadline import GRAIN, bounded, current
@@ -20,15 +20,13 @@ from ..drive.managers import EnteringCall
 from ..drive.plan import Kin, Plan
 from ..drive.settlement import leave
 from ..drive.time_limits import binding
+from ..guard_stack import GuardStack
 from ..guards.base import Mode
 from ..outcomes import Judge
 from ..shapes import Kind
 from ..wrapping import sync_mode
 from .parts import close_unawaited
 from .proxy import is_handed
-
-if TYPE_CHECKING:
-    from ..policy import Policy
 
 # How an iterator or a mapping says "no more" and "not there", which is no failure of anything.
 _ENDS: Final = Judge(ignore=(StopIteration, StopAsyncIteration))
@@ -42,13 +40,13 @@ class Guarding:
 
     def __init__(
         self,
-        policy: Policy,
+        policy: GuardStack,
         judges: tuple[Judge, ...],
         *,
         inline: bool = False,
         kin: Kin | None = None,
     ) -> None:
-        self.policy: Policy = policy
+        self.policy: GuardStack = policy
         self._kin = kin  # of the client's library, so that its own handlers see our errors
         self.inline: bool = inline  # its sync calls stay in their thread
         self._judges = judges

@@ -8,31 +8,27 @@ import functools
 import weakref
 from collections.abc import Callable
 from types import ClassMethodDescriptorType, FunctionType, MethodDescriptorType
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from ..shapes import is_future, kind_of, note_future, returns_awaitable
 from ..wrapping import MARK, mark_of
 from . import items, methods, parts, reach
+from .coverage import Coverage
 from .knowledge import Knowledge
-from .proxy import Proxy, Traits, is_proxy
-
-if TYPE_CHECKING:
-    from .guarding import Guarding
+from .proxy import Proxy, is_proxy
 
 BUILT_IN: Final = (MethodDescriptorType, ClassMethodDescriptorType)
 LISTS: Final = frozenset({list, tuple})
 _NONE: Final[dict[str, Any]] = {}
 
 
-class Handing:
+class Handing(Coverage):
     """The half of a wrapper that looks at what comes out of its clients."""
 
     data: set[type]
     timeouts: tuple[type[Exception], ...]
-    _knowledge: Knowledge
     _known: weakref.WeakValueDictionary[int, Proxy]
     proxy: Callable[..., Any]
-    guarding: Callable[[Traits, str, Any], Guarding | None]
     _guarded: Callable[[Any, str, Any, Any], Callable[..., Any] | None]
 
     def hand(
@@ -169,11 +165,6 @@ class Handing:
             return value
         handed = (items.AsyncItems if is_async else items.Items)(self, proxy, name, value)
         return guarding.stream(handed, is_async=is_async)
-
-
-def static(cls: type, name: str) -> Any:
-    """Return what a class has by a name, unbound, without running any code of it."""
-    return next((base.__dict__[name] for base in cls.__mro__ if name in base.__dict__), None)
 
 
 def dressed(made: Callable[..., Any], original: Any) -> Callable[..., Any]:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from ..deadline import raise_if_up
 
-if TYPE_CHECKING:
-    from .handing import Handing
+
+class Hands(Protocol):
+    """What hands on the results of a client, and knows the client's own timeouts."""
+
+    timeouts: tuple[type[Exception], ...]
+
+    def hand(self, proxy: Any, name: str, value: Any) -> Any: ...
 
 
-def in_our_terms(wrapper: Handing, fn: Callable[..., Any], *args: Any) -> Any:
+def in_our_terms(wrapper: Hands, fn: Callable[..., Any], *args: Any) -> Any:
     """Call fn, and tell its own timeout as that of the policy, where the deadline ran out."""
     try:
         return fn(*args)
@@ -25,7 +30,7 @@ class Items:
 
     __slots__ = ("_name", "_proxy", "_source", "_wrapper")
 
-    def __init__(self, wrapper: Handing, proxy: Any, name: str, source: Any) -> None:
+    def __init__(self, wrapper: Hands, proxy: Any, name: str, source: Any) -> None:
         self._wrapper = wrapper
         self._proxy = proxy
         self._name = name

@@ -6,13 +6,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from .. import checks
+from ..guard_stack import GuardStack
 from .parts import GUARDED, is_client, public_names
-
-if TYPE_CHECKING:
-    from ..policy import Policy
 
 T = TypeVar("T")
 
@@ -39,13 +37,13 @@ class Selection:
         self,
         only: tuple[str, ...] | None,
         unless: tuple[str, ...],
-        per_call: tuple[tuple[str, Policy], ...],
+        per_call: tuple[tuple[str, GuardStack], ...],
     ) -> None:
         self.only: tuple[str, ...] | None = only
         self.unless: tuple[str, ...] = unless
-        self.per_call: tuple[tuple[str, Policy], ...] = per_call
+        self.per_call: tuple[tuple[str, GuardStack], ...] = per_call
 
-    def policy_of(self, holder: str, name: str, usual: T) -> Policy | T | None:
+    def policy_of(self, holder: str, name: str, usual: T) -> GuardStack | T | None:
         """Return the policy that guards a method, usual where none is named, None for no guard."""
         path = f"{holder}.{name}"
         named = next((each for pattern, each in self.per_call if _fits(pattern, name, path)), None)
@@ -102,11 +100,9 @@ def _paths(client: Any) -> set[str]:
 
 
 def _refuse(what: str, pattern: str, known: list[str]) -> None:
-    import difflib
-
-    near = difflib.get_close_matches(pattern, known, n=1)
+    near = checks.nearest(pattern, known)
     shown = ", ".join(known[:40]) + (f" and {len(known) - 40} more" if len(known) > 40 else "")
-    hint = f" (did you mean {near[0]!r}?)" if near else ""
+    hint = f" (did you mean {near!r}?)" if near else ""
     raise ValueError(
         f"{what} must be {_PATTERNS}; {pattern!r} matches none{hint} of these: {shown}"
     )

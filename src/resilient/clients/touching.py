@@ -32,7 +32,7 @@ def only_reads(cls: type, name: str, live: frozenset[str], *, itself: bool = Fal
 
 def returns_itself(cls: type, name: str) -> bool:
     """Tell whether a special method does nothing but return its object."""
-    fn = _static(cls, name)
+    fn = static(cls, name)
     if type(fn) is not FunctionType:
         return cls.__module__ in ("_io", "io") and name == "__enter__"
     plain = _async_itself if kind_of(fn) == "async" else _itself
@@ -87,18 +87,17 @@ def _code_reads(
     return True
 
 
-def _static(cls: type, name: str) -> Any:
+def static(cls: type, name: str) -> Any:
+    """Return what a class has by a name, unbound, without running any code of it."""
     return next((base.__dict__[name] for base in cls.__mro__ if name in base.__dict__), None)
 
 
 def _is_function(cls: type, name: str) -> bool:
-    return callable(_static(cls, name)) or isinstance(
-        _static(cls, name), (classmethod, staticmethod)
-    )
+    return callable(static(cls, name)) or isinstance(static(cls, name), (classmethod, staticmethod))
 
 
 def _is_own(cls: type, name: str) -> bool:
-    return _is_function(cls, name) or isinstance(_static(cls, name), (property, cached_property))
+    return _is_function(cls, name) or isinstance(static(cls, name), (property, cached_property))
 
 
 def _used(code: CodeType) -> set[str] | None:

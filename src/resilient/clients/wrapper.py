@@ -8,29 +8,18 @@ import functools
 import weakref
 from collections.abc import Callable
 from types import FunctionType, MethodType
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
+from typing import Any, Final
 
-from ..drive.core import Core
+from ..guard_stack import GuardStack
 from ..shapes import Kind, kind_of
 from ..wrapping import BY, GuardedBy, mark_of
-from . import methods, parts, reach
-from .guarding import Guarding
-from .handing import BUILT_IN, LISTS, Handing, dressed, static
+from . import methods, parts
+from .handing import BUILT_IN, LISTS, Handing, dressed
 from .knowledge import Knowledge
-from .proxy import Proxy, Traits, bare, is_proxy, make_class, own_doc
+from .proxy import Given, Proxy, Traits, bare, is_proxy, own_doc
+from .proxy_classes import make_class
 from .selection import RELEASES, Selection
-from .touching import only_reads, returns_itself
-
-if TYPE_CHECKING:
-    from ..policy import Policy
-
-A = TypeVar("A", tuple[Any, ...], dict[str, Any])
-
-# By their names, these read an answer, whatever they hand on to do so.
-_READS: Final = frozenset({
-    "as_dict", "dict", "json", "parse", "raise_for_status", "to_dict", "to_json", "validate",
-})  # fmt: skip
-
+from .touching import static
 
 _MOST: Final = 128  # classes of clients and parts; a method that uses super() keeps its class
 
@@ -39,47 +28,25 @@ class Wrapper(Handing):
     """A policy, a selection and what is known of a client: the same for all proxies of one wrap."""
 
     def __init__(
-        self, policy: Policy, selection: Selection, knowledge: Knowledge, judges: tuple[Any, ...]
+        self,
+        policy: GuardStack,
+        selection: Selection,
+        knowledge: Knowledge,
+        judges: tuple[Any, ...],
     ) -> None:
-        self.policy: Policy = policy
-        self.name: str = policy.name
-        self.selection: Selection = selection
+        super().__init__(policy, selection, knowledge, judges)
         # Types whose instances are handed on as they are.
         self.data: set[type] = set(parts.ATOMS) - LISTS
         self.gave_up: Callable[[Exception], bool] = knowledge.gave_up
         self.timeouts: tuple[type[Exception], ...] = knowledge.timeouts
         self.hands_out: bool = False  # so that it may come back as an argument
-        self._knowledge = knowledge
-        self._judges = judges
-        policies = [policy, *(each for _, each in selection.per_call)]
-        self._threaded = any(guard.sync == "thread" for each in policies for guard in each.guards)
         # The functions that were made, and what each stands for.
         self._made: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
-        self._guardings: dict[tuple[Policy, bool], Guarding] = {}
         self._classes: weakref.WeakKeyDictionary[type, dict[Any, type[Proxy]]] = (
             weakref.WeakKeyDictionary()
         )
         # So that what is handed out twice is one proxy, as it is one object.
         self._known: weakref.WeakValueDictionary[int, Proxy] = weakref.WeakValueDictionary()
-
-    def limit(self, colour: Literal["sync", "async"]) -> float | None:
-        """Return the time limit of calls of a colour, where there is one."""
-        if not Core.active:
-            return None
-        bounding = (
-            guard.seconds
-            for guard in self.policy.guards
-            if guard.seconds is not None and (colour == "async" or guard.sync is not None)
-        )
-        return min(bounding, default=None)
-
-    def mode(self) -> str:
-        """Return how sync calls are bound."""
-        return "thread" if self._threaded else "cooperative"
-
-    def unbounded(self, client: Any) -> str | None:
-        """Return why a client's own waits can't be made to end with the deadline, where so."""
-        return self._knowledge.unbounded(client)
 
     # -- proxies ---------------------------------------------
 
@@ -150,7 +117,7 @@ class Wrapper(Handing):
             return self._made.get(value, value)
         return self.opened(value)
 
-    def all_opened(self, given: A) -> A:
+    def all_opened(self, given: Given) -> Given:
         """Return arguments, those that are proxies opened."""
         values = given.values() if isinstance(given, dict) else given
         if self.data.issuperset(map(type, values)):
@@ -253,60 +220,6 @@ class Wrapper(Handing):
             return plain
         guarding = self._guarding(self.policy, inline=proxy._resilient_traits.inline)
         return methods.either(at_once, guarding.function(kind, plain, skip=1), plain)
-
-    def guarding(self, traits: Traits, name: str, client: Any) -> Guarding | None:
-        """Return what guards a method of a client, None for one that is left free."""
-        holder, called = traits.holder, name
-        if name in methods.NAMELESS:
-            holder, called = "", holder or name  # by the name of what handed it out
-        elif hasattr(type(client), "_asyncio_future_blocking"):
-            return None  # of a future the await alone is a call
-        policy = self.selection.policy_of(holder, called, self.policy)
-        if policy is None or self._knowledge.free(type(client), called):
-            return None
-        if parts.is_mocks_own(client, called) or self._only_reads(traits, name, client):
-            return None
-        return self._guarding(policy, inline=traits.inline)
-
-    def left(
-        self, traits: Traits, name: str, client: Any
-    ) -> tuple[Literal["bounded", "left alone"], str]:
-        """Return what becomes of a method that is not guarded, and why."""
-        holder, called = traits.holder, name
-        if name in methods.NAMELESS:
-            holder, called = "", holder or name
-        if self.selection.leaves(holder, called):
-            return "left alone", "unless= names it"
-        if name in RELEASES:
-            limit = self.limit("async" if traits.is_async else "sync")
-            why = "it gives something back"
-            return "bounded", why if limit is None else f"{why}, within {limit:g} s"
-        if self.selection.policy_of(holder, called, self.policy) is None:
-            return "left alone", "only= does not name it"
-        if self._knowledge.free(type(client), called):
-            return "left alone", "its library is known, and it does no I/O"
-        return "left alone", "it reads what is here already"
-
-    def _only_reads(self, traits: Traits, name: str, client: Any) -> bool:
-        """Tell whether a method only reads what its object has."""
-        cls, live = type(client), traits.live
-        if live is not None:
-            if name in _READS and kind_of(static(cls, name)) == "sync":
-                return True
-            return only_reads(cls, name, live) or (name[:2] == "__" and returns_itself(cls, name))
-        if name not in methods.OPERATIONS:
-            return False
-        works_by = reach.live_fields(client, parts.is_client)
-        return returns_itself(cls, name) or only_reads(cls, name, works_by, itself=True)
-
-    def _guarding(self, policy: Policy, *, inline: bool) -> Guarding:
-        key = policy, inline
-        found = self._guardings.get(key)
-        if found is None:
-            found = self._guardings[key] = Guarding(
-                policy, self._judges, inline=inline, kin=self._knowledge.kin
-            )
-        return found
 
 
 def _is_function(value: Any) -> bool:

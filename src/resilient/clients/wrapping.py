@@ -7,11 +7,13 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import Any, Final, NoReturn
 
 from .. import checks
 from ..drive.core import fault_logger
 from ..errors import ThreadBoundWarning
+from ..guard_stack import GuardStack
+from ..guards.timeout import Timeout
 from ..outcomes import Judge, OnError, OnResult
 from ..place import Place
 from ..shapes import kind_of, label
@@ -22,14 +24,12 @@ from .proxy import Traits, bare, is_proxy
 from .selection import Selection, patterns
 from .wrapper import Wrapper
 
-if TYPE_CHECKING:
-    from ..policy import Policy
-
 _KEPT: Final = 16  # wraps of one policy with different options, whose proxy classes are kept
 
 
 def wrap(
-    policy: Policy,
+    policy: GuardStack,
+    made: dict[Any, Wrapper],
     client: Any,
     *,
     only: object,
@@ -39,7 +39,7 @@ def wrap(
     failed_result: OnResult | None,
     strict: bool,
 ) -> Any:
-    """Return a proxy of client; see `Policy.wrap`."""
+    """Return a proxy of client, by one of the wrappers made before or a new one: `Policy.wrap`."""
     options = (
         patterns("only", only),
         patterns("unless", unless) or (),
@@ -56,7 +56,7 @@ def wrap(
             return _again(policy, client, known, plain=not any(options))
     _check(policy, client)
     knowledge = source.of(type(client))
-    wrapper = _wrapper(policy, knowledge, options)
+    wrapper = _wrapper(policy, made, knowledge, options)
     wrapper.selection.check(policy.name, bare(client))
     # A policy for async calls only, and a client that has such: then it is an async client.
     is_async = parts.is_async_client(type(client)) or (
@@ -65,13 +65,13 @@ def wrap(
     if not is_async:
         _check_mode(policy, client, wrapper.selection)
     knowledge.prepare(client)
-    made = wrapper.proxy(client, Traits(is_async=is_async))
+    proxy = wrapper.proxy(client, Traits(is_async=is_async))
     if strict:
-        _check_gaps(policy, made)
-    return made
+        _check_gaps(policy, proxy)
+    return proxy
 
 
-def _check_gaps(policy: Policy, proxy: Any) -> None:
+def _check_gaps(policy: GuardStack, proxy: Any) -> None:
     """Raise the ValueError that says what the policy can't do for this client."""
     from .explaining import explained
 
@@ -83,7 +83,7 @@ def _check_gaps(policy: Policy, proxy: Any) -> None:
         )
 
 
-def _again(policy: Policy, client: Any, known: Wrapper, *, plain: bool) -> Any:
+def _again(policy: GuardStack, client: Any, known: Wrapper, *, plain: bool) -> Any:
     if plain and known.policy is policy:
         return client
     raise ValueError(
@@ -92,7 +92,7 @@ def _again(policy: Policy, client: Any, known: Wrapper, *, plain: bool) -> Any:
     )
 
 
-def _wrapped_by(client: Any, policy: Policy) -> Wrapper | None:
+def _wrapped_by(client: Any, policy: GuardStack) -> Wrapper | None:
     while is_proxy(client):
         wrapper: Wrapper = client._resilient_by
         if wrapper.policy._core is policy._core:
@@ -101,9 +101,10 @@ def _wrapped_by(client: Any, policy: Policy) -> Wrapper | None:
     return None
 
 
-def _wrapper(policy: Policy, knowledge: Knowledge, options: Any) -> Wrapper:
+def _wrapper(
+    policy: GuardStack, made: dict[Any, Wrapper], knowledge: Knowledge, options: Any
+) -> Wrapper:
     """Return what wraps such clients: the same for the next of them, with its proxy classes."""
-    made = policy._wrappers = policy._wrappers or {}
     key: Any = (type(knowledge), *options)
     try:
         found = made.get(key)
@@ -128,8 +129,6 @@ def _wrapper(policy: Policy, knowledge: Knowledge, options: Any) -> Wrapper:
 
 def _per_call(given: object) -> tuple[tuple[str, Any], ...]:
     """Return names or patterns, each with a policy or seconds."""
-    from ..policy import Policy as AnyPolicy
-
     allowed = 'a dict such as {"search_*": other_policy, "get_page": 0.5} (a policy, or seconds)'
     if given is None:
         return ()
@@ -139,7 +138,7 @@ def _per_call(given: object) -> tuple[tuple[str, Any], ...]:
     for pattern, what in given.items():
         if type(pattern) is not str or not pattern:
             checks.refuse_type("per_call", pattern, "names or patterns of methods as its keys")
-        if isinstance(what, AnyPolicy):
+        if isinstance(what, GuardStack):
             found.append((pattern, what))
             continue
         name = f"per_call[{pattern!r}], where it is no policy,"
@@ -147,18 +146,16 @@ def _per_call(given: object) -> tuple[tuple[str, Any], ...]:
     return tuple(found)
 
 
-def _policy_for(policy: Policy, what: Any) -> Policy:
-    return policy.with_(_limit(policy, what)) if isinstance(what, float) else what
+def _policy_for(policy: GuardStack, what: Any) -> GuardStack:
+    return policy._exchanged((_limit(policy, what),)) if isinstance(what, float) else what
 
 
-def _limit(policy: Policy, seconds: float) -> Any:
-    from ..guards.timeout import Timeout
-
+def _limit(policy: GuardStack, seconds: float) -> Any:
     ways = [guard.sync for guard in policy.guards if guard.seconds is not None]
     return Timeout(seconds, sync=ways[0] if ways else None)
 
 
-def _check(policy: Policy, client: Any) -> None:
+def _check(policy: GuardStack, client: Any) -> None:
     """Raise the TypeError that says why something can't be wrapped, and what to do instead."""
     name = policy.name
     if isinstance(client, type):
@@ -197,11 +194,11 @@ def _has_methods(client: Any) -> bool:
     )
 
 
-def _is_async_only(policy: Policy) -> bool:
+def _is_async_only(policy: GuardStack) -> bool:
     return any(guard.seconds is not None and guard.sync is None for guard in policy.guards)
 
 
-def _threaded(policy: Policy) -> bool:
+def _threaded(policy: GuardStack) -> bool:
     return any(guard.seconds is not None and guard.sync == "thread" for guard in policy.guards)
 
 
@@ -214,7 +211,7 @@ def _refuse_threads(name: str, client: Any) -> None:
     )
 
 
-def _check_mode(policy: Policy, client: Any, selection: Selection) -> None:
+def _check_mode(policy: GuardStack, client: Any, selection: Selection) -> None:
     """Raise at once the TypeError that the first sync call would raise."""
     cls: type[Any] = type(client)
     if is_proxy(client):

@@ -161,7 +161,7 @@ def _base(call: Call, error: BaseException | None) -> int:
         return FAILURE
     if not isinstance(error, Exception):
         return CANCELLED
-    if isinstance(error, CallTimeoutError) and error._deadline is not None:
+    if isinstance(error, CallTimeoutError) and isinstance(error._deadline, Deadline):
         return _base_of_timeout(call, error._deadline)
     if isinstance(error, RefusedError) and error._core is call.core:
         return REFUSED

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from .. import checks
 from ..reading import AskedFlag, Flag
 from .here import here as _here
-from .state import Snapshot
+from .snapshot import Snapshot
 
 if TYPE_CHECKING:
     import os

@@ -25,7 +25,7 @@ from .flips import (
     name_of,
     same_order,
 )
-from .journal import LONGEST, lost
+from .journal import LONGEST
 from .presence import Presence
 from .stores.base import Process, Store, UnknownOutcomeError
 
@@ -215,7 +215,7 @@ def living(store: Store, presence: Presence) -> tuple[list[Process], float]:
             with contextlib.suppress(StoreError):  # to look at a store must not need to write to it
                 if store.leave(process.id) and hasattr(store, "record"):
                     store.record(
-                        [{"at": now, "kind": "process_lost", "lost": lost(process)}], LONGEST
+                        [{"at": now, "kind": "process_lost", "lost": process.who()}], LONGEST
                     )
                 presence.buried(process.id)
         else:

@@ -14,21 +14,18 @@ from functools import partial
 from typing import Any, Final
 
 from ..checks import clean
-from ..drive.core import Core
 from ..events import bus
-from ..publishing import Moments, Stacks, is_covered, switches
-from ..registry import registry
 from .flips import Flip
-from .journal import Journal, lost
+from .heartbeat import Heartbeat
+from .journal import Journal
 from .local_copy import CopyError, LocalCopy
 from .orders import Orders
 from .presence import Presence
+from .process_report import ProcessReport
 from .state import State
 from .stores.base import Process, Reading, Store
 
 POLL: Final = 1.0  # seconds between two looks at the store, give or take a fifth
-BEAT: Final = 1.0  # seconds between two signs of life
-BURY: Final = 5.0  # seconds between two looks for processes of this host that have died
 _SLICE: Final = 0.1  # the longest that the end of the process waits for this thread
 LAST_WORDS: Final = 0.8  # seconds that the end of the process waits at most
 
@@ -53,7 +50,6 @@ class Follower:
         self.process: Process = presence.process()
         self.synced_at: float = state.now()  # or since when it has tried to
         self.error: str = ""  # why the store can't be read, while it can't
-        self.beat_error: str = ""  # why the store can't be told of this process, while it can't
         self.unread: dict[str, str] = {}  # levers whose record in the store is none, and why
         self.copy_error: str = ""
         self.incarnation: str = ""
@@ -66,12 +62,11 @@ class Follower:
         self._unsaved: bool = False
         self._unfollowed: list[str] = []  # levers that policies may not have followed yet
         self._life: int = state.life
-        self._told: dict[str, Any] | None = None
-        self._beat_at = self._bury_at = float("-inf")
         self._forget: Callable[[], None] = _nothing
-        self._moments = Moments()
+        self._report = ProcessReport(state)
         self._stopping = False
         self.journal: Final = Journal(self.process)
+        self._heart = Heartbeat(self.process, presence, self.journal, state.now, draw)
         self._tried = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -134,7 +129,7 @@ class Follower:
         try:
             return store.hint(seconds)
         except Exception as error:  # the next reading says what is wrong
-            self.beat_error = str(error) or repr(error)
+            self._heart.error = str(error) or repr(error)
             time.sleep(seconds)
             return False
 
@@ -231,7 +226,7 @@ class Follower:
         try:
             store.restore(lost)
         except Exception as error:
-            self.beat_error = str(error)
+            self._heart.error = str(error)
         else:
             levers = ", ".join(flip.lever for flip in lost[:5])
             self._log(
@@ -253,79 +248,22 @@ class Follower:
     # -- signs of life ---------------------------------------------
 
     def _beat(self, store: Store) -> None:
-        if not store.writable:
-            return
-        about, now = self.about(), self.state.now()
-        applied = self.process.applied, about
-        news = self._told is None or applied != (self._told["applied"], self._told["about"])
-        if not news and now < self._beat_at:
-            return
-        self.process.about = about
-        try:
-            told = self._told
-            store.beat(self.process, about=told is None or told["about"] != about)
-            self._told = {"applied": self.process.applied, "about": about}
-            self._beat_at = now + BEAT * (0.8 + 0.4 * self._draw())
-            if now >= self._bury_at:
-                self._bury_at = now + BURY
-                dead = self._presence.dead()
-                known = {p.id: p for p in store.processes()[0]} if dead else {}
-                for each in dead:
-                    if store.leave(each) and each in known:
-                        self.journal.add("process_lost", lost=lost(known[each]))
-                    self._presence.buried(each)
-            self.journal.tell(store)
-            self.beat_error = ""
-        except Exception as error:
-            text = clean(error) or repr(error)
-            if not self.beat_error:
-                self._log("the store can't be told of this process, which follows it", error)
-            self.beat_error, self._told = text, None
+        fault = self._heart.beat(store, self.about()) if store.writable else None
+        if fault is not None:
+            self._log("the store can't be told of this process, which follows it", fault)
 
     def about(self) -> dict[str, Any]:
         """Return what this process declares, and what its levers are at."""
-        state = self.state
-        flags: dict[str, Any] = {}
-        for flag in state.flags.all():
-            _, source, _ = state.says(flag)
-            flags[flag.name] = {
-                "on": flag.state,
-                "source": source,
-                "default": flag.default,
-                "owner": flag.owner,
-                "impact": flag.impact,
-                "review": None if flag.review is None else flag.review.isoformat(),
-            }
-        patched: dict[str, dict[str, str]] = {}
-        for row in registry.patches():
-            patched.setdefault(row["policy"], {})[row["target"]] = row["state"]
-        stacks = Stacks()
-        policies = {
-            core.name: {
-                "patches": patched.get(core.name, {}),
-                "state": core.state,
-                "why": core.why,
-                "forced": core.forced,
-                "owner": core.owner,
-                "tier": core.tier,
-                "impact": core.impact,
-                "since": self._moments.since(core),
-                "circuit": any(guard.state for guard in core.guards),
-                **switches(core),
-                "covered": is_covered(core),
-                "stack": stacks.number_of(core),
-            }
-            for core in registry.cores()
-        }
         return {
-            "flags": flags,
-            "policies": policies,
-            "active": Core.active,
-            "stacks": stacks.told,
+            **self._report.told(),
             "faults": {**self.unread, **self.orders.faults()},
-            "unmatched": state.flags.unmatched(),
             "copy_error": self.copy_error,
         }
+
+    @property
+    def beat_error(self) -> str:
+        """Why the store can't be told of this process, while it can't."""
+        return self._heart.error
 
     def _log(self, text: str, error: BaseException | None) -> None:
         import logging

@@ -26,19 +26,11 @@ _MOVES: Final = ("opened", "half_open", "closed")
 Entry = dict[str, Any]
 
 
-def lost(process: Process) -> Entry:
-    """Return who a process was that died without a goodbye."""
-    return {"host": process.host, "pid": process.pid, "program": process.program}
-
-
 class Journal:
     """The news of this process that the store has not heard yet."""
 
     def __init__(self, process: Process) -> None:
-        self._who: Entry = {
-            "process": process.id, "host": process.host, "pid": process.pid,
-            "program": process.program,
-        }  # fmt: skip
+        self._who: Entry = {"process": process.id, **process.who()}
         self._lock = threading.Lock()
         self._news: deque[Entry] = deque(maxlen=_BACKLOG)
         self._folds: Folds[Entry] = Folds()
@@ -61,7 +53,7 @@ class Journal:
             "cause": event.cause, "reason": event.reason[:500], "before": event.before[:500],
             "after": event.after[:500], "evidence": dict(event.evidence), "at": time.time(),
         }  # fmt: skip
-        key, singly = key_of(event)
+        key, singly = key_of(event.policy, event.flag, event.guard, event.kind, event.cause)
         with self._lock:
             kept = self._folds.keeps(key, singly, entry, time.monotonic())
         if not kept:

@@ -4,53 +4,17 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Final
+from collections.abc import Callable, Iterable
+from typing import Final
 
 from ..drive.core import Core
-from ..events import Event, bus
-from ..locks import tally
-from ..reading import BOOT_CLOCK, Flag, since_boot
-from .declared import Flags, variable_of
-from .flips import FLAG, OFF, ON, RELEASED, Flip, lever_of, name_of, newer
-
-Source = str  # who decides what a flag says: "test", "environment", "store" or "declared"
-
-
-class Snapshot(Mapping[str, bool]):
-    """What all flags said at one instant; made by `resilient.flags.snapshot`.
-
-    Looked up by flag or by name. It does not change, whatever is flipped meanwhile. A look-up by
-    flag counts as a read of it; one by name, as of a listing, does not.
-    """
-
-    def __init__(self, flags: Flags, table: dict[str, bool]) -> None:
-        self._flags = flags
-        self._table = table
-
-    def __getitem__(self, flag: Flag | str) -> bool:
-        try:
-            found = self._flags.get(flag)
-        except LookupError as error:
-            raise KeyError(str(error)) from None
-        on, seen = self._table.get(found.name, found.state), found.seen
-        if isinstance(flag, Flag):  # by name it may be a listing, which proves nothing of off
-            if seen is not None:
-                seen(found, on)
-            if not on:
-                with tally:
-                    found.off_reads += 1
-        return on
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._table)
-
-    def __len__(self) -> int:
-        return len(self._table)
-
-    def __repr__(self) -> str:
-        off = [name for name, on in self._table.items() if not on]
-        return f"<snapshot of {len(self._table)} flags; off: {', '.join(off) or 'none'}>"
+from ..events import bus
+from ..reading import Flag, since_boot
+from .boot import boot
+from .declared import Flags
+from .flips import FLAG, ON, RELEASED, Flip, lever_of, name_of, newer
+from .reasons import Source, flipped, why
+from .snapshot import Snapshot
 
 
 class State:
@@ -285,9 +249,9 @@ class State:
             news = flag.state != on and not quiet
             if news:
                 flag.changes += 1
-                bus.enqueue(_event(flag, on, flip, source, self._event_now()))
+                bus.enqueue(flipped(flag, on, flip, source, self._event_now()))
             flag.due = None if flip is None or flip.until is None else flip.due
-            flag.why = _why(flag, source, flip)
+            flag.why = why(flag, source, flip)
             said[flag.name] = flag.state = on
             flag.settle()
             moved += flag.policies()
@@ -312,52 +276,3 @@ class State:
 def _regate(policies: list[Core]) -> None:
     for core in policies:
         core.regate()
-
-
-def _event(flag: Flag, on: bool, flip: Flip | None, source: Source, at: float) -> Event:
-    reason = "its time is up, or it was let go"
-    if flip is not None:
-        reason = ", ".join(part for part in (flip.reason, f"by {flip.by}") if part)
-    elif source == "environment":
-        reason = f"{variable_of(flag.name)} is set"
-    return Event(
-        "flipped",
-        guard="flag",
-        flag=flag.name,
-        at=at,
-        reason=reason,
-        before=OFF if on else ON,
-        after=ON if on else OFF,
-        cause="auto" if flip is None else "operator",
-    )
-
-
-def _why(flag: Flag, source: Source, flip: Flip | None) -> str:
-    """Return what an error says of a flag that is off."""
-    if flip is not None:
-        return f"the flag {flag.name} is off: {flip.reason}".removesuffix(": ")
-    if source == "environment":
-        return f"the flag {flag.name} is forced off by {variable_of(flag.name)}"
-    return f"the flag {flag.name} is off" + (", as declared" if source == "declared" else "")
-
-
-_boot: list[str] = []
-
-
-def boot() -> str:
-    """Return a word for this boot of this host, from which its clock counts, and for that clock."""
-    if not _boot:
-        try:
-            with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-                # Before 0.2 ends were told by a clock that a suspend stops: those are no ends here.
-                suffix = "" if BOOT_CLOCK is None else " boottime"
-                _boot.append(file.read(64).strip() + suffix)
-        except (OSError, ValueError):
-            _boot.append("")
-    return _boot[0] or f"process {_unique()}"
-
-
-def _unique() -> Any:
-    import os
-
-    return os.getpid()  # without a boot to name, an end on the monotonic clock is this process's

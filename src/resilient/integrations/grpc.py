@@ -8,9 +8,8 @@ metadata to the server.
 # pyright: basic
 from __future__ import annotations
 
-from asyncio import ensure_future
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import grpc
 import grpc.aio
@@ -20,81 +19,14 @@ from ..clients.knowledge import Knowledge
 from ..deadline import raise_if_up
 from ..families import Family
 from ..outcomes import Judge
-from .common import shorter
-from .grpc_errors import AIO_FAMILY, FAMILY
+from .grpc_aio import AsyncStreamStream, AsyncStreamUnary, AsyncUnaryStream, AsyncUnaryUnary
+from .grpc_calls import JUDGE, SyncDetails, callers_fault, in_time
+from .grpc_errors import FAMILY
 
 if TYPE_CHECKING:
     from ..policy import Policy
 
-# The others say something of the request: INVALID_ARGUMENT, NOT_FOUND, UNAUTHENTICATED ...
-_FAILURES: Final = frozenset({
-    grpc.StatusCode.DATA_LOSS,
-    grpc.StatusCode.DEADLINE_EXCEEDED,
-    grpc.StatusCode.INTERNAL,
-    grpc.StatusCode.RESOURCE_EXHAUSTED,
-    grpc.StatusCode.UNAVAILABLE,
-    grpc.StatusCode.UNKNOWN,
-})  # fmt: skip
-
-
-def callers_fault(error: Exception) -> bool:
-    """Return whether an error is the caller's own doing, and no failure of the server.
-
-    For ``ignore=`` of a guard: any status but UNAVAILABLE, DEADLINE_EXCEEDED,
-    RESOURCE_EXHAUSTED, INTERNAL, UNKNOWN and DATA_LOSS. The interceptors go by it without being
-    told.
-
-    Args:
-        error: what a call raised.
-
-    Returns:
-        True where the server is not to blame.
-
-    Example:
-        >>> import grpc
-        >>> from resilient.integrations.grpc import callers_fault
-        >>> callers_fault(grpc.RpcError())
-        False
-    """
-    code: Callable[[], Any] | None = getattr(error, "code", None)
-    return isinstance(error, grpc.RpcError) and code is not None and code() not in _FAILURES
-
-
-JUDGE: Final = Judge(ignore=callers_fault)
-
-
-class _Details(NamedTuple):
-    method: Any
-    timeout: float | None
-    metadata: Any
-    credentials: Any
-    wait_for_ready: Any
-    compression: Any = None
-
-
-class _SyncDetails(_Details, grpc.ClientCallDetails):
-    pass
-
-
-class _AsyncDetails(_Details, grpc.aio.ClientCallDetails):
-    pass
-
-
-def _shorter(timeout: Any) -> Any:
-    """Return a time limit, or what is no number as it is: grpc says what is wrong with it."""
-    given = timeout is None or isinstance(timeout, (int, float))
-    return shorter(timeout) if given else timeout
-
-
-def _in_time(kind: type[_Details], details: Any) -> _Details:
-    return kind(
-        details.method,
-        _shorter(details.timeout),
-        details.metadata,
-        details.credentials,
-        details.wait_for_ready,
-        getattr(details, "compression", None),
-    )
+__all__ = ("KNOWLEDGE", "GrpcKnowledge", "Interceptor", "aio_interceptors", "callers_fault")
 
 
 class Interceptor(
@@ -160,7 +92,7 @@ class Interceptor(
 def _begun(lasting: Lasting, continuation: Any, details: Any, request: Any) -> Any:
     try:
         with lasting.within():
-            return continuation(_in_time(_SyncDetails, details), request)
+            return continuation(in_time(SyncDetails, details), request)
     except BaseException as error:
         lasting.end(error)
         raise
@@ -175,7 +107,7 @@ def _error_of(call: Any) -> BaseException | None:
 
 
 def _unary(continuation: Any, details: Any, request: Any) -> Any:
-    outcome = continuation(_in_time(_SyncDetails, details), request)
+    outcome = continuation(in_time(SyncDetails, details), request)
     error = outcome.exception()
     if error is not None:
         if getattr(error, "code", lambda: None)() == grpc.StatusCode.DEADLINE_EXCEEDED:
@@ -260,104 +192,6 @@ class _Stream:
         return getattr(self._call, name)
 
 
-class _AsyncBase:
-    def __init__(self, policy: Policy) -> None:
-        self._guarding = Guarding(policy, (JUDGE,), kin=AIO_FAMILY.error)
-        self._unary = self._guarding.function("async", _async_unary, skip=2)
-
-    async def _stream(self, continuation: Any, details: Any, request: Any) -> Any:
-        lasting = await self._guarding.async_lasting()
-        with lasting.within():
-            call = await _begun_async(lasting, continuation, details, request)
-        _end_with(lasting, call)
-        return _async_items(lasting, call)
-
-
-class _AsyncUnaryUnary(_AsyncBase, grpc.aio.UnaryUnaryClientInterceptor):
-    async def intercept_unary_unary(self, continuation: Any, details: Any, request: Any) -> Any:
-        return await self._unary(continuation, details, request)
-
-
-class _AsyncStreamUnary(_AsyncBase, grpc.aio.StreamUnaryClientInterceptor):
-    async def intercept_stream_unary(
-        self, continuation: Any, details: Any, request_iterator: Any
-    ) -> Any:
-        lasting = await self._guarding.async_lasting()
-        with lasting.within():
-            call = await _begun_async(lasting, continuation, details, request_iterator)
-        _end_with(lasting, call)
-        return call  # at once: the caller may write to it
-
-
-_ending: Final[set[Any]] = set()  # a loop holds its tasks weakly
-
-
-async def _begun_async(lasting: Lasting, continuation: Any, details: Any, request: Any) -> Any:
-    try:
-        return await continuation(_in_time(_AsyncDetails, details), request)
-    except BaseException as error:
-        lasting.end(error)
-        raise
-
-
-def _end_with(lasting: Lasting, call: Any) -> None:
-    """Have a call counted when it ends, whoever waits for it or does not."""
-    task = ensure_future(_ended(lasting, call))
-    _ending.add(task)
-    task.add_done_callback(_ending.discard)
-
-
-async def _ended(lasting: Lasting, call: Any) -> None:
-    """Take the outcome of a call once it has one."""
-    code = await call.code()
-    if code == grpc.StatusCode.OK:
-        lasting.end(None)
-    elif code == grpc.StatusCode.CANCELLED:
-        lasting.end(GeneratorExit())
-    else:
-        lasting.end(grpc.aio.AioRpcError(code, await call.initial_metadata(),
-                                         await call.trailing_metadata()))  # fmt: skip
-
-
-class _AsyncUnaryStream(_AsyncBase, grpc.aio.UnaryStreamClientInterceptor):
-    async def intercept_unary_stream(self, continuation: Any, details: Any, request: Any) -> Any:
-        return await self._stream(continuation, details, request)
-
-
-class _AsyncStreamStream(_AsyncBase, grpc.aio.StreamStreamClientInterceptor):
-    async def intercept_stream_stream(
-        self, continuation: Any, details: Any, request_iterator: Any
-    ) -> Any:
-        return await self._stream(continuation, details, request_iterator)
-
-
-async def _async_unary(continuation: Any, details: Any, request: Any) -> Any:
-    call = await continuation(_in_time(_AsyncDetails, details), request)
-    try:
-        await call
-    except grpc.aio.AioRpcError as error:
-        if error.code() == grpc.StatusCode.DEADLINE_EXCEEDED:
-            raise_if_up()
-        raise
-    return call
-
-
-async def _async_items(lasting: Lasting, call: Any) -> Any:
-    try:
-        async for item in call:
-            yield item
-    except GeneratorExit as gone:
-        lasting.end(gone)
-        call.cancel()
-        raise
-    except BaseException as error:
-        told = lasting.end(error)
-        if told is not None and told is not error:
-            raise told from error
-        raise
-    lasting.end(None)
-
-
 def aio_interceptors(policy: Policy) -> list[Any]:
     """Return the interceptors that send every call of an aio channel through a policy.
 
@@ -375,7 +209,7 @@ def aio_interceptors(policy: Policy) -> list[Any]:
         >>> len(aio_interceptors(orders))
         4
     """
-    kinds = _AsyncUnaryUnary, _AsyncUnaryStream, _AsyncStreamUnary, _AsyncStreamStream
+    kinds = AsyncUnaryUnary, AsyncUnaryStream, AsyncStreamUnary, AsyncStreamStream
     return [kind(policy) for kind in kinds]
 
 

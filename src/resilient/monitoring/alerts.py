@@ -7,21 +7,20 @@ chapter 5, "Alerting on SLOs".
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping
-from typing import Any, Final, cast
+from typing import Any, Final
 from urllib.parse import quote
 
 from .. import checks
 from .declared import DOCTOR, Declared, Flag, Policy
+from .expressions import OWN, Expressions
+from .rule_file import Rule
 
 OBJECTIVES: Final[Mapping[int | None, float]] = {1: 0.999, 2: 0.995, 3: 0.99, None: 0.995}
 FULLY: Final = 0.95  # of the answers from which on a policy counts as fully degraded
 FEW: Final = 10  # calls within _SOON, for that to mean something
 DEGRADED: Final = 0.95  # of the answers are to be whole, whatever the tier
-MINIMUM: Final = 100  # calls in the long window, for a ratio to mean something
 
-Rule = dict[str, Any]
 _UNCOVERED: Final = (
     "nothing answers in its place: forcing it open would turn what is served in full into errors"
 )
@@ -33,9 +32,7 @@ _COUNTED: Final = "{{ $value | humanizePercentage }} of the calls, callers' own 
 # Severity, how fast the budget burns, and the long and the short window that show it.
 _FAST: Final = ((14.4, 3600, 300), (6.0, 21_600, 1800))
 _SLOW: Final = ((3.0, 86_400, 7200), (1.0, 259_200, 21_600))
-_WINDOWS: Final = (300, 1800, 3600, 7200, 21_600, 86_400, 259_200)
 _SOON: Final = 180
-_OWN: Final = 'served!="caller_error"'  # what is the caller's own doing is outside every budget
 _HOURS: Final = 4  # after which a lever that has no end is somebody's forgotten one
 
 
@@ -62,18 +59,12 @@ class Alerts:
     ) -> None:
         self._declared = declared
         self._objectives = objectives
-        self._selector = selector
         self._runbook = runbook
-        self._scale = scale
-        # A label that tells apart what is meant from what is not is kept.
-        named = [
-            label for label in re.findall(r"(\w+)\s*(?:=~|!~|!=|=)", selector) if label != "job"
-        ]
-        self._by = ", ".join(["job", *named])
+        self._ql = Expressions(selector, scale)
 
     def groups(self) -> list[dict[str, Any]]:
         """Return the groups of a rule file."""
-        groups = [{"name": "resilient-ratios", "rules": list(self._recordings())}]
+        groups = [{"name": "resilient-ratios", "rules": list(self._ql.recordings())}]
         owners: dict[str, list[Rule]] = {}
         for policy in self._declared.policies:
             owners.setdefault(policy.owner, []).extend(self._of_policy(policy))
@@ -85,118 +76,89 @@ class Alerts:
         groups.append({"name": "resilient-itself", "rules": list(self._of_itself())})
         return groups
 
-    # -- expressions ---------------------------------------------
-
-    def _span(self, seconds: float) -> str:
-        return f"{max(1, round(seconds * self._scale))}s" if self._scale != 1 else _words(seconds)
-
-    def _series(self, name: str, **labels: str) -> str:
-        said = [f"{label}={json.dumps(value)}" for label, value in labels.items()]
-        inside = ",".join([*said, *([self._selector] if self._selector else [])])
-        return f"resilient_{name}{{{inside}}}" if inside else f"resilient_{name}"
-
-    def _served(self, *labels: str) -> str:
-        inside = ",".join([*labels, *([self._selector] if self._selector else [])])
-        return f"resilient_served_total{{{inside}}}"
-
-    def _recordings(self) -> Iterator[Rule]:
-        for seconds in _WINDOWS:
-            span = self._span(seconds)
-            rate = f"resilient:served:rate{_words(seconds)}"
-            served = self._served(_OWN)
-            yield {"record": rate, "expr": f"sum by ({self._by}, policy) (rate({served}[{span}]))"}
-            for word in ("error", "degraded"):
-                bad = self._series("served_total", served=word)
-                yield {
-                    "record": f"resilient:{word}_ratio:rate{_words(seconds)}",
-                    "expr": f"sum by ({self._by}, policy) (rate({bad}[{span}])) / ({rate} > 0)",
-                }
-
-    def _burns(
-        self, policy: Policy, served: str, budget: float, pairs: tuple[tuple[float, int, int], ...]
-    ) -> str:
-        """Return the expression that is true while a budget burns too fast in both windows."""
-        inside = [f"policy={json.dumps(policy.name)}", *([self._selector] * bool(self._selector))]
-        at = f"{{{','.join(inside)}}}"
-        parts: list[str] = []
-        for speed, long, short in pairs:
-            limit = f"{min(speed * budget, 0.99):g}"
-            calls = f"{long * self._scale:g}"
-            parts.append(
-                f"(resilient:{served}_ratio:rate{_words(long)}{at} > {limit} and "
-                f"resilient:{served}_ratio:rate{_words(short)}{at} > {limit} and "
-                f"resilient:served:rate{_words(long)}{at} * {calls} >= {MINIMUM})"
-            )
-        return "\nor\n".join(parts)
-
     # -- what is watched ---------------------------------------------
 
     def _of_policy(self, policy: Policy) -> Iterator[Rule]:
+        yield from self._of_customers(policy)
+        yield from self._of_circuit(policy)
+        yield from self._of_operation(policy)
+
+    def _of_customers(self, policy: Policy) -> Iterator[Rule]:
+        """Yield the rules on what callers get."""
         budget = 1 - self._objectives.get(policy.tier, self._objectives[None])
         name = policy.name
         yield self._rule(
             policy, "ResilientErrorsBurn", "page",
-            self._burns(policy, "error", budget, _FAST), 0,
+            self._ql.burns(policy, "error", budget, _FAST), 0,
             f"{name}: customers get errors, {_COUNTED}", passed=True,
         )  # fmt: skip
         yield self._rule(
             policy, "ResilientErrorsLeak", "ticket",
-            self._burns(policy, "error", budget, _SLOW), 0,
+            self._ql.burns(policy, "error", budget, _SLOW), 0,
             f"{name}: errors use up the budget, {_COUNTED}", passed=True,
         )  # fmt: skip
         yield self._rule(
             policy, "ResilientDegraded", "ticket",
-            self._burns(policy, "degraded", 1 - DEGRADED, ((6.0, 21_600, 1800), _SLOW[0])), 0,
+            self._ql.burns(policy, "degraded", 1 - DEGRADED, ((6.0, 21_600, 1800), _SLOW[0])), 0,
             f"{name}: a fallback or a switch answers {_COUNTED}",
             lever=policy.look,
         )  # fmt: skip
         if policy.tier == 1:
             yield self._fully_degraded(policy)
-        workers = self._series("breaker_workers", policy=name)
+
+    def _of_circuit(self, policy: Policy) -> Iterator[Rule]:
+        """Yield the rules on what the circuit does."""
+        name, by = policy.name, self._ql.by
+        workers = self._ql.series("breaker_workers", policy=name)
         open_ = f'{workers[:-1]},state=~"open|half_open"}}'
-        closed = self._series("breaker_workers", policy=name, state="closed")
+        closed = self._ql.series("breaker_workers", policy=name, state="closed")
         yield self._rule(
             policy, "ResilientProcessesDisagree", "ticket",
-            " and ".join(f"sum by ({self._by}, policy) ({each}) > 0" for each in (open_, closed)),
+            " and ".join(f"sum by ({by}, policy) ({each}) > 0" for each in (open_, closed)),
             600, f"{name}: the circuit is open in some processes and closed in others",
             lever=policy.look,
         )  # fmt: skip
         # Only what closes in between flaps: in a plain outage each failed probe opens it anew.
-        moves = self._series("breaker_transitions_total", policy=name, to="closed", cause="auto")
+        moves = self._ql.series("breaker_transitions_total", policy=name, to="closed", cause="auto")
         yield self._rule(
             policy, "ResilientCircuitFlaps", "ticket",
-            f"sum by ({self._by}, policy) (increase({moves}[{self._span(1800)}])) / "
-            f"sum by ({self._by}, policy) ({workers}) > 5",
+            f"sum by ({by}, policy) (increase({moves}[{self._ql.span(1800)}])) / "
+            f"sum by ({by}, policy) ({workers}) > 5",
             0, f"{name}: the circuit closed {{{{ $value | humanize }}}} times in half an hour",
         )  # fmt: skip
-        used = self._series("abandoned_workers", policy=name)
-        limit = self._series("worker_limit", policy=name)
+
+    def _of_operation(self, policy: Policy) -> Iterator[Rule]:
+        """Yield the rules on what hangs, and on what an operator has forgotten."""
+        name = policy.name
+        used = self._ql.series("abandoned_workers", policy=name)
+        limit = self._ql.series("worker_limit", policy=name)
         yield self._rule(
             policy, "ResilientWorkersAbandoned", "page",
-            f"max by ({self._by}, policy) (clamp_max({used} / {limit}, 1)) >= 0.8", 60,
+            f"max by ({self._ql.by}, policy) (clamp_max({used} / {limit}, 1)) >= 0.8", 60,
             f"{name}: {{{{ $value | humanizePercentage }}}} of its worker threads hang",
         )  # fmt: skip
-        active = f'{self._series("override_active", policy=name)[:-1]},kind=~"forced_.*"}}'
-        ends = self._series("override_expires_timestamp_seconds", policy=name)
+        active = f'{self._ql.series("override_active", policy=name)[:-1]},kind=~"forced_.*"}}'
+        ends = self._ql.series("override_expires_timestamp_seconds", policy=name)
         yield self._rule(
             policy, "ResilientOverrideForgotten", "ticket",
-            f"max by ({self._by}, policy, kind) ({active}) == 1 "
-            f"unless on ({self._by}, policy, kind) ({ends} > time())",
+            f"max by ({self._ql.by}, policy, kind) ({active}) == 1 "
+            f"unless on ({self._ql.by}, policy, kind) ({ends} > time())",
             _HOURS * 3600,
             f"{name}: {{{{ $labels.kind }}}} for more than {_HOURS} h, without an end",
             lever=policy.release,
         )  # fmt: skip
 
     def _fully_degraded(self, policy: Policy) -> Rule:
-        name, span = json.dumps(policy.name), self._span(_SOON)
+        name, span = json.dumps(policy.name), self._ql.span(_SOON)
         rates = [
-            f"sum by ({self._by}, policy) (rate({self._served(f'policy={name}', label)}[{span}]))"
-            for label in ('served="degraded"', _OWN)
+            f"sum by ({self._ql.by}, policy) (rate({series}[{span}]))"
+            for label in ('served="degraded"', OWN)
+            for series in [self._ql.served(f"policy={name}", label)]
         ]
         return self._rule(
             policy, "ResilientFullyDegraded", "page",
             f"{rates[0]} / {rates[1]} > {FULLY} and "
-            f"{rates[1]} * {_SOON * self._scale:g} >= {FEW}",
+            f"{rates[1]} * {_SOON * self._ql.scale:g} >= {FEW}",
             120, f"{policy.name}: a fallback or a switch answers {_COUNTED}", lever=policy.look,
         )  # fmt: skip
 
@@ -210,25 +172,25 @@ class Alerts:
 
     def _of_flag(self, flag: Flag) -> Iterator[Rule]:
         name = flag.name
-        off = f"min by ({self._by}, flag) ({self._series('flag_enabled', flag=name)}) == 0"
-        ends = self._series("flag_expires_timestamp_seconds", flag=name)
-        flipped = self._series("flag_flipped_timestamp_seconds", flag=name)
+        off = f"min by ({self._ql.by}, flag) ({self._ql.series('flag_enabled', flag=name)}) == 0"
+        ends = self._ql.series("flag_expires_timestamp_seconds", flag=name)
+        flipped = self._ql.series("flag_flipped_timestamp_seconds", flag=name)
         yield self._rule(
             flag, "ResilientFlagForgotten", "ticket",
-            f"{off} and on ({self._by}, flag) max by ({self._by}, flag) ({flipped}) > 0 "
-            f"unless on ({self._by}, flag) ({ends} > time())",
+            f"{off} and on ({self._ql.by}, flag) max by ({self._ql.by}, flag) ({flipped}) > 0 "
+            f"unless on ({self._ql.by}, flag) ({ends} > time())",
             _HOURS * 3600, f"{name}: off for more than {_HOURS} h, without an end",
         )  # fmt: skip
-        stands = [self._series("flag_processes", flag=name, state=s) for s in ("on", "off")]
+        stands = [self._ql.series("flag_processes", flag=name, state=s) for s in ("on", "off")]
         yield self._rule(
             flag, "ResilientFlagDisagrees", "page",
-            " and ".join(f"sum by ({self._by}, flag) ({each}) > 0" for each in stands),
+            " and ".join(f"sum by ({self._ql.by}, flag) ({each}) > 0" for each in stands),
             120, f"{name}: on in some processes and off in others", lever=DOCTOR,
         )  # fmt: skip
-        review = self._series("flag_review_timestamp_seconds", flag=name)
+        review = self._ql.series("flag_review_timestamp_seconds", flag=name)
         yield self._rule(
             flag, "ResilientFlagStale", "ticket",
-            f"max by ({self._by}, flag) ({review}) < time()", 3600,
+            f"max by ({self._ql.by}, flag) ({review}) < time()", 3600,
             f"{name}: its day of review is over; remove it, or set a new one", lever=flag.look,
         )  # fmt: skip
 
@@ -236,7 +198,7 @@ class Alerts:
         for name, metric, limit, lasts, summary in (
             ("ResilientInactive", "active", None, 60,
              "guards are switched off: calls pass breakers, timeouts and bulkheads"),
-            ("ResilientStoreSilent", "flag_sync_age_seconds", 60 * self._scale, 120,
+            ("ResilientStoreSilent", "flag_sync_age_seconds", 60 * self._ql.scale, 120,
              "flips are not heard of: the store was last read {{ $value | humanizeDuration }} ago"),
             ("ResilientPagesUnread", "pages_unread", 0, 300,
              "pages of processes can't be read: counts are missing"),
@@ -245,10 +207,10 @@ class Alerts:
         ):  # fmt: skip
             yield {
                 "alert": name,
-                "expr": f"min by ({self._by}) ({self._series(metric)}) == 0"
+                "expr": f"min by ({self._ql.by}) ({self._ql.series(metric)}) == 0"
                 if limit is None
-                else f"max by ({self._by}) ({self._series(metric)}) > {limit:g}",
-                "for": self._span(lasts),
+                else f"max by ({self._ql.by}) ({self._ql.series(metric)}) > {limit:g}",
+                "for": self._ql.span(lasts),
                 "labels": {"severity": "ticket"},
                 "annotations": {
                     "summary": summary,
@@ -279,7 +241,7 @@ class Alerts:
         annotations |= self._read_on(of.name, kind, of.owner, name)
         rule: Rule = {"alert": name, "expr": expr}
         if lasts:
-            rule["for"] = self._span(lasts)
+            rule["for"] = self._ql.span(lasts)
         return {
             **rule,
             "labels": {key: value for key, value in labels.items() if value},
@@ -306,38 +268,3 @@ def checked_runbook(template: str) -> str:
 def _literal(text: str) -> str:
     """Return a text that Prometheus shows as it is: labels and annotations are templates."""
     return text.replace("{{", '{{ "{{" }}')
-
-
-def _quoted(text: object) -> str:
-    """Return a text in quotes, as JSON and YAML both read it."""
-    plain = str(text).encode(errors="replace").decode()
-    quoted = json.dumps(plain, ensure_ascii=False)
-    return "".join(c if c.isprintable() else f"\\U{ord(c):08x}" for c in quoted)
-
-
-def _words(seconds: float) -> str:
-    for size, unit in ((86_400, "d"), (3600, "h"), (60, "m")):
-        if seconds % size == 0:
-            return f"{seconds // size:g}{unit}"
-    return f"{seconds:g}s"
-
-
-def as_yaml(groups: list[dict[str, Any]]) -> str:
-    """Return a rule file; its texts are quoted as in JSON, which is YAML too."""
-    lines = ["groups:"]
-    for group in groups:
-        lines += [f"- name: {_quoted(group['name'])}", "  rules:"]
-        for rule in group["rules"]:
-            mark = "  - "
-            for key, value in rule.items():
-                if isinstance(value, dict):
-                    lines.append(f"{mark}{key}:")
-                    table = cast("dict[str, str]", value)
-                    lines += [f"      {name}: {_quoted(said)}" for name, said in table.items()]
-                elif key == "expr":
-                    lines.append(f"{mark}expr: |-")
-                    lines += [f"      {line}" for line in str(value).splitlines()]
-                else:
-                    lines.append(f"{mark}{key}: {value}")
-                mark = "    "
-    return "\n".join(lines) + "\n"

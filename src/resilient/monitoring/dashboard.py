@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
+from .expressions import OWN
+
 _WIDTH: Final = 24
 _SOURCE: Final = {"type": "prometheus", "uid": "${source}"}
 _POLICY: Final = 'policy=~"$policy"'
 _JOB: Final = 'job=~"$job"'
-_OWN: Final = 'served!="caller_error"'  # what is the caller's own doing is outside every ratio
 _HARM: Final = 'served=~"degraded|error"'
 _CLOSED: Final = 'state!="closed"'
 _OFF: Final = 'state="off"'
@@ -97,7 +98,14 @@ def _openings(of: _Query) -> dict[str, Any]:
 
 
 def _panels(of: _Query) -> Iterator[Panel]:
-    served = of.rate("served_total", _POLICY, _OWN)
+    yield from _customers(of)
+    yield from _policies(of)
+    yield from _holding(of)
+
+
+def _customers(of: _Query) -> Iterator[Panel]:
+    """Yield what callers get."""
+    served = of.rate("served_total", _POLICY, OWN)
     whole = f"sum({served})"
     for word, colour in (("error", "red"), ("degraded", "orange"), ("full", "green")):
         part = f"sum({of.rate('served_total', _POLICY, _is('served', word))})"
@@ -112,6 +120,10 @@ def _panels(of: _Query) -> Iterator[Panel]:
     harm = f"sum by (policy) ({of.rate('served_total', _POLICY, _HARM)})"
     yield _panel("Not served in full, by policy", "timeseries", 12, 8,
                  (f"topk(10, {harm} > 0)", "{{policy}}"), unit="reqps")  # fmt: skip
+
+
+def _policies(of: _Query) -> Iterator[Panel]:
+    """Yield what policies do, and why."""
     state = f"sum by (policy, state) ({of('breaker_workers', _POLICY, _CLOSED)}) > 0"
     yield _panel("Circuits that are not closed, in processes", "timeseries", 12, 8,
                  (state, "{{policy}} {{state}}"))  # fmt: skip
@@ -131,6 +143,10 @@ def _panels(of: _Query) -> Iterator[Panel]:
                  unit="reqps")  # fmt: skip
     timeouts = f"sum by (policy) ({of.rate('timeouts_total', _POLICY)})"
     yield _panel("Timed out", "timeseries", 12, 8, (timeouts, "{{policy}}"), unit="reqps")
+
+
+def _holding(of: _Query) -> Iterator[Panel]:
+    """Yield what is in use, and what an operator has ordered."""
     used = f"sum by (policy) ({of('slots_used', _POLICY)})"
     limit = f"sum by (policy) ({of('limit', _POLICY)})"
     yield _panel("Slots used, of those there are", "timeseries", 12, 8,

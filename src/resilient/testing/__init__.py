@@ -9,7 +9,8 @@ from collections.abc import Callable
 from datetime import timedelta
 
 from .. import checks
-from .overriding import assert_off, flag_off, flag_on
+from .assertions import assert_off
+from .overriding import flag_off, flag_on
 
 __all__ = ("ManualClock", "assert_off", "flag_off", "flag_on")
 

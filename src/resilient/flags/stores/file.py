@@ -62,8 +62,7 @@ class FileStore:
 
     def unreadable(self) -> list[str]:
         """Return what there can't be read, in words."""
-        self.read("", -1)
-        return [f"{where} can't be read: {why}" for where, why in self._unread.items()]
+        return self.read("", -1).faults()
 
     def _parsed(self, content: bytes, version: int) -> list[Flip]:
         text = content.decode("utf-8-sig")

@@ -13,7 +13,7 @@ import time
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from typing import Any, Final, cast
-from urllib.parse import unquote, urlencode, urlsplit, urlunsplit
+from urllib.parse import urlencode, urlsplit, urlunsplit
 from uuid import uuid4
 
 import redis
@@ -21,22 +21,16 @@ from redis.exceptions import RedisError, ResponseError
 
 from ...checks import clean
 from ...errors import StoreError
-from ..flips import HIGHEST, Flip, flip_of
+from ..flips import Flip
+from . import redis_rows as rows
 from . import redis_scripts as scripts
 from .address import Address, refuse
-from .base import (
-    ConflictError,
-    Process,
-    Reading,
-    UnknownOutcomeError,
-    entry_of,
-    process_of,
-    read_json,
-)
+from .base import ConflictError, Process, Reading, UnknownOutcomeError
 from .bounded import DEADLINE, Budget, pool
+from .records import entry_of
+from .redis_secrets import Secrets
 
 LONGEST_LOG: Final = 100_000
-_DEEPEST: Final = 20  # errors behind one another
 
 _PARTS: Final = ("levers", "meta", "log", "changes", "processes", "about")
 
@@ -48,8 +42,8 @@ class RedisStore:
 
     def __init__(self, url: str) -> None:
         address = Address(url)
-        self._shown, prefix = address.shown, address.prefix
-        self._secrets = _secrets_of(url, address)
+        prefix = address.prefix
+        self._secrets: Final = Secrets(url, address)
         self._budget = Budget()
         parts, options = urlsplit(url), {k: v for k, v in address.options.items() if k != "prefix"}
         plain = urlunsplit(parts._replace(query=urlencode(options)))
@@ -70,14 +64,14 @@ class RedisStore:
     def read(self, incarnation: str, version: int) -> Reading:
         with self._reaching():
             said = self._read(incarnation, version)
-            seconds, micros, life, last, born = (_shown(each) for each in said[:5])
+            seconds, micros, life, last, born = (rows.shown(each) for each in said[:5])
             flips, unread = None, dict[str, str]()
             if len(said) > 5:
-                flips, unread = _flips(said[5][::2], said[5][1::2])
+                flips, unread = rows.flips_of(said[5][::2], said[5][1::2])
             now = int(seconds) + int(micros) / 1e6
             return Reading(
-                incarnation=life, version=_version(last, flips), now=now, flips=flips,
-                born=_seconds(born), unread=unread,
+                incarnation=life, version=rows.version_in(last, flips), now=now, flips=flips,
+                born=rows.seconds_in(born), unread=unread,
             )  # fmt: skip
 
     def _read(self, incarnation: str, version: int) -> list[Any]:
@@ -105,12 +99,12 @@ class RedisStore:
             self._redis.ping()  # what fails from here on may have been done
         with self._reaching(UnknownOutcomeError):
             how, there = self._flip(flip, lasts, expected)
-            if how == "conflict" and there and _readable(flip.lever, there) is None:
+            if how == "conflict" and there and rows.readable(flip.lever, there) is None:
                 how, there = self._flip(flip, lasts, expected, spoilt=there)  # as if none were
-            known = _readable(flip.lever, there)
+            known = rows.readable(flip.lever, there)
             if how == "conflict":
                 raise ConflictError(known or Flip(flip.lever, "released"))
-            return known or _flip(there)
+            return known or rows.flip_in(there)
 
     def _flip(
         self, flip: Flip, lasts: float | None, expected: int | None, *, spoilt: bytes = b"-"
@@ -126,7 +120,7 @@ class RedisStore:
             LONGEST_LOG,
             spoilt,
         )
-        return _text(how), there
+        return rows.text_of(how), there
 
     def flip_all(self, flips: list[Flip], lasts: float | None, expected: list[int]) -> list[Flip]:
         spoilt: dict[str, bytes] = {}
@@ -139,10 +133,10 @@ class RedisStore:
                     row = spoilt.get(flip.lever, b"-")
                     told += [flip.lever, at, flip.request, flip.as_json(), row]
                 how, *there = self._run(scripts.FLIP_ALL, *told)
-                if _text(how) != "conflict":
-                    return [_flip(each) for each in there]
-                row, lever = there[0], _text(there[1])
-                known = _readable(lever, row) if row else None
+                if rows.text_of(how) != "conflict":
+                    return [rows.flip_in(each) for each in there]
+                row, lever = there[0], rows.text_of(there[1])
+                known = rows.readable(lever, row) if row else None
                 if known is not None or not row or lever in spoilt:
                     raise ConflictError(known or Flip(lever, "released"))
                 spoilt[lever] = row  # as if none were
@@ -160,21 +154,20 @@ class RedisStore:
     def log(self, lever: str | None, most: int) -> list[Flip]:
         # One lever's flips are picked out here: the stream has no index of them.
         with self._reaching(seconds=4 * DEADLINE):
-            rows = self._redis.xrevrange(
+            found = self._redis.xrevrange(
                 self._keys[2], count=most if lever is None else LONGEST_LOG
             )
             kept = [
                 (fields.get(b"lever", b""), fields.get(b"flip", b""))
-                for _, fields in rows
+                for _, fields in found
                 if lever is None or fields.get(b"lever") == lever.encode()
             ][:most]
-            return _flips([key for key, _ in kept], [text for _, text in kept])[0]
+            return rows.flips_of([key for key, _ in kept], [text for _, text in kept])[0]
 
     # -- the processes ---------------------------------------------
 
     def beat(self, process: Process, *, about: bool) -> None:
-        who = {"host": process.host, "pid": process.pid, "program": process.program}
-        told = json.dumps({**who, "about": process.about})
+        told = json.dumps({**process.who(), "about": process.about})
         with self._reaching():
             known = self._run(
                 scripts.BEAT, process.id, process.applied, told if about else "", uuid4().hex
@@ -187,9 +180,7 @@ class RedisStore:
 
     def unreadable(self) -> list[str]:
         """Return what there can't be read, or not be written from here, in words."""
-        flips = self.read("", -1).unread
-        found = [f"{lever} can't be read: {why}" for lever, why in flips.items()]
-        found += self._processes()[2]
+        found = [*self.read("", -1).faults(), *self._processes()[2]]
         try:
             with self._reaching():
                 self._redis.hdel(self._keys[4], "-")  # which is never there
@@ -199,7 +190,7 @@ class RedisStore:
 
     def _refused(self, *answers: Any) -> str:
         errors = [each for each in answers if isinstance(each, Exception)]
-        return clean(self._masked(str(errors[0]))) if errors else "it is of another kind"
+        return clean(self._secrets.masked(str(errors[0]))) if errors else "it is of another kind"
 
     def _processes(self) -> tuple[list[Process], float, list[str]]:
         with self._reaching(seconds=2 * DEADLINE):
@@ -218,11 +209,11 @@ class RedisStore:
                 [f"what it keeps of processes can't be read: {self._refused(beats, told)}"],
             )
         found, bad = list[Process](), list[str]()
-        rows, abouts = cast("dict[bytes, bytes]", beats), cast("dict[bytes, bytes]", told)
-        for name, beat in rows.items():
-            known = _process(name, beat, abouts.get(name, b"{}"))
+        seen, abouts = cast("dict[bytes, bytes]", beats), cast("dict[bytes, bytes]", told)
+        for name, beat in seen.items():
+            known = rows.process_in(name, beat, abouts.get(name, b"{}"))
             if known is None:
-                bad.append(f"process {_shown(name)[:50]} can't be read")
+                bad.append(f"process {rows.shown(name)[:50]} can't be read")
             else:
                 found.append(known)
         return found, now, bad
@@ -245,8 +236,8 @@ class RedisStore:
 
     def journal(self, since: float, most: int) -> list[dict[str, Any]]:
         with self._reaching(seconds=4 * DEADLINE):
-            rows = self._redis.xrevrange(self._journal, count=most)
-        found = [entry_of(fields.get(b"entry")) for _, fields in reversed(rows)]
+            told = self._redis.xrevrange(self._journal, count=most)
+        found = [entry_of(fields.get(b"entry")) for _, fields in reversed(told)]
         recent = [entry for entry in found if entry is not None and entry["at"] >= since]
         return sorted(recent, key=lambda entry: float(entry["at"]))
 
@@ -287,32 +278,11 @@ class RedisStore:
             raise
         except ResponseError as error:  # an answer, and it is no
             self._drop()
-            raise StoreError(self._told(error)) from error
+            raise StoreError(self._secrets.told(error)) from error
         except (RedisError, OSError, ValueError, TypeError, KeyError, IndexError, AttributeError,
                 OverflowError, RecursionError, MemoryError) as error:  # fmt: skip
             self._drop()
-            raise unanswered(self._told(error)) from error
-
-    def _told(self, error: BaseException) -> str:
-        self._mask(error)
-        text = self._masked(f"{type(error).__name__}: {error}")
-        return f"{self._shown}: {''.join(c if c.isprintable() else ' ' for c in text)[:300]}"
-
-    def _mask(self, error: BaseException | None) -> None:
-        """Take out of an error, and those behind it, what a server has sent back of a password."""
-        for _ in range(_DEEPEST):
-            if error is None:
-                return
-            with suppress(Exception):
-                error.args = tuple(
-                    self._masked(each) if isinstance(each, str) else each for each in error.args
-                )
-            error = error.__cause__ or error.__context__
-
-    def _masked(self, text: str) -> str:
-        for secret in self._secrets:
-            text = text.replace(secret, "***")
-        return text
+            raise unanswered(self._secrets.told(error)) from error
 
     def _drop(self) -> None:
         pubsub, self._pubsub = self._pubsub, None
@@ -321,74 +291,3 @@ class RedisStore:
                 pubsub.close()
         with suppress(Exception):
             self._redis.connection_pool.disconnect()
-
-
-def _secrets_of(url: str, address: Address) -> list[str]:
-    """Return what a URL says that is never to be shown, in all the ways in which it may appear."""
-    parts = urlsplit(url)
-    said = [parts.password, address.options.get("password"), address.options.get("ssl_password")]
-    said += [parts.netloc.rpartition("@")[0]]
-    found = {form for each in said if each for form in (each, unquote(each))}
-    found |= {repr(each)[1:-1] for each in found}
-    return sorted(found, key=len, reverse=True)
-
-
-def _text(value: Any) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)
-
-
-def _shown(value: Any) -> str:
-    """Return a text also of what is none."""
-    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
-
-
-def _flip(field: Any) -> Flip:
-    version, at, until, text = _text(field).split(" ", 3)
-    decided = {
-        "version": int(version),
-        "at": float(at),
-        "until": None if until == "-" else float(until),
-    }
-    return flip_of({**read_json(text), **decided})
-
-
-def _readable(lever: str, field: Any) -> Flip | None:
-    found = _flips([lever.encode()], [field])[0]
-    return found[0] if found else None
-
-
-def _flips(keys: list[Any], fields: list[Any]) -> tuple[list[Flip], dict[str, str]]:
-    """Return the flips in some fields, and why others are none: they hold nobody else up."""
-    found, unread = list[Flip](), dict[str, str]()
-    for key, field in zip(keys, fields, strict=True):
-        try:
-            flip = _flip(field)
-            if flip.lever.encode() != key:
-                raise ValueError(f"it says that it is of {flip.lever}")
-            found.append(flip)
-        except (ValueError, TypeError, AttributeError, OverflowError) as error:
-            unread[clean(_shown(key))[:200]] = clean(error)[:200]
-    return found, unread
-
-
-def _process(name: Any, beat: Any, told: Any) -> Process | None:
-    try:
-        seen, applied = _text(beat).split(" ")
-        who = read_json(told)
-        return process_of(_text(name), who, who["about"], applied=int(applied), seen=float(seen))
-    except (ValueError, TypeError, KeyError, OverflowError):
-        return None
-
-
-def _version(said: str, flips: list[Flip] | None) -> int:
-    """Return the version of the newest flip; of a field that is none, by the flips themselves."""
-    if said.isascii() and said.isdigit() and len(said) <= _DIGITS:
-        return int(said)
-    return max((flip.version for flip in flips or ()), default=0)
-
-
-_DIGITS: Final = len(str(HIGHEST)) - 1
-
-
-def _seconds(said: str) -> float:
-    return float(said) if said.isascii() and said.isdigit() and len(said) < _DIGITS else 0.0

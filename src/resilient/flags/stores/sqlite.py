@@ -15,7 +15,8 @@ from ...checks import clean
 from ..flips import HIGHEST, Flip, flip_of, next_version
 from ..forks import undisturbed
 from ..mounts import network_file_system
-from .base import ConflictError, Process, Reading, entry_of, process_of, read_json
+from .base import ConflictError, Process, Reading
+from .records import entry_of, flips_in, process_of, read_json
 from .sqlite_file import SQLiteFile
 
 _LOOK: Final = 0.05  # seconds between two looks for a sign
@@ -83,7 +84,7 @@ class SQLiteStore:
                 there, newest = self._known = _newest(db)
                 flips, unread = None, dict[str, str]()
                 if (incarnation, version) != (there, newest):
-                    flips, unread = _readable(db.execute("SELECT lever, flip FROM levers"))
+                    flips, unread = flips_in(db.execute("SELECT lever, flip FROM levers"), flip_of)
             finally:
                 db.execute("COMMIT")
         return Reading(
@@ -122,7 +123,7 @@ class SQLiteStore:
                 f"SELECT lever, flip FROM log {where} ORDER BY number DESC LIMIT ?",  # noqa: S608
                 (*([] if lever is None else [lever]), most),
             )
-            return _readable(rows)[0]
+            return flips_in(rows, flip_of)[0]
 
     # -- the journal ---------------------------------------------
 
@@ -148,7 +149,7 @@ class SQLiteStore:
     # -- the processes ---------------------------------------------
 
     def beat(self, process: Process, *, about: bool) -> None:
-        who = json.dumps({"host": process.host, "pid": process.pid, "program": process.program})
+        who = json.dumps(process.who())
         with self._writing(durable=False) as db:  # a sign of life is soon given again
             told = [time.time(), process.applied]
             done = db.execute(
@@ -165,8 +166,7 @@ class SQLiteStore:
 
     def unreadable(self) -> list[str]:
         """Return what there can't be read, or not be written from here, in words."""
-        flips = self.read("", -1).unread
-        found = [f"{lever} can't be read: {why}" for lever, why in flips.items()]
+        found = self.read("", -1).faults()
         why = self._file.why_read_only()
         return [*found, *self._processes()[1], *([why] if why else [])]
 
@@ -283,20 +283,6 @@ def _put(db: sqlite3.Connection, flip: Flip) -> None:
         (flip.lever, flip.version, flip.request, text),
     )
     db.execute("INSERT INTO log (lever, flip) VALUES (?, ?)", (flip.lever, text))
-
-
-def _readable(rows: Any) -> tuple[list[Flip], dict[str, str]]:
-    """Return the flips in some rows, and why others are none: they hold nobody else up."""
-    found, unread = list[Flip](), dict[str, str]()
-    for lever, text in rows:
-        try:
-            flip = flip_of(text)
-            if flip.lever != lever:
-                raise ValueError(f"it says that it is of {flip.lever}")
-            found.append(flip)
-        except ValueError as error:
-            unread[clean(lever)[:200]] = clean(error)[:200]
-    return found, unread
 
 
 def refuse_network(path: str) -> None:

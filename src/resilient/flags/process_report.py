@@ -1,0 +1,63 @@
+"""What a process declares, and what its levers are at: told to the store, for those who look on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..drive.core import Core
+from ..publishing import Moments, Stacks, is_covered, switches
+from ..reading import Flag
+from ..registry import registry
+from .state import State
+
+
+class ProcessReport:
+    """The flags and policies of this process as plain data, told again and again."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._moments = Moments()
+
+    def told(self) -> dict[str, Any]:
+        """Return how it is now."""
+        stacks = Stacks()
+        return {
+            "flags": {flag.name: self._flag(flag) for flag in self._state.flags.all()},
+            "policies": self._policies(stacks),
+            "active": Core.active,
+            "stacks": stacks.told,
+            "unmatched": self._state.flags.unmatched(),
+        }
+
+    def _flag(self, flag: Flag) -> dict[str, Any]:
+        _, source, _ = self._state.says(flag)
+        return {
+            "on": flag.state,
+            "source": source,
+            "default": flag.default,
+            "owner": flag.owner,
+            "impact": flag.impact,
+            "review": None if flag.review is None else flag.review.isoformat(),
+        }
+
+    def _policies(self, stacks: Stacks) -> dict[str, Any]:
+        patched: dict[str, dict[str, str]] = {}
+        for row in registry.patches():
+            patched.setdefault(row["policy"], {})[row["target"]] = row["state"]
+        return {
+            core.name: {
+                "patches": patched.get(core.name, {}),
+                "state": core.state,
+                "why": core.why,
+                "forced": core.forced,
+                "owner": core.owner,
+                "tier": core.tier,
+                "impact": core.impact,
+                "since": self._moments.since(core),
+                "circuit": any(guard.state for guard in core.guards),
+                **switches(core),
+                "covered": is_covered(core),
+                "stack": stacks.number_of(core),
+            }
+            for core in registry.cores()
+        }

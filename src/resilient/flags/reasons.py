@@ -1,0 +1,38 @@
+"""Why a flag says what it says: the event of a change, and what an error says of it."""
+
+from __future__ import annotations
+
+from ..events import Event
+from ..reading import Flag
+from .declared import variable_of
+from .flips import OFF, ON, Flip
+
+Source = str  # who decides what a flag says: "test", "environment", "store" or "declared"
+
+
+def flipped(flag: Flag, on: bool, flip: Flip | None, source: Source, at: float) -> Event:
+    """Return the event of a flag that says something else now."""
+    reason = "its time is up, or it was let go"
+    if flip is not None:
+        reason = ", ".join(part for part in (flip.reason, f"by {flip.by}") if part)
+    elif source == "environment":
+        reason = f"{variable_of(flag.name)} is set"
+    return Event(
+        "flipped",
+        guard="flag",
+        flag=flag.name,
+        at=at,
+        reason=reason,
+        before=OFF if on else ON,
+        after=ON if on else OFF,
+        cause="auto" if flip is None else "operator",
+    )
+
+
+def why(flag: Flag, source: Source, flip: Flip | None) -> str:
+    """Return what an error says of a flag that is off."""
+    if flip is not None:
+        return f"the flag {flag.name} is off: {flip.reason}".removesuffix(": ")
+    if source == "environment":
+        return f"the flag {flag.name} is forced off by {variable_of(flag.name)}"
+    return f"the flag {flag.name} is off" + (", as declared" if source == "declared" else "")

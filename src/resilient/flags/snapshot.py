@@ -1,0 +1,45 @@
+"""What all flags said at one instant."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from ..locks import tally
+from ..reading import Flag
+from .declared import Flags
+
+
+class Snapshot(Mapping[str, bool]):
+    """What all flags said at one instant; made by `resilient.flags.snapshot`.
+
+    Looked up by flag or by name. It does not change, whatever is flipped meanwhile. A look-up by
+    flag counts as a read of it; one by name, as of a listing, does not.
+    """
+
+    def __init__(self, flags: Flags, table: dict[str, bool]) -> None:
+        self._flags = flags
+        self._table = table
+
+    def __getitem__(self, flag: Flag | str) -> bool:
+        try:
+            found = self._flags.get(flag)
+        except LookupError as error:
+            raise KeyError(str(error)) from None
+        on, seen = self._table.get(found.name, found.state), found.seen
+        if isinstance(flag, Flag):  # by name it may be a listing, which proves nothing of off
+            if seen is not None:
+                seen(found, on)
+            if not on:
+                with tally:
+                    found.off_reads += 1
+        return on
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._table)
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    def __repr__(self) -> str:
+        off = [name for name, on in self._table.items() if not on]
+        return f"<snapshot of {len(self._table)} flags; off: {', '.join(off) or 'none'}>"

@@ -1,0 +1,84 @@
+"""What is known of gRPC's calls: whose fault an error is, and their details with a time limit."""
+
+# pyright: basic
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
+
+import grpc
+import grpc.aio
+
+from ..outcomes import Judge
+from .common import shorter
+
+# The others say something of the request: INVALID_ARGUMENT, NOT_FOUND, UNAUTHENTICATED ...
+_FAILURES: Final = frozenset({
+    grpc.StatusCode.DATA_LOSS,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.INTERNAL,
+    grpc.StatusCode.RESOURCE_EXHAUSTED,
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.UNKNOWN,
+})  # fmt: skip
+
+
+def callers_fault(error: Exception) -> bool:
+    """Return whether an error is the caller's own doing, and no failure of the server.
+
+    For ``ignore=`` of a guard: any status but UNAVAILABLE, DEADLINE_EXCEEDED,
+    RESOURCE_EXHAUSTED, INTERNAL, UNKNOWN and DATA_LOSS. The interceptors go by it without being
+    told.
+
+    Args:
+        error: what a call raised.
+
+    Returns:
+        True where the server is not to blame.
+
+    Example:
+        >>> import grpc
+        >>> from resilient.integrations.grpc import callers_fault
+        >>> callers_fault(grpc.RpcError())
+        False
+    """
+    code: Callable[[], Any] | None = getattr(error, "code", None)
+    return isinstance(error, grpc.RpcError) and code is not None and code() not in _FAILURES
+
+
+JUDGE: Final = Judge(ignore=callers_fault)
+
+
+class _Details(NamedTuple):
+    method: Any
+    timeout: float | None
+    metadata: Any
+    credentials: Any
+    wait_for_ready: Any
+    compression: Any = None
+
+
+class SyncDetails(_Details, grpc.ClientCallDetails):
+    pass
+
+
+class AsyncDetails(_Details, grpc.aio.ClientCallDetails):
+    pass
+
+
+def _shorter(timeout: Any) -> Any:
+    """Return a time limit, or what is no number as it is: grpc says what is wrong with it."""
+    given = timeout is None or isinstance(timeout, (int, float))
+    return shorter(timeout) if given else timeout
+
+
+def in_time(kind: type[_Details], details: Any) -> _Details:
+    """Return the details of a call, with a time limit that is no later than the deadline."""
+    return kind(
+        details.method,
+        _shorter(details.timeout),
+        details.metadata,
+        details.credentials,
+        details.wait_for_ready,
+        getattr(details, "compression", None),
+    )

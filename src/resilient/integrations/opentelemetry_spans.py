@@ -1,0 +1,187 @@
+"""What the current span is told: attributes of its worst call, events, exemplars."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import inf, isfinite
+from typing import Any, Final, cast
+from weakref import WeakKeyDictionary
+
+from opentelemetry.trace import Span, format_span_id, format_trace_id, get_current_span
+
+from ..drive.core import Core
+from ..drive.counting import SHORTEST
+from ..events import Event
+from ..exemplars import note
+from ..flags.here import here
+from ..guards.circuit_breaker import CircuitBreaker
+from ..guards.kill_switch import KillSwitch
+from ..outcomes import FAILURE, IGNORED, OUTCOMES, SUCCESS
+from ..reading import Flag
+
+_MOST: Final = 32  # events of a kind on one span, which has room for 128, the application's too
+_LONGEST: Final = 256  # characters of a text
+_PACKAGE: Final = __name__.partition(".")[0]
+_WELL: Final = (OUTCOMES[SUCCESS], OUTCOMES[IGNORED])  # for all that is known of the dependency
+_FAILURE: Final = OUTCOMES[FAILURE]
+# What callers got, from good to bad; "" is a caller that went away.
+_RANKS: Final = {"full": 0, "caller_error": 2, "": 3, "degraded": 4, "error": 5}
+_SLOW: Final = 1  # as its policy sees it
+_OWN: Final = 2  # an error of the caller's own, such as a 404
+_REASONS: Final = {
+    "store": "disabled", "environment": "static", "test": "static", "declared": "default",
+}  # fmt: skip
+
+
+class _Told:
+    """What a span has been told."""
+
+    __slots__ = ("calls", "events", "flags", "names", "rank")
+
+    def __init__(self) -> None:
+        self.rank: int = -1  # of the worst call
+        self.names: set[str] = set()  # of the attributes set for it
+        self.calls: int = 0
+        self.events: int = 0
+        self.flags: set[str] = set()
+
+
+_told: Final[WeakKeyDictionary[Span, _Told]] = WeakKeyDictionary()
+
+
+def _told_to(span: Span) -> _Told:
+    try:
+        return _told.setdefault(span, _Told())
+    except TypeError:  # a tracer of another make, whose spans can't be remembered
+        return _Told()
+
+
+def on_end(core: Core, outcome: str, served: str, guard: str, seconds: float) -> None:
+    """Take a call that has ended; see `Core.on_end`."""
+    good = served == "full" and outcome in _WELL
+    if good and seconds <= SHORTEST:  # some quick ones are told too
+        return
+    span = get_current_span()
+    if not span.is_recording():
+        return
+    told, unusual = _told_to(span), not good or seconds >= _slow_from(core)
+    rank = max(_RANKS[served], _SLOW * unusual)
+    if served == "error" and outcome in _WELL:
+        rank = _OWN
+    if unusual or rank > told.rank:
+        flag = _flag_of(core) if guard == KillSwitch.kind else None
+        said = _said(core, outcome, served, guard, flag)
+        if rank > told.rank:
+            told.rank = rank
+            span.set_attributes({**_blank(told.names - said.keys()), **said})
+            told.names.update(said)
+        if unusual:
+            _tell(span, told, said, seconds, flag)
+    _hang(core, span, outcome, seconds)
+
+
+def _said(
+    core: Core, outcome: str, served: str, guard: str, flag: Flag | None
+) -> dict[str, str | bool]:
+    """Return what a span is told of a call."""
+    state = core.forced or next((each.state for each in core.guards if each.state), "")
+    said: dict[str, str | bool] = {
+        "resilient.policy": core.name,
+        "resilient.outcome": outcome,
+        "resilient.served": served,
+        "resilient.guard": guard,
+        "resilient.breaker_state": state,
+    }
+    if flag is not None:
+        said |= {"resilient.flag": flag.name, "resilient.flag_off": True}
+    return {name: value for name, value in said.items() if value}
+
+
+def _blank(names: set[str]) -> dict[str, str | bool]:
+    """Return what stands for nothing: an attribute, once set, can't be taken off a span."""
+    return {name: False if name == "resilient.flag_off" else "" for name in names}
+
+
+def _tell(
+    span: Span, told: _Told, said: Mapping[str, Any], seconds: float, flag: Flag | None
+) -> None:
+    """Put a call that did not just go well on the span, as an event."""
+    told.calls += 1
+    span.set_attribute("resilient.unusual_calls", told.calls)
+    if flag is not None and flag.name not in told.flags and len(told.flags) < _MOST:
+        told.flags.add(flag.name)
+        span.add_event("feature_flag.evaluation", _evaluation(flag))
+    if told.calls <= _MOST:
+        took = {"resilient.duration": seconds} if 0 < seconds < inf else {}
+        span.add_event("resilient.call", {**said, **took})
+
+
+def _slow_from(core: Core) -> float:
+    """Return from how many seconds on a good call is none to its policy: slow, or late."""
+    limits = [guard.seconds for guard in core.guards if guard.seconds is not None]
+    slow = [guard.health.slow_from for guard in core.guards if isinstance(guard, CircuitBreaker)]
+    return min([*limits, *slow], default=inf)
+
+
+def _flag_of(core: Core) -> Flag | None:
+    """Return the flag that refused: the outermost that is off, or the only one there is."""
+    switches = [guard for guard in core.all_guards() if isinstance(guard, KillSwitch)]
+    for switch in switches:
+        if switch.is_off():
+            return switch.flag
+    return switches[0].flag if len(switches) == 1 else None  # it is on again
+
+
+def _evaluation(flag: Flag) -> dict[str, str]:
+    on, source, flip = here.state.says(flag)
+    said = {
+        "feature_flag.key": flag.name,
+        "feature_flag.result.variant": "off",
+        "feature_flag.result.reason": "unknown" if on else _REASONS[source],
+        "feature_flag.provider.name": _PACKAGE,
+    }
+    return said if flip is None or on else {**said, "feature_flag.version": str(flip.version)}
+
+
+def _hang(core: Core, span: Span, outcome: str, seconds: float) -> None:
+    """Let a call that ran be the exemplar of its bucket."""
+    context = span.get_span_context()
+    ran = outcome == _FAILURE or seconds > 0
+    if ran and isfinite(seconds) and context.trace_flags.sampled:
+        labels = {
+            "trace_id": format_trace_id(context.trace_id),
+            "span_id": format_span_id(context.span_id),
+        }
+        note(core, labels, seconds)
+
+
+def on_event(event: Event) -> None:
+    """Put an event on the span of the call in whose thread it is told."""
+    span = get_current_span()
+    if span.is_recording():
+        told = _told_to(span)
+        told.events += 1
+        if told.events <= _MOST:
+            span.add_event(f"resilient.{event.kind}", _attributes(event))
+
+
+def _attributes(event: Event) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name in ("policy", "flag", "guard", "cause", "reason", "before", "after"):
+        _flatten(f"resilient.{name}", getattr(event, name), found)
+    evidence = dict(event.evidence)
+    exceptions: Mapping[str, int] = evidence.pop("exceptions", {})
+    _flatten("resilient.evidence", evidence, found)
+    if exceptions:  # a list: attributes whose names come from outside would have no end
+        seen = [f"{number}x {name}"[:_LONGEST] for name, number in exceptions.items()]
+        found["resilient.evidence.exceptions"] = seen[:_MOST]
+    return found
+
+
+def _flatten(name: str, value: Any, into: dict[str, Any]) -> None:
+    if isinstance(value, Mapping):
+        for key, each in cast("dict[str, Any]", value).items():
+            _flatten(f"{name}.{key}", each, into)
+    elif value is not None and value != "" and len(into) < _MOST:
+        plain = isinstance(value, (bool, int, float))
+        into[name] = value if plain else str(value)[:_LONGEST]

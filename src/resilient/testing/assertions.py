@@ -1,0 +1,115 @@
+"""Asserts what callers get while a flag is off."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, Final
+
+from .. import checks
+from ..flags.here import here
+from ..reading import Flag
+from ..shapes import kind_of, label, returns_awaitable
+from .overriding import flag_off
+
+if TYPE_CHECKING:
+    from ..drive.core import Core
+
+UNSET: Final[Any] = object()
+
+
+def assert_off(
+    flag: str | Flag, call: Callable[..., Any], /, *args: Any, expect: Any = UNSET, **kwargs: Any
+) -> Any:
+    """Call something with a flag off, and assert that off is what it got.
+
+    Asserted is that the flag was read, that no policy whose kill switch refused let a call in all
+    the same, that an async function still returned something to await, and that the value is the
+    one expected.
+
+    Args:
+        flag: the flag, or its name.
+        call: the function that uses it, sync or async.
+        *args: passed to it.
+        expect: the value that it must return. Default: any.
+        **kwargs: passed to it.
+
+    Returns:
+        What it returned; of an async function, an awaitable that makes the assertions.
+
+    Raises:
+        AssertionError: one of them does not hold.
+        LookupError: no flag of that name is declared.
+
+    Example:
+        >>> from resilient import flag, kill_switch
+        >>> from resilient.testing import assert_off
+        >>> TEASERS = flag("teasers")
+        >>> @kill_switch(TEASERS, answer=lambda: [])
+        ... def teasers():
+        ...     return ["new!"]
+        >>> assert_off(TEASERS, teasers, expect=[])
+        []
+    """
+    found = here.flags.get(flag)
+    if kind_of(call) == "async":
+        return _assert_off_async(found, call, args, kwargs, expect)
+    bodies = _Bodies(found)
+    with flag_off(found):
+        value = call(*args, **kwargs)
+        if returns_awaitable(value):
+            return _assert_awaited(found, bodies, value, expect)
+    _check(found, bodies, value, expect)
+    return value
+
+
+async def _assert_off_async(
+    flag: Flag, call: Callable[..., Any], args: Any, kwargs: Any, expect: Any
+) -> Any:
+    bodies = _Bodies(flag)
+    with flag_off(flag):
+        value = call(*args, **kwargs)
+        if not returns_awaitable(value):
+            raise AssertionError(
+                f"with {flag.name} off, the async function {label(call)} returned "
+                f"{checks.shown(value)}, which can't be awaited"
+            )
+        value = await value
+    _check(flag, bodies, value, expect)
+    return value
+
+
+async def _assert_awaited(flag: Flag, bodies: _Bodies, value: Awaitable[Any], expect: Any) -> Any:
+    with flag_off(flag):
+        given = await value
+    _check(flag, bodies, given, expect)
+    return given
+
+
+class _Bodies:
+    """How many calls were let in by the policies that a flag switches."""
+
+    def __init__(self, flag: Flag) -> None:
+        cores: list[Core] = [c for ref in list(flag.watchers.values()) if (c := ref()) is not None]
+        self._before = [(core, *_counts(core)) for core in cores]
+
+    def ran(self) -> list[str]:
+        """Return the policies that refused a call and let one in all the same."""
+        return [
+            core.name
+            for core, let_in, refused in self._before
+            if _counts(core)[1] > refused and _counts(core)[0] > let_in
+        ]
+
+
+def _counts(core: Core) -> tuple[int, int]:
+    return core.locked(lambda: (sum(core.outcomes()[:4]), core.refusals.get("kill_switch", 0)))
+
+
+def _check(flag: Flag, bodies: _Bodies, value: Any, expect: Any) -> None:
+    ran = bodies.ran()
+    if ran:
+        raise AssertionError(f"with {flag.name} off, calls were let in by {', '.join(ran)}")
+    if expect is not UNSET and value != expect:
+        raise AssertionError(
+            f"with {flag.name} off, got {checks.shown(value)}; expected {checks.shown(expect)}"
+        )
