@@ -82,6 +82,7 @@ ALLOWED = {
     "trio": {"drive/bell.py", "drive/limits.py"},
     "asyncio": {
         "drive/aio.py",
+        "drive/aio_driver.py",
         "drive/bell.py",
         "drive/timers.py",
         "integrations/grpc_aio.py",

@@ -211,7 +211,7 @@ def test_interrupted_bookkeeping_never_makes_successes_fewer() -> None:
     order: list[str] = []
 
     def trace(frame: Any, event: str, arg: Any) -> Any:
-        if frame.f_code.co_name == "ended" and event == "line":
+        if frame.f_code.co_name == "count" and event == "line":
             order.append(str(core.outcomes()[0]))
         return trace
 

@@ -9,16 +9,14 @@ from typing import Any, Final
 
 from ..clock import real
 from ..deadline import GRAIN, bounded, current
-from ..drive import streams, sync
+from ..drive import interpreter, settlement, streams, sync
 from ..drive.call import DO_PARK, DO_RUN, Step, value_or_raise
 from ..drive.core import Core
 from ..drive.driver import drive, wait
-from ..drive.interpreter import raised, returned, start
 from ..drive.lasting import LastingCall
 from ..drive.leases import Lease
 from ..drive.managers import EnteringCall
 from ..drive.plan import Kin, Plan
-from ..drive.settlement import leave
 from ..drive.time_limits import binding
 from ..guard_stack import GuardStack
 from ..guards.base import Mode
@@ -154,7 +152,7 @@ class Guarding:
     def lasting(self) -> Lasting:
         """Let in a call that is ended elsewhere, perhaps in another thread; or raise a refusal."""
         call = Lasting(self.plan("cooperative"))
-        step = start(call)
+        step = interpreter.start(call)
         while step == DO_PARK:
             step = wait(call)
         return call.began_at(step)
@@ -164,7 +162,7 @@ class Guarding:
         from ..drive.aio_driver import wait
 
         call = Lasting(self.plan("async"))
-        step = start(call)
+        step = interpreter.start(call)
         while step == DO_PARK:
             step = await wait(call)
         return call.began_at(step)
@@ -189,14 +187,14 @@ class Entry:
 
     def run(self) -> Any:
         """Enter, in this thread: it is left here."""
-        drive(self._call, start)
+        drive(self._call, interpreter.start)
         return self._entered()
 
     async def arun(self) -> Any:
         """Enter, in this task."""
         from ..drive.aio_driver import drive
 
-        await drive(self._call, start)
+        await drive(self._call, interpreter.start)
         return self._entered()
 
     def _entered(self) -> Any:
@@ -211,7 +209,7 @@ class Entry:
         """Give the slot back."""
         if self._lease is not None:
             self._lease.end()
-        leave(self._call)
+        settlement.leave(self._call)
 
 
 class Lasting(LastingCall):
@@ -253,9 +251,9 @@ class Lasting(LastingCall):
         if own is not None:
             own.open = False
         if error is None:
-            returned(self, None)
+            interpreter.returned(self, None)
         else:
-            raised(self, error)
+            interpreter.raised(self, error)
             error = self.error or error
         self.error = None
         return error

@@ -6,16 +6,16 @@ from collections.abc import Callable
 from functools import partial
 
 from ..events import Event, bus
+from . import interpreter
 from .call import AbandonedWorker, Call, Step
 from .core import Core
-from .interpreter import raised
 
 
 def abandon(call: Call, error: BaseException) -> tuple[Step, Callable[[], None]]:
     """End a call with an error; the second answer is to be called when its worker ends."""
     call.abandoned = held = AbandonedWorker(len(call.tickets))
     call.core.locked(_abandoned, call.core, held, call.core.now(), str(error))
-    return raised(call, error), partial(_worker_ended, call, held)
+    return interpreter.raised(call, error), partial(_worker_ended, call, held)
 
 
 def _abandoned(core: Core, held: AbandonedWorker, now: float, reason: str) -> None:

@@ -10,6 +10,7 @@ from time import monotonic
 from typing import Any, Final, cast
 
 from ..deadline import Terms, current, leave
+from . import interpreter, settlement
 from .aio_driver import FUTURES, drive, is_under_way, took
 from .bell import task_in
 from .booking import give_back_stopped
@@ -17,14 +18,12 @@ from .call import LASTS, Call, Step, value_or_raise
 from .fast_refusal import answer_async
 from .frames import has_call
 from .handles import hand_out
-from .interpreter import go_on, raised, start
 from .plan import Plan
-from .settlement import give_back
 from .stops import AGAIN, TURNED, Stopped
 from .timers import Entry, Wheel, wheel_of
 
 
-async def run(call: Call, first: Callable[..., Step] = start, *args: Any) -> None:
+async def run(call: Call, first: Callable[..., Step] = interpreter.start, *args: Any) -> None:
     """Drive a call to its end, or until it goes on in what the caller gets."""
     if await drive(call, first, *args) == LASTS:
         hand_out(call, FUTURES)
@@ -58,12 +57,12 @@ async def _stopped(
     done = None
     try:
         done = Call.stopped(plan, fn, args, kwargs, stop)
-        await run(done, go_on, stop)
+        await run(done, interpreter.go_on, stop)
     except BaseException:
         if done is None:
             give_back_stopped(plan.core, plan.fast_guards, stop)
         elif not done.counted:
-            plan.core.outbox.append(partial(give_back, plan, (), 0.0, done))
+            plan.core.outbox.append(partial(settlement.give_back, plan, (), 0.0, done))
         raise
     return value_or_raise(done)
 
@@ -87,7 +86,7 @@ async def _ended(call: Call, value: Any) -> Any:
     try:
         await run(call, took, value)
     except RecursionError:
-        call.core.outbox.append(partial(give_back, call.plan, (), 0.0, call))
+        call.core.outbox.append(partial(settlement.give_back, call.plan, (), 0.0, call))
         raise
     return value_or_raise(call)
 
@@ -108,9 +107,9 @@ async def _failed(
     try:
         done = Call.entered(plan, fn, args, kwargs, tickets, now, own)
         told = error if own is None else own.reason(error)
-        await drive(done, raised, told)
+        await drive(done, interpreter.raised, told)
     except RecursionError:
-        plan.core.outbox.append(partial(give_back, plan, tickets, now, done))
+        plan.core.outbox.append(partial(settlement.give_back, plan, tickets, now, done))
         raise
     finally:
         told = None  # a frame that holds the exception whose traceback it is in is a cycle

@@ -9,14 +9,12 @@ from typing import Any, Final
 
 from ..guards.base import Waiter
 from ..shapes import handle_of, returns_awaitable
-from . import line
+from . import interpreter, line, settlement
 from .bell import Bell, here
 from .call import DO_PARK, DO_RECOVER, DO_RUN, DONE, LASTS, Call, Step
 from .frames import has_call
-from .interpreter import not_run, raised, returned, try_again
 from .limits import Bounds
 from .misuse import MisuseError
-from .settlement import abort
 from .time_limits import binding
 from .timers import Timer
 
@@ -37,7 +35,7 @@ async def drive(call: Call, first: Callable[..., Step], *args: Any) -> Step:
             else:
                 step = await pause(call)
     except BaseException:
-        abort(call)
+        settlement.abort(call)
         raise
     return step
 
@@ -52,11 +50,11 @@ async def _limited(
     bounds = Bounds(call, level)
     over = bounds.over()
     if over is not None:
-        return not_run(call, over.error())
+        return interpreter.not_run(call, over.error())
     try:
         value = await within(call, bounds, fn, args, kwargs)
     except BaseException as error:
-        return raised(call, error)
+        return interpreter.raised(call, error)
     return took(call, value)
 
 
@@ -66,7 +64,7 @@ def took(call: Call, value: Any) -> Step:
     if new and is_under_way(value) and not _is_part(call, value):
         call.value = value
         return LASTS
-    return returned(call, value)
+    return interpreter.returned(call, value)
 
 
 def is_under_way(value: object) -> bool:
@@ -151,7 +149,7 @@ async def pause(call: Call) -> Step:
     try:
         await Bell().wait(call, until if limit is None else min(until, limit.when))
     except BaseException as error:
-        return raised(call, error)
+        return interpreter.raised(call, error)
     if limit is not None and limit.when <= until:
-        return not_run(call, limit.error())
-    return try_again(call)
+        return interpreter.not_run(call, limit.error())
+    return interpreter.try_again(call)

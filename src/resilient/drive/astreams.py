@@ -8,13 +8,12 @@ from functools import partial
 from typing import Any, cast
 
 from ..deadline import Deadline, current, leave
+from . import interpreter, settlement
 from .aio_driver import pause, wait, within
 from .call import DO_PARK, DO_RECOVER, DO_RUN, DONE, value_or_raise
-from .interpreter import not_run, start
 from .lasting import LastingCall
 from .limits import Bounds
 from .plan import Plan
-from .settlement import abort
 from .streams import GIVEN, Flow, over_at
 from .time_limits import binding
 from .timers import Timer
@@ -37,7 +36,7 @@ class AsyncFlow(Flow):
         """Go on to the next item; False at the end."""
         call = self.call
         try:
-            todo: int = start(call) if self.source is None else await self._again()
+            todo: int = interpreter.start(call) if self.source is None else await self._again()
             while todo not in (DONE, GIVEN):
                 if todo == DO_RUN:
                     todo = await self._begin(call.fn, call.args, call.kwargs)
@@ -49,7 +48,7 @@ class AsyncFlow(Flow):
                     todo = await pause(call)
         except BaseException:
             self._timer.stop()
-            abort(call)
+            settlement.abort(call)
             raise
         if todo == DONE:
             self._timer.stop()
@@ -79,7 +78,7 @@ class AsyncFlow(Flow):
         bounds = Bounds(call, self.level)
         over = bounds.over()
         if over is not None:
-            return not_run(call, over.error())
+            return interpreter.not_run(call, over.error())
         try:
             if call.recovering_from is None:
                 self.source = fn(*args, **kwargs)

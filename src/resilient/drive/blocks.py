@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING
 from .. import checks
 from ..deadline import Deadline, current, leave
 from ..outcomes import FAILURE, IGNORED, SUCCESS
+from . import interpreter, settlement
 from .call import DO_PARK, DO_RUN, Step, value_or_raise
 from .driver import wait
-from .interpreter import not_run, raised, returned, start
 from .lasting import LastingCall
 from .plan import Plan
-from .settlement import abort
 from .time_limits import binding
 
 if TYPE_CHECKING:
@@ -96,15 +95,15 @@ class Block:
     def __enter__(self) -> Self:
         call = self._made(self._sync_plan())
         try:
-            step: Step = start(call)
+            step: Step = interpreter.start(call)
             while step == DO_PARK:
                 step = wait(call)
             if step == DO_RUN:
                 bound = binding(call, len(call.tickets))
                 if bound is not None and bound.now() >= bound.when:
-                    step = not_run(call, bound.error())
+                    step = interpreter.not_run(call, bound.error())
         except BaseException:
-            abort(call)
+            settlement.abort(call)
             raise
         if step != DO_RUN:
             self._refused(call)
@@ -129,9 +128,9 @@ class Block:
         if error is None and call.forced_outcome is None:
             call.forced_outcome = SUCCESS, ""  # there is no value for a predicate to judge
         try:
-            returned(call, None) if error is None else raised(call, error)
+            interpreter.returned(call, None) if error is None else interpreter.raised(call, error)
         except BaseException:
-            abort(call)
+            settlement.abort(call)
             raise
         finally:
             call.error = None  # it is on its way already, and would hold its own traceback
@@ -144,7 +143,7 @@ class Block:
 
         call = self._made(self._async_plan())
         try:
-            step: Step = start(call)
+            step: Step = interpreter.start(call)
             while step == DO_PARK:
                 step = await aio_driver.wait(call)
             if step == DO_RUN:
@@ -153,9 +152,9 @@ class Block:
                 if over is None:
                     self._limit = bounds.begin()
                     return self
-                not_run(call, over.error())
+                interpreter.not_run(call, over.error())
         except BaseException:
-            abort(call)
+            settlement.abort(call)
             raise
         self._refused(call)
         return self

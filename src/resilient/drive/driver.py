@@ -12,13 +12,11 @@ from ..deadline import Deadline, abandoned, current, leave
 from ..errors import CallTimeoutError, WorkersBusyError
 from ..guards.base import Waiter
 from ..shapes import PLAIN_VALUES, returns_awaitable, returns_work
-from . import line
+from . import interpreter, line, settlement
 from .abandoning import abandon
 from .call import DO_PARK, DO_RECOVER, DO_RUN, DONE, LASTS, Call, Step
 from .frames import has_call
-from .interpreter import not_run, raised, refused, returned, try_again
 from .misuse import not_awaited
-from .settlement import abort
 from .time_limits import binding
 from .workers import Job, Signal, pool
 
@@ -37,7 +35,7 @@ def drive(call: Call, first: Callable[..., Step], *args: Any) -> Step:
             else:
                 step = pause(call)
     except BaseException:
-        abort(call)
+        settlement.abort(call)
         raise
     return step
 
@@ -62,7 +60,7 @@ def limited(
     deadline = binding(call, level) if bound else None
     own = call.deadline
     if deadline is not None and deadline.now() >= deadline.when:
-        return not_run(call, deadline.error())
+        return interpreter.not_run(call, deadline.error())
     if call.plan.threaded and deadline is not None:
         return _on_worker(call, partial(fn, *args, **kwargs), deadline)
     if own is not None:
@@ -70,7 +68,7 @@ def limited(
     try:
         value = fn(*args, **kwargs)
     except BaseException as error:
-        return raised(call, error)
+        return interpreter.raised(call, error)
     finally:
         if own is not None:
             leave(own)
@@ -86,13 +84,13 @@ def took(call: Call, value: Any) -> Step:
         or not returns_work(value)
         or (neutral is not None and neutral(value))
     ):
-        return returned(call, value)
+        return interpreter.returned(call, value)
     if call.recovering_from is None:
         call.value = value
         return LASTS
     if not returns_awaitable(value):
-        return returned(call, value)  # a fallback's answer
-    return raised(call, not_awaited(call.core.name, value))
+        return interpreter.returned(call, value)  # a fallback's answer
+    return interpreter.raised(call, not_awaited(call.core.name, value))
 
 
 # -- on a worker thread ---------------------------------------------
@@ -113,7 +111,7 @@ def _on_worker(call: Call, body: Callable[[], Any], deadline: Deadline) -> Step:
 def no_thread(call: Call, fault: RuntimeError) -> Step:
     why = f"{call.core.name}: the system gives no more threads ({fault})"
     call.ran = False
-    return not_run(call, WorkersBusyError(why, policy=call.core.name, guard="timeout"))
+    return interpreter.not_run(call, WorkersBusyError(why, policy=call.core.name, guard="timeout"))
 
 
 def job_done(call: Call, job: Job, deadline: Deadline, reason: BaseException | None) -> Step:
@@ -129,9 +127,9 @@ def job_done(call: Call, job: Job, deadline: Deadline, reason: BaseException | N
     if own is not None:
         own.open = False
     if reason is not None and (call.core.clock is not None or not _is_timeout(reason)):
-        return raised(call, reason)
+        return interpreter.raised(call, reason)
     error, job.error = job.error, None  # it has ended, perhaps this very moment
-    return took(call, job.value) if error is None else raised(call, error)
+    return took(call, job.value) if error is None else interpreter.raised(call, error)
 
 
 def _end(own: Deadline | None, on_end: Callable[[], None]) -> None:
@@ -175,7 +173,7 @@ def _sleep(call: Call, until: float, signal: Signal) -> None:
 def wait(call: Call) -> Step:
     """Stand in a line."""
     if _in_event_loop():
-        return refused(
+        return interpreter.refused(
             call,
             call.guard,
             "a sync call may not wait in a thread whose event loop is running: it would stop every "
@@ -205,10 +203,10 @@ def pause(call: Call) -> Step:
     try:
         _sleep(call, until if limit is None else min(until, limit.when), Signal())
     except BaseException as error:
-        return raised(call, error)
+        return interpreter.raised(call, error)
     if limit is not None and limit.when <= until:
-        return not_run(call, limit.error())
-    return try_again(call)
+        return interpreter.not_run(call, limit.error())
+    return interpreter.try_again(call)
 
 
 def _in_event_loop() -> bool:

@@ -6,15 +6,13 @@ context manager its body, a Future stays what it is and tells the call how it en
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any, cast
 
 from ..shapes import handle_of
-from .call import DO_RUN, LASTS, Call, Step, value_or_raise
-from .interpreter import raised, returned
+from . import interpreter, settlement
+from .call import Call
 from .lasting import LastingCall
 from .pending import GuardedAwaitable
-from .settlement import abort, tell_some
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -28,16 +26,17 @@ def hand_out(call: Call, futures: tuple[type, ...] = ()) -> None:
     What can be awaited is judged at the await, where it is not of the futures that are followed.
     """
     try:
-        call.value = _handed_out(call, call.value, futures)
+        kind = handle_of(call.value)
+        if kind or type(call.value) in futures:
+            call.value = _followed(call, call.value, kind)
+        else:
+            call.value = GuardedAwaitable(call, call.value, hand_out)
     except BaseException:
-        abort(call)
+        settlement.abort(call)
         raise
 
 
-def _handed_out(call: Call, value: Any, futures: tuple[type, ...]) -> Any:
-    kind = handle_of(value)
-    if not kind and type(value) not in futures:
-        return GuardedAwaitable(call, value, _finish)
+def _followed(call: Call, value: Any, kind: str) -> Any:
     call.__class__ = LastingCall  # it is given back when it is collected
     lasting = cast("LastingCall", call)
     lasting.active_seconds = call.core.now() - call.started
@@ -46,7 +45,7 @@ def _handed_out(call: Call, value: Any, futures: tuple[type, ...]) -> Any:
 
         return entering(lasting, value, is_async=kind == "async manager")
     if call.plan.threaded:
-        tell_some(call, _is_worker, [0] * len(call.tickets), "")
+        settlement.tell_some(call, _is_worker, [0] * len(call.tickets), "")
     if kind == "generator":
         from .streams import going_on
 
@@ -57,20 +56,6 @@ def _handed_out(call: Call, value: Any, futures: tuple[type, ...]) -> Any:
         return going_on_async(lasting, value)
     _follow(lasting, value)
     return value
-
-
-async def _finish(call: Call, awaitable: Awaitable[Any]) -> Any:
-    """Await what a sync callable returned, for a call that was let in before."""
-    from .aio_driver import FUTURES, drive
-
-    call.fn, call.args, call.kwargs = lambda: awaitable, (), {}
-    if await drive(call, _run) == LASTS:
-        hand_out(call, FUTURES)
-    return value_or_raise(call)
-
-
-def _run(_: Call) -> Step:
-    return DO_RUN
 
 
 def _is_worker(guard: Guard) -> bool:
@@ -86,13 +71,13 @@ def _follow(call: LastingCall, future: Future[Any]) -> None:
         try:
             error = None if future.cancelled() else future.exception()
             if future.cancelled():
-                abort(call)
+                settlement.abort(call)
             elif error is not None:
-                raised(call, error)
+                interpreter.raised(call, error)
             else:
-                returned(call, future.result())
+                interpreter.returned(call, future.result())
         except BaseException:
-            abort(call)
+            settlement.abort(call)
             raise
         finally:
             call.error = call.value = None  # the future has them, and the call is in it

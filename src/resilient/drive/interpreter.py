@@ -57,34 +57,42 @@ def try_again(call: Call) -> Step:
 def admit(call: Call, first: int) -> Step:
     """Ask the guards from a level inwards."""
     core = call.core
-    if core.owned():
-        call.level = first
-        return _refused_at_entry(call, ReentrantCallError, _INSIDE)
-    core.expire()
-    verdict, level, why, retry_after = core.locked(_ask, call, first, core.now())
-    call.level = max(level, 0)
-    if verdict >= 0:
-        return DO_RUN
-    if level < 0:
-        return _refused_at_entry(call, CircuitOpenError, why, retry_after)
-    return _stopped(call, verdict, why, retry_after)
+    while True:
+        if core.owned():
+            call.level = first
+            return _refused_at_entry(call, ReentrantCallError, _INSIDE)
+        core.expire()
+        verdict, level, why, retry_after = core.locked(_ask, call, first, core.now())
+        call.level = max(level, 0)
+        if verdict >= 0:
+            return DO_RUN
+        if level < 0:
+            return _refused_at_entry(call, CircuitOpenError, why, retry_after)
+        if not _is_part_of_a_probe(call, verdict):
+            return _stopped(call, verdict, why, retry_after)
+        first = level + 1
 
 
 def go_on(call: Call, stop: Stopped) -> Step:
     """Go on with a call that the fast path could not let in."""
-    if is_lent() and _needs_slot(call.guard) and call.core.locked(borrows, call):
+    lent = is_lent() and _needs_slot(call.guard) and call.core.locked(borrows, call)
+    if lent or _is_part_of_a_probe(call, stop.verdict):
         return admit(call, call.level + 1)
     return _stopped(call, stop.verdict, stop.why, stop.retry_after)
 
 
 def _stopped(call: Call, verdict: int, why: str, retry_after: float | None) -> Step:
     """Do what the guard at the call's level has said."""
-    guard = call.guard
     if verdict == PARK:
         return DO_PARK
-    if verdict == REFUSE and guard.probing and is_inside(sys._getframe(1), call.core, guard):
-        return admit(call, call.level + 1)  # its outcome is part of that call's
-    return refused(call, guard, why, retry_after, answers=verdict == ANSWER and not call.final)
+    answers = verdict == ANSWER and not call.final
+    return refused(call, call.guard, why, retry_after, answers=answers)
+
+
+def _is_part_of_a_probe(call: Call, verdict: int) -> bool:
+    """Return whether a call comes from inside a call that the guard has let in as a probe."""
+    guard = call.guard
+    return verdict == REFUSE and guard.probing and is_inside(sys._getframe(1), call.core, guard)
 
 
 def _ask(call: Call, first: int, now: float) -> tuple[int, int, str, float | None]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from . import settlement
 from .call import Call
-from .settlement import abort
 
 
 class LastingCall(Call):
@@ -13,4 +13,4 @@ class LastingCall(Call):
 
     def __del__(self) -> None:
         if getattr(self, "admitted", False) and not self.counted:
-            abort(self)
+            settlement.abort(self)

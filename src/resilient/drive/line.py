@@ -7,9 +7,8 @@ from typing import Final
 
 from ..errors import ResilientError
 from ..guards.base import PARK, REFUSE, Waiter
+from . import interpreter, settlement
 from .call import DO_PARK, Call, Step
-from .interpreter import admit, not_run, refused
-from .settlement import unwind
 
 CHOP: Final = 1.0  # a waiter looks up this often, so that a grant nobody takes is handed on
 
@@ -29,9 +28,9 @@ def leave(call: Call, waiter: Waiter, error: BaseException) -> Step:
     """Give up the wait: the caller went away, or a timeout outside the line is up."""
     call.core.quit(waiter)
     if isinstance(error, ResilientError):
-        return not_run(call, error)
+        return interpreter.not_run(call, error)
     call.error = error
-    return unwind(call)
+    return settlement.unwind(call)
 
 
 def _line_up(call: Call, waiter: Waiter, ask: Callable[[Waiter, float], int]) -> Step:
@@ -41,8 +40,8 @@ def _line_up(call: Call, waiter: Waiter, ask: Callable[[Waiter, float], int]) ->
     if verdict == PARK:
         return DO_PARK
     if verdict == REFUSE:
-        return refused(call, call.plan.guards[refuser], why, retry_after)
-    return admit(call, call.level + 1)
+        return interpreter.refused(call, call.plan.guards[refuser], why, retry_after)
+    return interpreter.admit(call, call.level + 1)
 
 
 def _asked(

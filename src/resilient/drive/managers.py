@@ -12,12 +12,11 @@ from contextlib import ContextDecorator
 from types import TracebackType
 from typing import Any, Final
 
+from . import interpreter, settlement
 from .call import DO_RUN, Call, Step, value_or_raise
 from .driver import drive
-from .interpreter import start
 from .lasting import LastingCall
 from .plan import Plan
-from .settlement import leave
 
 _SYNC: Final = "__enter__", "__exit__"
 _ASYNC: Final = "__aenter__", "__aexit__"
@@ -91,7 +90,7 @@ class GuardedManager(_Guarded, ContextDecorator):
         try:
             return call.handle[0].__exit__(kind, error, trace)
         finally:
-            leave(call)
+            settlement.leave(call)
 
 
 class GuardedAsyncManager(_Guarded):
@@ -114,7 +113,7 @@ class GuardedAsyncManager(_Guarded):
         try:
             return await call.handle[0].__aexit__(kind, error, trace)
         finally:
-            leave(call)
+            settlement.leave(call)
 
     def __call__(self, func: Any) -> Any:
         """Decorate an async function: each call of it runs in a context manager of its own."""
@@ -137,7 +136,7 @@ def guard(plan: Plan, fn: Callable[..., Any], *, is_async: bool) -> Callable[...
         call = EnteringCall(plan, body, args, kwargs)
         call.handle = handle
         kind = GuardedAsyncManager if is_async else GuardedManager
-        return kind(call, start, functools.partial(guarded, *args, **kwargs))
+        return kind(call, interpreter.start, functools.partial(guarded, *args, **kwargs))
 
     return guarded
 

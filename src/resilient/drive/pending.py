@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine, Generator
+from collections.abc import Awaitable, Callable, Generator
 from typing import Any
 
-from .call import Call
-from .interpreter import raised
+from . import interpreter
+from .call import DO_RUN, LASTS, Call, Step, value_or_raise
 
 
 class GuardedAwaitable:
@@ -15,16 +15,16 @@ class GuardedAwaitable:
     It is a coroutine to asyncio, which makes tasks of it.
     """
 
-    __slots__ = ("__weakref__", "_awaitable", "_call", "_finish", "_steps")
+    __slots__ = ("__weakref__", "_awaitable", "_call", "_hand_out", "_steps")
 
     def __init__(
         self,
         call: Call,
         awaitable: Awaitable[Any],
-        finish: Callable[[Call, Awaitable[Any]], Coroutine[Any, Any, Any]],
+        hand_out: Callable[[Call, tuple[type, ...]], None],
     ) -> None:
         self._call: Call | None = call
-        self._finish = finish  # it drives the call to its end
+        self._hand_out = hand_out  # where the await gives work that has not ended
         self._awaitable = awaitable
         self._steps: Generator[Any, Any, Any] | None = None  # once a task runs it
 
@@ -50,7 +50,17 @@ class GuardedAwaitable:
         call, self._call = self._call, None
         if call is None:
             raise RuntimeError("this guarded call was already awaited")
-        return (yield from self._finish(call, self._awaitable).__await__())
+        return (yield from self._finish(call).__await__())
+
+    async def _finish(self, call: Call) -> Any:
+        """Await what the sync callable returned, for a call that was let in before."""
+        from .aio_driver import FUTURES, drive
+
+        awaitable = self._awaitable
+        call.fn, call.args, call.kwargs = lambda: awaitable, (), {}
+        if await drive(call, _run) == LASTS:
+            self._hand_out(call, FUTURES)
+        return value_or_raise(call)
 
     def close(self) -> None:
         """Give up a call that nobody will await: neutral, its slot comes back."""
@@ -58,7 +68,7 @@ class GuardedAwaitable:
             self._steps.close()
         call, self._call = self._call, None
         if call is not None:
-            raised(call, GeneratorExit())
+            interpreter.raised(call, GeneratorExit())
             close = getattr(self._awaitable, "close", None)
             if close is not None:
                 close()
@@ -66,4 +76,8 @@ class GuardedAwaitable:
     def __del__(self) -> None:
         call, self._call = self._call, None
         if call is not None:  # the awaitable inside gives the warning that it was never awaited
-            raised(call, GeneratorExit())
+            interpreter.raised(call, GeneratorExit())
+
+
+def _run(_: Call) -> Step:
+    return DO_RUN

@@ -41,7 +41,11 @@ def settle(call: Call, outcomes: list[int], reason: str, what: int | None = None
     """Tell the guards, and count the call where it is over, and what its caller got."""
     room()
     core, now = call.core, call.core.now()
-    if core.owned():
+    if core.owned():  # in a finalizer or signal handler: what it interrupted does it at its end
+        what = served(call) if what is None else what  # its caller takes what tells it
+        if any(ticket is not None for ticket in call.tickets):
+            core.outbox.append(partial(settle, call, outcomes, reason, what))
+            return DONE
         return _settle_inside(call, outcomes, reason, what)
     step = core.locked(_end, call, outcomes, reason, what, now)
     if step is None:  # a parent process's call
@@ -67,16 +71,11 @@ def _end(call: Call, outcomes: list[int], reason: str, what: int | None, now: fl
     return step
 
 
-def _settle_inside(call: Call, outcomes: list[int], reason: str, what: int | None) -> Step:
-    """Settle in a finalizer or signal handler: what it interrupted books it at its end."""
-    later = call.core.outbox.append
-    what = served(call) if what is None else what  # its caller takes what tells it
-    if any(ticket is not None for ticket in call.tickets):
-        later(partial(settle, call, outcomes, reason, what))
-        return DONE
-    step = _walk_out(call, outcomes, reason, call.core.now())  # asks the fallbacks alone
+def _settle_inside(call: Call, outcomes: list[int], reason: str, what: int) -> Step:
+    """Ask the fallbacks of a call that has no tickets; what was interrupted counts it."""
+    step = _walk_out(call, outcomes, reason, call.core.now())
     if step == DONE:
-        later(partial(_count_later, call, what))
+        call.core.outbox.append(partial(_count_later, call, what))
     elif step == DO_RECOVER and call.recovering_from is None:
         call.recovering_from = ValueError("a failed result")
     return step

@@ -13,12 +13,11 @@ from ..deadline import Deadline, current, leave
 from ..guards.base import Guard
 from ..outcomes import IGNORED
 from ..shapes import returns_awaitable
+from . import interpreter, settlement
 from .call import DO_PARK, DO_RECOVER, DO_RUN, DONE, value_or_raise
 from .driver import pause, wait
-from .interpreter import not_run, raised, returned, start
 from .lasting import LastingCall
 from .plan import Plan
-from .settlement import abort
 from .time_limits import binding
 
 GIVEN: Final = 6  # besides the steps of a call: an item is there
@@ -55,7 +54,7 @@ class Flow:
         """Report that the source is exhausted, and what to do now."""
         self._spend(began)
         self.source = self.thrown = None
-        return returned(self.call, value)
+        return interpreter.returned(self.call, value)
 
     def raised(self, error: BaseException, began: float | None = None) -> int:
         """Report that the source has failed, or could not be made, and what to do now."""
@@ -64,13 +63,13 @@ class Flow:
         if error is self.thrown:  # the consumer's own, which says nothing of the dependency
             self.call.forced_outcome = IGNORED, type(error).__name__
         self.source = self.thrown = None
-        return raised(self.call, error)
+        return interpreter.raised(self.call, error)
 
     def gone(self, reason: BaseException) -> None:
         """Report an early end: neutral where the reason is that the consumer closed the stream."""
         self.source = None
         if not self.call.counted:  # by its finalizer, where a cycle was collected
-            raised(self.call, reason)
+            interpreter.raised(self.call, reason)
         self.call.error = None  # a traceback that holds its own exception is a cycle
 
     def taken(self) -> Any:
@@ -120,7 +119,7 @@ class SyncFlow(Flow):
         """Go on to the next item; False at the end."""
         call = self.call
         try:
-            todo: int = start(call) if self.source is None else self._again()
+            todo: int = interpreter.start(call) if self.source is None else self._again()
             while todo not in (DONE, GIVEN):
                 if todo == DO_RUN:
                     todo = self._begin(call.fn, call.args, call.kwargs)
@@ -131,7 +130,7 @@ class SyncFlow(Flow):
                 else:
                     todo = pause(call)
         except BaseException:
-            abort(call)
+            settlement.abort(call)
             raise
         return todo == GIVEN
 
@@ -149,7 +148,7 @@ class SyncFlow(Flow):
         call = self.call
         over = over_at(binding(call, self.level))
         if over is not None:
-            return not_run(call, over.error())
+            return interpreter.not_run(call, over.error())
         try:
             source: Any = _within(call.deadline, fn, *args, **kwargs)
             generates = hasattr(source, "throw") and hasattr(source, "__next__")

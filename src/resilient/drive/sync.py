@@ -9,20 +9,19 @@ from typing import Any
 
 from ..deadline import Deadline, Terms, current, enclosing
 from ..shapes import returns_work
+from . import interpreter, settlement
 from .booking import give_back_stopped
 from .call import LASTS, Call, Step, value_or_raise
 from .driver import drive, job_done, no_thread, took
 from .fast_refusal import answer
 from .frames import has_call
 from .handles import hand_out
-from .interpreter import go_on, raised, start
 from .plan import Plan
-from .settlement import give_back
 from .stops import AGAIN, TURNED, Stopped
 from .workers import Job, pool
 
 
-def run(call: Call, first: Callable[..., Step] = start, *args: Any) -> None:
+def run(call: Call, first: Callable[..., Step] = interpreter.start, *args: Any) -> None:
     """Drive a call to its end, or until it goes on in what the caller gets."""
     if drive(call, first, *args) == LASTS:
         hand_out(call)
@@ -52,12 +51,12 @@ def _stopped(plan: Plan, fn: Callable[..., Any], args: Any, kwargs: Any, stop: S
     done = None
     try:
         done = Call.stopped(plan, fn, args, kwargs, stop)
-        run(done, go_on, stop)
+        run(done, interpreter.go_on, stop)
     except BaseException:
         if done is None:
             give_back_stopped(plan.core, plan.fast_guards, stop)
         elif not done.counted:
-            plan.core.outbox.append(partial(give_back, plan, (), 0.0, done))
+            plan.core.outbox.append(partial(settlement.give_back, plan, (), 0.0, done))
         raise
     return value_or_raise(done)
 
@@ -67,7 +66,7 @@ def _ended(call: Call, value: Any) -> Any:
     try:
         run(call, took, value)
     except RecursionError:
-        call.core.outbox.append(partial(give_back, call.plan, (), 0.0, call))
+        call.core.outbox.append(partial(settlement.give_back, call.plan, (), 0.0, call))
         raise
     return value_or_raise(call)
 
@@ -86,9 +85,9 @@ def _failed(
     done = None
     try:
         done = Call.entered(plan, fn, args, kwargs, tickets, now, own)
-        drive(done, raised, error)
+        drive(done, interpreter.raised, error)
     except RecursionError:
-        plan.core.outbox.append(partial(give_back, plan, tickets, now, done))
+        plan.core.outbox.append(partial(settlement.give_back, plan, tickets, now, done))
         raise
     return done
 
@@ -252,7 +251,7 @@ def _threaded(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
             done = Call.entered(plan, fn, args, kwargs, tickets, now, own)
             run(done, _hired, job, own, reason, woken)
         except RecursionError:
-            core.outbox.append(partial(give_back, plan, tickets, now, done))
+            core.outbox.append(partial(settlement.give_back, plan, tickets, now, done))
             raise
         finally:
             del reason  # it holds this frame
@@ -271,10 +270,10 @@ def _hired(
     """Report how a call ended whose body was, or could not be, given to a worker."""
     if job is None or own is None:
         assert reason is not None
-        return raised(call, reason)
+        return interpreter.raised(call, reason)
     if isinstance(reason, RecursionError) and not woken:
         job.abandon()  # should a worker have it, it does not run it
-        return raised(call, reason)
+        return interpreter.raised(call, reason)
     if isinstance(reason, RuntimeError) and not woken:
         return no_thread(call, reason)
     return job_done(call, job, own, reason)
