@@ -39,16 +39,16 @@ quick: $(VENV)/test  ## run all tests but the slow ones
 	$(BIN)/python -m pytest $(filter-out $(SLOW),$(ALONE))
 
 trial: $(VENV)/test  ## flip flags in a service of gunicorn under load, on SQLite and Redis; about 4 min
-	$(BIN)/python tests/cli/trial.py
+	$(BIN)/python -m tests.cli.trial
 
 freeze: $(VENV)/test  ## freeze Redis, PostgreSQL and an HTTP API under a service, each for 20 s; about 3 min
-	$(BIN)/python tests/integrations/trial.py
+	$(BIN)/python -m tests.integrations.trial
 
 soak: $(VENV)/test  ## fork and flip together on one SQLite store: it stays whole, no child hangs; about 5 min
-	$(BIN)/python tests/flags/soak.py 300
+	$(BIN)/python -m tests.flags.soak 300
 
 prefork: $(VENV)/test  ## kill gunicorn's workers under load: totals stay exact, scrapes fast; about 90 s
-	$(BIN)/python tests/prefork/trial.py
+	$(BIN)/python -m tests.prefork.trial
 
 lint: $(VENV)/lint  ## check style and layout
 	$(BIN)/ruff check .

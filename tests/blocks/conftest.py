@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from resilient.testing import ManualClock
-
-from .kit import ASYNC_WAYS, WAYS, Way
+from tests.blocks.kit import ASYNC_WAYS, WAYS, Way
 
 
 @pytest.fixture(params=WAYS, ids=lambda way: way.name)

@@ -9,9 +9,8 @@ from typing import Any
 
 from resilient import Policy, circuit_breaker, timeout
 from resilient.testing import ManualClock
-
-from ..contract.contract_kit import ASYNC_COLOURS, SYNC, Colour, Gone, counts
-from ..traps.helpers import WAIT, idle, in_threads, part, policy, until
+from tests.contract.contract_kit import ASYNC_COLOURS, SYNC, Colour, Gone, counts
+from tests.traps.helpers import WAIT, idle, in_threads, part, policy, until
 
 __all__ = (
     "ASYNC_WAYS", "WAIT", "WAYS", "Gone", "Way", "booked", "cancelling", "counts", "entering",

@@ -19,8 +19,7 @@ from resilient import (
     timeout,
 )
 from resilient.testing import ManualClock
-
-from .kit import (
+from tests.blocks.kit import (
     WAIT,
     Gone,
     Way,

@@ -16,8 +16,7 @@ from resilient import (
     timeout,
 )
 from resilient.testing import ManualClock
-
-from .kit import (
+from tests.blocks.kit import (
     Way,
     counts,
     entering,

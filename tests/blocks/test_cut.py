@@ -13,8 +13,7 @@ import pytest
 from resilient import CallTimeoutError, bulkhead, timeout
 from resilient.deadline import current
 from resilient.testing import ManualClock
-
-from .kit import WAIT, Way, booked, cancelling, counts, idle, policy, timed
+from tests.blocks.kit import WAIT, Way, booked, cancelling, counts, idle, policy, timed
 
 # -- async: the cut --------------------------------------------------------------------------
 

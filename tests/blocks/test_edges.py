@@ -24,8 +24,7 @@ from resilient import (
     timeout,
 )
 from resilient.testing import ManualClock
-
-from .kit import (
+from tests.blocks.kit import (
     WAIT,
     Way,
     booked,

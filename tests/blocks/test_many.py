@@ -23,8 +23,7 @@ from resilient import (
 )
 from resilient.deadline import current
 from resilient.testing import ManualClock
-
-from .kit import (
+from tests.blocks.kit import (
     WAIT,
     Way,
     booked,

@@ -11,9 +11,8 @@ import anyio.lowlevel
 import pytest
 
 from resilient import CallTimeoutError, Policy, bulkhead, circuit_breaker, timeout
-
-from ..cancel.helpers import NO_EAGER, Swept, sweep
-from .kit import WAIT, counts, idle, part, policy
+from tests.blocks.kit import WAIT, counts, idle, part, policy
+from tests.cancel.helpers import NO_EAGER, Swept, sweep
 
 Run = Callable[[Callable[[], Coroutine[Any, Any, Any]]], Awaitable[None]]
 checkpoint = anyio.lowlevel.checkpoint

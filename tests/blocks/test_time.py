@@ -12,8 +12,7 @@ import resilient
 from resilient import CallTimeoutError, bulkhead, circuit_breaker, timeout
 from resilient.deadline import current
 from resilient.testing import ManualClock
-
-from .kit import WAIT, Way, booked, cancelling, counts, idle, policy, timed
+from tests.blocks.kit import WAIT, Way, booked, cancelling, counts, idle, policy, timed
 
 
 def test_remaining_is_told_inside(way: Way, clock: ManualClock) -> None:

@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 
 from resilient import CircuitOpenError, Policy, bulkhead, circuit_breaker
-
-from .kit import Way, booked, entering, idle, policy
+from tests.blocks.kit import Way, booked, entering, idle, policy
 
 
 def touchy(**options: Any) -> Policy:

@@ -10,7 +10,7 @@ from typing import Any
 
 import trio
 
-from ..traps.helpers import BACKENDS, WAIT, idle, part, policy, run, trip, until
+from tests.traps.helpers import BACKENDS, WAIT, idle, part, policy, run, trip, until
 
 __all__ = (
     "BACKENDS", "WAIT", "Swept", "counted", "idle", "part", "pause", "policy", "run", "sweep",

@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 
 from resilient import Policy, bulkhead, circuit_breaker, fallback, timeout
-
-from .helpers import BACKENDS, idle, part, pause, policy, run
+from tests.cancel.helpers import BACKENDS, idle, part, pause, policy, run
 
 GUARDS: dict[str, Callable[[], tuple[Any, ...]]] = {
     "breaker": lambda: (circuit_breaker(),),

@@ -12,8 +12,7 @@ import pytest
 
 from resilient import Policy, bulkhead, circuit_breaker, fallback, timeout
 from resilient.drive import workers
-
-from .helpers import WAIT, idle, part, policy, until
+from tests.cancel.helpers import WAIT, idle, part, policy, until
 
 Interrupt = Callable[[Callable[[], bool]], None]
 

@@ -12,8 +12,7 @@ import anyio.lowlevel
 import pytest
 
 from resilient import CallTimeoutError, Policy, bulkhead, circuit_breaker, fallback, timeout
-
-from .helpers import WAIT, Swept, idle, part, policy, sweep, trip
+from tests.cancel.helpers import WAIT, Swept, idle, part, policy, sweep, trip
 
 Run = Callable[[Callable[[], Coroutine[Any, Any, Any]]], Awaitable[None]]
 checkpoint = anyio.lowlevel.checkpoint

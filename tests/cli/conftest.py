@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from .kit import Cli, RedisServer, redis_program
-from .workers import Worker
+from tests.cli.kit import Cli, RedisServer, redis_program
+from tests.cli.workers import Worker
 
 pytest.importorskip("click")
 pytest.importorskip("rich")

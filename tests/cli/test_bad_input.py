@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from .kit import Cli
-from .workers import Worker
+from tests.cli.kit import Cli
+from tests.cli.workers import Worker
 
 DIRTY = {
     "escape": "\x1b[2J\x1b[31mred",

@@ -15,9 +15,8 @@ import pytest
 from resilient.flags.stores.base import Process
 from resilient.flags.stores.redis import RedisStore
 from resilient.flags.stores.sqlite import SQLiteStore
-
-from .kit import Cli, Outcome, RedisServer, until
-from .workers import Worker
+from tests.cli.kit import Cli, Outcome, RedisServer, until
+from tests.cli.workers import Worker
 
 NOBODY = 65534
 # As nobody, with all modules loaded before: the interpreter may lie where nobody may look.

@@ -24,9 +24,8 @@ from resilient import (
     timeout,
 )
 from resilient.testing import ManualClock
-
-from .kit import Cli, until
-from .workers import Worker
+from tests.cli.kit import Cli, until
+from tests.cli.workers import Worker
 
 DOCS = Path(__file__).parents[2] / "docs"
 

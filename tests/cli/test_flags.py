@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 import pytest
 
-from .kit import Cli, until
-from .workers import Worker
+from tests.cli.kit import Cli, until
+from tests.cli.workers import Worker
 
 COLUMNS = ("flag", "state", "since", "by", "why", "until", "owner", "applied", "pinned")
 ROW = {

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from .kit import Cli, RedisServer, free_port, until
-from .service import Load, Service
+from tests.cli.kit import Cli, RedisServer, free_port, until
+from tests.cli.service import Load, Service
 
 pytest.importorskip("gunicorn")
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from . import hostile
-from .kit import Cli
+from tests.cli import hostile
+from tests.cli.kit import Cli
 
 LOOKS = [("flags",), ("flags", "show", "recs"), ("flags", "log"), ("policies",), ("status",),
          ("doctor",), ("processes",)]  # fmt: skip

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from .kit import WAIT, Cli
+from tests.cli.kit import WAIT, Cli
 
 
 def run(cli: Cli, module: str, *words: str, **environ: str) -> subprocess.CompletedProcess[str]:

@@ -7,9 +7,8 @@ from pathlib import Path
 
 from resilient.flags.flips import Flip
 from resilient.flags.stores.sqlite import SQLiteStore
-
-from .kit import Cli
-from .workers import Worker
+from tests.cli.kit import Cli
+from tests.cli.workers import Worker
 
 
 def test_whoever_comes_second_is_told_and_changes_nothing(
@@ -89,7 +88,7 @@ def test_an_interrupted_command_has_flipped_or_not(cli: Cli, worker: Worker) -> 
     """Ctrl-C while it waits ends it at once; what was recorded stays recorded."""
     import signal
 
-    from .kit import until
+    from tests.cli.kit import until
 
     worker.stop()
     process = cli.start("flags", "off", "recs", "--reason", "cut short", "--wait", "1h")

@@ -13,9 +13,8 @@ from resilient.flags.stores.base import ConflictError
 from resilient.flags.stores.memory import MemoryStore
 from resilient.flags.stores.redis import RedisStore
 from resilient.flags.stores.sqlite import SQLiteStore
-
-from .kit import Cli, RedisServer, until
-from .workers import Worker
+from tests.cli.kit import Cli, RedisServer, until
+from tests.cli.workers import Worker
 
 A, B = "option/shop/bulkhead.max_concurrent", "option/shop/bulkhead.max_waiting"
 

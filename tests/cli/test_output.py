@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from .kit import Cli
-from .workers import Worker
+from tests.cli.kit import Cli
+from tests.cli.workers import Worker
 
 LOOKS = [
     ("flags",), ("flags", "--json"), ("flags", "log"), ("flags", "show", "recs"), ("policies",),

@@ -10,9 +10,8 @@ import pytest
 
 from resilient.flags.flips import Flip
 from resilient.flags.stores.sqlite import SQLiteStore
-
-from .kit import Cli, until
-from .workers import Worker
+from tests.cli.kit import Cli, until
+from tests.cli.workers import Worker
 
 ROW = {
     "policy", "forced", "since", "by", "reason", "until", "version", "applied", "processes",

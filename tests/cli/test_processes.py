@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from .kit import Cli, until
-from .workers import Worker
+from tests.cli.kit import Cli, until
+from tests.cli.workers import Worker
 
 ROW = {"id", "host", "pid", "program", "applied", "behind", "seen", "silent"}
 

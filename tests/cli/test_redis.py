@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import needed_redis
-from .kit import Cli, RedisServer, until
-from .silencer import Silencer
-from .workers import Worker
+from tests.cli.conftest import needed_redis
+from tests.cli.kit import Cli, RedisServer, until
+from tests.cli.silencer import Silencer
+from tests.cli.workers import Worker
 
 SECRET = "Hunter2secret"
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from .kit import Cli, free_port
-from .workers import Worker
+from tests.cli.kit import Cli, free_port
+from tests.cli.workers import Worker
 
 LOOKS = [("flags",), ("flags", "log"), ("flags", "show", "x"), ("policies",), ("status",),
          ("doctor",), ("processes",), ("forget", "abcdef")]  # fmt: skip

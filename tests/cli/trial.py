@@ -17,13 +17,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-if __package__:
-    from .kit import RedisServer, free_port, redis_program
-    from .service import Load, Service
-else:
-    sys.path.insert(0, str(Path(__file__).parent))
-    from kit import RedisServer, free_port, redis_program
-    from service import Load, Service
+from tests.cli.kit import RedisServer, free_port, redis_program
+from tests.cli.service import Load, Service
 
 WORKERS = 8
 FLIPS = 100

@@ -11,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-from .kit import WAIT, Cli
+from tests.cli.kit import WAIT, Cli
 
 WORKER = Path(__file__).with_name("worker.py")
 

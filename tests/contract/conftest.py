@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import itertools
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 import resilient
 from resilient.testing import ManualClock
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-from contract_kit import COLOURS, TIMED_COLOURS, Colour  # noqa: E402
+from tests.contract.contract_kit import COLOURS, TIMED_COLOURS, Colour
 
 _numbers = itertools.count(1)
 

@@ -8,7 +8,14 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import pytest
-from contract_kit import (
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+import resilient
+from resilient import Event, Policy, bulkhead, circuit_breaker, fallback, timeout
+from resilient.registry import registry
+from resilient.testing import ManualClock
+from tests.contract.contract_kit import (
     ASYNC_COLOURS,
     SYNC,
     THREAD,
@@ -18,13 +25,6 @@ from contract_kit import (
     assert_balanced,
     until,
 )
-from hypothesis import HealthCheck, example, given, settings
-from hypothesis import strategies as st
-
-import resilient
-from resilient import Event, Policy, bulkhead, circuit_breaker, fallback, timeout
-from resilient.registry import registry
-from resilient.testing import ManualClock
 
 WayName = Literal["decorated", "call", "try", "block", "stream"]
 Op = tuple[Any, ...]

@@ -13,7 +13,6 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from contract_kit import Colour, assert_balanced, counts, policy_of
 
 from resilient import (
     BulkheadFullError,
@@ -26,6 +25,7 @@ from resilient import (
     timeout,
 )
 from resilient.testing import ManualClock
+from tests.contract.contract_kit import Colour, assert_balanced, counts, policy_of
 
 
 def names_of(label: str) -> list[str]:

@@ -10,15 +10,6 @@ from typing import Any, ClassVar
 
 import anyio
 import pytest
-from contract_kit import (
-    ASYNC_COLOURS,
-    Colour,
-    Gone,
-    assert_balanced,
-    counts,
-    overrun,
-    until,
-)
 
 from resilient import (
     CallTimeoutError,
@@ -32,6 +23,15 @@ from resilient import (
 from resilient.guards.base import ANSWER, PARK, REFUSE, Guard, Waiter
 from resilient.outcomes import FAILURE
 from resilient.testing import ManualClock
+from tests.contract.contract_kit import (
+    ASYNC_COLOURS,
+    Colour,
+    Gone,
+    assert_balanced,
+    counts,
+    overrun,
+    until,
+)
 
 asynchronous = pytest.mark.parametrize("colour", ASYNC_COLOURS, ids=lambda colour: colour.name)
 

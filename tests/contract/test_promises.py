@@ -16,17 +16,6 @@ from typing import Any
 import anyio
 import pytest
 import trio
-from contract_kit import (
-    ASYNC_COLOURS,
-    ASYNCIO,
-    SYNC,
-    Colour,
-    Gone,
-    assert_balanced,
-    counts,
-    overrun,
-    until,
-)
 
 import resilient
 from resilient import (
@@ -43,6 +32,17 @@ from resilient import (
     timeout,
 )
 from resilient.testing import ManualClock
+from tests.contract.contract_kit import (
+    ASYNC_COLOURS,
+    ASYNCIO,
+    SYNC,
+    Colour,
+    Gone,
+    assert_balanced,
+    counts,
+    overrun,
+    until,
+)
 
 asynchronous = pytest.mark.parametrize("colour", ASYNC_COLOURS, ids=lambda colour: colour.name)
 

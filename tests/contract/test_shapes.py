@@ -12,10 +12,17 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
-from contract_kit import ASYNC_COLOURS, SYNC, Colour, assert_balanced, counts, policy_of
 
 from resilient import Policy, bulkhead, circuit_breaker, fallback, timeout
 from resilient.testing import ManualClock
+from tests.contract.contract_kit import (
+    ASYNC_COLOURS,
+    SYNC,
+    Colour,
+    assert_balanced,
+    counts,
+    policy_of,
+)
 
 Decorator = Callable[[Any], Any]
 

@@ -27,8 +27,7 @@ from resilient import (
     timeout,
 )
 from resilient.integrations.asgi import Middleware
-
-from .helpers import (
+from tests.edges.helpers import (
     ERRORS,
     REFUSALS,
     VALUES,

@@ -13,10 +13,9 @@ from flask import Flask
 from resilient import remaining
 from resilient.integrations import asgi, flask, wsgi
 from resilient.integrations.django import Middleware
-
-from .helpers import drive, scope_of
-from .test_django import configure
-from .test_wsgi import PLAIN, Answer
+from tests.edges.helpers import drive, scope_of
+from tests.edges.test_django import configure
+from tests.edges.test_wsgi import PLAIN, Answer
 
 # Time that the header gives, at_most, and whether the request is begun with at_least=0.05.
 CASES: list[tuple[str | None, float | None, bool]] = [

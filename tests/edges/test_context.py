@@ -14,9 +14,8 @@ from starlette.concurrency import run_in_threadpool
 from resilient import bulkhead, circuit_breaker, fallback, remaining, timeout
 from resilient.integrations.asgi import Middleware as AsgiMiddleware
 from resilient.integrations.wsgi import Middleware as WsgiMiddleware
-
-from .helpers import drive, new_policy, scope_of
-from .test_wsgi import PLAIN, Answer
+from tests.edges.helpers import drive, new_policy, scope_of
+from tests.edges.test_wsgi import PLAIN, Answer
 
 trace: ContextVar[str] = ContextVar("trace", default="none")
 

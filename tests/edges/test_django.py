@@ -14,8 +14,7 @@ from django.test import AsyncClient, Client, override_settings
 from django.urls import path
 
 from resilient import RefusedError, remaining, timeout
-
-from .helpers import ERRORS, REFUSALS, VALUES, near, new_policy, refusal
+from tests.edges.helpers import ERRORS, REFUSALS, VALUES, near, new_policy, refusal
 
 OURS = "resilient.integrations.django.Middleware"
 state: dict[str, Any] = {}

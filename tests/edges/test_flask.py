@@ -10,8 +10,7 @@ from flask import Flask, Response, stream_with_context
 
 from resilient import RefusedError, ResilientError, remaining, timeout
 from resilient.integrations.flask import install
-
-from .helpers import ERRORS, REFUSALS, VALUES, near, new_policy, refusal
+from tests.edges.helpers import ERRORS, REFUSALS, VALUES, near, new_policy, refusal
 
 
 def app_of(error: Exception | None = None, **options: Any) -> tuple[Flask, list[Any]]:

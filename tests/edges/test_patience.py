@@ -12,9 +12,8 @@ import pytest
 
 from resilient import Policy, circuit_breaker, remaining, timeout
 from resilient.integrations.wsgi import Middleware
-
-from .helpers import new_policy
-from .test_wsgi import PLAIN, Answer
+from tests.edges.helpers import new_policy
+from tests.edges.test_wsgi import PLAIN, Answer
 
 
 @pytest.fixture

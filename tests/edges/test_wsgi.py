@@ -11,8 +11,7 @@ import pytest
 
 from resilient import RefusedError, remaining, timeout
 from resilient.integrations.wsgi import Middleware
-
-from .helpers import ERRORS, REFUSALS, VALUES, near, new_policy, refusal
+from tests.edges.helpers import ERRORS, REFUSALS, VALUES, near, new_policy, refusal
 
 
 class Answer:

@@ -22,9 +22,8 @@ from resilient import (
     registry,
     timeout,
 )
-
-from ..traps.helpers import idle, part, policy, trip, until
-from .forks import WAIT, Fork, Load, in_both
+from tests.faults.forks import WAIT, Fork, Load, in_both
+from tests.traps.helpers import idle, part, policy, trip, until
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here"),

@@ -24,8 +24,7 @@ from resilient import (
     timeout,
 )
 from resilient.drive import aio
-
-from ..traps.helpers import BACKENDS, WAIT, idle, in_threads, part, policy, run, until
+from tests.traps.helpers import BACKENDS, WAIT, idle, in_threads, part, policy, run, until
 
 
 def test_a_thousand_loops_leave_nothing_behind() -> None:

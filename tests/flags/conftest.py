@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from .kit import Hand, RedisServer, redis_program
-from .process_kit import Worker
-from .proxy import Proxy
+from tests.flags.kit import Hand, RedisServer, redis_program
+from tests.flags.process_kit import Worker
+from tests.flags.proxy import Proxy
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from .kit import WAIT, until
+from tests.flags.kit import WAIT, until
 
 HERE = Path(__file__).parent
 

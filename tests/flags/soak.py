@@ -1,4 +1,4 @@
-"""Forks and flips together, on one SQLite store: `make soak`, or `python tests/flags/soak.py 300`.
+"""Forks and flips together, on one SQLite store: `make soak`, or `python -m tests.flags.soak 300`.
 
 Several processes flip in one thread and fork in another; each child reads, flips and forks once
 more. The store has to be whole at the end, and no child may hang.

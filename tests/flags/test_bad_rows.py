@@ -18,8 +18,7 @@ from resilient.flags.presence import Presence
 from resilient.flags.stores.base import Process, process_of, read_json
 from resilient.flags.stores.redis import RedisStore
 from resilient.flags.stores.sqlite import SQLiteStore
-
-from .kit import Hand, RedisServer, off
+from tests.flags.kit import Hand, RedisServer, off
 
 Make = Callable[..., Hand]
 DEEP = b"[" * 200_000

@@ -17,8 +17,7 @@ from resilient.flags.stores.base import ConflictError, Process
 from resilient.flags.stores.memory import MemoryStore
 from resilient.flags.stores.redis import RedisStore
 from resilient.flags.stores.sqlite import SQLiteStore
-
-from .kit import WAIT, RedisServer, off, together, until
+from tests.flags.kit import WAIT, RedisServer, off, together, until
 
 ABOUT: Any = {
     "flags": {

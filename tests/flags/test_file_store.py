@@ -12,8 +12,7 @@ import pytest
 
 from resilient.flags.stores.base import ReadOnlyStoreError, StoreError
 from resilient.flags.stores.file import FileStore
-
-from .kit import WAIT, Hand, off, open_files, within
+from tests.flags.kit import WAIT, Hand, off, open_files, within
 
 Make = Callable[..., Hand]
 TOML = {

@@ -17,9 +17,8 @@ from resilient.flags.stores.base import StoreError
 from resilient.flags.stores.memory import MemoryStore
 from resilient.flags.stores.redis import RedisStore
 from resilient.flags.stores.sqlite import SQLiteStore
-
-from .kit import WAIT, Hand, RedisServer, off, open_files, until
-from .proxy import GARBAGE, Proxy
+from tests.flags.kit import WAIT, Hand, RedisServer, off, open_files, until
+from tests.flags.proxy import GARBAGE, Proxy
 
 Make = Callable[..., Hand]
 

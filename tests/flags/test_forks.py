@@ -18,9 +18,8 @@ import pytest
 
 from resilient.flags.forks import undisturbed
 from resilient.flags.stores.sqlite import SQLiteStore
-
-from .kit import WAIT, off, until
-from .soak import soak
+from tests.flags.kit import WAIT, off, until
+from tests.flags.soak import soak
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here"),

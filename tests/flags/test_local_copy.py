@@ -13,8 +13,7 @@ import pytest
 
 from resilient.flags.flips import Flip
 from resilient.flags.local_copy import LARGEST, CopyError, LocalCopy
-
-from .kit import WAIT, open_files, together, within
+from tests.flags.kit import WAIT, open_files, together, within
 
 
 def made(name: str, version: int, value: str = "off") -> Flip:

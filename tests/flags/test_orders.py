@@ -12,8 +12,7 @@ import pytest
 from resilient import CircuitOpenError, Policy, bulkhead, circuit_breaker, fallback, registry
 from resilient.flags.flips import Flip
 from resilient.flags.stores.memory import MemoryStore
-
-from .kit import Hand
+from tests.flags.kit import Hand
 
 Make = Callable[..., Hand]
 _numbers = itertools.count(1)

@@ -17,9 +17,8 @@ from resilient.flags.flipping import Acknowledgement, acknowledged, is_young, li
 from resilient.flags.flips import Flip
 from resilient.flags.presence import Presence
 from resilient.flags.stores.opening import directory_for, opener_of
-
-from .kit import WAIT, RedisServer, until
-from .process_kit import Worker, looked
+from tests.flags.kit import WAIT, RedisServer, until
+from tests.flags.process_kit import Worker, looked
 
 Start = Callable[..., Worker]
 pytestmark = pytest.mark.skipif(not hasattr(sys, "getdlopenflags"), reason="POSIX alone")

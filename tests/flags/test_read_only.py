@@ -16,8 +16,7 @@ import pytest
 from resilient.errors import StoreError
 from resilient.flags.stores.redis import RedisStore
 from resilient.flags.stores.sqlite import SQLiteStore
-
-from .kit import WAIT, Hand, RedisServer, off, redis_program
+from tests.flags.kit import WAIT, Hand, RedisServer, off, redis_program
 
 Make = Callable[..., Hand]
 NOBODY = 65534
@@ -214,7 +213,7 @@ def test_a_replica_is_followed(redis_server: RedisServer, tmp_path: Path, hand: 
         replica.command("REPLICAOF", "127.0.0.1", str(redis_server.port))
         store = RedisStore(replica.url)
         one = hand(lambda: store, "recs")
-        from .kit import until
+        from tests.flags.kit import until
 
         def obeyed() -> bool:
             one.turn()

@@ -22,8 +22,7 @@ from resilient.flags.state import State
 from resilient.flags.stores.memory import MemoryStore
 from resilient.flags.stores.redis import RedisStore
 from resilient.reading import Flag
-
-from .kit import WAIT, Hand, RedisServer, off, until
+from tests.flags.kit import WAIT, Hand, RedisServer, off, until
 
 Make = Callable[..., Hand]
 LISTED = flag("reviewed-listed")

@@ -24,8 +24,7 @@ from resilient.flags.stores.memory import MemoryStore
 from resilient.flags.stores.opening import directory_for
 from resilient.flags.stores.sqlite import SQLiteStore
 from resilient.testing import ManualClock, flag_off
-
-from .kit import WAIT, Hand, off
+from tests.flags.kit import WAIT, Hand, off
 
 Make = Callable[..., Hand]
 SWITCH = flag("reviewed-switch")

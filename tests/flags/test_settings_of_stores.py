@@ -16,8 +16,7 @@ from resilient.flags.stores.address import HIDDEN, shown
 from resilient.flags.stores.base import StoreError
 from resilient.flags.stores.opening import directory_for, opener_of
 from resilient.flags.stores.redis import RedisStore
-
-from .kit import RedisServer, free_port, off
+from tests.flags.kit import RedisServer, free_port, off
 
 
 def everything(error: BaseException | None) -> str:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from resilient.drive import workers
-
-from ..servers.fixtures import (
+from tests.servers.fixtures import (
     grpc_server,
     http_server,
     moto_server,

@@ -24,8 +24,7 @@ import anyio
 import resilient
 from resilient import Policy, bulkhead, circuit_breaker, timeout
 from resilient.drive.workers import pool
-
-from .lateness import Lateness
+from tests.integrations.lateness import Lateness
 
 LIMIT = 1.0  # seconds, of every policy here that says no other
 CALLERS = 8

@@ -10,10 +10,8 @@ import aiohttp
 import pytest
 
 import resilient
-
-from ..servers.http_server import HttpServer
-from . import http_kit
-from .kit import (
+from tests.integrations import http_kit
+from tests.integrations.kit import (
     LIMIT,
     AsyncLoad,
     Left,
@@ -24,6 +22,7 @@ from .kit import (
     make_policy,
     timed,
 )
+from tests.servers.http_server import HttpServer
 
 SLACK = 0.5  # seconds over a call's limit
 

@@ -14,11 +14,8 @@ import pytest
 from botocore.config import Config
 
 import resilient
-
-from ..servers.http_server import HttpServer
-from ..servers.moto_server import MotoServer
-from . import http_kit
-from .kit import (
+from tests.integrations import http_kit
+from tests.integrations.kit import (
     MODES,
     Left,
     Load,
@@ -32,6 +29,8 @@ from .kit import (
     timed,
     until,
 )
+from tests.servers.http_server import HttpServer
+from tests.servers.moto_server import MotoServer
 
 LIMIT = 3.0  # moto answers in Python, and slowly
 SLACK = {"cooperative": 0.5, "thread": 0.5}  # seconds over a call's limit

@@ -24,8 +24,7 @@ from botocore.stub import Stubber
 from requests.adapters import HTTPAdapter
 
 from resilient import CallTimeoutError, CircuitOpenError, Policy
-
-from .kit import MODES, check_at_rest, make_policy
+from tests.integrations.kit import MODES, check_at_rest, make_policy
 
 mode = pytest.mark.parametrize("mode", [None, *MODES])
 

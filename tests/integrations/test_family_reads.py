@@ -38,10 +38,17 @@ from resilient import (
 from resilient.families import Family, _families
 from resilient.integrations import httpx as for_httpx
 from resilient.integrations import httpx2 as for_httpx2
-
-from ..servers.process import HOST
-from .kit import make_policy
-from .test_families import URL, adapted, aio_channel, cut_off, listening, session, unary
+from tests.integrations.kit import make_policy
+from tests.integrations.test_families import (
+    URL,
+    adapted,
+    aio_channel,
+    cut_off,
+    listening,
+    session,
+    unary,
+)
+from tests.servers.process import HOST
 
 # What handlers read ---------------------------------
 

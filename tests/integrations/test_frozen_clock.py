@@ -29,8 +29,7 @@ from resilient import (
 )
 from resilient.clock import real
 from resilient.integrations.wsgi import Middleware
-
-from .kit import until
+from tests.integrations.kit import until
 
 Freeze = Callable[[], AbstractContextManager[Any]]
 

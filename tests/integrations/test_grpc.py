@@ -16,9 +16,7 @@ import pytest
 
 import resilient
 from resilient.integrations.grpc import Interceptor, aio_interceptors
-
-from ..servers.grpc_server import GrpcServer
-from .kit import (
+from tests.integrations.kit import (
     LIMIT,
     MODES,
     AsyncLoad,
@@ -34,6 +32,7 @@ from .kit import (
     timed,
     until,
 )
+from tests.servers.grpc_server import GrpcServer
 
 SLACK = {"cooperative": 0.5, "thread": 0.5, "async": 0.5}  # seconds over a call's limit
 # gRPC waits longer and longer before it connects again; services that want it sooner say so.

@@ -11,10 +11,8 @@ import pytest
 
 import resilient
 from resilient.integrations.httpx import AsyncTransport, Transport
-
-from ..servers.http_server import HttpServer
-from . import http_kit
-from .kit import (
+from tests.integrations import http_kit
+from tests.integrations.kit import (
     LIMIT,
     MODES,
     AsyncLoad,
@@ -32,6 +30,7 @@ from .kit import (
     timed,
     until,
 )
+from tests.servers.http_server import HttpServer
 
 SLACK = {"cooperative": 0.5, "thread": 0.5, "async": 0.5}  # seconds over a call's limit
 

@@ -31,8 +31,7 @@ from resilient.exemplars import all_of_them
 from resilient.integrations import opentelemetry as ours
 from resilient.integrations.opentelemetry import instrument
 from resilient.testing import ManualClock
-
-from .otel_kit import (
+from tests.integrations.otel_kit import (
     SLOW,
     Spans,
     calls_of,

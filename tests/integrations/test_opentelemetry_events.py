@@ -26,8 +26,7 @@ from resilient.exemplars import all_of_them
 from resilient.flags.here import here
 from resilient.integrations import opentelemetry as ours
 from resilient.testing import ManualClock, flag_off
-
-from .otel_kit import (
+from tests.integrations.otel_kit import (
     SLOW,
     Spans,
     calls_of,

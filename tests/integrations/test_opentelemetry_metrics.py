@@ -27,8 +27,7 @@ from resilient.integrations.opentelemetry import instrument
 from resilient.measures import Metric as Ours
 from resilient.scraping import OF_SCRAPES
 from resilient.testing import ManualClock, flag_off
-
-from .otel_kit import clock, fails, numbers, policy_of, undo
+from tests.integrations.otel_kit import clock, fails, numbers, policy_of, undo
 
 __all__ = ["clock", "undo"]  # fixtures
 

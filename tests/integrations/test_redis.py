@@ -14,10 +14,7 @@ import redis
 import redis.asyncio
 
 import resilient
-
-from ..servers.process import HOST
-from ..servers.redis_server import RedisServer
-from .kit import (
+from tests.integrations.kit import (
     LIMIT,
     MODES,
     AsyncLoad,
@@ -34,6 +31,8 @@ from .kit import (
     timed,
     until,
 )
+from tests.servers.process import HOST
+from tests.servers.redis_server import RedisServer
 
 SLACK = {"cooperative": 0.5, "thread": 0.5, "async": 0.5}  # seconds over a call's limit
 

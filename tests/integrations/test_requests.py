@@ -10,10 +10,8 @@ import urllib3
 
 import resilient
 from resilient.integrations.requests import Adapter
-
-from ..servers.http_server import HttpServer
-from . import http_kit
-from .kit import (
+from tests.integrations import http_kit
+from tests.integrations.kit import (
     LIMIT,
     MODES,
     Left,
@@ -29,6 +27,7 @@ from .kit import (
     timed,
     until,
 )
+from tests.servers.http_server import HttpServer
 
 SLACK = {"cooperative": 0.5, "thread": 0.5}  # seconds over a call's limit
 

@@ -18,9 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
 
 import resilient
-
-from ..servers.postgres_server import PostgresServer
-from .kit import (
+from tests.integrations.kit import (
     LIMIT,
     MODES,
     AsyncLoad,
@@ -38,6 +36,7 @@ from .kit import (
     timed,
     until,
 )
+from tests.servers.postgres_server import PostgresServer
 
 SLACK = {"cooperative": 0.5, "thread": 0.5, "async": 0.5}  # seconds over a call's limit
 

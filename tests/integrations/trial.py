@@ -18,14 +18,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).resolve()
-sys.path.insert(0, str(HERE.parents[2]))
-
 from tests.servers.http_server import HttpServer
 from tests.servers.postgres_server import PostgresServer
 from tests.servers.process import ServerProcess
 from tests.servers.redis_server import RedisServer
 
+HERE = Path(__file__).resolve()
 FROZEN = float(os.environ.get("FREEZE_SECONDS", "20"))
 WELL = 5.0
 LIMIT = 0.3 + 0.25  # of the policies, and the slack of a busy machine

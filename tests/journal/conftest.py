@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from ..pages.kit import Host
-from ..servers.fixtures import redis_server
-from .kit import Command, Kind
+from tests.journal.kit import Command, Kind
+from tests.pages.kit import Host
+from tests.servers.fixtures import redis_server
 
 __all__ = ["redis_server"]
 

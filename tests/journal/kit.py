@@ -14,8 +14,7 @@ from click.testing import CliRunner
 from resilient.flags.stores.memory import MemoryStore
 from resilient.flags.stores.redis import RedisStore
 from resilient.flags.stores.sqlite import SQLiteStore
-
-from ..servers.redis_server import RedisServer
+from tests.servers.redis_server import RedisServer
 
 WAIT = 60.0  # no test waits longer for anything
 STREAM = "{resilient}:journal"

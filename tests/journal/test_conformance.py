@@ -15,9 +15,8 @@ from resilient.flags.journal import LONGEST
 from resilient.flags.stores.file import FileStore
 from resilient.flags.stores.redis import RedisStore
 from resilient.flags.stores.sqlite import SQLiteStore
-
-from ..servers.redis_server import RedisServer
-from .kit import Kind, entry
+from tests.journal.kit import Kind, entry
+from tests.servers.redis_server import RedisServer
 
 
 def numbers(found: list[dict[str, Any]]) -> list[int]:

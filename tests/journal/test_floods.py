@@ -16,9 +16,8 @@ from resilient.flags.journal import LONGEST, Journal
 from resilient.flags.stores.base import Process
 from resilient.flags.stores.memory import MemoryStore
 from resilient.folding import CALM, SPAN
-
-from .kit import Command, entry
-from .kit import Kind as StoreKind
+from tests.journal.kit import Command, entry
+from tests.journal.kit import Kind as StoreKind
 
 
 class Time:

@@ -10,10 +10,9 @@ import pytest
 
 from resilient.flags.stores.redis import RedisStore
 from resilient.flags.stores.sqlite import SQLiteStore
-
-from ..pages.kit import Host, Worker
-from ..servers.redis_server import RedisServer
-from .kit import Command, until
+from tests.journal.kit import Command, until
+from tests.pages.kit import Host, Worker
+from tests.servers.redis_server import RedisServer
 
 SHOP = """
 def opening(name='shop', times=5):

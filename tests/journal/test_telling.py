@@ -22,11 +22,10 @@ from resilient.flags.stores.memory import MemoryStore
 from resilient.flags.stores.redis import RedisStore
 from resilient.flags.stores.sqlite import SQLiteStore
 from resilient.testing import ManualClock
-
-from ..flags.kit import Hand, off
-from ..flags.proxy import Proxy
-from ..servers.redis_server import RedisServer
-from .kit import until
+from tests.flags.kit import Hand, off
+from tests.flags.proxy import Proxy
+from tests.journal.kit import until
+from tests.servers.redis_server import RedisServer
 
 BACKLOG = 1000
 

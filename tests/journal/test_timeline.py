@@ -16,8 +16,7 @@ from resilient.flags.journal import LONGEST
 from resilient.flags.stores.base import Process
 from resilient.flags.stores.file import FileStore
 from resilient.flags.stores.memory import MemoryStore
-
-from .kit import Command, Kind, entry
+from tests.journal.kit import Command, Kind, entry
 
 ABOUT: Any = {
     "flags": {},

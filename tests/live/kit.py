@@ -12,8 +12,7 @@ from typing import Any
 from resilient import Event, Policy, load_settings, updating
 from resilient.drive.core import BUSY
 from resilient.testing import ManualClock
-
-from ..traps.helpers import (
+from tests.traps.helpers import (
     BACKENDS,
     WAIT,
     Held,

@@ -33,9 +33,8 @@ from resilient.guards.base import ANSWER, REFUSE, Guard
 from resilient.pages.own import own_entries
 from resilient.rows import add
 from resilient.testing import ManualClock, flag_off
-
-from ..flags.kit import Hand
-from .kit import BACKENDS, breaker_state, fails, idle, part, policy, run, trip
+from tests.flags.kit import Hand
+from tests.live.kit import BACKENDS, breaker_state, fails, idle, part, policy, run, trip
 
 _numbers = itertools.count(1)
 COLOURS = ("plain", "cooperative", "thread", *BACKENDS)

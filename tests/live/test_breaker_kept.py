@@ -9,8 +9,17 @@ import pytest
 
 import resilient
 from resilient import CircuitOpenError, calls, circuit_breaker, timeout
-
-from .kit import World, breaker_state, fails, manual, operator, part, probes, updated, world_of
+from tests.live.kit import (
+    World,
+    breaker_state,
+    fails,
+    manual,
+    operator,
+    part,
+    probes,
+    updated,
+    world_of,
+)
 
 NO_WINDOW: list[dict[str, Any]] = [
     {"failure_rate": 0.9},

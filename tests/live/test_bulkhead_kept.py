@@ -16,8 +16,7 @@ from resilient import (
     circuit_breaker,
     timeout,
 )
-
-from .kit import WAIT, World, fails, idle, line_up, manual, part, policy, until, world_of
+from tests.live.kit import WAIT, World, fails, idle, line_up, manual, part, policy, until, world_of
 
 
 @pytest.fixture(params=["threads", "asyncio", "trio"])

@@ -9,8 +9,7 @@ import pytest
 
 import resilient
 from resilient import Policy, bulkhead, calls, circuit_breaker, fallback, load_settings, timeout
-
-from .kit import (
+from tests.live.kit import (
     changed_by,
     fails,
     loaded,

@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 
 from resilient import bulkhead, calls, circuit_breaker, load_settings, timeout
-
-from ..faults.forks import Fork, in_both
-from .kit import changed_by, fails, manual, operator, options, part, policy
+from tests.faults.forks import Fork, in_both
+from tests.live.kit import changed_by, fails, manual, operator, options, part, policy
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 
@@ -50,7 +49,7 @@ def test_a_child_keeps_options_and_layers() -> None:
 
 def test_a_fork_amid_updates_leaves_no_lock_and_no_half_change() -> None:
     """Another thread updates without a pause: each child sees both options of one update."""
-    from .kit import Busy
+    from tests.live.kit import Busy
 
     shop = policy(circuit_breaker(), bulkhead(2))
     numbers = iter(range(10**9))

@@ -16,8 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 import resilient
 from resilient import CircuitOpenError, Policy, bulkhead, calls, circuit_breaker, timeout
 from resilient.testing import ManualClock
-
-from .kit import breaker_state, fails, operator, updated
+from tests.live.kit import breaker_state, fails, operator, updated
 
 LAYERS = ("declared", "settings", "update", "operator")
 KINDS = ("circuit_breaker", "bulkhead", "timeout")

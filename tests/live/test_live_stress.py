@@ -20,8 +20,7 @@ from resilient import (
     load_settings,
     timeout,
 )  # fmt: skip
-
-from .kit import Busy, idle, in_threads, operator, options, part, policy, updated, written
+from tests.live.kit import Busy, idle, in_threads, operator, options, part, policy, updated, written
 
 DIFFERENT: list[dict[str, dict[str, Any]]] = [
     {"circuit_breaker": {"failure_rate": 0.9}},

@@ -10,8 +10,7 @@ import pytest
 
 import resilient
 from resilient import Policy, bulkhead, circuit_breaker
-
-from .kit import (
+from tests.live.kit import (
     WAIT,
     Interfering,
     changed_by,

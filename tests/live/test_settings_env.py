@@ -10,8 +10,7 @@ import pytest
 
 import resilient
 from resilient import Policy, bulkhead, calls, circuit_breaker, load_settings, timeout
-
-from .kit import every_option, loaded, options, said, updated, written
+from tests.live.kit import every_option, loaded, options, said, updated, written
 
 
 @pytest.fixture(name="shop", autouse=True)

@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 
 import resilient
 from resilient import Policy, bulkhead, calls, circuit_breaker, fallback, load_settings, timeout
-
-from .kit import every_option, said
+from tests.live.kit import every_option, said
 
 NAMES = ("fuzz-a", "fuzz.b", "fuzz_c")
 DECLARED: dict[str, dict[str, dict[str, Any]]] = {

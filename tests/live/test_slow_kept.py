@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 
 from resilient import Policy, bulkhead, check, circuit_breaker, remaining, timeout
-
-from .kit import World, fails, manual, operator, part, policy, world_of
+from tests.live.kit import World, fails, manual, operator, part, policy, world_of
 
 
 @pytest.fixture

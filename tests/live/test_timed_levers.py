@@ -21,9 +21,8 @@ from resilient.flags.here import here
 from resilient.flags.state import State
 from resilient.measuring import exported, row_of
 from resilient.testing import ManualClock
-
-from ..faults.forks import Fork, in_both
-from .kit import BACKENDS, breaker_state, fails, idle, manual, part, policy, run, until
+from tests.faults.forks import Fork, in_both
+from tests.live.kit import BACKENDS, breaker_state, fails, idle, manual, part, policy, run, until
 
 STATES = ("forced_open", "forced_closed")
 

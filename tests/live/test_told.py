@@ -9,8 +9,7 @@ import pytest
 
 import resilient
 from resilient import Policy, bulkhead, calls, circuit_breaker, fallback, timeout
-
-from .kit import changed_by, part, policy, updated
+from tests.live.kit import changed_by, part, policy, updated
 
 
 def whole() -> Policy:

@@ -9,8 +9,7 @@ import pytest
 
 import resilient
 from resilient import Policy, bulkhead, calls, circuit_breaker, fallback, timeout
-
-from .kit import fails, options, policy, said, updated
+from tests.live.kit import fails, options, policy, said, updated
 
 
 def whole() -> Policy:

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import Any, Self
 
-from ..cli.kit import free_port, until
+from tests.cli.kit import free_port, until
 
 HERE = Path(__file__).parent
 WAIT = 60.0

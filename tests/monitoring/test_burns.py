@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from resilient.monitoring.declared import Declared
-
-from .promtool import (
+from tests.monitoring.promtool import (
     FAST,
     LOOK,
     MILD,

@@ -10,13 +10,12 @@ import pytest
 
 from resilient.monitoring.alerts import Alerts, as_yaml
 from resilient.monitoring.declared import Declared, Policy, in_pages
-
-from ..cli.kit import Cli, Outcome
-from ..cli.workers import Worker
-from ..servers.prometheus import promtool_check_rules
-from .promtool import alerts
-from .running import HERE
-from .story import PRINT, SELECTOR, Run
+from tests.cli.kit import Cli, Outcome
+from tests.cli.workers import Worker
+from tests.monitoring.promtool import alerts
+from tests.monitoring.running import HERE
+from tests.monitoring.story import PRINT, SELECTOR, Run
+from tests.servers.prometheus import promtool_check_rules
 
 OUTDATED = "no policy and no flag is declared"
 

@@ -10,10 +10,9 @@ from typing import Any
 import pytest
 
 from resilient.monitoring.dashboard import dashboard, queries
-
-from ..cli.kit import Cli
-from .promtool import NAME, Trial, always, counter, exported, flag, policy
-from .story import SELECTOR, Run
+from tests.cli.kit import Cli
+from tests.monitoring.promtool import NAME, Trial, always, counter, exported, flag, policy
+from tests.monitoring.story import SELECTOR, Run
 
 
 @pytest.fixture

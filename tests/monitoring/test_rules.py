@@ -12,8 +12,7 @@ from resilient import circuit_breaker, registry
 from resilient.monitoring.alerts import checked_runbook
 from resilient.monitoring.declared import Declared, Policy
 from resilient.testing import ManualClock
-
-from .promtool import (
+from tests.monitoring.promtool import (
     CAUTION,
     LOOK,
     NAME,

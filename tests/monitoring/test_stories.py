@@ -4,8 +4,18 @@ from __future__ import annotations
 
 import pytest
 
-from .promtool import CAUTION, alerts
-from .story import AT_ONCE, ENDS, FLAGS, LATER, RIGHT_FROM_THE_START, STAYS, TIERS, Key, Run
+from tests.monitoring.promtool import CAUTION, alerts
+from tests.monitoring.story import (
+    AT_ONCE,
+    ENDS,
+    FLAGS,
+    LATER,
+    RIGHT_FROM_THE_START,
+    STAYS,
+    TIERS,
+    Key,
+    Run,
+)
 
 FIRES = sorted(ENDS | STAYS | RIGHT_FROM_THE_START)
 SEVERE = {

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from .kit import Host
+from tests.pages.kit import Host
 
 
 @pytest.fixture

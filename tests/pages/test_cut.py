@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from resilient.pages.reader import Reader
-
-from .kit import Host, Worker, calls, until
+from tests.pages.kit import Host, Worker, calls, until
 
 CALLS = """
 from resilient import Policy, bulkhead, flag

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from .kit import Host, Worker, calls, key, until
+from tests.pages.kit import Host, Worker, calls, key, until
 
 CALLS = "p = Policy('shop')\nfor _ in range(5): p.call(int)"
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from .deeds import GUARDS
-from .kit import Host, good
+from tests.pages.deeds import GUARDS
+from tests.pages.kit import Host, good
 
 
 @pytest.mark.parametrize("kind", GUARDS)

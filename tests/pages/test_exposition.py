@@ -10,7 +10,7 @@ import pytest
 from prometheus_client import parser as plain
 from prometheus_client.openmetrics import parser as openmetrics
 
-from .kit import Host, Worker
+from tests.pages.kit import Host, Worker
 
 EVERYTHING = r"""
 odd = 'say "hi" \\ {a="b"} é ☃ \\n'

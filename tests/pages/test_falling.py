@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from .kit import Host, Worker, calls, counters, fallen, key, until
+from tests.pages.kit import Host, Worker, calls, counters, fallen, key, until
 
 SECONDS = 2.5
 ACT = """

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from .kit import Host, calls, good, key, until
+from tests.pages.kit import Host, calls, good, key, until
 
 READ = """
 from pathlib import Path

@@ -27,9 +27,8 @@ from resilient.pages.directory import Directory, living
 from resilient.pages.form import DEPARTED
 from resilient.pages.reader import Reader
 from resilient.rows import WORDS, Layout, layout, parsed
-
-from .kit import Host, Worker, calls, good, key, until
-from .steps import killed_at
+from tests.pages.kit import Host, Worker, calls, good, key, until
+from tests.pages.steps import killed_at
 
 CALLS = "p = Policy('shop')\nfor _ in range(5): p.call(int)"
 HEADER = form.HEADER

@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from .kit import Host, calls, key, until
+from tests.pages.kit import Host, calls, key, until
 
 BUSY = """
 p = Policy("shop", circuit_breaker(failure_threshold=1), bulkhead(4, max_waiting=2, max_wait=9))

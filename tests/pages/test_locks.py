@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from .kit import Host, calls
+from tests.pages.kit import Host, calls
 
 SUM = """
 def shown(seen):

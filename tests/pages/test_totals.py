@@ -8,7 +8,7 @@ import struct
 
 import pytest
 
-from .kit import Host, Worker, calls, key, state, until
+from tests.pages.kit import Host, Worker, calls, key, state, until
 
 ENDS = {
     "os._exit": "os._exit(3)",

@@ -15,8 +15,7 @@ import pytest
 
 import resilient
 from resilient import Policy, bulkhead, circuit_breaker, registry, timeout
-
-from ..wrap.kit import booked, in_threads, policy, raised
+from tests.wrap.kit import booked, in_threads, policy, raised
 
 SOURCE = """
 import contextlib

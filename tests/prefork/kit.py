@@ -16,8 +16,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from ..cli.kit import free_port, until
-from .scraper import Scrape, connect
+from tests.cli.kit import free_port, until
+from tests.prefork.scraper import Scrape, connect
 
 HERE = Path(__file__).parent
 WAIT = 60.0

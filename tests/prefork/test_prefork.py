@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from ..cli.kit import until
-from .kit import HERE, Helper, Service, Truth, breakers, left, settled, sums
+from tests.cli.kit import until
+from tests.prefork.kit import HERE, Helper, Service, Truth, breakers, left, settled, sums
 
 WORKERS, POLICIES, RATE, SECONDS, KILLS = 2, 50, 200, 4.0, 2
 

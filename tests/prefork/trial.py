@@ -35,13 +35,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-if not __package__:
-    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-    __package__ = "tests.prefork"
-
 import resilient
-
-from .kit import Helper, Service, Truth, breakers, left, settled, sums
+from tests.prefork.kit import Helper, Service, Truth, breakers, left, settled, sums
 
 WORKERS = 4
 POLICIES = 1000

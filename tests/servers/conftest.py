@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .fixtures import (
+from tests.servers.fixtures import (
     grpc_server,
     http_server,
     moto_server,

@@ -4,7 +4,7 @@ Only a Prometheus is of one test alone, as what it has scraped is what it is.
 
 A conftest.py of another folder has them by importing the ones it wants:
 
-    from ..servers.fixtures import http_server, redis_server
+    from tests.servers.fixtures import http_server, redis_server
 
     __all__ = ["http_server", "redis_server"]  # for ruff
 """
@@ -16,13 +16,13 @@ from typing import TypeVar
 
 import pytest
 
-from .grpc_server import GrpcServer
-from .http_server import HttpServer
-from .moto_server import MotoServer
-from .postgres_server import PostgresServer
-from .process import ServerProcess
-from .prometheus import Prometheus
-from .redis_server import RedisServer
+from tests.servers.grpc_server import GrpcServer
+from tests.servers.http_server import HttpServer
+from tests.servers.moto_server import MotoServer
+from tests.servers.postgres_server import PostgresServer
+from tests.servers.process import ServerProcess
+from tests.servers.prometheus import Prometheus
+from tests.servers.redis_server import RedisServer
 
 Kind = TypeVar("Kind", bound=ServerProcess)
 

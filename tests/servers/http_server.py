@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from .process import HOST, ServerProcess
+from tests.servers.process import HOST, ServerProcess
 
 
 class HttpServer(ServerProcess):

@@ -6,7 +6,7 @@ import http.client
 import sys
 from typing import Any
 
-from .process import HOST, ServerProcess
+from tests.servers.process import HOST, ServerProcess
 
 
 class MotoServer(ServerProcess):

@@ -15,7 +15,7 @@ from typing import Any, Self
 
 import pytest
 
-from . import tree
+from tests.servers import tree
 
 HOST = "127.0.0.1"
 READY = 60.0  # seconds in which a server must answer

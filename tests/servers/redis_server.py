@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import socket
 
-from .process import HOST, ServerProcess, needed
+from tests.servers.process import HOST, ServerProcess, needed
 
 
 def redis_program() -> str | None:

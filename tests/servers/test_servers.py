@@ -19,16 +19,16 @@ import pytest
 import redis
 import requests
 
-from . import postgres_server as postgres_module
-from . import redis_server as redis_module
-from . import tree
-from .fixtures import shared
-from .grpc_server import GrpcServer
-from .http_server import HttpServer
-from .moto_server import MotoServer
-from .postgres_server import PostgresServer
-from .process import HOST, ServerError, ServerProcess, reserve
-from .redis_server import RedisServer
+from tests.servers import postgres_server as postgres_module
+from tests.servers import redis_server as redis_module
+from tests.servers import tree
+from tests.servers.fixtures import shared
+from tests.servers.grpc_server import GrpcServer
+from tests.servers.http_server import HttpServer
+from tests.servers.moto_server import MotoServer
+from tests.servers.postgres_server import PostgresServer
+from tests.servers.process import HOST, ServerError, ServerProcess, reserve
+from tests.servers.redis_server import RedisServer
 
 ROOT = Path(__file__).parents[2]
 KINDS: dict[str, type[ServerProcess]] = {

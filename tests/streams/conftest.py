@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 
 from resilient.testing import ManualClock
-
-from .http_kit import Server
-from .kit import ASYNC_KINDS, KINDS, Kind, Unraised
+from tests.streams.http_kit import Server
+from tests.streams.kit import ASYNC_KINDS, KINDS, Kind, Unraised
 
 
 @pytest.fixture(params=KINDS, ids=lambda kind: kind.name)

@@ -18,9 +18,8 @@ import anyio
 import anyio.lowlevel
 
 from resilient import Policy
-
-from ..contract.contract_kit import ASYNC_COLOURS, SYNC, Colour, Gone, counts
-from ..traps.helpers import WAIT, idle, in_threads, part, policy, until
+from tests.contract.contract_kit import ASYNC_COLOURS, SYNC, Colour, Gone, counts
+from tests.traps.helpers import WAIT, idle, in_threads, part, policy, until
 
 __all__ = (
     "ASYNC_KINDS", "END", "KINDS", "SYNC_KIND", "WAIT", "Colour", "End", "Gone", "Kind", "Unraised",

@@ -10,9 +10,8 @@ import anyio
 import anyio.lowlevel
 
 from resilient import Policy, bulkhead, circuit_breaker, fallback, timeout
-
-from ..cancel.helpers import Swept
-from .kit import WAIT, idle, policy
+from tests.cancel.helpers import Swept
+from tests.streams.kit import WAIT, idle, policy
 
 checkpoint = anyio.lowlevel.checkpoint
 

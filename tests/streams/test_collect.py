@@ -15,8 +15,7 @@ import pytest
 
 from resilient import Policy, bulkhead, circuit_breaker, timeout
 from resilient.testing import ManualClock
-
-from .kit import (
+from tests.streams.kit import (
     ASYNC_KINDS,
     END,
     SYNC_KIND,

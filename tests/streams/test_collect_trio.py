@@ -11,8 +11,7 @@ import pytest
 import trio
 
 from resilient import bulkhead, circuit_breaker, timeout
-
-from .kit import ASYNC_KINDS, booked, idle, policy
+from tests.streams.kit import ASYNC_KINDS, booked, idle, policy
 
 pytestmark = pytest.mark.usefixtures("unraised")
 

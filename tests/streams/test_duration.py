@@ -6,8 +6,7 @@ import pytest
 
 from resilient import bulkhead, circuit_breaker, timeout
 from resilient.testing import ManualClock
-
-from .kit import END, Kind, policy
+from tests.streams.kit import END, Kind, policy
 
 
 def test_the_duration_is_the_time_in_the_steps(kind: Kind, clock: ManualClock) -> None:

@@ -16,8 +16,7 @@ import resilient
 from resilient import CallTimeoutError, bulkhead, circuit_breaker, timeout
 from resilient.deadline import current
 from resilient.testing import ManualClock
-
-from .kit import (
+from tests.streams.kit import (
     ASYNC_KINDS,
     END,
     SYNC_KIND,

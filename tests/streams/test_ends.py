@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 
 from resilient import Policy, bulkhead, circuit_breaker
-
-from .kit import (
+from tests.streams.kit import (
     END,
     SYNC_KIND,
     End,

@@ -9,8 +9,7 @@ import pytest
 
 from resilient import CallTimeoutError, Policy, bulkhead, circuit_breaker, fallback, timeout
 from resilient.testing import ManualClock
-
-from .kit import END, Kind, booked, error_of, idle, part, policy
+from tests.streams.kit import END, Kind, booked, error_of, idle, part, policy
 
 LESSER = ["a", "b", "c"]
 

@@ -15,8 +15,7 @@ import trio
 
 import resilient
 from resilient import CallTimeoutError, timeout
-
-from .http_kit import (
+from tests.streams.http_kit import (
     CHUNKS,
     DROPS,
     REQUEST,
@@ -28,7 +27,7 @@ from .http_kit import (
     guards,
     in_some_limit,
 )  # fmt: skip
-from .kit import WAIT, booked, idle, until
+from tests.streams.kit import WAIT, booked, idle, until
 
 # -- asyncio ----------------------------------------------------------------------------------
 

@@ -15,9 +15,8 @@ from resilient import (
     timeout,
 )  # fmt: skip
 from resilient.testing import ManualClock
-
-from .kit import END, SYNC_KIND, Kind, booked, counts, error_of, idle, policy
-from .test_fallback import ASYNC, PLAIN, answers
+from tests.streams.kit import END, SYNC_KIND, Kind, booked, counts, error_of, idle, policy
+from tests.streams.test_fallback import ASYNC, PLAIN, answers
 
 pytestmark = pytest.mark.usefixtures("unraised")
 

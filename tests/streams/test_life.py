@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 
 from resilient import BulkheadFullError, CircuitOpenError, Policy, bulkhead, circuit_breaker
-
-from .kit import (
+from tests.streams.kit import (
     END,
     Gone,
     Kind,

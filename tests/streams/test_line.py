@@ -9,8 +9,7 @@ import anyio
 import pytest
 
 from resilient import BulkheadFullError, Policy, bulkhead, circuit_breaker, timeout
-
-from .kit import (
+from tests.streams.kit import (
     END,
     SYNC_KIND,
     WAIT,

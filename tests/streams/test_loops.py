@@ -15,8 +15,7 @@ import trio
 
 from resilient import CallTimeoutError, bulkhead, circuit_breaker, timeout
 from resilient.testing import ManualClock
-
-from .kit import ASYNC_KINDS, END, WAIT, Kind, booked, counts, idle, policy, until
+from tests.streams.kit import ASYNC_KINDS, END, WAIT, Kind, booked, counts, idle, policy, until
 
 AIO = ASYNC_KINDS[0]
 

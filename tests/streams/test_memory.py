@@ -21,8 +21,7 @@ from resilient import (
     timeout,
 )
 from resilient.testing import ManualClock
-
-from .kit import END, Kind, idle, policy
+from tests.streams.kit import END, Kind, idle, policy
 
 TIMES = 20
 

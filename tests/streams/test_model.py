@@ -18,8 +18,7 @@ from resilient import (
     timeout,
 )
 from resilient.testing import ManualClock
-
-from .kit import END, KINDS, Kind, counts, part, policy, quiet
+from tests.streams.kit import END, KINDS, Kind, counts, part, policy, quiet
 
 LIMIT, SLOTS, MOST = 10.0, 3, 6
 

@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from resilient import circuit_breaker, fallback, timeout
-
-from .kit import KINDS, SYNC_KIND, Kind, counts, policy
+from tests.streams.kit import KINDS, SYNC_KIND, Kind, counts, policy
 
 # -- what is refused at decoration ------------------------------------------------------------
 

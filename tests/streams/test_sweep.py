@@ -10,10 +10,9 @@ import anyio.lowlevel
 import pytest
 
 from resilient import Policy, bulkhead, circuit_breaker, timeout
-
-from ..cancel.helpers import NO_EAGER, Swept, sweep
-from .kit import counts, idle, part, policy
-from .sweep_kit import Begun, Ledger, checkpoint, consume, lesser, whole
+from tests.cancel.helpers import NO_EAGER, Swept, sweep
+from tests.streams.kit import counts, idle, part, policy
+from tests.streams.sweep_kit import Begun, Ledger, checkpoint, consume, lesser, whole
 
 Run = Callable[[Callable[[], Coroutine[Any, Any, Any]]], Awaitable[None]]
 checkpoint = anyio.lowlevel.checkpoint

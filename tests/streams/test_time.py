@@ -10,8 +10,7 @@ import resilient
 from resilient import CallTimeoutError, Policy, bulkhead, circuit_breaker, timeout
 from resilient.deadline import current
 from resilient.testing import ManualClock
-
-from .kit import END, Kind, booked, counts, error_of, idle, part, policy
+from tests.streams.kit import END, Kind, booked, counts, error_of, idle, part, policy
 
 
 def timed(clock: ManualClock, seconds: float = 1.0, **options: Any) -> Policy:

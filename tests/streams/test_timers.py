@@ -13,8 +13,7 @@ import pytest
 
 from resilient import CallTimeoutError, bulkhead, circuit_breaker, timeout
 from resilient.testing import ManualClock
-
-from .kit import END, WAIT, Kind, booked, counts, error_of, idle, policy
+from tests.streams.kit import END, WAIT, Kind, booked, counts, error_of, idle, policy
 
 
 def cancelling() -> int:

@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resilient import Policy, bulkhead, circuit_breaker, fallback, timeout
-
-from .kit import ASYNC_KINDS, SYNC_KIND, End, Gone, Kind, idle, policy
+from tests.streams.kit import ASYNC_KINDS, SYNC_KIND, End, Gone, Kind, idle, policy
 
 ERRORS: dict[str, Callable[[], BaseException]] = {
     "KeyError": lambda: KeyError("thrown"),

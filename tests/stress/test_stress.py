@@ -20,8 +20,7 @@ from resilient import (
     timeout,
 )
 from resilient.testing import ManualClock
-
-from ..traps.helpers import WAIT, idle, in_threads, part, policy, trip
+from tests.traps.helpers import WAIT, idle, in_threads, part, policy, trip
 
 THREADS = 8
 CALLS = 20_000

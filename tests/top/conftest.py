@@ -12,8 +12,7 @@ import pytest
 import resilient
 from resilient import registry
 from resilient.testing import ManualClock
-
-from ..pages.kit import Host
+from tests.pages.kit import Host
 
 pytest.importorskip("click")
 pytest.importorskip("rich")

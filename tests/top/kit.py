@@ -35,8 +35,7 @@ from resilient.monitoring.screen import Screen
 from resilient.pages import form
 from resilient.pages.form import Entry
 from resilient.rows import layout
-
-from ..pages.kit import Worker
+from tests.pages.kit import Worker
 
 WALL = 1_700_000_000.0
 _METRICS = (*OF_POLICIES, *OF_FLAG, *OF_ORDER, *Bulkhead.metrics, *CircuitBreaker.metrics,

@@ -13,9 +13,8 @@ import pytest
 
 from resilient.monitoring.looks import Watch
 from resilient.monitoring.screen import Screen
-
-from ..journal.kit import Command
-from .kit import policy, screen, text_of, written
+from tests.journal.kit import Command
+from tests.top.kit import policy, screen, text_of, written
 
 Write = Callable[..., None]
 GAUGES = {("breaker_workers", "open"): 1.0, ("limit", ""): 5.0, ("override_active", "forced_open"): 0.0,

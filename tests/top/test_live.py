@@ -13,8 +13,8 @@ from collections.abc import Callable, Generator
 
 import pytest
 
-from ..pages.kit import Host, until
-from .kit import Terminal, environ_of
+from tests.pages.kit import Host, until
+from tests.top.kit import Terminal, environ_of
 
 MANY = """
 ps = [Policy(f'shop.clients.number{n:02}', circuit_breaker(failure_threshold=3, recovery_timeout=60),

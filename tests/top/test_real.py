@@ -13,11 +13,10 @@ from typing import Any
 import pytest
 
 from resilient.pages.reader import Reader
-
-from ..cli.kit import Cli, Outcome
-from ..journal.kit import Command
-from ..pages.kit import Host, Worker, until
-from .kit import lasting
+from tests.cli.kit import Cli, Outcome
+from tests.journal.kit import Command
+from tests.pages.kit import Host, Worker, until
+from tests.top.kit import lasting
 
 SHOP = """
 p = Policy('shop', circuit_breaker(failure_threshold=3, recovery_timeout=60), bulkhead(40), owner='pay', tier=1)

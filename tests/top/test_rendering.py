@@ -17,8 +17,7 @@ from resilient.monitoring.screen import Screen
 from resilient.pages.form import Entry
 from resilient.pages.own import OF_PROCESSES
 from resilient.rows import layout
-
-from .kit import WALL, Page, commands, flag_entry, look, policy, screen, text_of
+from tests.top.kit import WALL, Page, commands, flag_entry, look, policy, screen, text_of
 
 WIDTHS = (60, 80, 100, 140)
 LONG = "shop.clients.recommendations.personal"

@@ -12,8 +12,7 @@ from resilient.drive.counting import EDGES
 from resilient.monitoring.looks import ENOUGH, Between, Watch
 from resilient.monitoring.screen import Row, Screen
 from resilient.pages.form import Entry
-
-from .kit import WALL, Page, flag_entry, look, order_entry, policy, screen
+from tests.top.kit import WALL, Page, flag_entry, look, order_entry, policy, screen
 
 PHASES = [Phase.explicit, Phase.generate, Phase.shrink]  # explaining costs a minute here
 WORDS = ("full", "degraded", "error")

@@ -15,10 +15,9 @@ import pytest
 
 from resilient.flags.stores.sqlite import SQLiteStore
 from resilient.monitoring.looks import Look
-
-from ..journal.kit import Command
-from ..pages.kit import Host, Worker, until
-from .kit import Page, lasting, look, policy
+from tests.journal.kit import Command
+from tests.pages.kit import Host, Worker, until
+from tests.top.kit import Page, lasting, look, policy
 
 SHOP = """
 RECS = flag('recs')

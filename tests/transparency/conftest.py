@@ -9,7 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from ..servers.fixtures import grpc_server, http_server, moto_server, postgres_server, redis_server
+from tests.servers.fixtures import (
+    grpc_server,
+    http_server,
+    moto_server,
+    postgres_server,
+    redis_server,
+)
 
 __all__ = ["grpc_server", "http_server", "moto_server", "postgres_server", "redis_server"]
 

@@ -27,8 +27,7 @@ from hypothesis import strategies as st
 
 import resilient
 from resilient import Policy, bulkhead, circuit_breaker, timeout
-
-from .differences import is_listed
+from tests.transparency.differences import is_listed
 
 MODES = ("cooperative", "thread")
 _policies: list[Policy] = []

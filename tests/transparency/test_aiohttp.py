@@ -11,9 +11,18 @@ import aiohttp
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ..servers.http_server import HttpServer
-from .harness import Operations, Side, aplay, few, inspect_pair, policy_of, run, same
-from .test_httpx import methods, paths
+from tests.servers.http_server import HttpServer
+from tests.transparency.harness import (
+    Operations,
+    Side,
+    aplay,
+    few,
+    inspect_pair,
+    policy_of,
+    run,
+    same,
+)
+from tests.transparency.test_httpx import methods, paths
 
 operation = Operations()
 bodies = st.sampled_from([

@@ -17,8 +17,17 @@ from botocore.config import Config
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ..servers.moto_server import MotoServer
-from .harness import MODES, Operations, Side, few, inspect_pair, play, policy_of, same
+from tests.servers.moto_server import MotoServer
+from tests.transparency.harness import (
+    MODES,
+    Operations,
+    Side,
+    few,
+    inspect_pair,
+    play,
+    policy_of,
+    same,
+)
 
 s3 = Operations()
 dynamodb = Operations()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .differences import DIFFERENCES, OPEN
+from tests.transparency.differences import DIFFERENCES, OPEN
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "integrations.md"
 

@@ -15,9 +15,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resilient.integrations.grpc import Interceptor, aio_interceptors
-
-from ..servers.grpc_server import GrpcServer
-from .harness import MODES, Operations, Side, aplay, few, play, policy_of, run, same
+from tests.servers.grpc_server import GrpcServer
+from tests.transparency.harness import (
+    MODES,
+    Operations,
+    Side,
+    aplay,
+    few,
+    play,
+    policy_of,
+    run,
+    same,
+)
 
 operation = Operations()
 async_operation = Operations()

@@ -14,9 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resilient.integrations.httpx import AsyncTransport, Transport
-
-from ..servers.http_server import HttpServer
-from .harness import (
+from tests.servers.http_server import HttpServer
+from tests.transparency.harness import (
     MODES,
     Operations,
     Side,

@@ -14,8 +14,17 @@ import redis
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ..servers.redis_server import RedisServer
-from .harness import MODES, Operations, Side, few, inspect_pair, play, policy_of, same
+from tests.servers.redis_server import RedisServer
+from tests.transparency.harness import (
+    MODES,
+    Operations,
+    Side,
+    few,
+    inspect_pair,
+    play,
+    policy_of,
+    same,
+)
 
 operation = Operations()
 keys = st.sampled_from(["a", "b", "c"])

@@ -12,9 +12,18 @@ import redis.asyncio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ..servers.redis_server import RedisServer
-from .harness import Operations, Side, aplay, few, inspect_pair, policy_of, run, same
-from .test_redis import errors, fields, keys, scrub, values, world
+from tests.servers.redis_server import RedisServer
+from tests.transparency.harness import (
+    Operations,
+    Side,
+    aplay,
+    few,
+    inspect_pair,
+    policy_of,
+    run,
+    same,
+)
+from tests.transparency.test_redis import errors, fields, keys, scrub, values, world
 
 operation = Operations()
 

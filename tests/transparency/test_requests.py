@@ -17,10 +17,18 @@ from requests.adapters import HTTPAdapter
 from urllib3.util import Timeout
 
 from resilient.integrations.requests import Adapter
-
-from ..servers.http_server import HttpServer
-from .harness import MODES, Operations, Side, few, inspect_pair, play, policy_of, same
-from .test_httpx import methods, paths
+from tests.servers.http_server import HttpServer
+from tests.transparency.harness import (
+    MODES,
+    Operations,
+    Side,
+    few,
+    inspect_pair,
+    play,
+    policy_of,
+    same,
+)
+from tests.transparency.test_httpx import methods, paths
 
 operation = Operations()
 pytestmark = [  # urllib3 leaves a socket open whose time limit is no number

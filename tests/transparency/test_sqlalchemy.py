@@ -16,8 +16,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import event, orm
 
-from ..servers.postgres_server import PostgresServer
-from .harness import MODES, Operations, Side, few, inspect_pair, play, policy_of, same
+from tests.servers.postgres_server import PostgresServer
+from tests.transparency.harness import (
+    MODES,
+    Operations,
+    Side,
+    few,
+    inspect_pair,
+    play,
+    policy_of,
+    same,
+)
 
 operation = Operations()
 pytestmark = [

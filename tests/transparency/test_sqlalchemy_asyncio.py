@@ -12,9 +12,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy.ext import asyncio as saio
 
-from ..servers.postgres_server import PostgresServer
-from .harness import Operations, Side, aplay, few, inspect_pair, policy_of, run, same
-from .test_sqlalchemy import (
+from tests.servers.postgres_server import PostgresServer
+from tests.transparency.harness import (
+    Operations,
+    Side,
+    aplay,
+    few,
+    inspect_pair,
+    policy_of,
+    run,
+    same,
+)
+from tests.transparency.test_sqlalchemy import (
     Item,
     errors,
     fetched,

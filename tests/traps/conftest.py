@@ -7,8 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from resilient.testing import ManualClock
-
-from .helpers import BACKENDS, COLOURS, World, world_of
+from tests.traps.helpers import BACKENDS, COLOURS, World, world_of
 
 
 @pytest.fixture

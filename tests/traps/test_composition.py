@@ -23,8 +23,7 @@ from resilient import (
     timeout,
 )
 from resilient.testing import ManualClock
-
-from .helpers import World, policy, run, trip
+from tests.traps.helpers import World, policy, run, trip
 
 
 class Abstract(Exception, metaclass=abc.ABCMeta):

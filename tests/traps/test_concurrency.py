@@ -29,8 +29,18 @@ from resilient import (
     timeout,
 )
 from resilient.testing import ManualClock
-
-from .helpers import BACKENDS, WAIT, World, idle, in_threads, part, policy, run, trip, until
+from tests.traps.helpers import (
+    BACKENDS,
+    WAIT,
+    World,
+    idle,
+    in_threads,
+    part,
+    policy,
+    run,
+    trip,
+    until,
+)
 
 YEARS = 10 * 365 * 86400.0
 

@@ -27,8 +27,7 @@ from resilient import (
     timeout,
 )
 from resilient.testing import ManualClock
-
-from .helpers import idle, part, policy, run, trip
+from tests.traps.helpers import idle, part, policy, run, trip
 
 
 class Down(Exception):

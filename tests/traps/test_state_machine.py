@@ -23,8 +23,7 @@ from resilient import (
     timeout,
 )
 from resilient.testing import ManualClock
-
-from .helpers import WAIT, World, idle, in_threads, part, policy, run, trip, until
+from tests.traps.helpers import WAIT, World, idle, in_threads, part, policy, run, trip, until
 
 HERD = 50
 

@@ -18,9 +18,8 @@ from typing import Any
 import pytest
 
 import resilient
-
-from ..cli.conftest import needed_redis
-from ..cli.kit import WAIT, Cli, RedisServer, until
+from tests.cli.conftest import needed_redis
+from tests.cli.kit import WAIT, Cli, RedisServer, until
 
 BEFORE = "dd301137404d"  # the last commit of the version before this one
 ROOT = Path(__file__).parents[2]

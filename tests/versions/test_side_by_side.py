@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from ..cli.kit import Cli, RedisServer, until
-from .conftest import Process, Start
+from tests.cli.kit import Cli, RedisServer, until
+from tests.versions.conftest import Process, Start
 
 ways = pytest.mark.parametrize("way", ["this", "before"])
 Both = tuple[Process, Process]

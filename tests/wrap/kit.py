@@ -11,8 +11,7 @@ import anyio.lowlevel
 
 from resilient import Policy, bulkhead, circuit_breaker
 from resilient.testing import ManualClock
-
-from ..traps.helpers import BACKENDS, WAIT, idle, in_threads, part, policy, run, trip, until
+from tests.traps.helpers import BACKENDS, WAIT, idle, in_threads, part, policy, run, trip, until
 
 __all__ = (
     "BACKENDS", "WAIT", "Client", "Down", "Pager", "Part", "booked", "error_of", "guards", "idle",

@@ -16,8 +16,19 @@ import pytest
 
 from resilient import CircuitOpenError, circuit_breaker, timeout
 from resilient.testing import ManualClock
-
-from .kit import BACKENDS, Down, booked, error_of, guards, idle, own_slot, part, policy, raised, run
+from tests.wrap.kit import (
+    BACKENDS,
+    Down,
+    booked,
+    error_of,
+    guards,
+    idle,
+    own_slot,
+    part,
+    policy,
+    raised,
+    run,
+)
 
 backends = pytest.mark.parametrize("backend", BACKENDS)
 threads = pytest.mark.parametrize("threaded", [False, True], ids=["here", "thread"])

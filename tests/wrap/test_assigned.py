@@ -9,7 +9,7 @@ from unittest import mock
 
 import pytest
 
-from .kit import booked, guards
+from tests.wrap.kit import booked, guards
 
 
 class Client:

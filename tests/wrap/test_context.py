@@ -21,8 +21,7 @@ from resilient import (
     timeout,
 )
 from resilient.testing import ManualClock
-
-from .kit import BACKENDS, WAIT, Down, guards, idle, policy, raised, run, until
+from tests.wrap.kit import BACKENDS, WAIT, Down, guards, idle, policy, raised, run, until
 
 trace: contextvars.ContextVar[str] = contextvars.ContextVar("trace", default="none")
 

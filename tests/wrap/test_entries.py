@@ -18,8 +18,19 @@ from resilient import (
     circuit_breaker,
     timeout,
 )
-
-from .kit import BACKENDS, WAIT, Down, booked, error_of, idle, own_slot, part, policy, raised, run
+from tests.wrap.kit import (
+    BACKENDS,
+    WAIT,
+    Down,
+    booked,
+    error_of,
+    idle,
+    own_slot,
+    part,
+    policy,
+    raised,
+    run,
+)
 
 backends = pytest.mark.parametrize("backend", BACKENDS)
 

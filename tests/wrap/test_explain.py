@@ -16,8 +16,7 @@ import pytest
 
 import resilient
 from resilient import Policy, ThreadBoundWarning, bulkhead, circuit_breaker, timeout
-
-from .kit import Client, booked, own_slot, policy, raised
+from tests.wrap.kit import Client, booked, own_slot, policy, raised
 
 
 class Part:

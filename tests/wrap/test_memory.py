@@ -15,8 +15,7 @@ import anyio.lowlevel
 import pytest
 
 from resilient import bulkhead, circuit_breaker, timeout
-
-from .kit import BACKENDS, policy, run, until
+from tests.wrap.kit import BACKENDS, policy, run, until
 
 ROOM = 4096  # bytes
 

@@ -12,8 +12,7 @@ from xmlrpc.server import SimpleXMLRPCServer
 import pytest
 
 from resilient import CircuitOpenError, circuit_breaker, timeout
-
-from .kit import booked, guards, idle, own_slot, policy, raised
+from tests.wrap.kit import booked, guards, idle, own_slot, policy, raised
 
 
 @pytest.fixture

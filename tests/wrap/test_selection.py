@@ -21,8 +21,18 @@ from resilient import (
     timeout,
 )
 from resilient.testing import ManualClock
-
-from .kit import BACKENDS, Client, Down, booked, error_of, guards, own_slot, policy, raised, run
+from tests.wrap.kit import (
+    BACKENDS,
+    Client,
+    Down,
+    booked,
+    error_of,
+    guards,
+    own_slot,
+    policy,
+    raised,
+    run,
+)
 
 
 def calls(client: Any) -> None:

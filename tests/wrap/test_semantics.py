@@ -29,8 +29,7 @@ from resilient import (
     timeout,
 )  # fmt: skip
 from resilient.testing import ManualClock, flag_off
-
-from .kit import (
+from tests.wrap.kit import (
     BACKENDS,
     WAIT,
     Client,

@@ -21,8 +21,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from resilient import Policy, bulkhead, circuit_breaker, timeout
-
-from .kit import booked, idle, policy
+from tests.wrap.kit import booked, idle, policy
 
 
 class Row:

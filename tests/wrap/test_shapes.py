@@ -14,8 +14,7 @@ import anyio
 import pytest
 
 from resilient import BulkheadFullError, Policy, bulkhead, circuit_breaker, timeout
-
-from .kit import (
+from tests.wrap.kit import (
     BACKENDS,
     Client,
     Down,

@@ -15,8 +15,7 @@ from unittest import mock
 import pytest
 
 from resilient import bulkhead
-
-from .kit import Client, booked, guards, own_slot, policy, raised
+from tests.wrap.kit import Client, booked, guards, own_slot, policy, raised
 
 
 def pair() -> tuple[Client, Client]:
