@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from resilient.testing import ManualClock
 from tests.blocks.kit import ASYNC_WAYS, WAYS, Way
 
 
@@ -20,9 +19,3 @@ def away(request: pytest.FixtureRequest) -> Way:
     """`async with` on each loop."""
     found: Way = request.param
     return found
-
-
-@pytest.fixture
-def clock() -> ManualClock:
-    """A clock that only the test moves."""
-    return ManualClock()

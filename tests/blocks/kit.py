@@ -9,13 +9,8 @@ from typing import Any
 
 from resilient import Policy, circuit_breaker, timeout
 from resilient.testing import ManualClock
-from tests.contract.contract_kit import ASYNC_COLOURS, SYNC, Colour, Gone, counts
-from tests.traps.helpers import WAIT, idle, in_threads, part, policy, until
-
-__all__ = (
-    "ASYNC_WAYS", "WAIT", "WAYS", "Gone", "Way", "booked", "cancelling", "counts", "entering",
-    "idle", "in_threads", "part", "policy", "taken", "timed", "until",
-)  # fmt: skip
+from tests.kit.colours import ASYNC_COLOURS, SYNC, Colour
+from tests.kit.policies import part, policy
 
 
 class Entered:
@@ -75,12 +70,6 @@ def timed(clock: ManualClock, seconds: float = 1.0, *more: Any) -> Policy:
 def taken(shop: Policy) -> tuple[int, int]:
     """Return calls in flight and slots used."""
     return shop.snapshot()["in_flight"], part(shop, "bulkhead")["used"]
-
-
-def booked(of: Policy) -> tuple[dict[str, int], dict[str, int]]:
-    """Return the outcomes and what was served, those that are not zero."""
-    served = of.snapshot()["served"]
-    return counts(of), {word: number for word, number in served.items() if number}
 
 
 def cancelling() -> int:

@@ -19,19 +19,10 @@ from resilient import (
     timeout,
 )
 from resilient.testing import ManualClock
-from tests.blocks.kit import (
-    WAIT,
-    Gone,
-    Way,
-    booked,
-    counts,
-    entering,
-    idle,
-    part,
-    policy,
-    taken,
-    until,
-)  # fmt: skip
+from tests.blocks.kit import Way, entering, taken
+from tests.kit.colours import Gone
+from tests.kit.policies import booked, counts, idle, part, policy
+from tests.kit.waiting import WAIT, until
 
 
 def touchy(slots: int = 1, *inner: Any, **options: Any) -> Policy:

@@ -16,14 +16,8 @@ from resilient import (
     timeout,
 )
 from resilient.testing import ManualClock
-from tests.blocks.kit import (
-    Way,
-    counts,
-    entering,
-    idle,
-    part,
-    policy,
-)  # fmt: skip
+from tests.blocks.kit import Way, entering
+from tests.kit.policies import counts, idle, part, policy
 
 
 @pytest.mark.parametrize("end", ["fine", "fail", "ignore", "exit"])

@@ -13,7 +13,9 @@ import pytest
 from resilient import CallTimeoutError, bulkhead, timeout
 from resilient.deadline import current
 from resilient.testing import ManualClock
-from tests.blocks.kit import WAIT, Way, booked, cancelling, counts, idle, policy, timed
+from tests.blocks.kit import Way, cancelling, timed
+from tests.kit.policies import booked, counts, idle, policy
+from tests.kit.waiting import WAIT
 
 # -- async: the cut --------------------------------------------------------------------------
 

@@ -24,19 +24,10 @@ from resilient import (
     timeout,
 )
 from resilient.testing import ManualClock
-from tests.blocks.kit import (
-    WAIT,
-    Way,
-    booked,
-    cancelling,
-    counts,
-    entering,
-    idle,
-    in_threads,
-    policy,
-    taken,
-    timed,
-)  # fmt: skip
+from tests.blocks.kit import Way, cancelling, entering, taken, timed
+from tests.kit.policies import booked, counts, idle, policy
+from tests.kit.threads import in_threads
+from tests.kit.waiting import WAIT
 
 
 def test_a_block_that_is_never_left_is_given_back_when_it_is_collected() -> None:

@@ -23,17 +23,10 @@ from resilient import (
 )
 from resilient.deadline import current
 from resilient.testing import ManualClock
-from tests.blocks.kit import (
-    WAIT,
-    Way,
-    booked,
-    counts,
-    entering,
-    idle,
-    in_threads,
-    policy,
-    taken,
-)  # fmt: skip
+from tests.blocks.kit import Way, entering, taken
+from tests.kit.policies import booked, counts, idle, policy
+from tests.kit.threads import in_threads
+from tests.kit.waiting import WAIT
 
 
 def roomy() -> Policy:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import resilient
 from resilient import BulkheadFullError, Policy, bulkhead, circuit_breaker, timeout
 from resilient.testing import ManualClock
-from tests.blocks.kit import counts, part, policy
+from tests.kit.policies import counts, part, policy
 
 LIMIT, SLOTS = 10.0, 3
 

@@ -11,8 +11,9 @@ import anyio.lowlevel
 import pytest
 
 from resilient import CallTimeoutError, Policy, bulkhead, circuit_breaker, timeout
-from tests.blocks.kit import WAIT, counts, idle, part, policy
-from tests.cancel.helpers import NO_EAGER, Swept, sweep
+from tests.kit.cancellation import NO_EAGER, Swept, sweep
+from tests.kit.policies import counts, idle, part, policy
+from tests.kit.waiting import WAIT
 
 Run = Callable[[Callable[[], Coroutine[Any, Any, Any]]], Awaitable[None]]
 checkpoint = anyio.lowlevel.checkpoint

@@ -12,7 +12,9 @@ import resilient
 from resilient import CallTimeoutError, bulkhead, circuit_breaker, timeout
 from resilient.deadline import current
 from resilient.testing import ManualClock
-from tests.blocks.kit import WAIT, Way, booked, cancelling, counts, idle, policy, timed
+from tests.blocks.kit import Way, cancelling, timed
+from tests.kit.policies import booked, counts, idle, policy
+from tests.kit.waiting import WAIT
 
 
 def test_remaining_is_told_inside(way: Way, clock: ManualClock) -> None:

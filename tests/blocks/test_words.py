@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from resilient import CircuitOpenError, Policy, bulkhead, circuit_breaker
-from tests.blocks.kit import Way, booked, entering, idle, policy
+from tests.blocks.kit import Way, entering
+from tests.kit.policies import booked, idle, policy
 
 
 def touchy(**options: Any) -> Policy:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.cancel.helpers import LOOPS, NO_EAGER
+from tests.kit.cancellation import LOOPS, NO_EAGER
 
 
 @pytest.fixture(params=LOOPS)

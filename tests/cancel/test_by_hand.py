@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 from resilient import Policy, bulkhead, circuit_breaker, fallback, timeout
-from tests.cancel.helpers import BACKENDS, idle, part, pause, policy, run
+from tests.kit.cancellation import pause
+from tests.kit.policies import idle, part, policy
+from tests.kit.worlds import BACKENDS, run
 
 GUARDS: dict[str, Callable[[], tuple[Any, ...]]] = {
     "breaker": lambda: (circuit_breaker(),),

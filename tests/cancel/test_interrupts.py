@@ -12,7 +12,8 @@ import pytest
 
 from resilient import Policy, bulkhead, circuit_breaker, fallback, timeout
 from resilient.drive import workers
-from tests.cancel.helpers import WAIT, idle, part, policy, until
+from tests.kit.policies import idle, part, policy
+from tests.kit.waiting import WAIT, until
 
 Interrupt = Callable[[Callable[[], bool]], None]
 

@@ -12,7 +12,9 @@ import anyio.lowlevel
 import pytest
 
 from resilient import CallTimeoutError, Policy, bulkhead, circuit_breaker, fallback, timeout
-from tests.cancel.helpers import WAIT, Swept, idle, part, policy, sweep, trip
+from tests.kit.cancellation import Swept, sweep
+from tests.kit.policies import idle, part, policy, trip
+from tests.kit.waiting import WAIT
 
 Run = Callable[[Callable[[], Coroutine[Any, Any, Any]]], Awaitable[None]]
 checkpoint = anyio.lowlevel.checkpoint

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.cli.kit import Cli, RedisServer, redis_program
-from tests.cli.workers import Worker
+from tests.cli.kit import worker_of
+from tests.kit.command import Cli
+from tests.kit.servers.redis_server import RedisServer
+from tests.kit.workers import Worker
 
 pytest.importorskip("click")
 pytest.importorskip("rich")
@@ -35,7 +36,7 @@ def make(cli: Cli) -> Iterator[Callable[..., Worker]]:
     made: list[Worker] = []
 
     def start(of: Cli = cli, **environ: str) -> Worker:
-        made.append(Worker(of, **environ))
+        made.append(worker_of(of, **environ))
         return made[-1]
 
     yield start
@@ -49,25 +50,6 @@ def worker(cli: Cli, make: Callable[..., Worker]) -> Worker:
     one = make()
     cli.applied_by(1)
     return one
-
-
-def needed_redis() -> str:
-    """Return where redis-server is, or skip, or fail where one is asked for."""
-    program = redis_program()
-    if program is None:
-        said = "there is no redis-server on PATH"
-        if os.environ.get("RESILIENT_NEED_REDIS") == "1":
-            pytest.fail(f"{said}, and RESILIENT_NEED_REDIS=1 asks for one")
-        pytest.skip(said)
-    return program
-
-
-@pytest.fixture
-def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
-    """A Redis that is empty."""
-    server = RedisServer(tmp_path, needed_redis())
-    yield server
-    server.kill()
 
 
 @pytest.fixture

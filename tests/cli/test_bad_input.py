@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.cli.kit import Cli
-from tests.cli.workers import Worker
+from tests.kit.command import Cli
+from tests.kit.workers import Worker
 
 DIRTY = {
     "escape": "\x1b[2J\x1b[31mred",

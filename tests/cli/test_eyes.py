@@ -15,8 +15,10 @@ import pytest
 from resilient.flags.stores.base import Process
 from resilient.flags.stores.redis import RedisStore
 from resilient.flags.stores.sqlite import SQLiteStore
-from tests.cli.kit import Cli, Outcome, RedisServer, until
-from tests.cli.workers import Worker
+from tests.kit.command import Cli, Outcome
+from tests.kit.servers.redis_server import RedisServer
+from tests.kit.waiting import until
+from tests.kit.workers import Worker
 
 NOBODY = 65534
 # As nobody, with all modules loaded before: the interpreter may lie where nobody may look.

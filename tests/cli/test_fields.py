@@ -7,7 +7,6 @@ import logging
 import re
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,10 +23,12 @@ from resilient import (
     timeout,
 )
 from resilient.testing import ManualClock
-from tests.cli.kit import Cli, until
-from tests.cli.workers import Worker
+from tests.kit.command import Cli
+from tests.kit.paths import ROOT
+from tests.kit.waiting import until
+from tests.kit.workers import Worker
 
-DOCS = Path(__file__).parents[2] / "docs"
+DOCS = ROOT / "docs"
 
 
 def tables(page: str) -> dict[str, set[str]]:

@@ -8,8 +8,9 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.cli.kit import Cli, until
-from tests.cli.workers import Worker
+from tests.kit.command import Cli
+from tests.kit.waiting import until
+from tests.kit.workers import Worker
 
 COLUMNS = ("flag", "state", "since", "by", "why", "until", "owner", "applied", "pinned")
 ROW = {

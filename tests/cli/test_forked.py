@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.kit import Cli
+from tests.kit.command import Cli
 
 FORKER = Path(__file__).with_name("forker.py")
 

@@ -10,8 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.kit import Cli, RedisServer, free_port, until
 from tests.cli.service import Load, Service
+from tests.kit.command import Cli
+from tests.kit.servers.redis_server import RedisServer
+from tests.kit.waiting import until
+from tests.kit.workers import free_port
 
 pytest.importorskip("gunicorn")
 

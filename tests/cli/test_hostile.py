@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.cli import hostile
-from tests.cli.kit import Cli
+from tests.kit.command import Cli
 
 LOOKS = [("flags",), ("flags", "show", "recs"), ("flags", "log"), ("policies",), ("status",),
          ("doctor",), ("processes",)]  # fmt: skip

@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-from tests.cli.kit import WAIT, Cli
+from tests.kit.command import Cli
+from tests.kit.waiting import WAIT
 
 
 def run(cli: Cli, module: str, *words: str, **environ: str) -> subprocess.CompletedProcess[str]:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from resilient.flags.flips import Flip
 from resilient.flags.stores.sqlite import SQLiteStore
-from tests.cli.kit import Cli
-from tests.cli.workers import Worker
+from tests.kit.command import Cli
+from tests.kit.workers import Worker
 
 
 def test_whoever_comes_second_is_told_and_changes_nothing(
@@ -88,7 +88,7 @@ def test_an_interrupted_command_has_flipped_or_not(cli: Cli, worker: Worker) -> 
     """Ctrl-C while it waits ends it at once; what was recorded stays recorded."""
     import signal
 
-    from tests.cli.kit import until
+    from tests.kit.waiting import until
 
     worker.stop()
     process = cli.start("flags", "off", "recs", "--reason", "cut short", "--wait", "1h")
@@ -97,6 +97,6 @@ def test_an_interrupted_command_has_flipped_or_not(cli: Cli, worker: Worker) -> 
     out, err = process.communicate(timeout=60)
     assert process.returncode not in (0, 2, 4, 5)
     assert b"Traceback" not in err
-    worker.go_on()
+    worker.cont()
     cli.flip("flags", "off", "recs").said(0, "already, since")
     assert worker.ask("read") == "False"

@@ -13,8 +13,10 @@ from resilient.flags.stores.base import ConflictError
 from resilient.flags.stores.memory import MemoryStore
 from resilient.flags.stores.redis import RedisStore
 from resilient.flags.stores.sqlite import SQLiteStore
-from tests.cli.kit import Cli, RedisServer, until
-from tests.cli.workers import Worker
+from tests.kit.command import Cli
+from tests.kit.servers.redis_server import RedisServer
+from tests.kit.waiting import until
+from tests.kit.workers import Worker
 
 A, B = "option/shop/bulkhead.max_concurrent", "option/shop/bulkhead.max_waiting"
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.kit import Cli
-from tests.cli.workers import Worker
+from tests.kit.command import Cli
+from tests.kit.workers import Worker
 
 LOOKS = [
     ("flags",), ("flags", "--json"), ("flags", "log"), ("flags", "show", "recs"), ("policies",),
@@ -68,7 +68,7 @@ def test_the_code_of_what_came_of_it_goes_first(cli: Cli, worker: Worker) -> Non
     assert run(cli, full, "flags", "off", "nope", "--reason", "x")[0] == 2
     worker.stop()
     assert run(cli, full, "flags", "off", "recs", "--reason", "x", "--wait", "0.1s")[0] == 3
-    worker.go_on()
+    worker.cont()
     assert run(cli, full, "flags", "off", "recs", "--reason", "x")[0] == UNWRITTEN
     assert run(cli, full, "status", "--over", "0.1s")[0] == 1
     assert run(cli, "{} 2>/dev/full", "flags", "off", "nope", "--reason", "x")[0] == 2
@@ -111,5 +111,5 @@ def test_an_interrupt_is_not_taken_for_a_refusal(cli: Cli, worker: Worker) -> No
         pass
     os.kill(process.pid, signal.SIGINT)
     cli.end(process).said(3, "recorded; interrupted before it was known who has obeyed")
-    worker.go_on()
+    worker.cont()
     assert cli.flag("recs")["state"] == "off"

@@ -10,8 +10,9 @@ import pytest
 
 from resilient.flags.flips import Flip
 from resilient.flags.stores.sqlite import SQLiteStore
-from tests.cli.kit import Cli, until
-from tests.cli.workers import Worker
+from tests.kit.command import Cli
+from tests.kit.waiting import until
+from tests.kit.workers import Worker
 
 ROW = {
     "policy", "forced", "since", "by", "reason", "until", "version", "applied", "processes",

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.kit import Cli, until
-from tests.cli.workers import Worker
+from tests.kit.command import Cli
+from tests.kit.waiting import until
+from tests.kit.workers import Worker
 
 ROW = {"id", "host", "pid", "program", "applied", "behind", "seen", "silent"}
 
@@ -87,7 +88,7 @@ def test_a_frozen_process_is_counted_until_it_is_forgotten(
     cli("doctor").said(1, f"pid {frozen.pid} is silent since ", f"forget {row['id'][:8]}")
     cli("forget", row["id"][:8]).said(0, "forgotten: ", f"pid {frozen.pid}")
     cli.flip("flags", "on", "recs").said(0, "applied by 1 of 1 process")
-    frozen.go_on()
+    frozen.cont()
     cli.applied_by(2)
     assert frozen.ask("read") == "True"
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
-import signal
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import needed_redis
-from tests.cli.kit import Cli, RedisServer, until
 from tests.cli.silencer import Silencer
-from tests.cli.workers import Worker
+from tests.kit.command import Cli
+from tests.kit.servers.redis_server import RedisServer, redis_program
+from tests.kit.waiting import until
+from tests.kit.workers import Worker
 
 SECRET = "Hunter2secret"
 
@@ -66,7 +66,7 @@ def test_a_process_that_begins_anew_gives_back_what_redis_lost(
     """Redis loses everything while nobody runs: whoever begins with a local copy gives it back."""
     fleet.flip("flags", "off", "recs", "--by", "ana", reason="INC-1").said(0)
     one.quit()
-    redis_server.command("FLUSHALL")
+    redis_server.send("FLUSHALL")
     again = make(fleet)
     assert again.ask("read") == "False"
     fleet.applied_by(1)
@@ -89,12 +89,12 @@ def test_a_redis_that_is_away(fleet: Cli, one: Worker, redis_server: RedisServer
     if how == "killed":
         redis_server.kill()
     else:
-        redis_server.signal(signal.SIGSTOP)
+        redis_server.stop()
     for words in (("flags",), ("status",), ("doctor",), ("flags", "log"), ("forget", "abcd")):
         fleet(*words).said(4, "the store can't be used: ", str(redis_server.port))
     fleet.flip("flags", "on", "recs").said(4)
     assert one.ask("read") == "False"
-    redis_server.signal(signal.SIGCONT)
+    redis_server.cont()
     if how == "killed":
         redis_server.start()
     fleet.applied_by(1)
@@ -123,8 +123,7 @@ def test_an_answer_that_never_comes(
 
 def test_a_wrong_password_is_refused_and_not_printed(tmp_path: Path) -> None:
     """A password that is wrong, missing or right is never printed."""
-    server = RedisServer(tmp_path, needed_redis(), "--requirepass", SECRET)
-    try:
+    with RedisServer("--requirepass", SECRET) as server:
         port = server.port
         right = Cli(f"redis://:{SECRET}@127.0.0.1:{port}/0", tmp_path)
         done = right.flip("flags", "off", "x", "--declare").said(0)
@@ -138,8 +137,6 @@ def test_a_wrong_password_is_refused_and_not_printed(tmp_path: Path) -> None:
             assert SECRET not in refused.out + refused.err
         Cli(f"redis://127.0.0.1:{port}/0", tmp_path)("flags").said(4, "uthent")
         assert right.flag("x")["state"] == "off"
-    finally:
-        server.kill()
 
 
 def test_two_prefixes_are_two_stores(fleet: Cli, one: Worker) -> None:
@@ -153,7 +150,7 @@ def test_two_prefixes_are_two_stores(fleet: Cli, one: Worker) -> None:
 
 def test_what_is_no_store_of_ours(fleet: Cli, redis_server: RedisServer) -> None:
     """Keys of another kind under our names are an error, not a crash."""
-    redis_server.command("SET", "{resilient}:levers", "not a hash")
+    redis_server.send("SET", "{resilient}:levers", "not a hash")
     fleet("flags").said(4, "WRONGTYPE")
     fleet.flip("flags", "off", "x", "--declare").said(4, "WRONGTYPE")
 
@@ -177,8 +174,8 @@ def test_a_row_that_is_none_breaks_no_command(
     """Beside a row of another version, or of nobody's, the lists work and flags can be flipped."""
     id = "d" * 32
     if key == "about":
-        redis_server.command("HSET", "{resilient}:processes", id, "1.0 1")
-    redis_server.command("HSET", f"{{resilient}}:{key}", id, value)
+        redis_server.send("HSET", "{resilient}:processes", id, "1.0 1")
+    redis_server.send("HSET", f"{{resilient}}:{key}", id, value)
     for words in (("flags",), ("policies",), ("status",), ("doctor",), ("processes",)):
         assert fleet(*words).code in (0, 1, 3), words
     assert fleet.flip("flags", "off", "recs").code in (0, 3)
@@ -188,4 +185,4 @@ def test_a_row_that_is_none_breaks_no_command(
 def test_redis_is_asked_for_where_it_is_needed() -> None:
     """Where RESILIENT_NEED_REDIS=1, these tests do not skip."""
     if os.environ.get("RESILIENT_NEED_REDIS") == "1":
-        assert needed_redis()
+        assert redis_program()

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.kit import Cli, free_port
-from tests.cli.workers import Worker
+from tests.kit.command import Cli
+from tests.kit.workers import Worker, free_port
 
 LOOKS = [("flags",), ("flags", "log"), ("flags", "show", "x"), ("policies",), ("status",),
          ("doctor",), ("processes",), ("forget", "abcdef")]  # fmt: skip

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import statistics
 import subprocess
 import sys
@@ -17,8 +16,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.cli.kit import RedisServer, free_port, redis_program
 from tests.cli.service import Load, Service
+from tests.kit.servers.redis_server import RedisServer, redis_program
+from tests.kit.workers import free_port
 
 WORKERS = 8
 FLIPS = 100
@@ -196,7 +196,7 @@ def calls(trial: Trial, server: RedisServer) -> None:
     states: list[tuple[str, Callable[[], object], Callable[[], object]]] = [
         ("alive", lambda: None, lambda: None),
         ("killed", server.kill, server.start),
-        ("frozen", lambda: server.signal(signal.SIGSTOP), lambda: server.signal(signal.SIGCONT)),
+        ("frozen", server.stop, server.cont),
     ]
     found: dict[str, list[dict[str, float]]] = {name: [] for name, _, _ in states}
     for _ in range(ROUNDS):
@@ -222,7 +222,6 @@ def calls(trial: Trial, server: RedisServer) -> None:
 def main() -> int:
     """Run it all."""
     began = time.monotonic()
-    program = redis_program()
     with tempfile.TemporaryDirectory(prefix="resilient-trial-") as name:
         directory = Path(name)
         trial = Trial(f"sqlite:///{directory / 'flags.db'}", directory / "sqlite")
@@ -230,18 +229,17 @@ def main() -> int:
             flips(trial, "SQLite")
         finally:
             trial.close()
-        if program is None:
+        if redis_program() is None:
             goal(False, "there is no redis-server on PATH: nothing was measured on Redis")
         else:
-            on_redis(directory, program)
+            on_redis(directory)
     print(f"{time.monotonic() - began:.0f} s; {len(missed)} goals missed")
     return 1 if missed else 0
 
 
-def on_redis(directory: Path, program: str) -> None:
+def on_redis(directory: Path) -> None:
     """Run what is about Redis."""
-    server = RedisServer(directory, program)
-    try:
+    with RedisServer() as server:
         trial = Trial(server.url, directory / "redis")
         try:
             flips(trial, "Redis")
@@ -249,8 +247,6 @@ def on_redis(directory: Path, program: str) -> None:
             calls(trial, server)
         finally:
             trial.close()
-    finally:
-        server.kill()
 
 
 if __name__ == "__main__":

@@ -15,16 +15,9 @@ import resilient
 from resilient import Event, Policy, bulkhead, circuit_breaker, fallback, timeout
 from resilient.registry import registry
 from resilient.testing import ManualClock
-from tests.contract.contract_kit import (
-    ASYNC_COLOURS,
-    SYNC,
-    THREAD,
-    TIMED_COLOURS,
-    Colour,
-    Gone,
-    assert_balanced,
-    until,
-)
+from tests.kit.colours import ASYNC_COLOURS, SYNC, THREAD, TIMED_COLOURS, Colour, Gone
+from tests.kit.policies import comes_to_idle
+from tests.kit.waiting import until
 
 WayName = Literal["decorated", "call", "try", "block", "stream"]
 Op = tuple[Any, ...]
@@ -110,7 +103,7 @@ class Run:
         finally:
             registry_events()
             registry.remove("differential")
-        assert_balanced(self.policy)
+        comes_to_idle(self.policy)
         return self.trace
 
     @staticmethod
@@ -317,7 +310,7 @@ class Real:
             self.colour.run(self._run, ops)
         finally:
             registry.remove("differential")
-        assert_balanced(self.policy)
+        comes_to_idle(self.policy)
         return self.trace
 
 

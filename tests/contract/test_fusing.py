@@ -25,7 +25,8 @@ from resilient import (
     timeout,
 )
 from resilient.testing import ManualClock
-from tests.contract.contract_kit import Colour, assert_balanced, counts, policy_of
+from tests.kit.colours import Colour
+from tests.kit.policies import comes_to_idle, counts, policy_of
 
 
 def names_of(label: str) -> list[str]:
@@ -79,7 +80,7 @@ def test_stacked_decorators_are_one_policy(colour: Colour, before: list[str]) ->
 
     colour.run(body)
     assert counts(policy) == {"success": 1, "failure": 1}
-    assert_balanced(policy)
+    comes_to_idle(policy)
 
 
 def test_a_call_through_a_stack_is_counted_once(colour: Colour) -> None:

@@ -23,15 +23,9 @@ from resilient import (
 from resilient.guards.base import ANSWER, PARK, REFUSE, Guard, Waiter
 from resilient.outcomes import FAILURE
 from resilient.testing import ManualClock
-from tests.contract.contract_kit import (
-    ASYNC_COLOURS,
-    Colour,
-    Gone,
-    assert_balanced,
-    counts,
-    overrun,
-    until,
-)
+from tests.kit.colours import ASYNC_COLOURS, Colour, Gone, overrun
+from tests.kit.policies import comes_to_idle, counts
+from tests.kit.waiting import until
 
 asynchronous = pytest.mark.parametrize("colour", ASYNC_COLOURS, ids=lambda colour: colour.name)
 
@@ -159,7 +153,7 @@ class Switch(Counting):
 
 def assert_all_back(policy: Policy) -> None:
     """Every ticket of every guard has been given back, and nothing is in flight."""
-    assert_balanced(policy)
+    comes_to_idle(policy)
     for guard in policy.guards:
         if isinstance(guard, Counting):
             assert guard.out == set(), guard.kind
@@ -275,7 +269,7 @@ def test_a_deadline_outside_a_retry_ends_the_pause(timed: Colour, name: str) -> 
     timed.run(body)
     assert len(ran) == 1
     assert policy.snapshot()["timeouts"] == 1
-    assert_balanced(policy)
+    comes_to_idle(policy)
 
 
 def test_a_guard_that_is_denied_another_attempt_is_told(timed: Colour, name: str) -> None:

@@ -32,17 +32,9 @@ from resilient import (
     timeout,
 )
 from resilient.testing import ManualClock
-from tests.contract.contract_kit import (
-    ASYNC_COLOURS,
-    ASYNCIO,
-    SYNC,
-    Colour,
-    Gone,
-    assert_balanced,
-    counts,
-    overrun,
-    until,
-)
+from tests.kit.colours import ASYNC_COLOURS, ASYNCIO, SYNC, Colour, Gone, overrun
+from tests.kit.policies import comes_to_idle, counts
+from tests.kit.waiting import until
 
 asynchronous = pytest.mark.parametrize("colour", ASYNC_COLOURS, ids=lambda colour: colour.name)
 
@@ -160,7 +152,7 @@ def test_g2_and_g8_every_exit_gives_the_slot_back(
 
     expected = {None: "returned", ConnectionError: "lesser"}.get(exit_, "raised")
     assert timed.run(body) == expected
-    assert_balanced(policy)
+    comes_to_idle(policy)
     if exit_ is None:
         assert counts(policy) == {"success": 1}
     elif issubclass(exit_, Exception):
@@ -240,7 +232,7 @@ def test_g2_g8_the_callers_cancel_stays_a_cancel(
     assert inside == [1]
     assert counts(policy) == {"cancelled": 1}
     assert policy.state == "closed"
-    assert_balanced(policy)
+    comes_to_idle(policy)
 
 
 @asynchronous
@@ -271,7 +263,7 @@ def test_g2_cancelled_at_any_step(colour: Colour, steps: int, name: str) -> None
             group.cancel_scope.cancel()
 
     colour.run(body)
-    assert_balanced(policy)
+    comes_to_idle(policy)
     assert sum(counts(policy).values()) <= 3
 
 
@@ -298,7 +290,7 @@ def test_g2_a_dropped_coroutine_gives_the_slot_back(guarded: str, name: str) -> 
     _drop(task)
     del task
     gc.collect()
-    assert_balanced(policy)
+    comes_to_idle(policy)
     assert counts(policy) == {"cancelled": 1}
 
 
@@ -334,7 +326,7 @@ def test_g2_a_coroutine_dropped_in_the_line_leaves_it(colour: Colour, name: str)
             pass  # anyio's scope does not like to be left outside its task
         del task
     gc.collect()
-    assert_balanced(policy)
+    comes_to_idle(policy)
     assert counts(policy) == {"cancelled": 2}
 
 
@@ -349,7 +341,7 @@ def test_g2_a_coroutine_that_was_never_begun_took_nothing(name: str) -> None:
         policy(fetch)()
         gc.collect()
     assert counts(policy) == {}
-    assert_balanced(policy)
+    comes_to_idle(policy)
 
 
 # -- G3: no lock while foreign code runs ----------------------------------------------------------
@@ -422,7 +414,7 @@ def test_g3_no_lock_is_held_while_foreign_code_runs(
         "body", "fallback", "fallback's on", "ignore", "on", "failed_result", "listener",
     }  # fmt: skip
     assert resilient.events.bus.listener_errors == 0
-    assert_balanced(policy)
+    comes_to_idle(policy)
 
 
 class WatchingClock(ManualClock):
@@ -560,7 +552,7 @@ def test_g6_the_books_balance_at_every_instant(
     assert resilient.events.bus.listener_errors == 0
     assert looked > 40
     assert policy.snapshot()["refusals"]["policy"] == 1
-    assert_balanced(policy)
+    comes_to_idle(policy)
     look()
 
 
@@ -610,7 +602,7 @@ def test_g9_a_listener_that_raises_changes_nothing(
     assert heard[:3] == ["opened", "refused", "half_open"]
     assert "was removed" in caplog.text
     assert counts(policy) == {"success": 2, "failure": 2, "refused": 2}
-    assert_balanced(policy)
+    comes_to_idle(policy)
 
 
 def test_g9_an_interrupt_in_a_listener_keeps_no_slot(name: str, clock: ManualClock) -> None:
@@ -636,7 +628,7 @@ def test_g9_an_interrupt_in_a_listener_keeps_no_slot(name: str, clock: ManualClo
             fetch(False)
     finally:
         unsubscribe()
-    assert_balanced(policy)
+    comes_to_idle(policy)
 
 
 @every_way
@@ -661,7 +653,7 @@ def test_g2_an_interrupt_in_a_predicate_keeps_no_slot(
             await way(timed, policy, timed.fn(fetch))
 
     timed.run(body)
-    assert_balanced(policy)
+    comes_to_idle(policy)
 
 
 @every_way
@@ -867,7 +859,7 @@ def test_f1_an_exit_in_a_fallback_is_raised(
             await way(timed, policy, timed.fn(fetch))
 
     timed.run(body)
-    assert_balanced(policy)
+    comes_to_idle(policy)
 
 
 @asynchronous
@@ -954,7 +946,7 @@ def test_t1_only_its_own_timer_is_named(
     assert counts(policy) == {"failure": 1}
     assert policy.snapshot()["timeouts"] == 1
     until(lambda: policy._core.abandoned == 0)
-    assert_balanced(policy)
+    comes_to_idle(policy)
 
 
 @every_way
@@ -1060,8 +1052,8 @@ def test_t2_a_limit_of_another_policy_is_a_cancellation(
         assert inner.state == "open"
     assert counts(outer) == {"failure": 1}
     assert outer.snapshot()["timeouts"] == (tightest == "outer")
-    assert_balanced(inner)
-    assert_balanced(outer)
+    comes_to_idle(inner)
+    comes_to_idle(outer)
 
 
 @every_way
@@ -1162,7 +1154,7 @@ def test_t1_the_bodys_clean_up_is_waited_for(
 
     colour.run(body)
     assert order == ["cleaned, 1 in flight", "raised"]
-    assert_balanced(policy)
+    comes_to_idle(policy)
 
 
 @asynchronous
@@ -1188,7 +1180,7 @@ def test_t1_a_foreign_limit_inside_or_outside_keeps_its_own_name(
     colour.run(body)
     assert counts(policy) == {"failure": 1, "cancelled": 1}
     assert policy.snapshot()["timeouts"] == 0
-    assert_balanced(policy)
+    comes_to_idle(policy)
 
 
 @every_way
@@ -1305,7 +1297,7 @@ def test_t1_a_sync_wait_in_an_event_loop_is_refused(name: str, clock: ManualCloc
     asyncio.run(body())
     trio.run(body)
     assert counts(policy) == {"success": 2, "refused": 2}
-    assert_balanced(policy)
+    comes_to_idle(policy)
 
 
 def test_g2_a_probe_that_ends_while_forced_closed_gives_its_place_back(
@@ -1317,7 +1309,7 @@ def test_g2_a_probe_that_ends_while_forced_closed_gives_its_place_back(
     policy.release()
     policy.call(policy.force_closed)
     assert counts(policy) == {"success": 1}
-    assert_balanced(policy)
+    comes_to_idle(policy)
 
 
 def test_g2_a_finalizer_inside_the_bookkeeping_is_refused(name: str, clock: ManualClock) -> None:
@@ -1334,7 +1326,7 @@ def test_g2_a_finalizer_inside_the_bookkeeping_is_refused(name: str, clock: Manu
     assert isinstance(result.error, resilient.ReentrantCallError)
     assert policy.try_call(int).served == "full"
     assert counts(policy) == {"success": 1, "refused": 1}
-    assert_balanced(policy)
+    comes_to_idle(policy)
 
 
 def test_the_coroutine_of_an_old_style_generator_is_awaited(name: str) -> None:
@@ -1351,4 +1343,4 @@ def test_the_coroutine_of_an_old_style_generator_is_awaited(name: str) -> None:
         assert await policy.acall(fetch) == "value"
 
     asyncio.run(body())
-    assert_balanced(policy)
+    comes_to_idle(policy)

@@ -15,14 +15,8 @@ import pytest
 
 from resilient import Policy, bulkhead, circuit_breaker, fallback, timeout
 from resilient.testing import ManualClock
-from tests.contract.contract_kit import (
-    ASYNC_COLOURS,
-    SYNC,
-    Colour,
-    assert_balanced,
-    counts,
-    policy_of,
-)
+from tests.kit.colours import ASYNC_COLOURS, SYNC, Colour
+from tests.kit.policies import comes_to_idle, counts, policy_of
 
 Decorator = Callable[[Any], Any]
 
@@ -269,7 +263,7 @@ def test_call_and_try_call_take_every_shape(
     assert error.__context__ is None
     assert error.__cause__ is None
     assert counts(policy) == {"success": 2, "failure": 3}
-    assert_balanced(policy)
+    comes_to_idle(policy)
 
 
 @every_guard
@@ -323,7 +317,7 @@ def test_what_a_sync_callable_returns_is_judged_at_the_await(
         assert counts(policy) == {"success": 1, "failure": 1}
 
     colour.run(body)
-    assert_balanced(policy)
+    comes_to_idle(policy)
 
 
 @every_guard
@@ -336,7 +330,7 @@ def test_what_nobody_awaits_gives_its_slot_back(guard: str, name: str) -> None:
         made.guarded(1)
         gc.collect()
     assert counts(policy) == {"cancelled": 1}
-    assert_balanced(policy)
+    comes_to_idle(policy)
 
 
 def test_an_await_that_is_begun_by_hand_and_dropped_gives_its_slot_back(name: str) -> None:
@@ -347,7 +341,7 @@ def test_an_await_that_is_begun_by_hand_and_dropped_gives_its_slot_back(name: st
         iterator = made.guarded(1).__await__()
         del iterator
         gc.collect()
-    assert_balanced(policy_of(made.guarded))
+    comes_to_idle(policy_of(made.guarded))
 
 
 @asynchronous
@@ -365,7 +359,7 @@ def test_a_timeout_bounds_the_await_of_what_was_returned(
     error = colour.run(colour.error_of, guarded)
     assert isinstance(error, TimeoutError)
     assert counts(policy) == {"failure": 1}
-    assert_balanced(policy)
+    comes_to_idle(policy)
 
 
 # -- what is refused ------------------------------------------------------------------------------
@@ -493,4 +487,4 @@ def test_a_plain_function_under_acall_says_what_to_use(name: str) -> None:
         asyncio.run(policy.acall(body_of(SYNC), 1))
     with pytest.raises(TypeError, match="acall"):
         policy.call(body_of(ASYNC_COLOURS[0]), 1)
-    assert_balanced(policy)
+    comes_to_idle(policy)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+
+from tests.kit.paths import ROOT
 
 for needed in ("httpx", "matplotlib", "rich"):
     pytest.importorskip(needed, reason="the demo needs the dependency group demo")
 
-ROOT = Path(__file__).resolve().parents[2]
 PNG = b"\x89PNG\r\n\x1a\n"
 
 

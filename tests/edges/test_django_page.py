@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from pathlib import Path
 
-PAGE = Path(__file__).parents[2] / "docs" / "howto" / "django.md"
+from tests.kit.paths import ROOT
+
+PAGE = ROOT / "docs" / "howto" / "django.md"
 
 BEGIN = """
 import django, sys

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from pathlib import Path
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "home_page.py"
+from tests.kit.paths import ROOT
+
+EXAMPLE = ROOT / "examples" / "home_page.py"
 TOP_100 = "['Heat', 'Alien', 'Ran']"
 
 

@@ -22,8 +22,10 @@ from resilient import (
     registry,
     timeout,
 )
-from tests.faults.forks import WAIT, Fork, Load, in_both
-from tests.traps.helpers import idle, part, policy, trip, until
+from tests.kit.forks import Fork, in_both
+from tests.kit.policies import idle, part, policy, trip
+from tests.kit.threads import Busy
+from tests.kit.waiting import WAIT, until
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here"),
@@ -64,7 +66,7 @@ def test_a_child_forked_under_load_makes_its_first_call(way: Any) -> None:
         before = numbers(shop)
         return before, shop.call(int, "5"), numbers(shop)
 
-    with Load(4, lambda: shop.try_call(int, "1")):
+    with Busy(4, lambda: shop.try_call(int, "1")):
         for _ in range(15):
             _, (before, value, after) = in_both(scene)
             assert value == 5

@@ -24,7 +24,10 @@ from resilient import (
     timeout,
 )
 from resilient.drive import aio
-from tests.traps.helpers import BACKENDS, WAIT, idle, in_threads, part, policy, run, until
+from tests.kit.policies import idle, part, policy
+from tests.kit.threads import in_threads
+from tests.kit.waiting import WAIT, until
+from tests.kit.worlds import BACKENDS, run
 
 
 def test_a_thousand_loops_leave_nothing_behind() -> None:

@@ -27,7 +27,9 @@ from resilient import (
     timeout,
 )
 from resilient.drive import workers
-from tests.traps.helpers import WAIT, idle, in_threads, part, policy, until
+from tests.kit.policies import idle, part, policy
+from tests.kit.threads import in_threads
+from tests.kit.waiting import WAIT, until
 
 # Before 3.12 a collection may begin inside ContextVar.set() and reset(). Finalizers that use the same
 # variable there crash the interpreter (seen on 3.11.7); from 3.12 on it collects between bytecodes.

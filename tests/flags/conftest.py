@@ -2,40 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.flags.kit import Hand, RedisServer, redis_program
-from tests.flags.process_kit import Worker
-from tests.flags.proxy import Proxy
-
-
-@pytest.fixture(scope="session")
-def _redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    """One Redis for the session: a test that harms it starts it again."""
-    program = redis_program()
-    if program is None:
-        said = "there is no redis-server on PATH"
-        if os.environ.get("RESILIENT_NEED_REDIS") == "1":
-            pytest.fail(f"{said}, and RESILIENT_NEED_REDIS=1 asks for one")
-        pytest.skip(said)
-    server = RedisServer(tmp_path_factory.mktemp("redis"), program)
-    yield server
-    server.kill()
-
-
-@pytest.fixture
-def redis_server(_redis: RedisServer) -> Iterator[RedisServer]:
-    """A Redis that is empty, and that runs again after the test."""
-    _redis.flush()
-    yield _redis
-    if _redis.process is None:
-        _redis.start()
-    _redis.cont()
+from tests.flags.process_kit import Following
+from tests.kit.followers import Hand
+from tests.kit.proxy import Proxy
+from tests.kit.servers.redis_server import RedisServer
 
 
 @pytest.fixture
@@ -62,12 +38,12 @@ def hand(tmp_path: Path) -> Iterator[Callable[..., Hand]]:
 
 
 @pytest.fixture
-def worker(tmp_path: Path) -> Iterator[Callable[..., Worker]]:
+def worker(tmp_path: Path) -> Iterator[Callable[..., Following]]:
     """Start processes that follow a store; all are ended with the test."""
-    made: list[Worker] = []
+    made: list[Following] = []
 
-    def start(store: str, **environ: str) -> Worker:
-        made.append(Worker(store, tmp_path, **environ))
+    def start(store: str, **environ: str) -> Following:
+        made.append(Following(store, tmp_path, **environ))
         return made[-1]
 
     yield start

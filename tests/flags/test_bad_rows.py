@@ -18,7 +18,8 @@ from resilient.flags.presence import Presence
 from resilient.flags.stores.base import Process, process_of, read_json
 from resilient.flags.stores.redis import RedisStore
 from resilient.flags.stores.sqlite import SQLiteStore
-from tests.flags.kit import Hand, RedisServer, off
+from tests.kit.followers import Hand, off
+from tests.kit.servers.redis_server import RedisServer
 
 Make = Callable[..., Hand]
 DEEP = b"[" * 200_000
@@ -69,9 +70,9 @@ class Spoilt:
     def put(self, raw: Any) -> None:
         """Put something in the place of the flip of flag/bad."""
         if self.redis is not None:
-            self.redis.command("HSET", "{resilient}:levers", "flag/bad", raw)
+            self.redis.send("HSET", "{resilient}:levers", "flag/bad", raw)
             newest = str(int(time.time() * 1000) + 10**6)
-            self.redis.command("HSET", "{resilient}:meta", "version", newest)
+            self.redis.send("HSET", "{resilient}:meta", "version", newest)
         else:
             text = "CAST(? AS TEXT)" if type(raw) is bytes else "?"
             self.sql(f"INSERT OR REPLACE INTO levers VALUES ('flag/bad', 7, '', {text})", raw)  # noqa: S608
@@ -84,9 +85,9 @@ class Spoilt:
             self.sql("INSERT OR REPLACE INTO processes VALUES (?, ?, ?, ?, ?)", *row)
             return
         name = id if isinstance(id, bytes) else str(id)
-        self.redis.command("HSET", "{resilient}:processes", name, f"{seen} {applied}")
+        self.redis.send("HSET", "{resilient}:processes", name, f"{seen} {applied}")
         whole = who if not who.startswith("{") else f'{who[:-1]},"about":{about}}}'
-        self.redis.command("HSET", "{resilient}:about", name, whole)
+        self.redis.send("HSET", "{resilient}:about", name, whole)
 
 
 @pytest.fixture(params=["sqlite", "redis"])
@@ -206,8 +207,8 @@ def test_an_entry_of_the_journal_that_is_none(spoilt: Spoilt, what: str) -> None
     now = time.time()
     spoilt.store.record([{"kind": "opened", "at": now, "policy": "p"}], LONGEST)
     if spoilt.redis is not None:
-        spoilt.redis.command("XADD", "{resilient}:journal", "*", "entry", ENTRIES[what])
-        spoilt.redis.command("XADD", "{resilient}:journal", "*", "other", "x")
+        spoilt.redis.send("XADD", "{resilient}:journal", "*", "entry", ENTRIES[what])
+        spoilt.redis.send("XADD", "{resilient}:journal", "*", "other", "x")
     else:
         spoilt.sql(
             "INSERT INTO journal (at, entry) VALUES (?, CAST(? AS TEXT))", now, ENTRIES[what]
@@ -228,14 +229,14 @@ def test_what_redis_notes_of_itself_is_none(
     """Flips are read, made, and given back all the same, and versions go on."""
     store = RedisStore(redis_server.url)
     known = store.flip(off("good"), None, None)
-    redis_server.command("HSET", "{resilient}:meta", field, raw)
+    redis_server.send("HSET", "{resilient}:meta", field, raw)
     one = hand(lambda: store, "good", "more")
     one.turn()
     assert not one.follower.error
     assert not one.says("good")
     made = store.flip(off("more"), None, None)
     assert made.version >= known.version
-    redis_server.command("HSET", "{resilient}:meta", field, raw)
+    redis_server.send("HSET", "{resilient}:meta", field, raw)
     store.restore([Flip("flag/back", "off", version=made.version + 5)])
     assert {flip.lever for flip in store.read("", -1).flips or []} == {
         "flag/good", "flag/more", "flag/back",
@@ -250,7 +251,7 @@ def test_a_key_of_redis_that_is_of_another_kind(
     redis_server: RedisServer, tmp_path: Path, key: str
 ) -> None:
     """Levers are read and flipped; what is amiss is told."""
-    redis_server.command("SET", f"{{resilient}}:{key}", "x")
+    redis_server.send("SET", f"{{resilient}}:{key}", "x")
     store = RedisStore(redis_server.url)
     order(store, "flag/a", "off", by="ann", reason="r")
     assert living(store, Presence(tmp_path))[0] == []

@@ -15,7 +15,7 @@ from resilient.flags.flips import Flip
 from resilient.flags.local_copy import LocalCopy
 from resilient.flags.state import State, boot
 from resilient.flags.stores.memory import MemoryStore
-from tests.flags.kit import Hand, off
+from tests.kit.followers import Hand, off
 
 Make = Callable[..., Hand]
 linux = pytest.mark.skipif(

@@ -17,7 +17,10 @@ from resilient.flags.stores.base import ConflictError, Process
 from resilient.flags.stores.memory import MemoryStore
 from resilient.flags.stores.redis import RedisStore
 from resilient.flags.stores.sqlite import SQLiteStore
-from tests.flags.kit import WAIT, RedisServer, off, together, until
+from tests.kit.followers import off
+from tests.kit.servers.redis_server import RedisServer
+from tests.kit.threads import in_threads
+from tests.kit.waiting import WAIT, until
 
 ABOUT: Any = {
     "flags": {
@@ -48,7 +51,7 @@ class Kind:
     def empty(self) -> None:
         """Have the store lose everything."""
         if self.redis is not None:
-            self.redis.flush()
+            self.redis.clear()
         elif self.name == "sqlite":
             for end in ("", "-wal", "-shm"):
                 Path(self.path + end).unlink(missing_ok=True)
@@ -58,7 +61,7 @@ class Kind:
     def spoil(self, lever: str) -> None:
         """Put a record there that is none."""
         if self.redis is not None:
-            self.redis.command("HSET", "{resilient}:levers", lever, b"\xff no flip")
+            self.redis.send("HSET", "{resilient}:levers", lever, b"\xff no flip")
         elif self.name == "sqlite":
             with sqlite3.connect(self.path) as db:
                 db.execute("INSERT OR REPLACE INTO levers VALUES (?, 1, '', 'no flip')", (lever,))
@@ -67,8 +70,8 @@ class Kind:
     def spoil_process(self, id: str, about: str) -> None:
         """Put a process there that nobody understands."""
         if self.redis is not None:
-            self.redis.command("HSET", "{resilient}:processes", id, f"{time.time()} 1")
-            self.redis.command("HSET", "{resilient}:about", id, about)
+            self.redis.send("HSET", "{resilient}:processes", id, f"{time.time()} 1")
+            self.redis.send("HSET", "{resilient}:about", id, about)
         elif self.name == "sqlite":
             with sqlite3.connect(self.path) as db:
                 db.execute(
@@ -341,7 +344,7 @@ def test_of_those_who_expect_one_version_exactly_one_wins(kind: Kind) -> None:
             flipped: Flip = handles[place].flip(off("recs", by=f"op{place}"), None, expected)
             return flipped
 
-        ends = together(8, flip)
+        ends = in_threads(8, flip)
         (won,) = [end for end in ends if isinstance(end, Flip)]
         assert all(isinstance(end, ConflictError) for end in ends if end is not won), ends
         assert flips_of(handles[0])["flag/recs"].as_data() == won.as_data()
@@ -357,7 +360,7 @@ def test_flips_at_once_are_all_recorded(kind: Kind) -> None:
     def flip(place: int) -> list[int]:
         return [handles[place].flip(off(f"f{place}"), None, None).version for _ in range(10)]
 
-    made = together(6, flip)
+    made = in_threads(6, flip)
     assert all(isinstance(each, list) for each in made), made
     versions = [version for each in made for version in each]
     assert len(set(versions)) == 60
@@ -371,7 +374,7 @@ def test_flips_at_once_are_all_recorded(kind: Kind) -> None:
 @pytest.mark.parametrize("round", range(4))
 def test_those_who_open_a_new_store_at_once_all_flip(kind: Kind, round: int) -> None:
     """Who makes the file of a new host does not fail for others who make it too."""
-    ends = together(8, lambda place: kind.open().flip(off(f"f{place}"), None, 0))
+    ends = in_threads(8, lambda place: kind.open().flip(off(f"f{place}"), None, 0))
     assert [type(end) for end in ends] == [Flip] * 8, ends
     lives = {kind.open().read("", -1).incarnation for _ in range(3)}
     assert len(lives) == 1

@@ -12,7 +12,8 @@ import pytest
 
 from resilient.flags.stores.base import ReadOnlyStoreError, StoreError
 from resilient.flags.stores.file import FileStore
-from tests.flags.kit import WAIT, Hand, off, open_files, within
+from tests.kit.followers import Hand, off, open_files
+from tests.kit.waiting import WAIT, within
 
 Make = Callable[..., Hand]
 TOML = {

@@ -18,8 +18,9 @@ import pytest
 
 from resilient.flags.forks import undisturbed
 from resilient.flags.stores.sqlite import SQLiteStore
-from tests.flags.kit import WAIT, off, until
 from tests.flags.soak import soak
+from tests.kit.followers import off
+from tests.kit.waiting import WAIT, until
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here"),
@@ -70,7 +71,7 @@ def open_here(path: str) -> list[str]:
     return [each for each in found if each.startswith(path)]
 
 
-def test_forks_and_flips_together(tmp_path: Path) -> None:
+def test_forks_and_flips_in_threads(tmp_path: Path) -> None:
     """A short soak: the store is whole, every child ends, every fork has waited."""
     seen = soak(4, str(tmp_path))
     assert seen["forks"] > 0

@@ -21,7 +21,7 @@ from resilient.flags.declared import Flags
 from resilient.flags.flips import Flip, flip_of
 from resilient.flags.state import State
 from resilient.flags.stores.sqlite import SQLiteStore
-from tests.flags.kit import WAIT
+from tests.kit.waiting import WAIT
 
 ROUNDS = int(os.environ.get("RESILIENT_ROUNDS", "50"))
 FLIPPER = Path(__file__).with_name("flipper.py")

@@ -13,7 +13,9 @@ import pytest
 
 from resilient.flags.flips import Flip
 from resilient.flags.local_copy import LARGEST, CopyError, LocalCopy
-from tests.flags.kit import WAIT, open_files, together, within
+from tests.kit.followers import open_files
+from tests.kit.threads import in_threads
+from tests.kit.waiting import WAIT, within
 
 
 def made(name: str, version: int, value: str = "off") -> Flip:
@@ -242,7 +244,7 @@ def test_savers_at_once_never_lose_a_newer_flip(tmp_path: Path) -> None:
             while not copy.save("life", flips, 1.0):
                 pass
 
-    assert together(8, save) == [None] * 8
+    assert in_threads(8, save) == [None] * 8
     there = LocalCopy(directory).load()
     assert there is not None
     versions = {flip.lever: flip.version for flip in there.flips}

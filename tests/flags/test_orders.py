@@ -12,7 +12,7 @@ import pytest
 from resilient import CircuitOpenError, Policy, bulkhead, circuit_breaker, fallback, registry
 from resilient.flags.flips import Flip
 from resilient.flags.stores.memory import MemoryStore
-from tests.flags.kit import Hand
+from tests.kit.followers import Hand
 
 Make = Callable[..., Hand]
 _numbers = itertools.count(1)

@@ -16,7 +16,9 @@ import pytest
 from resilient.errors import StoreError
 from resilient.flags.stores.redis import RedisStore
 from resilient.flags.stores.sqlite import SQLiteStore
-from tests.flags.kit import WAIT, Hand, RedisServer, off, redis_program
+from tests.kit.followers import Hand, off
+from tests.kit.servers.redis_server import RedisServer
+from tests.kit.waiting import WAIT, until
 
 Make = Callable[..., Hand]
 NOBODY = 65534
@@ -181,7 +183,7 @@ def test_a_user_of_redis_that_may_only_read(
 ) -> None:
     """Flags are followed; that the process can't be counted is said, and a flip is refused."""
     order = ("ACL", "SETUSER", "reader", "on", ">pw", "~*", "resetchannels", "-@all")
-    assert redis_server.command(*order, *rights.split()).startswith(b"+OK")
+    assert redis_server.send(*order, *rights.split()).startswith(b"+OK")
     try:
         writer = RedisStore(redis_server.url)
         writer.flip(off("recs"), None, None)
@@ -200,20 +202,16 @@ def test_a_user_of_redis_that_may_only_read(
             store.flip(off("recs"), None, None)
         writer.close()
     finally:
-        redis_server.command("ACL", "DELUSER", "reader")
+        redis_server.send("ACL", "DELUSER", "reader")
 
 
 def test_a_replica_is_followed(redis_server: RedisServer, tmp_path: Path, hand: Make) -> None:
     """What its primary has is obeyed; it is not written."""
-    program = redis_program()
-    assert program is not None
-    replica = RedisServer(tmp_path, program)
-    try:
+    with RedisServer() as replica:
         RedisStore(redis_server.url).flip(off("recs"), None, None)
-        replica.command("REPLICAOF", "127.0.0.1", str(redis_server.port))
+        replica.send("REPLICAOF", "127.0.0.1", str(redis_server.port))
         store = RedisStore(replica.url)
         one = hand(lambda: store, "recs")
-        from tests.flags.kit import until
 
         def obeyed() -> bool:
             one.turn()
@@ -223,5 +221,3 @@ def test_a_replica_is_followed(redis_server: RedisServer, tmp_path: Path, hand: 
         assert one.follower.error == ""
         assert "ReadOnly" in one.follower.beat_error
         assert "not written" in " ".join(store.unreadable())
-    finally:
-        replica.kill()

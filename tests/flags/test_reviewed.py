@@ -22,7 +22,9 @@ from resilient.flags.state import State
 from resilient.flags.stores.memory import MemoryStore
 from resilient.flags.stores.redis import RedisStore
 from resilient.reading import Flag
-from tests.flags.kit import WAIT, Hand, RedisServer, off, until
+from tests.kit.followers import Hand, off
+from tests.kit.servers.redis_server import RedisServer
+from tests.kit.waiting import WAIT, until
 
 Make = Callable[..., Hand]
 LISTED = flag("reviewed-listed")
@@ -180,7 +182,7 @@ def test_a_snapshot_in_memory_settles_no_flag(monkeypatch: pytest.MonkeyPatch) -
 
 def commands(server: RedisServer) -> int:
     """Return how many commands a Redis has carried out."""
-    found = re.search(rb"total_commands_processed:(\d+)", server.command("INFO", "stats"))
+    found = re.search(rb"total_commands_processed:(\d+)", server.send("INFO", "stats"))
     assert found
     return int(found[1])
 
@@ -189,7 +191,7 @@ def test_a_spoilt_field_in_redis_can_be_flipped(redis_server: RedisServer) -> No
     """What can't be read is at no version, for reading and for flipping alike."""
     store = RedisStore(redis_server.url)
     made = flip(store, "recs")
-    redis_server.command("HSET", "{resilient}:levers", "flag/recs", f"{made.version} nonsense")
+    redis_server.send("HSET", "{resilient}:levers", "flag/recs", f"{made.version} nonsense")
     done = order(store, "flag/recs", "on", by="ann", reason="again")
     assert done.changed
     assert [each.value for each in store.read("", -1).flips or []] == ["on"]
@@ -203,7 +205,7 @@ def test_a_spoilt_field_in_redis_is_healed_once(hand: Make, redis_server: RedisS
     one = hand(lambda: RedisStore(redis_server.url), "recs")
     one.follower.start()
     until(lambda: not one.says("recs"))
-    redis_server.command("HSET", "{resilient}:levers", "flag/recs", f"{made.version} nonsense")
+    redis_server.send("HSET", "{resilient}:levers", "flag/recs", f"{made.version} nonsense")
     flip(store, "more")
     until(lambda: len(store.read("", -1).flips or []) == 2)
     before = commands(redis_server)

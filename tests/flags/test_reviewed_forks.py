@@ -24,7 +24,8 @@ from resilient.flags.stores.memory import MemoryStore
 from resilient.flags.stores.opening import directory_for
 from resilient.flags.stores.sqlite import SQLiteStore
 from resilient.testing import ManualClock, flag_off
-from tests.flags.kit import WAIT, Hand, off
+from tests.kit.followers import Hand, off
+from tests.kit.waiting import WAIT
 
 Make = Callable[..., Hand]
 SWITCH = flag("reviewed-switch")

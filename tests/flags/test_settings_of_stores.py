@@ -16,7 +16,9 @@ from resilient.flags.stores.address import HIDDEN, shown
 from resilient.flags.stores.base import StoreError
 from resilient.flags.stores.opening import directory_for, opener_of
 from resilient.flags.stores.redis import RedisStore
-from tests.flags.kit import RedisServer, free_port, off
+from tests.kit.followers import off
+from tests.kit.servers.redis_server import RedisServer
+from tests.kit.workers import free_port
 
 
 def everything(error: BaseException | None) -> str:

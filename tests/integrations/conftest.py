@@ -5,15 +5,6 @@ from __future__ import annotations
 import pytest
 
 from resilient.drive import workers
-from tests.servers.fixtures import (
-    grpc_server,
-    http_server,
-    moto_server,
-    postgres_server,
-    redis_server,
-)
-
-__all__ = ["grpc_server", "http_server", "moto_server", "postgres_server", "redis_server"]
 
 
 @pytest.fixture(autouse=True)

@@ -24,12 +24,12 @@ import anyio
 import resilient
 from resilient import Policy, bulkhead, circuit_breaker, timeout
 from resilient.drive.workers import pool
-from tests.integrations.lateness import Lateness
+from tests.kit.lateness import Lateness
+from tests.kit.waiting import WAIT, until
 
 LIMIT = 1.0  # seconds, of every policy here that says no other
 CALLERS = 8
 SLOTS = 16  # of the bulkhead: what is abandoned keeps one until it ends
-SOON = 60.0  # seconds in which what has to happen by itself does
 MODES = ["cooperative", "thread"]
 
 _numbers = itertools.count(1)
@@ -55,18 +55,6 @@ def make_policy(
         bulkhead(slots),
         timeout(limit, sync=mode),
     )  # fmt: skip
-
-
-def until(condition: Callable[[], Any], what: str = "it did not come to pass", *,
-          seconds: float = SOON) -> Any:  # fmt: skip
-    """Wait until a condition holds, and return what it gave."""
-    end = time.monotonic() + seconds
-    while True:
-        found = condition()
-        if found:
-            return found
-        assert time.monotonic() < end, what() if callable(what) else what
-        time.sleep(0.01)
 
 
 def plain(error: Any) -> type:
@@ -179,7 +167,7 @@ def stacks(known: set[threading.Thread]) -> str:
     )
 
 
-def check_at_rest(policy: Policy, *, seconds: float = SOON) -> None:
+def check_at_rest(policy: Policy, *, seconds: float = WAIT) -> None:
     """Wait until the policy has no call in flight, no abandoned one, and all slots back."""
 
     def said() -> dict[str, Any]:
@@ -231,7 +219,7 @@ class Load:
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         for thread in self._threads:
-            thread.join(2 * SOON)
+            thread.join(2 * WAIT)
         stuck = [thread for thread in self._threads if thread.is_alive()]
         assert not stuck, f"{len(stuck)} callers never came back"
         if self._broken:
@@ -364,7 +352,7 @@ def _flows(policy: Policy, load: Load) -> float:
     """Wait until the circuit is closed and every caller has been served; return since when."""
     began = time.monotonic()
     until(lambda: policy.state == "closed", lambda: f"it never closed: {load.kinds(began)}",
-          seconds=2 * SOON)  # fmt: skip
+          seconds=2 * WAIT)  # fmt: skip
     closed = time.monotonic()
     until(lambda: load.good(closed) >= 2 * load.callers,
           lambda: f"not served: {load.kinds(closed)}")  # fmt: skip
@@ -406,7 +394,7 @@ def timed(most: float, least: float = 0.0) -> Iterator[None]:
 def check_released(policy: Policy, left: Left | None = None) -> None:
     """Check that every abandoned worker ends soon; until then each is counted, and holds a slot."""
     seen = []
-    end = time.monotonic() + SOON
+    end = time.monotonic() + WAIT
     while True:
         before, snapshot, after = busy_workers(), policy.snapshot(), busy_workers()
         seen.append((before, snapshot["abandoned"], after))

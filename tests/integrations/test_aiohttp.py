@@ -22,7 +22,7 @@ from tests.integrations.kit import (
     make_policy,
     timed,
 )
-from tests.servers.http_server import HttpServer
+from tests.kit.servers.http_server import HttpServer
 
 SLACK = 0.5  # seconds over a call's limit
 

@@ -27,10 +27,10 @@ from tests.integrations.kit import (
     outcome,
     plain,
     timed,
-    until,
 )
-from tests.servers.http_server import HttpServer
-from tests.servers.moto_server import MotoServer
+from tests.kit.servers.http_server import HttpServer
+from tests.kit.servers.moto_server import MotoServer
+from tests.kit.waiting import until
 
 LIMIT = 3.0  # moto answers in Python, and slowly
 SLACK = {"cooperative": 0.5, "thread": 0.5}  # seconds over a call's limit

@@ -41,8 +41,8 @@ from resilient.integrations import httpx2 as for_httpx2
 from resilient.integrations.grpc import Interceptor, aio_interceptors
 from resilient.integrations.requests import Adapter
 from tests.integrations.kit import make_policy, plain
-from tests.servers.postgres_server import PostgresServer
-from tests.servers.process import HOST
+from tests.kit.servers.postgres_server import PostgresServer
+from tests.kit.servers.process import HOST
 
 URL = "http://127.0.0.1:9/x"  # where nobody listens; a refused call does not get so far
 

@@ -48,7 +48,7 @@ from tests.integrations.test_families import (
     session,
     unary,
 )
-from tests.servers.process import HOST
+from tests.kit.servers.process import HOST
 
 # What handlers read ---------------------------------
 

@@ -29,7 +29,7 @@ from resilient import (
 )
 from resilient.clock import real
 from resilient.integrations.wsgi import Middleware
-from tests.integrations.kit import until
+from tests.kit.waiting import until
 
 Freeze = Callable[[], AbstractContextManager[Any]]
 

@@ -30,9 +30,9 @@ from tests.integrations.kit import (
     outcome,
     plain,
     timed,
-    until,
 )
-from tests.servers.grpc_server import GrpcServer
+from tests.kit.servers.grpc_server import GrpcServer
+from tests.kit.waiting import until
 
 SLACK = {"cooperative": 0.5, "thread": 0.5, "async": 0.5}  # seconds over a call's limit
 # gRPC waits longer and longer before it connects again; services that want it sooner say so.

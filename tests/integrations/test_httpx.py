@@ -28,9 +28,9 @@ from tests.integrations.kit import (
     outcome,
     plain,
     timed,
-    until,
 )
-from tests.servers.http_server import HttpServer
+from tests.kit.servers.http_server import HttpServer
+from tests.kit.waiting import until
 
 SLACK = {"cooperative": 0.5, "thread": 0.5, "async": 0.5}  # seconds over a call's limit
 

@@ -19,8 +19,8 @@ from resilient import CallTimeoutError, Policy, bulkhead
 from resilient.integrations import httpx as for_httpx
 from resilient.integrations import httpx2 as for_httpx2
 from tests.integrations.kit import make_policy
-from tests.servers.http_server import HttpServer
-from tests.servers.process import HOST
+from tests.kit.servers.http_server import HttpServer
+from tests.kit.servers.process import HOST
 
 OWN = 20.0  # seconds, of the clients: whoever waits so long is not bounded
 

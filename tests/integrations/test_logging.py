@@ -8,7 +8,6 @@ import logging
 import re
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any, get_args
 
@@ -21,8 +20,9 @@ from resilient import events as module
 from resilient.events import Bus, Kind
 from resilient.flags.here import here
 from resilient.testing import ManualClock
+from tests.kit.paths import ROOT
 
-PAGE = Path(__file__).parents[2] / "docs" / "howto" / "trace-and-log.md"
+PAGE = ROOT / "docs" / "howto" / "trace-and-log.md"
 FIELDS = {
     "resilient_event": Event,
     "resilient_name": str,

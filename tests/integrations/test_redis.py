@@ -29,10 +29,10 @@ from tests.integrations.kit import (
     outcome,
     plain,
     timed,
-    until,
 )
-from tests.servers.process import HOST
-from tests.servers.redis_server import RedisServer
+from tests.kit.servers.process import HOST
+from tests.kit.servers.redis_server import RedisServer
+from tests.kit.waiting import until
 
 SLACK = {"cooperative": 0.5, "thread": 0.5, "async": 0.5}  # seconds over a call's limit
 

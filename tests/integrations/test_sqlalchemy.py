@@ -34,9 +34,9 @@ from tests.integrations.kit import (
     outcome,
     plain,
     timed,
-    until,
 )
-from tests.servers.postgres_server import PostgresServer
+from tests.kit.servers.postgres_server import PostgresServer
+from tests.kit.waiting import until
 
 SLACK = {"cooperative": 0.5, "thread": 0.5, "async": 0.5}  # seconds over a call's limit
 

@@ -18,10 +18,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.servers.http_server import HttpServer
-from tests.servers.postgres_server import PostgresServer
-from tests.servers.process import ServerProcess
-from tests.servers.redis_server import RedisServer
+from tests.kit.servers.http_server import HttpServer
+from tests.kit.servers.postgres_server import PostgresServer
+from tests.kit.servers.process import ServerProcess
+from tests.kit.servers.redis_server import RedisServer
 
 HERE = Path(__file__).resolve()
 FROZEN = float(os.environ.get("FREEZE_SECONDS", "20"))

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.journal.kit import Command, Kind
-from tests.pages.kit import Host
-from tests.servers.fixtures import redis_server
+from tests.journal.kit import Kind
+from tests.kit.command import Command
+from tests.kit.hosts import host
 
-__all__ = ["redis_server"]
+__all__ = ["host"]
 
 pytest.importorskip("click")
 pytest.importorskip("rich")
@@ -40,14 +39,3 @@ def sqlite(tmp_path: Path) -> Iterator[Kind]:
 def command(sqlite: Kind, tmp_path: Path) -> Command:
     """The command line, for that store."""
     return Command(sqlite.setting, tmp_path)
-
-
-@pytest.fixture
-def host() -> Iterator[Host]:
-    """Processes, and a directory for them."""
-    with tempfile.TemporaryDirectory(prefix="journal-") as home:  # a socket's path is short
-        made = Host(Path(home))
-        try:
-            yield made
-        finally:
-            made.close()

@@ -2,30 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import os
 import sqlite3
 import time
 from pathlib import Path
 from typing import Any
 
-from click.testing import CliRunner
-
 from resilient.flags.stores.memory import MemoryStore
 from resilient.flags.stores.redis import RedisStore
 from resilient.flags.stores.sqlite import SQLiteStore
-from tests.servers.redis_server import RedisServer
+from tests.kit.servers.redis_server import RedisServer
 
-WAIT = 60.0  # no test waits longer for anything
 STREAM = "{resilient}:journal"
-
-
-def until(condition: Any, seconds: float = WAIT) -> None:
-    """Wait until a condition holds that no event tells of."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "the condition never came to hold"
-        time.sleep(0.02)
 
 
 def entry(number: int = 1, *, at: float | None = None, **more: Any) -> dict[str, Any]:
@@ -87,38 +74,3 @@ class Kind:
         """Close every handle."""
         for made in self._made:
             made.close()
-
-
-class Command:
-    """The command line, run in this process."""
-
-    def __init__(self, setting: str, home: Path) -> None:
-        self.setting = setting
-        self.environ = {"RESILIENT_STORE": setting, "RESILIENT_STATE_DIR": str(home / "state"),
-                        "RESILIENT_RUNTIME_DIR": "off", "RESILIENT_BY": "ana"}  # fmt: skip
-
-    def __call__(self, *words: str, code: int = 0) -> str:
-        """Run it; return what it printed: text, and nothing that a terminal would obey."""
-        from resilient.cli.commands import cli
-
-        done = CliRunner(env=self.environ).invoke(cli, list(words))
-        if done.exception is not None and not isinstance(done.exception, SystemExit):
-            raise done.exception
-        assert done.exit_code == code, (done.exit_code, done.output)
-        odd = [c for c in done.output if not c.isprintable() and c != "\n"]
-        assert not odd, ascii(done.output)
-        return done.output
-
-    def json(self, *words: str) -> Any:
-        """Run it with --json; return the data."""
-        return json.loads(self(*words, "--json"), parse_constant=_no_constant)
-
-
-def _no_constant(word: str) -> None:
-    raise ValueError(f"{word} is not JSON")
-
-
-def root() -> str:
-    """Return a PYTHONPATH with which processes find `tests`."""
-    before, here = os.environ.get("PYTHONPATH"), str(Path(__file__).parents[2])
-    return here if before is None else f"{before}{os.pathsep}{here}"

@@ -16,7 +16,7 @@ from resilient.flags.stores.file import FileStore
 from resilient.flags.stores.redis import RedisStore
 from resilient.flags.stores.sqlite import SQLiteStore
 from tests.journal.kit import Kind, entry
-from tests.servers.redis_server import RedisServer
+from tests.kit.servers.redis_server import RedisServer
 
 
 def numbers(found: list[dict[str, Any]]) -> list[int]:

@@ -16,8 +16,9 @@ from resilient.flags.journal import LONGEST, Journal
 from resilient.flags.stores.base import Process
 from resilient.flags.stores.memory import MemoryStore
 from resilient.folding import CALM, SPAN
-from tests.journal.kit import Command, entry
 from tests.journal.kit import Kind as StoreKind
+from tests.journal.kit import entry
+from tests.kit.command import Command
 
 
 class Time:

@@ -10,9 +10,10 @@ import pytest
 
 from resilient.flags.stores.redis import RedisStore
 from resilient.flags.stores.sqlite import SQLiteStore
-from tests.journal.kit import Command, until
-from tests.pages.kit import Host, Worker
-from tests.servers.redis_server import RedisServer
+from tests.kit.command import Command
+from tests.kit.hosts import Host, Process
+from tests.kit.servers.redis_server import RedisServer
+from tests.kit.waiting import until
 
 SHOP = """
 def opening(name='shop', times=5):
@@ -36,7 +37,7 @@ class Fleet:
         self.command = Command(setting, host.home)
         self._store: Any = None
 
-    def start(self, code: str = "") -> Worker:
+    def start(self, code: str = "") -> Process:
         """Start a process."""
         environ = {"RESILIENT_STORE": self.setting, "RESILIENT_RUNTIME_DIR": "off",
                    "RESILIENT_STATE_DIR": str(self.host.home / "state")}  # fmt: skip
@@ -194,7 +195,7 @@ for _ in range(67):
     assert "flaps flapped, 197 moves more" in fleet.command("timeline")
 
 
-def died(fleet: Fleet, worker: Worker) -> None:
+def died(fleet: Fleet, worker: Process) -> None:
     """Check that the death of a process is told, with which one it was."""
     (lost,) = fleet.has(kind="process_lost")
     assert (lost["lost"]["pid"], lost["lost"]["program"]) == (worker.pid, "worker.py")

@@ -22,10 +22,10 @@ from resilient.flags.stores.memory import MemoryStore
 from resilient.flags.stores.redis import RedisStore
 from resilient.flags.stores.sqlite import SQLiteStore
 from resilient.testing import ManualClock
-from tests.flags.kit import Hand, off
-from tests.flags.proxy import Proxy
-from tests.journal.kit import until
-from tests.servers.redis_server import RedisServer
+from tests.kit.followers import Hand, off
+from tests.kit.proxy import Proxy
+from tests.kit.servers.redis_server import RedisServer
+from tests.kit.waiting import until
 
 BACKLOG = 1000
 

@@ -16,7 +16,8 @@ from resilient.flags.journal import LONGEST
 from resilient.flags.stores.base import Process
 from resilient.flags.stores.file import FileStore
 from resilient.flags.stores.memory import MemoryStore
-from tests.journal.kit import Command, Kind, entry
+from tests.journal.kit import Kind, entry
+from tests.kit.command import Command
 
 ABOUT: Any = {
     "flags": {},

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,27 +11,9 @@ from typing import Any
 from resilient import Event, Policy, load_settings, updating
 from resilient.drive.core import BUSY
 from resilient.testing import ManualClock
-from tests.traps.helpers import (
-    BACKENDS,
-    WAIT,
-    Held,
-    World,
-    idle,
-    in_threads,
-    part,
-    policy,
-    run,
-    trip,
-    until,
-    world_of,
-)
-
-__all__ = (
-    "BACKENDS", "WAIT", "Busy", "Held", "Interfering", "World", "breaker_state", "changed_by",
-    "every_option", "fails", "idle", "in_threads", "inside_its_section", "line_up", "loaded", "manual", "operator",
-    "options", "part", "policy", "probes", "run", "said", "trip", "until", "updated", "world_of",
-    "written",
-)  # fmt: skip
+from tests.kit.policies import part, policy
+from tests.kit.waiting import until
+from tests.kit.worlds import Held, World
 
 _files = itertools.count(1)
 
@@ -151,35 +132,6 @@ def line_up(world: World, of: Policy) -> Held:
         world._in_task(of, held, world.portal)
     until(lambda: part(of, "bulkhead")["waiting"] > before or held.future.done())
     return held
-
-
-class Busy:
-    """Threads that call something without a pause, and keep what it raised."""
-
-    def __init__(self, number: int, call: Callable[[], object]) -> None:
-        self.errors: list[BaseException] = []
-        self._stop = threading.Event()
-        self._call = call
-        self._threads = [threading.Thread(target=self._run, daemon=True) for _ in range(number)]
-
-    def _run(self) -> None:
-        try:
-            while not self._stop.is_set():
-                self._call()
-        except BaseException as error:
-            self.errors.append(error)
-
-    def __enter__(self) -> Busy:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join(WAIT)
-            assert not thread.is_alive(), "a thread hangs"
-        assert not self.errors, self.errors
 
 
 def manual(*guards: Any) -> tuple[Policy, ManualClock]:

@@ -33,8 +33,10 @@ from resilient.guards.base import ANSWER, REFUSE, Guard
 from resilient.pages.own import own_entries
 from resilient.rows import add
 from resilient.testing import ManualClock, flag_off
-from tests.flags.kit import Hand
-from tests.live.kit import BACKENDS, breaker_state, fails, idle, part, policy, run, trip
+from tests.kit.followers import Hand
+from tests.kit.policies import idle, part, policy, trip
+from tests.kit.worlds import BACKENDS, run
+from tests.live.kit import breaker_state, fails
 
 _numbers = itertools.count(1)
 COLOURS = ("plain", "cooperative", "thread", *BACKENDS)

@@ -16,7 +16,10 @@ from resilient import (
     circuit_breaker,
     timeout,
 )
-from tests.live.kit import WAIT, World, fails, idle, line_up, manual, part, policy, until, world_of
+from tests.kit.policies import idle, part, policy
+from tests.kit.waiting import WAIT, until
+from tests.kit.worlds import World, world_of
+from tests.live.kit import fails, line_up, manual
 
 
 @pytest.fixture(params=["threads", "asyncio", "trio"])

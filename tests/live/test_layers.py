@@ -9,15 +9,8 @@ import pytest
 
 import resilient
 from resilient import Policy, bulkhead, calls, circuit_breaker, fallback, load_settings, timeout
-from tests.live.kit import (
-    changed_by,
-    fails,
-    loaded,
-    operator,
-    options,
-    policy,
-    updated,
-)
+from tests.kit.policies import policy
+from tests.live.kit import changed_by, fails, loaded, operator, options, updated
 
 
 def slots(of: Policy) -> int:

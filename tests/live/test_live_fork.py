@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from resilient import bulkhead, calls, circuit_breaker, load_settings, timeout
-from tests.faults.forks import Fork, in_both
-from tests.live.kit import changed_by, fails, manual, operator, options, part, policy
+from tests.kit.forks import Fork, in_both
+from tests.kit.policies import part, policy
+from tests.live.kit import changed_by, fails, manual, operator, options
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 
@@ -49,7 +50,7 @@ def test_a_child_keeps_options_and_layers() -> None:
 
 def test_a_fork_amid_updates_leaves_no_lock_and_no_half_change() -> None:
     """Another thread updates without a pause: each child sees both options of one update."""
-    from tests.live.kit import Busy
+    from tests.kit.threads import Busy
 
     shop = policy(circuit_breaker(), bulkhead(2))
     numbers = iter(range(10**9))

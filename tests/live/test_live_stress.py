@@ -20,7 +20,9 @@ from resilient import (
     load_settings,
     timeout,
 )  # fmt: skip
-from tests.live.kit import Busy, idle, in_threads, operator, options, part, policy, updated, written
+from tests.kit.policies import idle, part, policy
+from tests.kit.threads import Busy, in_threads
+from tests.live.kit import operator, options, updated, written
 
 DIFFERENT: list[dict[str, dict[str, Any]]] = [
     {"circuit_breaker": {"failure_rate": 0.9}},

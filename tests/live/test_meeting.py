@@ -10,18 +10,17 @@ import pytest
 
 import resilient
 from resilient import Policy, bulkhead, circuit_breaker
+from tests.kit.policies import part, policy
+from tests.kit.waiting import WAIT
 from tests.live.kit import (
-    WAIT,
     Interfering,
     changed_by,
     inside_its_section,
     loaded,
     operator,
     options,
-    part,
-    policy,
     updated,
-)  # fmt: skip
+)
 
 
 def slots(of: Policy) -> int:

@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from resilient import Policy, bulkhead, check, circuit_breaker, remaining, timeout
-from tests.live.kit import World, fails, manual, operator, part, policy, world_of
+from tests.kit.policies import part, policy
+from tests.kit.worlds import World, world_of
+from tests.live.kit import fails, manual, operator
 
 
 @pytest.fixture

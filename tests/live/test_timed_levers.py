@@ -21,8 +21,11 @@ from resilient.flags.here import here
 from resilient.flags.state import State
 from resilient.measuring import exported, row_of
 from resilient.testing import ManualClock
-from tests.faults.forks import Fork, in_both
-from tests.live.kit import BACKENDS, breaker_state, fails, idle, manual, part, policy, run, until
+from tests.kit.forks import Fork, in_both
+from tests.kit.policies import idle, part, policy
+from tests.kit.waiting import until
+from tests.kit.worlds import BACKENDS, run
+from tests.live.kit import breaker_state, fails, manual
 
 STATES = ("forced_open", "forced_closed")
 

@@ -9,7 +9,8 @@ import pytest
 
 import resilient
 from resilient import Policy, bulkhead, calls, circuit_breaker, fallback, timeout
-from tests.live.kit import changed_by, part, policy, updated
+from tests.kit.policies import part, policy
+from tests.live.kit import changed_by, updated
 
 
 def whole() -> Policy:

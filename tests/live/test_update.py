@@ -9,7 +9,8 @@ import pytest
 
 import resilient
 from resilient import Policy, bulkhead, calls, circuit_breaker, fallback, timeout
-from tests.live.kit import fails, options, policy, said, updated
+from tests.kit.policies import policy
+from tests.live.kit import fails, options, said, updated
 
 
 def whole() -> Policy:

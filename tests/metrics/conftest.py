@@ -10,8 +10,7 @@ from prometheus_client.openmetrics.exposition import generate_latest as generate
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse
 
-from resilient import metrics, registry
-from resilient.testing import ManualClock
+from resilient import metrics
 
 Series = tuple[str, frozenset[tuple[str, str]]]
 
@@ -41,11 +40,8 @@ class Scrape:
 
 
 @pytest.fixture(autouse=True)
-def alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a test see only the policies that it makes."""
-    monkeypatch.setattr(registry, "_entries", {})
-    monkeypatch.setattr(registry, "_numbers", {})
-    monkeypatch.setattr(registry, "_freed", {})
+def _alone(alone: None) -> None:
+    """Let each test see only the policies that it makes."""
 
 
 @pytest.fixture
@@ -73,9 +69,3 @@ def scrape(mine: CollectorRegistry) -> Callable[[], Scrape]:
 def scrape_of() -> Callable[[CollectorRegistry], Scrape]:
     """Give a function that scrapes any registry."""
     return Scrape
-
-
-@pytest.fixture
-def clock() -> ManualClock:
-    """Give a clock that only the test moves."""
-    return ManualClock()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import threading
 import time
-from pathlib import Path
 from typing import Any
 
 import prometheus_client
@@ -19,8 +18,9 @@ from resilient.flags.flips import FORCED, Flip, lever_of
 from resilient.flags.here import here
 from resilient.guards.base import Guard
 from resilient.measures import Metric
+from tests.kit.paths import ROOT
 
-PAGE = Path(__file__).parents[2] / "docs" / "reference" / "metrics.md"
+PAGE = ROOT / "docs" / "reference" / "metrics.md"
 
 
 def fail() -> None:

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.kit.servers.prometheus import Prometheus
 from tests.monitoring.story import Run
-from tests.servers.prometheus import Prometheus
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ from typing import Any
 from resilient.catalogue import known, name_and_type
 from resilient.monitoring.alerts import Alerts, as_yaml
 from resilient.monitoring.declared import Declared, Flag, Policy
-from tests.servers.prometheus import promtool_check_rules, promtool_test_rules
+from tests.kit.servers.prometheus import promtool_check_rules, promtool_test_rules
 
 Fired = tuple[dict[str, str], dict[str, str]]  # labels and annotations
 Expected = dict[tuple[str, int], list[Fired]]  # by the name of the alert, and the minute

@@ -15,10 +15,10 @@ import time
 from pathlib import Path
 from typing import Any, Self
 
-from tests.cli.kit import free_port, until
+from tests.kit.waiting import WAIT, until
+from tests.kit.workers import free_port
 
 HERE = Path(__file__).parent
-WAIT = 60.0
 
 
 class Service:
@@ -68,7 +68,7 @@ class Service:
                 connection.close()
             return len(found) == self.workers
 
-        until(one_more, WAIT)
+        until(one_more)
         return found
 
     def suffers(self, name: str, what: str = "") -> None:

@@ -15,8 +15,8 @@ from typing import Any
 from resilient.monitoring.alerts import OBJECTIVES, Alerts, as_yaml
 from resilient.monitoring.dashboard import dashboard, queries
 from resilient.monitoring.declared import Declared, in_pages
+from tests.kit.servers.prometheus import Alert, Prometheus, PrometheusError, Rule, Target
 from tests.monitoring.running import Load, Pulled, Service
-from tests.servers.prometheus import Alert, Prometheus, PrometheusError, Rule, Target
 
 RATE = 20.0  # requests a second that each worker gets, each of which asks every dependency
 HEALTH = 6.0  # seconds without a fault

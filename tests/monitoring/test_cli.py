@@ -10,12 +10,12 @@ import pytest
 
 from resilient.monitoring.alerts import Alerts, as_yaml
 from resilient.monitoring.declared import Declared, Policy, in_pages
-from tests.cli.kit import Cli, Outcome
-from tests.cli.workers import Worker
+from tests.cli.kit import worker_of
+from tests.kit.command import Cli, Outcome
+from tests.kit.servers.prometheus import promtool_check_rules
 from tests.monitoring.promtool import alerts
 from tests.monitoring.running import HERE
 from tests.monitoring.story import PRINT, SELECTOR, Run
-from tests.servers.prometheus import promtool_check_rules
 
 OUTDATED = "no policy and no flag is declared"
 
@@ -44,7 +44,7 @@ def test_beside_the_store(tmp_path: Path) -> None:
     """Where the store is SQLite, it finds the running processes without another setting."""
     (tmp_path / "flags.db").touch()
     cli = Cli(f"sqlite:///{tmp_path / 'flags.db'}", tmp_path)
-    worker = Worker(cli)
+    worker = worker_of(cli)
     try:
         worker.ask("plain")
         said = cli("metrics", "alerts").said(0, 'policy: "shop"', 'policy: "plain"', 'flag: "beta"')
@@ -141,7 +141,7 @@ def test_every_lever_works(tmp_path: Path) -> None:
     """Every command of every alert, for a process that runs, does what it says."""
     (tmp_path / "flags.db").touch()
     cli = Cli(f"sqlite:///{tmp_path / 'flags.db'}", tmp_path)
-    worker = Worker(cli)
+    worker = worker_of(cli)
 
     def pull(lever: str) -> Outcome:
         script = f'resilient() {{ "$PYTHON" -m resilient.cli "$@"; }}; {lever}'

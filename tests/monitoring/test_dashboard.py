@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from resilient.monitoring.dashboard import dashboard, queries
-from tests.cli.kit import Cli
+from tests.kit.command import Cli
 from tests.monitoring.promtool import NAME, Trial, always, counter, exported, flag, policy
 from tests.monitoring.story import SELECTOR, Run
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from resilient.pages.reader import Reader
-from tests.pages.kit import Host, Worker, calls, until
+from tests.kit.hosts import Host, Process, calls
+from tests.kit.waiting import until
 
 CALLS = """
 from resilient import Policy, bulkhead, flag
@@ -76,7 +77,7 @@ def test_readers_of_a_page_that_shrinks_again_and_again(host: Host, tmp_path: Pa
 )
 def test_its_owner_begins_another(host: Host, how: str) -> None:
     """Within about a second; every count is there, also of a policy that is gone."""
-    worker: Worker = host.start(CALLS)
+    worker: Process = host.start(CALLS)
     before = page_of(host)
     worker.do(f"os.{how.replace('path', repr(str(before)))}".replace("; os", " or os"))
     until(lambda: page_of_another(host, before))

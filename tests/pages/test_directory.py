@@ -12,13 +12,14 @@ from typing import Any
 
 import pytest
 
-from tests.pages.kit import Host, Worker, calls, key, until
+from tests.kit.hosts import Host, Process, calls, key
+from tests.kit.waiting import until
 
 CALLS = "p = Policy('shop')\nfor _ in range(5): p.call(int)"
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 
-def alone(worker: Worker, most: int = 1) -> None:
+def alone(worker: Process, most: int = 1) -> None:
     """Check that a process counts for itself, says so once, and does not suffer."""
     worker.do(CALLS)
     for _ in range(3):

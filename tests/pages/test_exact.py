@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import pytest
 
+from tests.kit.hosts import Host, good
+from tests.kit.workers import python_path
 from tests.pages.deeds import GUARDS
-from tests.pages.kit import Host, good
 
 
 @pytest.mark.parametrize("kind", GUARDS)
-def test_every_shape_of_a_call(host: Host, root: str, kind: str) -> None:
+def test_every_shape_of_a_call(host: Host, kind: str) -> None:
     """Sync and async, quick and slow, of every end: each count is in the page at once."""
-    worker = host.start("from tests.pages.deeds import all_of", PYTHONPATH=root)
+    worker = host.start("from tests.pages.deeds import all_of", PYTHONPATH=python_path())
     assert worker.do(f"all_of({kind!r})") == []
 
 
@@ -40,7 +41,7 @@ here.refresh()
     assert good(host.seen_from_outside()["policy", "shop"]) == 4
 
 
-def test_bodies_that_are_given_up(host: Host, root: str) -> None:
+def test_bodies_that_are_given_up(host: Host) -> None:
     """What is abandoned is counted when it is, and again when it ends."""
-    worker = host.start("from tests.pages.deeds import abandoned", PYTHONPATH=root)
+    worker = host.start("from tests.pages.deeds import abandoned", PYTHONPATH=python_path())
     assert worker.do("abandoned()") == []

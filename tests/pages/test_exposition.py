@@ -10,7 +10,7 @@ import pytest
 from prometheus_client import parser as plain
 from prometheus_client.openmetrics import parser as openmetrics
 
-from tests.pages.kit import Host, Worker
+from tests.kit.hosts import Host, Process
 
 EVERYTHING = r"""
 odd = 'say "hi" \\ {a="b"} é ☃ \\n'
@@ -46,7 +46,7 @@ def parsed(text: str, accept: str = "") -> dict[Any, float]:
     return found
 
 
-def body(worker: Worker, accept: str = "") -> str:
+def body(worker: Process, accept: str = "") -> str:
     """Return what a process answers to a scrape."""
     text: str = worker.do(f"metrics.exposition({accept!r})[0].decode()")
     return text

@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
-from tests.pages.kit import Host, Worker, calls, counters, fallen, key, until
+from tests.kit.hosts import Host, Process, calls, counters, fallen, key
+from tests.kit.waiting import until
+from tests.kit.workers import python_path
 
 SECONDS = 2.5
 ACT = """
@@ -50,19 +52,19 @@ def _ended(marks: Path) -> int:
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-def test_no_counter_falls_in_a_storm(host: Host, root: str, seed: int) -> None:
+def test_no_counter_falls_in_a_storm(host: Host, seed: int) -> None:
     """Processes come, change policies, fork and are killed, while others scrape in threads."""
     chance = random.Random(seed)
-    watchers = [host.start(PYTHONPATH=root) for _ in range(2)]
+    watchers = [host.start(PYTHONPATH=python_path()) for _ in range(2)]
     for each in watchers:
         each.tell(WATCH.format(seconds=SECONDS))
     marks: list[Any] = []
 
-    def actor() -> Worker:
+    def actor() -> Process:
         path = host.home / f"marks{len(marks)}"
         path.write_bytes(bytes(16))
         marks.append(path)
-        worker = host.start(PYTHONPATH=root)
+        worker = host.start(PYTHONPATH=python_path())
         number = seed * 1000 + len(marks)
         worker.tell(ACT.format(marks=str(path), seed=number, seconds=600))  # until it is killed
         return worker

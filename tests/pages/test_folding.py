@@ -8,7 +8,9 @@ import sys
 
 import pytest
 
-from tests.pages.kit import Host, calls, good, key, until
+from tests.kit.hosts import Host, calls, good, key
+from tests.kit.waiting import until
+from tests.kit.workers import python_path
 
 READ = """
 from pathlib import Path
@@ -37,10 +39,12 @@ def dead(number, calls):
 """
 
 
-def test_a_folder_killed_at_any_line(host: Host, root: str) -> None:
+def test_a_folder_killed_at_any_line(host: Host) -> None:
     """However far it has come: nothing is lost, nothing is doubled, and the next one ends it."""
     host.pages.mkdir(0o700)
-    worker = host.start(READ + DEAD, PYTHONPATH=root, RESILIENT_RUNTIME_DIR=str(host.pages))
+    worker = host.start(
+        READ + DEAD, PYTHONPATH=python_path(), RESILIENT_RUNTIME_DIR=str(host.pages)
+    )
     worker.do("dead(2, 5); Directory(Path(os.environ['RESILIENT_RUNTIME_DIR'])).fold(); dead(3, 7)")
     found = worker.do(
         """
@@ -81,10 +85,10 @@ ADDING = ("page.py:add", "page.py:_put", "page.py:_hide", "page.py:_room")
     ids=["event", "layout", "dropped", "dropped, records", "attached"],
 )
 def test_an_owner_killed_at_any_line(
-    host: Host, root: str, act: str, files: tuple[str, ...], step: int
+    host: Host, act: str, files: tuple[str, ...], step: int
 ) -> None:
     """It moves records about, and dies: its calls are there once."""
-    worker = host.start(READ, PYTHONPATH=root)
+    worker = host.start(READ, PYTHONPATH=python_path())
     found = worker.do(
         f"""
 def show():
@@ -181,10 +185,10 @@ reader.read()
     assert worker.do(code) == [["shop", 10]]
 
 
-def test_many_fold_at_once(host: Host, root: str) -> None:
+def test_many_fold_at_once(host: Host) -> None:
     """Processes die all the time, two others fold all the time, and no call is lost or doubled."""
     worker, stop = host.start(DEAD), host.home / "stop"
-    folders = [host.start(READ, PYTHONPATH=root) for _ in range(2)]
+    folders = [host.start(READ, PYTHONPATH=python_path()) for _ in range(2)]
     for each in folders:
         each.tell(
             f"""
@@ -209,9 +213,11 @@ while not Path({str(stop)!r}).exists():
 
 
 @pytest.mark.parametrize("moment", ["_read_departed", "_read_pages", "_count_broken"])
-def test_a_fold_in_the_middle_of_a_reading(host: Host, root: str, moment: str) -> None:
+def test_a_fold_in_the_middle_of_a_reading(host: Host, moment: str) -> None:
     """Who has read one part before a fold, and reads another after it, begins again."""
-    worker = host.start(READ + DEAD, PYTHONPATH=root, RESILIENT_RUNTIME_DIR=str(host.pages))
+    worker = host.start(
+        READ + DEAD, PYTHONPATH=python_path(), RESILIENT_RUNTIME_DIR=str(host.pages)
+    )
     found = worker.do(
         f"""
 path = Path(os.environ["RESILIENT_RUNTIME_DIR"])

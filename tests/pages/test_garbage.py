@@ -27,7 +27,8 @@ from resilient.pages.directory import Directory, living
 from resilient.pages.form import DEPARTED
 from resilient.pages.reader import Reader
 from resilient.rows import WORDS, Layout, layout, parsed
-from tests.pages.kit import Host, Worker, calls, good, key, until
+from tests.kit.hosts import Host, Process, calls, good, key
+from tests.kit.waiting import until
 from tests.pages.steps import killed_at
 
 CALLS = "p = Policy('shop')\nfor _ in range(5): p.call(int)"
@@ -90,7 +91,7 @@ STRANGE: dict[str, Callable[[Path], Any]] = {
 
 
 @pytest.fixture(scope="module")
-def pair(shared: Host) -> tuple[Worker, Worker]:
+def pair(shared: Host) -> tuple[Process, Process]:
     """Two processes, of five calls each, and what makes dead ones of five calls."""
     found = shared.start(CALLS + DEAD), shared.start(CALLS)
     found[0].scrape()
@@ -108,7 +109,7 @@ def dead():
 
 
 @pytest.mark.parametrize("what", STRANGE)
-def test_what_is_no_page(shared: Host, pair: tuple[Worker, Worker], what: str) -> None:
+def test_what_is_no_page(shared: Host, pair: tuple[Process, Process], what: str) -> None:
     """It is counted as unread, left alone, and in nobody's way; the other pages are read."""
     worker, other = pair
     expected = calls(worker.scrape(), "shop") or 0
@@ -353,7 +354,7 @@ def _lies() -> dict[str, list[bytes]]:
 
 
 @pytest.mark.parametrize("lie", _lies())
-def test_a_page_that_lies(shared: Host, pair: tuple[Worker, Worker], lie: str) -> None:
+def test_a_page_that_lies(shared: Host, pair: tuple[Process, Process], lie: str) -> None:
     """The scrape is valid, the policies of others are whole, and folding goes on."""
     worker, _ = pair
     expected = calls(worker.scrape(), "shop") or 0

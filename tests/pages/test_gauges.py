@@ -7,7 +7,8 @@ import signal
 
 import pytest
 
-from tests.pages.kit import Host, calls, key, until
+from tests.kit.hosts import Host, calls, key
+from tests.kit.waiting import until
 
 BUSY = """
 p = Policy("shop", circuit_breaker(failure_threshold=1), bulkhead(4, max_waiting=2, max_wait=9))

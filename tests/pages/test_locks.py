@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.pages.kit import Host, calls
+from tests.kit.hosts import Host, calls
+from tests.kit.workers import python_path
 
 SUM = """
 def shown(seen):
@@ -183,7 +184,7 @@ codes
     ],
     ids=["event", "layout", "dropped", "first call"],
 )
-def test_interrupted_at_any_moment(host: Host, root: str, act: str) -> None:
+def test_interrupted_at_any_moment(host: Host, act: str) -> None:
     """A handler that raises in the middle of the page's own work: nothing hangs, nothing is doubled.
 
     It may cost what that policy had counted where this process alone knew it; all that look agree.
@@ -222,7 +223,7 @@ while spared < 10 and line < 1000:
     views.clear(); gc.collect(); here.refresh()
     line += 1
 """,
-        PYTHONPATH=root,
+        PYTHONPATH=python_path(),
     )
     line, gone = worker.do("[line, gone]")
     assert 11 < line < 1000

@@ -8,7 +8,9 @@ import struct
 
 import pytest
 
-from tests.pages.kit import Host, Worker, calls, key, state, until
+from tests.kit.hosts import Host, Process, calls, key, state
+from tests.kit.waiting import until
+from tests.kit.workers import python_path
 
 ENDS = {
     "os._exit": "os._exit(3)",
@@ -21,7 +23,7 @@ ENDS = {
 }  # fmt: skip
 
 
-def count(worker: Worker, times: int, name: str = "shop") -> None:
+def count(worker: Process, times: int, name: str = "shop") -> None:
     """Have a process make so many calls under a policy."""
     worker.do(f"p = Policy({name!r}); [p.call(int) for _ in range({times})]; None")
 
@@ -122,9 +124,9 @@ for each in threads: each.start()
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
-def test_multiprocessing(host: Host, root: str, method: str) -> None:
+def test_multiprocessing(host: Host, method: str) -> None:
     """Its children count, however they are started."""
-    worker = host.start("from tests.pages.counted import count\ncount(1)", PYTHONPATH=root)
+    worker = host.start("from tests.pages.counted import count\ncount(1)", PYTHONPATH=python_path())
     code = f"""
 import multiprocessing
 context = multiprocessing.get_context({method!r})

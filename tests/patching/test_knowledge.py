@@ -19,10 +19,10 @@ import urllib3
 
 import resilient
 from resilient import CircuitOpenError, Policy, circuit_breaker, fallback, timeout
-from tests.servers.fixtures import http_server, redis_server
-from tests.servers.http_server import HttpServer
-from tests.servers.process import HOST
-from tests.servers.redis_server import RedisServer
+from tests.kit.servers.fixtures import http_server, redis_server
+from tests.kit.servers.http_server import HttpServer
+from tests.kit.servers.process import HOST
+from tests.kit.servers.redis_server import RedisServer
 
 __all__ = ["http_server", "redis_server"]
 

@@ -15,7 +15,8 @@ import pytest
 
 import resilient
 from resilient import Policy, bulkhead, circuit_breaker, registry, timeout
-from tests.wrap.kit import booked, in_threads, policy, raised
+from tests.kit.policies import counts, policy, raised
+from tests.kit.threads import in_threads
 
 SOURCE = """
 import contextlib
@@ -133,12 +134,12 @@ def test_what_a_name_stands_for_is_guarded_and_put_back(
     assert patched.state == "applied"
     for number in (1, 2):
         assert TARGETS[path](module)
-        assert booked(of)["success"] >= number
-    seen = booked(of)
+        assert counts(of)["success"] >= number
+    seen = counts(of)
     patched.undo()
     assert patched.state == "undone"
     assert TARGETS[path](module)
-    assert booked(of) == seen
+    assert counts(of) == seen
     if before is not None:
         assert state_of(module) == before
     assert "method" not in vars(module.Child)
@@ -167,16 +168,16 @@ def test_a_patched_base_guards_its_children_and_a_child_only_itself(write: Any, 
     of = slot()
     with resilient.patch(f"{module.__name__}:Child.method", of):
         module.Base().method()
-        assert booked(of) == {}
+        assert counts(of) == {}
         module.Child().method()
-        assert booked(of) == {"success": 1}
+        assert counts(of) == {"success": 1}
     with resilient.patch(f"{module.__name__}:Base.method", of):
         module.Child().method()
         module.Base().method()
-        assert booked(of) == {"success": 3}
+        assert counts(of) == {"success": 3}
         child = resilient.patch(f"{module.__name__}:Child.made", of)
         assert module.Child.made()[0] is module.Child
-        assert booked(of) == {"success": 4}
+        assert counts(of) == {"success": 4}
         child.undo()
 
 
@@ -191,11 +192,11 @@ def test_a_method_that_is_inherited_from_a_patched_one(write: Any, slot: Any) ->
         assert of.name in str(error)
         assert "Base.method" in str(error)
     module.Child().method()
-    assert booked(of) == {"success": 1}
+    assert counts(of) == {"success": 1}
     other = slot()
     resilient.patch(f"{module.__name__}:Child.made", other)
     module.Child.made()
-    assert booked(other) == {"success": 1}
+    assert counts(other) == {"success": 1}
 
 
 def test_instances_made_before_are_guarded_too(write: Any, slot: Any) -> None:
@@ -204,7 +205,7 @@ def test_instances_made_before_are_guarded_too(write: Any, slot: Any) -> None:
     with resilient.patch(f"{module.__name__}:Base.method", of):
         old.method()
     old.method()
-    assert booked(of) == {"success": 1}
+    assert counts(of) == {"success": 1}
 
 
 # -- names that are wrong ---------------------------------------------
@@ -289,7 +290,7 @@ def test_a_wrong_name_takes_no_other_patch_of_its_module_away(write: Any, slot: 
         except AttributeError:
             module = importlib.import_module(name)
         module.function()
-        assert booked(of) == {"success": 1}, order
+        assert counts(of) == {"success": 1}, order
         assert patches["function"].state == "applied"
 
 
@@ -366,7 +367,7 @@ def test_submodules_of_packages(write: Any, slot: Any) -> None:
     assert deep.state == "waiting"
     module = importlib.import_module(f"{package}.inner.sub")
     module.Base().method()
-    assert booked(of) == {"success": 1}
+    assert counts(of) == {"success": 1}
 
 
 def test_a_package_and_what_imports_it(write: Any, slot: Any) -> None:
@@ -378,7 +379,7 @@ def test_a_package_and_what_imports_it(write: Any, slot: Any) -> None:
     user = importlib.import_module(f"{package}.user")
     assert user.use() == "package"
     assert importlib.import_module(f"{package}.taker").use() == "package"
-    assert booked(of) == {"success": 2}
+    assert counts(of) == {"success": 2}
 
 
 def test_a_module_that_fails_at_its_import_and_is_imported_again(write: Any, slot: Any) -> None:
@@ -394,7 +395,7 @@ def test_a_module_that_fails_at_its_import_and_is_imported_again(write: Any, slo
     with mock.patch("builtins.broken_once", False, create=True):
         module = importlib.import_module(name)
     assert module.function() == 1
-    assert booked(of) == {"success": 1}
+    assert counts(of) == {"success": 1}
 
 
 def test_patched_by_what_it_imports_itself(write: Any, slot: Any) -> None:
@@ -421,7 +422,7 @@ def test_what_is_no_module_in_sys_modules(slot: Any, monkeypatch: pytest.MonkeyP
     of = slot()
     with resilient.patch("patched_stub:function", of):
         assert stub.function() == 1
-    assert booked(of) == {"success": 1}
+    assert counts(of) == {"success": 1}
 
 
 def test_undone_before_the_import(write: Any, slot: Any, shown: Any) -> None:
@@ -431,12 +432,12 @@ def test_undone_before_the_import(write: Any, slot: Any, shown: Any) -> None:
     patched.undo()
     assert shown() == []
     assert importlib.import_module(name).function(1) == 1
-    assert booked(of) == {}
+    assert counts(of) == {}
     assert patched.state == "undone"
     again = resilient.patch(f"{name}:function", of)
     assert again is not patched
     sys.modules[name].function()
-    assert booked(of) == {"success": 1}
+    assert counts(of) == {"success": 1}
 
 
 def test_undone_and_patched_again_before_the_import(write: Any, slot: Any) -> None:
@@ -444,7 +445,7 @@ def test_undone_and_patched_again_before_the_import(write: Any, slot: Any) -> No
     resilient.patch(f"{name}:function", first).undo()
     resilient.patch(f"{name}:function", second)
     importlib.import_module(name).function()
-    assert (booked(first), booked(second)) == ({}, {"success": 1})
+    assert (counts(first), counts(second)) == ({}, {"success": 1})
 
 
 def test_many_names_of_one_module(write: Any, slot: Any) -> None:
@@ -456,7 +457,7 @@ def test_many_names_of_one_module(write: Any, slot: Any) -> None:
     module = importlib.import_module(name)
     assert {each.state for each in patches} == {"applied"}
     module.function(), module.Base().method(), module.Base.made(), module.Child.static()
-    assert booked(of) == {"success": 4}
+    assert counts(of) == {"success": 4}
 
 
 # -- again, others, and undoing ---------------------------------------------
@@ -469,7 +470,7 @@ def test_patching_twice_is_one_patch(write: Any, slot: Any, shown: Any) -> None:
     module = importlib.import_module(name)
     assert resilient.patch(f"{name}:function", of) is waiting
     module.function()
-    assert booked(of) == {"success": 1}
+    assert counts(of) == {"success": 1}
     assert len(shown()) == 1
     waiting.undo()
     assert not hasattr(module.function, "__wrapped__")
@@ -491,7 +492,7 @@ def test_two_policies_for_one_name_are_an_error(
     patched.undo()
     resilient.patch(f"{name}:function", second)
     importlib.import_module(name).function()
-    assert booked(second) == {"success": 1}
+    assert counts(second) == {"success": 1}
 
 
 def test_two_names_for_one_function_by_two_policies(write: Any, slot: Any) -> None:
@@ -500,7 +501,7 @@ def test_two_names_for_one_function_by_two_policies(write: Any, slot: Any) -> No
     one = resilient.patch(f"{module.__name__}:Base.method", first)
     two = resilient.patch(f"{module.__name__}:Alias.method", second)
     module.Base().method()
-    assert (booked(first), booked(second)) == ({"success": 1}, {"success": 1})
+    assert (counts(first), counts(second)) == ({"success": 1}, {"success": 1})
     assert type(raised(one.undo)) is RuntimeError
     assert one.state == "replaced"
     two.undo()
@@ -543,7 +544,7 @@ def test_wrapped_by_others_meanwhile(write: Any, slot: Any) -> None:
     assert of.name in str(error)
     assert module.function is theirs
     module.function()
-    assert booked(of) == {"success": 1}, "theirs calls ours"
+    assert counts(of) == {"success": 1}, "theirs calls ours"
     module.function = mine
     assert patched.state == "applied"
     patched.undo()
@@ -568,14 +569,14 @@ def test_mocked_meanwhile(write: Any, slot: Any) -> None:
             assert module.function() == "mock"
         assert module.function(2) == 2
     assert module.function is original
-    assert booked(of) == {"success": 1}
+    assert counts(of) == {"success": 1}
     with (
         mock.patch.object(module, "function", lambda: "mock"),
         resilient.patch(f"{module.__name__}:function", of),
     ):
         assert module.function() == "mock"
     assert module.function is original
-    assert booked(of) == {"success": 2}
+    assert counts(of) == {"success": 2}
 
 
 def test_as_a_context_manager(write: Any, slot: Any, shown: Any) -> None:
@@ -591,7 +592,7 @@ def test_as_a_context_manager(write: Any, slot: Any, shown: Any) -> None:
 
     assert type(raised(block)) is OSError
     assert module.fails is original
-    assert booked(of) == {"failure": 1}
+    assert counts(of) == {"failure": 1}
     assert shown() == []
 
 
@@ -604,13 +605,13 @@ def test_reloaded(write: Any, slot: Any, shown: Any) -> None:
     assert first.state in ("applied", "replaced"), "and it says so"
     if first.state == "applied":
         module.function()
-        assert booked(of) == {"success": 1}
+        assert counts(of) == {"success": 1}
         return
     assert shown() == [{"target": target, "policy": of.name, "state": "replaced"}]
     second = resilient.patch(target, of)
     assert second.applied
     module.function()
-    assert booked(of) == {"success": 1}
+    assert counts(of) == {"success": 1}
     first.undo()
     assert second.applied
     assert shown() == [{"target": target, "policy": of.name, "state": "applied"}], (
@@ -636,7 +637,7 @@ def test_imported_anew(write: Any, slot: Any) -> None:
     assert first.state == "replaced"
     second = resilient.patch(target, of)
     module.function()
-    assert booked(of) == {"success": 1}
+    assert counts(of) == {"success": 1}
     second.undo()
 
 
@@ -670,7 +671,7 @@ def test_a_view_of_a_policy(write: Any) -> None:
     of = policy(bulkhead(1), timeout(5, sync="thread"))
     with resilient.patch(f"{module.__name__}:function", of.with_(timeout(0.5, sync="cooperative"))):
         module.function()
-    assert booked(of) == {"success": 1}
+    assert counts(of) == {"success": 1}
 
 
 def test_wrapping_a_client_whose_class_is_patched(write: Any, slot: Any) -> None:
@@ -678,10 +679,10 @@ def test_wrapping_a_client_whose_class_is_patched(write: Any, slot: Any) -> None
     of, other = slot(), slot()
     with resilient.patch(f"{module.__name__}:Base.method", of):
         of.wrap(module.Base()).method()
-        assert booked(of) == {"success": 1}, "guarded once"
+        assert counts(of) == {"success": 1}, "guarded once"
         assert list(of.wrap(module.Base()).items(2)) == [0, 1]
         other.wrap(module.Base()).method()
-        assert (booked(of), booked(other)) == ({"success": 3}, {"success": 1})
+        assert (counts(of), counts(other)) == ({"success": 3}, {"success": 1})
 
 
 def test_patched_while_a_wrapped_client_is_used(write: Any, slot: Any) -> None:
@@ -692,7 +693,7 @@ def test_patched_while_a_wrapped_client_is_used(write: Any, slot: Any) -> None:
     with resilient.patch(f"{module.__name__}:Base.method", of):
         client.method()
     client.method()
-    assert (booked(of), booked(other)) == ({"success": 1}, {"success": 3})
+    assert (counts(of), counts(other)) == ({"success": 1}, {"success": 3})
 
 
 def test_listed_in_the_registry(write: Any, slot: Any) -> None:
@@ -743,11 +744,11 @@ def test_threads_that_patch_at_once(imported: bool, write: Any, slot: Any) -> No
         module = importlib.import_module(name)
         assert {each.state for each in made} == {"applied"}
         module.function(), module.Base().method(), module.Base.made(), module.Base.static()
-        assert booked(of) == {"success": 4}
+        assert counts(of) == {"success": 4}
         ends = in_threads(12, lambda place, made=made: made[place].undo())
         assert ends == [None] * 12
         module.function()
-        assert booked(of) == {"success": 4}
+        assert counts(of) == {"success": 4}
 
 
 def test_calls_go_on_while_it_is_patched_and_undone(write: Any) -> None:

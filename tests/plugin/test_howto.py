@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
 
+from tests.kit.paths import ROOT
+
 pytest_plugins = ["pytester"]
 
-PAGES = Path(__file__).parents[2] / "docs" / "howto"
+PAGES = ROOT / "docs" / "howto"
 
 
 @pytest.mark.parametrize(("page", "cases"), [("test-your-service", 0), ("test-a-flag-off", 1)])

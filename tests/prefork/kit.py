@@ -16,11 +16,11 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from tests.cli.kit import free_port, until
+from tests.kit.waiting import WAIT, until
+from tests.kit.workers import free_port
 from tests.prefork.scraper import Scrape, connect
 
 HERE = Path(__file__).parent
-WAIT = 60.0
 KINDS = 10  # of dependencies: see app.py
 THREADED, TIMEOUT = 7, 0.06  # on a worker thread, and for how long its callers wait
 WITH_BREAKER = (0, 2, 3, 4, 7, 9)
@@ -126,7 +126,7 @@ class Service:
                     each.close()
             return set(found) == self.living() and len(found) == self.workers
 
-        until(all_have, WAIT)
+        until(all_have)
         return found
 
     def processor(self, *helpers: Helper) -> float:
@@ -138,7 +138,7 @@ class Service:
         """Kill a worker, and wait until it is gone for good."""
         victim = chance.choice(sorted(self.living()))
         os.kill(victim, signal.SIGKILL)
-        until(lambda: not Path(f"/proc/{victim}").exists(), WAIT)
+        until(lambda: not Path(f"/proc/{victim}").exists())
         return victim
 
     def whole(self) -> bool:

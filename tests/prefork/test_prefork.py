@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.cli.kit import until
+from tests.kit.waiting import until
 from tests.prefork.kit import HERE, Helper, Service, Truth, breakers, left, settled, sums
 
 WORKERS, POLICIES, RATE, SECONDS, KILLS = 2, 50, 200, 4.0, 2

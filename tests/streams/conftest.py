@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from resilient.testing import ManualClock
 from tests.streams.http_kit import Server
 from tests.streams.kit import ASYNC_KINDS, KINDS, Kind, Unraised
 
@@ -26,12 +25,6 @@ def akind(request: pytest.FixtureRequest) -> Kind:
     """Async generators on each loop."""
     found: Kind = request.param
     return found
-
-
-@pytest.fixture
-def clock() -> ManualClock:
-    """A clock that only the test moves."""
-    return ManualClock()
 
 
 @pytest.fixture

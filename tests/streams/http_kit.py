@@ -11,7 +11,8 @@ from typing import Any
 from prometheus_client import REGISTRY
 
 from resilient import CallTimeoutError, Policy, bulkhead, circuit_breaker
-from tests.streams.kit import booked, idle, policy, until
+from tests.kit.policies import booked, idle, policy
+from tests.kit.waiting import until
 
 CHUNKS = 3
 LIMITS = (0.5, 4.0, 20.0)  # seconds; a longer one where a busy machine serves too few in a shorter

@@ -11,20 +11,13 @@ import inspect
 import logging
 import sys
 import warnings
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 import anyio
 import anyio.lowlevel
 
-from resilient import Policy
-from tests.contract.contract_kit import ASYNC_COLOURS, SYNC, Colour, Gone, counts
-from tests.traps.helpers import WAIT, idle, in_threads, part, policy, until
-
-__all__ = (
-    "ASYNC_KINDS", "END", "KINDS", "SYNC_KIND", "WAIT", "Colour", "End", "Gone", "Kind", "Unraised",
-    "booked", "counts", "error_of", "idle", "in_threads", "part", "policy", "quiet", "until",
-)  # fmt: skip
+from tests.kit.colours import ASYNC_COLOURS, SYNC, Colour
 
 
 class End:
@@ -166,21 +159,6 @@ class Kind:
 SYNC_KIND = Kind(SYNC)
 ASYNC_KINDS = [Kind(colour) for colour in ASYNC_COLOURS]
 KINDS = [SYNC_KIND, *ASYNC_KINDS]
-
-
-async def error_of(awaitable: Awaitable[Any]) -> BaseException:
-    """Return what is raised."""
-    try:
-        value = await awaitable
-    except BaseException as error:
-        return error
-    raise AssertionError(f"nothing was raised; it gave {value!r}")
-
-
-def booked(of: Policy) -> tuple[dict[str, int], dict[str, int]]:
-    """Return the outcomes and what was served, those that are not zero."""
-    served = of.snapshot()["served"]
-    return counts(of), {word: number for word, number in served.items() if number}
 
 
 class quiet(warnings.catch_warnings):  # type: ignore[type-arg]  # noqa: N801

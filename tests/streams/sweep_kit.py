@@ -10,8 +10,9 @@ import anyio
 import anyio.lowlevel
 
 from resilient import Policy, bulkhead, circuit_breaker, fallback, timeout
-from tests.cancel.helpers import Swept
-from tests.streams.kit import WAIT, idle, policy
+from tests.kit.cancellation import Swept
+from tests.kit.policies import idle, policy
+from tests.kit.waiting import WAIT
 
 checkpoint = anyio.lowlevel.checkpoint
 

@@ -14,7 +14,8 @@ from resilient import (
     timeout,
 )
 from resilient.testing import ManualClock
-from tests.streams.kit import END, Kind, booked, counts, error_of, idle, part, policy
+from tests.kit.policies import booked, counts, error_of, idle, part, policy
+from tests.streams.kit import END, Kind
 
 
 def test_streams_that_fail_in_the_middle_open_it(kind: Kind) -> None:

@@ -15,17 +15,8 @@ import pytest
 
 from resilient import Policy, bulkhead, circuit_breaker, timeout
 from resilient.testing import ManualClock
-from tests.streams.kit import (
-    ASYNC_KINDS,
-    END,
-    SYNC_KIND,
-    Kind,
-    booked,
-    counts,
-    idle,
-    policy,
-    quiet,
-)  # fmt: skip
+from tests.kit.policies import booked, counts, idle, policy
+from tests.streams.kit import ASYNC_KINDS, END, SYNC_KIND, Kind, quiet
 
 pytestmark = pytest.mark.usefixtures("unraised")
 

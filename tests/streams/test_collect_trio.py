@@ -11,7 +11,8 @@ import pytest
 import trio
 
 from resilient import bulkhead, circuit_breaker, timeout
-from tests.streams.kit import ASYNC_KINDS, booked, idle, policy
+from tests.kit.policies import booked, idle, policy
+from tests.streams.kit import ASYNC_KINDS
 
 pytestmark = pytest.mark.usefixtures("unraised")
 

@@ -6,7 +6,8 @@ import pytest
 
 from resilient import bulkhead, circuit_breaker, timeout
 from resilient.testing import ManualClock
-from tests.streams.kit import END, Kind, policy
+from tests.kit.policies import policy
+from tests.streams.kit import END, Kind
 
 
 def test_the_duration_is_the_time_in_the_steps(kind: Kind, clock: ManualClock) -> None:

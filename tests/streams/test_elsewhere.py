@@ -16,19 +16,10 @@ import resilient
 from resilient import CallTimeoutError, bulkhead, circuit_breaker, timeout
 from resilient.deadline import current
 from resilient.testing import ManualClock
-from tests.streams.kit import (
-    ASYNC_KINDS,
-    END,
-    SYNC_KIND,
-    WAIT,
-    Kind,
-    counts,
-    error_of,
-    idle,
-    in_threads,
-    part,
-    policy,
-)  # fmt: skip
+from tests.kit.policies import counts, error_of, idle, part, policy
+from tests.kit.threads import in_threads
+from tests.kit.waiting import WAIT
+from tests.streams.kit import ASYNC_KINDS, END, SYNC_KIND, Kind
 
 
 def in_thread(fn: Callable[[], Any]) -> Any:

@@ -7,18 +7,8 @@ from typing import Any
 import pytest
 
 from resilient import Policy, bulkhead, circuit_breaker
-from tests.streams.kit import (
-    END,
-    SYNC_KIND,
-    End,
-    Kind,
-    booked,
-    counts,
-    error_of,
-    idle,
-    part,
-    policy,
-)
+from tests.kit.policies import booked, counts, error_of, idle, part, policy
+from tests.streams.kit import END, SYNC_KIND, End, Kind
 
 
 def touchy(slots: int = 1, **options: Any) -> Policy:

@@ -9,7 +9,8 @@ import pytest
 
 from resilient import CallTimeoutError, Policy, bulkhead, circuit_breaker, fallback, timeout
 from resilient.testing import ManualClock
-from tests.streams.kit import END, Kind, booked, error_of, idle, part, policy
+from tests.kit.policies import booked, error_of, idle, part, policy
+from tests.streams.kit import END, Kind
 
 LESSER = ["a", "b", "c"]
 

@@ -15,6 +15,8 @@ import trio
 
 import resilient
 from resilient import CallTimeoutError, timeout
+from tests.kit.policies import booked, idle
+from tests.kit.waiting import WAIT, until
 from tests.streams.http_kit import (
     CHUNKS,
     DROPS,
@@ -27,7 +29,6 @@ from tests.streams.http_kit import (
     guards,
     in_some_limit,
 )  # fmt: skip
-from tests.streams.kit import WAIT, booked, idle, until
 
 # -- asyncio ----------------------------------------------------------------------------------
 

@@ -15,7 +15,8 @@ from resilient import (
     timeout,
 )  # fmt: skip
 from resilient.testing import ManualClock
-from tests.streams.kit import END, SYNC_KIND, Kind, booked, counts, error_of, idle, policy
+from tests.kit.policies import booked, counts, error_of, idle, policy
+from tests.streams.kit import END, SYNC_KIND, Kind
 from tests.streams.test_fallback import ASYNC, PLAIN, answers
 
 pytestmark = pytest.mark.usefixtures("unraised")

@@ -7,17 +7,9 @@ from typing import Any
 import pytest
 
 from resilient import BulkheadFullError, CircuitOpenError, Policy, bulkhead, circuit_breaker
-from tests.streams.kit import (
-    END,
-    Gone,
-    Kind,
-    booked,
-    counts,
-    error_of,
-    idle,
-    part,
-    policy,
-)
+from tests.kit.colours import Gone
+from tests.kit.policies import booked, counts, error_of, idle, part, policy
+from tests.streams.kit import END, Kind
 
 
 def touchy(slots: int = 1, **options: Any) -> Policy:

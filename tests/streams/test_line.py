@@ -9,19 +9,10 @@ import anyio
 import pytest
 
 from resilient import BulkheadFullError, Policy, bulkhead, circuit_breaker, timeout
-from tests.streams.kit import (
-    END,
-    SYNC_KIND,
-    WAIT,
-    Kind,
-    counts,
-    error_of,
-    idle,
-    in_threads,
-    part,
-    policy,
-    until,
-)
+from tests.kit.policies import counts, error_of, idle, part, policy
+from tests.kit.threads import in_threads
+from tests.kit.waiting import WAIT, until
+from tests.streams.kit import END, SYNC_KIND, Kind
 
 
 def touchy(slots: int = 1, **options: Any) -> Policy:

@@ -15,7 +15,9 @@ import trio
 
 from resilient import CallTimeoutError, bulkhead, circuit_breaker, timeout
 from resilient.testing import ManualClock
-from tests.streams.kit import ASYNC_KINDS, END, WAIT, Kind, booked, counts, idle, policy, until
+from tests.kit.policies import booked, counts, idle, policy
+from tests.kit.waiting import WAIT, until
+from tests.streams.kit import ASYNC_KINDS, END, Kind
 
 AIO = ASYNC_KINDS[0]
 

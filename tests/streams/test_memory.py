@@ -21,7 +21,8 @@ from resilient import (
     timeout,
 )
 from resilient.testing import ManualClock
-from tests.streams.kit import END, Kind, idle, policy
+from tests.kit.policies import idle, policy
+from tests.streams.kit import END, Kind
 
 TIMES = 20
 

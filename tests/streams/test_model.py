@@ -18,7 +18,8 @@ from resilient import (
     timeout,
 )
 from resilient.testing import ManualClock
-from tests.streams.kit import END, KINDS, Kind, counts, part, policy, quiet
+from tests.kit.policies import counts, part, policy
+from tests.streams.kit import END, KINDS, Kind, quiet
 
 LIMIT, SLOTS, MOST = 10.0, 3, 6
 

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from resilient import circuit_breaker, fallback, timeout
-from tests.streams.kit import KINDS, SYNC_KIND, Kind, counts, policy
+from tests.kit.policies import counts, policy
+from tests.streams.kit import KINDS, SYNC_KIND, Kind
 
 # -- what is refused at decoration ------------------------------------------------------------
 

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from resilient import bulkhead, circuit_breaker, fallback, timeout
-from tests.streams.kit import ASYNC_KINDS, END, SYNC_KIND, Kind, booked, counts, idle, policy
+from tests.kit.policies import booked, counts, idle, policy
+from tests.streams.kit import ASYNC_KINDS, END, SYNC_KIND, Kind
 
 WAYS: dict[str, Callable[[], Callable[[Any], Any]]] = {
     "policy": lambda: policy(circuit_breaker(), bulkhead(2)),

@@ -10,8 +10,8 @@ import anyio.lowlevel
 import pytest
 
 from resilient import Policy, bulkhead, circuit_breaker, timeout
-from tests.cancel.helpers import NO_EAGER, Swept, sweep
-from tests.streams.kit import counts, idle, part, policy
+from tests.kit.cancellation import NO_EAGER, Swept, sweep
+from tests.kit.policies import counts, idle, part, policy
 from tests.streams.sweep_kit import Begun, Ledger, checkpoint, consume, lesser, whole
 
 Run = Callable[[Callable[[], Coroutine[Any, Any, Any]]], Awaitable[None]]

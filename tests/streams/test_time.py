@@ -10,7 +10,8 @@ import resilient
 from resilient import CallTimeoutError, Policy, bulkhead, circuit_breaker, timeout
 from resilient.deadline import current
 from resilient.testing import ManualClock
-from tests.streams.kit import END, Kind, booked, counts, error_of, idle, part, policy
+from tests.kit.policies import booked, counts, error_of, idle, part, policy
+from tests.streams.kit import END, Kind
 
 
 def timed(clock: ManualClock, seconds: float = 1.0, **options: Any) -> Policy:

@@ -13,7 +13,9 @@ import pytest
 
 from resilient import CallTimeoutError, bulkhead, circuit_breaker, timeout
 from resilient.testing import ManualClock
-from tests.streams.kit import END, WAIT, Kind, booked, counts, error_of, idle, policy
+from tests.kit.policies import booked, counts, error_of, idle, policy
+from tests.kit.waiting import WAIT
+from tests.streams.kit import END, Kind
 
 
 def cancelling() -> int:

@@ -9,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resilient import Policy, bulkhead, circuit_breaker, fallback, timeout
-from tests.streams.kit import ASYNC_KINDS, SYNC_KIND, End, Gone, Kind, idle, policy
+from tests.kit.colours import Gone
+from tests.kit.policies import idle, policy
+from tests.streams.kit import ASYNC_KINDS, SYNC_KIND, End, Kind
 
 ERRORS: dict[str, Callable[[], BaseException]] = {
     "KeyError": lambda: KeyError("thrown"),

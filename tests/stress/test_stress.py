@@ -20,7 +20,9 @@ from resilient import (
     timeout,
 )
 from resilient.testing import ManualClock
-from tests.traps.helpers import WAIT, idle, in_threads, part, policy, trip
+from tests.kit.policies import idle, part, policy, trip
+from tests.kit.threads import in_threads
+from tests.kit.waiting import WAIT
 
 THREADS = 8
 CALLS = 20_000

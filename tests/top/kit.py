@@ -35,7 +35,7 @@ from resilient.monitoring.screen import Screen
 from resilient.pages import form
 from resilient.pages.form import Entry
 from resilient.rows import layout
-from tests.pages.kit import Worker
+from tests.kit.hosts import Process
 
 WALL = 1_700_000_000.0
 _METRICS = (*OF_POLICIES, *OF_FLAG, *OF_ORDER, *Bulkhead.metrics, *CircuitBreaker.metrics,
@@ -136,7 +136,7 @@ def written(path: Path, *entries: Entry, about: Any = None, quiet: float = 0.0) 
     return fd
 
 
-def lasting(worker: Worker, code: str) -> None:
+def lasting(worker: Process, code: str) -> None:
     """Have a process do something, and then live on for longer than others of the tests."""
     worker.do(f"{code}\nsignal.alarm(600)")
 

@@ -13,7 +13,7 @@ import pytest
 
 from resilient.monitoring.looks import Watch
 from resilient.monitoring.screen import Screen
-from tests.journal.kit import Command
+from tests.kit.command import Command
 from tests.top.kit import policy, screen, text_of, written
 
 Write = Callable[..., None]

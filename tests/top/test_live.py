@@ -13,7 +13,8 @@ from collections.abc import Callable, Generator
 
 import pytest
 
-from tests.pages.kit import Host, until
+from tests.kit.hosts import Host
+from tests.kit.waiting import until
 from tests.top.kit import Terminal, environ_of
 
 MANY = """

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from resilient.pages.reader import Reader
-from tests.cli.kit import Cli, Outcome
-from tests.journal.kit import Command
-from tests.pages.kit import Host, Worker, until
+from tests.kit.command import Cli, Command, Outcome
+from tests.kit.hosts import Host, Process
+from tests.kit.waiting import until
 from tests.top.kit import lasting
 
 SHOP = """
@@ -49,7 +49,7 @@ def top(host: Host, *words: str, **environ: str | None) -> Outcome:
     return cli("top", *(words or ("--once",)), "--every", "0.3s", **given)
 
 
-def open_circuit(worker: Worker) -> None:
+def open_circuit(worker: Process) -> None:
     """Have the circuit of a process open."""
     lasting(worker, "for _ in range(5): p.try_call(fail)\nhere.refresh()")
 
@@ -86,7 +86,7 @@ class Trouble:
             return self.more > 2
 
         with contextlib.suppress(AssertionError):  # the one test that is about it will say so
-            until(seen, 40)
+            until(seen, seconds=40)
 
 
 @pytest.fixture(scope="module")

@@ -15,8 +15,9 @@ import pytest
 
 from resilient.flags.stores.sqlite import SQLiteStore
 from resilient.monitoring.looks import Look
-from tests.journal.kit import Command
-from tests.pages.kit import Host, Worker, until
+from tests.kit.command import Command
+from tests.kit.hosts import Host, Process
+from tests.kit.waiting import until
 from tests.top.kit import Page, lasting, look, policy
 
 SHOP = """
@@ -46,7 +47,7 @@ class Service:
         self.pages.environ["RESILIENT_RUNTIME_DIR"] = str(host.pages)
         self.worker = self.start()
 
-    def start(self) -> Worker:
+    def start(self) -> Process:
         """Start a process, and wait until it follows."""
         environ = {
             "RESILIENT_STORE": self.store,

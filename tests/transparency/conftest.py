@@ -9,16 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers.fixtures import (
-    grpc_server,
-    http_server,
-    moto_server,
-    postgres_server,
-    redis_server,
-)
-
-__all__ = ["grpc_server", "http_server", "moto_server", "postgres_server", "redis_server"]
-
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Bear with sockets that a bare library leaves to the collector: tests/integrations counts ours."""

@@ -15,7 +15,6 @@ import gc
 import inspect
 import itertools
 import re
-import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +26,7 @@ from hypothesis import strategies as st
 
 import resilient
 from resilient import Policy, bulkhead, circuit_breaker, timeout
+from tests.kit.waiting import until
 from tests.transparency.differences import is_listed
 
 MODES = ("cooperative", "thread")
@@ -67,14 +67,11 @@ def policy_of(library: str, mode: str | None = None) -> Policy:
     return _policies[-1]
 
 
-def idle(policy: Policy) -> None:
+def comes_to_an_end(policy: Policy) -> None:
     """Fail unless every call of a policy has ended, or soon does."""
     if policy.snapshot()["in_flight"]:
         gc.collect()  # what was entered by hand and never left ends with its context manager
-    end = time.monotonic() + 30
-    while policy.snapshot()["in_flight"] and time.monotonic() < end:
-        time.sleep(0.005)
-    assert policy.snapshot()["in_flight"] == 0, f"{policy.name}: calls that never end"
+    until(lambda: policy.snapshot()["in_flight"] == 0, f"{policy.name}: calls that never end")
 
 
 # -- operations ---------------------------------------------
@@ -118,7 +115,7 @@ def play(side: Side, steps: Iterable[Any], scrub: Callable[[str], str] = str) ->
         try:
             log.append((op.__name__, args, "returned", describe(op(side, **args), scrub)))
         except Exception as error:
-            log.append((op.__name__, args, "raised", error_of(error, scrub)))
+            log.append((op.__name__, args, "raised", told_of(error, scrub)))
     return log
 
 
@@ -132,7 +129,7 @@ async def aplay(side: Side, steps: Iterable[Any], scrub: Callable[[str], str] = 
                 value = await value
             log.append((op.__name__, args, "returned", describe(value, scrub)))
         except Exception as error:
-            log.append((op.__name__, args, "raised", error_of(error, scrub)))
+            log.append((op.__name__, args, "raised", told_of(error, scrub)))
     return log
 
 
@@ -149,7 +146,7 @@ def same(library: str, bare: list[Any], wrapped: list[Any]) -> None:
     """Fail where two logs differ in more than what the table allows."""
     assert len(bare) == len(wrapped)
     for policy in _policies:
-        idle(policy)
+        comes_to_an_end(policy)
     for number, (one, other) in enumerate(zip(bare, wrapped, strict=True)):
         for path, left, right in _differing(one, other, ""):
             assert is_listed(library, f"{one[0]}{path}"), (
@@ -186,7 +183,7 @@ def describe(value: Any, scrub: Callable[[str], str] = str, depth: int = 0) -> A
             value = value[:4] + value[8:]
         return (type(value).__name__, scrub(value) if type(value) is str else value)
     if isinstance(value, BaseException):
-        return error_of(value, scrub)
+        return told_of(value, scrub)
     cls = value.__class__
     if depth > 6:
         return (name_of(cls), "...")
@@ -211,7 +208,7 @@ def repr_of(value: Any, scrub: Callable[[str], str] = str) -> str:
     return scrub(_ADDRESS.sub("0x", repr(value)))
 
 
-def error_of(error: BaseException, scrub: Callable[[str], str] = str, depth: int = 0) -> Any:
+def told_of(error: BaseException, scrub: Callable[[str], str] = str, depth: int = 0) -> Any:
     """Return an error as plain data: type, arguments, text, root of its traceback, its causes."""
     told = {
         "type": name_of(error.__class__),
@@ -223,7 +220,7 @@ def error_of(error: BaseException, scrub: Callable[[str], str] = str, depth: int
     if depth < 4:
         for name in ("__cause__", "__context__"):
             inner = getattr(error, name)
-            told[name] = None if inner is None else error_of(inner, scrub, depth + 1)
+            told[name] = None if inner is None else told_of(inner, scrub, depth + 1)
         told["suppressed"] = error.__suppress_context__
     return told
 
@@ -232,7 +229,7 @@ def _argument(value: Any, scrub: Callable[[str], str]) -> Any:
     if type(value) is str:
         value = _ADDRESS.sub("0x", value)
     return (
-        error_of(value, scrub, 3) if isinstance(value, BaseException) else describe(value, scrub, 3)
+        told_of(value, scrub, 3) if isinstance(value, BaseException) else describe(value, scrub, 3)
     )
 
 
@@ -317,7 +314,7 @@ def _looks(value: Any, skip: Iterable[str]) -> dict[str, Any]:
         try:
             attribute = getattr(value, name)
         except Exception as error:
-            seen[f"{name}!"] = error_of(error)
+            seen[f"{name}!"] = told_of(error)
             continue
         seen[name] = name_of(attribute.__class__)
         if not callable(attribute) or isinstance(attribute, type):

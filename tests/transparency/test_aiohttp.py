@@ -11,7 +11,7 @@ import aiohttp
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.servers.http_server import HttpServer
+from tests.kit.servers.http_server import HttpServer
 from tests.transparency.harness import (
     Operations,
     Side,

@@ -17,7 +17,7 @@ from botocore.config import Config
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.servers.moto_server import MotoServer
+from tests.kit.servers.moto_server import MotoServer
 from tests.transparency.harness import (
     MODES,
     Operations,

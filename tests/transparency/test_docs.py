@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
+from tests.kit.paths import ROOT
 from tests.transparency.differences import DIFFERENCES, OPEN
 
-PAGE = Path(__file__).parents[2] / "docs" / "reference" / "integrations.md"
+PAGE = ROOT / "docs" / "reference" / "integrations.md"
 
 
 def test_every_difference_is_in_the_docs() -> None:

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resilient.integrations.grpc import Interceptor, aio_interceptors
-from tests.servers.grpc_server import GrpcServer
+from tests.kit.servers.grpc_server import GrpcServer
 from tests.transparency.harness import (
     MODES,
     Operations,

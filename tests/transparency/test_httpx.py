@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resilient.integrations.httpx import AsyncTransport, Transport
-from tests.servers.http_server import HttpServer
+from tests.kit.servers.http_server import HttpServer
 from tests.transparency.harness import (
     MODES,
     Operations,

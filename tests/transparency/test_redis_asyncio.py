@@ -12,7 +12,7 @@ import redis.asyncio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.servers.redis_server import RedisServer
+from tests.kit.servers.redis_server import RedisServer
 from tests.transparency.harness import (
     Operations,
     Side,

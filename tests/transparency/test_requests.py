@@ -17,7 +17,7 @@ from requests.adapters import HTTPAdapter
 from urllib3.util import Timeout
 
 from resilient.integrations.requests import Adapter
-from tests.servers.http_server import HttpServer
+from tests.kit.servers.http_server import HttpServer
 from tests.transparency.harness import (
     MODES,
     Operations,

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import event, orm
 
-from tests.servers.postgres_server import PostgresServer
+from tests.kit.servers.postgres_server import PostgresServer
 from tests.transparency.harness import (
     MODES,
     Operations,

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy.ext import asyncio as saio
 
-from tests.servers.postgres_server import PostgresServer
+from tests.kit.servers.postgres_server import PostgresServer
 from tests.transparency.harness import (
     Operations,
     Side,

@@ -23,7 +23,8 @@ from resilient import (
     timeout,
 )
 from resilient.testing import ManualClock
-from tests.traps.helpers import World, policy, run, trip
+from tests.kit.policies import policy, trip
+from tests.kit.worlds import World, run
 
 
 class Abstract(Exception, metaclass=abc.ABCMeta):

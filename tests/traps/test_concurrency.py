@@ -29,18 +29,10 @@ from resilient import (
     timeout,
 )
 from resilient.testing import ManualClock
-from tests.traps.helpers import (
-    BACKENDS,
-    WAIT,
-    World,
-    idle,
-    in_threads,
-    part,
-    policy,
-    run,
-    trip,
-    until,
-)
+from tests.kit.policies import idle, part, policy, trip
+from tests.kit.threads import in_threads
+from tests.kit.waiting import WAIT, until
+from tests.kit.worlds import BACKENDS, World, run
 
 YEARS = 10 * 365 * 86400.0
 

@@ -27,7 +27,8 @@ from resilient import (
     timeout,
 )
 from resilient.testing import ManualClock
-from tests.traps.helpers import idle, part, policy, run, trip
+from tests.kit.policies import idle, part, policy, trip
+from tests.kit.worlds import run
 
 
 class Down(Exception):

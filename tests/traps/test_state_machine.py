@@ -23,7 +23,10 @@ from resilient import (
     timeout,
 )
 from resilient.testing import ManualClock
-from tests.traps.helpers import WAIT, World, idle, in_threads, part, policy, run, trip, until
+from tests.kit.policies import idle, part, policy, trip
+from tests.kit.threads import in_threads
+from tests.kit.waiting import WAIT, until
+from tests.kit.worlds import World, run
 
 HERD = 50
 

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import json
-import os
-import select
 import subprocess
-import sys
 import tarfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,15 +13,16 @@ from typing import Any
 import pytest
 
 import resilient
-from tests.cli.conftest import needed_redis
-from tests.cli.kit import WAIT, Cli, RedisServer, until
+from tests.kit.command import Cli
+from tests.kit.paths import ROOT
+from tests.kit.waiting import WAIT, until
+from tests.kit.workers import Worker
 
 BEFORE = "dd301137404d"  # the last commit of the version before this one
-ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
 OURS = str(Path(resilient.__file__).parents[1])
 
-Start = Callable[[str], "Process"]
+Start = Callable[[str], "Versioned"]
 
 
 @pytest.fixture(scope="session")
@@ -46,9 +42,9 @@ def before(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(params=["sqlite", "redis"])
-def home(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Cli]:
+def home(request: pytest.FixtureRequest, tmp_path: Path) -> Cli:
     """The command of this version, on one store of either kind and one directory of pages."""
-    redis = RedisServer(tmp_path, needed_redis()) if request.param == "redis" else None
+    redis = request.getfixturevalue("redis_server") if request.param == "redis" else None
     (tmp_path / "flags.db").touch()
     made = Cli(f"sqlite:///{tmp_path / 'flags.db'}" if redis is None else redis.url, tmp_path)
     made.environ = {
@@ -56,9 +52,7 @@ def home(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Cli]:
         "RESILIENT_STATE_DIR": str(tmp_path / "state"),
         "PYTHONPATH": OURS,
     }
-    yield made
-    if redis is not None:
-        redis.kill()
+    return made
 
 
 @pytest.fixture
@@ -69,60 +63,33 @@ def older(home: Cli, before: str) -> Cli:
     return made
 
 
-class Process:
-    """An application's process, of one version."""
+class Versioned(Worker):
+    """An application's process, of one version: it answers in JSON."""
 
     def __init__(self, cli: Cli) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, str(HERE / "worker.py")],
-            env=cli.env(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0,
-        )  # fmt: skip
-        self._rest = b""
-        assert self._answer() == "ready"
+        super().__init__(HERE / "worker.py", cli.env(), cli.home)
 
     def ask(self, *words: object) -> Any:
         """Have it do something; return its answer."""
-        assert self.process.stdin is not None
-        self.process.stdin.write(" ".join(map(str, words)).encode() + b"\n")
-        return self._answer()
-
-    def _answer(self) -> Any:
-        assert self.process.stdout is not None
-        end = time.monotonic() + WAIT
-        while b"\n" not in self._rest:
-            left = max(0.0, end - time.monotonic())
-            assert select.select([self.process.stdout], [], [], left)[0], "the process hangs"
-            more = os.read(self.process.stdout.fileno(), 65536)
-            assert more, "the process ended"
-            self._rest += more
-        line, _, self._rest = self._rest.partition(b"\n")
-        return json.loads(line)
-
-    def kill(self) -> None:
-        """End it as a crash does."""
-        self.process.kill()
-        self.process.wait(WAIT)
-        for stream in (self.process.stdin, self.process.stdout):
-            with contextlib.suppress(OSError):
-                stream.close()  # type: ignore[union-attr]
+        return json.loads(super().ask(*words))
 
 
 @pytest.fixture
 def start(home: Cli, older: Cli) -> Iterator[Start]:
     """Start processes of "this" version or of the one "before"; they end with the test."""
-    made: list[Process] = []
+    made: list[Versioned] = []
 
-    def begin(version: str) -> Process:
-        made.append(Process(home if version == "this" else older))
+    def begin(version: str) -> Versioned:
+        made.append(Versioned(home if version == "this" else older))
         return made[-1]
 
     yield begin
     for each in made:
-        each.kill()
+        each.close()
 
 
 @pytest.fixture
-def both(start: Start, home: Cli) -> tuple[Process, Process]:
+def both(start: Start, home: Cli) -> tuple[Versioned, Versioned]:
     """A process of each version, known to the store."""
     found = start("this"), start("before")
     until(lambda: len(home("processes", "--json").said(0).json) == 2)

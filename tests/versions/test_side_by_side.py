@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.kit import Cli, RedisServer, until
-from tests.versions.conftest import Process, Start
+from tests.kit.command import Cli
+from tests.kit.servers.redis_server import send
+from tests.kit.waiting import until
+from tests.versions.conftest import Start, Versioned
 
 ways = pytest.mark.parametrize("way", ["this", "before"])
-Both = tuple[Process, Process]
+Both = tuple[Versioned, Versioned]
 
 
 def command(way: str, home: Cli, older: Cli) -> Cli:
@@ -146,9 +148,8 @@ def put(home: Cli, flip: dict[str, object]) -> None:
             )
         db.close()
         return
-    server = object.__new__(RedisServer)  # that runs: only to be spoken to
-    server.port = int(home.store.rpartition(":")[2].partition("/")[0])
-    server.command("HSET", "{resilient}:levers", str(flip["lever"]), json.dumps(flip))
+    port = int(home.store.rpartition(":")[2].partition("/")[0])
+    send(port, "HSET", "{resilient}:levers", str(flip["lever"]), json.dumps(flip))
 
 
 @ways

@@ -58,7 +58,7 @@ def main() -> None:
         "counts": counts, "limit": lambda: shop.snapshot()["guards"][2]["options"]["max_concurrent"],
     }  # fmt: skip
     bool(RECS)
-    print('"ready"', flush=True)
+    print("ready", flush=True)
     for line in sys.stdin:
         word, *words = line.split()
         print(json.dumps(commands[word](*words)), flush=True)

@@ -4,28 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Iterator
 from typing import Any
 
 import anyio.lowlevel
 
 from resilient import Policy, bulkhead, circuit_breaker
 from resilient.testing import ManualClock
-from tests.traps.helpers import BACKENDS, WAIT, idle, in_threads, part, policy, run, trip, until
-
-__all__ = (
-    "BACKENDS", "WAIT", "Client", "Down", "Pager", "Part", "booked", "error_of", "guards", "idle",
-    "in_threads", "own_slot", "part", "policy", "raised", "run", "trip", "until",
-)  # fmt: skip
+from tests.kit.policies import policy
 
 
 class Down(Exception):
     """What a dependency that is down raises."""
-
-
-def booked(of: Policy) -> dict[str, int]:
-    """Return the outcomes that are not zero."""
-    return {word: number for word, number in of.snapshot()["calls"].items() if number}
 
 
 def guards(*more: Any, clock: ManualClock | None = None) -> Policy:
@@ -36,24 +26,6 @@ def guards(*more: Any, clock: ManualClock | None = None) -> Policy:
 def own_slot(*more: Any) -> Policy:
     """A policy with one slot: who takes two at once is refused."""
     return policy(*more, bulkhead(1))
-
-
-def raised(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> BaseException:
-    """Return what a call raises."""
-    try:
-        value = fn(*args, **kwargs)
-    except BaseException as error:
-        return error
-    raise AssertionError(f"nothing was raised; it gave {value!r}")
-
-
-async def error_of(awaitable: Awaitable[Any]) -> BaseException:
-    """Return what an await raises."""
-    try:
-        value = await awaitable
-    except BaseException as error:
-        return error
-    raise AssertionError(f"nothing was raised; it gave {value!r}")
 
 
 class Part:

@@ -16,19 +16,9 @@ import pytest
 
 from resilient import CircuitOpenError, circuit_breaker, timeout
 from resilient.testing import ManualClock
-from tests.wrap.kit import (
-    BACKENDS,
-    Down,
-    booked,
-    error_of,
-    guards,
-    idle,
-    own_slot,
-    part,
-    policy,
-    raised,
-    run,
-)
+from tests.kit.policies import counts, error_of, idle, part, policy, raised
+from tests.kit.worlds import BACKENDS, run
+from tests.wrap.kit import Down, guards, own_slot
 
 backends = pytest.mark.parametrize("backend", BACKENDS)
 threads = pytest.mark.parametrize("threaded", [False, True], ids=["here", "thread"])
@@ -174,7 +164,7 @@ class Row:
 
 
 def counted(of: Any) -> int:
-    return sum(booked(of).values())
+    return sum(counts(of).values())
 
 
 READS = {
@@ -198,10 +188,10 @@ def test_reading_an_answer_is_no_call(how: str, threaded: bool, policies: Any) -
     of = own_slot(*more)
     client = of.wrap(Source())
     page = client.page()
-    assert booked(of) == {"success": 1}, "it has arrived"
+    assert counts(of) == {"success": 1}, "it has arrived"
     with policies.forced_open(of):
         READS[how](page)
-    assert booked(of) == {"success": 1}
+    assert counts(of) == {"success": 1}
     assert type(page).__name__ == "Page"
     assert isinstance(page, Page)
 
@@ -213,10 +203,10 @@ def test_fetching_more_is_a_call(threaded: bool, policies: Any) -> None:
     client = of.wrap(Source())
     page = client.page()
     assert list(page) == [0, 1, 2, 3, 4, 5]
-    assert booked(of) == {"success": 2}, "a stream is one call"
+    assert counts(of) == {"success": 2}, "a stream is one call"
     second = page.next_page()
     assert (second.data, second[0]) == ([2, 3], 2)
-    assert booked(of) == {"success": 3}, "and a page of a page has arrived as well"
+    assert counts(of) == {"success": 3}, "and a page of a page has arrived as well"
     with policies.forced_open(of):
         assert type(raised(second.next_page)) is CircuitOpenError
         assert type(raised(next, iter(second))) is CircuitOpenError
@@ -266,7 +256,7 @@ def test_an_async_answer_that_reaches_back_is_a_success() -> None:
     async def body() -> None:
         page = await of.wrap(Source()).apage()
         assert (page[0], len(page)) == (0, 2)
-        assert booked(of) == {"success": 1}
+        assert counts(of) == {"success": 1}
 
     asyncio.run(body())
 
@@ -277,7 +267,7 @@ def test_an_iterator_that_has_nothing_to_fetch_by_is_data(policies: Any) -> None
     with policies.forced_open(of):
         assert list(answer) == [0, 1]
     assert type(answer) is Alone
-    assert booked(of) == {"success": 1}
+    assert counts(of) == {"success": 1}
 
 
 def test_a_lazy_sequence_is_guarded_at_each_read(policies: Any) -> None:
@@ -285,7 +275,7 @@ def test_a_lazy_sequence_is_guarded_at_each_read(policies: Any) -> None:
     rows = of.wrap(Source()).lazy()
     assert isinstance(rows, Sequence)
     assert (rows[5], len(rows)) == (5, 2)
-    assert booked(of)["success"] == 2
+    assert counts(of)["success"] == 2
     with policies.forced_open(of):
         assert type(raised(lambda: rows[0])) is CircuitOpenError
         assert type(raised(len, rows)) is CircuitOpenError
@@ -299,7 +289,7 @@ def test_the_parts_in_a_list_are_guarded(policies: Any) -> None:
     assert rows[1].delete() == 1
     with policies.forced_open(of):
         assert type(raised(rows[0].delete)) is CircuitOpenError
-    assert booked(of) == {"success": 2, "refused": 1}
+    assert counts(of) == {"success": 2, "refused": 1}
 
 
 @threads
@@ -311,9 +301,9 @@ def test_a_function_that_calls_the_client_later_is_guarded(
     of = guards(*more)
     client = of.wrap(Source())
     fetch = client.later(kind)
-    before = booked(of).get("success", 0)
+    before = counts(of).get("success", 0)
     assert len(fetch()) == 2
-    assert booked(of)["success"] == before + 1
+    assert counts(of)["success"] == before + 1
     with policies.forced_open(of):
         assert type(raised(fetch)) is CircuitOpenError
 
@@ -489,7 +479,7 @@ def test_namespaces_of_properties_are_guarded_all_the_way(threaded: bool, polici
         way()
         with policies.forced_open(of):
             assert type(raised(way)) is CircuitOpenError
-    assert booked(of) == {"success": 2, "refused": 2}
+    assert counts(of) == {"success": 2, "refused": 2}
     assert client.worked == 2
 
 
@@ -516,12 +506,12 @@ def test_a_future_is_judged_when_it_is_done(kind: Any, threaded: bool) -> None:
     first = client.publish()
     assert type(first) is kind
     assert first is client.sent[0]
-    assert (booked(of), part(of, "bulkhead")["used"]) == ({}, 1)
+    assert (counts(of), part(of, "bulkhead")["used"]) == ({}, 1)
     first.set_exception(Down("x"))
-    assert booked(of) == {"failure": 1}
+    assert counts(of) == {"failure": 1}
     client.publish().set_result(1)
     client.publish().cancel()
-    assert booked(of) == {"failure": 1, "success": 1, "cancelled": 1}
+    assert counts(of) == {"failure": 1, "success": 1, "cancelled": 1}
     idle(of)
 
 
@@ -543,7 +533,7 @@ def test_a_namespace_that_holds_nothing_of_its_client_is_one_by_its_properties()
 
     of = own_slot()
     assert of.wrap(Has()).apart.tool.work() == 1
-    assert booked(of) == {"success": 1}
+    assert counts(of) == {"success": 1}
 
 
 # -- streams ---------------------------------------------
@@ -565,12 +555,12 @@ def test_a_stream_is_one_call_whatever_bounds_it(sync: Any) -> None:
     of = policy(circuit_breaker(), timeout(60, sync=sync))
     client = of.wrap(Scans())
     assert len(list(client.scan())) == 300
-    assert booked(of) == {"success": 1}
+    assert counts(of) == {"success": 1}
     assert len(list(client.handed())) == 300
-    assert booked(of)["success"] == 2
+    assert counts(of)["success"] == 2
     assert type(raised(list, client.fails())) is Down
-    assert booked(of)["failure"] == 1
+    assert counts(of)["failure"] == 1
     for _ in client.scan():
         break
-    assert booked(of)["success"] == 2, "left early, it says nothing"
+    assert counts(of)["success"] == 2, "left early, it says nothing"
     idle(of)

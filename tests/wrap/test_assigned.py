@@ -9,7 +9,8 @@ from unittest import mock
 
 import pytest
 
-from tests.wrap.kit import booked, guards
+from tests.kit.policies import counts
+from tests.wrap.kit import guards
 
 
 class Client:
@@ -155,4 +156,4 @@ def test_a_method_of_one_client_on_another() -> None:
     assert (one.get(1), two.get(1)) == ("a1", "a1")
     del two.get
     assert (one.get(1), two.get(1)) == ("a1", "b1")
-    assert booked(of) == {"success": 4}
+    assert counts(of) == {"success": 4}

@@ -21,7 +21,10 @@ from resilient import (
     timeout,
 )
 from resilient.testing import ManualClock
-from tests.wrap.kit import BACKENDS, WAIT, Down, guards, idle, policy, raised, run, until
+from tests.kit.policies import idle, policy, raised
+from tests.kit.waiting import WAIT, until
+from tests.kit.worlds import BACKENDS, run
+from tests.wrap.kit import Down, guards
 
 trace: contextvars.ContextVar[str] = contextvars.ContextVar("trace", default="none")
 

@@ -18,19 +18,10 @@ from resilient import (
     circuit_breaker,
     timeout,
 )
-from tests.wrap.kit import (
-    BACKENDS,
-    WAIT,
-    Down,
-    booked,
-    error_of,
-    idle,
-    own_slot,
-    part,
-    policy,
-    raised,
-    run,
-)
+from tests.kit.policies import counts, error_of, idle, part, policy, raised
+from tests.kit.waiting import WAIT
+from tests.kit.worlds import BACKENDS, run
+from tests.wrap.kit import Down, own_slot
 
 backends = pytest.mark.parametrize("backend", BACKENDS)
 
@@ -102,7 +93,7 @@ def test_entries_that_fail_open_the_circuit(how: str, sync: Any) -> None:
     for _ in range(3):
         assert type(raised(getattr(client, how)().__enter__)) is Down
     assert of.state == "open"
-    assert booked(of)["failure"] == 3
+    assert counts(of)["failure"] == 3
     idle(of)
 
 
@@ -114,7 +105,7 @@ def test_the_slot_is_held_until_the_exit(how: str) -> None:
         assert given == ("tx" if how == "transaction" else "lent")
         assert part(of, "bulkhead")["used"] == 1
     idle(of)
-    assert booked(of)["success"] == 1
+    assert counts(of)["success"] == 1
 
 
 def test_another_is_refused_while_it_is_held() -> None:
@@ -166,7 +157,7 @@ def test_an_error_of_the_body_is_the_callers_own(how: str) -> None:
 
     assert raised(block) is error
     assert of.state == "closed"
-    assert "failure" not in booked(of)
+    assert "failure" not in counts(of)
     idle(of)
     with client.transaction():
         raise KeyError("swallowed by its exit, as ever")
@@ -199,7 +190,7 @@ def test_async_entries(backend: str) -> None:
         for _ in range(3):
             assert type(await error_of(client.transaction().__aenter__())) is Down
         assert of.state == "open"
-        assert booked(of)["failure"] == 3
+        assert counts(of)["failure"] == 3
         idle(of)
 
     run(backend, body)
@@ -249,7 +240,7 @@ def test_one_that_is_used_again_is_a_call_each_time() -> None:
         with manager:
             assert part(of, "bulkhead")["used"] == 1
         idle(of)
-    assert booked(of)["success"] == 3
+    assert counts(of)["success"] == 3
 
 
 def test_an_answer_that_is_closed_by_a_block_has_arrived() -> None:
@@ -258,7 +249,7 @@ def test_an_answer_that_is_closed_by_a_block_has_arrived() -> None:
     with client.response() as answer:
         assert answer.rows == [1]
         assert part(of, "bulkhead")["used"] == 0
-    assert booked(of) == {"success": 1}
+    assert counts(of) == {"success": 1}
 
 
 def test_the_client_itself_holds_no_slot() -> None:

@@ -16,7 +16,8 @@ import pytest
 
 import resilient
 from resilient import Policy, ThreadBoundWarning, bulkhead, circuit_breaker, timeout
-from tests.wrap.kit import Client, booked, own_slot, policy, raised
+from tests.kit.policies import counts, policy, raised
+from tests.wrap.kit import Client, own_slot
 
 
 class Part:
@@ -85,7 +86,7 @@ def test_what_is_guarded_and_what_is_not() -> None:
     assert rows["__len__"] == ("left alone", "it reads what is here already")
     assert rows["settings"] == ("left alone", "data: dict")
     assert client.asked == 0, "no property was read"
-    assert booked(of) == {}
+    assert counts(of) == {}
 
 
 def test_what_only_leaves_out() -> None:
@@ -253,10 +254,10 @@ def test_special_methods_are_guarded_by_one_rule(policies: Any) -> None:
         3, True, [3], [3], 4,
     )  # fmt: skip
     assert client < 5
-    assert booked(of) == {"success": 6 + 1}, "list() asks for the length too"
+    assert counts(of) == {"success": 6 + 1}, "list() asks for the length too"
     assert int(client) == 1, "it reads what is here"
     assert (client == 3, hash(client), repr(client)) == (True, 3, "Remote 3")
-    assert booked(of) == {"success": 7}, "these are of the object itself"
+    assert counts(of) == {"success": 7}, "these are of the object itself"
     with policies.forced_open(of):
         for use in (len, bool, list, lambda one: one + 1):
             assert type(raised(use, client)).__name__ == "CircuitOpenError"

@@ -15,7 +15,9 @@ import anyio.lowlevel
 import pytest
 
 from resilient import bulkhead, circuit_breaker, timeout
-from tests.wrap.kit import BACKENDS, policy, run, until
+from tests.kit.policies import policy
+from tests.kit.waiting import until
+from tests.kit.worlds import BACKENDS, run
 
 ROOM = 4096  # bytes
 

@@ -12,7 +12,8 @@ from xmlrpc.server import SimpleXMLRPCServer
 import pytest
 
 from resilient import CircuitOpenError, circuit_breaker, timeout
-from tests.wrap.kit import booked, guards, idle, own_slot, policy, raised
+from tests.kit.policies import counts, idle, policy, raised
+from tests.wrap.kit import guards, own_slot
 
 
 @pytest.fixture
@@ -46,10 +47,10 @@ def test_a_connection_of_c(database: Any, threaded: bool) -> None:
     assert client.total_changes >= 1
     client.row_factory = sqlite3.Row
     assert client.execute("select title from movies").fetchone()["title"] == "Heat"
-    before = booked(of)
+    before = counts(of)
     error = raised(client.execute, "select nope")
     assert (type(error), error.args) == (sqlite3.OperationalError, ("no such column: nope",))
-    assert booked(of)["failure"] == before.get("failure", 0) + 1
+    assert counts(of)["failure"] == before.get("failure", 0) + 1
     idle(of)
 
 
@@ -114,13 +115,13 @@ def test_a_client_whose_every_name_is_a_method(server: str) -> None:
         client = of.wrap(bare)
         assert client.pow(2, 3) == 8
         assert client.pow(2, 4) == 16
-        assert booked(of) == {"success": 2}
+        assert counts(of) == {"success": 2}
         assert client.math.add(1, 2) == 3
         assert "pow" in client.system.listMethods()
-        assert booked(of) == {"success": 4}
+        assert counts(of) == {"success": 4}
         error = raised(client.fails)
         assert type(error) is xmlrpc.client.Fault
-        assert booked(of) == {"success": 4, "failure": 1}
+        assert counts(of) == {"success": 4, "failure": 1}
         assert repr(client) == repr(bare)
         with client as entered:
             assert entered is client

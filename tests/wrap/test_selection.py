@@ -21,18 +21,9 @@ from resilient import (
     timeout,
 )
 from resilient.testing import ManualClock
-from tests.wrap.kit import (
-    BACKENDS,
-    Client,
-    Down,
-    booked,
-    error_of,
-    guards,
-    own_slot,
-    policy,
-    raised,
-    run,
-)
+from tests.kit.policies import counts, error_of, policy, raised
+from tests.kit.worlds import BACKENDS, run
+from tests.wrap.kit import Client, Down, guards, own_slot
 
 
 def calls(client: Any) -> None:
@@ -71,7 +62,7 @@ def test_names_and_patterns(options: dict[str, Any], want: int) -> None:
     client = of.wrap(Client(), **options)
     for _ in range(2):
         calls(client)
-    assert booked(of).get("success", 0) == 2 * want
+    assert counts(of).get("success", 0) == 2 * want
     bare = Client()
     calls(bare)
     assert client.noted == bare.noted * 2
@@ -99,11 +90,11 @@ def test_special_methods_may_be_named() -> None:
     of, other = own_slot(), own_slot()
     client = of.wrap(Store(), unless=["__getitem__"], per_call={"__call__": other})
     assert (client["x"], client("x"), "x" in client) == ("x", "x", True)
-    assert (booked(of), booked(other)) == ({"success": 1}, {"success": 1})
+    assert (counts(of), counts(other)) == ({"success": 1}, {"success": 1})
     of = own_slot()
     client = of.wrap(Store(), only="__getitem__")
     client["x"], client("x"), client.find()
-    assert booked(of) == {"success": 1}
+    assert counts(of) == {"success": 1}
 
 
 def test_parts_of_a_generator_that_is_not_selected_are_guarded() -> None:
@@ -123,9 +114,9 @@ def test_parts_of_a_generator_that_is_not_selected_are_guarded() -> None:
     of = own_slot()
     client = of.wrap(Shop(), only=["table.rows", "tables.rows"])
     client.table().rows()
-    assert booked(of) == {"success": 1}
+    assert counts(of) == {"success": 1}
     next(client.tables()).rows()
-    assert booked(of) == {"success": 2}
+    assert counts(of) == {"success": 2}
 
 
 def test_who_is_thread_bound_is_asked_of_each_client() -> None:
@@ -150,9 +141,9 @@ def test_per_call_takes_policies_and_the_first_match_counts() -> None:
         Client(), per_call={"sub.find": third, "fi*": other, "find": third, "doubled": third}
     )
     calls(client)
-    assert booked(usual) == {"success": 2, "ignored": 1}  # pages' first step and itself, do_it
-    assert booked(other) == {"success": 1}  # find
-    assert booked(third) == {"success": 2}  # sub.find, doubled
+    assert counts(usual) == {"success": 2, "ignored": 1}  # pages' first step and itself, do_it
+    assert counts(other) == {"success": 1}  # find
+    assert counts(third) == {"success": 2}  # sub.find, doubled
 
 
 def test_per_call_names_what_only_does_not_and_unless_wins() -> None:
@@ -161,11 +152,11 @@ def test_per_call_names_what_only_does_not_and_unless_wins() -> None:
     client.find("x")
     client.doubled(1)
     client.do_it()
-    assert (booked(usual), booked(other)) == ({"success": 1}, {"success": 2 - 1})
+    assert (counts(usual), counts(other)) == ({"success": 1}, {"success": 2 - 1})
     usual, other = own_slot(), own_slot()
     client = usual.wrap(Client(), unless="find", per_call={"find": other})
     client.find("x")
-    assert booked(other) == booked(usual) == {}
+    assert counts(other) == counts(usual) == {}
 
 
 @pytest.mark.parametrize("seconds", [0.5, timedelta(seconds=0.5), 5])
@@ -190,7 +181,7 @@ def test_per_call_takes_seconds(seconds: Any) -> None:
         error = raised(client.find)
         assert type(error) is CallTimeoutError
         assert (error.policy, error.timeout) == (of.name, 0.5)  # type: ignore[attr-defined]
-        assert booked(of) == {"success": 1, "failure": 1}, "it is the same policy"
+        assert counts(of) == {"success": 1, "failure": 1}, "it is the same policy"
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -214,10 +205,10 @@ def test_per_call_may_guard_a_release() -> None:
     usual, other = own_slot(), own_slot()
     client = usual.wrap(Client(), per_call={"close": other})
     assert client.close() == "closed"
-    assert (booked(usual), booked(other)) == ({}, {"success": 1})
+    assert (counts(usual), counts(other)) == ({}, {"success": 1})
     client = usual.wrap(Client(), only="close")
     assert client.close() == "closed"
-    assert booked(usual) == {"success": 1}
+    assert counts(usual) == {"success": 1}
 
 
 def test_private_names_pass_bare(policies: Any) -> None:
@@ -237,7 +228,7 @@ def test_private_names_pass_bare(policies: Any) -> None:
         assert client._find() == 1
         assert client._Private__very() == 2
     assert client.find() == 3
-    assert booked(of) == {"success": 1}
+    assert counts(of) == {"success": 1}
 
 
 def test_ignored_errors_are_no_failures() -> None:
@@ -250,7 +241,7 @@ def test_ignored_errors_are_no_failures() -> None:
         assert raised(client.find, "x") is client.down
         assert raised(client.sub.find, "x") is client.down
         assert raised(list, client.items(1)) is client.down
-    assert booked(of) == {"ignored": 9}
+    assert counts(of) == {"ignored": 9}
     client = of.wrap(Client(Down("404")), ignore=lambda error: error.args == ("404",))
     raised(client.find, "x")
     assert of.state == "closed"
@@ -265,7 +256,7 @@ def test_ignore_adds_to_what_the_guards_ignore() -> None:
     raised(client.find, "x")
     client.__wrapped__.down = ValueError("v")
     raised(client.find, "x")
-    assert booked(of) == {"ignored": 2}
+    assert counts(of) == {"ignored": 2}
     assert of.state == "closed"
     assert raised(of.call, int, "x").args
     assert of.state == "open", "the policy itself was not changed"
@@ -294,7 +285,7 @@ def test_a_result_may_be_a_failure(backend: str) -> None:
 
     run(backend, body)
     assert of.state == "open"
-    assert booked(of) == {"success": 1, "failure": 2}
+    assert counts(of) == {"success": 1, "failure": 2}
 
 
 def test_failed_result_lets_generators_be() -> None:
@@ -302,7 +293,7 @@ def test_failed_result_lets_generators_be() -> None:
     client = of.wrap(Client(), failed_result=lambda value: value == "bad")
     assert list(client.items(2)) == [0, 1]
     assert client.find("bad") == "bad"
-    assert booked(of) == {"success": 1, "failure": 1}
+    assert counts(of) == {"success": 1, "failure": 1}
 
 
 def test_a_predicate_that_raises_is_no_trouble() -> None:
@@ -314,7 +305,7 @@ def test_a_predicate_that_raises_is_no_trouble() -> None:
     assert client.find("x") == "x"
     client.__wrapped__.down = Down("x")
     assert type(raised(client.find, "x")) is Down
-    assert booked(of) == {"success": 1, "failure": 1}
+    assert counts(of) == {"success": 1, "failure": 1}
 
 
 def test_a_failed_result_is_answered_by_the_fallback() -> None:
@@ -322,7 +313,7 @@ def test_a_failed_result_is_answered_by_the_fallback() -> None:
     client = of.wrap(Client(), failed_result=lambda value: value == "bad", only="find")
     assert client.find("bad") == "cached"
     assert client.find("good") == "good"
-    assert booked(of) == {"success": 1, "failure": 1}
+    assert counts(of) == {"success": 1, "failure": 1}
 
 
 # -- bad input ---------------------------------------------
@@ -436,7 +427,7 @@ def test_parts_that_are_not_known_yet_may_be_named() -> None:
     client = of.wrap(Holder(), only="session.rows")
     client.session().rows()
     client.find()
-    assert booked(of) == {"success": 1}
+    assert counts(of) == {"success": 1}
 
 
 def test_a_timeout_that_does_not_say_how_to_bound_sync_calls() -> None:
@@ -461,12 +452,12 @@ def test_the_same_policy_twice_and_another() -> None:
     assert both == client == bare
     assert isinstance(both, Plain)
     both.find()
-    assert booked(first) == booked(second) == {"success": 1}
+    assert counts(first) == counts(second) == {"success": 1}
     both.part.rows()
-    assert booked(first) == booked(second) == {"success": 2}
+    assert counts(first) == counts(second) == {"success": 2}
     assert first.wrap(both) is both
     both.find()
-    assert booked(first) == booked(second) == {"success": 3}
+    assert counts(first) == counts(second) == {"success": 3}
     assert type(raised(first.wrap, client, only="find")) is ValueError
 
 
@@ -476,10 +467,10 @@ def test_another_policy_goes_outside(policies: Any) -> None:
     with policies.forced_open(first):
         error = raised(both.find)
     assert error.policy == first.name  # type: ignore[attr-defined]
-    assert booked(second) == {"failure": 1}, "another policy's refusal inside is a failure"
+    assert counts(second) == {"failure": 1}, "another policy's refusal inside is a failure"
     with policies.forced_open(second):
         assert raised(both.find).policy == second.name  # type: ignore[attr-defined]
-    assert booked(first) == {"refused": 1}
+    assert counts(first) == {"refused": 1}
 
 
 def test_a_view_wraps_with_its_own_limit_and_the_same_counts() -> None:
@@ -495,7 +486,7 @@ def test_a_view_wraps_with_its_own_limit_and_the_same_counts() -> None:
     strict = of.with_(timeout(0.5, sync="cooperative"))
     assert of.wrap(Slow()).find() == "in time"
     assert type(raised(strict.wrap(Slow()).find)) is CallTimeoutError
-    assert booked(of) == booked(strict) == {"success": 1, "failure": 1}
+    assert counts(of) == counts(strict) == {"success": 1, "failure": 1}
 
 
 def test_what_is_thread_bound_is_not_moved() -> None:

@@ -29,23 +29,11 @@ from resilient import (
     timeout,
 )  # fmt: skip
 from resilient.testing import ManualClock, flag_off
-from tests.wrap.kit import (
-    BACKENDS,
-    WAIT,
-    Client,
-    Down,
-    booked,
-    error_of,
-    guards,
-    idle,
-    in_threads,
-    own_slot,
-    part,
-    policy,
-    raised,
-    run,
-    until,
-)  # fmt: skip
+from tests.kit.policies import counts, error_of, idle, part, policy, raised
+from tests.kit.threads import in_threads
+from tests.kit.waiting import WAIT, until
+from tests.kit.worlds import BACKENDS, run
+from tests.wrap.kit import Client, Down, guards, own_slot
 
 backends = pytest.mark.parametrize("backend", BACKENDS)
 
@@ -100,7 +88,7 @@ def test_releases_are_never_refused_and_not_counted(release: str, policies: Any)
         assert client.__exit__(None, None, None) == "left"
         assert type(raised(client.__enter__)) is CircuitOpenError
         assert type(raised(client.find)) is CircuitOpenError
-    assert booked(of) == {"refused": 2}
+    assert counts(of) == {"refused": 2}
 
 
 @backends
@@ -132,7 +120,7 @@ def test_async_releases_are_never_refused_but_limited(
         client = of.wrap(Held())
         with policies.forced_open(of):
             await getattr(client, release)(*args)
-        assert booked(of) == {}
+        assert counts(of) == {}
         if release == "__aexit__" and backend == "trio":
             return  # it may close a nursery, round which no scope of ours may be
         client.hangs = True
@@ -211,7 +199,7 @@ def test_a_fallback_of_an_async_method(backend: str) -> None:
         assert await client.afind("a") == "cached a"
         assert await client.afind("b") == "cached b"
         assert await client.sub.afind("c") == "cached c"
-        assert booked(of) == {"failure": 1, "refused": 2}
+        assert counts(of) == {"failure": 1, "refused": 2}
 
     run(backend, body)
 
@@ -255,7 +243,7 @@ def test_no_fallback_answers_a_generator_that_was_handed_out(backend: str) -> No
         client = of.wrap(Makes())
         assert type(raised(next, client.items())) is Down
         assert type(await error_of(anext(client.aitems()))) is Down
-        assert booked(of).get("failure") == 2
+        assert counts(of).get("failure") == 2
         client.down = False
         assert list(client.items()) == [1]
         assert [item async for item in client.aitems()] == [1]
@@ -269,7 +257,7 @@ def test_a_fallback_streams_for_a_generator() -> None:
     client = of.wrap(Client(Down("x")), only="items")
     assert list(client.items(2)) == [0, 1]
     assert list(client.items(3)) == [0, 1, 2]
-    assert booked(of) == {"failure": 1, "refused": 1}
+    assert counts(of) == {"failure": 1, "refused": 1}
 
 
 def test_the_end_of_an_iterator_is_never_answered() -> None:
@@ -293,7 +281,7 @@ def test_a_missing_key_is_neither_a_failure_nor_answered(threaded: bool) -> None
     client = of.wrap(Store())
     assert client["a"] == 1
     assert raised(lambda: client["b"]).args == ("b",)
-    assert booked(of) == {"success": 1, "ignored": 1}
+    assert counts(of) == {"success": 1, "ignored": 1}
 
 
 # -- slots ---------------------------------------------
@@ -351,12 +339,12 @@ def test_an_async_clients_plain_method_that_is_never_awaited(backend: str) -> No
     async def body() -> None:
         client = of.wrap(Redis())
         assert client.key("x") == "key:x"
-        assert booked(of) == {}, "it did no I/O"
+        assert counts(of) == {}, "it did no I/O"
         first = client.get("a")
         idle(of)
         assert await client.get("b") == "b"
         assert await first == "a"
-        assert booked(of) == {"success": 2}
+        assert counts(of) == {"success": 2}
         with warnings.catch_warnings(record=True) as told:
             warnings.simplefilter("always")
             left = client.get("c")
@@ -411,7 +399,7 @@ def test_cancelled_at_each_await(how: str, backend: str) -> None:
                     group.cancel_scope.cancel()
             cut += scope.cancelled_caught
             assert of.state == "closed"
-            assert "failure" not in booked(of)
+            assert "failure" not in counts(of)
             await anyio.lowlevel.checkpoint()
             idle(of)
         assert cut > 0
@@ -515,7 +503,7 @@ def test_thread_mode_bounds_each_step_of_what_is_handed_out(how: str) -> None:
         "attribute": lambda: client.attribute.find(),
     }[how]  # fmt: skip
     assert type(raised(use)) is CallTimeoutError
-    assert booked(of)["failure"] == 1
+    assert counts(of)["failure"] == 1
     go.set()
     until(lambda: of.snapshot()["abandoned"] == 0)
     idle(of)
@@ -577,7 +565,7 @@ def test_a_threaded_generator_runs_on_workers_and_its_consumer_here() -> None:
         assert client.find() != here
         assert part(of, "bulkhead")["used"] == 1, "the stream's, as with any other limit"
     idle(of)
-    assert booked(of) == {"success": 4}
+    assert counts(of) == {"success": 4}
 
 
 def test_a_cooperative_limit_is_read_in_the_client() -> None:
@@ -600,7 +588,7 @@ def test_a_cooperative_limit_is_read_in_the_client() -> None:
     assert type(raised(client.find, 4)) is CallTimeoutError
     assert list(client.items()) == [3, 1]
     assert remaining() is None
-    assert booked(of) == {"success": 2, "failure": 1}
+    assert counts(of) == {"success": 2, "failure": 1}
 
 
 @backends
@@ -642,7 +630,7 @@ def test_an_async_limit_cuts_every_shape(how: str, backend: str) -> None:
             "page": lambda: anext(client), "enter": lambda: client.__aenter__(), "plain": lambda: client.plain(),
         }[how]  # fmt: skip
         assert type(await error_of(use())) is CallTimeoutError
-        assert booked(of) == {"failure": 1}
+        assert counts(of) == {"failure": 1}
         idle(of)
 
     run(backend, body)
@@ -652,7 +640,7 @@ def test_a_timeout_error_of_the_clients_own_is_its_own() -> None:
     of = policy(circuit_breaker(), timeout(5, sync="thread"))
     client = of.wrap(Client(TimeoutError("mine")))
     assert raised(client.find, "x") is client.down
-    assert booked(of) == {"failure": 1}
+    assert counts(of) == {"failure": 1}
 
 
 def test_nested_policies_take_the_tightest_limit() -> None:
@@ -729,7 +717,7 @@ def test_a_client_that_calls_itself_takes_one_slot() -> None:
     assert client.fluent() is client
     assert client.fluent().fluent().outer() == 2
     assert client.visit(lambda bare: type(bare)) is Nested
-    assert "refused" not in booked(of)
+    assert "refused" not in counts(of)
 
 
 def test_concurrent_first_uses_make_one_proxy() -> None:
@@ -755,7 +743,7 @@ def test_wrapped_in_many_tasks(backend: str) -> None:
             for _ in range(50):
                 group.start_soon(client.afind, "x")
                 group.start_soon(client.sub.afind, "x")
-        assert booked(of) == {"success": 100}
+        assert counts(of) == {"success": 100}
 
     run(backend, body)
 
@@ -770,7 +758,7 @@ def test_a_gathered_client_cancels_as_the_bare_one() -> None:
         task.cancel()
         assert type(await error_of(task)) is asyncio.CancelledError
         idle(of)
-        assert booked(of) == {"cancelled": 1}
+        assert counts(of) == {"cancelled": 1}
 
     asyncio.run(body())
 

@@ -21,7 +21,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from resilient import Policy, bulkhead, circuit_breaker, timeout
-from tests.wrap.kit import booked, idle, policy
+from tests.kit.policies import counts, idle, policy
 
 
 class Row:
@@ -517,4 +517,4 @@ def test_a_long_way_round() -> None:
         (("set", "read", 0), 0), (("call", "read", ["a"]), 0), (("delete", "read", None), 0), (("call", "read", ["a"]), 0),
         (("call", "bound", []), 0), (("call", "function", [1]), 0), (("call", "divide", [1]), 0),
     ])  # fmt: skip
-    assert booked(of)["success"] > 5
+    assert counts(of)["success"] > 5

@@ -14,20 +14,9 @@ import anyio
 import pytest
 
 from resilient import BulkheadFullError, Policy, bulkhead, circuit_breaker, timeout
-from tests.wrap.kit import (
-    BACKENDS,
-    Client,
-    Down,
-    booked,
-    error_of,
-    guards,
-    idle,
-    own_slot,
-    part,
-    policy,
-    raised,
-    run,
-)  # fmt: skip
+from tests.kit.policies import counts, error_of, idle, part, policy, raised
+from tests.kit.worlds import BACKENDS, run
+from tests.wrap.kit import Client, Down, guards, own_slot
 
 backends = pytest.mark.parametrize("backend", BACKENDS)
 
@@ -57,7 +46,7 @@ def test_a_sync_call_is_one_call(how: str, threaded: bool) -> None:
         client.noted.clear()
         assert call(client) == want
         assert client.noted == noted
-    assert booked(of) == {"success": 2}
+    assert counts(of) == {"success": 2}
     idle(of)
 
 
@@ -70,7 +59,7 @@ def test_a_failing_sync_call_is_one_failure(how: str) -> None:
     error = raised(SYNC_CALLS[how], client)
     assert type(error) is Down
     assert error is client.down
-    assert booked(of) == {"failure": 1}
+    assert counts(of) == {"failure": 1}
     idle(of)
 
 
@@ -82,7 +71,7 @@ def test_a_refused_sync_call_does_not_reach_the_client(how: str, policies: Any) 
         error = raised(SYNC_CALLS[how], client)
     assert type(error).__name__ == "CircuitOpenError"
     assert client.noted == []
-    assert booked(of) == {"refused": 1}
+    assert counts(of) == {"refused": 1}
 
 
 ASYNC_CALLS = {
@@ -103,10 +92,10 @@ def test_an_async_call_is_one_call(how: str, backend: str) -> None:
         client = of.wrap(Client())
         assert await ASYNC_CALLS[how](client) == want
         assert await ASYNC_CALLS[how](client) == want
-        assert booked(of) == {"success": 2}
+        assert counts(of) == {"success": 2}
         client.down = Down("x")
         assert await error_of(ASYNC_CALLS[how](client)) is client.down
-        assert booked(of) == {"success": 2, "failure": 1}
+        assert counts(of) == {"success": 2, "failure": 1}
         idle(of)
 
     run(backend, body)
@@ -121,7 +110,7 @@ def test_a_generator_is_guarded_for_its_life(threaded: bool) -> None:
     client = of.wrap(Client())
     assert list(client.items(3)) == [0, 1, 2]
     assert client.noted == ["items"]
-    assert set(booked(of)) - {"ignored"} == {"success"}
+    assert set(counts(of)) - {"ignored"} == {"success"}
     idle(of)
 
 
@@ -137,7 +126,7 @@ def test_a_generators_slot_is_held_until_it_is_closed() -> None:
     stream.close()
     idle(of)
     assert client.find("x") == "x"
-    assert booked(of) == {"refused": 1, "ignored": 1, "success": 1} or booked(of) == {
+    assert counts(of) == {"refused": 1, "ignored": 1, "success": 1} or counts(of) == {
         "refused": 1, "cancelled": 1, "success": 1,
     }  # fmt: skip
 
@@ -150,8 +139,8 @@ def test_breaking_out_of_a_generator_is_neutral() -> None:
             break
         gc.collect()
     assert of.state == "closed"
-    assert "failure" not in booked(of)
-    assert "success" not in booked(of)
+    assert "failure" not in counts(of)
+    assert "success" not in counts(of)
     idle(of)
 
 
@@ -165,7 +154,7 @@ def test_send_throw_and_return_pass_through_a_generator(threaded: bool) -> None:
         end = raised(stream.send, "b")
         ends.append((seen, type(end), end.value))
     assert ends[0] == ends[1] == ([0, 1, 2], StopIteration, ["a", "KeyError('k')", "b"])
-    assert "failure" not in booked(of)
+    assert "failure" not in counts(of)
     idle(of)
 
 
@@ -180,14 +169,14 @@ def test_yield_from_a_wrapped_generator(threaded: bool) -> None:
     stream = consumer()
     assert [next(stream), stream.send(1)] == [0, 1]
     assert raised(stream.send, 2).value == [1, 2]  # type: ignore[attr-defined]
-    assert "failure" not in booked(of)
+    assert "failure" not in counts(of)
 
 
 def test_a_generator_that_fails_is_a_failure() -> None:
     of = own_slot()
     client = of.wrap(Client(Down("x")))
     assert raised(list, client.items(3)) is client.down
-    assert booked(of) == {"failure": 1}
+    assert counts(of) == {"failure": 1}
     idle(of)
 
 
@@ -207,7 +196,7 @@ def test_an_async_generator_is_guarded_for_its_life(backend: str) -> None:
     async def body() -> None:
         client = of.wrap(Client())
         assert [item async for item in client.aitems(3)] == [0, 1, 2]
-        assert booked(of) == {"success": 1}
+        assert counts(of) == {"success": 1}
         stream = client.aitems(3)
         assert part(of, "bulkhead")["used"] == 0
         assert await stream.__anext__() == 0
@@ -220,7 +209,7 @@ def test_an_async_generator_is_guarded_for_its_life(backend: str) -> None:
         assert client.noted == ["aitems", "aitems", "sent", "KeyError('k')"]
         client.down = Down("x")
         assert await error_of(anext(client.aitems(1))) is client.down
-        assert booked(of)["failure"] == 1
+        assert counts(of)["failure"] == 1
         idle(of)
 
     run(backend, body)
@@ -240,8 +229,8 @@ def test_each_step_of_a_paginator_is_guarded(threaded: bool, policies: Any) -> N
         assert type(raised(next, pages)).__name__ == "CircuitOpenError"
     assert list(pages) == [1, 0]
     assert client.noted == ["page"] * 4
-    assert booked(of)["success"] == 3
-    assert "failure" not in booked(of), "the end of an iterator is none"
+    assert counts(of)["success"] == 3
+    assert "failure" not in counts(of), "the end of an iterator is none"
     idle(of)
 
 
@@ -264,8 +253,8 @@ def test_each_step_of_an_async_paginator_is_guarded(backend: str, policies: Any)
         with policies.forced_open(of):
             assert type(await error_of(anext(pages))).__name__ == "CircuitOpenError"
         assert [page async for page in pages] == [1, 0]
-        assert booked(of)["success"] == 3
-        assert "failure" not in booked(of)
+        assert counts(of)["success"] == 3
+        assert "failure" not in counts(of)
         idle(of)
 
     run(backend, body)
@@ -328,7 +317,7 @@ def test_an_error_of_the_block_passes_the_context_manager() -> None:
 
         assert raised(block) is error
     assert client.noted == ["enter", "exit"] * 2
-    assert "failure" not in booked(of)
+    assert "failure" not in counts(of)
     idle(of)
 
 
@@ -391,12 +380,12 @@ def test_clones_are_guarded_and_data_is_as_it_is() -> None:
     other = client.clone()
     assert other is not client
     assert other.find("x") == "x"
-    assert booked(of)["success"] >= 1
+    assert counts(of)["success"] >= 1
     assert type(client.settings) is dict
     assert client.settings is client.__wrapped__.settings
-    before = booked(of).get("success", 0)
+    before = counts(of).get("success", 0)
     other.clone().sub.find("y")
-    assert booked(of)["success"] >= before + 1
+    assert counts(of)["success"] >= before + 1
 
 
 def test_what_hands_out_a_part_says_nothing_of_the_dependency() -> None:
@@ -437,10 +426,10 @@ def test_a_method_that_returns_a_method_leaves_the_others_guarded() -> None:
     client.handler()
     client.maker()
     client.by_hand = lambda: 3
-    before = sum(booked(of).values())
+    before = sum(counts(of).values())
     client.find()
     client.by_hand()
-    assert sum(booked(of).values()) == before + 2
+    assert sum(counts(of).values()) == before + 2
 
 
 def test_a_property_that_returns_a_function_is_asked_once() -> None:
@@ -460,7 +449,7 @@ def test_a_property_that_returns_a_function_is_asked_once() -> None:
     client = of.wrap(Counting())
     first, second = client.step, client.step
     assert (second(), first(), client.asked) == (2, 1, 2)
-    assert booked(of) == {"success": 2}
+    assert counts(of) == {"success": 2}
 
 
 def test_a_part_that_is_handed_back_arrives_as_the_client_knows_it() -> None:
@@ -550,13 +539,13 @@ def test_clients_of_other_classes(make: Any) -> None:
     assert client.find("x").rstrip("!") == "x"
     assert isinstance(client, make)
     assert client.__class__ is make
-    assert booked(of) == {"success": 1}
+    assert counts(of) == {"success": 1}
     if make is Concrete:
         assert isinstance(client, Base)
     if make is Slotted:
         client.sub = Slotted()
         assert client.sub.find("y") == "y"
-        assert booked(of) == {"success": 2}
+        assert counts(of) == {"success": 2}
         assert type(client.__wrapped__.sub) is Slotted
 
 
@@ -605,7 +594,7 @@ def test_a_client_that_is_an_iterator_and_a_context_manager_itself() -> None:
         assert iter(client) is client
         assert list(client) == [1, 0]
     assert client.log == ["enter", "exit"]
-    assert "failure" not in booked(of)
+    assert "failure" not in counts(of)
 
 
 def test_item_access_and_membership_go_through_the_policy(policies: Any) -> None:
@@ -639,10 +628,10 @@ def test_item_access_and_membership_go_through_the_policy(policies: Any) -> None
         2,
     )
     del client["b"]
-    assert booked(of) == {"success": 6}
+    assert counts(of) == {"success": 6}
     error = raised(lambda: client["z"])
     assert (type(error), error.args) == (KeyError, ("z",))
-    assert booked(of) == {"success": 6, "ignored": 1}
+    assert counts(of) == {"success": 6, "ignored": 1}
     with policies.forced_open(of):
         assert type(raised(lambda: client["a"])).__name__ == "CircuitOpenError"
         assert len(client) == 1
@@ -682,7 +671,7 @@ def test_methods_that_the_policy_decorates_already_are_guarded_once() -> None:
 
     run("asyncio", body)
     assert client.bare() == 5
-    assert booked(of) == {"success": 5}
+    assert counts(of) == {"success": 5}
     idle(of)
 
 
@@ -713,7 +702,7 @@ def test_coroutines_made_by_types_coroutine_and_awaitable_objects() -> None:
         idle(of)
 
     run("asyncio", body)
-    assert booked(of).get("success") == 2
+    assert counts(of).get("success") == 2
     assert inspect.isawaitable(of.wrap(Old()).answer())
 
 
@@ -742,7 +731,7 @@ def test_a_plain_method_that_returns_a_task_gives_a_task() -> None:
 
     asyncio.run(body())
     idle(of)
-    assert "failure" not in booked(of)
+    assert "failure" not in counts(of)
 
 
 def test_used_by_the_standard_librarys_stacks_and_pools() -> None:
@@ -775,5 +764,5 @@ def test_used_by_the_standard_librarys_stacks_and_pools() -> None:
             assert task.result() == "z"
 
     asyncio.run(body())
-    assert "failure" not in booked(of)
+    assert "failure" not in counts(of)
     idle(of)

@@ -15,7 +15,8 @@ from unittest import mock
 import pytest
 
 from resilient import bulkhead
-from tests.wrap.kit import Client, booked, guards, own_slot, policy, raised
+from tests.kit.policies import counts, policy, raised
+from tests.wrap.kit import Client, guards, own_slot
 
 
 def pair() -> tuple[Client, Client]:
@@ -126,7 +127,7 @@ def test_another_policys_client_that_is_set_as_an_attribute_stays_guarded() -> N
     client.backend = backend
     assert client.__wrapped__.backend is backend
     client.__wrapped__.backend.find("x")
-    assert booked(inner) == {"success": 1}
+    assert counts(inner) == {"success": 1}
 
 
 def test_vars_dir_and_words() -> None:
@@ -293,7 +294,7 @@ def test_copies() -> None:
         made.noted = []
         made.find("x")
         assert client.noted == []
-    assert booked(of) == {"success": 2}
+    assert counts(of) == {"success": 2}
     deep = copy.deepcopy(client)
     assert deep.sub.parent is deep
     held = copy.deepcopy({"client": client, "bare": client.__wrapped__})
@@ -444,7 +445,7 @@ def test_patch_object_on_the_class(used: bool, autospec: bool) -> None:
         assert mocked.mock_calls == [mock.call(*want)]
         if not used:
             client.find.assert_called_once()
-        assert booked(of)["success"] == 1 + used
+        assert counts(of)["success"] == 1 + used
     assert client.find("x") == "x"
 
 
@@ -485,7 +486,7 @@ def test_a_wrapped_mock() -> None:
     bare.find.side_effect = OSError("down")
     assert type(raised(client.find, "y")) is OSError
     assert bare.find.mock_calls == [mock.call("x"), mock.call("y")]
-    assert booked(of) == {"success": 1, "failure": 1}
+    assert counts(of) == {"success": 1, "failure": 1}
     spec = mock.create_autospec(Client, instance=True)
     client = of.wrap(spec)
     assert isinstance(client, Client)
@@ -516,7 +517,7 @@ def test_a_wrapped_async_mock() -> None:
 
     asyncio.run(body())
     assert bare.find.mock_calls == [mock.call("x")]
-    assert booked(of) == {"success": 1}
+    assert counts(of) == {"success": 1}
 
 
 def test_the_traceback_ends_in_the_clients_own_code() -> None:

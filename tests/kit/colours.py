@@ -10,7 +10,6 @@ import asyncio
 import functools
 import sys
 import threading
-import time
 from collections.abc import Callable, Coroutine
 from typing import Any, Literal, TypeVar
 
@@ -167,32 +166,3 @@ async def overrun(
     """Let time pass in a body, and let it be told so."""
     clock.advance(seconds)
     await colour.checkpoint(hold)
-
-
-def policy_of(fn: Any) -> Policy:
-    """Return the policy of a decorated function."""
-    policy: Policy = fn.__resilient__.policy
-    return policy
-
-
-def counts(policy: Policy) -> dict[str, int]:
-    """Return the outcomes of a policy that are not zero."""
-    return {word: n for word, n in policy.snapshot()["calls"].items() if n}
-
-
-def assert_balanced(policy: Policy) -> None:
-    """Nothing is in flight, and every slot, place, probe and worker is free."""
-    until(lambda: policy.snapshot()["abandoned"] == 0)  # a worker that was left ends by itself
-    shown = policy.snapshot()
-    assert shown["in_flight"] == 0
-    for guard in shown["guards"]:
-        for word in ("running", "abandoned", "used", "waiting", "workers", "probes"):
-            assert guard.get(word, 0) == 0, (guard["guard"], word, guard[word])
-
-
-def until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
-    """Wait for what another thread is about to do."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it never came true"
-        time.sleep(0.0005)

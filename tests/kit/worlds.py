@@ -1,10 +1,8 @@
-"""What these tests share: threads that start at once, and calls that are held open by hand."""
+"""Calls in threads and in tasks of each loop, which a test holds open by hand."""
 
 from __future__ import annotations
 
-import itertools
 import threading
-import time
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -14,23 +12,10 @@ import anyio
 import anyio.from_thread
 
 from resilient import Policy
-from resilient.testing import ManualClock
+from tests.kit.waiting import WAIT, until
 
-WAIT = 60.0  # no test waits longer for anything
 BACKENDS = ("asyncio", "trio")
-COLOURS = ("threads", *BACKENDS)
-
-_numbers = itertools.count(1)
-
-
-def policy(*guards: Any, clock: ManualClock | None = None) -> Policy:
-    """Return a policy with a name that no other test uses."""
-    return Policy(f"test-{next(_numbers)}", *guards, clock=clock)
-
-
-def part(of: Policy, kind: str) -> dict[str, Any]:
-    """Return what the snapshot says of one guard."""
-    return next(guard for guard in of.snapshot()["guards"] if guard["guard"] == kind)
+WORLDS = ("threads", *BACKENDS)
 
 
 def run(backend: str, fn: Callable[..., Awaitable[Any]], *args: Any) -> Any:
@@ -41,59 +26,6 @@ def run(backend: str, fn: Callable[..., Awaitable[Any]], *args: Any) -> Any:
             return await fn(*args)
 
     return anyio.run(bounded, backend=backend)
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Wait until a condition holds that no event tells of."""
-    end = time.monotonic() + WAIT
-    while not condition():
-        assert time.monotonic() < end, "the condition never came to hold"
-        time.sleep(0.001)
-
-
-def in_threads(number: int, fn: Callable[[int], Any]) -> list[Any]:
-    """Call fn(0), fn(1), ... in threads that start at once; return values or exceptions."""
-    barrier = threading.Barrier(number)
-    ends: list[Any] = [None] * number
-
-    def body(place: int) -> None:
-        try:
-            barrier.wait(WAIT)
-            ends[place] = fn(place)
-        except BaseException as error:
-            ends[place] = error
-
-    threads = [threading.Thread(target=body, args=(place,), daemon=True) for place in range(number)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(2 * WAIT)
-        assert not thread.is_alive(), "a thread hangs"
-    return ends
-
-
-def idle(of: Policy) -> None:
-    """Assert that nothing is held: no call, no slot, no place in line, no probe, no worker."""
-    seen = of.snapshot()
-    held = {"in_flight": seen["in_flight"], "abandoned": seen["abandoned"]}
-    for guard in seen["guards"]:
-        for key in ("running", "used", "waiting", "probes", "workers", "abandoned"):
-            if key in guard:
-                held[f"{guard['guard']}.{key}"] = guard[key]
-    assert not any(held.values()), held
-
-
-def trip(of: Policy, error: type[Exception] = OSError) -> None:
-    """Fail until the circuit is open."""
-
-    def fails() -> None:
-        raise error("down")
-
-    for _ in range(100):
-        if of.state == "open":
-            return
-        of.try_call(fails)
-    raise AssertionError("it never opened")
 
 
 class Held:
@@ -125,7 +57,7 @@ class Held:
 
 
 class World:
-    """Makes calls of one colour."""
+    """Makes calls in threads, or in tasks of one loop."""
 
     def __init__(self, portal: anyio.from_thread.BlockingPortal | None) -> None:
         self.portal = portal
@@ -184,10 +116,10 @@ class World:
 
 
 @contextmanager
-def world_of(colour: str) -> Iterator[World]:
-    """Give a world of one colour, with a loop in a thread of its own where it needs one."""
-    if colour == "threads":
+def world_of(name: str) -> Iterator[World]:
+    """Give a world by its name, with a loop in a thread of its own where it needs one."""
+    if name == "threads":
         yield World(None)
         return
-    with anyio.from_thread.start_blocking_portal(colour) as portal:
+    with anyio.from_thread.start_blocking_portal(name) as portal:
         yield World(portal)

@@ -19,18 +19,19 @@ import pytest
 import redis
 import requests
 
-from tests.servers import postgres_server as postgres_module
-from tests.servers import redis_server as redis_module
-from tests.servers import tree
-from tests.servers.fixtures import shared
-from tests.servers.grpc_server import GrpcServer
-from tests.servers.http_server import HttpServer
-from tests.servers.moto_server import MotoServer
-from tests.servers.postgres_server import PostgresServer
-from tests.servers.process import HOST, ServerError, ServerProcess, reserve
-from tests.servers.redis_server import RedisServer
+from tests.kit.paths import ROOT
+from tests.kit.servers import postgres_server as postgres_module
+from tests.kit.servers import redis_server as redis_module
+from tests.kit.servers import tree
+from tests.kit.servers.fixtures import shared
+from tests.kit.servers.grpc_server import GrpcServer
+from tests.kit.servers.http_server import HttpServer
+from tests.kit.servers.moto_server import MotoServer
+from tests.kit.servers.postgres_server import PostgresServer
+from tests.kit.servers.process import HOST, ServerError, ServerProcess, reserve
+from tests.kit.servers.redis_server import RedisServer
+from tests.kit.waiting import until
 
-ROOT = Path(__file__).parents[2]
 KINDS: dict[str, type[ServerProcess]] = {
     "http_server": HttpServer,
     "redis_server": RedisServer,
@@ -120,14 +121,6 @@ def connect(port: int) -> None:
     socket.create_connection((HOST, port), 5).close()
 
 
-def eventually(condition: Callable[[], object]) -> None:
-    """Wait until something holds."""
-    end = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < end, "it never came to hold"
-        time.sleep(0.01)
-
-
 def test_it_answers(server: ServerProcess, name: str) -> None:
     assert server.running
     assert ASK[name](server)
@@ -141,7 +134,7 @@ def test_frozen_it_takes_connections_and_does_not_answer(server: ServerProcess, 
     seconds = took(lambda: ASK[name](server))
     assert seconds > 0.4
     server.cont()
-    eventually(lambda: server.answers())
+    until(lambda: server.answers())
     assert ASK[name](server)
 
 
@@ -175,7 +168,7 @@ def test_the_next_test_has_it_healthy(
 ) -> None:
     if harm == "crash":
         os.kill(server.process.pid, signal.SIGKILL)
-        eventually(lambda: not server.running)
+        until(lambda: not server.running)
     else:
         getattr(server, harm)()
     again = shared(KINDS[name], request.config)
@@ -201,7 +194,7 @@ def test_close_leaves_nothing(name: str, harm: str) -> None:
 
 SCRIPT = """
 import sys, time
-from tests.servers.{module} import {kind}
+from tests.kit.servers.{module} import {kind}
 server = {kind}().start()
 {harm}
 print(server.process.pid, server.directory, flush=True)
@@ -222,8 +215,8 @@ def test_a_killed_test_process_leaves_nothing(server: ServerProcess, harm: str) 
             assert int(pid) in tree.alive(pids)
         finally:
             os.killpg(process.pid, signal.SIGKILL)
-    eventually(lambda: not tree.alive(pids))
-    eventually(lambda: not Path(directory).exists())
+    until(lambda: not tree.alive(pids))
+    until(lambda: not Path(directory).exists())
 
 
 class Broken(ServerProcess):

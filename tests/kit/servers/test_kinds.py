@@ -10,12 +10,12 @@ import grpc
 import psycopg
 import pytest
 
-from tests.servers import tree
-from tests.servers.fixtures import shared
-from tests.servers.grpc_server import GrpcServer
-from tests.servers.moto_server import MotoServer
-from tests.servers.postgres_server import PostgresServer
-from tests.servers.redis_server import RedisServer
+from tests.kit.servers import tree
+from tests.kit.servers.fixtures import shared
+from tests.kit.servers.grpc_server import GrpcServer
+from tests.kit.servers.moto_server import MotoServer
+from tests.kit.servers.postgres_server import PostgresServer
+from tests.kit.servers.redis_server import RedisServer
 
 
 def test_an_open_session_of_postgres_freezes_too(postgres_server: PostgresServer) -> None:

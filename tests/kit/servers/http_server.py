@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tests.servers.process import HOST, ServerProcess
+from tests.kit.servers.process import HOST, ServerProcess
 
 
 class HttpServer(ServerProcess):

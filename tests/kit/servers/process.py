@@ -9,13 +9,13 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any, Self
 
 import pytest
 
-from tests.servers import tree
+from tests.kit.servers import tree
+from tests.kit.waiting import until
 
 HOST = "127.0.0.1"
 READY = 60.0  # seconds in which a server must answer
@@ -140,7 +140,7 @@ class ServerProcess:
         pids = tree.kill(process.pid)  # its own id is kept until it is waited for
         self._tell("")
         process.wait(READY)
-        _until(lambda: not tree.alive(pids), f"{self.name}: processes {pids} did not end")
+        until(lambda: not tree.alive(pids), f"{self.name}: processes {pids} did not end")
 
     def restart(self) -> None:
         """Kill it if it runs, and start it on the same port."""
@@ -153,7 +153,7 @@ class ServerProcess:
             self.restart()
         elif self.frozen:
             self.cont()
-            _until(self._answered, f"{self.name} does not answer any more")
+            until(self._answered, f"{self.name} does not answer any more")
 
     def close(self) -> None:
         """End it, and remove its files; it can not be started again."""
@@ -206,7 +206,7 @@ class ServerProcess:
             )
         self._tell(str(self.process.pid))
         try:
-            _until(self._answered, f"it did not answer in {READY:g} s")
+            until(self._answered, f"it did not answer in {READY:g} s", seconds=READY)
         except BaseException as error:
             said = self.log.read_text(errors="replace")[-_TAIL:]
             self.kill()
@@ -248,12 +248,3 @@ class ServerProcess:
             self._held = None
         tree.free_memory(str(self.directory))
         shutil.rmtree(self.directory, ignore_errors=True)
-
-
-def _until(condition: Any, otherwise: str) -> None:
-    """Wait until a condition holds that no event tells of."""
-    end = time.monotonic() + READY
-    while not condition():
-        if time.monotonic() > end:
-            raise ServerError(otherwise)
-        time.sleep(0.01)

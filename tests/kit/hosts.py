@@ -9,26 +9,21 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable
+import tempfile
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from resilient.drive.counting import ENDED, QUICK
 from resilient.pages.directory import Directory, living
 from resilient.pages.sums import summed
+from tests.kit.waiting import WAIT, until
 
 HERE = Path(__file__).parent
-WAIT = 60.0  # no test waits longer for anything
 Seen = dict[str, float]
-
-
-def until(condition: Callable[[], object], seconds: float = WAIT) -> None:
-    """Wait until a condition holds that no event tells of."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "the condition never came to hold"
-        time.sleep(0.01)
 
 
 def key(metric: str, **labels: str) -> str:
@@ -58,7 +53,7 @@ def fallen(before: Seen, after: Seen) -> dict[str, tuple[float, float | None]]:
     return {name: pair for name, pair in pairs.items() if (pair[1] or 0.0) < pair[0]}
 
 
-class Worker:
+class Process:
     """A process that does what it is told."""
 
     def __init__(self, host: Host, pid: int, line: Any) -> None:
@@ -90,7 +85,7 @@ class Worker:
         seen: Seen = self.do("scrape()")
         return seen
 
-    def fork(self) -> Worker:
+    def fork(self) -> Process:
         """Have it fork, and return the child."""
         self.do("fork()")
         return self.host.accept()
@@ -147,15 +142,15 @@ class Host:
         self._socket.listen()
         self._socket.settimeout(WAIT)
         self._started: list[subprocess.Popen[bytes]] = []
-        self._workers: list[Worker] = []
+        self._workers: list[Process] = []
 
-    def start(self, code: str = "", **environ: str) -> Worker:
+    def start(self, code: str = "", **environ: str) -> Process:
         """Start a process, and have it do something."""
         kept = {name: v for name, v in os.environ.items() if not name.startswith("RESILIENT")}
         with self.log.open("ab") as errors:
             self._started.append(
                 subprocess.Popen(
-                    [sys.executable, str(HERE / "worker.py"), str(self.home / "socket")],
+                    [sys.executable, str(HERE / "host_worker.py"), str(self.home / "socket")],
                     env={**kept, "RESILIENT_RUNTIME_DIR": str(self.pages), **environ},
                     stdin=subprocess.DEVNULL,
                     stdout=errors,
@@ -167,13 +162,13 @@ class Host:
             worker.do(code)
         return worker
 
-    def accept(self) -> Worker:
+    def accept(self) -> Process:
         """Return the process that comes next."""
         sock, _ = self._socket.accept()
         sock.settimeout(WAIT)
         line = sock.makefile("rw")
         sock.close()  # the line keeps it open
-        worker = Worker(self, int(line.readline()), line)
+        worker = Process(self, int(line.readline()), line)
         self._workers.append(worker)
         return worker
 
@@ -189,7 +184,7 @@ class Host:
         """Return how often a process said that it does not share its counts."""
         return self.log.read_text().count("are not shared")
 
-    def page_of(self, worker: Worker) -> Path:
+    def page_of(self, worker: Process) -> Path:
         """Return the file that a process writes."""
         (path,) = self.pages.glob(f"{worker.pid}-*.page")
         return path
@@ -210,3 +205,28 @@ class Host:
             process.kill()
             process.wait()
         self._socket.close()
+
+
+@contextmanager
+def made_host() -> Generator[Host]:
+    """Give a host with a directory of its own, and end its processes."""
+    with tempfile.TemporaryDirectory(prefix="host-") as home:  # a socket's path is short
+        made = Host(Path(home))
+        try:
+            yield made
+        finally:
+            made.close()
+
+
+@pytest.fixture
+def host() -> Generator[Host]:
+    """Give a directory of pages, and processes that share it."""
+    with made_host() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def shared() -> Generator[Host]:
+    """Give a host for all tests of a module."""
+    with made_host() as made:
+        yield made

@@ -10,12 +10,8 @@ from typing import Any
 
 import trio
 
-from tests.traps.helpers import BACKENDS, WAIT, idle, part, policy, run, trip, until
-
-__all__ = (
-    "BACKENDS", "WAIT", "Swept", "counted", "idle", "part", "pause", "policy", "run", "sweep",
-    "trip", "until",
-)  # fmt: skip
+from tests.kit.waiting import WAIT
+from tests.kit.worlds import BACKENDS, run
 
 LOOPS = (*BACKENDS, "eager")
 MOST = 200  # a run with more checkpoints than this is taken for one that never ends

@@ -6,7 +6,7 @@ import http.client
 import sys
 from typing import Any
 
-from tests.servers.process import HOST, ServerProcess
+from tests.kit.servers.process import HOST, ServerProcess
 
 
 class MotoServer(ServerProcess):

@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from tests.servers.process import HOST, ServerError, ServerProcess, needed
+from tests.kit.servers.process import HOST, ServerError, ServerProcess, needed
 
 USER = "postgres"
 _PLACES = Path("/usr/lib/postgresql")  # where Debian has a directory for each version

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tests.servers.process import ServerProcess
+from tests.kit.servers.process import ServerProcess
 
 SERVICE = "kit.Kit"
 METHODS = {

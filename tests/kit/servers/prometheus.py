@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Self, TypedDict, TypeVar
 from urllib.parse import parse_qs, urlencode
 
-from tests.servers.process import HOST, ServerProcess, needed
+from tests.kit.servers.process import HOST, ServerProcess, needed
 
 T = TypeVar("T")
 Labels = dict[str, str]

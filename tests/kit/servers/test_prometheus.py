@@ -13,10 +13,10 @@ import pytest
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 from prometheus_client.openmetrics import exposition as openmetrics
 
-from tests.servers import prometheus as module
-from tests.servers import tree
-from tests.servers.process import HOST, ServerError, reserve
-from tests.servers.prometheus import (
+from tests.kit.servers import prometheus as module
+from tests.kit.servers import tree
+from tests.kit.servers.process import HOST, ServerError, reserve
+from tests.kit.servers.prometheus import (
     Prometheus,
     PrometheusError,
     Target,

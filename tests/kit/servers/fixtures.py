@@ -1,12 +1,6 @@
 """Fixtures: real servers, one of each kind for a whole test process, healthy in every test.
 
 Only a Prometheus is of one test alone, as what it has scraped is what it is.
-
-A conftest.py of another folder has them by importing the ones it wants:
-
-    from tests.servers.fixtures import http_server, redis_server
-
-    __all__ = ["http_server", "redis_server"]  # for ruff
 """
 
 from __future__ import annotations
@@ -16,13 +10,13 @@ from typing import TypeVar
 
 import pytest
 
-from tests.servers.grpc_server import GrpcServer
-from tests.servers.http_server import HttpServer
-from tests.servers.moto_server import MotoServer
-from tests.servers.postgres_server import PostgresServer
-from tests.servers.process import ServerProcess
-from tests.servers.prometheus import Prometheus
-from tests.servers.redis_server import RedisServer
+from tests.kit.servers.grpc_server import GrpcServer
+from tests.kit.servers.http_server import HttpServer
+from tests.kit.servers.moto_server import MotoServer
+from tests.kit.servers.postgres_server import PostgresServer
+from tests.kit.servers.process import ServerProcess
+from tests.kit.servers.prometheus import Prometheus
+from tests.kit.servers.redis_server import RedisServer
 
 Kind = TypeVar("Kind", bound=ServerProcess)
 

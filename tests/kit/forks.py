@@ -6,12 +6,11 @@ import json
 import os
 import select
 import signal
-import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
-WAIT = 60.0
+from tests.kit.waiting import WAIT
 
 
 class Fork:
@@ -71,27 +70,3 @@ def in_both(scene: Callable[[Fork], Any]) -> tuple[Any, Any]:
     if fork.in_child:
         fork.report({"value": value})
     return value, fork.answer()
-
-
-class Load:
-    """Threads that call something without a pause."""
-
-    def __init__(self, number: int, call: Callable[[], object]) -> None:
-        self._stop = threading.Event()
-        self._call = call
-        self._threads = [threading.Thread(target=self._run, daemon=True) for _ in range(number)]
-
-    def _run(self) -> None:
-        while not self._stop.is_set():
-            self._call()
-
-    def __enter__(self) -> Load:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join(WAIT)
-            assert not thread.is_alive(), "a thread hangs"

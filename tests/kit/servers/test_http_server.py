@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from tests.servers.http_server import HttpServer
-from tests.servers.process import HOST
+from tests.kit.servers.http_server import HttpServer
+from tests.kit.servers.process import HOST
 
 
 @pytest.fixture

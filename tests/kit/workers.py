@@ -1,4 +1,4 @@
-"""Processes that follow a store, each in a Python of its own."""
+"""A process of an application, in a Python of its own, that a test tells what to do."""
 
 from __future__ import annotations
 
@@ -6,25 +6,40 @@ import contextlib
 import os
 import select
 import signal
+import socket
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from tests.cli.kit import WAIT, Cli
+from tests.kit.paths import ROOT
+from tests.kit.waiting import WAIT
 
-WORKER = Path(__file__).with_name("worker.py")
+
+def free_port() -> int:
+    """Return a port of the loopback that nobody listens at."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+def python_path() -> str:
+    """Return a PYTHONPATH with which a process finds `tests`."""
+    before = os.environ.get("PYTHONPATH")
+    return str(ROOT) if before is None else f"{ROOT}{os.pathsep}{before}"
 
 
 class Worker:
-    """One process that runs worker.py."""
+    """A process that says "ready", and then answers each line of its input with one line."""
 
-    def __init__(self, cli: Cli, **environ: str) -> None:
-        self.errors = cli.home / f"stderr-{time.monotonic_ns()}"
-        with open(self.errors, "wb") as stderr:
+    def __init__(self, script: Path, environ: Mapping[str, str], home: Path) -> None:
+        self.errors = home / f"stderr-{time.monotonic_ns()}"
+        with self.errors.open("wb") as stderr:
             self.process = subprocess.Popen(
-                [sys.executable, str(WORKER)],
-                env=cli.env(**environ),
+                [sys.executable, str(script)],
+                env=environ,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
@@ -51,10 +66,10 @@ class Worker:
         line, _, self._rest = self._rest.partition(b"\n")
         return line.decode()
 
-    def ask(self, word: str) -> str:
+    def ask(self, *words: object) -> Any:
         """Have it do something; return its answer."""
         assert self.process.stdin is not None
-        self.process.stdin.write(word.encode() + b"\n")
+        self.process.stdin.write(" ".join(map(str, words)).encode() + b"\n")
         return self._line()
 
     def kill(self) -> None:
@@ -66,7 +81,7 @@ class Worker:
         """Freeze it."""
         self.process.send_signal(signal.SIGSTOP)
 
-    def go_on(self) -> None:
+    def cont(self) -> None:
         """Let it go on."""
         self.process.send_signal(signal.SIGCONT)
 
@@ -80,7 +95,7 @@ class Worker:
         """End it, whatever it is at."""
         if self.process.poll() is None:
             with contextlib.suppress(ProcessLookupError):
-                self.go_on()
+                self.cont()
             self.kill()
         for stream in (self.process.stdin, self.process.stdout):
             with contextlib.suppress(OSError, AttributeError):
