@@ -1,4 +1,4 @@
-"""A WSGI service on three dependencies, each guarded by one line; for `trial.py`."""
+"""A WSGI service on three dependencies, each guarded by one line; for `freeze_trial.py`."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ import pytest
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Bear with sockets that a bare library leaves to the collector: tests/integrations counts ours."""
+    """Bear with sockets that a bare library leaves to the collector: tests/integration/clients counts ours."""
     for item in items:
         if item.path.parent == Path(__file__).parent:
             item.add_marker(pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"))
