@@ -29,16 +29,21 @@ def part(of: Policy, kind: str) -> dict[str, Any]:
     return next(guard for guard in of.snapshot()["guards"] if guard["guard"] == kind)
 
 
+def fails(*_: object) -> None:
+    """Fail, as a dependency does that is down."""
+    raise OSError("down")
+
+
 def trip(of: Policy, error: type[Exception] = OSError) -> None:
     """Fail until the circuit is open."""
 
-    def fails() -> None:
+    def fail() -> None:
         raise error("down")
 
     for _ in range(100):
         if of.state == "open":
             return
-        of.try_call(fails)
+        of.try_call(fail)
     raise AssertionError("it never opened")
 
 

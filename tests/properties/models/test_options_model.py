@@ -16,7 +16,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 import resilient
 from resilient import CircuitOpenError, Policy, bulkhead, calls, circuit_breaker, timeout
 from resilient.testing import ManualClock
-from tests.unit.admin.kit import breaker_state, fails, operator, updated
+from tests.kit.policies import fails
+from tests.unit.admin.kit import breaker_state, operator, updated
 
 LAYERS = ("declared", "settings", "update", "operator")
 KINDS = ("circuit_breaker", "bulkhead", "timeout")

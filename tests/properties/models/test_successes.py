@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from resilient import Policy, calls, circuit_breaker
 from resilient.outcomes import FAILURE, SUCCESS
 from resilient.testing import ManualClock
+from tests.kit.policies import fails
 
 WINDOWS = st.sampled_from([10.0, 2.5, calls(5), calls(7), calls(100)])
 # Within a slice of a window of 10 s, at its turn, over several, and beyond the whole window.
@@ -66,11 +67,6 @@ def block(shop: Policy) -> None:
     """Do nothing, as a block."""
     with shop.block():
         pass
-
-
-def fails() -> None:
-    """Fail."""
-    raise OSError
 
 
 @pytest.mark.parametrize("window", [10.0, calls(100)], ids=["seconds", "calls"])

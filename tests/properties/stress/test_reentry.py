@@ -27,7 +27,7 @@ from resilient import (
     timeout,
 )
 from resilient.drive import workers
-from tests.kit.policies import idle, part, policy
+from tests.kit.policies import fails, idle, part, policy
 from tests.kit.threads import in_threads
 from tests.kit.waiting import WAIT, until
 
@@ -85,11 +85,6 @@ def after(allocations: int, rubbish: Callable[[], object]) -> None:
 
 def body() -> None:
     """Do nothing."""
-
-
-def fails() -> None:
-    """Fail."""
-    raise OSError
 
 
 @pytest.mark.usefixtures("eager_gc")

@@ -18,11 +18,6 @@ from tests.kit.worlds import Held, World
 _files = itertools.count(1)
 
 
-def fails() -> None:
-    """Fail."""
-    raise OSError("down")
-
-
 def options(of: Policy, kind: str) -> dict[str, Any]:
     """Return the options in force of the one guard of a kind."""
     (guard,) = (guard for guard in of.guards if guard.kind == kind)

@@ -9,9 +9,9 @@ import pytest
 
 import resilient
 from resilient import CircuitOpenError, calls, circuit_breaker, timeout
-from tests.kit.policies import part
+from tests.kit.policies import fails, part
 from tests.kit.worlds import World, world_of
-from tests.unit.admin.kit import breaker_state, fails, manual, operator, probes, updated
+from tests.unit.admin.kit import breaker_state, manual, operator, probes, updated
 
 NO_WINDOW: list[dict[str, Any]] = [
     {"failure_rate": 0.9},

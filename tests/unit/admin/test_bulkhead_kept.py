@@ -16,10 +16,10 @@ from resilient import (
     circuit_breaker,
     timeout,
 )
-from tests.kit.policies import idle, part, policy
+from tests.kit.policies import fails, idle, part, policy
 from tests.kit.waiting import WAIT, until
 from tests.kit.worlds import World, world_of
-from tests.unit.admin.kit import fails, line_up, manual
+from tests.unit.admin.kit import line_up, manual
 
 
 @pytest.fixture(params=["threads", "asyncio", "trio"])

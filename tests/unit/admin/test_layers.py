@@ -9,8 +9,8 @@ import pytest
 
 import resilient
 from resilient import Policy, bulkhead, calls, circuit_breaker, fallback, load_settings, timeout
-from tests.kit.policies import policy
-from tests.unit.admin.kit import changed_by, fails, loaded, operator, options, updated
+from tests.kit.policies import fails, policy
+from tests.unit.admin.kit import changed_by, loaded, operator, options, updated
 
 
 def slots(of: Policy) -> int:

@@ -9,8 +9,8 @@ import pytest
 
 from resilient import bulkhead, calls, circuit_breaker, load_settings, timeout
 from tests.kit.forks import Fork, in_both
-from tests.kit.policies import part, policy
-from tests.unit.admin.kit import changed_by, fails, manual, operator, options
+from tests.kit.policies import fails, part, policy
+from tests.unit.admin.kit import changed_by, manual, operator, options
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from resilient import Policy, bulkhead, check, circuit_breaker, remaining, timeout
-from tests.kit.policies import part, policy
+from tests.kit.policies import fails, part, policy
 from tests.kit.worlds import World, world_of
-from tests.unit.admin.kit import fails, manual, operator
+from tests.unit.admin.kit import manual, operator
 
 
 @pytest.fixture

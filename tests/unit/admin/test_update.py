@@ -9,8 +9,8 @@ import pytest
 
 import resilient
 from resilient import Policy, bulkhead, calls, circuit_breaker, fallback, timeout
-from tests.kit.policies import policy
-from tests.unit.admin.kit import fails, options, said, updated
+from tests.kit.policies import fails, policy
+from tests.unit.admin.kit import options, said, updated
 
 
 def whole() -> Policy:

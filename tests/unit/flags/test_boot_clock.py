@@ -9,13 +9,19 @@ from typing import Any
 
 import pytest
 
-from resilient import reading
+from resilient import (
+    FlagOffError,
+    kill_switch,
+    reading,
+)
 from resilient.flags.declared import Flags
 from resilient.flags.flips import Flip
 from resilient.flags.local_copy import LocalCopy
 from resilient.flags.state import State, boot
 from resilient.flags.stores.memory import MemoryStore
+from resilient.testing import ManualClock
 from tests.kit.followers import Hand, off
+from tests.kit.policies import policy
 
 Make = Callable[..., Hand]
 linux = pytest.mark.skipif(
@@ -118,3 +124,16 @@ def test_without_such_a_clock_it_is_the_monotonic_one(monkeypatch: pytest.Monkey
     monkeypatch.setattr(reading, "BOOT_CLOCK", None)
     before = time.monotonic()
     assert before <= reading.since_boot() <= time.monotonic()
+
+
+def test_a_flip_ends_by_the_systems_clock(hand: Make) -> None:
+    """Whoever is refused is told the seconds that are left, whatever the policy's clock shows."""
+    store = MemoryStore()
+    one = hand(lambda: store, "recs", directory=None)
+    shop = policy(kill_switch(one.made["recs"]), clock=ManualClock())
+    store.flip(off("recs"), 30, None)
+    one.turn()
+    with pytest.raises(FlagOffError) as caught:
+        shop.call(int)
+    assert caught.value.retry_after is not None
+    assert 20 < caught.value.retry_after <= 30

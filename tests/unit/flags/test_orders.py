@@ -9,9 +9,23 @@ from typing import Any
 
 import pytest
 
-from resilient import CircuitOpenError, Policy, bulkhead, circuit_breaker, fallback, registry
+from resilient import (
+    CircuitOpenError,
+    FlagOffError,
+    Policy,
+    bulkhead,
+    circuit_breaker,
+    fallback,
+    flag,
+    kill_switch,
+    registry,
+)
+from resilient.flags.declared import Flags
 from resilient.flags.flips import Flip
+from resilient.flags.orders import Orders
+from resilient.flags.state import State
 from resilient.flags.stores.memory import MemoryStore
+from resilient.testing import flag_off
 from tests.kit.followers import Hand
 
 Make = Callable[..., Hand]
@@ -139,3 +153,49 @@ def test_a_policy_made_again_obeys(hand: Make, store: MemoryStore) -> None:
         one.orders.follow_policy(late._core)
         assert late._core.forced == "forced_open"
         registry.remove(name)
+
+
+SWITCH = flag("fault-switch")
+
+
+def test_an_order_that_ends_while_it_is_put_on_is_released() -> None:
+    """The follower ends it between the look at it and the forcing."""
+    now = [0.0]
+    state = State(Flags(environ={}), lambda: now[0])
+    orders, policy = Orders(state), Policy(f"ending-{next(_numbers)}", circuit_breaker())
+    state.adopt([Flip(f"forced/{policy.name}", "forced_open", version=1, until=10.0)], 0.0)
+    real, once = state.holding, [True]
+
+    def holding(lever: str) -> Flip | None:
+        found = real(lever)
+        if lever.startswith("forced/") and once:
+            once.clear()
+            now[0] = 11.0
+            orders.follow(state.expire())
+        return found
+
+    state.holding = holding  # type: ignore[method-assign]
+    orders.follow_policy(policy._core)
+    assert not once
+    assert policy._core.forced is None
+
+
+def test_a_switch_that_is_off_goes_before_a_forced_state() -> None:
+    """It answers, or raises its own error; with the flag on, forced open is as before."""
+    name = f"forced-{next(_numbers)}"
+    plain = Policy(f"{name}-plain", kill_switch(SWITCH), circuit_breaker())
+    answering = Policy(name, kill_switch(SWITCH, answer=lambda: "top"), circuit_breaker())
+    for each in (plain, answering):
+        assert each.call(lambda: "body") == "body"
+        each._core.force("forced_open", "by ann")
+        with pytest.raises(CircuitOpenError, match="forced open: by ann"):
+            each.call(lambda: "body")
+    with flag_off(SWITCH):
+        assert answering.call(lambda: "body") == "top"
+        with pytest.raises(FlagOffError):
+            plain.call(lambda: "body")
+    for each in (plain, answering):
+        with pytest.raises(CircuitOpenError):
+            each.call(lambda: "body")
+        each._core.force(None, "enough")
+        assert each.call(lambda: "body") == "body"

@@ -11,6 +11,7 @@ import pytest
 
 from resilient import CircuitOpenError, Policy, bulkhead, circuit_breaker, timeout
 from resilient.testing import ManualClock
+from tests.kit.policies import fails
 
 _numbers = itertools.count()
 
@@ -24,11 +25,6 @@ def half_open(*inside: Any, **options: Any) -> Policy:
         shop.call(fails)
     clock.advance(2)
     return shop
-
-
-def fails() -> None:
-    """Fail."""
-    raise OSError("down")
 
 
 @pytest.mark.parametrize("inside", [(), (bulkhead,), (bulkhead, timeout)], ids=len)

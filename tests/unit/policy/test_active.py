@@ -34,9 +34,9 @@ from resilient.pages.own import own_entries
 from resilient.rows import add
 from resilient.testing import ManualClock, flag_off
 from tests.kit.followers import Hand
-from tests.kit.policies import idle, part, policy, trip
+from tests.kit.policies import fails, idle, part, policy, trip
 from tests.kit.worlds import BACKENDS, run
-from tests.unit.admin.kit import breaker_state, fails
+from tests.unit.admin.kit import breaker_state
 
 _numbers = itertools.count(1)
 COLOURS = ("plain", "cooperative", "thread", *BACKENDS)

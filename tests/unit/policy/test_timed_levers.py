@@ -22,10 +22,10 @@ from resilient.flags.state import State
 from resilient.measuring import exported, row_of
 from resilient.testing import ManualClock
 from tests.kit.forks import Fork, in_both
-from tests.kit.policies import idle, part, policy
+from tests.kit.policies import fails, idle, part, policy
 from tests.kit.waiting import until
 from tests.kit.worlds import BACKENDS, run
-from tests.unit.admin.kit import breaker_state, fails, manual
+from tests.unit.admin.kit import breaker_state, manual
 
 STATES = ("forced_open", "forced_closed")
 

@@ -1,4 +1,4 @@
-"""What a review found in the flags part of the pytest plugin, each as it was proved."""
+"""The flags part of the pytest plugin: fixtures, products of states, inheritance, and what is no proof."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from resilient.testing import assert_off
 
 pytest_plugins = ["pytester"]
 
-LEAKING = flag("reviewed-leaking")
+LEAKING = flag("fault-leaking")
 
 ALONE = ("-p", "resilient.testing.plugin")  # with no other plugin, which takes a second to load
 APP = """
@@ -208,13 +208,13 @@ def test_a_listing_is_no_proof_of_off(pytester: pytest.Pytester) -> None:
 
 def test_assert_off_finds_a_leak() -> None:
     """An answer that asks the vendor all the same, through the policy, lets calls in."""
-    policy = Policy("reviewed-leak")
+    policy = Policy("fault-leak")
 
     def fetch(user: str) -> list[str]:
         return ["for", user]
 
     leak = policy.with_(kill_switch(LEAKING, answer=lambda user: policy.call(fetch, user)))
-    with pytest.raises(AssertionError, match="calls were let in by reviewed-leak"):
+    with pytest.raises(AssertionError, match="calls were let in by fault-leak"):
         assert_off(LEAKING, leak.call, fetch, "ana")
     tight = policy.with_(kill_switch(LEAKING, answer=lambda *_: ["top"]))
     assert assert_off(LEAKING, tight.call, fetch, "ana", expect=["top"]) == ["top"]
