@@ -13,11 +13,16 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 # Tests that want the machine for themselves.
-ALONE := tests/stress tests/faults tests/cancel tests/metrics tests/demo
+ALONE := $(addprefix tests/,properties/cancellation properties/fork properties/stress unit/prometheus integration/demo)
 # Tests that wait for processes and servers most of their time.
-WAITING := tests/cli tests/flags tests/integrations tests/servers tests/pages tests/prefork tests/monitoring tests/top tests/journal tests/versions
+WAITING := $(addprefix tests/,unit/cli unit/flags unit/integrations unit/monitoring unit/pages kit/servers \
+	integration/clients integration/gunicorn integration/prefork integration/prometheus integration/versions)
 # What `make quick` leaves out: slow, and hardly different from one Python to another.
-SLOW := tests/cli tests/demo tests/integrations tests/journal tests/monitoring tests/pages tests/plugin tests/prefork tests/servers tests/streams/test_memory.py tests/streams/test_sweep.py tests/stress tests/top tests/transparency tests/versions tests/wrap/test_memory.py
+SLOW := $(addprefix tests/,unit/cli unit/flags/journal unit/integrations unit/monitoring unit/pages unit/testing kit/servers \
+	unit/clients/test_memory.py unit/engine/streams/test_memory.py \
+	properties/cancellation/test_streams_sweep.py properties/stress/test_counts.py \
+	integration/clients integration/demo integration/gunicorn integration/prefork integration/prometheus \
+	integration/transparency integration/versions)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test quick trial freeze soak prefork picture lint types docs bench profile house format clean
@@ -34,21 +39,21 @@ test: $(VENV)/test  ## run all tests
 	$(BIN)/python -m pytest $(ALONE)
 
 quick: $(VENV)/test  ## run all tests but the slow ones
-	$(BIN)/python -m pytest -n 4 $(filter-out $(SLOW),$(WAITING))
+	$(BIN)/python -m pytest -n 4 $(filter-out $(SLOW),$(WAITING)) $(addprefix --ignore=,$(SLOW))
 	$(BIN)/python -m pytest -n 2 $(addprefix --ignore=,$(sort $(ALONE) $(WAITING) $(SLOW)))
-	$(BIN)/python -m pytest $(filter-out $(SLOW),$(ALONE))
+	$(BIN)/python -m pytest $(filter-out $(SLOW),$(ALONE)) $(addprefix --ignore=,$(SLOW))
 
 trial: $(VENV)/test  ## flip flags in a service of gunicorn under load, on SQLite and Redis; about 4 min
-	$(BIN)/python tests/cli/trial.py
+	$(BIN)/python -m tests.integration.gunicorn.flips_trial
 
 freeze: $(VENV)/test  ## freeze Redis, PostgreSQL and an HTTP API under a service, each for 20 s; about 3 min
-	$(BIN)/python tests/integrations/trial.py
+	$(BIN)/python -m tests.integration.clients.freeze_trial
 
 soak: $(VENV)/test  ## fork and flip together on one SQLite store: it stays whole, no child hangs; about 5 min
-	$(BIN)/python tests/flags/soak.py 300
+	$(BIN)/python -m tests.unit.flags.soak 300
 
 prefork: $(VENV)/test  ## kill gunicorn's workers under load: totals stay exact, scrapes fast; about 90 s
-	$(BIN)/python tests/prefork/trial.py
+	$(BIN)/python -m tests.integration.prefork.deaths_trial
 
 lint: $(VENV)/lint  ## check style and layout
 	$(BIN)/ruff check .

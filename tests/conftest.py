@@ -9,6 +9,21 @@ import signal
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.kit.fixtures import alone, backend, clock, colour, events, name, timed, world
+from tests.kit.servers.fixtures import (
+    grpc_server,
+    http_server,
+    moto_server,
+    postgres_server,
+    prometheus_server,
+    redis_server,
+)
+
+__all__ = [
+    "alone", "backend", "clock", "colour", "events", "grpc_server", "http_server", "moto_server",
+    "name", "postgres_server", "prometheus_server", "redis_server", "timed", "world",
+]  # fmt: skip
+
 settings.register_profile(
     "ci", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )

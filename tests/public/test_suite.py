@@ -109,3 +109,14 @@ def test_each_interpreter_has_an_environment_of_its_own() -> None:
     said = commands("test", f"PYTHON={sys.executable}")
     assert f"\n{own}/bin/python -m pytest" in said
     assert "\n.venv/bin" not in said
+
+
+@pytest.mark.parametrize("group", ["ALONE", "WAITING", "SLOW"])
+def test_each_path_of_a_group_is_there(group: str) -> None:
+    """A folder that was moved would be run with the rest, and nobody would see it."""
+    paths = subprocess.run(
+        ["make", "--no-print-directory", f"--eval=show: ; @echo $({group})", "show"],
+        cwd=ROOT, capture_output=True, text=True, timeout=60, check=True,
+    ).stdout.split()  # fmt: skip
+    assert len(paths) > 4
+    assert [path for path in paths if not (ROOT / path).exists()] == []

@@ -1,0 +1,317 @@
+"""A cancellation at every checkpoint of a call: nothing is held after it, nothing swallows it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+from resilient import CallTimeoutError, Policy, bulkhead, circuit_breaker, fallback, timeout
+from tests.kit.cancellation import Swept, sweep
+from tests.kit.policies import idle, part, policy, trip
+from tests.kit.waiting import WAIT
+
+Run = Callable[[Callable[[], Coroutine[Any, Any, Any]]], Awaitable[None]]
+checkpoint = anyio.lowlevel.checkpoint
+
+
+async def three() -> str:
+    """Pass three checkpoints."""
+    for _ in range(3):
+        await checkpoint()
+    return "full"
+
+
+async def cleans_up() -> str:
+    """Pass three checkpoints and one in the clean-up."""
+    try:
+        return await three()
+    finally:
+        with anyio.CancelScope(shield=True):
+            await checkpoint()
+
+
+async def fails() -> str:
+    """Fail after a checkpoint."""
+    await checkpoint()
+    raise OSError("down")
+
+
+async def less() -> str:
+    """Answer something lesser, after two checkpoints."""
+    await checkpoint()
+    await checkpoint()
+    return "less"
+
+
+def whole(seconds: float = 60, **breaker: Any) -> Policy:
+    """Return a policy of all four guards with one slot and a line."""
+    return policy(
+        fallback(less),
+        circuit_breaker(**breaker),
+        bulkhead(1, max_waiting=3, max_wait=30),
+        timeout(seconds, sync="cooperative"),
+    )
+
+
+async def to_be(shop: Policy, key: str, number: int) -> None:
+    """Wait until the bulkhead shows a number."""
+    with anyio.fail_after(WAIT):
+        while part(shop, "bulkhead")[key] != number:
+            await checkpoint()
+
+
+def ways(shop: Policy, fn: Callable[[], Any]) -> dict[str, Callable[[], Coroutine[Any, Any, Any]]]:
+    """Return every way to make an async call."""
+
+    async def late() -> Any:
+        pending: Any = shop.call(lambda: fn())
+        return await pending
+
+    decorated = shop(fn)
+    return {"decorated": decorated, "acall": lambda: shop.acall(fn), "awaited": late}
+
+
+def nothing_held(shop: Policy, seen: Swept, values: set[Any], shielded: int = -1) -> None:
+    """Check one run of a sweep."""
+    idle(shop)
+    if seen.asked and seen.at != shielded:
+        assert seen.came_out, f"the cancellation at checkpoint {seen.at} was swallowed"
+    else:
+        assert seen.value in values
+    booked = shop.snapshot()
+    assert sum(booked["served"].values()) <= sum(booked["calls"].values())
+
+
+@pytest.mark.parametrize("way", ["decorated", "acall", "awaited"])
+@pytest.mark.parametrize("body", [three, cleans_up])
+def test_sweep_of_a_call_that_goes_well(
+    loop: str, way: str, body: Callable[[], Coroutine[Any, Any, str]]
+) -> None:
+    """Cancelled at any checkpoint of its body, a call gives everything back."""
+    shop = whole()
+
+    async def scene(run: Run) -> None:
+        await run(ways(shop, body)[way])
+
+    # Trio does not cancel in the shielded clean-up, and after it there is no checkpoint any more.
+    shielded = 4 if loop == "trio" and body is cleans_up else -1
+    points = sweep(loop, scene, lambda seen: nothing_held(shop, seen, {"full"}, shielded))
+    assert points > 3
+    calls = shop.snapshot()["calls"]
+    assert calls["failure"] == calls["refused"] == 0
+    assert shop.state == "closed"
+
+
+@pytest.mark.parametrize("way", ["decorated", "acall"])
+def test_sweep_of_a_wait_in_line(loop: str, way: str) -> None:
+    """Cancelled at any checkpoint of its wait, before or after the grant, it loses no slot."""
+    shop = whole()
+
+    async def scene(run: Run) -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(shop.acall, three)
+            await to_be(shop, "used", 1)
+            await run(ways(shop, three)[way])
+
+    points = sweep(loop, scene, lambda seen: nothing_held(shop, seen, {"full"}))
+    assert points > 4
+
+
+def test_sweep_of_a_wait_between_two_others(loop: str) -> None:
+    """Whoever is cancelled in the middle of the line, the one behind is served all the same."""
+    shop = whole()
+    behind: list[str] = []
+
+    async def scene(run: Run) -> None:
+        async def last() -> None:
+            behind.append(await shop.acall(three))
+
+        async with anyio.create_task_group() as group:
+
+            async def middle() -> None:
+                await run(lambda: shop.acall(three))
+                over.append(1)
+
+            over: list[int] = []
+            gate = anyio.Event()
+            group.start_soon(shop.acall, gate.wait)
+            await to_be(shop, "used", 1)
+            group.start_soon(middle)
+            while not over and part(shop, "bulkhead")["waiting"] == 0:
+                await checkpoint()
+            group.start_soon(last)
+            while part(shop, "bulkhead")["waiting"] != (1 if over else 2):
+                await checkpoint()
+            gate.set()
+
+    points = sweep(loop, scene, lambda seen: nothing_held(shop, seen, {"full"}))
+    assert behind == ["full"] * (points + 1)
+
+
+@pytest.mark.parametrize("way", ["decorated", "acall", "awaited"])
+def test_sweep_of_a_failure_and_its_fallback(loop: str, way: str) -> None:
+    """Cancelled in the body or in the async fallback, a failing call gives everything back."""
+    shop = whole(failure_threshold=None, minimum_calls=1000)
+
+    async def scene(run: Run) -> None:
+        await run(ways(shop, fails)[way])
+
+    points = sweep(loop, scene, lambda seen: nothing_held(shop, seen, {"less"}))
+    assert points > 2
+    assert shop.snapshot()["served"]["degraded"] == 1
+
+
+def test_sweep_of_a_refusal_and_its_fallback(loop: str) -> None:
+    """Cancelled in the fallback that answers a refusal, nothing is held."""
+    shop = whole(recovery_timeout=600)
+    trip(shop)
+
+    async def scene(run: Run) -> None:
+        await run(lambda: shop.acall(three))
+
+    sweep(loop, scene, lambda seen: nothing_held(shop, seen, {"less"}))
+    assert shop.state == "open"
+
+
+@pytest.mark.parametrize("ends", ["full", "less"])
+def test_sweep_of_a_probe(loop: str, ends: str) -> None:
+    """A probe cancelled at any checkpoint gives its place back and moves nothing."""
+    shops: list[Policy] = []
+
+    async def scene(run: Run) -> None:
+        shop = whole(recovery_timeout=60)
+        shop.force_open()
+        shop.release()
+        assert shop.state == "half_open"
+        shops.append(shop)
+        await run(shop(three if ends == "full" else fails))
+
+    def check(seen: Swept) -> None:
+        nothing_held(shops[-1], seen, {ends})
+        if seen.asked:
+            allowed = {"half_open", "open"} if ends == "less" else {"half_open"}
+        else:
+            allowed = {"open"} if ends == "less" else {"closed"}
+        assert shops[-1].state in allowed
+
+    sweep(loop, scene, check)
+
+
+@pytest.mark.parametrize("way", ["decorated", "acall"])
+def test_sweep_of_a_timeout(loop: str, way: str) -> None:
+    """Cancelled before, at or after its own timeout, a call holds nothing and says so rightly."""
+    shop = whole(seconds=0.003, failure_threshold=None, minimum_calls=1000)
+
+    async def slow() -> str:
+        await checkpoint()
+        await anyio.sleep(30)
+        return "never"
+
+    async def scene(run: Run) -> None:
+        await run(ways(shop, slow)[way])
+
+    points = sweep(loop, scene, lambda seen: nothing_held(shop, seen, {"less"}))
+    assert points >= 3
+    assert shop.snapshot()["timeouts"] >= 1
+
+
+def test_a_cancellation_at_the_very_time_of_the_timeout(loop: str) -> None:
+    """When the caller's cancellation and the timeout fall together, the cancellation comes out."""
+    shop = policy(circuit_breaker(), bulkhead(1), timeout(0.005))
+    ends: list[str] = []
+
+    async def main(run: Run) -> None:
+        scope = anyio.CancelScope()
+
+        async def body() -> None:
+            try:
+                await anyio.sleep(30)
+            finally:
+                scope.cancel()  # the caller goes away while the timeout is cancelling the body
+
+        with scope:
+            try:
+                await shop.acall(body)
+            except CallTimeoutError:
+                ends.append("timeout")
+            await checkpoint()
+            ends.append("went on")
+
+    sweep_once(loop, main)
+    assert "went on" not in ends
+    idle(shop)
+
+
+@pytest.mark.parametrize("way", ["decorated", "acall"])
+def test_a_task_cancelled_while_its_timeout_cancels_it(way: str) -> None:
+    """A task that its caller cancels during the clean-up after a timeout ends as cancelled."""
+    shop = policy(circuit_breaker(), bulkhead(1), timeout(0.005))
+    cleaning = asyncio.Event()
+
+    async def body() -> None:
+        try:
+            await asyncio.sleep(30)
+        finally:
+            cleaning.set()
+            await asyncio.sleep(0.001)
+
+    async def main() -> None:
+        call = ways(shop, body)[way]
+        task = asyncio.create_task(call())
+        await cleaning.wait()
+        task.cancel()
+        await asyncio.wait({task}, timeout=WAIT)
+        assert task.cancelled()
+
+    asyncio.run(main())
+    idle(shop)
+    assert shop.snapshot()["calls"]["cancelled"] == 1
+
+
+def test_two_timeouts_and_a_cancellation_at_once(loop: str) -> None:
+    """Nested timeouts that expire in one blocked step still give one error and no cancellation."""
+    outer = policy(timeout(0.01))
+    inner = policy(timeout(0.02))
+
+    async def body() -> None:
+        await checkpoint()
+        time.sleep(0.04)  # both are up when the loop looks again
+        await checkpoint()
+        await anyio.sleep(30)
+
+    async def main(run: Run) -> None:
+        try:
+            await outer.acall(inner.acall, body)
+        except CallTimeoutError as error:
+            assert error.policy == outer.name
+        else:
+            raise AssertionError("no timeout")
+        await checkpoint()
+        await anyio.sleep(0.001)
+
+    sweep_once(loop, main)
+    idle(outer)
+    idle(inner)
+    assert outer.snapshot()["timeouts"] == 1
+    assert inner.snapshot()["timeouts"] == 0
+
+
+def sweep_once(loop: str, scene: Callable[[Run], Any]) -> None:
+    """Run a scene on a loop without a sweep."""
+
+    def done(seen: Swept) -> None:
+        seen.asked = False
+
+    async def first(run: Run) -> None:
+        if not runs:
+            runs.append(1)
+            await scene(run)
+
+    runs: list[int] = []
+    sweep(loop, first, done)
