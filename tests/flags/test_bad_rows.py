@@ -15,7 +15,8 @@ from resilient.flags.flipping import living, order
 from resilient.flags.flips import Flip
 from resilient.flags.journal import LONGEST
 from resilient.flags.presence import Presence
-from resilient.flags.stores.base import Process, process_of, read_json
+from resilient.flags.stores.base import Process
+from resilient.flags.stores.records import process_of, read_json
 from resilient.flags.stores.redis import RedisStore
 from resilient.flags.stores.sqlite import SQLiteStore
 
