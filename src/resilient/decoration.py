@@ -16,7 +16,7 @@ from .shapes import label
 
 
 def is_decorated(first: object) -> bool:
-    """Tell whether a bare decorator was given what it decorates, rather than its first option."""
+    """Return whether a bare decorator was given what it decorates, rather than its first option."""
     return callable(first) or hasattr(type(first), "__get__")
 
 

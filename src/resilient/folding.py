@@ -46,7 +46,7 @@ class Folds(Generic[T]):
         self.floods: dict[Hashable, _Flood[T]] = {}
 
     def keeps(self, key: Hashable, singly: int, item: T, now: float) -> bool:
-        """Tell whether there were too many of a kind to tell this one by itself; count it then."""
+        """Return whether too many of a kind came to tell this one by itself; count it where so."""
         times = self.seen.get(key)
         if times is None:
             times = self.seen[key] = deque(maxlen=singly)

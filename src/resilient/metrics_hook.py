@@ -84,7 +84,7 @@ class _Hook:
             sys.meta_path.insert(0, self)
 
     def leave(self) -> bool:
-        """Never act again; tell whether it had not yet acted."""
+        """Never act again; return whether it had not yet acted."""
         if not self._claim.acquire(blocking=False):
             return False
         # A new list: another thread that walks the old one must not miss the finder after this.

@@ -72,7 +72,7 @@ def put_back(owner: Any, name: str, before: Any) -> None:
 
 
 def is_inside(outer: Any, made: Any) -> bool:
-    """Tell whether a wrapper that others made calls our function, as far as it says so."""
+    """Return whether a wrapper that others made calls our function, as far as it says so."""
     mine, seen = opened(made) or made, 0
     outer = opened(outer) or outer
     while outer is not None and seen < 100:

@@ -20,14 +20,13 @@ from .clients.knowledge import source
 from .drive.plan import Plan
 from .guards.base import Mode
 from .patch_targets import MISSING, find, is_half_made, is_inside, module_of, put_back, unknown
+from .policy import Policy
 from .registry import registry
 from .wrapping import check_not_ours
 from .wrapping import wrap as guard_by
 
 if TYPE_CHECKING:
     from typing import Self
-
-    from .policy import Policy
 
 
 class Patch:
@@ -191,8 +190,6 @@ def patch(target: str, policy: Policy, /) -> Patch:
         >>> disk.snapshot()["calls"]["success"]
         1
     """
-    from .policy import Policy
-
     if not isinstance(policy, Policy):
         checks.refuse_type("policy", policy, "a Policy")
     module = module_of(target)

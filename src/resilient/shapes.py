@@ -15,7 +15,7 @@ _GENERATOR, _COROUTINE, _ITERABLE_COROUTINE, _ASYNC_GENERATOR = 0x20, 0x80, 0x10
 
 
 def kind_of(fn: object) -> Kind:
-    """Tell whether calling fn gives a value, an awaitable or a stream of values."""
+    """Return whether calling fn gives a value, an awaitable or a stream of values."""
     while isinstance(fn, functools.partial):
         fn = fn.func
     if isinstance(fn, MethodType):
@@ -72,7 +72,7 @@ def label(fn: object) -> str:
 
 
 def returns_awaitable(value: object) -> bool:
-    """Tell whether value can be awaited."""
+    """Return whether value can be awaited."""
     kind = type(value)
     if hasattr(kind, "__await__"):
         return True

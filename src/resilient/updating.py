@@ -48,7 +48,7 @@ class Change:
         self._steps.append((guard, seen, layers, fresh[-1]))
 
     def ready(self) -> bool:
-        """Tell whether nothing came between; under the lock."""
+        """Return whether nothing came between; under the lock."""
         return all(guard.layers is seen for guard, seen, _, _ in self._steps)
 
     def swap(self, now: float, reason: str) -> None:

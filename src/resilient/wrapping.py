@@ -61,7 +61,7 @@ class Mark:
         self._wrapper = weakref.ref(wrapper)
 
     def of(self, candidate: object) -> bool:
-        """Tell whether it was made for that very object, and not copied by functools.wraps."""
+        """Return whether it was made for that very object, and not copied by functools.wraps."""
         return self._wrapper() is candidate
 
     # A decorator that is an object has a copy of it: that object may be copied, too.

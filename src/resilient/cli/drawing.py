@@ -170,7 +170,7 @@ def _folded(command: str, width: int) -> list[str]:
 
 
 def _ends_a_word(command: str) -> bool:
-    """Tell whether a beginning of a command ends between two of its words, not in quotes."""
+    """Return whether a beginning of a command ends between two of its words, not in quotes."""
     try:
         shlex.split(command)
     except ValueError:

@@ -159,7 +159,7 @@ def _unseen(screen: Screen | None, known: dict[str, Any] | None) -> int:
 
 
 def _hurts(screen: Screen) -> bool:
-    """Tell whether customers are hurt: a single error among many calls is no news."""
+    """Return whether customers are hurt: a single error among many calls is no news."""
     return _harm(screen, 1.0) if screen.calls >= ENOUGH else _harm(screen, _MOSTLY)
 
 

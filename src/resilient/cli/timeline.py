@@ -162,7 +162,7 @@ def _folded(entries: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _is_told(holding: dict[str, Any], entries: list[dict[str, Any]]) -> bool:
-    """Tell whether entries say already what is true now."""
+    """Return whether entries say already what is true now."""
     if "lever" in holding:
         return any(
             each.get("lever") == holding["lever"] and each["at"] == holding["at"]

@@ -108,7 +108,7 @@ def _follow(watch: Watch, console: Console, seconds: float, looks: deque[Look]) 
 
 
 def _reaching() -> bool:
-    """Tell whether a store is set that commands and processes can go by."""
+    """Return whether a store is set that commands and processes can go by."""
     return os.environ.get(VARIABLE, "") not in MEMORY
 
 

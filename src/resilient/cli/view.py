@@ -159,7 +159,7 @@ class View:
         }
 
     def is_silent(self, process: Process) -> bool:
-        """Tell whether a process has not been heard of for long."""
+        """Return whether a process has not been heard of for long."""
         return self.now - process.seen > SILENT_AFTER
 
     def silent(self) -> list[Process]:

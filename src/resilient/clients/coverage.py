@@ -94,7 +94,7 @@ class Coverage:
         return "left alone", "it reads what is here already"
 
     def _only_reads(self, traits: Traits, name: str, client: Any) -> bool:
-        """Tell whether a method only reads what its object has."""
+        """Return whether a method only reads what its object has."""
         cls, live = type(client), traits.live
         if live is not None:
             if name in _READS and kind_of(static(cls, name)) == "sync":

@@ -130,7 +130,7 @@ class Handing(Coverage):
         return self.proxy(value, traits, proxy._resilient_root, brought=brought)
 
     def _has_arrived(self, proxy: Any, value: Any, given: Any, is_target: reach.Target) -> bool:
-        """Tell whether a part is an answer: it is a success, and reading it is no call."""
+        """Return whether a part is an answer: it is a success, and reading it is no call."""
         cls: type[Any] = type(value)
         if is_proxy(value) or parts.is_lazy(value):
             return False

@@ -23,7 +23,7 @@ class Knowledge:
         return None if self.family is None else self.family.error
 
     def free(self, cls: type, name: str) -> bool:
-        """Tell whether a method does no I/O, so that it needs no guard."""
+        """Return whether a method does no I/O, so that it needs no guard."""
         return False
 
     def at_once(self, cls: type, name: str) -> Callable[[Any], bool] | None:
@@ -31,18 +31,18 @@ class Knowledge:
         return None
 
     def is_data(self, cls: type) -> bool:
-        """Tell whether instances of a class are data, and no part of the client."""
+        """Return whether instances of a class are data, and no part of the client."""
         return False
 
     def is_part(self, value: Any) -> bool | None:
-        """Tell whether a value talks to the dependency, None to go by how it looks."""
+        """Return whether a value talks to the dependency, None to go by how it looks."""
         return None
 
     def passes(self, proxy: type, cls: type) -> None:
         """Learn that instances of a proxy class are to pass for those of a client's class."""
 
     def gave_up(self, error: Exception) -> bool:
-        """Tell whether giving something back failed because its connection was cut by us."""
+        """Return whether giving something back failed because its connection was cut by us."""
         return False
 
     def unbounded(self, client: Any) -> str | None:

@@ -145,7 +145,7 @@ def released(
 
 
 def _is_beside_the_point(wrapper: Wrapping, name: str, args: Any, error: Exception) -> bool:
-    """Tell whether giving back what a timeout has broken failed only because of that."""
+    """Return whether giving back what a timeout has broken failed only because of that."""
     leaving = name in ("__aexit__", "__exit__") and len(args) > 1
     return (leaving and isinstance(args[1], CallTimeoutError)) or wrapper.gave_up(error)
 

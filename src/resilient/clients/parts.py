@@ -63,7 +63,7 @@ _ENDINGS: Final = ("aclose", "close", "disconnect", "dispose", "shutdown")
 
 
 def is_data_type(cls: type) -> bool:
-    """Tell whether instances of a class look like data."""
+    """Return whether instances of a class look like data."""
     if is_plain_type(cls):
         return True
     if _is_lazy_type(cls) or hasattr(cls, "__await__"):
@@ -74,7 +74,7 @@ def is_data_type(cls: type) -> bool:
 
 
 def is_plain_type(cls: type) -> bool:
-    """Tell whether no instance of a class can be a part of a client, whatever it holds."""
+    """Return whether no instance of a class can be a part of a client, whatever it holds."""
     if issubclass(cls, _DATA) or cls in _CONTAINERS:
         return True
     if issubclass(cls, (Iterator, Generator, AsyncGenerator)) or hasattr(cls, "__await__"):
@@ -93,13 +93,13 @@ def _root(cls: type) -> str:
 
 
 def is_record(cls: type) -> bool:
-    """Tell whether a class says that its instances are records, as several libraries do."""
+    """Return whether a class says that its instances are records, as several libraries do."""
     marks = "__pydantic_fields__", "__attrs_attrs__", "__struct_fields__", "DESCRIPTOR"
     return any(hasattr(cls, mark) for mark in marks)
 
 
 def is_lazy(value: object) -> bool:
-    """Tell whether a value's work is still to be done: an awaitable, a context manager."""
+    """Return whether a value's work is still to be done: an awaitable, a context manager."""
     cls: type[Any] = type(value)
     if _is_lazy_type(cls) or returns_awaitable(value):
         return True
@@ -111,12 +111,12 @@ def is_lazy(value: object) -> bool:
 
 
 def is_iterator(cls: type) -> bool:
-    """Tell whether a class is one of iterators."""
+    """Return whether a class is one of iterators."""
     return hasattr(cls, "__next__") or hasattr(cls, "__anext__")
 
 
 def is_part(value: Any, owner: Any, is_target: Target, *, how: str) -> bool:
-    """Tell whether a value that is no plain data is a part of the client that owns it.
+    """Return whether a value that is no plain data is a part of the client that owns it.
 
     How it was come by is an attribute, or the name of a method.
     """
@@ -144,7 +144,7 @@ def _is_python(cls: type) -> bool:
 
 
 def _is_connection(value: object) -> bool:
-    """Tell whether a value brings data from outside the process."""
+    """Return whether a value brings data from outside the process."""
     cls = type(value)
     module, name = cls.__module__.partition(".")[0], cls.__name__
     if module in ("_io", "io"):
@@ -156,7 +156,7 @@ def _is_connection(value: object) -> bool:
 
 
 def _has_properties(cls: type) -> bool:
-    """Tell whether a class is a namespace of what its properties make."""
+    """Return whether a class is a namespace of what its properties make."""
     return any(
         isinstance(held, (property, cached_property)) and not name.startswith("_")
         for base in cls.__mro__
@@ -165,7 +165,7 @@ def _has_properties(cls: type) -> bool:
 
 
 def is_client(value: Any) -> bool:
-    """Tell whether a value is an object with methods that is told apart by identity."""
+    """Return whether a value is an object with methods that is told apart by identity."""
     cls: type[Any] = type(value)
     known = _CLIENTS.get(cls)
     if known is None:
@@ -175,7 +175,7 @@ def is_client(value: Any) -> bool:
 
 
 def is_foreign(value: Any, owner: Any) -> bool:
-    """Tell whether a value is an object of another package than its owner's, and no work."""
+    """Return whether a value is an object of another package than its owner's, and no work."""
     cls: type[Any] = type(value)
     if is_lazy(value) or is_iterator(cls) or _root(cls) in sys.stdlib_module_names:
         return False
@@ -225,7 +225,7 @@ def _is_method(value: object) -> bool:
 
 
 def is_async_client(cls: type) -> bool:
-    """Tell whether a class is that of an async client, whose plain methods do no I/O themselves."""
+    """Return whether a class is of async clients, whose plain methods do no I/O themselves."""
     if hasattr(cls, "__aenter__") and not hasattr(cls, "__enter__"):
         return True
     mocking = sys.modules.get("unittest.mock")
@@ -236,14 +236,14 @@ def is_async_client(cls: type) -> bool:
 
 
 def is_coroutine(value: object) -> bool:
-    """Tell whether a value is a coroutine, native or made of a generator."""
+    """Return whether a value is a coroutine, native or made of a generator."""
     return type(value) is CoroutineType or (
         type(value) is GeneratorType and returns_awaitable(value)
     )
 
 
 def is_thread_bound(client: Any) -> bool:
-    """Tell whether an object keeps state of its own for each thread."""
+    """Return whether an object keeps state of its own for each thread."""
     threading = sys.modules.get("threading")
     if threading is None:
         return False
@@ -253,7 +253,7 @@ def is_thread_bound(client: Any) -> bool:
 
 
 def is_builtin(value: object) -> bool:
-    """Tell whether a value is of a built-in type of data, or of a class made from one."""
+    """Return whether a value is of a built-in type of data, or of a class made from one."""
     return isinstance(value, _DATA)
 
 
@@ -265,13 +265,13 @@ def close_unawaited(awaitable: Any) -> None:
 
 
 def makes_async(fn: Any) -> bool:
-    """Tell whether a plain function only makes something to be entered by ``async with``."""
+    """Return whether a plain function only makes something to be entered by ``async with``."""
     inner = getattr(fn, "__wrapped__", None)
     return inner is not None and kind_of(fn) == "sync" and kind_of(inner) == "async generator"
 
 
 def has_async_methods(client: Any) -> bool:
-    """Tell whether an object has public methods that are async."""
+    """Return whether an object has public methods that are async."""
     found = (getattr(type(client), name, None) for name in public_names(client))
     return any(
         each is not None and (kind_of(each) in ("async", "async generator") or makes_async(each))
@@ -280,7 +280,7 @@ def has_async_methods(client: Any) -> bool:
 
 
 def is_mocks_own(client: Any, name: str) -> bool:
-    """Tell whether a method is a mock's own, such as ``assert_called_once``, and not mocked."""
+    """Return whether a method is a mock's own, such as ``assert_called_once``, and not mocked."""
     mocking = sys.modules.get("unittest.mock")
     if mocking is None or not issubclass(type(client), mocking.NonCallableMock):
         return False

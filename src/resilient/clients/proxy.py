@@ -136,12 +136,12 @@ def bare(value: Any) -> Any:
 
 
 def is_proxy(value: object) -> bool:
-    """Tell whether a value is a wrapped client, which isinstance() can't."""
+    """Return whether a value is a wrapped client, which isinstance() can't."""
     return issubclass(type(value), Proxy)
 
 
 def is_handed(value: object) -> bool:
-    """Tell whether a value is a part of a client that was handed out, its work still to come."""
+    """Return whether a value is a part of a client that was handed out, its work still to come."""
     cls = type(value)
     if issubclass(cls, Proxy):
         return not cast("Proxy", value)._resilient_brought
@@ -149,7 +149,7 @@ def is_handed(value: object) -> bool:
 
 
 def own_doc(client: Any) -> bool:
-    """Tell whether a client has a docstring of its own, besides that of its class."""
+    """Return whether a client has a docstring of its own, besides that of its class."""
     try:
         return "__doc__" in object.__getattribute__(client, "__dict__")
     except AttributeError:

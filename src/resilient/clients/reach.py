@@ -77,7 +77,7 @@ def _mangled(base: type, name: str) -> str:
 
 
 def reaches(value: Any, is_target: Target, *, through_data: bool = True) -> bool:
-    """Tell whether an object leads to a target, through data that it holds too or not."""
+    """Return whether an object leads to a target, through data that it holds too or not."""
     todo, seen = deque([value]), {id(value)}
     for _ in range(_MOST):
         if not todo:
@@ -160,13 +160,13 @@ def works_by(client: Any, is_client: Target) -> list[Any]:
 
 
 def is_wish(name: str) -> bool:
-    """Tell whether an attribute, by its name, is how a call is to be made, and not what came."""
+    """Return whether an attribute, by its name, is how a call is to be made, and not what came."""
     lower = name.lower()
     return any(word in lower for word in _WISHES)
 
 
 def has_brought(value: Any, given: Iterable[Any], is_shared: Target, *, deep: bool = True) -> bool:
-    """Tell whether an object that reaches back holds data that its call was not given.
+    """Return whether an object that reaches back holds data that its call was not given.
 
     What it shares with its client came with neither.
     """

@@ -56,7 +56,7 @@ class Selection:
         return usual if named is None else named
 
     def leaves(self, holder: str, name: str) -> bool:
-        """Tell whether what an attribute hands out is to be left as it is."""
+        """Return whether what an attribute hands out is to be left as it is."""
         path = f"{holder}.{name}"
         return any(_fits(pattern, name, path) for pattern in self.unless)
 

@@ -19,7 +19,7 @@ _RECORDS: Final = frozenset({"attr", "attrs", "msgspec", "pydantic"})  # they kn
 
 
 def only_reads(cls: type, name: str, live: frozenset[str], *, itself: bool = False) -> bool:
-    """Tell whether a method of a class touches none of the live attributes of its object.
+    """Return whether a method of a class touches none of the live attributes of its object.
 
     Where that can't be told, it is said to touch them: a method written in C, one that hands its
     object to another function, one that is async. Where it is to read by itself, one that calls
@@ -31,7 +31,7 @@ def only_reads(cls: type, name: str, live: frozenset[str], *, itself: bool = Fal
 
 
 def returns_itself(cls: type, name: str) -> bool:
-    """Tell whether a special method does nothing but return its object."""
+    """Return whether a special method does nothing but return its object."""
     fn = static(cls, name)
     if type(fn) is not FunctionType:
         return cls.__module__ in ("_io", "io") and name == "__enter__"
@@ -127,7 +127,7 @@ def _used(code: CodeType) -> set[str] | None:
 
 
 def _is_raised(steps: list[Any]) -> bool:
-    """Tell whether what is loaded goes into an error that is raised at once, and nowhere else."""
+    """Return whether what is loaded goes into an error that is raised at once, and nowhere else."""
     for step in steps:
         if step.opname == "RAISE_VARARGS":
             return True

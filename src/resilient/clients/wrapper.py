@@ -223,7 +223,7 @@ class Wrapper(Handing):
 
 
 def _is_function(value: Any) -> bool:
-    """Tell whether a value is a function, or passes for one: it would be bound as a method."""
+    """Return whether a value is a function, or passes for one: it would be bound as a method."""
     cls = type(value)  # and not isinstance(): a mock of a function says that it is one
     if issubclass(cls, (*parts.FUNCTIONS, functools.partial)):
         return True

@@ -19,6 +19,7 @@ from ..place import Place
 from ..shapes import kind_of, label
 from ..wrapping import sync_mode
 from . import parts
+from .explaining import explained
 from .knowledge import Knowledge, source
 from .proxy import Traits, bare, is_proxy
 from .selection import Selection, patterns
@@ -73,8 +74,6 @@ def wrap(
 
 def _check_gaps(policy: GuardStack, proxy: Any) -> None:
     """Raise the ValueError that says what the policy can't do for this client."""
-    from .explaining import explained
-
     found = explained(proxy).gaps
     if found:
         raise ValueError(

@@ -131,7 +131,7 @@ class Flags:
             self._flags.pop(_folded(flag.name), None)
 
     def pinned(self, name: str) -> bool:
-        """Tell whether the environment forces a flag off.
+        """Return whether the environment forces a flag off.
 
         Raises:
             ValueError: the variable says something else than off.
@@ -145,7 +145,7 @@ class Flags:
         return True
 
     def is_pinned(self, name: str) -> bool:
-        """Tell whether the environment forces a flag off now, whatever else it may say."""
+        """Return whether the environment forces a flag off now, whatever else it may say."""
         said = (os.environ if self._environ is None else self._environ).get(variable_of(name), "")
         return said.strip().lower() == OFF
 

@@ -59,7 +59,7 @@ def current(store: Store) -> tuple[dict[str, Flip], float]:
 
 
 def holds(flip: Flip | None, now: float) -> bool:
-    """Tell whether a flip still holds, by the store's clock."""
+    """Return whether a flip still holds, by the store's clock."""
     return (
         flip is not None and flip.value != "released" and (flip.until is None or flip.until > now)
     )
@@ -188,7 +188,7 @@ class Acknowledgement:
 
 
 def concerns(process: Process, lever: str) -> bool:
-    """Tell whether a process declares the flag or policy of a lever."""
+    """Return whether a process declares the flag or policy of a lever."""
     table = "flags" if kind_of(lever) == FLAG else "policies"
     return name_of(lever) in process.about.get(table, {})
 
@@ -201,7 +201,7 @@ def _pinned(process: Process, flip: Flip) -> bool:
 
 
 def is_young(store: Store) -> bool:
-    """Tell whether a store has begun so lately that processes may still be missing in it."""
+    """Return whether a store has begun so lately that processes may still be missing in it."""
     reading = store.read("", -1)
     return store.writable and reading.now - reading.born < YOUNG
 

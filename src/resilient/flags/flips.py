@@ -222,7 +222,7 @@ def newer(known: Mapping[str, Flip], read: Iterable[Flip]) -> list[Flip]:
 
 
 def same_order(flip: Flip, now: Flip | None) -> bool:
-    """Tell whether a flip orders what holds already, so that it changes nothing."""
+    """Return whether a flip orders what holds already, so that it changes nothing."""
     if now is None:
         return bool(flip.value == RELEASED)
     ends = flip.until is not None or now.until is not None

@@ -90,7 +90,7 @@ class Follower:
             thread.join(LAST_WORDS)
 
     def wait(self, seconds: float) -> bool:
-        """Wait until the store has answered, or failed to, for the first time; tell whether."""
+        """Wait for the first answer of the store, or failure to; return whether it came."""
         return self._tried.wait(seconds)
 
     def forked(self) -> None:

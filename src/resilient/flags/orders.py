@@ -100,7 +100,7 @@ class Orders:
         return taken
 
     def _all_valid(self, core: Core, guard: Guard, given: dict[str, Any]) -> bool:
-        """Tell whether it takes them together: one alone may mean nothing without another."""
+        """Return whether it takes them together: one alone may mean nothing without another."""
         try:
             Change(core).add(guard, OPERATOR, checked(core.name, guard, given))
         except (ValueError, TypeError):

@@ -80,7 +80,7 @@ class Presence:
                 os.close(fd)
 
     def is_dead(self, id: str) -> bool:
-        """Tell whether a process of this host is proved to have ended."""
+        """Return whether a process of this host is proved to have ended."""
         if self._directory is None or id == self.id:
             return False
         try:

@@ -84,7 +84,7 @@ def _is_pipeline(cls: type) -> bool:
 
 
 def _is_watching(pipeline: Any) -> bool:
-    """Tell whether a pipeline sends its commands at once: after WATCH, before MULTI."""
+    """Return whether a pipeline sends its commands at once: after WATCH, before MULTI."""
     return bool(pipeline.watching) and not pipeline.explicit_transaction
 
 

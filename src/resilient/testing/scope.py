@@ -9,7 +9,7 @@ _wide: list[bool] = []
 
 
 def wide() -> bool:
-    """Tell whether a fixture of a class, module, package or session is being made."""
+    """Return whether a fixture of a class, module, package or session is being made."""
     return bool(_wide) and _wide[-1]
 
 

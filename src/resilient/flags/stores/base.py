@@ -167,7 +167,7 @@ class Store(Protocol):
         ...
 
     def leave(self, id: str) -> bool:
-        """Forget a process; tell whether it was known."""
+        """Forget a process; return whether it was known."""
         ...
 
     def hint(self, seconds: float) -> bool:

@@ -135,7 +135,7 @@ def _order(flip: Flip) -> tuple[object, ...]:
 
 
 def _is_in(lever: str, where: str) -> bool:
-    """Tell whether a lever may stand in a part of the file that can't be read."""
+    """Return whether a lever may stand in a part of the file that can't be read."""
     table, _, rest = where.partition(".")
     head = {"flags": FLAG, "policies": FORCED, "options": OPTION}.get(table)
     return head is not None and lever.startswith(f"{head}/{rest.replace('.', '/', 1)}")

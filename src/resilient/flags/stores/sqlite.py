@@ -202,7 +202,7 @@ class SQLiteStore:
             time.sleep(min(left, _LOOK))
 
     def _moved(self) -> bool:
-        """Tell whether a lever has changed: other processes' signs of life are no news."""
+        """Return whether a lever has changed: other processes' signs of life are no news."""
         with contextlib.suppress(sqlite3.Error, TimeoutError), undisturbed:
             if self._db is None or _data_version(self._db) == self._seen:
                 return False
@@ -238,7 +238,7 @@ class SQLiteStore:
 
 
 def _set_up(db: sqlite3.Connection, *, write: bool) -> bool:
-    """Make the tables, where there are none and they may be made; tell whether they are there."""
+    """Make the tables, where there are none and they may be made; return whether they are there."""
     version = db.execute("PRAGMA user_version").fetchone()[0]
     if version > _SCHEMA_VERSION:
         raise ValueError(f"made by a newer version of resilient (schema {version})")

@@ -143,7 +143,7 @@ class SQLiteFile:
                 return
 
     def _is_only_read(self) -> bool:
-        """Tell whether this user can but read the file, and nobody has it open.
+        """Return whether this user can but read the file, and nobody has it open.
 
         What SQLite would put beside it then could not be made, or would be this user's: whoever
         may write the file could not write that.
