@@ -8,6 +8,7 @@ from . import checks
 from .drive.core import Core
 from .errors import DeclarationWarning, OrderWarning
 from .guards.base import Guard
+from .guards.facets import TimeLimit, answering, time_limits
 from .place import Place
 
 
@@ -18,10 +19,10 @@ def check_new(guards: tuple[Guard, ...]) -> None:
             checks.refuse_type(
                 "guards", guard, "guards, such as circuit_breaker() with its parentheses"
             )
-        if guard.belongs_to:
+        if guard._policy_name:
             raise ValueError(
-                f"this {guard.kind} belongs to {guard.belongs_to} already: a guard's state is one "
-                "policy's. Use that policy, or its with_(), or make another guard"
+                f"this {guard.kind} belongs to {guard._policy_name} already: a guard's state is "
+                "one policy's. Use that policy, or its with_(), or make another guard"
             )
     if len({id(guard) for guard in guards}) != len(guards):
         raise ValueError("the same guard stands twice in one policy; make two, or see with_()")
@@ -32,7 +33,7 @@ def check_together(guards: tuple[Guard, ...]) -> None:
     for guard in guards:
         if guard.unique and sum(other.kind == guard.kind for other in guards) > 1:
             raise ValueError(f"a policy has at most one {guard.kind}")
-    ways = {guard.sync for guard in guards if guard.seconds is not None} - {None}
+    ways = {guard.sync for guard in time_limits(guards)} - {None}
     if len(ways) > 1:
         raise ValueError(
             "the timeouts of one policy must have the same sync=; got "
@@ -60,7 +61,7 @@ def warn_of_difference(there: Core, again: Core, guards: tuple[Guard, ...]) -> N
     if kinds[0] == kinds[1]:
         for old, new in zip(there.guards, guards, strict=True):
             theirs, ours = (
-                (old.layers or {}).get("declared", old.options()), new.options()
+                (old._layers or {}).get("declared", old.options()), new.options()
             )  # fmt: skip
             words |= {f"{old.kind}.{name}": (theirs.get(name), ours[name]) for name in ours}
     else:
@@ -114,7 +115,7 @@ def order_faults(guards: tuple[Guard, ...]) -> list[str]:
             )
     for place, guard in enumerate(guards):
         inside = guards[place + 1 :]
-        if guard.seconds is not None and any(other.kind == "fallback" for other in inside):
+        if isinstance(guard, TimeLimit) and answering(inside):
             faults.append(
                 "a fallback stands inside a timeout, so it can't answer when that timeout is up"
             )

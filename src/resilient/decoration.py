@@ -32,7 +32,7 @@ def decorate(fn: Any, guard: Guard) -> Any:
     with _decorating:
         policy = _policy_for(fn, guard, None if mark is None else mark.policy)
         wrapped = wrapping.wrap(policy, fn if mark is None else mark.fn)
-        guard.decorated = ref(wrapped), _code(fn)
+        guard._decorated = ref(wrapped), _code(fn)
     return wrapped
 
 
@@ -49,16 +49,16 @@ def _policy_for(fn: Any, guard: Guard, inner: GuardStack | None) -> GuardStack:
     A guard may decorate again where it does the same function, as on each request, or where
     nobody has what it decorated before. Its policy then lives as long as the guard.
     """
-    if guard.belongs_to and guard.decorated is not None:
-        before, code = guard.decorated
+    if guard._policy_name and guard._decorated is not None:
+        before, code = guard._decorated
         same = code is _code(fn)
-        if inner is None and same and guard.policy is not None:
-            return cast("GuardStack", guard.policy)
+        if inner is None and same and guard._policy is not None:
+            return cast("GuardStack", guard._policy)
         if inner is not None and any(guard is each for each in inner._core.guards):
             return inner._outwards(guard)
         if before() is None or (inner is None and same):
-            guard.belongs_to = ""  # its policy is gone, or is forgotten: its state is not
-            policy = guard.policy = _policy_for(fn, guard, inner)
+            guard._policy_name = ""  # its policy is gone, or is forgotten: its state is not
+            policy = guard._policy = _policy_for(fn, guard, inner)
             return policy
     if inner is not None:
         return inner._view((guard, *inner.guards), (guard,))
@@ -82,4 +82,4 @@ def _warn_of_split(fn: Any, guard: Guard) -> None:
     )
 
 
-Guard.decorate = staticmethod(decorate)
+Guard._decorate = staticmethod(decorate)

@@ -9,6 +9,7 @@ from . import composing
 from .drive.core import Core
 from .drive.plan import Plan
 from .guards.base import Guard, Mode
+from .guards.facets import Peered, time_limits
 
 
 class GuardStack:
@@ -23,7 +24,8 @@ class GuardStack:
         if told is guards and (guards or core.policy is None):
             core.policy = ref(self)  # no view
         for guard in told:
-            guard.joined(guards)
+            if isinstance(guard, Peered):
+                guard.meet(guards)
 
     @property
     def name(self) -> str:
@@ -69,7 +71,8 @@ class GuardStack:
                     f"{guard!r} is to replace can't be known; build a Policy of its own"
                 )
             if same:
-                guard.replaces(mine[same[0]])
+                if isinstance(guard, Peered):
+                    guard.replaces(mine[same[0]])
                 mine[same[0]] = guard
             else:
                 rank = 100.0 if guard.rank is None else guard.rank
@@ -86,8 +89,8 @@ class GuardStack:
         return plan
 
     def _block_plan(self) -> Plan:
-        for guard in self._guards:
-            if guard.seconds is not None and guard.sync != "cooperative":
+        for guard in time_limits(self._guards):
+            if guard.sync != "cooperative":
                 raise TypeError(
                     f"{self.name}: a with block runs where it stands and can't be bounded from "
                     'outside; use timeout(..., sync="cooperative"), or an async with block'

@@ -14,6 +14,7 @@ from typing import Any, Final
 from .drive.core import Core
 from .endpoints import ASGI, WSGI, Answer, Endpoint
 from .flags.here import here
+from .guards.facets import Stateful
 from .registry import registry
 
 __all__ = ("asgi_app", "report", "wsgi_app")
@@ -59,7 +60,7 @@ def _told(core: Core) -> dict[str, Any]:
 
 
 def _seen(core: Core, now: float) -> dict[str, Any]:
-    breakers = [guard for guard in core.guards if guard.state]
+    breakers = [g for g in core.guards if isinstance(g, Stateful) and g.state]
     return {
         "state": core.state,
         "why": core.why,

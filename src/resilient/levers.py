@@ -9,6 +9,7 @@ from . import checks, updating
 from .drive.core import Core
 from .guard_stack import GuardStack
 from .guards.base import Guard
+from .guards.facets import Stateful
 from .registry import registry
 
 if TYPE_CHECKING:
@@ -157,4 +158,11 @@ class Levers(GuardStack):
 def _reset(core: Core, guards: tuple[Guard, ...], why: str) -> bool:
     core.must_be_free()
     now = core.now()
-    return any(core.locked(lambda: [guard.reset(now, why) for guard in guards]))
+    stateful = [guard for guard in guards if isinstance(guard, Stateful)]
+    core.locked(_reset_all, stateful, now, why)
+    return bool(stateful)
+
+
+def _reset_all(guards: list[Stateful], now: float, why: str) -> None:
+    for guard in guards:
+        guard.reset(now, why)

@@ -20,9 +20,10 @@ from .drive.counting import (
     ROW,
 )
 from .guards.base import Guard, Mode
+from .guards.facets import Admission, Queueing, TimeLimit
 from .measures import Metric, Sample
 from .outcomes import OUTCOMES, SERVED
-from .rows import Key, Layout, Row, layout, reserve
+from .rows import WORDS, Key, Layout, Row, layout, reserve
 from .showing import peak_of
 from .updating import OPERATOR
 
@@ -134,7 +135,7 @@ def row_of(core: Core) -> tuple[Layout, list[float]]:
     judges = {guard.judge for guard in core.guards}
     if any(judge.asks for judge in judges):
         samples.append((_FAULTS, (), sum(judge.faults for judge in judges)))
-    layers = [guard.layers for guard in guards if guard.layers is not None]
+    layers = [guard._layers for guard in guards if guard._layers is not None]
     if any(OPERATOR in layer for layer in layers):  # from an operator's first order on
         active = any(layer.get(OPERATOR) for layer in layers)
         samples.append((_OVERRIDE, ("options",), float(active)))
@@ -165,22 +166,28 @@ def _overrides(core: Core) -> list[Sample]:
 
 def _words(core: Core, guards: tuple[Guard, ...]) -> tuple[str, ...]:
     """Return which optional counts there are: once there, they stay, whatever guards go."""
-    line = core.wait_buckets is not None or any(guard.places() for guard in guards)
-    fell = core.degraded or core.fallback_failures
-    fallback = bool(fell) or any(guard.kind == "fallback" for guard in guards)
-    thread = core.abandoned_total > 0 or any(guard.sync == "thread" for guard in guards)
-    return ("line",) * line + ("fallback",) * fallback + ("thread",) * thread
+    there = {word for guard in guards for word in guard.adds_counts}
+    if core.wait_buckets is not None:
+        there.add("line")
+    if core.degraded or core.fallback_failures:
+        there.add("fallback")
+    if core.abandoned_total:
+        there.add("thread")
+    return tuple(word for word in WORDS if word in there)
 
 
 def _refusing(guards: tuple[Guard, ...]) -> list[str]:
     """Return the kinds of the guards that may refuse a call, the forced state first."""
-    line = any(guard.places() for guard in guards)  # where a time can be up before the body began
-    kinds = [
-        guard.kind
-        for guard in guards
-        if any(guard.admits(mode) for mode in _MODES) or (line and guard.seconds is not None)
-    ]
+    # Where somebody may wait, a time can be up before the body began.
+    waits = any(isinstance(guard, Queueing) and guard.places() for guard in guards)
+    kinds = [guard.kind for guard in guards if _refuses(guard, waits)]
     return list(dict.fromkeys(["policy", *kinds]))
+
+
+def _refuses(guard: Guard, waits: bool) -> bool:
+    if isinstance(guard, TimeLimit):
+        return waits or any(guard.takes_worker(mode) for mode in _MODES)
+    return isinstance(guard, Admission)
 
 
 def _others(core: Core, known: list[str]) -> list[str]:

@@ -10,8 +10,7 @@ from weakref import WeakKeyDictionary
 from .drive.core import Core
 from .errors import CircuitOpenError, FlagOffError, RefusedError
 from .guards.base import Guard
-from .guards.fallback import Fallback
-from .guards.kill_switch import KillSwitch
+from .guards.facets import Answers, Switch, answering, changeable_options
 from .outcomes import FAILURE
 
 Said = dict[str, Any]
@@ -21,7 +20,12 @@ _asked: Final[WeakKeyDictionary[Guard, dict[type[RefusedError], bool]]] = WeakKe
 
 def is_covered(core: Core) -> bool:
     """Return whether something answers its callers while the policy is forced open."""
-    return any(_answers(guard, CircuitOpenError, core.name) for guard in core.guards)
+    return any(_answers(guard, CircuitOpenError, core.name) for guard in answering(core.guards))
+
+
+def answer_of(core: Core) -> str:
+    """Return what answers in place of the function, in a few words, "" where nothing does."""
+    return next((guard.answer for guard in answering(core.guards)), "")
 
 
 def switches(core: Core) -> dict[str, list[str]]:
@@ -29,19 +33,17 @@ def switches(core: Core) -> dict[str, list[str]]:
 
     ``answered`` are those that something answers for while they are off.
     """
-    found = [guard for guard in core.guards if isinstance(guard, KillSwitch)]
+    found = [guard for guard in core.guards if isinstance(guard, Switch)]
     if not found:
         return {}
-    fallback = any(_answers(guard, FlagOffError, core.name) for guard in core.guards)
-    answered = [each.flag.name for each in found if fallback or each.answer is not None]
+    fallback = any(_answers(guard, FlagOffError, core.name) for guard in answering(core.guards))
+    answered = [each.flag.name for each in found if fallback or each.has_answer]
     return {"flags": [each.flag.name for each in found], "answered": answered}
 
 
-def _answers(guard: Guard, kind: type[RefusedError], policy: str) -> bool:
-    """Return whether a guard is a fallback that answers such a refusal; it is asked once."""
-    if not isinstance(guard, Fallback):
-        return False
-    if guard.blind:
+def _answers(guard: Answers, kind: type[RefusedError], policy: str) -> bool:
+    """Return whether a guard answers such a refusal of another one; its judge is asked once."""
+    if guard.is_blind:
         return True
     known = _asked.setdefault(guard, {})
     if kind not in known:
@@ -81,7 +83,7 @@ def stack_of(guards: Iterable[Guard]) -> list[Said]:
     return [
         {
             "guard": guard.kind,
-            "change": list(guard.changeable),
+            "change": list(changeable_options(guard)),
             "options": {
                 name: _plain(value)
                 for name, value in guard.options().items()
@@ -89,7 +91,7 @@ def stack_of(guards: Iterable[Guard]) -> list[Said]:
             },
         }
         for guard in guards
-        if guard.changeable
+        if changeable_options(guard)
     ]
 
 
@@ -107,7 +109,7 @@ class Stacks:
 
     def number_of(self, core: Core) -> str:
         """Return the number of a policy's stack."""
-        revisions = tuple(guard.revision for guard in core.guards)
+        revisions = tuple(guard._revision for guard in core.guards)
         known = _stacks.get(core)
         if known is None or known[0] != revisions:
             stack = stack_of(core.guards)

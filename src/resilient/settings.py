@@ -88,7 +88,7 @@ def _apply(wanted: Wanted, sources: Sources) -> bool:
             with _saying(sources, core.name, kind):
                 guard_named(core.name, core.guards, kind)
         for guard in core.guards:
-            if guard.kind in options or (guard.layers or {}).get(SETTINGS):
+            if guard.kind in options or (guard._layers or {}).get(SETTINGS):
                 with _saying(sources, core.name, guard.kind):
                     given = checked(core.name, guard, options.get(guard.kind, {}))
                     here = {name: value_of(name, value) for name, value in given.items()}

@@ -7,6 +7,7 @@ from typing import Any
 from .drive.core import Core
 from .drive.counting import EDGES, PEAK_SPAN
 from .guards.base import Guard
+from .guards.facets import Admission, Answers, time_limits
 from .outcomes import OUTCOMES
 from .updating import changed
 
@@ -37,8 +38,7 @@ def _snapshot(core: Core, guards: tuple[Guard, ...], now: float) -> dict[str, An
         },
         "refusals": {
             kind: core.refusals.get(kind, 0)
-            for kind in ("policy", *(guard.kind for guard in guards))
-            if kind != "fallback"
+            for kind in ("policy", *(g.kind for g in guards if isinstance(g, Admission)))
         },
         "timeouts": core.timeouts,
         "late_values": core.late_values,
@@ -111,12 +111,12 @@ def _heading(core: Core, now: float) -> list[str]:
 def _limits(guards: tuple[Guard, ...]) -> list[str]:
     """Return what these guards can't do for some kinds of calls."""
     lines: list[str] = []
-    if any(type(guard).recover is not Guard.recover for guard in guards):
+    if any(isinstance(guard, Answers) for guard in guards):
         lines.append(
             "  in a block, a context manager and a Future no fallback acts, in a stream "
             "only before its first item"
         )
-    if any(guard.seconds is not None for guard in guards):
+    if time_limits(guards):
         lines.append(
             "  of a context manager the timeout bounds the entry (on trio it is told, and "
             "not kept), of a Future nothing"

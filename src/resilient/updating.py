@@ -14,6 +14,7 @@ from . import checks
 from .drive.core import BUSY, Core
 from .events import Event
 from .guards.base import Guard
+from .guards.facets import Changeable, Peered, changeable_options
 
 # Later ones win: an operator's order, then policy.update(), then a settings file, then the code.
 DECLARED: Final = "declared"
@@ -37,10 +38,10 @@ class Change:
         self, guard: Guard, layer: str, options: Mapping[str, Any], *, over: bool = False
     ) -> None:
         """Set a layer of a guard's options, as a whole or over what it says; raises if invalid."""
-        seen = guard.layers
+        seen = guard._layers
         layers: Layers = dict(seen or {DECLARED: _changeable(guard)})
         layers[layer] = {**layers.get(layer, {}), **options} if over else dict(options)
-        if not (guard.changeable and (options or layer in (seen or {}))):
+        if not (changeable_options(guard) and (options or layer in (seen or {}))):
             return
         # Also without the layers above: when they are taken away, what is left must be valid.
         heights = range(LAYERS.index(layer) + 1, len(LAYERS) + 1)
@@ -49,7 +50,7 @@ class Change:
 
     def ready(self) -> bool:
         """Return whether nothing came between; under the lock."""
-        return all(guard.layers is seen for guard, seen, _, _ in self._steps)
+        return all(guard._layers is seen for guard, seen, _, _ in self._steps)
 
     def swap(self, now: float, reason: str) -> None:
         """Make the change; under the lock."""
@@ -59,11 +60,13 @@ class Change:
         for guard, _, layers, fresh in self._steps:
             known = len(after)
             _note(guard, fresh, before, after)
-            guard.revision += len(after) > known
-            guard.adopt(fresh, now)
-            guard.layers = layers
+            guard._revision += len(after) > known
+            if isinstance(guard, Changeable):
+                guard.take_over(fresh, now)
+            guard._layers = layers
         for guard in core.all_guards():
-            guard.retuned()
+            if isinstance(guard, Peered):
+                guard.peers_changed()
         if after:
             event = Event(
                 "updated",
@@ -136,7 +139,9 @@ def guard_named(policy: str, guards: tuple[Guard, ...], kind: str) -> Guard:
         raise ValueError(
             f"{policy} has {len(found)} guards of kind {kind}: which one is meant can't be known"
         )
-    return unknown(f"{policy} has no guard", kind, [g.kind for g in guards if g.changeable])
+    return unknown(
+        f"{policy} has no guard", kind, [g.kind for g in guards if changeable_options(g)]
+    )
 
 
 def checked(policy: str, guard: Guard, given: object) -> Mapping[str, Any]:
@@ -144,14 +149,14 @@ def checked(policy: str, guard: Guard, given: object) -> Mapping[str, Any]:
     if not isinstance(given, Mapping):
         checks.refuse_type(f"{policy}.{guard.kind}", given, "a mapping of option names to values")
     options = cast("Mapping[str, Any]", given)
+    changeable = changeable_options(guard)
     for name in options:
-        if name not in guard.changeable:
+        if name not in changeable:
             if name in guard.options():
                 raise ValueError(
-                    f"{name} can't change at run time; "
-                    f"these can: {', '.join(guard.changeable) or 'none'}"
+                    f"{name} can't change at run time; these can: {', '.join(changeable) or 'none'}"
                 )
-            unknown("there is no option", name, guard.changeable)
+            unknown("there is no option", name, changeable)
     return options
 
 
@@ -163,13 +168,13 @@ def unknown(what: str, name: object, there: list[str] | tuple[str, ...]) -> NoRe
 
 def changed(guard: Guard) -> dict[str, Any]:
     """Return the options that are not as declared: by whom they were set, and what was declared."""
-    if guard.layers is None:
+    if guard._layers is None:
         return {}
-    declared, now = guard.layers[DECLARED], guard.options()
+    declared, now = guard._layers[DECLARED], guard.options()
     return {
         name: {"declared": _plain(declared[name]), "by": layer}
         for layer in LAYERS[1:]
-        for name in guard.layers.get(layer, {})
+        for name in guard._layers.get(layer, {})
         if now[name] != declared[name]
     }
 
@@ -180,14 +185,15 @@ def _plain(value: Any) -> Any:
 
 def _changeable(guard: Guard) -> dict[str, Any]:
     options = guard.options()
-    return {name: options[name] for name in guard.changeable}
+    return {name: options[name] for name in changeable_options(guard)}
 
 
 def _note(guard: Guard, fresh: Guard, before: list[str], after: list[str]) -> None:
     """Write down what differs."""
     old, new = _changeable(guard), _changeable(fresh)
-    for name in guard.changeable:
+    afresh = guard.starts_afresh if isinstance(guard, Changeable) else ()
+    for name in old:
         if old[name] != new[name]:
-            lost = " (starts afresh)" if name in guard.afresh else ""
+            lost = " (starts afresh)" if name in afresh else ""
             before.append(f"{guard.kind}.{name}={old[name]}")
             after.append(f"{guard.kind}.{name}={new[name]}{lost}")

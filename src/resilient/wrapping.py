@@ -14,6 +14,7 @@ from .drive import sync
 from .drive.plan import Plan
 from .guard_stack import GuardStack
 from .guards.base import Guard, Mode
+from .guards.facets import Answers, Queueing, TimeLimit
 from .shapes import STREAMS, Kind, kind_of, label, manager_of, named_part
 
 if TYPE_CHECKING:
@@ -139,7 +140,7 @@ def _guarded(policy: GuardStack, fn: Any, kind: Kind, plans: Plans) -> Any:
     if kind in ("async", "async generator"):
         from .drive import aio, astreams
 
-        if any(guard.places() for guard in policy.guards):
+        if any(isinstance(guard, Queueing) and guard.places() for guard in policy.guards):
             import_module("anyio")  # now, and not in the first overload
         driver = aio if kind == "async" else astreams
         return driver.guard(plans("async"), fn)
@@ -189,7 +190,7 @@ def check(who: str, guards: tuple[Guard, ...], fn: object) -> None:
                 'two items; use timeout(..., sync="cooperative")',
             )
         for guard in guards:
-            if guard.only_async:
+            if isinstance(guard, Answers) and guard.only_async:
                 raise TypeError(f"{who}: {label(fn)} is sync, but its {guard.kind} is async")
     streams = kind in STREAMS
     for guard in guards:
@@ -200,6 +201,8 @@ def check(who: str, guards: tuple[Guard, ...], fn: object) -> None:
                 f"the failed_result of its {guard.kind} judges a value, and {article(kind)} "
                 "function has none; let it raise, or give it a policy without failed_result",
             )
+        if not isinstance(guard, Answers):
+            continue
         if guard.only_streams and not streams:
             raise TypeError(f"{who}: {label(fn)} is no generator function, but its {guard.kind} is")
         guard.check_signature(cast("Callable[..., Any]", fn))
@@ -237,7 +240,7 @@ def _check_manager(who: str, guards: tuple[Guard, ...], fn: object, *, is_async:
     if not is_async:
         sync_mode(who, guards)
     for guard in guards:
-        if guard.only_streams:
+        if isinstance(guard, Answers) and guard.only_streams:
             raise TypeError(f"{who}: {label(fn)} is no generator function, but its {guard.kind} is")
 
 
@@ -276,7 +279,7 @@ def _refuse(who: str, fn: object, why: str) -> NoReturn:
 def sync_mode(name: str, guards: tuple[Guard, ...]) -> Mode:
     """Return how sync calls are bound, or raise the TypeError that explains the choice."""
     for guard in guards:
-        if guard.seconds is not None:
+        if isinstance(guard, TimeLimit):
             if guard.sync is None:
                 raise TypeError(
                     f"{name}: its timeout of {guard.seconds:g} s does not say how to bound a sync "

@@ -8,6 +8,7 @@ from typing import Any, Final, Literal
 
 from ..drive.core import Core
 from ..guard_stack import GuardStack
+from ..guards.facets import time_limits
 from ..shapes import kind_of
 from . import parts, reach, steps
 from .guarding import Guarding
@@ -38,7 +39,9 @@ class Coverage:
         self._knowledge = knowledge
         self._judges = judges
         policies = [policy, *(each for _, each in selection.per_call)]
-        self._threaded = any(guard.sync == "thread" for each in policies for guard in each.guards)
+        self._threaded = any(
+            limit.sync == "thread" for each in policies for limit in time_limits(each.guards)
+        )
         self._guardings: dict[tuple[GuardStack, bool], Guarding] = {}
 
     def limit(self, colour: Literal["sync", "async"]) -> float | None:
@@ -46,9 +49,9 @@ class Coverage:
         if not Core.active:
             return None
         bounding = (
-            guard.seconds
-            for guard in self.policy.guards
-            if guard.seconds is not None and (colour == "async" or guard.sync is not None)
+            limit.seconds
+            for limit in time_limits(self.policy.guards)
+            if colour == "async" or limit.sync is not None
         )
         return min(bounding, default=None)
 

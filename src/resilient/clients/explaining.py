@@ -10,6 +10,7 @@ from types import MethodDescriptorType
 from typing import Any, Final
 
 from .. import checks
+from ..guards.facets import time_limits
 from ..shapes import kind_of, label
 from . import parts, steps
 from .explanation import ORDER, Explained, Explanation
@@ -156,7 +157,7 @@ def _how(
 ) -> str:
     """Return how long a guarded method may take, and what sees to it."""
     by = "" if guarding.policy is wrapper.policy else f"by {guarding.policy.name}, "
-    limits = [guard.seconds for guard in guarding.policy.guards if guard.seconds is not None]
+    limits = [limit.seconds for limit in time_limits(guarding.policy.guards)]
     if not limits:
         return by + "no time limit"
     took = f"at most {min(limits):g} s"

@@ -20,6 +20,7 @@ from ..drive.plan import Kin, Plan
 from ..drive.time_limits import binding
 from ..guard_stack import GuardStack
 from ..guards.base import Mode
+from ..guards.facets import TimeLimit, time_limits
 from ..outcomes import Judge
 from ..shapes import Kind
 from ..wrapping import sync_mode
@@ -66,7 +67,7 @@ class Guarding:
             if what != "call":
                 judges = (*judges, _ABSENT if what == "item" else _ENDS)
             if what == "enter":
-                guards = tuple(guard for guard in guards if guard.seconds is None)
+                guards = tuple(each for each in guards if not isinstance(each, TimeLimit))
             found = Plan(
                 self.policy._core, guards, mode, judges=judges, skip=skip, neutral=is_handed,
                 kin=self._kin,
@@ -110,7 +111,7 @@ class Guarding:
         # Under trio what is entered may open a nursery, which must not be inside our own scope.
         if not enters or here()[0] is not None:
             return await aio.call(self.plan("async", "step"), fn, (), {}, final=True)
-        limits = [guard.seconds for guard in self.policy.guards if guard.seconds is not None]
+        limits = [limit.seconds for limit in time_limits(self.policy.guards)]
         if limits and Core.active:
             fn = partial(_told, min(limits), self.policy.name, fn)
         return await aio.call(self.plan("async", "enter"), fn, (), {}, final=True)
@@ -125,7 +126,7 @@ class Guarding:
 
         if here()[0] is not None:
             return Entry(self.plan("async", "step"), fn)
-        limits = [guard.seconds for guard in self.policy.guards if guard.seconds is not None]
+        limits = [limit.seconds for limit in time_limits(self.policy.guards)]
         if limits and Core.active:
             fn = partial(_told, min(limits), self.policy.name, fn)
         return Entry(self.plan("async", "enter"), fn)

@@ -13,6 +13,7 @@ from .. import checks
 from ..drive.core import fault_logger
 from ..errors import ThreadBoundWarning
 from ..guard_stack import GuardStack
+from ..guards.facets import time_limits
 from ..guards.timeout import Timeout
 from ..outcomes import Judge, OnError, OnResult
 from ..place import Place
@@ -150,7 +151,7 @@ def _policy_for(policy: GuardStack, what: Any) -> GuardStack:
 
 
 def _limit(policy: GuardStack, seconds: float) -> Any:
-    ways = [guard.sync for guard in policy.guards if guard.seconds is not None]
+    ways = [limit.sync for limit in time_limits(policy.guards)]
     return Timeout(seconds, sync=ways[0] if ways else None)
 
 
@@ -194,11 +195,11 @@ def _has_methods(client: Any) -> bool:
 
 
 def _is_async_only(policy: GuardStack) -> bool:
-    return any(guard.seconds is not None and guard.sync is None for guard in policy.guards)
+    return any(limit.sync is None for limit in time_limits(policy.guards))
 
 
 def _threaded(policy: GuardStack) -> bool:
-    return any(guard.seconds is not None and guard.sync == "thread" for guard in policy.guards)
+    return any(limit.sync == "thread" for limit in time_limits(policy.guards))
 
 
 def _refuse_threads(name: str, client: Any) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import cast
 
 from ..events import Event, bus
+from ..guards.facets import Admission
 from . import interpreter
 from .call import AbandonedWorker, Call, Step
 from .core import Core
@@ -14,16 +16,17 @@ from .core import Core
 def abandon(call: Call, error: BaseException) -> tuple[Step, Callable[[], None]]:
     """End a call with an error; the second answer is to be called when its worker ends."""
     call.abandoned = held = AbandonedWorker(len(call.tickets))
-    call.core.locked(_abandoned, call.core, held, call.core.now(), str(error))
+    kind = call.plan.limits[0][1].kind
+    call.core.locked(_abandoned, call.core, held, kind, call.core.now(), str(error))
     return interpreter.raised(call, error), partial(_worker_ended, call, held)
 
 
-def _abandoned(core: Core, held: AbandonedWorker, now: float, reason: str) -> None:
+def _abandoned(core: Core, held: AbandonedWorker, kind: str, now: float, reason: str) -> None:
     core.abandoned += 1
     core.abandoned_total += 1
     core.given_up[id(held)] = now
     if len(core.given_up) == 1:
-        event = Event("abandoned", guard="timeout", at=now, reason=reason, policy=core.name)
+        event = Event("abandoned", guard=kind, at=now, reason=reason, policy=core.name)
         bus.enqueue(event)
         core.outbox.append(None)
     core.mirror()
@@ -43,5 +46,5 @@ def _given_back(call: Call, held: AbandonedWorker, now: float) -> None:
     held.has_ended = True
     for level, ticket in enumerate(held.tickets):
         if ticket is not None:
-            call.plan.guards[level].release(ticket, now)
+            cast("Admission", call.plan.guards[level]).release(ticket, now)
     core.mirror()

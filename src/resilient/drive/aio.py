@@ -180,7 +180,7 @@ def _timed(  # noqa: PLR0915
             return await call(plan, fn, args, kwargs)  # trio, a nested limit, a manual clock
         seconds = terms.seconds
         if limit.seconds != seconds:
-            seconds = limit.seconds or 0.0
+            seconds = limit.seconds
             terms, known = Terms(seconds, level, core.name, monotonic), None
         now = monotonic()
         tickets = enter(now)

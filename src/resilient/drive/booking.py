@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from ..guards.base import Guard
+from ..guards.facets import Admission
 from ..outcomes import CANCELLED, REFUSED, SUCCESS
 from ..stack import room
 from .core import Core, tell_slow
@@ -16,42 +16,42 @@ from .stops import Stopped
 Tickets = Any  # opaque to the drivers: of one guard its own, of more a list, outermost first
 
 
-def taken_back(guards: tuple[Guard, ...], tickets: list[int], now: float) -> None:
+def taken_back(guards: tuple[Admission, ...], tickets: list[int], now: float) -> None:
     """Give back the tickets that were taken, each once; under the lock."""
     place = len(tickets)
     while place:
         place -= 1
         if tickets[place] >= 0:  # else before the stack was too short for the others
-            guards[place].after(tickets[place], now, REFUSED, 0.0, "", False)
+            guards[place].settle(tickets[place], now, REFUSED, 0.0, "", False)
             tickets[place] = -1
 
 
-def held(guards: tuple[Guard, ...], tickets: Tickets) -> list[tuple[Guard, int]]:
+def held(guards: tuple[Admission, ...], tickets: Tickets) -> list[tuple[Admission, int]]:
     """Return the guards that have a ticket out, innermost first."""
     given = (tickets,) if len(guards) == 1 else tickets
     pairs = zip(reversed(guards), reversed(given), strict=True) if guards else ()
     return [(guard, ticket) for guard, ticket in pairs if ticket >= 0]
 
 
-def give_back(core: Core, guards: tuple[Guard, ...], tickets: list[int], now: float) -> None:
+def give_back(core: Core, guards: tuple[Admission, ...], tickets: list[int], now: float) -> None:
     """Give back the tickets of a call that was never let in."""
     room()
     core.locked_or_later(_given_back, core, guards, tickets, now)
 
 
-def _given_back(core: Core, guards: tuple[Guard, ...], tickets: list[int], now: float) -> None:
+def _given_back(core: Core, guards: tuple[Admission, ...], tickets: list[int], now: float) -> None:
     if now >= core.born:  # else they were a parent process's
         taken_back(guards, tickets, now)
         core.mirror()
 
 
-def give_back_stopped(core: Core, guards: tuple[Guard, ...], stop: Stopped) -> None:
+def give_back_stopped(core: Core, guards: tuple[Admission, ...], stop: Stopped) -> None:
     """Have the tickets given back of a call that the interpreter could not take over."""
     core.outbox.append(partial(give_back, core, guards, [*stop.tickets], stop.now))
 
 
 def leave_slowly(
-    core: Core, guards: tuple[Guard, ...], tickets: Tickets, started: float, now: float
+    core: Core, guards: tuple[Admission, ...], tickets: Tickets, started: float, now: float
 ) -> None:
     """Book a success where something is unusual: a slow one, a forced state, a fork meanwhile."""
     try:
@@ -61,7 +61,7 @@ def leave_slowly(
 
 
 def book(
-    core: Core, guards: tuple[Guard, ...], tickets: Tickets, started: float, now: float
+    core: Core, guards: tuple[Admission, ...], tickets: Tickets, started: float, now: float
 ) -> None:
     """Book a success.
 
@@ -77,11 +77,11 @@ def book(
         tell_slow(core, now - started)
 
 
-def _booked(core: Core, held: list[tuple[Guard, int]], started: float, now: float) -> None:
+def _booked(core: Core, held: list[tuple[Admission, int]], started: float, now: float) -> None:
     if not core.inherits(started):
         return
     for guard, ticket in held:
-        guard.succeeded(ticket, now, now - started)
+        guard.settle_success(ticket, now, now - started)
     core.ended(SUCCESS, now - started)
     core.mirror()
 
@@ -90,7 +90,7 @@ has_call(leave_slowly, core="core", ended="started")
 has_call(book, core="core", ended="started")
 
 
-def flush_entered(core: Core, guards: tuple[Guard, ...], tickets: Tickets, now: float) -> None:
+def flush_entered(core: Core, guards: tuple[Admission, ...], tickets: Tickets, now: float) -> None:
     """Do what the section left to be done, and give the call back if a listener ends it."""
     try:
         core.flush()
@@ -101,8 +101,8 @@ def flush_entered(core: Core, guards: tuple[Guard, ...], tickets: Tickets, now: 
         raise
 
 
-def _ended_by_listener(core: Core, held: list[tuple[Guard, int]], now: float) -> None:
+def _ended_by_listener(core: Core, held: list[tuple[Admission, int]], now: float) -> None:
     for guard, ticket in held:
-        guard.after(ticket, now, CANCELLED, 0.0, "", False)
+        guard.settle(ticket, now, CANCELLED, 0.0, "", False)
     core.ended(CANCELLED, 0.0)
     core.mirror()

@@ -6,10 +6,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar, Final, Literal, Self
+from typing import Any, ClassVar, Final, Literal, Self, cast
 
 from ..deadline import Deadline
 from ..guards.base import Guard
+from ..guards.facets import Answers
 from ..outcomes import Result, Served
 from .core import Core
 from .plan import Plan
@@ -43,14 +44,16 @@ class Call:
 
     # fmt: off
     __slots__ = (
-        "__weakref__", "abandoned", "active_seconds", "admitted", "args", "began", "core",
-        "counted", "deadline", "delay", "duration", "error", "expired_level", "fallbacks_failed",
-        "final", "fn", "forced_outcome", "handle", "is_callers", "is_late", "is_news", "is_ours",
-        "kwargs", "level", "limits", "outcome", "plan", "ran", "recovered_from", "recovering_from",
-        "refuser", "served", "settled", "started", "tickets", "value",
+        "__weakref__", "abandoned", "active_seconds", "admitted", "answering", "args", "attempts",
+        "began", "core", "counted", "deadline", "delay", "duration", "error", "expired_level",
+        "fallbacks_failed", "final", "fn", "forced_outcome", "handle", "hint", "is_callers",
+        "is_late", "is_news", "is_ours", "kwargs", "level", "limits", "outcome", "plan", "ran",
+        "recovered_from", "recovering_from", "refuser", "served", "settled", "started", "tickets",
+        "value",
     )
     # fmt: on
     admitted: bool
+    answering: bool  # a guard is asked for an answer before the body is
     counted: bool
     delay: float
     duration: float
@@ -90,6 +93,9 @@ class Call:
         self.final: bool = False  # nothing can take the place of its answer any more
         self.ran = self.is_ours = self.admitted = self.counted = self.is_callers = False
         self.is_late = self.settled = self.is_news = False
+        self.answering = False
+        self.attempts: int = 1
+        self.hint: Any = None  # what the error of the newest says of when to ask again
         self.served = 0
         self.delay = self.started = self.duration = 0.0
         self.began: float = self.core.now()
@@ -137,7 +143,7 @@ class Call:
 
     def _set_limits(self, levels: int) -> None:
         for level, guard in self.plan.limits:
-            if level < levels and guard.seconds is not None:
+            if level < levels:
                 self.limits.append((self.began + guard.seconds, level))
 
     @property
@@ -147,7 +153,8 @@ class Call:
 
     def recovery(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         """Return what runs in place of the body, and its arguments."""
-        return self.guard.recover, (self.recovering_from, self.args[self.plan.skip :], self.kwargs)
+        guard = cast("Answers", self.plan.guards[self.level])
+        return guard.recover, (self.recovering_from, self.args[self.plan.skip :], self.kwargs)
 
     @property
     def innermost(self) -> int:

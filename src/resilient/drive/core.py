@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Final, TypeVar, TypeVarTuple, cast
 from ..clock import Alarm, Clock, real
 from ..events import Cause, Event, bus
 from ..guards.base import Guard, Waiter
+from ..guards.facets import Queueing, Stateful, Switch
 from ..outcomes import DEFAULT_JUDGE, OUTCOMES, SUCCESS
 from ..stack import room, room_for_call
 from .alarms import alarm_at
@@ -47,7 +48,7 @@ class Core(Counts):
     __slots__ = (
         "__weakref__", "alarm", "anonymous", "born", "clock", "differs", "dropped", "forced",
         "forced_why", "fresh", "gate", "guards", "impact", "inherited", "lock", "name", "now",
-        "outbox", "owner", "patience", "policy", "rest", "shutters", "tier", "until", "viewed",
+        "outbox", "owner", "patience", "policy", "rest", "switches", "tier", "until", "viewed",
     )  # fmt: skip
     # Told of each call that was slow, or did not just go well, or took the long way: policy,
     # outcome, what the caller got, the guard that refused, seconds. In the caller's context.
@@ -77,7 +78,7 @@ class Core(Counts):
         self.dropped: bool = False
         self.policy: weakref.ref[Any] | None = None  # what users hold
         self.guards: tuple[Guard, ...] = ()
-        self.shutters: tuple[weakref.ref[Guard], ...] = ()
+        self.switches: tuple[weakref.ref[Switch], ...] = ()
         self.viewed: tuple[weakref.ref[Guard], ...] = ()  # those that only views have
         self.outbox: Outbox = Outbox(name)
         self.forced: str | None = None
@@ -100,7 +101,8 @@ class Core(Counts):
         self._take(guards)
         if self.forced is not None:
             for guard in guards:
-                guard.force(self.forced, self.now())
+                if isinstance(guard, Stateful):
+                    guard.force(self.forced, self.now())
 
     def _add_views(self, guards: tuple[Guard, ...]) -> None:
         alive = (ref for ref in self.viewed if ref() is not None)
@@ -110,16 +112,17 @@ class Core(Counts):
         self.outbox.name = self.name
         emit = self.outbox.emit
         for guard in guards:
-            guard.belongs_to = self.name
+            guard._policy_name = self.name
             guard.emit = emit
-            guard.joins(self)
+            if isinstance(guard, Switch):
+                guard.attach(self)
             if guard.judge is not DEFAULT_JUDGE and guard.judge.on_fault is None:
                 guard.judge.on_fault = fault_logger(self.name, guard.kind)
-            if self.clock is not None:
+            if self.clock is not None and isinstance(guard, Stateful):
                 guard.jitter(False)  # who sets the time by hand wants none
-        switches = [weakref.ref(guard) for guard in guards if guard.shutter]
+        switches = [weakref.ref(guard) for guard in guards if isinstance(guard, Switch)]
         if switches:
-            self.shutters = (*(ref for ref in self.shutters if ref() is not None), *switches)
+            self.switches = (*(ref for ref in self.switches if ref() is not None), *switches)
             self.regate()
 
     def settle(self, *, begun: bool = False) -> int:
@@ -128,9 +131,9 @@ class Core(Counts):
         Under the lock. Once begun, a first call needs no more than another.
         """
         shut = self.forced is not None or not Core.active or (self.fresh and not begun)
-        for ref in self.shutters:  # nothing is allocated: a finalizer must not run in here
+        for ref in self.switches:  # nothing is allocated: a finalizer must not run in here
             guard = ref()
-            if guard is not None and guard.shut():
+            if guard is not None and guard.needs_asking():
                 shut = True
         self.rest = SHUT if shut else 0
         return self.rest
@@ -156,11 +159,15 @@ class Core(Counts):
         viewed = [ref() for ref in self.viewed]
         return self.guards + tuple(guard for guard in viewed if guard is not None)
 
+    def stateful(self) -> list[Stateful]:
+        """Return those of its guards, and of its views', that have a state."""
+        return [guard for guard in self.all_guards() if isinstance(guard, Stateful)]
+
     def follow(self, clock: Clock | None) -> None:
         """Take the time from another clock, without jitter, or from the system's (None)."""
         self.clock = clock
         self.now = real.now if clock is None else clock.now
-        for guard in self.all_guards():
+        for guard in self.stateful():
             guard.jitter(clock is None)
         self.arm()
 
@@ -223,7 +230,7 @@ class Core(Counts):
 
     def quit(self, waiter: Waiter) -> None:
         """Take a waiter out of its line, and hand on what it was granted."""
-        self.locked_or_later(waiter.guard.quit, waiter, self.now())
+        self.locked_or_later(cast("Queueing", waiter.guard).quit, waiter, self.now())
 
     @property
     def owned(self) -> Callable[[], bool]:
@@ -283,7 +290,7 @@ class Core(Counts):
         )
         bus.enqueue(event)
         self.outbox.append(None)
-        for guard in self.all_guards():
+        for guard in self.stateful():
             if before is not None and state is not None:
                 guard.force(None, now)
             guard.force(state, now)
@@ -311,14 +318,15 @@ class Core(Counts):
     @property
     def why(self) -> str:
         """Why it is forced, or why its breaker is not closed."""
-        whys = [guard.why for guard in self.guards if guard.state]
+        whys = [guard.why for guard in self.guards if isinstance(guard, Stateful) and guard.state]
         return self.forced_why if self.forced else whys[0] if whys else ""
 
     @property
     def state(self) -> str:
         """The forced state, or else that of the guard that has one."""
         self.expire()
-        states = [guard.state for guard in self.guards if guard.state]
+        own = (guard.state for guard in self.guards if isinstance(guard, Stateful))
+        states = [state for state in own if state]
         return self.forced or (states[0] if states else "closed")
 
 

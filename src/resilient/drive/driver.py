@@ -6,11 +6,12 @@ import sys
 from collections.abc import Callable
 from contextvars import copy_context
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from ..deadline import Deadline, abandoned, current, leave
 from ..errors import CallTimeoutError, WorkersBusyError
 from ..guards.base import Waiter
+from ..guards.facets import Admission, Answers
 from ..shapes import PLAIN_VALUES, returns_awaitable, returns_work
 from . import interpreter, line, settlement
 from .abandoning import abandon
@@ -49,7 +50,8 @@ def _body(call: Call) -> Step:
 
 def _recover(call: Call) -> Step:
     args = call.recovering_from, call.args[call.plan.skip :], call.kwargs
-    return limited(call, call.level, call.plan.guards[call.level].recover, args, {})
+    guard = cast("Answers", call.plan.guards[call.level])
+    return limited(call, call.level, guard.recover, args, {})
 
 
 def limited(
@@ -111,7 +113,8 @@ def _on_worker(call: Call, body: Callable[[], Any], deadline: Deadline) -> Step:
 def no_thread(call: Call, fault: RuntimeError) -> Step:
     why = f"{call.core.name}: the system gives no more threads ({fault})"
     call.ran = False
-    return interpreter.not_run(call, WorkersBusyError(why, policy=call.core.name, guard="timeout"))
+    kind = call.plan.limits[0][1].kind
+    return interpreter.not_run(call, WorkersBusyError(why, policy=call.core.name, guard=kind))
 
 
 def job_done(call: Call, job: Job, deadline: Deadline, reason: BaseException | None) -> Step:
@@ -175,7 +178,7 @@ def wait(call: Call) -> Step:
     if _in_event_loop():
         return interpreter.refused(
             call,
-            call.guard,
+            cast("Admission", call.guard),
             "a sync call may not wait in a thread whose event loop is running: it would stop every "
             "task there; make the call async, or call from a worker thread",
             None,

@@ -11,8 +11,8 @@ written into it: with it apart a whole policy takes a fifth longer. The lock is 
 interrupt may come after any call, and `Core.owned` tells whether the lock was ours. That can be
 told because nobody enters here from inside a section: the gate is looked at before.
 
-Near the end of the stack any call may raise RecursionError. A guard's `before` and `succeeded` have
-then taken and given nothing (see `resilient.stack`), and so have the steps; what could not be
+Near the end of the stack any call may raise RecursionError. A guard's `admit` and `settle_success`
+have then taken and given nothing (see `resilient.stack`), and so have the steps; what could not be
 booked is left in the outbox.
 """
 
@@ -22,7 +22,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
-from ..guards.base import PARK, REFUSE, Guard, Mode
+from ..guards.base import PARK, REFUSE
+from ..guards.facets import Admission
 from ..outcomes import REFUSED
 from .booking import Tickets, book, flush_entered, give_back, leave_slowly, taken_back
 from .core import BUSY, Core
@@ -39,18 +40,17 @@ _PLACES: Final = 4  # a verdict of the guard at a place is -place * _PLACES + ve
 
 
 def fast_path(
-    core: Core, guards: tuple[Guard, ...], mode: Mode, *, blind_fallback: bool
+    core: Core, guards: tuple[Admission, ...], *, blind_fallback: bool
 ) -> tuple[Enter, Leave]:
-    """Return enter and leave for the guards that take part in calls of a mode.
+    """Return enter and leave for some guards.
 
     Where the policy has a blind fallback, enter counts a refusal and answers TURNED.
     """
-    admitting = tuple(guard for guard in guards if guard.admits(mode) and not guard.shutter)
-    kinds = tuple(guard.kind for guard in admitting) if blind_fallback else ()
-    if len(admitting) == 2:
-        enter, leave = _two(core, admitting, kinds)
+    kinds = tuple(guard.kind for guard in guards) if blind_fallback else ()
+    if len(guards) == 2:
+        enter, leave = _two(core, guards, kinds)
     else:
-        enter, leave = _enter(core, admitting, kinds), _leave(core, admitting)
+        enter, leave = _enter(core, guards, kinds), _leave(core, guards)
     return enter, has_call(leave, core="core", ended="started")
 
 
@@ -61,9 +61,9 @@ def _none(_: float) -> int:
     return 0
 
 
-def _taking(guards: tuple[Guard, ...]) -> Take:
+def _taking(guards: tuple[Admission, ...]) -> Take:
     """Return the step that asks guards, and puts their tickets into a list that is there."""
-    befores = tuple(guard.before for guard in guards)
+    befores = tuple(guard.admit for guard in guards)
 
     def take(now: float, tickets: list[int]) -> int:
         place = 0
@@ -78,9 +78,9 @@ def _taking(guards: tuple[Guard, ...]) -> Take:
     return take
 
 
-def _giving(core: Core, guards: tuple[Guard, ...]) -> Give:
+def _giving(core: Core, guards: tuple[Admission, ...]) -> Give:
     """Return the step that tells guards of a success, innermost first."""
-    succeeded = tuple((level, guard.succeeded) for level, guard in enumerate(guards))[::-1]
+    succeeded = tuple((level, guard.settle_success) for level, guard in enumerate(guards))[::-1]
 
     def give(tickets: list[int], now: float, duration: float) -> None:
         for level, good in succeeded:
@@ -94,11 +94,11 @@ def _giving(core: Core, guards: tuple[Guard, ...]) -> Give:
 
 
 def _enter(  # noqa: C901
-    core: Core, guards: tuple[Guard, ...], kinds: tuple[str, ...]
+    core: Core, guards: tuple[Admission, ...], kinds: tuple[str, ...]
 ) -> Enter:
     outbox, flush, acquire, release = core.outbox, core.flush, core.lock.acquire, core.lock.release
     owned = core.owned
-    alone, before = len(guards) < 2, guards[0].before if guards else _none
+    alone, before = len(guards) < 2, guards[0].admit if guards else _none
     take, blank = _taking(guards), [-1] * (len(guards) if len(guards) > 1 else 0)
 
     def enter(now: float) -> Tickets:  # noqa: C901, PLR0912
@@ -154,10 +154,10 @@ def _enter(  # noqa: C901
     return enter
 
 
-def _leave(core: Core, guards: tuple[Guard, ...]) -> Leave:
+def _leave(core: Core, guards: tuple[Admission, ...]) -> Leave:
     outbox, flush, acquire, release = core.outbox, core.flush, core.lock.acquire, core.lock.release
     owned = core.owned
-    give: Give = guards[0].succeeded if len(guards) == 1 else _giving(core, guards)
+    give: Give = guards[0].settle_success if len(guards) == 1 else _giving(core, guards)
 
     def leave(tickets: Tickets, started: float, now: float) -> None:
         duration = now - started
@@ -196,12 +196,12 @@ def _leave(core: Core, guards: tuple[Guard, ...]) -> Leave:
 
 
 def _two(  # noqa: C901, PLR0915
-    core: Core, guards: tuple[Guard, Guard], kinds: tuple[str, ...]
+    core: Core, guards: tuple[Admission, Admission], kinds: tuple[str, ...]
 ) -> tuple[Enter, Leave]:
     """Return the sections of two guards, which most policies have: their tickets are a pair."""
     outer, inner = guards
-    before1, before2 = outer.before, inner.before
-    succeeded1, succeeded2 = outer.succeeded, inner.succeeded
+    before1, before2 = outer.admit, inner.admit
+    succeeded1, succeeded2 = outer.settle_success, inner.settle_success
     outbox, flush, acquire, release = core.outbox, core.flush, core.lock.acquire, core.lock.release
     owned = core.owned
 
@@ -235,7 +235,7 @@ def _two(  # noqa: C901, PLR0915
                     refuser = guards[place]
                     why, left = refuser.why, refuser.retry_after(now)
                 elif place:
-                    outer.after(first, now, REFUSED, 0.0, "", False)
+                    outer.settle(first, now, REFUSED, 0.0, "", False)
                     first = PARK
             core.gate = 0
             release()

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from ..errors import CircuitOpenError, RefusedError
+from ..guards.facets import Admission
 from ..outcomes import REFUSED
 from ..shapes import returns_awaitable
 from ..steering import steers
@@ -70,7 +71,8 @@ def _failed(plan: Plan, error: BaseException) -> None:
         return
     core = plan.core
     newest = _newest(core)
-    refuser = next((guard for guard in plan.guards if guard.kind == newest), None)
+    asked = (guard for guard in plan.guards if isinstance(guard, Admission))
+    refuser = next((guard for guard in asked if guard.kind == newest), None)
     if error.__cause__ is None and refuser is not None:
         error.__cause__ = by_guard(refuser, core, refuser.why, refuser.retry_after(core.now()))
     elif error.__cause__ is None:  # the newest is another call's: the policy has been forced open

@@ -13,6 +13,7 @@ from typing import Any, Final, cast
 
 from .. import locks
 from ..events import bus
+from ..guards.facets import Admission
 from ..process import at_fork
 from .core import Core, living
 from .own_calls import OwnCall, own_calls
@@ -64,7 +65,8 @@ def _renew(core: Core, own: list[OwnCall]) -> None:
     core.in_flight = len(core.inherited)
     for guard in core.all_guards():
         guard.judge.faults = 0
-        guard.forked(now, sum(guard in call.holding for call in own))
+        if isinstance(guard, Admission):
+            guard.after_fork(now, sum(guard in call.holding for call in own))
 
 
 def install() -> None:

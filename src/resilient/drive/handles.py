@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
+from ..guards.facets import TimeLimit
 from ..shapes import handle_of
 from . import interpreter, settlement
 from .call import Call
@@ -59,7 +60,7 @@ def _followed(call: Call, value: Any, kind: str) -> Any:
 
 
 def _is_worker(guard: Guard) -> bool:
-    return guard.sync == "thread"
+    return isinstance(guard, TimeLimit) and guard.sync == "thread"
 
 
 def _follow(call: LastingCall, future: Future[Any]) -> None:

@@ -7,7 +7,7 @@ pause, recover), reports how that ended, and does what the next answer says, unt
 from __future__ import annotations
 
 import sys
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from ..errors import (
     CallTimeoutError,
@@ -16,7 +16,8 @@ from ..errors import (
     RefusedError,
     ResilientError,
 )
-from ..guards.base import ANSWER, PARK, REFUSE, Guard
+from ..guards.base import ANSWER, PARK, REFUSE, NoAnswer
+from ..guards.facets import Admission, InFlight, Switch, TimeLimit
 from ..outcomes import REFUSED
 from ..stack import room_for_call
 from . import refusals
@@ -46,6 +47,7 @@ def start(call: Call) -> Step:
 def try_again(call: Call) -> Step:
     """Begin another attempt, after the pause that a guard asked for."""
     first = call.level + 1
+    call.attempts += 1
     call.tickets[first:] = [None] * (len(call.tickets) - first)
     call.limits = [limit for limit in call.limits if limit[1] < first]
     call.error = call.value = call.recovered_from = call.abandoned = call.deadline = None
@@ -75,7 +77,7 @@ def admit(call: Call, first: int) -> Step:
 
 def go_on(call: Call, stop: Stopped) -> Step:
     """Go on with a call that the fast path could not let in."""
-    lent = is_lent() and _needs_slot(call.guard) and call.core.locked(borrows, call)
+    lent = is_lent() and call.plan.lends[call.level] and call.core.locked(borrows, call)
     if lent or _is_part_of_a_probe(call, stop.verdict):
         return admit(call, call.level + 1)
     return _stopped(call, stop.verdict, stop.why, stop.retry_after)
@@ -86,13 +88,15 @@ def _stopped(call: Call, verdict: int, why: str, retry_after: float | None) -> S
     if verdict == PARK:
         return DO_PARK
     answers = verdict == ANSWER and not call.final
-    return refused(call, call.guard, why, retry_after, answers=answers)
+    return refused(call, cast("Admission", call.guard), why, retry_after, answers=answers)
 
 
 def _is_part_of_a_probe(call: Call, verdict: int) -> bool:
     """Return whether a call comes from inside a call that the guard has let in as a probe."""
     guard = call.guard
-    return verdict == REFUSE and guard.probing and is_inside(sys._getframe(1), call.core, guard)
+    if verdict != REFUSE or not (isinstance(guard, InFlight) and guard.is_probing):
+        return False
+    return is_inside(sys._getframe(1), call.core, guard)
 
 
 def _ask(call: Call, first: int, now: float) -> tuple[int, int, str, float | None]:
@@ -110,7 +114,7 @@ def _ask(call: Call, first: int, now: float) -> tuple[int, int, str, float | Non
             core.entered(now)
             call.admitted = True
     elif verdict != PARK:
-        guard = call.plan.guards[level]
+        guard = cast("Admission", call.plan.guards[level])
         return verdict, level, guard.why, guard.retry_after(now)
     return verdict, level, "", None
 
@@ -121,44 +125,40 @@ def _switch_off(call: Call) -> int:
     A switch goes before a forced state, which goes before all other guards.
     """
     for level, guard in enumerate(call.plan.guards):
-        if guard.shutter and guard.is_off():
+        if isinstance(guard, Switch) and guard.is_off():
             return level
     return -1
 
 
 def _walk_in(call: Call, first: int, now: float) -> tuple[int, int]:
     """Ask the guards from first inwards: the verdict and its level; under the lock."""
-    guards, admits = call.plan.guards, call.plan.admits
-    for level in range(first, len(guards)):
-        guard = guards[level]
-        if not (Core.active or guard.shutter or type(guard).recover is not Guard.recover):
+    plan = call.plan
+    for level in range(first, len(plan.guards)):
+        if not (Core.active or plan.always[level]):
             continue
-        if guard.seconds is not None:
+        guard, admission = plan.guards[level], plan.admissions[level]
+        if isinstance(guard, TimeLimit):
             call.limits.append((now + guard.seconds, level))
-        if admits[level]:
-            verdict = guard.before(now)
-            if verdict >= 0:
-                call.tickets[level] = verdict
-            elif not (_needs_slot(guard) and borrows(call)):
-                return verdict, level
-    return 0, len(guards)
-
-
-def _needs_slot(guard: Guard) -> bool:
-    """Return whether what a guard lacks may be a slot that a block round the call has."""
-    return guard.slots() is not None and guard.seconds is None
+        if admission is None:
+            continue
+        verdict = admission.admit(now)
+        if verdict >= 0:
+            call.tickets[level] = verdict
+        elif not (plan.lends[level] and borrows(call)):
+            return verdict, level
+    return 0, len(plan.guards)
 
 
 def refused(
-    call: Call, guard: Guard, why: str, retry_after: float | None, *, answers: bool = False
+    call: Call, guard: Admission, why: str, retry_after: float | None, *, answers: bool = False
 ) -> Step:
     """Take a guard's refusal; go out from there, or have the guard answer."""
     call.refuser = guard.kind
     call.error = error = refusals.by_guard(guard, call.core, why, retry_after)
     if answers:
-        call.recovering_from, call.outcome = error, REFUSED
+        call.recovering_from, call.outcome, call.answering = error, REFUSED, True
         return DO_RECOVER
-    if guard.at_entry:
+    if isinstance(guard, Switch) and guard.answers_anywhere:
         call.level = call.innermost  # so every fallback has its chance
     return unwind(call)
 
@@ -186,12 +186,23 @@ def returned(call: Call, value: Any) -> Step:
 def raised(call: Call, error: BaseException) -> Step:
     """Take what the body, or what recovers, raised."""
     origin = call.recovering_from
-    if origin is not None and isinstance(error, Exception):
+    if origin is not None and isinstance(error, NoAnswer):
+        if call.answering:
+            return _no_answer(call)
+        error = origin
+    elif origin is not None and isinstance(error, Exception):
         call.fallbacks_failed += 1
         if error is not origin and error.__cause__ is None:
             error.__cause__ = origin
     call.error = error
     return _ended(call)
+
+
+def _no_answer(call: Call) -> Step:
+    """Go on inwards: the guard that was asked for an answer has none."""
+    call.error = call.recovering_from = None
+    call.outcome, call.refuser, call.answering = -1, ENTRY, False
+    return admit(call, call.level + 1)
 
 
 def _ended(call: Call) -> Step:
@@ -205,7 +216,7 @@ def _ended(call: Call) -> Step:
         call.level = len(call.tickets) - 1
     else:
         call.recovered_from = call.recovering_from if call.error is None else None
-        call.recovering_from = None
+        call.recovering_from, call.answering = None, False
         call.level -= 1
     return unwind(call)
 
@@ -214,7 +225,8 @@ def not_run(call: Call, error: ResilientError) -> Step:
     """Take why the body, or what recovers, was not begun."""
     if isinstance(error, CallTimeoutError):
         if error._deadline is call.deadline and call.deadline is not None:
-            call.expired_level, call.refuser = call.deadline.level, "timeout"
+            call.expired_level = level = call.deadline.level
+            call.refuser = call.plan.guards[level].kind
     elif isinstance(error, RefusedError):
         error._core, call.refuser = call.core, error.guard
     call.error = error

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Iterator
+from typing import Final, cast
 
 from ..errors import ResilientError
 from ..guards.base import PARK, REFUSE, Waiter
+from ..guards.facets import Admission, InFlight, Queueing
 from . import interpreter, settlement
 from .call import DO_PARK, Call, Step
 
@@ -16,12 +17,12 @@ CHOP: Final = 1.0  # a waiter looks up this often, so that a grant nobody takes 
 def park(call: Call, waiter: Waiter) -> Step:
     """Stand in line; the answer may be that no wait is needed any more."""
     waiter.arrived = call.core.now()
-    return _line_up(call, waiter, call.guard.park)
+    return _line_up(call, waiter, cast("Queueing", call.guard).park)
 
 
 def unpark(call: Call, waiter: Waiter) -> Step:
     """Go on after a wake or at the end of a wait; DO_PARK means to wait on."""
-    return _line_up(call, waiter, call.guard.unpark)
+    return _line_up(call, waiter, cast("Queueing", call.guard).unpark)
 
 
 def leave(call: Call, waiter: Waiter, error: BaseException) -> Step:
@@ -40,7 +41,8 @@ def _line_up(call: Call, waiter: Waiter, ask: Callable[[Waiter, float], int]) ->
     if verdict == PARK:
         return DO_PARK
     if verdict == REFUSE:
-        return interpreter.refused(call, call.plan.guards[refuser], why, retry_after)
+        guard = cast("Admission", call.plan.guards[refuser])
+        return interpreter.refused(call, guard, why, retry_after)
     return interpreter.admit(call, call.level + 1)
 
 
@@ -53,30 +55,35 @@ def _asked(
     if verdict >= 0:
         call.tickets[refuser] = verdict
         call.core.waited(now - waiter.arrived)
-        verdict, refuser = _resume(call, now)
+        verdict, refuser = _confirm(call, now)
     elif verdict == PARK:
         _pause(call, now)
     if verdict != REFUSE:
         return verdict, refuser, "", None
-    guard = call.plan.guards[refuser]
+    guard = cast("Admission", call.plan.guards[refuser])
     return verdict, refuser, guard.why, guard.retry_after(now)
 
 
-def _resume(call: Call, now: float) -> tuple[int, int]:
+def _confirm(call: Call, now: float) -> tuple[int, int]:
     """Let the guards outside confirm their tickets: something may have changed meanwhile."""
-    for level in range(call.level):
-        ticket = call.tickets[level]
-        if ticket is not None:
-            verdict = call.plan.guards[level].resume(ticket, now)
-            call.tickets[level] = verdict if verdict >= 0 else None
-            if verdict < 0:
-                return REFUSE, level
+    for level, guard, ticket in _outside(call):
+        verdict = guard.confirm(ticket, now)
+        call.tickets[level] = verdict if verdict >= 0 else None
+        if verdict < 0:
+            return REFUSE, level
     return 0, call.level
 
 
 def _pause(call: Call, now: float) -> None:
     """Tell the guards outside that the call waits here, and not for the dependency."""
-    for level in range(call.level):
+    for _, guard, ticket in _outside(call):
+        if guard.watches_ages:
+            guard.pause(ticket, now)
+
+
+def _outside(call: Call) -> Iterator[tuple[int, InFlight, int]]:
+    """Yield those outside that watch calls in flight, with their levels and tickets."""
+    for level, guard in call.plan.watchers:
         ticket = call.tickets[level]
-        if ticket is not None and call.plan.guards[level].aged:
-            call.plan.guards[level].paused(ticket, now)
+        if level < call.level and ticket is not None:
+            yield level, guard, ticket

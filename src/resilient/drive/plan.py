@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeGuard, TypeVar
 
 from ..guards.base import Guard, Mode
+from ..guards.facets import Admission, Answers, InFlight, Keeps, Retries, Slots, Switch, TimeLimit
 from ..known import is_answer
 from ..outcomes import DEFAULT_JUDGE, Judge
 from .core import Core
@@ -19,9 +20,32 @@ class Plan:
     """What a driver needs to know to run calls of one mode through a policy."""
 
     __slots__ = (
-        "admits", "answers", "core", "enter", "fast_levels", "guard_judges", "guards", "is_plain",
-        "judge", "judges", "judges_health", "judges_values", "kin", "leave", "limits", "neutral",
-        "odd", "reacts", "single", "skip", "threaded",
+        "admissions",
+        "always",
+        "answers",
+        "core",
+        "enter",
+        "fast_levels",
+        "guard_judges",
+        "guards",
+        "is_plain",
+        "judge",
+        "judges",
+        "judges_health",
+        "judges_values",
+        "keepers",
+        "kin",
+        "leave",
+        "lends",
+        "limits",
+        "neutral",
+        "odd",
+        "reacts",
+        "retries",
+        "single",
+        "skip",
+        "threaded",
+        "watchers",
     )  # fmt: skip
     enter: Enter
     leave: Leave
@@ -47,21 +71,7 @@ class Plan:
         # Makes an error of ours one of a wrapped client's library as well, for its caller.
         self.kin: Kin | None = kin
         self.skip: int = skip  # so many leading arguments are no business of a fallback
-        self.guards: tuple[Guard, ...] = guards
-        self.admits: tuple[bool, ...] = tuple(guard.admits(mode) for guard in guards)
-        # Of those that the fast path asks: a shutter keeps calls off it instead.
-        self.fast_levels: tuple[int, ...] = tuple(
-            level for level, guard in enumerate(guards) if self.admits[level] and not guard.shutter
-        )
-        # These never admit anything but want to know how it ended, such as a fallback.
-        self.reacts: tuple[bool, ...] = tuple(
-            type(guard).before is Guard.before for guard in guards
-        )
-        self.limits: tuple[tuple[int, Guard], ...] = tuple(
-            (level, guard) for level, guard in enumerate(guards) if guard.seconds is not None
-        )
-        # The fast paths know one limit; with more, the interpreter finds the tightest each time.
-        self.single: tuple[int, Guard] | None = self.limits[0] if len(self.limits) == 1 else None
+        self._sort(guards, mode)
         self.threaded: bool = mode == "thread"
         self.judge: Judge = next(
             (guard.judge for guard in reversed(guards) if guard.judges_health), DEFAULT_JUDGE
@@ -76,15 +86,44 @@ class Plan:
             judge.failed_result is not None
             for judge in (*judges, *(guard.judge for guard in guards))
         )
-        self.answers: Guard | None = _answerer(guards)
+        self.answers: Answers | None = _answerer(guards)
         self.enter, self.leave = fast_path(
-            core, guards, mode, blind_fallback=self.answers is not None
+            core, self.fast_guards, blind_fallback=self.answers is not None
+        )
+
+    def _sort(self, guards: tuple[Guard, ...], mode: Mode) -> None:
+        """Sort the guards by their facets."""
+        self.guards: tuple[Guard, ...] = guards
+        # By level: who is asked to let calls of this mode in, None where nobody is.
+        self.admissions: tuple[Admission | None, ...] = tuple(
+            guard if _admits(guard, mode) else None for guard in guards
+        )
+        # Of those that the fast path asks: a switch keeps calls off it instead.
+        self.fast_levels: tuple[int, ...] = tuple(
+            level
+            for level, guard in enumerate(self.admissions)
+            if guard is not None and not isinstance(guard, Switch)
+        )
+        # By level: those that hold also while guards are off, and those that lend slots.
+        self.always: tuple[bool, ...] = _are(guards, Switch, Answers)
+        self.lends: tuple[bool, ...] = _are(guards, Slots)
+        # These never admit anything but want to know how it ended, such as a fallback.
+        self.reacts: tuple[bool, ...] = tuple(not isinstance(guard, Admission) for guard in guards)
+        self.watchers: tuple[tuple[int, InFlight], ...] = _levels(guards, InFlight)
+        self.keepers: tuple[tuple[int, Keeps], ...] = _levels(guards, Keeps)
+        # A policy has one at most.
+        self.retries: tuple[int, Retries] | None = next(iter(_levels(guards, Retries)), None)
+        self.limits: tuple[tuple[int, TimeLimit], ...] = _levels(guards, TimeLimit)
+        # The fast paths know one limit; with more, the interpreter finds the tightest each time.
+        self.single: tuple[int, TimeLimit] | None = (
+            self.limits[0] if len(self.limits) == 1 else None
         )
 
     @property
-    def fast_guards(self) -> tuple[Guard, ...]:
+    def fast_guards(self) -> tuple[Admission, ...]:
         """The guards that the fast path asks."""
-        return tuple(self.guards[level] for level in self.fast_levels)
+        asked = (self.admissions[level] for level in self.fast_levels)
+        return tuple(guard for guard in asked if guard is not None)
 
     @property
     def one_limit(self) -> bool:
@@ -94,13 +133,32 @@ class Plan:
     @property
     def fast(self) -> bool:
         """Tell whether a call that goes well needs no interpreter."""
-        return not (self.judges_values or self.threaded or len(self.limits) > 1)
+        return not (self.judges_values or self.threaded or self.keepers or len(self.limits) > 1)
 
 
-def _answerer(guards: tuple[Guard, ...]) -> Guard | None:
+F = TypeVar("F", bound=Guard)
+
+
+def _levels(guards: tuple[Guard, ...], facet: type[F]) -> tuple[tuple[int, F], ...]:
+    """Return the guards with a facet, and their levels."""
+    return tuple((level, guard) for level, guard in enumerate(guards) if isinstance(guard, facet))
+
+
+def _are(guards: tuple[Guard, ...], *facets: type[Guard]) -> tuple[bool, ...]:
+    return tuple(isinstance(guard, facets) for guard in guards)
+
+
+def _admits(guard: Guard, mode: Mode) -> TypeGuard[Admission]:
+    """Return whether a guard is asked to let in calls of a mode."""
+    if not isinstance(guard, Admission):
+        return False
+    return guard.takes_worker(mode) if isinstance(guard, TimeLimit) else True
+
+
+def _answerer(guards: tuple[Guard, ...]) -> Answers | None:
     """Return the guard that answers every refusal without looking at it, if there is one."""
-    inside = [guard for guard in guards if not guard.shutter]
-    recovering = [guard for guard in inside if type(guard).recover is not Guard.recover]
-    alone = len(recovering) == 1 and recovering[0] is inside[0]
+    inside = [guard for guard in guards if not isinstance(guard, Switch)]
+    answering = [guard for guard in inside if isinstance(guard, Answers)]
+    alone = len(answering) == 1 and answering[0] is inside[0]
     # An answer of a switch inside is not reached: the switch keeps its calls off the fast path.
-    return inside[0] if alone and inside[0].blind else None
+    return answering[0] if alone and answering[0].is_blind else None

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from ..errors import RefusedError
 from ..events import Event, bus
-from ..guards.base import Guard
+from ..guards.facets import Admission
 from .call import ENTRY, Call
 from .core import Core
 
 
-def by_guard(guard: Guard, core: Core, why: str, retry_after: float | None) -> RefusedError:
+def by_guard(guard: Admission, core: Core, why: str, retry_after: float | None) -> RefusedError:
     """Return the error of a guard's refusal."""
     error = guard.error(
         f"{core.name}: refused by its {guard.kind} ({why})",

@@ -8,18 +8,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
+from weakref import WeakSet
 
 from ..errors import ResilientError
-from ..guards.base import RECOVER, Guard
-from ..outcomes import CANCELLED, SUCCESS
+from ..guards.base import Guard
+from ..guards.facets import Retries, Slots
+from ..outcomes import CANCELLED, FAILURE, SUCCESS
 from ..stack import room, room_for_call
 from . import refusals
 from .accounting import CALLER_GONE, count, served, trace
 from .call import DO_PAUSE, DO_RECOVER, DONE, Call, Step
 from .classify import classify
-from .core import Core
+from .core import Core, fault_logger
 from .plan import Plan
 
+_faulty: Final[WeakSet[Guard]] = WeakSet()  # a fault of theirs is logged already
 _NOBODY: Final[list[int]] = []  # in place of outcomes where no guard is left to be told
 
 
@@ -30,6 +33,10 @@ def unwind(call: Call) -> Step:
         outcomes, reason = classify(call)
     if call.outcome < 0:
         call.outcome = outcomes[-1]
+    if call.plan.keepers and call.ran and call.error is None and call.recovered_from is None:
+        _keep(call, outcomes)
+    if call.plan.retries is not None and isinstance(call.error, Exception):
+        _take_hint(call, call.plan.retries[1], call.error)
     step = settle(call, outcomes, reason)
     kin = call.plan.kin
     if kin is not None and step == DONE and isinstance(call.error, ResilientError):
@@ -93,25 +100,56 @@ def _walk_out(call: Call, outcomes: list[int], reason: str, now: float) -> Step:
         ticket = tickets[level]
         if ticket is None and not reacts[level]:
             continue
-        after, outcome = guards[level].after, outcomes[level]
-        wish = after(ticket or 0, now, outcome, call.duration, reason, held)
-        if wish is not None and (call.final or -1 < call.expired_level < level):
-            # A timeout that stands further out leaves no time for what a guard inside wants.
-            if wish != RECOVER:
-                after(ticket or 0, now, CANCELLED, call.duration, "", held)
-            wish = None
-        if wish is None and held and worker is not None:
-            worker.tickets[level] = ticket
-        if wish is None or wish == RECOVER:
-            tickets[level] = None
-        if wish is not None:
-            call.level = level
-            if wish == RECOVER:
-                call.recovering_from = call.error if isinstance(call.error, Exception) else None
-                return DO_RECOVER
-            call.delay = wish
+        # A timeout that stands further out leaves no time for what a guard inside wants.
+        may_go_on = not (call.final or -1 < call.expired_level < level)
+        if may_go_on and ticket is not None and _asks_again(call, level, ticket, outcomes, now):
             return DO_PAUSE
+        outcome, duration = outcomes[level], call.duration
+        wish = guards[level].settle(ticket or 0, now, outcome, duration, reason, held)
+        if worker is not None and held:
+            worker.tickets[level] = ticket
+        tickets[level] = None
+        if wish is not None and may_go_on:
+            call.level = level
+            call.recovering_from = call.error if isinstance(call.error, Exception) else None
+            return DO_RECOVER
     return DONE
+
+
+def _asks_again(call: Call, level: int, ticket: int, outcomes: list[int], now: float) -> bool:
+    """Return whether the guard at a level wants another attempt, and when; under the lock."""
+    retries = call.plan.retries
+    if retries is None or retries[0] != level or outcomes[level] != FAILURE:
+        return False
+    delay = retries[1].again(ticket, now, call.attempts, outcomes[level], call.hint)
+    if delay is None:
+        return False
+    call.level, call.delay = level, delay
+    return True
+
+
+def _take_hint(call: Call, guard: Retries, error: Exception) -> None:
+    try:
+        call.hint = guard.hint(error)
+    except Exception as fault:
+        call.hint = None
+        _log_fault(call, guard, fault)
+
+
+def _keep(call: Call, outcomes: list[int]) -> None:
+    """Give a good value to the guards that keep some."""
+    for level, guard in call.plan.keepers:
+        if outcomes[level] == SUCCESS:
+            try:
+                guard.keep(call.value, call.args[call.plan.skip :], call.kwargs)
+            except Exception as fault:
+                _log_fault(call, guard, fault)
+
+
+def _log_fault(call: Call, guard: Guard, fault: Exception) -> None:
+    if guard not in _faulty:
+        _faulty.add(guard)
+        fault_logger(call.core.name, guard.kind)(fault)
 
 
 def tell_some(call: Call, which: Callable[[Guard], bool], outcomes: list[int], reason: str) -> None:
@@ -130,7 +168,7 @@ def _tell_some(
     for level in range(call.innermost, -1, -1):
         guard, ticket = call.plan.guards[level], call.tickets[level]
         if ticket is not None and which(guard):
-            guard.after(ticket, now, outcomes[level], call.duration, reason, False)
+            guard.settle(ticket, now, outcomes[level], call.duration, reason, False)
             call.tickets[level] = None
 
 
@@ -151,7 +189,7 @@ def enter(call: Call) -> Step:
 
 
 def _holds_no_slot(guard: Guard) -> bool:
-    return guard.slots() is None
+    return not isinstance(guard, Slots)
 
 
 def leave(call: Call) -> None:

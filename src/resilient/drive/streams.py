@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator, Iterable
 from typing import Any, Final, cast
 
 from ..deadline import Deadline, current, leave
-from ..guards.base import Guard
+from ..guards.facets import InFlight
 from ..outcomes import IGNORED
 from ..shapes import returns_awaitable
 from . import interpreter, settlement
@@ -89,8 +89,8 @@ class Flow:
         call = self.call
         watching = [
             (guard, ticket)
-            for guard, ticket in zip(call.plan.guards, call.tickets, strict=True)
-            if ticket is not None and guard.aged
+            for level, guard in call.plan.watchers
+            if guard.watches_ages and (ticket := call.tickets[level]) is not None
         ]
         if not watching:
             return
@@ -102,9 +102,9 @@ class Flow:
         call.active_seconds = (call.active_seconds or 0.0) + call.core.now() - began
 
 
-def _age(watching: list[tuple[Guard, int]], now: float, paused: bool) -> None:
+def _age(watching: list[tuple[InFlight, int]], now: float, paused: bool) -> None:
     for guard, ticket in watching:
-        (guard.paused if paused else guard.continued)(ticket, now)
+        (guard.pause if paused else guard.go_on)(ticket, now)
 
 
 class SyncFlow(Flow):

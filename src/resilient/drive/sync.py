@@ -157,7 +157,7 @@ def _timed(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
         if outer is not None and (outer.open or outer.outer is not None):  # a nested limit
             return call(plan, fn, args, kwargs)
         if terms.seconds != limit.seconds or terms.now is not clock:
-            terms = Terms(limit.seconds or 0.0, level, core.name, clock)
+            terms = Terms(limit.seconds, level, core.name, clock)
         now = clock()
         tickets = enter(now)
         if tickets.__class__ is Stopped:
@@ -215,7 +215,7 @@ def _threaded(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
         if nested or core.clock is not None:  # a nested limit, a manual clock
             return call(plan, fn, args, kwargs)
         if terms.seconds != limit.seconds or terms.now is not clock:
-            terms = Terms(limit.seconds or 0.0, level, core.name, clock)
+            terms = Terms(limit.seconds, level, core.name, clock)
         now, seconds = clock(), terms.seconds
         tickets = enter(now)
         if tickets.__class__ is Stopped:

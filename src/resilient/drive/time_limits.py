@@ -34,7 +34,8 @@ def binding(call: Call, level: int, task: object = ANY_TASK) -> Deadline | None:
 
 
 def _made(call: Call, when: float, at: int, task: object) -> Deadline:
-    core, seconds = call.core, call.plan.guards[at].seconds or 0.0
+    core = call.core
+    seconds = next(guard.seconds for level, guard in call.plan.limits if level == at)
     around = current.get()
     while around is not None and not around.open:  # or a chain of dead ones would grow for ever
         around = around.outer

@@ -66,7 +66,7 @@ class Orders:
             change = Change(core)
             for guard in core.guards:
                 given = wanted.get(guard.kind, {})
-                if given != (guard.layers or {}).get(OPERATOR, {}):
+                if given != (guard._layers or {}).get(OPERATOR, {}):
                     change.add(guard, OPERATOR, self._valid(core, guard, given))
             if apply([change], "an operator's order"):
                 return

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..drive.core import Core
+from ..guards.facets import Stateful
 from ..publishing import Moments, Stacks, is_covered, switches
 from ..reading import Flag
 from ..registry import registry
@@ -54,7 +55,7 @@ class ProcessReport:
                 "tier": core.tier,
                 "impact": core.impact,
                 "since": self._moments.since(core),
-                "circuit": any(guard.state for guard in core.guards),
+                "circuit": any(isinstance(g, Stateful) and g.state for g in core.guards),
                 **switches(core),
                 "covered": is_covered(core),
                 "stack": stacks.number_of(core),

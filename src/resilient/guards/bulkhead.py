@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from .. import checks
@@ -10,14 +9,13 @@ from ..errors import BulkheadFullError, RefusedError
 from ..measures import Metric, Sample
 from ..stack import room
 from .base import PARK, REFUSE, Guard, Waiter
+from .facets import Changeable, Queueing, Slots
+from .wait_queue import WaitQueue
 
 if TYPE_CHECKING:
     from datetime import timedelta
 
-GRANT_LIFE: Final = 1.0  # seconds in which a granted slot must be taken
 TICKET: Final = 0
-
-_NOBODY: Final[OrderedDict[Waiter, None]] = OrderedDict()  # in all lines that have no places
 
 _LIMIT: Final = Metric("limit", "gauge", "Calls that the bulkhead lets run at once.")
 _USED: Final = Metric("slots_used", "gauge", "Slots taken: in flight, granted and abandoned.")
@@ -26,7 +24,7 @@ _WAITING: Final = Metric(
 )
 
 
-class Bulkhead(Guard):
+class Bulkhead(Queueing, Slots, Changeable):
     """Bounds the calls in progress; made by `resilient.bulkhead`."""
 
     kind: ClassVar[str] = "bulkhead"
@@ -55,8 +53,14 @@ class Bulkhead(Guard):
         self.order: str = checks.one_of("order", order, ("fifo", "lifo"))
         self.running: int = 0
         self.abandoned: int = 0
-        self._line: OrderedDict[Waiter, None] = OrderedDict() if self.max_waiting else _NOBODY
-        self._granted: OrderedDict[Waiter, None] = OrderedDict() if self.max_waiting else _NOBODY
+        self.adds_counts: tuple[str, ...] = ("line",) if self.max_waiting else ()
+        self.queue: WaitQueue | None = self._queue() if self.max_waiting else None
+
+    def _queue(self) -> WaitQueue:
+        return WaitQueue(self.max_waiting, self.max_wait, self.order, self._wake)
+
+    def _wake(self, waiter: Waiter) -> None:
+        self.emit(waiter)
 
     def slots(self) -> int:
         return self.max_concurrent
@@ -66,45 +70,49 @@ class Bulkhead(Guard):
 
     @property
     def waiting(self) -> int:
-        return len(self._line)
+        return 0 if self.queue is None else len(self.queue)
 
     @property
     def used(self) -> int:
         """Slots that are taken: running, granted and abandoned."""
-        return self.running + self.abandoned + len(self._granted)
+        granted = 0 if self.queue is None else self.queue.granted
+        return self.running + self.abandoned + granted
 
     # -- the life of an attempt ---------------------------------------------
 
-    def before(self, now: float) -> int:
-        if not self._granted:
-            if self.running + self.abandoned < self.max_concurrent:
-                self.running += 1
-                return TICKET
-        else:
-            room()
-            self._reclaim(now)
-            if self.used < self.max_concurrent:
-                self.running += 1
-                return TICKET
-        if self.max_waiting:
-            if len(self._line) < self.max_waiting:
-                return PARK
-            self.why = f"all {self.max_concurrent} slots and {self.max_waiting} places are taken"
-        else:
-            self.why = f"all {self.max_concurrent} slots are taken"
+    def admit(self, now: float) -> int:
+        if self.queue is not None:
+            return self._admit_or_queue(self.queue, now)
+        if self.running + self.abandoned < self.max_concurrent:
+            self.running += 1
+            return TICKET
+        self.why = f"all {self.max_concurrent} slots are taken"
         return REFUSE
 
-    def after(
+    def _admit_or_queue(self, queue: WaitQueue, now: float) -> int:
+        if queue.granted:
+            room()
+            self._reclaim(queue, now)
+        if self.used < self.max_concurrent:
+            self.running += 1
+            return TICKET
+        if len(queue) < queue.places:
+            return PARK
+        places = f" and {queue.places} places" if queue.places else ""
+        self.why = f"all {self.max_concurrent} slots{places} are taken"
+        return REFUSE
+
+    def settle(
         self, ticket: int, now: float, outcome: int, duration: float, reason: str, held: bool
     ) -> None:
         self.running -= 1
         if held:
             self.abandoned += 1
-        elif self._line:
+        elif self.queue:
             self._hand_on(now)
 
-    def succeeded(self, ticket: int, now: float, duration: float) -> None:
-        if self._line:
+    def settle_success(self, ticket: int, now: float, duration: float) -> None:
+        if self.queue:
             room()
             self.running -= 1
             self._hand_on(now)
@@ -115,55 +123,37 @@ class Bulkhead(Guard):
         self.abandoned -= 1
         self._hand_on(now)
 
-    # -- the line ---------------------------------------------
+    # -- the queue ---------------------------------------------
 
     def park(self, waiter: Waiter, now: float) -> int:
-        answer = self.before(now)
-        if answer == PARK:
-            waiter.patience = self.max_wait
-            waiter.deadline = now + self.max_wait
-            self._line[waiter] = None
+        answer = self.admit(now)
+        if answer == PARK and self.queue is not None:
+            return self.queue.park(waiter, now)
         return answer
 
     def unpark(self, waiter: Waiter, now: float) -> int:
-        if waiter in self._granted:
-            del self._granted[waiter]
+        queue = self.queue
+        assert queue is not None
+        if queue.granted and not queue.holds_grant(waiter):
+            self._reclaim(queue, now)
+        if queue.takes_grant(waiter):
             self.running += 1
             return TICKET
-        if self._granted:
-            self._reclaim(now)
-            if waiter in self._granted:
-                return self.unpark(waiter, now)
-        if waiter not in self._line:  # its grant had grown too old and was handed on
-            self.why = f"the granted slot was not taken within {GRANT_LIFE:g} s"
-            return REFUSE
-        if now >= waiter.deadline:
-            del self._line[waiter]
-            self.why = f"no slot became free within {waiter.patience:g} s"
-            return REFUSE
-        return PARK
+        answer = queue.waits_on(waiter, now)
+        if answer == REFUSE:
+            self.why = queue.why
+        return answer
 
     def quit(self, waiter: Waiter, now: float) -> None:
-        self._line.pop(waiter, None)
-        if waiter in self._granted:
-            del self._granted[waiter]
+        if self.queue is not None and self.queue.quit(waiter):
             self._hand_on(now)
 
     def _hand_on(self, now: float) -> None:
-        line = self._line
-        while line and self.used < self.max_concurrent:
-            waiter, _ = line.popitem(last=self.order == "lifo")
-            waiter.granted_at = now
-            self._granted[waiter] = None
-            self.emit(waiter)
+        if self.queue is not None:
+            self.queue.grant(self.max_concurrent - self.used, now)
 
-    def _reclaim(self, now: float) -> None:
-        while self._granted:
-            waiter, _ = self._granted.popitem(last=False)
-            if waiter.granted_at is not None and now - waiter.granted_at < GRANT_LIFE:
-                self._granted[waiter] = None
-                self._granted.move_to_end(waiter, last=False)
-                break
+    def _reclaim(self, queue: WaitQueue, now: float) -> None:
+        queue.reclaim(now)
         self._hand_on(now)
 
     # -- the operator and the process ---------------------------------------------
@@ -176,22 +166,26 @@ class Bulkhead(Guard):
             "order": self.order,
         }
 
-    def adopt(self, fresh: Guard, now: float) -> None:
+    def take_over(self, new: Guard, now: float) -> None:
         """Change the options: more slots are handed out at once, fewer as calls end."""
-        assert isinstance(fresh, Bulkhead)
-        self.max_concurrent = fresh.max_concurrent
-        self.max_waiting = fresh.max_waiting
-        if self.max_waiting and self._line is _NOBODY:
-            self._line, self._granted = fresh._line, fresh._granted
-        self.max_wait = fresh.max_wait
-        self.order = fresh.order
+        assert isinstance(new, Bulkhead)
+        self.max_concurrent = new.max_concurrent
+        self.max_waiting = new.max_waiting
+        self.adds_counts = new.adds_counts
+        self.max_wait = new.max_wait
+        self.order = new.order
+        if self.queue is not None:
+            queue = self.queue
+            queue.places, queue.max_wait, queue.order = new.max_waiting, new.max_wait, new.order
+        elif new.queue is not None:
+            self.queue = new.queue.given_to(self._wake)
         self._hand_on(now)
 
-    def forked(self, now: float, own: int) -> None:
+    def after_fork(self, now: float, own: int) -> None:
         self.running = own
         self.abandoned = 0
-        self._line.clear()
-        self._granted.clear()
+        if self.queue is not None:
+            self.queue.clear()
 
     # -- showing ---------------------------------------------
 
@@ -219,6 +213,6 @@ class Bulkhead(Guard):
 
     def measure(self, now: float) -> list[Sample]:
         samples: list[Sample] = [(_LIMIT, (), self.max_concurrent), (_USED, (), self.used)]
-        if self.max_waiting or self._line:
+        if self.max_waiting or self.queue:
             samples.append((_WAITING, (), self.waiting))
         return samples

@@ -16,9 +16,10 @@ from ..measures import Metric, Sample
 from ..outcomes import FAILURE, REFUSED, SUCCESS, Judge, OnError, OnResult
 from ..stack import room
 from .base import REFUSE, Guard
-from .circuit_moving import CLOSED, HALF_OPEN, METRICS_ONLY, NEVER, OPEN, Moving
-from .circuit_showing import METRICS, data, described, live, samples
+from .circuit_moves import CLOSED, HALF_OPEN, METRICS_ONLY, NEVER, OPEN, Moving
+from .circuit_report import METRICS, data, described, live, samples
 from .evidence import History
+from .facets import Changeable, Peered, TimeLimit
 from .health import Health, counted
 from .recovery import Recovery, source
 from .window import Ages, calls
@@ -30,7 +31,7 @@ _INFINITY: Final = float("inf")
 _UNCOUNTED: Final = 0  # the ticket of a call that one that acts would have refused
 
 
-class CircuitBreaker(Moving):
+class CircuitBreaker(Moving, Changeable, Peered):
     """Refuses calls while the dependency fails; made by `resilient.circuit_breaker`."""
 
     kind: ClassVar[str] = "circuit_breaker"
@@ -42,7 +43,7 @@ class CircuitBreaker(Moving):
         "slow_call_rate", "recovery_timeout", "recovery_backoff", "max_recovery_timeout",
         "half_open_max_calls", "success_threshold", "probe_lease", "metrics_only",
     )  # fmt: skip
-    afresh: ClassVar[tuple[str, ...]] = ("window",)
+    starts_afresh: ClassVar[tuple[str, ...]] = ("window",)
     misplaced = "An open circuit would still take the outer guard's slots."
     error: ClassVar[type[RefusedError]] = CircuitOpenError
 
@@ -86,13 +87,13 @@ class CircuitBreaker(Moving):
         self._home = METRICS_ONLY if checks.flag("metrics_only", metrics_only) else CLOSED
         self.judge: Judge = Judge.of(on, ignore, failed_result)
         self.random = source()
-        self.aged: bool = slow_call_duration is not None  # the ages of calls in flight matter
+        self.watches_ages: bool = slow_call_duration is not None
         self._probes = Ages(self._lease or self.recovery.timeout)
         self.state = self._home  # what it shows
         self.phase: str = CLOSED  # what it acts by; one that only measures has one, too
         self.seen: Health | None = None  # all results, where it only measures
         self._watch()
-        self._limits: tuple[Guard, ...] = ()  # the timeouts of its policy
+        self._limits: tuple[TimeLimit, ...] = ()  # the timeouts of its policy
         self.serial: int = 1  # the newest ticket
         self.epoch: int = 1  # the first ticket that still counts
         self._simple = NEVER  # the same in the usual case, which needs no bookkeeping
@@ -106,7 +107,7 @@ class CircuitBreaker(Moving):
 
     # -- the life of an attempt ---------------------------------------------
 
-    def before(self, now: float) -> int:
+    def admit(self, now: float) -> int:
         if self._simple < NEVER:
             return self.serial
         if self.phase == CLOSED:
@@ -117,7 +118,7 @@ class CircuitBreaker(Moving):
             ticket = self._probe(now)
             return ticket if ticket != REFUSE else self._refused()
         self.serial += 1
-        if self.aged:
+        if self.watches_ages:
             self.health.ages.add(self.serial, now)
         return self.serial
 
@@ -126,21 +127,21 @@ class CircuitBreaker(Moving):
             return REFUSE
         return _UNCOUNTED
 
-    def resume(self, ticket: int, now: float) -> int:
+    def confirm(self, ticket: int, now: float) -> int:
         if ticket < self.epoch:  # the circuit moved while the call stood in line
-            return self.before(now)
-        self.continued(ticket, now)
+            return self.admit(now)
+        self.go_on(ticket, now)
         return ticket
 
-    def paused(self, ticket: int, now: float) -> None:
+    def pause(self, ticket: int, now: float) -> None:
         self.health.ages.discard(ticket)
 
-    def continued(self, ticket: int, now: float) -> None:
-        if self.aged and ticket >= self.epoch and self.phase != HALF_OPEN:
+    def go_on(self, ticket: int, now: float) -> None:
+        if self.watches_ages and ticket >= self.epoch and self.phase != HALF_OPEN:
             self.health.ages.discard(ticket)
             self.health.ages.add(ticket, now)
 
-    def after(
+    def settle(
         self, ticket: int, now: float, outcome: int, duration: float, reason: str, held: bool
     ) -> None:
         health = self.health
@@ -149,7 +150,7 @@ class CircuitBreaker(Moving):
         slow = duration >= health.slow_from
         if self.seen is not None and outcome <= FAILURE:
             self.seen.window.add(now, outcome == FAILURE, slow)
-        if self.aged:
+        if self.watches_ages:
             health.ages.discard(ticket)
         if self.phase == HALF_OPEN and self.forced is None and self._probes.late(now):
             self._expire(now)
@@ -160,11 +161,11 @@ class CircuitBreaker(Moving):
         else:
             self._result(ticket, now, outcome == FAILURE, slow, reason)
 
-    def succeeded(self, ticket: int, now: float, duration: float) -> None:
+    def settle_success(self, ticket: int, now: float, duration: float) -> None:
         if ticket < self._simple or duration == _INFINITY:
             if self.phase != CLOSED or self.seen is not None:
                 room()
-            self.after(ticket, now, SUCCESS, duration, "", False)
+            self.settle(ticket, now, SUCCESS, duration, "", False)
             return
         health = self.health
         health.consecutive = 0
@@ -189,7 +190,7 @@ class CircuitBreaker(Moving):
         if self.phase == HALF_OPEN:
             self._probes.discard(ticket)
             if self.forced is None:
-                self._probed(now, failed, slow and self.aged, reason)
+                self._probed(now, failed, slow and self.watches_ages, reason)
                 return
         bad = None
         if failed:
@@ -243,19 +244,14 @@ class CircuitBreaker(Moving):
     def memory(self) -> float:
         return self.health.memory
 
-    @property
-    def probes(self) -> Ages:
-        """Those that are under way."""
-        return self._probes
-
     # -- the operator, the policy, the process ---------------------------------------------
 
-    def joined(self, guards: tuple[Guard, ...]) -> None:
-        self._limits = tuple(guard for guard in guards if guard.seconds is not None)
-        self.retuned()
+    def meet(self, guards: tuple[Guard, ...]) -> None:
+        self._limits = tuple(guard for guard in guards if isinstance(guard, TimeLimit))
+        self.peers_changed()
 
-    def retuned(self) -> None:
-        limits = [guard.seconds or 0.0 for guard in self._limits]
+    def peers_changed(self) -> None:
+        limits = [guard.seconds for guard in self._limits]
         lease = self._lease or max([self.recovery.timeout, *limits])
         if lease != self._probes.limit:
             self._probes.rule(lease)
@@ -271,22 +267,22 @@ class CircuitBreaker(Moving):
             **self.judge.options(),
         }
 
-    def adopt(self, fresh: Guard, now: float) -> None:
-        assert isinstance(fresh, CircuitBreaker)
-        self.health.adopt(fresh.health)
-        self.recovery = fresh.recovery
-        self.half_open_max_calls = fresh.half_open_max_calls
-        self.success_threshold = fresh.success_threshold
-        self._lease = fresh._lease
-        self.aged = fresh.aged
-        if self._home != fresh._home:
+    def take_over(self, new: Guard, now: float) -> None:
+        assert isinstance(new, CircuitBreaker)
+        self.health.adopt(new.health)
+        self.recovery = new.recovery
+        self.half_open_max_calls = new.half_open_max_calls
+        self.success_threshold = new.success_threshold
+        self._lease = new._lease
+        self.watches_ages = new.watches_ages
+        if self._home != new._home:
             if self.phase != CLOSED:  # open or half-open: that is over
                 self.relapses = 0
                 self.why = ""
                 self.phase = CLOSED
                 self._fresh()
             self.history.moved = now
-            self.state = self._home = fresh._home
+            self.state = self._home = new._home
             self._watch()
         elif self.seen is not None:
             self.seen.adopt(Health(**self.health.options()))
@@ -295,7 +291,7 @@ class CircuitBreaker(Moving):
     def jitter(self, on: bool) -> None:
         self.random = source() if on else None
 
-    def forked(self, now: float, own: int) -> None:
+    def after_fork(self, now: float, own: int) -> None:
         self._fresh()
         self.slow_total = self.late_total = 0
         self.moves = {}
@@ -305,18 +301,14 @@ class CircuitBreaker(Moving):
             self.seen.clear()
 
     @property
-    def probing(self) -> bool:
+    def is_probing(self) -> bool:
         return self.state == HALF_OPEN
 
-    def retry_after(self, now: float) -> float | None:
-        return max(0.0, self.until - now) if self.state == OPEN else None
+    @property
+    def slow_from(self) -> float:
+        return self.health.slow_from
 
     # -- showing ---------------------------------------------
-
-    @property
-    def only_measures(self) -> bool:
-        """Whether it never refuses."""
-        return self.seen is not None
 
     def describe(self) -> str:
         return described(self)

@@ -9,17 +9,19 @@ from .. import checks
 from ..outcomes import FAILURE, REFUSED, Judge, OnError, OnResult
 from ..shapes import STREAMS, kind_of, label
 from .answers import check_signature
-from .base import RECOVER, Guard
+from .base import RECOVER
+from .facets import Answers
 
 UNSET: Final[Any] = object()
 
 
-class Fallback(Guard):
+class Fallback(Answers):
     """Answers refusals, timeouts and failures; made by `resilient.fallback`."""
 
     kind: ClassVar[str] = "fallback"
     rank: ClassVar[float | None] = 10
     unique: ClassVar[bool] = False
+    adds_counts = ("fallback",)
     misplaced = "The guards outside would take its answers for successes of the dependency."
 
     def __init__(
@@ -51,7 +53,7 @@ class Fallback(Guard):
 
             self._copy = copy
         self.judge: Judge = Judge.of(on, ignore, failed_result)
-        self.blind: bool = on is None and ignore is None and not with_error
+        self.is_blind: bool = on is None and ignore is None and not with_error
         kind = "sync" if fn is None else kind_of(fn)
         self.only_async: bool = kind in ("async", "async generator")
         self.only_streams: bool = kind in STREAMS
@@ -61,7 +63,7 @@ class Fallback(Guard):
         if self.fn is not None:
             check_signature("fallback", self.fn, fn, with_error=self.with_error)
 
-    def after(
+    def settle(
         self, ticket: int, now: float, outcome: int, duration: float, reason: str, held: bool
     ) -> float | None:
         return RECOVER if outcome in (FAILURE, REFUSED) else None

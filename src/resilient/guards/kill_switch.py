@@ -12,19 +12,19 @@ from ..locks import tally
 from ..reading import Flag
 from ..shapes import STREAMS, kind_of, label
 from .answers import check_signature
-from .base import ANSWER, REFUSE, Gated, Guard
+from .base import ANSWER, REFUSE
+from .facets import Answers, Gated, Switch
 
 
-class KillSwitch(Guard):
+class KillSwitch(Switch, Answers):
     """Refuses calls while its flag is off; made by `resilient.kill_switch`.
 
-    While the flag is on no call asks it: it is a shutter, and costs nothing.
+    While the flag is on no call asks it: it is a switch, and costs nothing.
     """
 
     kind: ClassVar[str] = "kill_switch"
     rank: ClassVar[float | None] = 10  # as a fallback, which answers it on either side
     unique: ClassVar[bool] = False
-    shutter: ClassVar[bool] = True
     error: ClassVar[type[RefusedError]] = FlagOffError
     why: str
     misplaced = "The guards outside would take slots and count results for a call that is off."
@@ -36,22 +36,23 @@ class KillSwitch(Guard):
         if answer is not None and not callable(answer):
             checks.refuse_type("answer", answer, "a function, called with the call's arguments")
         self.flag: Flag = flag
-        self.answer = answer
-        self.at_entry: bool = answer is None
+        self._fn = answer
+        self.has_answer: bool = answer is not None
+        self.answers_anywhere: bool = answer is None
         kind = "sync" if answer is None else kind_of(answer)
         self.only_async: bool = kind in ("async", "async generator")
         self.only_streams: bool = kind in STREAMS
 
-    def joins(self, core: Gated) -> None:
+    def attach(self, core: Gated) -> None:
         self.flag.watch(core)
 
-    def shut(self) -> bool:
+    def needs_asking(self) -> bool:
         return not self.flag.state or self.flag.seen is not None
 
     def is_off(self) -> bool:
         return not self.flag.state
 
-    def before(self, now: float) -> int:
+    def admit(self, now: float) -> int:
         flag = self.flag
         on, seen = flag.state, flag.seen
         if seen is not None:
@@ -61,24 +62,24 @@ class KillSwitch(Guard):
         with tally:
             flag.off_reads += 1
         self.why = flag.why
-        return REFUSE if self.answer is None else ANSWER
+        return REFUSE if self._fn is None else ANSWER
 
     def retry_after(self, now: float) -> float | None:
         return self.flag.left()  # a flip ends by the system's clock, whatever the policy's is
 
     def recover(self, error: Exception, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        assert self.answer is not None
-        return self.answer(*args, **kwargs)
+        assert self._fn is not None
+        return self._fn(*args, **kwargs)
 
     def check_signature(self, fn: Callable[..., Any]) -> None:
-        if self.answer is not None:
-            check_signature("the answer of kill_switch,", self.answer, fn)
+        if self._fn is not None:
+            check_signature("the answer of kill_switch,", self._fn, fn)
 
     def options(self) -> dict[str, Any]:
-        return {"flag": self.flag, "answer": self.answer}
+        return {"flag": self.flag, "answer": self._fn}
 
     def describe(self) -> str:
-        does = "refuses" if self.answer is None else f"answers with {label(self.answer)}"
+        does = "refuses" if self._fn is None else f"answers with {label(self._fn)}"
         return f"{does} while the flag {self.flag.name} is off"
 
     def live(self, now: float) -> str:
@@ -89,5 +90,5 @@ class KillSwitch(Guard):
             "guard": self.kind,
             "flag": self.flag.name,
             "on": self.flag.state,
-            "options": {"answer": None if self.answer is None else label(self.answer)},
+            "options": {"answer": None if self._fn is None else label(self._fn)},
         }

@@ -8,6 +8,7 @@ from .. import checks
 from ..errors import RefusedError, WorkersBusyError
 from ..measures import Metric, Sample
 from .base import REFUSE, Guard, Mode
+from .facets import Admission, Changeable, Peered, Queueing, Slots, TimeLimit
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -37,7 +38,7 @@ class _Crew:
         self.busy = 0
 
 
-class Timeout(Guard):
+class Timeout(Admission, TimeLimit, Changeable, Peered):
     """Bounds the time of everything inside it; made by `resilient.timeout`.
 
     The limit itself is kept by the drivers; the state here is the count of worker threads.
@@ -52,12 +53,13 @@ class Timeout(Guard):
 
     def __init__(self, seconds: float | timedelta, *, sync: str | None) -> None:
         super().__init__()
-        self.seconds = checks.duration("seconds", seconds)
+        self.seconds: float = checks.duration("seconds", seconds)
         if sync is not None:
             checks.one_of("sync", sync, ("thread", "cooperative"))
-        self.sync = sync
+        self.sync: str | None = sync
+        self.adds_counts: tuple[str, ...] = ("thread",) if sync == "thread" else ()
         self._crew = _Crew()
-        self._peers: tuple[Guard, ...] = ()  # those that bound how many run at once
+        self._peers: tuple[Slots, ...] = ()  # those that bound how many run at once
 
     @property
     def workers(self) -> int:
@@ -71,17 +73,16 @@ class Timeout(Guard):
     @property
     def max_workers(self) -> int:
         """As many as the policy's bulkhead has slots, else 64."""
-        slots = (guard.slots() for guard in self._peers)
-        return min((number for number in slots if number is not None), default=WORKERS)
+        return min((guard.slots() for guard in self._peers), default=WORKERS)
 
     @property
     def _places(self) -> int:
-        return sum(guard.places() for guard in self._peers)
+        return sum(guard.places() for guard in self._peers if isinstance(guard, Queueing))
 
-    def admits(self, mode: Mode) -> bool:
+    def takes_worker(self, mode: Mode) -> bool:
         return mode == "thread" and self.sync == "thread"
 
-    def before(self, now: float) -> int:
+    def admit(self, now: float) -> int:
         # Who stands in an inner bulkhead's line counts here already, and has no worker yet.
         if self._crew.busy >= self.max_workers + self._places:
             self.why = f"all {self.max_workers} worker threads of the policy are busy"
@@ -89,7 +90,7 @@ class Timeout(Guard):
         self._crew.busy += 1
         return TICKET
 
-    def after(
+    def settle(
         self, ticket: int, now: float, outcome: int, duration: float, reason: str, held: bool
     ) -> None:
         if not held:
@@ -98,17 +99,18 @@ class Timeout(Guard):
     def release(self, ticket: int, now: float) -> None:
         self._crew.busy -= 1
 
-    def joined(self, guards: tuple[Guard, ...]) -> None:
-        self._peers = tuple(guard for guard in guards if guard.slots() is not None)
+    def meet(self, guards: tuple[Guard, ...]) -> None:
+        self._peers = tuple(guard for guard in guards if isinstance(guard, Slots))
 
-    def forked(self, now: float, own: int) -> None:
+    def after_fork(self, now: float, own: int) -> None:
         self._crew.busy = own
 
     def options(self) -> dict[str, Any]:
         return {"seconds": self.seconds, "sync": self.sync}
 
-    def adopt(self, fresh: Guard, now: float) -> None:
-        self.seconds = fresh.seconds
+    def take_over(self, new: Guard, now: float) -> None:
+        assert isinstance(new, Timeout)
+        self.seconds = new.seconds
 
     def describe(self) -> str:
         how = {
@@ -131,7 +133,7 @@ class Timeout(Guard):
         }
 
     def measure(self, now: float) -> list[Sample]:
-        if self.sync == "cooperative" or self.seconds is None:
+        if self.sync == "cooperative":
             return []
         limit: Sample = (_LIMIT, (), self.seconds)
         if self.sync != "thread":

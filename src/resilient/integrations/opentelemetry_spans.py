@@ -14,8 +14,7 @@ from ..drive.counting import SHORTEST
 from ..events import Event
 from ..exemplars import note
 from ..flags.here import here
-from ..guards.circuit_breaker import CircuitBreaker
-from ..guards.kill_switch import KillSwitch
+from ..guards.facets import InFlight, Stateful, Switch, time_limits
 from ..outcomes import FAILURE, IGNORED, OUTCOMES, SUCCESS
 from ..reading import Flag
 
@@ -69,7 +68,7 @@ def on_end(core: Core, outcome: str, served: str, guard: str, seconds: float) ->
     if served == "error" and outcome in _WELL:
         rank = _OWN
     if unusual or rank > told.rank:
-        flag = _flag_of(core) if guard == KillSwitch.kind else None
+        flag = _flag_of(core, guard)
         said = _said(core, outcome, served, guard, flag)
         if rank > told.rank:
             told.rank = rank
@@ -84,7 +83,9 @@ def _said(
     core: Core, outcome: str, served: str, guard: str, flag: Flag | None
 ) -> dict[str, str | bool]:
     """Return what a span is told of a call."""
-    state = core.forced or next((each.state for each in core.guards if each.state), "")
+    state = core.forced or next(
+        (g.state for g in core.guards if isinstance(g, Stateful) and g.state), ""
+    )
     said: dict[str, str | bool] = {
         "resilient.policy": core.name,
         "resilient.outcome": outcome,
@@ -118,14 +119,15 @@ def _tell(
 
 def _slow_from(core: Core) -> float:
     """Return from how many seconds on a good call is none to its policy: slow, or late."""
-    limits = [guard.seconds for guard in core.guards if guard.seconds is not None]
-    slow = [guard.health.slow_from for guard in core.guards if isinstance(guard, CircuitBreaker)]
+    limits = [limit.seconds for limit in time_limits(core.guards)]
+    slow = [guard.slow_from for guard in core.guards if isinstance(guard, InFlight)]
     return min([*limits, *slow], default=inf)
 
 
-def _flag_of(core: Core) -> Flag | None:
+def _flag_of(core: Core, kind: str) -> Flag | None:
     """Return the flag that refused: the outermost that is off, or the only one there is."""
-    switches = [guard for guard in core.all_guards() if isinstance(guard, KillSwitch)]
+    there = [guard for guard in core.all_guards() if isinstance(guard, Switch)]
+    switches = [guard for guard in there if guard.kind == kind]
     for switch in switches:
         if switch.is_off():
             return switch.flag

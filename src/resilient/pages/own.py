@@ -8,9 +8,8 @@ from typing import Any, Final
 from ..drive.core import Core
 from ..events import bus
 from ..flags.flag_metrics import OF_FLAGS, measure_flags, measure_orders, measure_store
-from ..guards.fallback import Fallback
 from ..measures import Metric, Sample
-from ..publishing import is_covered, switches
+from ..publishing import answer_of, is_covered, switches
 from ..registry import registry
 from ..rows import Layout, layout
 from .form import Entry
@@ -67,7 +66,7 @@ def entry_of(core: Core, found: Layout, row: list[float], since: float) -> Entry
     """Return a policy's entry; `since` says which policies have been there longest."""
     about: dict[str, Any] = {
         "owner": core.owner, "tier": core.tier, "impact": core.impact, "since": since,
-        "fallback": next((g.answer for g in core.guards if isinstance(g, Fallback)), ""),
+        "fallback": answer_of(core),
         "covered": is_covered(core),
     }  # fmt: skip
     about |= switches(core)  # a table with a list in it costs garbage collection three times one

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from ..drive.core import Core
+from ..guards.facets import Stateful
 from ..measuring import row_of
 from ..registry import registry
 from ..rows import Layout, Row, add, counters, exact
@@ -240,7 +241,7 @@ def _changes(kept: _Kept, core: Core, now: float) -> bool:
     if seen != kept.seen:
         kept.seen, kept.since, kept.next = seen, now, now + _FADING
         return True
-    memory = max((guard.memory() for guard in core.guards), default=0.0)
+    memory = max((g.memory() for g in core.guards if isinstance(g, Stateful)), default=0.0)
     busy = core.in_flight or core.abandoned
     if now < kept.next or not (busy or now - kept.since < _FADES + 2 * memory):
         return False

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from .. import checks
 from ..flags.here import here
+from ..guards.facets import Switch
 from ..reading import Flag
 from ..shapes import kind_of, label, returns_awaitable
 from .overriding import flag_off
@@ -102,7 +103,11 @@ class _Bodies:
 
 
 def _counts(core: Core) -> tuple[int, int]:
-    return core.locked(lambda: (sum(core.outcomes()[:4]), core.refusals.get("kill_switch", 0)))
+    """Return how many calls of a policy were let in, and how many its switches refused."""
+    kinds = {guard.kind for guard in core.all_guards() if isinstance(guard, Switch)}
+    return core.locked(
+        lambda: (sum(core.outcomes()[:4]), sum(core.refusals.get(kind, 0) for kind in kinds))
+    )
 
 
 def _check(flag: Flag, bodies: _Bodies, value: Any, expect: Any) -> None:

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from ..drive.core import Core
 from ..guards.base import Guard
+from ..guards.facets import Changeable, Peered, Stateful
 from ..updating import DECLARED, renewed
 
 _COUNTS: Final = (
@@ -30,7 +31,7 @@ class Keep:
         core = self._core
         self._counts = {name: copy.copy(getattr(core, name)) for name in _COUNTS}
         self._forced = core.forced, core.forced_why, core.until
-        self._guards = [(guard, guard.save(), guard.layers) for guard in core.all_guards()]
+        self._guards = [(guard, _saved(guard), guard._layers) for guard in core.all_guards()]
 
     def put_back(self, *, counts: bool = True) -> None:
         """Set the policy as it was.
@@ -40,9 +41,9 @@ class Keep:
         """
         core = self._core
         moved = [
-            (guard, renewed(guard, layers or {DECLARED: (guard.layers or {}).get(DECLARED, {})}))
+            (guard, renewed(guard, layers or {DECLARED: (guard._layers or {}).get(DECLARED, {})}))
             for guard, _, layers in self._guards
-            if guard.layers is not layers
+            if guard._layers is not layers
         ]
         core.locked(self._put_back, moved, core.now(), counts)
         core.arm()
@@ -52,12 +53,19 @@ class Keep:
         core.forced, core.forced_why, core.until = self._forced
         core.settle()
         for guard, fresh in moved:
-            guard.adopt(fresh, now)
+            if isinstance(guard, Changeable):
+                guard.take_over(fresh, now)
         for guard in core.all_guards():
-            guard.retuned()
+            if isinstance(guard, Peered):
+                guard.peers_changed()
         for guard, saved, layers in self._guards:
-            guard.layers = layers
-            guard.restore(saved)
+            guard._layers = layers
+            if isinstance(guard, Stateful):
+                guard.restore(saved)
         if counts:
             for name, value in self._counts.items():
                 setattr(core, name, copy.copy(value))
+
+
+def _saved(guard: Guard) -> dict[str, Any]:
+    return guard.save() if isinstance(guard, Stateful) else {}

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, cast
+from collections.abc import Callable
+from typing import Any, ClassVar, Final
 
 from ..events import Cause, Event, Kind
 from ..stack import room
-from .base import Guard
-from .circuit_showing import settings
 from .evidence import History
+from .facets import InFlight, Stateful
 from .health import Health
 from .recovery import Recovery
 from .window import Ages
-
-if TYPE_CHECKING:
-    from .circuit_breaker import CircuitBreaker
 
 CLOSED: Final = "closed"
 OPEN: Final = "open"
@@ -25,7 +22,7 @@ STATES: Final = (CLOSED, OPEN, HALF_OPEN, METRICS_ONLY)
 NEVER: Final = 1 << 62  # above every ticket
 
 
-class Moving(Guard):
+class Moving(InFlight, Stateful):
     """The part of a circuit breaker that moves."""
 
     health: Health
@@ -44,6 +41,13 @@ class Moving(Guard):
     relapses: int
     until: float
     why: str
+    state: str
+    random: Callable[[], float] | None
+    changeable: ClassVar[tuple[str, ...]]
+    half_open_max_calls: int
+    success_threshold: int
+    slow_total: int
+    late_total: int
     _home: str
     _probes: Ages
     _simple: int
@@ -88,7 +92,7 @@ class Moving(Guard):
 
     def _simplify(self) -> None:
         """Find out whether the fast paths hold."""
-        simple = self.phase == CLOSED and not self.aged and self.seen is None
+        simple = self.phase == CLOSED and not self.watches_ages and self.seen is None
         self._simple = self.epoch if simple else NEVER
 
     def _fresh(self) -> None:
@@ -106,8 +110,8 @@ class Moving(Guard):
     ) -> None:  # fmt: skip
         if after == OPEN:
             evidence["retry_after"] = self.retry_after(now)
-        evidence["settings"] = settings(cast("CircuitBreaker", self))
-        evidence["revision"] = self.revision
+        evidence["settings"] = self.in_force()
+        evidence["revision"] = self._revision
         event = Event(
             kind, guard=self.kind, at=now, reason=why, before=before, after=after, cause=cause,
             evidence=evidence,
@@ -131,7 +135,7 @@ class Moving(Guard):
         else:
             self._move(HALF_OPEN, now, "released from forced_open", "half_open", "operator")
 
-    def reset(self, now: float, why: str) -> bool:
+    def reset(self, now: float, why: str) -> None:
         self.relapses = 0
         if self.seen is not None:
             self.phase = CLOSED
@@ -139,4 +143,28 @@ class Moving(Guard):
             self.seen.clear()
         else:
             self._move(CLOSED, now, why, "closed", "operator")
-        return True
+
+    # -- what it shows ---------------------------------------------
+
+    def retry_after(self, now: float) -> float | None:
+        return max(0.0, self.until - now) if self.state == OPEN else None
+
+    @property
+    def probes(self) -> Ages:
+        """Those that are under way."""
+        return self._probes
+
+    @property
+    def only_measures(self) -> bool:
+        """Whether it never refuses."""
+        return self.seen is not None
+
+    def in_force(self) -> dict[str, Any]:
+        """Return the options that are in force, as plain data."""
+        options = self.options()
+        return {
+            **{name: options[name] for name in self.changeable},
+            "window": str(self.health.window),
+            "max_recovery_timeout": self.recovery.longest,
+            "probe_lease": self._probes.limit,
+        }

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from math import nan
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from ..events import Cause
 from ..measures import Metric, Sample
+from .circuit_moves import Moving
 from .health import counted
-
-if TYPE_CHECKING:
-    from .circuit_breaker import CircuitBreaker
 
 _ENOUGH: Final = "from `minimum_calls` on"
 
@@ -68,7 +66,7 @@ _NO_MOVES: Final[dict[tuple[str, Cause], int]] = {
 }
 
 
-def samples(breaker: CircuitBreaker, now: float) -> list[Sample]:
+def samples(breaker: Moving, now: float) -> list[Sample]:
     """Return the samples of a breaker at this instant; under the lock."""
     measuring = breaker.only_measures
     states = (*_STATES, "metrics_only") if measuring else _STATES
@@ -92,7 +90,7 @@ def _share(metric: Metric, of: Metric, ratio: float | None, calls: int) -> list[
     return [(metric, (), nan if ratio is None else ratio), (of, (), calls)]
 
 
-def data(breaker: CircuitBreaker, now: float) -> dict[str, Any]:
+def data(breaker: Moving, now: float) -> dict[str, Any]:
     """Return a breaker's options, state and counts as plain data; under the lock."""
     health = breaker.seen or breaker.health
     window = health.window
@@ -115,23 +113,12 @@ def data(breaker: CircuitBreaker, now: float) -> dict[str, Any]:
             f"{to}/{by}": number for (to, by), number in (_NO_MOVES | breaker.moves).items()
         },
         "history": breaker.history.told(now),
-        "options": settings(breaker),
-        "revision": breaker.revision,
+        "options": breaker.in_force(),
+        "revision": breaker._revision,
     }
 
 
-def settings(breaker: CircuitBreaker) -> dict[str, Any]:
-    """Return the options that are in force, as plain data."""
-    options = breaker.options()
-    return {
-        **{name: options[name] for name in breaker.changeable},
-        "window": str(breaker.health.window),
-        "max_recovery_timeout": breaker.recovery.longest,
-        "probe_lease": breaker.probes.limit,
-    }
-
-
-def described(breaker: CircuitBreaker) -> str:
+def described(breaker: Moving) -> str:
     """Return what a breaker does, as a clause in plain English."""
     rules = breaker.health.rules()
     if breaker.only_measures:
@@ -143,7 +130,7 @@ def described(breaker: CircuitBreaker) -> str:
     )
 
 
-def live(breaker: CircuitBreaker, now: float) -> str:
+def live(breaker: Moving, now: float) -> str:
     """Return its state and the newest numbers; under the lock."""
     left = breaker.retry_after(now)
     if left is not None:
