@@ -22,7 +22,6 @@ from tests.properties.cancellation.streams_kit import (
 )
 
 Run = Callable[[Callable[[], Coroutine[Any, Any, Any]]], Awaitable[None]]
-checkpoint = anyio.lowlevel.checkpoint
 
 
 @pytest.fixture(params=["asyncio", "trio", "eager"])

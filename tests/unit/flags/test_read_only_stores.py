@@ -198,7 +198,7 @@ def test_a_user_of_redis_that_may_only_read(
         assert not one.says("more")
         assert "can be read by this user, and not written" in " ".join(store.unreadable())
         assert store.processes()[0] == [] or rights.startswith("+@read") is False
-        with pytest.raises(StoreError, match="NoPermission|can.t run"):
+        with pytest.raises(StoreError, match=r"NoPermission|can.t run"):
             store.flip(off("recs"), None, None)
         writer.close()
     finally:
