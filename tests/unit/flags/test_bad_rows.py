@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,9 @@ from resilient.flags.presence import Presence
 from resilient.flags.stores.base import Process, process_of, read_json
 from resilient.flags.stores.redis import RedisStore
 from resilient.flags.stores.sqlite import SQLiteStore
-from tests.kit.followers import Hand, off
+from tests.kit.followers import Make, off
 from tests.kit.servers.redis_server import RedisServer
 
-Make = Callable[..., Hand]
 DEEP = b"[" * 200_000
 FLIP = b'{"lever":"flag/bad","value":"off","version":1}'
 HUGE = b"9" * 5000

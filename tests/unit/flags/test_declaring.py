@@ -11,6 +11,7 @@ import pytest
 
 from resilient import Flag, flag, flags
 from resilient.flags.declared import Flags, variable_of
+from tests.kit.waiting import until
 
 HERE = flag("flags-here")
 
@@ -127,14 +128,9 @@ def test_flips_need_a_reason(reason: Any) -> None:
 
 def test_a_timed_flip_of_the_own_memory_ends() -> None:
     """Without a store a timed flip ends by itself too."""
-    import time
-
     from resilient.flags.here import here
 
     flags.off(HERE, reason="a try", duration=2)
     assert not HERE
-    deadline = time.monotonic() + 60
-    while not HERE and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert HERE
+    until(lambda: bool(HERE))
     here.stop()

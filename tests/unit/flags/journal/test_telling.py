@@ -22,7 +22,7 @@ from resilient.flags.stores.memory import MemoryStore
 from resilient.flags.stores.redis import RedisStore
 from resilient.flags.stores.sqlite import SQLiteStore
 from resilient.testing import ManualClock
-from tests.kit.followers import Hand, off
+from tests.kit.followers import Hand, Make, off
 from tests.kit.proxy import Proxy
 from tests.kit.servers.redis_server import RedisServer
 from tests.kit.waiting import until
@@ -351,8 +351,6 @@ def test_moves_from_many_threads_are_all_counted(journal: Journal) -> None:
 
 
 # -- the follower ------------------------------------------------------------------
-
-Make = Callable[..., Hand]
 
 
 @pytest.fixture
