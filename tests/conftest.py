@@ -9,7 +9,7 @@ import signal
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.kit.fixtures import alone, backend, clock, colour, events, name, timed, world
+from tests.kit.fixtures import alone, backend, colour, events, name, timed, world
 from tests.kit.servers.fixtures import (
     grpc_server,
     http_server,
@@ -20,7 +20,7 @@ from tests.kit.servers.fixtures import (
 )
 
 __all__ = [
-    "alone", "backend", "clock", "colour", "events", "grpc_server", "http_server", "moto_server",
+    "alone", "backend", "colour", "events", "grpc_server", "http_server", "moto_server",
     "name", "postgres_server", "prometheus_server", "redis_server", "timed", "world",
 ]  # fmt: skip
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any
@@ -70,15 +69,6 @@ def timed(clock: ManualClock, seconds: float = 1.0, *more: Any) -> Policy:
 def taken(shop: Policy) -> tuple[int, int]:
     """Return calls in flight and slots used."""
     return shop.snapshot()["in_flight"], part(shop, "bulkhead")["used"]
-
-
-def cancelling() -> int:
-    """Return how many cancellations of this asyncio task are not taken back."""
-    try:
-        task = asyncio.current_task()
-    except RuntimeError:
-        return 0
-    return 0 if task is None else task.cancelling()
 
 
 async def entering(way: Way, of: Policy) -> BaseException:

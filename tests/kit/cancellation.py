@@ -118,3 +118,12 @@ def sweep(
 
 
 NO_EAGER = sys.version_info < (3, 12)
+
+
+def cancelling() -> int:
+    """Return how many cancellations of this asyncio task are not taken back."""
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:
+        return 0
+    return 0 if task is None else task.cancelling()

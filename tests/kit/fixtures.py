@@ -1,4 +1,8 @@
-"""Fixtures that every test may ask for; tests/conftest.py has them from here."""
+"""Fixtures that every test may ask for; tests/conftest.py has them from here.
+
+But for `clock`, which would hide that of our own plugin, and for what is used without being asked for: a conftest.py
+imports them where they are meant.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,7 @@ import pytest
 
 import resilient
 from resilient import registry
+from resilient.drive import workers
 from resilient.testing import ManualClock
 from tests.kit.colours import COLOURS, TIMED_COLOURS, Colour
 from tests.kit.worlds import BACKENDS, WORLDS, World, world_of
@@ -74,3 +79,9 @@ def world(request: pytest.FixtureRequest) -> Iterator[World]:
 def backend(request: pytest.FixtureRequest) -> str:
     """Name an event loop."""
     return str(request.param)
+
+
+@pytest.fixture(autouse=True)
+def idle_workers_end_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten seconds of idleness would be ten seconds of waiting in each test that counts threads."""
+    monkeypatch.setattr(workers, "IDLE_SECONDS", 0.1)

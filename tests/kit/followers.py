@@ -77,3 +77,6 @@ class Hand:
         for store in self.opened:
             store.close()
         self.presence.leave()
+
+
+Make = Callable[..., Hand]  # what the fixture `hand` gives

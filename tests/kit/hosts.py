@@ -155,7 +155,7 @@ class Host:
                     stdin=subprocess.DEVNULL,
                     stdout=errors,
                     stderr=errors,
-                )  # fmt: skip
+                )
             )
         worker = self.accept()
         if code:

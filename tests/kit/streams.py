@@ -161,7 +161,7 @@ ASYNC_KINDS = [Kind(colour) for colour in ASYNC_COLOURS]
 KINDS = [SYNC_KIND, *ASYNC_KINDS]
 
 
-class quiet(warnings.catch_warnings):  # type: ignore[type-arg]  # noqa: N801
+class quiet(warnings.catch_warnings):  # type: ignore[type-arg]
     """Let trio say, as of any async generator, that one was collected before its end."""
 
     def __init__(self, kind: Kind) -> None:

@@ -36,6 +36,5 @@ def test_busy_calls_until_its_end() -> None:
 
 def test_an_error_of_busy_fails_the_test() -> None:
     """No thread ends unseen."""
-    with pytest.raises(AssertionError, match="KeyError"):
-        with Busy(1, lambda: {}["x"]) as busy:
-            until(lambda: busy.errors)
+    with pytest.raises(AssertionError, match="KeyError"), Busy(1, lambda: {}["x"]) as busy:
+        until(lambda: busy.errors)

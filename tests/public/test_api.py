@@ -163,7 +163,7 @@ def members(kind: type) -> Iterator[str]:
         if only is None or name in only:
             yield f"{name}: {annotation}"
     for name in sorted(inside):
-        if name not in OPERATIONS and (name.startswith("_") or only and name not in only):
+        if name not in OPERATIONS and (name.startswith("_") or (only and name not in only)):
             continue
         yield from member(name, inside[name])
 

@@ -173,7 +173,8 @@ def test_raises_names_exceptions(name: str) -> None:
     """What stands under `Raises` is an exception that there is."""
     for word, said in entries(sections(name)["Raises"]).items():
         kind = getattr(resilient, word, None) or getattr(builtins, word, None)
-        assert isinstance(kind, type) and issubclass(kind, BaseException), word
+        assert isinstance(kind, type), word
+        assert issubclass(kind, BaseException), word
         assert said.strip()
 
 
@@ -215,7 +216,8 @@ def test_what_is_looked_at() -> None:
     assert {"Policy", "calls", "on_abandon", "testing.ManualClock"} == {*MADE}
     assert {"Policy.name", "testing.ManualClock.waiting"} < {*PROPERTIES}
     assert {"timeout", "remaining", "Block", "Policy"} < {*ENTRANCES}
-    assert "Policy.__call__" in PUBLIC and get_overloads(PUBLIC["Policy.__call__"])
+    assert "Policy.__call__" in PUBLIC
+    assert get_overloads(PUBLIC["Policy.__call__"])
 
 
 def good(a: int, *rest: str) -> None:

@@ -24,7 +24,7 @@ def test_the_catalogue_is_that_of_the_code() -> None:
     """The page has each metric with its type, labels and meaning, as the code declares them."""
     before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
     written, end, _ = rest.partition(END)
-    assert before and end, f"{PAGE.name} has lost its marks"
+    assert all((before, end)), f"{PAGE.name} has lost its marks"
     assert written == table(), f"renew the page: {RENEW}"
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
+VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 DOCUMENTS = ["README.md", "docs/howto", "src/resilient/policy.py", "src/resilient/decorators.py"]
 
 pytestmark = pytest.mark.skipif(
@@ -55,7 +56,7 @@ def test_an_interpreter_is_found_by_its_path_and_by_its_name() -> None:
     """By a path it is that one, by a name one of that version."""
     path = found(sys.executable).stdout.strip()
     assert os.path.samefile(path, sys.executable)
-    name = "python%d.%d" % sys.version_info[:2]
+    name = f"python{VERSION}"
     assert version_of(found(name).stdout.strip()) == name.removeprefix("python")
 
 
@@ -65,7 +66,7 @@ def elsewhere(tmp_path: Path) -> dict[str, str]:
     shims, version = tmp_path / "shims", tmp_path / "versions" / "9.9.9" / "bin"
     shims.mkdir()
     version.mkdir(parents=True)
-    name = "python%d.%d" % sys.version_info[:2]
+    name = f"python{VERSION}"
     (shims / name).write_text("#!/bin/sh\necho 'version not set' >&2\nexit 127\n")
     (shims / name).chmod(0o755)
     (version / name).write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
@@ -75,7 +76,7 @@ def elsewhere(tmp_path: Path) -> dict[str, str]:
 
 def test_a_shim_that_does_not_run_is_passed_over(elsewhere: dict[str, str]) -> None:
     """What pyenv has is found all the same."""
-    name = "python%d.%d" % sys.version_info[:2]
+    name = f"python{VERSION}"
     done = found(name, **elsewhere)
     assert os.path.samefile(done.stdout.strip(), sys.executable), done
 
@@ -105,7 +106,7 @@ def commands(*words: str) -> str:
 def test_each_interpreter_has_an_environment_of_its_own() -> None:
     """`make test PYTHON=...` uses none that another interpreter made."""
     assert "\n.venv/bin/python -m pytest" in commands("test")
-    own = ".venv-%d.%d" % sys.version_info[:2] + sys.abiflags
+    own = f".venv-{VERSION}{sys.abiflags}"
     said = commands("test", f"PYTHON={sys.executable}")
     assert f"\n{own}/bin/python -m pytest" in said
     assert "\n.venv/bin" not in said

@@ -1,13 +1,7 @@
-"""Fixtures of the tests of the integrations: real servers, and workers that end soon."""
+"""Fixtures of the tests of clients: workers that end soon."""
 
 from __future__ import annotations
 
-import pytest
+from tests.kit.fixtures import idle_workers_end_soon
 
-from resilient.drive import workers
-
-
-@pytest.fixture(autouse=True)
-def idle_workers_end_soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ten seconds of idleness would be ten seconds of waiting in each test that counts threads."""
-    monkeypatch.setattr(workers, "IDLE_SECONDS", 0.1)
+__all__ = ["idle_workers_end_soon"]

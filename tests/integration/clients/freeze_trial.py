@@ -20,7 +20,6 @@ from typing import Any
 
 from tests.kit.servers.http_server import HttpServer
 from tests.kit.servers.postgres_server import PostgresServer
-from tests.kit.servers.process import ServerProcess
 from tests.kit.servers.redis_server import RedisServer
 
 HERE = Path(__file__).resolve()
@@ -145,8 +144,7 @@ def story(servers: dict[str, Any], *, bare: bool, frozen: float) -> list[str]:
             began = time.monotonic()
             time.sleep(WELL)
             usual = row("all are well", loads, began, time.monotonic())
-            for name in servers:
-                server: ServerProcess = servers[name]
+            for name, server in servers.items():
                 began = time.monotonic()
                 server.stop()
                 time.sleep(frozen)

@@ -277,7 +277,7 @@ def test_waiters(moto_server: MotoServer, mode: str) -> None:
     client = policy.wrap(bare)
     client.create_bucket(Bucket="kept")
     client.get_waiter("bucket_exists").wait(Bucket="kept")
-    with timed(1.0 + SLACK[mode]), counted(policy) as found:
+    with timed(1.0 + SLACK[mode]), counted(policy):
         with pytest.raises((resilient.CallTimeoutError, errors.WaiterError)):
             client.get_waiter("object_exists").wait(
                 Bucket="kept", Key="nothing", WaiterConfig={"Delay": 0.2, "MaxAttempts": 50}

@@ -243,7 +243,7 @@ def told(library: Any, seen: list[str]) -> Any:
             seen.append("entered")
             return self
 
-        def __exit__(self, *exc: Any) -> None:
+        def __exit__(self, *exc: object) -> None:
             seen.append(f"left {exc[0] and exc[0].__name__}")
 
         def close(self) -> None:
@@ -262,7 +262,7 @@ def async_told(library: Any, seen: list[str]) -> Any:
             seen.append("entered")
             return self
 
-        async def __aexit__(self, *exc: Any) -> None:
+        async def __aexit__(self, *exc: object) -> None:
             seen.append(f"left {exc[0] and exc[0].__name__}")
 
         async def aclose(self) -> None:

@@ -151,7 +151,7 @@ def test_the_callers_own_errors(redis_server: RedisServer, mode: str, ask: Any) 
             with pytest.raises(OWN[ask]) as raised:
                 ask(client)
             assert (type(raised.value), str(raised.value)) == (type(alone.value), str(alone.value))
-    assert "failure" not in found and "refused" not in found, found
+    assert not {"failure", "refused"} & set(found), found
     assert policy.state == "closed"
     bare.close()
 
@@ -558,7 +558,7 @@ def test_a_lock_that_another_holds_is_waited_for_until_the_deadline(
     client = policy.wrap(bare)
     assert bare.lock("lock", timeout=10).acquire()
     with timed(LIMIT + SLACK[mode], 0.25):
-        found, answer = outcome(policy, lambda: client.lock("lock").acquire(blocking_timeout=3))
+        _found, answer = outcome(policy, lambda: client.lock("lock").acquire(blocking_timeout=3))
     assert isinstance(answer, resilient.CallTimeoutError), answer
     assert bare.get("lock")  # still of the other
     check_released(policy)
@@ -589,7 +589,9 @@ def test_two_policies_on_one_client_and_clients_on_one_pool(
     bare.ping()  # a connection that was made before the client was wrapped
     one, two = make_policy(mode, limit=LIMIT), make_policy(mode, limit=2 * LIMIT)
     first, second = one.wrap(bare), two.wrap(redis.Redis(connection_pool=bare.connection_pool))
-    assert first.ping() and second.ping() and bare.ping()
+    assert first.ping()
+    assert second.ping()
+    assert bare.ping()
     redis_server.stop()
     with timed(LIMIT + SLACK[mode]), pytest.raises(resilient.CallTimeoutError):
         first.get("key")

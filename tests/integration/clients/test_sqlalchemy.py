@@ -511,10 +511,9 @@ def test_the_worker_of_an_interrupted_caller_ends_at_once(postgres_server: Postg
     # Its own limits are far away: only that its socket was shut down can end it.
     policy = make_policy("thread", limit=30.0)
     engine = make(postgres_server, policy)
-    with suppress(sa.exc.OperationalError), engine.connect() as connection:
-        with timed(2.0):
-            interrupted(lambda: connection.execute(sa.text("SELECT pg_sleep(20)")))
-            check_released(policy)  # while the caller still has the connection
+    with suppress(sa.exc.OperationalError), engine.connect() as connection, timed(2.0):
+        interrupted(lambda: connection.execute(sa.text("SELECT pg_sleep(20)")))
+        check_released(policy)  # while the caller still has the connection
     engine.dispose()
 
 

@@ -37,6 +37,7 @@ from typing import Any
 
 import resilient
 from tests.integration.prefork.kit import Helper, Service, Truth, breakers, left, settled, sums
+from tests.kit.trials import figures, goal, missed, share
 
 WORKERS = 4
 POLICIES = 1000
@@ -47,27 +48,6 @@ SHORT = float(os.environ.get("PREFORK_SHORT", "12"))
 KILL_EVERY = 4.0
 SCRAPES = 4  # a second
 LIMIT = 0.150
-
-missed: list[str] = []
-
-
-def goal(kept: bool, what: str) -> None:
-    """Print whether a goal was kept, and remember where not."""
-    print(f"  {'ok    ' if kept else 'MISSED'} {what}", flush=True)
-    if not kept:
-        missed.append(what)
-
-
-def share(values: list[float], part: float) -> float:
-    """Return the value that this part of the values does not go over."""
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, max(0, -(-int(len(ordered) * part * 1000) // 1000) - 1))]
-
-
-def figures(values: list[float]) -> str:
-    """Return the figures of some durations, in milliseconds."""
-    parts = [("p50", share(values, 0.5)), ("p99", share(values, 0.99)), ("max", max(values))]
-    return ", ".join(f"{name} {value * 1e3:.0f} ms" for name, value in parts)
 
 
 def processor() -> tuple[float, float]:
@@ -143,12 +123,12 @@ def judge_scrapes(seen: dict[str, Any]) -> None:
     """Print what the scraper saw, and what must hold of it."""
     scrapes = seen["seen"]
     line("scrapes, cut off by a kill", f"{len(scrapes)}, {seen['failed']}")
-    line("a scrape, as the scraper sees it", figures([each[1] for each in scrapes]))
-    line("... in the application", figures([each[2] for each in scrapes]))
-    line("... of the processor", figures([each[3] for each in scrapes]))
+    line("a scrape, as the scraper sees it", figures([1e3 * each[1] for each in scrapes], "ms", 0))
+    line("... in the application", figures([1e3 * each[2] for each in scrapes], "ms", 0))
+    line("... of the processor", figures([1e3 * each[3] for each in scrapes], "ms", 0))
     line("series, megabytes", f"{scrapes[-1][8]}, {scrapes[-1][7] / 1e6:.1f}")
     first = {each[4]: each for each in reversed(scrapes)}  # by worker
-    line("... the first of a worker", figures([each[1] for each in first.values()]))
+    line("... the first of a worker", figures([1e3 * each[1] for each in first.values()], "ms", 0))
     workers = {each[4] for each in scrapes}
     low, high = min(each[5] for each in scrapes), max(each[5] for each in scrapes)
     line("workers who answered, processes", f"{len(workers)}, {low:g} to {high:g}")

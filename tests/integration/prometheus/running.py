@@ -100,7 +100,7 @@ class Pulled:
     """A command that runs in a shell of its own, and what it prints."""
 
     def __init__(self, command: str, environ: dict[str, str], home: Path) -> None:
-        self._out = tempfile.TemporaryFile("w+", dir=home)
+        self._out = tempfile.TemporaryFile("w+", dir=home)  # noqa: SIM115 - it is closed in kill
         self._process = subprocess.Popen(
             ["sh", "-c", command], env=environ, cwd=home, stdin=subprocess.DEVNULL,
             stdout=self._out, stderr=subprocess.STDOUT, start_new_session=True,

@@ -112,7 +112,7 @@ def deaf(store: SQLiteStore, incarnation: str, version: int) -> Any:
 
 
 read = SQLiteStore.read
-setattr(SQLiteStore, "read", deaf)
+SQLiteStore.read = deaf
 GUARDED: dict[str, Callable[[str], str]] = {name: each(ask) for name, each in POLICIES.items()}
 
 

@@ -107,7 +107,7 @@ class Run:
         self.fired_at: dict[Key, float] = {}  # seconds after the faults began
         self.ended_at: dict[Key, float] = {}
         self.now: dict[Key, str] = {}
-        self.answers: dict[str, int] = {query: 0 for query in queries(dashboard(selector=SELECTOR))}
+        self.answers: dict[str, int] = dict.fromkeys(queries(dashboard(selector=SELECTOR)), 0)
         self.refused: dict[str, str] = {}
         self.levers: dict[str, tuple[int, str]] = {}
         self.rules: list[Rule] = []
@@ -180,7 +180,7 @@ class Run:
             self._cut_off(load.pids[0])
 
         def over() -> bool:
-            return ENDS | STAYS <= set(self.fired_at) and ENDS.isdisjoint(self.now)
+            return set(self.fired_at) >= ENDS | STAYS and ENDS.isdisjoint(self.now)
 
         self._until(over, LONGEST, look)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from typing import Any
+from typing import Any, ClassVar
 
 import django
 import pytest
@@ -70,7 +70,7 @@ def configure() -> None:
     """Set Django up, once in a process."""
 
     class Urls:
-        urlpatterns = [
+        urlpatterns: ClassVar[list[Any]] = [
             path("", view), path("async", async_view), path("threads", threads), path("meets", meets),
             path("streams", streams),
         ]  # fmt: skip

@@ -329,6 +329,7 @@ async def astream_cancelled(side: Any) -> Any:
     async for item in call:
         gone = call.cancel()
         return item, gone, call.cancelled()
+    return None
 
 
 @async_operation()

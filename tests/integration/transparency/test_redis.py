@@ -364,7 +364,7 @@ def entered(side: Side, key: str) -> Any:
 @operation(error=errors)
 def entered_fails(side: Side, error: Any) -> Any:
     with side.client:
-        raise error or KeyboardInterrupt and OSError("x")
+        raise error or (KeyboardInterrupt and OSError("x"))
 
 
 @operation()

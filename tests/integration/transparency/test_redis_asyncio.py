@@ -182,9 +182,7 @@ async def lock_lost(side: Side, key: str) -> Any:
 @operation(count=st.integers(1, 3), stop=st.integers(0, 4))
 async def scan(side: Side, count: int, stop: int) -> Any:
     found = side.client.scan_iter("*", count=count)
-    got = []
-    for _ in range(stop):
-        got.append(await anext(found, "no more") == "no more")
+    got = [await anext(found, "no more") == "no more" for _ in range(stop)]
     shape = aiter(found) is found, hasattr(found, "asend")
     await found.aclose()
     return got, shape, [each async for each in found]

@@ -69,6 +69,7 @@ class PostgresServer(ServerProcess):
             capture_output=True,
             text=True,
             timeout=60,
+            check=False,
             **self.options(),
         )  # fmt: skip
         if made.returncode:

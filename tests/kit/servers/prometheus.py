@@ -17,20 +17,44 @@ from tests.kit.servers.process import HOST, ServerProcess, needed
 
 T = TypeVar("T")
 Labels = dict[str, str]
-Series = TypedDict("Series", {"metric": Labels, "value": float})
-Range = TypedDict("Range", {"metric": Labels, "values": list[tuple[float, float]]})  # time, value
-Alert = TypedDict(
-    "Alert", {"name": str, "state": str, "labels": Labels, "annotations": Labels}
-)  # state: "pending" or "firing"
-Scrape = TypedDict(
-    "Scrape", {"url": str, "health": str, "lastError": str, "lastScrapeDuration": float}
-)  # health: "up", "down", and "unknown" before the first scrape
-Rule = TypedDict(
-    "Rule", {"name": str, "health": str, "lastError": str}
-)  # health: "ok", "err", and "unknown" before the first evaluation
-Exemplar = TypedDict(
-    "Exemplar", {"metric": Labels, "labels": Labels, "value": float, "timestamp": float}
-)
+
+
+class Series(TypedDict):
+    metric: Labels
+    value: float
+
+
+class Range(TypedDict):
+    metric: Labels
+    values: list[tuple[float, float]]  # time, value
+
+
+class Alert(TypedDict):
+    name: str
+    state: str  # "pending" or "firing"
+    labels: Labels
+    annotations: Labels
+
+
+class Scrape(TypedDict):
+    url: str
+    health: str  # "up", "down", and "unknown" before the first scrape
+    lastError: str
+    lastScrapeDuration: float
+
+
+class Rule(TypedDict):
+    name: str
+    health: str  # "ok", "err", and "unknown" before the first evaluation
+    lastError: str
+
+
+class Exemplar(TypedDict):
+    metric: Labels
+    labels: Labels
+    value: float
+    timestamp: float
+
 
 _NEEDED = "RESILIENT_NEED_PROMETHEUS"
 _PAUSE = 0.05  # seconds between two looks of wait_until

@@ -10,7 +10,7 @@ import anyio.lowlevel
 import pytest
 
 from resilient import Policy, bulkhead, circuit_breaker, timeout
-from tests.kit.cancellation import NO_EAGER, Swept, sweep
+from tests.kit.cancellation import Swept, sweep
 from tests.kit.policies import counts, idle, part, policy
 from tests.properties.cancellation.streams_kit import (
     Begun,
@@ -22,15 +22,6 @@ from tests.properties.cancellation.streams_kit import (
 )
 
 Run = Callable[[Callable[[], Coroutine[Any, Any, Any]]], Awaitable[None]]
-checkpoint = anyio.lowlevel.checkpoint
-
-
-@pytest.fixture(params=["asyncio", "trio", "eager"])
-def loop(request: pytest.FixtureRequest) -> str:
-    """Name a loop; eager tasks are there from Python 3.12 on."""
-    if request.param == "eager" and NO_EAGER:
-        pytest.skip("eager tasks need Python 3.12")
-    return str(request.param)
 
 
 BODIES = ["three", "cleans_up", "shielded"]

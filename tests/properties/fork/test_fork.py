@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
 import os
 import subprocess
 import sys
@@ -278,7 +279,7 @@ def test_the_random_source_differs() -> None:
     drawn = [in_both(in_child)[1] for _ in range(4)]
     assert all(700 < each <= 1000 for each in drawn)
     spread = sorted(drawn)
-    assert min(b - a for a, b in zip(spread, spread[1:], strict=False)) > 0.001
+    assert min(b - a for a, b in itertools.pairwise(spread)) > 0.001
 
 
 def test_a_child_of_a_child() -> None:
@@ -499,5 +500,5 @@ pathlib.Path("forks.py").write_text("import __main__; ended = __main__.child_end
 import forks
 threading.Thread(target=__import__, args=["wave"]).start()
 print(forks.ended)
-"""  # noqa: E501
+"""
     assert run_amid_an_import(body, tmp_path) == "True"

@@ -252,7 +252,7 @@ class Machine(RuleBasedStateMachine):
         """When everybody has gone, nothing is taken and a newcomer gets in."""
         for caller in self.model.at("waiting", "granted"):
             self.guard.quit(caller.waiter, self.now)
-        for caller in self.model.at("running"):
+        for _ in self.model.at("running"):
             self.guard.after(0, self.now, SUCCESS, 0.5, "", False)
         for _ in self.model.at("abandoned"):
             self.guard.release(0, self.now)

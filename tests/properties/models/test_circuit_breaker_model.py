@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import pairwise, takewhile
 from math import floor, inf
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import given, settings
@@ -276,8 +276,8 @@ def options_of(draw: st.DrawFn, choices: dict[str, list[Any]]) -> dict[str, Any]
 class Machine(RuleBasedStateMachine):
     """Drives a breaker and the model side by side; subclasses say with which options."""
 
-    choices: dict[str, list[Any]] = {}
-    jitter: list[float] = []  # what guard.random gives, in turn
+    choices: ClassVar[dict[str, list[Any]]] = {}
+    jitter: ClassVar[list[float]] = []  # what guard.random gives, in turn
 
     @initialize(data=st.data(), start=st.sampled_from([0.0, 0.5, 1000.0, 86_400.125]))
     def build(self, data: st.DataObject, start: float) -> None:
@@ -476,7 +476,7 @@ class Machine(RuleBasedStateMachine):
 class TimeWindowed(Machine):
     """Rates and failures in a row over seconds."""
 
-    choices = {
+    choices: ClassVar[dict[str, list[Any]]] = {
         "failure_rate": [0.25, 0.5, 1.0, None],
         "failure_threshold": [None, None, 5, 2],
         "window": [5.0, 10.0, 40.0],
@@ -488,7 +488,7 @@ class TimeWindowed(Machine):
 class CountWindowed(Machine):
     """Rates and failures in a row over the last calls."""
 
-    choices = {
+    choices: ClassVar[dict[str, list[Any]]] = {
         "failure_rate": [0.25, 0.5, 1.0, None],
         "failure_threshold": [None, None, 4, 2],
         "window": [calls(1), calls(4), calls(7)],
@@ -500,7 +500,7 @@ class CountWindowed(Machine):
 class Slow(Machine):
     """Slow calls, those in flight included."""
 
-    choices = {
+    choices: ClassVar[dict[str, list[Any]]] = {
         "failure_rate": [None, 0.75],
         "failure_threshold": [None, 3],
         "window": [5.0, 10.0, calls(6)],
@@ -516,7 +516,7 @@ class Slow(Machine):
 class HalfOpen(Machine):
     """Probes: a circuit that opens at the first failure."""
 
-    choices = {
+    choices: ClassVar[dict[str, list[Any]]] = {
         "failure_threshold": [1],
         "slow_call_duration": [None, None, 1.0],
         "recovery_timeout": [0.5, 5.0, 40.0, 100.0],
@@ -531,13 +531,13 @@ class HalfOpen(Machine):
 class Jittered(HalfOpen):
     """The same with a recovery time that is shortened at random."""
 
-    jitter = [0.0, 0.3, 0.999, 0.55]
+    jitter: ClassVar[list[float]] = [0.0, 0.3, 0.999, 0.55]
 
 
 class MetricsOnly(Machine):
     """A breaker that only measures."""
 
-    choices = {
+    choices: ClassVar[dict[str, list[Any]]] = {
         "metrics_only": [True],
         "failure_rate": [None, 0.5],
         "failure_threshold": [None, 2],

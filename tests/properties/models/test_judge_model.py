@@ -44,7 +44,7 @@ class Predicate:
     def __call__(self, error: Exception) -> bool:
         if isinstance(error, self.faulty):
             self.raised += 1
-            raise RuntimeError("a bug in the predicate")
+            raise RuntimeError("a bug in the predicate")  # noqa: TRY004 - it stands for any bug
         return isinstance(error, self.kinds) == self.wanted
 
     def __repr__(self) -> str:

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 import trio
 
@@ -224,7 +225,7 @@ def test_g2_g8_the_callers_cancel_stays_a_cancel(
 
             group.start_soon(caller)
             while not inside:
-                await anyio.sleep(0)
+                await anyio.lowlevel.checkpoint()
             group.cancel_scope.cancel()
         return ended
 
@@ -245,13 +246,13 @@ def test_g2_cancelled_at_any_step(colour: Colour, steps: int, name: str) -> None
     )  # fmt: skip
 
     async def slow() -> str:
-        await anyio.sleep(0)
-        await anyio.sleep(0)
+        await anyio.lowlevel.checkpoint()
+        await anyio.lowlevel.checkpoint()
         return "lesser"
 
     async def fetch() -> None:
-        await anyio.sleep(0)
-        await anyio.sleep(0)
+        await anyio.lowlevel.checkpoint()
+        await anyio.lowlevel.checkpoint()
         raise OSError
 
     async def body() -> None:
@@ -259,7 +260,7 @@ def test_g2_cancelled_at_any_step(colour: Colour, steps: int, name: str) -> None
             for _ in range(3):
                 group.start_soon(policy(fetch))
             for _ in range(steps):
-                await anyio.sleep(0)
+                await anyio.lowlevel.checkpoint()
             group.cancel_scope.cancel()
 
     colour.run(body)
@@ -873,7 +874,7 @@ def test_f2_plain_and_async_functions_serve_an_async_call(
         raise OSError
 
     async def lesser() -> str:
-        await anyio.sleep(0)
+        await anyio.lowlevel.checkpoint()
         return "async"
 
     async def body() -> None:
@@ -1142,15 +1143,15 @@ def test_t1_the_bodys_clean_up_is_waited_for(
         finally:
             with anyio.CancelScope(shield=True):
                 for _ in range(3):
-                    await anyio.sleep(0)
+                    await anyio.lowlevel.checkpoint()
             order.append(f"cleaned, {policy.snapshot()['in_flight']} in flight")
 
     async def body() -> None:
         with pytest.raises(CallTimeoutError):
             await way(colour, policy, fetch)
         order.append("raised")
-        await anyio.sleep(0)  # no cancellation is left over
-        await anyio.sleep(0)
+        await anyio.lowlevel.checkpoint()  # no cancellation is left over
+        await anyio.lowlevel.checkpoint()
 
     colour.run(body)
     assert order == ["cleaned, 1 in flight", "raised"]
@@ -1254,7 +1255,7 @@ def test_t2_a_task_started_inside_is_not_bound_by_a_closed_deadline(
 
             async def fetch() -> float | None:
                 group.start_soon(background, go_on)
-                await anyio.sleep(0)
+                await anyio.lowlevel.checkpoint()
                 return resilient.remaining()
 
             assert await policy.acall(fetch) == 1.0

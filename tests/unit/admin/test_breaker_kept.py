@@ -107,7 +107,7 @@ def test_an_open_circuit_stays_open_as_long_as_it_was_to(given: dict[str, Any]) 
 
 def test_an_open_circuit_stays_open_when_its_window_changes() -> None:
     """The window starts afresh; the state does not."""
-    shop, clock = manual(circuit_breaker(recovery_timeout=7))
+    shop, _clock = manual(circuit_breaker(recovery_timeout=7))
     for _ in range(5):
         shop.try_call(fails)
     shop.update(circuit_breaker={"window": calls(99)})

@@ -253,7 +253,7 @@ def test_a_call_in_flight_keeps_its_time_limit(way: str) -> None:
 
 def test_a_new_time_limit_bounds_functions_that_were_decorated_before() -> None:
     """The wrapper is not built anew."""
-    shop, clock = manual(timeout(10, sync="cooperative"))
+    shop, _clock = manual(timeout(10, sync="cooperative"))
     fetch = shop(remaining)
     assert fetch() == 10
     shop.update(timeout={"seconds": 0.5})

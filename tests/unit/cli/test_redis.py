@@ -172,10 +172,10 @@ def test_a_row_that_is_none_breaks_no_command(
     fleet: Cli, one: Worker, redis_server: RedisServer, key: str, value: str
 ) -> None:
     """Beside a row of another version, or of nobody's, the lists work and flags can be flipped."""
-    id = "d" * 32
+    name = "d" * 32
     if key == "about":
-        redis_server.send("HSET", "{resilient}:processes", id, "1.0 1")
-    redis_server.send("HSET", f"{{resilient}}:{key}", id, value)
+        redis_server.send("HSET", "{resilient}:processes", name, "1.0 1")
+    redis_server.send("HSET", f"{{resilient}}:{key}", name, value)
     for words in (("flags",), ("policies",), ("status",), ("doctor",), ("processes",)):
         assert fleet(*words).code in (0, 1, 3), words
     assert fleet.flip("flags", "off", "recs").code in (0, 3)

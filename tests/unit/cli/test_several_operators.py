@@ -94,7 +94,7 @@ def test_an_interrupted_command_has_flipped_or_not(cli: Cli, worker: Worker) -> 
     process = cli.start("flags", "off", "recs", "--reason", "cut short", "--wait", "1h")
     until(lambda: cli("flags", "log", "--json").json)
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    _out, err = process.communicate(timeout=60)
     assert process.returncode not in (0, 2, 4, 5)
     assert b"Traceback" not in err
     worker.cont()

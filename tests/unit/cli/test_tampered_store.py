@@ -179,7 +179,7 @@ def test_another_import_error_is_not_hidden(cli: Cli) -> None:
     (stubs / "click.py").write_text("import a_module_that_is_not_there\n")
     path = ":".join(filter(None, [str(stubs), cli.env().get("PYTHONPATH")]))
     process = cli.start("flags", PYTHONPATH=path)
-    out, err = process.communicate(timeout=60)
+    _out, err = process.communicate(timeout=60)
     assert process.returncode == 1
     assert b"a_module_that_is_not_there" in err
 

@@ -343,7 +343,7 @@ class Enumish(dict):  # type: ignore[type-arg]
 def test_what_can_not_be_wrapped(what: Any, said: str) -> None:
     of = own_slot()
     if isinstance(what, functools.partial):
-        assert type(of.wrap(what)(end="")) is type(None)  # a callable object; wrapped or decorated
+        assert of.wrap(what)(end="") is None  # a callable object; wrapped or decorated
         return
     error = raised(of.wrap, what)
     assert type(error) is TypeError

@@ -248,7 +248,7 @@ OPERATIONS = [
     lambda n: 2 in n, lambda n: 9 in n, int, float, round, lambda n: n @ 1, lambda n: divmod(n, 2),
     lambda n: f"{n:!}", format, bytes, lambda n: __import__("os").fspath(n), lambda n: [0] * 9 if n else [],
     lambda n: list(range(9))[n], dir, lambda n: n == Number(3), lambda n: Number(3) == n, lambda n: n != Number(3),
-    lambda n: n < Number(4), lambda n: n > Number(4), lambda n: sorted([Number(9), n])[0].value,
+    lambda n: n < Number(4), lambda n: n > Number(4), lambda n: sorted([Number(9), n])[0].value,  # noqa: FURB192 - sorted() is what is tested
     lambda n: n + "x", lambda n: n - 1, lambda n: n <= n, hash, lambda n: {n}, lambda n: n[0], lambda n: n(),
     lambda n: n.__len__(), lambda n: isinstance(n, collections.abc.Hashable), lambda n: next(n), abs,
     lambda n: n.__init__(8) or n.value,
@@ -380,7 +380,7 @@ def test_attributes_of_methods() -> None:
     class Cached:
         calls = 0
 
-        @functools.lru_cache(maxsize=4)
+        @functools.lru_cache(maxsize=4)  # noqa: B019 - a cached method is what is tested
         def find(self, number: int) -> int:
             self.calls += 1
             return number

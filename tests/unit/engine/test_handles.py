@@ -135,9 +135,8 @@ def test_a_probe_is_over_at_the_entry() -> None:
 def test_more_than_the_slots_are_refused_at_the_entry() -> None:
     policy, events = guarded("manager-full"), []
     connection = connections(policy, events)
-    with connection(), connection():
-        with pytest.raises(BulkheadFullError), connection():
-            pytest.fail("entered")
+    with connection(), connection(), pytest.raises(BulkheadFullError), connection():
+        pytest.fail("entered")
     with connection():
         pass
     assert calls(policy) == {"success": 3, "refused": 1}

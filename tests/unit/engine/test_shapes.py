@@ -91,7 +91,7 @@ def _class_of(make: Callable[[Any], Any], colour: Colour) -> type:
             assert isinstance(self, Client) or self is Client
             return fetch(value, error=error)
 
-    Client: type = type("Client", (), {"fetch": make(method), "plain": method})
+    Client: type = type("Client", (), {"fetch": make(method), "plain": method})  # noqa: N806 - it is a class
     return Client
 
 
@@ -161,7 +161,7 @@ def callable_object(colour: Colour, guard: Decorator) -> Shape:
 def lambda_(colour: Colour, guard: Decorator) -> Shape:
     # Of an async colour, this is a sync callable that returns an awaitable.
     fetch = body_of(colour)
-    plain = lambda value, *, error=None: fetch(value, error=error)
+    plain = lambda value, *, error=None: fetch(value, error=error)  # noqa: E731 - a lambda is what is tested
     return Shape(guard(plain), plain)
 
 

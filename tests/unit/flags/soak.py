@@ -27,7 +27,7 @@ FREE = ("meanwhile", "locked", "did not answer")  # words of a flip that another
 
 def child(deep: bool) -> None:
     """Do in a child what any child does, within a bounded time."""
-    import resilient.flags as flags
+    from resilient import flags
 
     signal.alarm(HANGS)
     try:
@@ -46,8 +46,7 @@ def child(deep: bool) -> None:
 
 def forker(seconds: float) -> dict[str, Any]:
     """Flip in a thread and fork in another; return what came of it."""
-    import resilient.flags as flags
-    from resilient import flag
+    from resilient import flag, flags
     from resilient.flags.forks import undisturbed
 
     soaked, until = flag("soaked"), time.monotonic() + seconds

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,9 @@ from resilient.flags.stores.base import Process
 from resilient.flags.stores.records import process_of, read_json
 from resilient.flags.stores.redis import RedisStore
 from resilient.flags.stores.sqlite import SQLiteStore
-from tests.kit.followers import Hand, off
+from tests.kit.followers import Make, off
 from tests.kit.servers.redis_server import RedisServer
 
-Make = Callable[..., Hand]
 DEEP = b"[" * 200_000
 FLIP = b'{"lever":"flag/bad","value":"off","version":1}'
 HUGE = b"9" * 5000
@@ -76,8 +75,8 @@ class Spoilt:
             self.redis.send("HSET", "{resilient}:meta", "version", newest)
         else:
             text = "CAST(? AS TEXT)" if type(raw) is bytes else "?"
-            self.sql(f"INSERT OR REPLACE INTO levers VALUES ('flag/bad', 7, '', {text})", raw)  # noqa: S608
-            self.sql(f"INSERT INTO log (lever, flip) VALUES ('flag/bad', {text})", raw)  # noqa: S608
+            self.sql(f"INSERT OR REPLACE INTO levers VALUES ('flag/bad', 7, '', {text})", raw)
+            self.sql(f"INSERT INTO log (lever, flip) VALUES ('flag/bad', {text})", raw)
 
     def join(self, id: Any, seen: Any, applied: Any, who: Any, about: Any) -> None:
         """Put a process there."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +19,9 @@ from resilient.flags.local_copy import LocalCopy
 from resilient.flags.state import State, boot
 from resilient.flags.stores.memory import MemoryStore
 from resilient.testing import ManualClock
-from tests.kit.followers import Hand, off
+from tests.kit.followers import Make, off
 from tests.kit.policies import policy
 
-Make = Callable[..., Hand]
 linux = pytest.mark.skipif(
     reading.BOOT_CLOCK is None, reason="only Linux has a clock that counts a suspend"
 )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +12,7 @@ from resilient.errors import StoreError
 from resilient.flags.flips import Flip
 from resilient.flags.stores.opening import directory_for
 from resilient.flags.stores.sqlite import SQLiteStore
-from tests.kit.followers import Hand, off
-
-Make = Callable[..., Hand]
+from tests.kit.followers import Make, off
 
 
 def command(*words: str) -> tuple[int, str]:

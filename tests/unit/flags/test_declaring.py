@@ -11,6 +11,7 @@ import pytest
 
 from resilient import Flag, flag, flags
 from resilient.flags.declared import Flags, variable_of
+from tests.kit.waiting import until
 
 HERE = flag("flags-here")
 
@@ -40,7 +41,7 @@ def test_the_same_declaration_gives_the_same_flag() -> None:
 @pytest.mark.parametrize("name", ["flags-here", "flags_here", "FLAGS.HERE"])
 def test_names_collide(name: str) -> None:
     """Another place can't declare the name, nor one that looks like it; both places are shown."""
-    with pytest.raises(ValueError, match=r"test_flags\.py:\d+"):
+    with pytest.raises(ValueError, match=r"test_declaring\.py:\d+"):
         flag(name)
 
 
@@ -55,7 +56,7 @@ def test_names_collide(name: str) -> None:
         ({"impact": "a\x1b[0m"}, ValueError, "impact must be printable"),
         ({"review": "soon"}, ValueError, "review must be a date"),
         ({"review": 2027}, TypeError, "review must be a date"),
-        ({"review": dt.datetime(2027, 1, 1)}, TypeError, "review must be a date"),
+        ({"review": dt.datetime(2027, 1, 1)}, TypeError, "review must be a date"),  # noqa: DTZ001 - it is refused
         ({"default": 1}, TypeError, "default must be True or False"),
     ],
 )
@@ -78,7 +79,7 @@ def test_undeclared_names_are_errors() -> None:
 def test_retired_names_stay_retired() -> None:
     """A retired name can't be declared again, and a living one not retired."""
     flags.retired("flags-gone")
-    with pytest.raises(ValueError, match=r"'flags-gone' was retired at .*test_flags\.py"):
+    with pytest.raises(ValueError, match=r"'flags-gone' was retired at .*test_declaring\.py"):
         flag("flags_gone")
     with pytest.raises(ValueError, match="still declared"):
         flags.retired("flags-here")
@@ -88,7 +89,9 @@ def test_the_environment_only_forces_off() -> None:
     """Off is obeyed; anything else is an error at the declaration that names the variable."""
     around = {"RESILIENT_FLAG_A_B": " OFF ", "RESILIENT_FLAG_C": "on", "RESILIENT_FLAG_D": "off"}
     mine = Flags(around)
-    assert mine.pinned("a-b") and mine.pinned("a.b") and not mine.pinned("e")
+    assert mine.pinned("a-b")
+    assert mine.pinned("a.b")
+    assert not mine.pinned("e")
     with pytest.raises(ValueError, match="RESILIENT_FLAG_C must be 'off'"):
         mine.declare("c")
     mine.declare("a-b")
@@ -100,7 +103,8 @@ def test_a_snapshot_does_not_change() -> None:
     """One view gives one answer, by flag and by name, whatever is flipped meanwhile."""
     view = flags.snapshot()
     flags.off(HERE, reason="a try")
-    assert view[HERE] and view["flags-here"]
+    assert view[HERE]
+    assert view["flags-here"]
     assert not flags.snapshot()[HERE]
     assert set(view) <= set(flags.snapshot())
     assert "flags" in repr(view)
@@ -109,7 +113,8 @@ def test_a_snapshot_does_not_change() -> None:
 
 def test_copies_are_the_flag_itself() -> None:
     """A flag in an object that is copied or pickled is the one flag of the process."""
-    assert copy.copy(HERE) is HERE and copy.deepcopy([HERE])[0] is HERE
+    assert copy.copy(HERE) is HERE
+    assert copy.deepcopy([HERE])[0] is HERE
     assert pickle.loads(pickle.dumps(HERE)) is HERE
 
 
@@ -123,14 +128,9 @@ def test_flips_need_a_reason(reason: Any) -> None:
 
 def test_a_timed_flip_of_the_own_memory_ends() -> None:
     """Without a store a timed flip ends by itself too."""
-    import time
-
     from resilient.flags.here import here
 
     flags.off(HERE, reason="a try", duration=2)
     assert not HERE
-    deadline = time.monotonic() + 60
-    while not HERE and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert HERE
+    until(lambda: bool(HERE))
     here.stop()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +11,9 @@ import pytest
 
 from resilient.flags.stores.base import ReadOnlyStoreError, StoreError
 from resilient.flags.stores.file import FileStore
-from tests.kit.followers import Hand, off, open_files
+from tests.kit.followers import Make, off, open_files
 from tests.kit.waiting import WAIT, within
 
-Make = Callable[..., Hand]
 TOML = {
     "off": '[flags]\nrecs = "off"\n',
     "on": '[flags]\nrecs = "on"\n',

@@ -17,12 +17,10 @@ from resilient.flags.stores.base import StoreError
 from resilient.flags.stores.memory import MemoryStore
 from resilient.flags.stores.redis import RedisStore
 from resilient.flags.stores.sqlite import SQLiteStore
-from tests.kit.followers import Hand, off, open_files
+from tests.kit.followers import Make, off, open_files
 from tests.kit.proxy import GARBAGE, Proxy
 from tests.kit.servers.redis_server import RedisServer
 from tests.kit.waiting import WAIT, until
-
-Make = Callable[..., Hand]
 
 
 def flip(store: Any, name: str = "recs", value: str = "off", lasts: float | None = None) -> Flip:

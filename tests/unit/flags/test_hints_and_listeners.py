@@ -6,18 +6,15 @@ import itertools
 import logging
 import threading
 import time
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from resilient.events import bus
 from resilient.flags.stores.memory import MemoryStore
-from tests.kit.followers import Hand
+from tests.kit.followers import Make
 from tests.kit.waiting import WAIT, until
 from tests.unit.flags.kit import counted, flip
-
-Make = Callable[..., Hand]
 
 
 def test_a_hint_that_raises_neither_stops_nor_spins(

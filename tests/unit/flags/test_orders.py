@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -26,9 +25,8 @@ from resilient.flags.orders import Orders
 from resilient.flags.state import State
 from resilient.flags.stores.memory import MemoryStore
 from resilient.testing import flag_off
-from tests.kit.followers import Hand
+from tests.kit.followers import Make
 
-Make = Callable[..., Hand]
 _numbers = itertools.count(1)
 
 

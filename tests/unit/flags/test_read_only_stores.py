@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,11 +16,10 @@ import pytest
 from resilient.errors import StoreError
 from resilient.flags.stores.redis import RedisStore
 from resilient.flags.stores.sqlite import SQLiteStore
-from tests.kit.followers import Hand, off
+from tests.kit.followers import Make, off
 from tests.kit.servers.redis_server import RedisServer
 from tests.kit.waiting import WAIT, until
 
-Make = Callable[..., Hand]
 NOBODY = 65534
 root_only = pytest.mark.skipif(
     getattr(os, "geteuid", lambda: 1)() != 0, reason="only root can act as two users"
@@ -198,7 +197,7 @@ def test_a_user_of_redis_that_may_only_read(
         assert not one.says("more")
         assert "can be read by this user, and not written" in " ".join(store.unreadable())
         assert store.processes()[0] == [] or rights.startswith("+@read") is False
-        with pytest.raises(StoreError, match="NoPermission|can.t run"):
+        with pytest.raises(StoreError, match=r"NoPermission|can.t run"):
             store.flip(off("recs"), None, None)
         writer.close()
     finally:

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
 
 from resilient.flags.flipping import order
 from resilient.flags.stores.redis import RedisStore
-from tests.kit.followers import Hand
+from tests.kit.followers import Make
 from tests.kit.servers.redis_server import RedisServer
 from tests.kit.waiting import until
 from tests.unit.flags.kit import flip
-
-Make = Callable[..., Hand]
 
 
 def commands(server: RedisServer) -> int:

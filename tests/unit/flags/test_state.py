@@ -11,10 +11,8 @@ import pytest
 
 from resilient.flags.flips import Flip
 from resilient.flags.stores.memory import MemoryStore
-from tests.kit.followers import Hand
+from tests.kit.followers import Make
 from tests.unit.flags.kit import counted, flip, states
-
-Make = Callable[..., Hand]
 
 
 def test_a_flip_of_its_own_hides_no_other(hand: Make) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from resilient import (
@@ -324,7 +325,7 @@ def test_a_cancel_in_the_pause_leaves_at_once(
         async with anyio.create_task_group() as group:
             group.start_soon(caller)
             while not clock.waiting:
-                await anyio.sleep(0)
+                await anyio.lowlevel.checkpoint()
             group.cancel_scope.cancel()
 
     colour.run(body)
@@ -410,7 +411,7 @@ def test_a_cancel_in_the_line_leaves_it(colour: Colour, name: str, clock: Manual
         async with anyio.create_task_group() as group:
             group.start_soon(policy(fn))
             while not clock.waiting:
-                await anyio.sleep(0)
+                await anyio.lowlevel.checkpoint()
             group.cancel_scope.cancel()
 
     colour.run(body)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -49,11 +50,8 @@ class Spans:
     def around(self, call: Callable[[], Any]) -> ReadableSpan:
         """Make a call in a span of its own, whatever it raises, and return the span."""
         name = f"span-{next(numbers)}"
-        with self(name):
-            try:
-                call()
-            except Exception:
-                pass
+        with self(name), contextlib.suppress(Exception):
+            call()
         return self.named(name)
 
 

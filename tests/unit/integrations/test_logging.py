@@ -210,7 +210,7 @@ def test_a_json_formatter(story: Callable[[], None]) -> None:
             return json.dumps({"message": record.getMessage(), **fields}, allow_nan=False)
 
     lines = _written(Json(), story)
-    assert [line["resilient_name"] for line in lines][0] == "resilient.opened"
+    assert next(line["resilient_name"] for line in lines) == "resilient.opened"
     assert {line["resilient_name"] for line in lines} == set(NAMES)
     assert all(set(line) == {"message", *FIELDS} - {"resilient_event"} for line in lines)
 
@@ -232,7 +232,8 @@ def test_structlog(story: Callable[[], None]) -> None:
     assert {line["resilient_name"] for line in lines} == set(NAMES)
     first = lines[0]
     assert first["event"].startswith("quick: circuit_breaker opened (closed -> open)")
-    assert first["level"] == "warning" and first["logger"] == "resilient"
+    assert first["level"] == "warning"
+    assert first["logger"] == "resilient"
     assert first["resilient_policy"] == "quick"
     assert first["resilient_evidence"]["exceptions"] == {"ConnectionError": 1}
     assert "opened" in first["resilient_event"]  # the object, as its repr

@@ -122,7 +122,8 @@ def test_in_flight(meters: Meters) -> None:
     with policy.block():
         found = meters.collect()["resilient.in_flight"]
         assert points_of(found, policy=policy.name) == {(): 1.0}
-        assert isinstance(found.data, Sum) and not found.data.is_monotonic
+        assert isinstance(found.data, Sum)
+        assert not found.data.is_monotonic
     assert meters.value("resilient.in_flight", policy=policy.name) == 0.0
 
 
@@ -348,7 +349,8 @@ def test_instruments_are_made_once() -> None:
     for _ in range(2):
         instrument(metrics=True, meter_provider=provider)()
     made = provider.meter.made
-    assert "resilient.calls" in made and len(made) == len(set(made))
+    assert "resilient.calls" in made
+    assert len(made) == len(set(made))
 
 
 def test_another_provider_takes_over(meters: Meters) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from tests.kit.fixtures import clock
 from tests.kit.hosts import host, shared
 
-__all__ = ["host", "shared"]
+__all__ = ["clock", "host", "shared"]
 
 pytest.importorskip("click")
 pytest.importorskip("rich")

@@ -67,7 +67,7 @@ def summed(then: dict[str, Any], more: dict[str, Any]) -> dict[str, tuple[int, .
 
 @given(
     processes=st.lists(process, max_size=5),
-    tier=st.fixed_dictionaries({name: tiers for name in NAMES}),
+    tier=st.fixed_dictionaries(dict.fromkeys(NAMES, tiers)),
     seconds=st.floats(0.5, 100),
 )
 @settings(max_examples=100, phases=PHASES)
@@ -347,7 +347,7 @@ def only(entry: Entry) -> Row:
 def test_what_a_lever_would_do_is_said() -> None:
     """How many good answers it would cost, or that there is none that helps."""
     covered, alone = {"covered": True}, {"covered": False, "owner": "team-pay"}
-    bad = dict(full=74, error=26)
+    bad = {"full": 74, "error": 26}
     assert only(policy("a", about=covered, **bad)).note == (
         "74 % full would become its fallback's answers"
     )

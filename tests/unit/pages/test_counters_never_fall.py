@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import struct
 from pathlib import Path
@@ -158,7 +159,7 @@ for round in range(6):
         60,
         60,
     ]
-    for before, after in zip(seen, seen[1:], strict=False):
+    for before, after in itertools.pairwise(seen):
         assert fallen(before, after) == {}
     worker.kill()
     assert fallen(seen[-1], host.start().scrape()) == {}

@@ -491,7 +491,7 @@ def test_a_directory_with_a_damaged_page(
     directory = Directory(tmp)
     directory.read()
     directory.fold()
-    pages, entries = directory.read()
+    _pages, entries = directory.read()
     found = {entry.name for entry in entries}
     assert {"garbage-a", "garbage-b"} <= found
     if not any(entry.row for entry in entries if entry.name not in ("garbage-a", "garbage-b")):

@@ -156,8 +156,8 @@ def body():
         if n % 50 == 0: p.update(bulkhead={"max_waiting": n // 50 % 2, "max_wait": 1 if n // 50 % 2 else None})
 """
     reader, returned, killed = host.start(), 0, 0
-    for round in range(6):
-        path = host.home / f"mark{round}"
+    for number in range(6):
+        path = host.home / f"mark{number}"
         path.write_bytes(bytes(8))
         worker = host.start(f"path = {str(path)!r}\n{code}")
         worker.tell("body()")

@@ -85,7 +85,7 @@ def test_a_policy_and_a_guard_say_that_they_stay_in_their_process(way: Any) -> N
     """Whatever pickles them; also a method of the policy, and a block."""
     policy = Policy("stays", bulkhead(1))
     for thing in (policy, policy.with_(bulkhead(3)), policy.call, policy.block(), [policy]):
-        with pytest.raises(TypeError, match="the policy stays can't be pickled: .* module"):
+        with pytest.raises(TypeError, match=r"the policy stays can't be pickled: .* module"):
             way(thing)
     with pytest.raises(TypeError, match="a bulkhead guard can't be pickled"):
         way(policy.guards[0])

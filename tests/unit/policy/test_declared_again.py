@@ -126,7 +126,7 @@ def test_a_script_that_is_run_again_from_its_compiled_code() -> None:
 
 
 def test_two_declarations_in_one_run_collide(module: Any) -> None:
-    with pytest.raises(ValueError, match="exists already, made at .*again.py:2 .*:3"):
+    with pytest.raises(ValueError, match=r"exists already, made at .*again.py:2 .*:3"):
         module("a = Policy('again-twice')\nb = Policy('again-twice')\n")
     with pytest.raises(ValueError, match="exists already"):
         run("for _ in range(2):\n    Policy('again-loop')", 3)
@@ -143,7 +143,7 @@ def test_two_declarations_in_one_run_collide(module: Any) -> None:
 
 def test_another_place_collides(module: Any) -> None:
     module("pay = Policy('again-pay')\n")
-    with pytest.raises(ValueError, match="made at .*declares_again.py:2 in <module>"):
+    with pytest.raises(ValueError, match=r"made at .*declares_again.py:2 in <module>"):
         Policy("again-pay")
 
 
@@ -167,7 +167,7 @@ def test_a_function_that_runs_again_joins() -> None:
 
 def test_joining_with_other_options_is_warned_of_once() -> None:
     first = create_app()
-    with pytest.warns(DeclarationWarning, match=r"failure_threshold was 5, and is 3 now") as told:
+    with pytest.warns(DeclarationWarning, match=r"failure_threshold was 5, and is 3 now") as told:  # noqa: PT031 - the second is not warned of
         create_app(3)
         create_app(4)
     assert len(told) == 1
@@ -208,7 +208,9 @@ def test_anonymous_policies_keep_their_names_in_order(module: Any) -> None:
     shown = {n: policies()[n]["guards"][0]["options"]["max_concurrent"] for n in names}
     assert shown == {"declares_again.f": 1, "declares_again.f#2": 2}
     assert len(policies()["declares_again.f"]["replaced"]) == 1
-    assert kept and new.make() and len(registry.named("declares_again.f")) == 2
+    assert kept
+    assert new.make()
+    assert len(registry.named("declares_again.f")) == 2
 
 
 def test_each_function_that_a_factory_makes_has_its_own() -> None:

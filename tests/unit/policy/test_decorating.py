@@ -130,7 +130,7 @@ def test_an_object_with_methods_is_refused() -> None:
     for made in (Task(), click.command(down), functools.lru_cache(down), functools.partial(Task())):
         if isinstance(made, functools.partial):
             continue
-        with pytest.raises(TypeError, match="[Pp]ut the guard under"):
+        with pytest.raises(TypeError, match=r"[Pp]ut the guard under"):
             circuit_breaker(made)
     assert Policy("calls-a-task", bulkhead(1)).call(Task()) == 1
 

@@ -11,6 +11,9 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse
 
 from resilient import metrics
+from tests.kit.fixtures import clock
+
+__all__ = ["clock"]
 
 Series = tuple[str, frozenset[tuple[str, str]]]
 

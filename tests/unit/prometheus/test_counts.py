@@ -364,7 +364,7 @@ def test_the_catalogue_is_what_is_exported(scrape, clock, monkeypatch) -> None:
         name = family.name + ("_total" if family.type == "counter" else "")
         labels = {label for line in family.samples for label in line.labels} - {"le"}
         exported[name] = (family.type, labels)
-    rows = re.findall(r"^\| `(resilient_\w+)` \| (\w+) \|([^|]*)\|", PAGE.read_text(), re.M)
+    rows = re.findall(r"^\| `(resilient_\w+)` \| (\w+) \|([^|]*)\|", PAGE.read_text(), re.MULTILINE)
     documented = {name: (kind, set(re.findall(r"`(\w+)`", labels))) for name, kind, labels in rows}
     assert documented == exported
     assert len(rows) == len(documented)

@@ -84,7 +84,8 @@ def test_nobody_changes_sides(two, scrape_of) -> None:
     assert seen("calls_total", "_other", outcome="success") == 5
     assert seen("calls_total", "second", outcome="success") == 0
     assert seen("policies_in_other") == 1
-    assert first.name and second.name
+    assert first.name
+    assert second.name
 
 
 def test_the_sum_outlives_its_policies(two, scrape_of) -> None:

@@ -222,12 +222,11 @@ def test_a_task_waits_in_line_where_it_enters(away: Way) -> None:
             order.append("second")
 
     async def body() -> None:
-        async with anyio.create_task_group() as group:
-            async with shop.block():
-                group.start_soon(second)
-                while part(shop, "bulkhead")["waiting"] == 0:
-                    await anyio.lowlevel.checkpoint()
-                order.append("first")
+        async with anyio.create_task_group() as group, shop.block():
+            group.start_soon(second)
+            while part(shop, "bulkhead")["waiting"] == 0:
+                await anyio.lowlevel.checkpoint()
+            order.append("first")
 
     away.run(body)
     assert order == ["first", "second"]

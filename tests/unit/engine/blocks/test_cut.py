@@ -13,7 +13,8 @@ import pytest
 from resilient import CallTimeoutError, bulkhead, timeout
 from resilient.deadline import current
 from resilient.testing import ManualClock
-from tests.kit.blocks import Way, cancelling, timed
+from tests.kit.blocks import Way, timed
+from tests.kit.cancellation import cancelling
 from tests.kit.policies import booked, counts, idle, policy
 from tests.kit.waiting import WAIT
 

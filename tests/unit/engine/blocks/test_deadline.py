@@ -12,7 +12,8 @@ import resilient
 from resilient import CallTimeoutError, bulkhead, circuit_breaker, timeout
 from resilient.deadline import current
 from resilient.testing import ManualClock
-from tests.kit.blocks import Way, cancelling, timed
+from tests.kit.blocks import Way, timed
+from tests.kit.cancellation import cancelling
 from tests.kit.policies import booked, counts, idle, policy
 from tests.kit.waiting import WAIT
 
@@ -73,7 +74,7 @@ def test_a_late_block_is_a_success(way: Way, clock: ManualClock) -> None:
         async with way.block(shop):
             clock.advance(2)
             assert resilient.remaining() == 0
-        await anyio.sleep(0) if way.is_async else None
+        await anyio.lowlevel.checkpoint() if way.is_async else None
         assert cancelling() == 0
 
     way.run(body)
@@ -120,9 +121,8 @@ def test_an_error_of_the_body_after_the_deadline_is_its_own(way: Way, clock: Man
 def test_a_sync_block_needs_a_cooperative_timeout(sync: Any) -> None:
     """`with` under another timeout is a TypeError that explains, before anything is taken."""
     shop = policy(circuit_breaker(), bulkhead(1), timeout(1.0, sync=sync))
-    with pytest.raises(TypeError, match="cooperative") as caught:
-        with shop.block():
-            pytest.fail("it was entered")
+    with pytest.raises(TypeError, match="cooperative") as caught, shop.block():
+        pytest.fail("it was entered")
     assert "block" in str(caught.value)
     assert (counts(shop), shop.snapshot()["wait"]["count"]) == ({}, 0)
     idle(shop)

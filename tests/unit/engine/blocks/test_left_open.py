@@ -24,7 +24,8 @@ from resilient import (
     timeout,
 )
 from resilient.testing import ManualClock
-from tests.kit.blocks import Way, cancelling, entering, taken, timed
+from tests.kit.blocks import Way, entering, taken, timed
+from tests.kit.cancellation import cancelling
 from tests.kit.policies import booked, counts, idle, policy
 from tests.kit.threads import in_threads
 from tests.kit.waiting import WAIT

@@ -45,7 +45,7 @@ def source_of(kind: Kind, cleanup: str, log: list[Any]) -> Any:
             if cleanup == "waits":
                 with anyio.CancelScope(shield=True):
                     await anyio.lowlevel.checkpoint()
-                    await anyio.sleep(0)
+                    await anyio.lowlevel.checkpoint()
             log.append("cleaned")
 
     return waits if kind.is_async else plain

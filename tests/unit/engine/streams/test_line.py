@@ -6,6 +6,7 @@ import threading
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from resilient import BulkheadFullError, Policy, bulkhead, circuit_breaker, timeout
@@ -60,7 +61,7 @@ def test_a_stream_waits_in_line_at_its_first_step(akind: Kind) -> None:
         async with anyio.create_task_group() as group:
             group.start_soon(second)
             while part(shop, "bulkhead")["waiting"] == 0:
-                await anyio.sleep(0)
+                await anyio.lowlevel.checkpoint()
             assert isinstance(
                 await error_of(akind.next(shop.call(akind.source(3)))), BulkheadFullError
             )

@@ -125,8 +125,9 @@ def test_no_end_makes_a_cycle(kind: Kind, end: str) -> None:
     found: list[int] = []
 
     async def body() -> None:
-        for guard in (lambda fn: fn, shop):
-            found.append(await rubbish(kind, ways(kind, guard)[end]))
+        found.extend(
+            [await rubbish(kind, ways(kind, guard)[end]) for guard in (lambda fn: fn, shop)]
+        )
 
     kind.run(body)
     bare, guarded = found

@@ -13,18 +13,10 @@ import pytest
 
 from resilient import CallTimeoutError, bulkhead, circuit_breaker, timeout
 from resilient.testing import ManualClock
+from tests.kit.cancellation import cancelling
 from tests.kit.policies import booked, counts, error_of, idle, policy
 from tests.kit.streams import END, Kind
 from tests.kit.waiting import WAIT
-
-
-def cancelling() -> int:
-    """Return how many cancellations of this asyncio task are not taken back."""
-    try:
-        task = asyncio.current_task()
-    except RuntimeError:
-        return 0
-    return 0 if task is None else task.cancelling()
 
 
 def staller(clock: ManualClock | None, log: list[Any], items: int = 1, after: float = 1.0) -> Any:

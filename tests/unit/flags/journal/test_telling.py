@@ -22,7 +22,7 @@ from resilient.flags.stores.memory import MemoryStore
 from resilient.flags.stores.redis import RedisStore
 from resilient.flags.stores.sqlite import SQLiteStore
 from resilient.testing import ManualClock
-from tests.kit.followers import Hand, off
+from tests.kit.followers import Hand, Make, off
 from tests.kit.proxy import Proxy
 from tests.kit.servers.redis_server import RedisServer
 from tests.kit.waiting import until
@@ -158,7 +158,7 @@ def test_a_store_that_is_down(journal: Journal, clock: Time) -> None:
     found = [each["number"] for each in down.store.journal(0, 10_000)]
     assert found == list(range(1800 - BACKLOG + 1, 1801))
     assert journal.dropped == 800
-    assert [e["at"] for e in down.store.journal(0, 10_000)][0] < 1e9 + clock.now - 3
+    assert next(e["at"] for e in down.store.journal(0, 10_000)) < 1e9 + clock.now - 3
 
 
 def test_what_comes_while_it_is_told(journal: Journal) -> None:
@@ -337,7 +337,7 @@ def test_moves_from_many_threads_are_all_counted(journal: Journal) -> None:
             try:
                 journal._next = 0.0
                 journal.tell(store)
-            except Exception as error:  # noqa: PERF203
+            except Exception as error:
                 errors.append(error)
 
     teller = threading.Thread(target=tell)
@@ -351,8 +351,6 @@ def test_moves_from_many_threads_are_all_counted(journal: Journal) -> None:
 
 
 # -- the follower ------------------------------------------------------------------
-
-Make = Callable[..., Hand]
 
 
 @pytest.fixture

@@ -83,7 +83,7 @@ def test_a_response_is_judged_by_its_status(http_server: HttpServer, target: str
         assert ended(lambda: get(f"{http_server.url}/status/404"), policy) == {"success": 1}
         assert ended(lambda: get(f"{http_server.url}/json"), policy) == {"success": 1}
         for status in (503, 500):
-            found = ended(lambda: get(f"{http_server.url}/status/{status}"), policy)  # noqa: B023
+            found = ended(lambda: get(f"{http_server.url}/status/{status}"), policy)
             assert found == {"failure": 1}
         assert policy.state == "open"
         with pytest.raises(family) as raised:
@@ -162,7 +162,7 @@ def test_what_the_guards_say_themselves_counts_beside_it(http_server: HttpServer
     policy = new_policy(gone, timeout(5, sync="thread"))
     with resilient.patch("httpx:Client.send", policy):
         for status in (404, 500):
-            found = ended(lambda: httpx_get(f"{http_server.url}/status/{status}"), policy)  # noqa: B023
+            found = ended(lambda: httpx_get(f"{http_server.url}/status/{status}"), policy)
             assert found == {"failure": 1}
 
 
@@ -218,7 +218,7 @@ def test_a_decorated_function_is_judged_by_what_it_returns(
         ("/json", "success"), ("/status/404", "success"), ("/status/503", "failure"),
         ("/json", "success"), ("/status/429", "failure"), ("/status/500", "failure"),
     ]:  # fmt: skip
-        assert ended(lambda: fetch(path), policy) == {how: 1}, path  # noqa: B023
+        assert ended(lambda: fetch(path), policy) == {how: 1}, path
     assert policy.state == "open"
     called = new_policy()
     assert ended(lambda: called.call(get, f"{http_server.url}/status/503"), called) == {
@@ -245,7 +245,7 @@ def test_a_decorated_async_function_too(http_server: HttpServer, limit: float | 
     for fetch in (by_httpx, by_aiohttp):
         for path, how in [("/json", "success"), ("/status/404", "success"),
                           ("/status/503", "failure"), ("/json", "success")]:  # fmt: skip
-            assert ended(lambda: asyncio.run(fetch(path)), policy) == {how: 1}  # type: ignore[arg-type]  # noqa: B023
+            assert ended(lambda: asyncio.run(fetch(path)), policy) == {how: 1}  # type: ignore[arg-type]
 
 
 def test_errors_of_a_decorated_function_are_the_callers_own_or_not(client: redis.Redis) -> None:

@@ -571,7 +571,7 @@ def test_mocked_meanwhile(write: Any, slot: Any) -> None:
     assert module.function is original
     assert counts(of) == {"success": 1}
     with (
-        mock.patch.object(module, "function", lambda: "mock"),
+        mock.patch.object(module, "function", lambda: "mock"),  # noqa: PT008 - a plain function
         resilient.patch(f"{module.__name__}:function", of),
     ):
         assert module.function() == "mock"
