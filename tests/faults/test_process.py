@@ -7,13 +7,18 @@ import os
 import subprocess
 import sys
 import textwrap
+import threading
 from pathlib import Path
 
 import pytest
 
+from resilient import Policy, bulkhead
 from resilient.process import EXIT, FORK, at_exit, at_fork
+from resilient.scraping import Scraper
 
-WAIT = 60.0
+from .forks import in_both
+
+WAIT = 30.0
 # What is imported late, and may come in any order.
 LATE = ("resilient.pages.here", "resilient.scraping", "logging")
 
@@ -140,3 +145,26 @@ def test_what_the_log_kept_back_is_told_before_logging_ends(tmp_path: Path) -> N
     """
     run(script, str(tmp_path / "log"))
     assert "more like it" in (tmp_path / "log").read_text().splitlines()[-1]
+
+
+def test_a_fork_amid_a_scrape() -> None:
+    """A child scrapes though another thread of its parent was in the middle of one."""
+    scraper = Scraper(1)
+    with Policy("scraped-amid-a-fork", bulkhead(1)).block():
+        scraper.scrape()
+    began, ended = threading.Event(), threading.Event()
+
+    def scrape() -> None:
+        with scraper._lock:
+            began.set()
+            ended.wait(WAIT)
+
+    thread = threading.Thread(target=scrape)
+    thread.start()
+    began.wait(WAIT)
+    try:
+        _, found = in_both(lambda fork: len(scraper.scrape()) if fork() else 0)
+    finally:
+        ended.set()
+        thread.join()
+    assert found > 0
