@@ -207,6 +207,12 @@ def test_guards_do_not_import_each_other() -> None:
             assert not (target[:2] == ("resilient", "guards") and target[2] in guards), target
 
 
+@pytest.mark.parametrize("path", sorted((SOURCE / "flags").rglob("*.py")), ids=lambda p: p.name)
+def test_flags_know_no_pages(path: Path) -> None:
+    """What a process does with both is set by `resilient.startup`, above them."""
+    assert not any(target[:2] == ("resilient", "pages") for target in imports(path))
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(SOURCE)))
 def test_heavy_imports_stay_where_they_are_allowed(path: Path) -> None:
     """Only the files named here import what is heavy or waits."""

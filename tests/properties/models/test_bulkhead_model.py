@@ -146,7 +146,7 @@ class Machine(RuleBasedStateMachine):
     @rule()
     def a_caller_asks(self) -> None:
         caller = Caller()
-        answer = self.guard.before(self.now)
+        answer = self.guard.admit(self.now)
         expected = self.model.asks(caller, self.now)
         self.model.callers.append(caller)
         if expected == REFUSED:
@@ -196,14 +196,14 @@ class Machine(RuleBasedStateMachine):
         caller = self.pick(choice, "running")
         if caller is not None:
             self.now += step
-            self.guard.after(0, self.now, outcome, 0.5, "", False)
+            self.guard.settle(0, self.now, outcome, 0.5, "", False)
             self.model.goes(caller, self.now)
 
     @rule(choice=CHOICE)
     def a_worker_is_abandoned(self, choice: int) -> None:
         caller = self.pick(choice, "running")
         if caller is not None:
-            self.guard.after(0, self.now, FAILURE, 0.5, "CallTimeoutError", True)
+            self.guard.settle(0, self.now, FAILURE, 0.5, "CallTimeoutError", True)
             caller.place = "abandoned"
 
     @rule(choice=CHOICE)
@@ -215,7 +215,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(limit=st.integers(1, 5))
     def an_operator_resizes(self, limit: int) -> None:
-        self.guard.adopt(Bulkhead(**{**self.guard.options(), "max_concurrent": limit}), self.now)
+        self.guard.take_over(Bulkhead(**{**self.guard.options(), "max_concurrent": limit}), self.now)
         self.model.limit = limit
         self.model.hand_on(self.now)
 
@@ -253,14 +253,14 @@ class Machine(RuleBasedStateMachine):
         for caller in self.model.at("waiting", "granted"):
             self.guard.quit(caller.waiter, self.now)
         for _ in self.model.at("running"):
-            self.guard.after(0, self.now, SUCCESS, 0.5, "", False)
+            self.guard.settle(0, self.now, SUCCESS, 0.5, "", False)
         for _ in self.model.at("abandoned"):
             self.guard.release(0, self.now)
         granted = [item for item in self.emitted if isinstance(item, Waiter)]
         for waiter in granted[len(self.model.grants) :]:
             self.guard.quit(waiter, self.now)
         assert self.guard.snapshot(self.now)["used"] == 0
-        assert self.guard.before(self.now) >= 0
+        assert self.guard.admit(self.now) >= 0
 
 
 class LastFirst(Machine):
@@ -298,7 +298,7 @@ def full(limit: int = 1, **options: Any) -> tuple[Any, list[Waiter]]:
     woken: list[Waiter] = []
     guard.emit = woken.append
     for _ in range(limit):
-        assert guard.before(0.0) >= 0
+        assert guard.admit(0.0) >= 0
     return guard, woken
 
 
@@ -306,7 +306,7 @@ def test_U1_a_full_line_refuses_at_once() -> None:
     """With all slots and all places taken the next caller is refused."""
     guard, _ = full(max_waiting=2)
     line_of(2, guard)
-    assert guard.before(0.0) == REFUSE
+    assert guard.admit(0.0) == REFUSE
     assert guard.park(Waiter(guard, lambda: True), 0.0) == REFUSE
 
 
@@ -316,7 +316,7 @@ def test_U2_slots_are_handed_on_in_the_order_of_the_line(order: str, places: lis
     guard, woken = full(limit=3, order=order)
     waiters = line_of(3, guard)
     for _ in range(3):
-        guard.after(0, 0.5, SUCCESS, 0.5, "", False)
+        guard.settle(0, 0.5, SUCCESS, 0.5, "", False)
     assert woken == [waiters[place] for place in places]
 
 
@@ -324,7 +324,7 @@ def test_U2_who_quits_hands_on_what_it_was_granted() -> None:
     """A caller that goes away with a grant wakes the next in line."""
     guard, woken = full()
     first, second = line_of(2, guard)
-    guard.after(0, 0.5, SUCCESS, 0.5, "", False)
+    guard.settle(0, 0.5, SUCCESS, 0.5, "", False)
     guard.quit(first, 0.5)
     assert woken == [first, second]
     assert guard.unpark(second, 0.5) >= 0
@@ -343,7 +343,7 @@ def test_U2_a_grant_that_nobody_takes_goes_to_the_next_after_a_second() -> None:
     """A grant is its waiter's for one second; then the next in line may have it."""
     guard, woken = full(max_wait=9.0)
     first, second = line_of(2, guard)
-    guard.after(0, 1.0, SUCCESS, 1.0, "", False)
+    guard.settle(0, 1.0, SUCCESS, 1.0, "", False)
     assert guard.unpark(second, 1.875) == PARK
     assert guard.unpark(second, 2.0) >= 0
     assert woken == [first, second]
@@ -355,7 +355,7 @@ def test_U2_the_oldest_grant_is_the_first_to_be_handed_on() -> None:
     guard, woken = full(limit=2, max_wait=9.0)
     first, second, third = line_of(3, guard)
     for ended in (1.0, 1.5):
-        guard.after(0, ended, SUCCESS, 1.0, "", False)
+        guard.settle(0, ended, SUCCESS, 1.0, "", False)
     assert guard.unpark(third, 1.75) == PARK
     assert guard.unpark(third, 2.0) >= 0
     assert guard.unpark(second, 2.0) >= 0
@@ -366,7 +366,7 @@ def test_U2_an_old_grant_that_nobody_else_wants_is_still_good() -> None:
     """A waiter that wakes late gets its slot, if nobody asked meanwhile."""
     guard, _ = full()
     (waiter,) = line_of(1, guard)
-    guard.after(0, 0.5, SUCCESS, 0.5, "", False)
+    guard.settle(0, 0.5, SUCCESS, 0.5, "", False)
     assert guard.unpark(waiter, 60.0) >= 0
 
 
@@ -374,16 +374,16 @@ def test_U4_more_slots_wake_the_line_and_fewer_stop_nobody() -> None:
     """A larger limit is handed out at once; a smaller one holds as calls end."""
     guard, woken = full()
     waiters = line_of(3, guard)
-    guard.adopt(Bulkhead(**{**guard.options(), "max_concurrent": 3}), 0.5)
+    guard.take_over(Bulkhead(**{**guard.options(), "max_concurrent": 3}), 0.5)
     assert [item for item in woken if isinstance(item, Waiter)] == waiters[:2]
     for waiter in waiters[:2]:
         assert guard.unpark(waiter, 0.5) >= 0
-    guard.adopt(Bulkhead(**{**guard.options(), "max_concurrent": 1}), 0.5)
+    guard.take_over(Bulkhead(**{**guard.options(), "max_concurrent": 1}), 0.5)
     assert guard.used == 3
     for used in (2, 1):
-        guard.after(0, 0.75, SUCCESS, 0.5, "", False)
+        guard.settle(0, 0.75, SUCCESS, 0.5, "", False)
         assert (guard.used, guard.waiting) == (used, 1)
-    guard.after(0, 0.75, SUCCESS, 0.5, "", False)
+    guard.settle(0, 0.75, SUCCESS, 0.5, "", False)
     assert (guard.used, guard.waiting) == (1, 0)
 
 
@@ -391,7 +391,7 @@ def test_T3_an_abandoned_worker_keeps_its_slot_until_it_ends() -> None:
     """A body that still runs after its caller left holds its slot, and hands it on at its end."""
     guard, woken = full()
     (waiter,) = line_of(1, guard)
-    guard.after(0, 0.5, FAILURE, 0.5, "CallTimeoutError", True)
+    guard.settle(0, 0.5, FAILURE, 0.5, "CallTimeoutError", True)
     assert (guard.used, guard.running, guard.abandoned, woken) == (1, 0, 1, [])
     guard.release(0, 1.0)
     assert woken == [waiter]

@@ -285,7 +285,7 @@ class Machine(RuleBasedStateMachine):
         limit = data.draw(st.sampled_from([None, 0.5, 30.0]), label="timeout of the policy")
         self.guard = circuit_breaker(**options)
         peers = [] if limit is None else [timeout(limit)]
-        self.guard.joined((self.guard, *peers))
+        self.guard.meet((self.guard, *peers))
         lease = options["probe_lease"] or max(options["recovery_timeout"], limit or 0.0)
         self.guard.random = None
         if self.jitter:
@@ -303,7 +303,7 @@ class Machine(RuleBasedStateMachine):
     def ask(self, in_line: bool = False) -> Admitted | None:
         if self.model.forced == "forced_open":  # the policy refuses, and asks no guard
             return None
-        ticket = self.guard.before(self.now)
+        ticket = self.guard.admit(self.now)
         return self.took(ticket, in_line)
 
     def took(self, ticket: int, in_line: bool) -> Admitted | None:
@@ -318,7 +318,7 @@ class Machine(RuleBasedStateMachine):
         return call
 
     def end(self, call: Admitted, outcome: int, duration: float) -> None:
-        self.guard.after(call.ticket, self.now, outcome, duration, "Boom", False)
+        self.guard.settle(call.ticket, self.now, outcome, duration, "Boom", False)
         self.model.ended(call, self.now, outcome, duration)
         self.agree()
 
@@ -401,7 +401,7 @@ class Machine(RuleBasedStateMachine):
             return
         self.now += step
         call = waiting[choice % len(waiting)]
-        ticket = self.guard.resume(call.ticket, self.now)
+        ticket = self.guard.confirm(call.ticket, self.now)
         if call.epoch == self.model.epoch:
             assert ticket == call.ticket
             call.since, call.in_line = self.now, False
@@ -470,7 +470,7 @@ class Machine(RuleBasedStateMachine):
         if self.model.forced == "forced_open":
             self.guard.force(None, self.now)
         pause = longest(self.options) + self.model.lease
-        assert any(self.guard.before(self.now + k * pause) >= 0 for k in (1, 2, 3))
+        assert any(self.guard.admit(self.now + k * pause) >= 0 for k in (1, 2, 3))
 
 
 class TimeWindowed(Machine):
@@ -597,13 +597,13 @@ def breaker(**options: Any) -> Any:
 
 def result(guard: Any, ticket: int, now: float, outcome: int, duration: float = 0.0) -> None:
     """Tell the guard how a call ended."""
-    guard.after(ticket, now, outcome, duration, "" if outcome == SUCCESS else "Boom", False)
+    guard.settle(ticket, now, outcome, duration, "" if outcome == SUCCESS else "Boom", False)
 
 
 def opened(now: float = 0.0, **options: Any) -> Any:
     """Return a breaker that opened at now."""
     guard = breaker(**{"failure_threshold": 1, **options})
-    result(guard, guard.before(now), now, FAILURE)
+    result(guard, guard.admit(now), now, FAILURE)
     assert guard.state == "open"
     return guard
 
@@ -612,19 +612,19 @@ def opened(now: float = 0.0, **options: Any) -> Any:
 def test_B2_a_probe_that_says_nothing_gives_only_its_place_back(outcome: int) -> None:
     """After a neutral probe the circuit is still half-open, and lets one more probe in."""
     guard = opened()
-    result(guard, guard.before(5.0), 5.5, outcome)
+    result(guard, guard.admit(5.0), 5.5, outcome)
     assert guard.state == "half_open"
-    assert guard.before(5.5) >= 0
-    assert guard.before(5.5) < 0
+    assert guard.admit(5.5) >= 0
+    assert guard.admit(5.5) < 0
 
 
 def test_B2_a_lost_probe_is_failed_when_its_lease_ends() -> None:
     """A probe that never ends reopens the circuit after its lease, for twice the time."""
     guard = opened()
-    assert guard.before(5.0) >= 0
-    assert guard.before(9.875) < 0
+    assert guard.admit(5.0) >= 0
+    assert guard.admit(9.875) < 0
     assert guard.state == "half_open"
-    assert guard.before(10.0) < 0
+    assert guard.admit(10.0) < 0
     assert (guard.state, guard.retry_after(10.0)) == ("open", 10.0)
 
 
@@ -632,20 +632,20 @@ def test_B2_a_lost_probe_is_failed_when_its_lease_ends() -> None:
 def test_B2_the_lease_is_the_longer_of_recovery_and_timeout(limit: float) -> None:
     """Without probe_lease, a probe may take as long as the policy's timeout lets it."""
     guard = breaker(failure_threshold=1)
-    guard.joined((guard, timeout(limit), bulkhead(3)))
-    result(guard, guard.before(0.0), 0.0, FAILURE)
-    guard.before(5.0)
+    guard.meet((guard, timeout(limit), bulkhead(3)))
+    result(guard, guard.admit(0.0), 0.0, FAILURE)
+    guard.admit(5.0)
     lease = max(limit, 5.0)
-    guard.before(5.0 + lease - 0.125)
+    guard.admit(5.0 + lease - 0.125)
     assert guard.state == "half_open"
-    guard.before(5.0 + lease)
+    guard.admit(5.0 + lease)
     assert guard.state == "open"
 
 
 def test_B2_a_success_after_the_lease_does_not_close_the_circuit() -> None:
     """A probe whose lease has ended has failed, whatever it brings later."""
     guard = opened(probe_lease=1.0)
-    ticket = guard.before(5.0)
+    ticket = guard.admit(5.0)
     result(guard, ticket, 6.0, SUCCESS, 1.0)
     assert guard.state != "closed"
 
@@ -653,8 +653,8 @@ def test_B2_a_success_after_the_lease_does_not_close_the_circuit() -> None:
 def test_B2_a_success_does_not_close_the_circuit_beside_a_probe_whose_lease_ended() -> None:
     """A lease that has ended fails the half-open circuit before another probe can close it."""
     guard = opened(probe_lease=1.0, half_open_max_calls=2)
-    guard.before(5.0)
-    second = guard.before(5.5)
+    guard.admit(5.0)
+    second = guard.admit(5.5)
     result(guard, second, 6.25, SUCCESS, 0.75)
     assert guard.state != "closed"
 
@@ -662,10 +662,10 @@ def test_B2_a_success_does_not_close_the_circuit_beside_a_probe_whose_lease_ende
 def test_B3_a_result_of_an_older_epoch_moves_nothing() -> None:
     """A call let in before the circuit opened neither closes nor reopens it later."""
     guard = breaker(failure_threshold=2)
-    old = [guard.before(0.0) for _ in range(5)]
+    old = [guard.admit(0.0) for _ in range(5)]
     for ticket in old[:2]:
         result(guard, ticket, 1.0, FAILURE)
-    probe = guard.before(6.0)
+    probe = guard.admit(6.0)
     result(guard, old[2], 6.0, SUCCESS)
     result(guard, old[3], 6.0, FAILURE)
     assert (guard.state, guard.snapshot(6.0)["late_results"]) == ("half_open", 2)
@@ -681,14 +681,14 @@ def test_B4_the_delay_doubles_to_a_minute_and_jitter_only_shortens_it(
     """Each opening lasts 0.8 to 1.0 of a delay that doubles, and ends exactly when it says."""
     guard = breaker(failure_threshold=1)
     guard.random = lambda: draw
-    result(guard, guard.before(0.0), 0.0, FAILURE)
+    result(guard, guard.admit(0.0), 0.0, FAILURE)
     now = 0.0
     for failed in range(tries + 1):
         base, left = min(5.0 * 2**failed, 60.0), guard.retry_after(now)
         assert 0.8 * base - 1e-9 <= left <= base + 1e-9
-        assert guard.before(guard.until - 1e-6) < 0
+        assert guard.admit(guard.until - 1e-6) < 0
         now = guard.until
-        ticket = guard.before(now)
+        ticket = guard.admit(now)
         assert ticket >= 0
         result(guard, ticket, now, FAILURE)
 
@@ -697,7 +697,7 @@ def test_B4_a_long_recovery_time_is_not_shortened_by_the_limit() -> None:
     """A recovery_timeout above 60 s is kept, and not doubled."""
     guard = opened(recovery_timeout=90.0)
     assert guard.retry_after(0.0) == 90.0
-    result(guard, guard.before(90.0), 90.0, FAILURE)
+    result(guard, guard.admit(90.0), 90.0, FAILURE)
     assert guard.retry_after(90.0) == 90.0
 
 
@@ -720,11 +720,11 @@ def test_B4_backoff_and_longest_delay_are_as_told(options: Any, delays: list[flo
     for delay in delays:
         assert guard.retry_after(now) == pytest.approx(delay)
         now = guard.until
-        ticket = guard.before(now)
+        ticket = guard.admit(now)
         result(guard, ticket, now, FAILURE)
     now = guard.until
-    result(guard, guard.before(now), now, SUCCESS)
-    result(guard, guard.before(now), now, FAILURE)
+    result(guard, guard.admit(now), now, SUCCESS)
+    result(guard, guard.admit(now), now, FAILURE)
     assert guard.retry_after(now) == pytest.approx(delays[0])
 
 
@@ -742,7 +742,7 @@ def test_B5_a_success_that_completes_the_volume_can_open(window: Any) -> None:
     """The rate is decided at each result, whatever that result is."""
     guard = breaker(failure_threshold=None, minimum_calls=3, window=window)
     for outcome, state in ((FAILURE, "closed"), (FAILURE, "closed"), (SUCCESS, "open")):
-        result(guard, guard.before(0.0), 0.0, outcome)
+        result(guard, guard.admit(0.0), 0.0, outcome)
         assert guard.state == state
 
 
@@ -750,10 +750,10 @@ def test_B5_failures_in_a_row_count_only_at_low_volume() -> None:
     """With enough calls in the window the rate alone decides."""
     guard = breaker(failure_rate=0.9, failure_threshold=3, minimum_calls=6)
     for outcome in (SUCCESS, SUCCESS, SUCCESS, FAILURE, SUCCESS, FAILURE, FAILURE, FAILURE):
-        result(guard, guard.before(0.0), 0.0, outcome)
+        result(guard, guard.admit(0.0), 0.0, outcome)
         assert guard.state == "closed"
     # Ten seconds later the window has room again, and the row goes on.
-    result(guard, guard.before(10.0), 10.0, FAILURE)
+    result(guard, guard.admit(10.0), 10.0, FAILURE)
     assert guard.state == "open"
 
 
@@ -761,21 +761,21 @@ def test_B5_everything_hanging_opens_at_an_admission() -> None:
     """Calls that never end open the circuit when the next one asks, and each counts once."""
     guard = breaker(minimum_calls=3, slow_call_duration=1.0)
     for _ in range(3):
-        assert guard.before(0.0) >= 0
-    assert guard.before(0.875) >= 0
-    assert guard.before(1.0) < 0
+        assert guard.admit(0.0) >= 0
+    assert guard.admit(0.875) >= 0
+    assert guard.admit(1.0) < 0
     assert guard.state == "open"
 
 
 def test_B5_a_call_that_was_overdue_counts_once_when_it_ends() -> None:
     """An overdue call moves from those in flight into the window."""
     guard = breaker(minimum_calls=10, slow_call_duration=1.0)
-    ticket = guard.before(0.0)
+    ticket = guard.admit(0.0)
     assert guard.snapshot(2.0)["slow_ratio"] is None
     result(guard, ticket, 2.0, SUCCESS, 2.0)
     for number in range(9):
         assert guard.snapshot(2.0)["slow_ratio"] is None, number
-        result(guard, guard.before(2.0), 2.0, SUCCESS)
+        result(guard, guard.admit(2.0), 2.0, SUCCESS)
     assert guard.snapshot(2.0)["slow_ratio"] == 0.1
 
 
@@ -783,8 +783,8 @@ def test_B5_metrics_only_would_open_when_everything_hangs() -> None:
     """A breaker that only measures decides at admissions too, as the real one would."""
     guard = breaker(metrics_only=True, minimum_calls=3, slow_call_duration=1.0)
     for _ in range(3):
-        guard.before(0.0)
-    assert guard.before(1.0) >= 0
+        guard.admit(0.0)
+    assert guard.admit(1.0) >= 0
     assert guard.snapshot(1.0)["would_open"] == 1
 
 
@@ -793,7 +793,7 @@ def test_B6_two_trips_at_once_are_one_transition() -> None:
     guard = breaker(failure_threshold=2)
     events: list[Any] = []
     guard.emit = events.append
-    for ticket in [guard.before(0.0) for _ in range(6)]:
+    for ticket in [guard.admit(0.0) for _ in range(6)]:
         result(guard, ticket, 0.0, FAILURE)
     assert [event.kind for event in events] == ["opened"]
     assert guard.retry_after(0.0) == 5.0
@@ -804,10 +804,10 @@ def test_B7_forced_closed_moves_nothing_until_it_is_released() -> None:
     guard = breaker(failure_threshold=2)
     guard.force("forced_closed", 0.0)
     for _ in range(50):
-        result(guard, guard.before(0.0), 0.0, FAILURE)
+        result(guard, guard.admit(0.0), 0.0, FAILURE)
     assert guard.state == "closed"
     guard.force(None, 1.0)
-    result(guard, guard.before(1.0), 1.0, FAILURE)
+    result(guard, guard.admit(1.0), 1.0, FAILURE)
     assert guard.state == "closed"
 
 
@@ -815,9 +815,9 @@ def test_B7_forced_closed_released_is_a_fresh_window_where_only_measured() -> No
     """What a breaker that only measures saw under forced_closed is forgotten at the release."""
     guard = breaker(failure_threshold=2, metrics_only=True)
     guard.force("forced_closed", 0.0)
-    result(guard, guard.before(0.0), 0.0, FAILURE)
+    result(guard, guard.admit(0.0), 0.0, FAILURE)
     guard.force(None, 1.0)
-    result(guard, guard.before(1.0), 1.0, FAILURE)
+    result(guard, guard.admit(1.0), 1.0, FAILURE)
     assert guard.snapshot(1.0)["would_open"] == 0
 
 
@@ -827,5 +827,5 @@ def test_B7_forced_open_released_is_half_open() -> None:
     guard.force("forced_open", 0.0)
     guard.force(None, 1.0)
     assert guard.state == "half_open"
-    assert guard.before(1.0) >= 0
-    assert guard.before(1.0) < 0
+    assert guard.admit(1.0) >= 0
+    assert guard.admit(1.0) < 0

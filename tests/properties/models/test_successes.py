@@ -32,7 +32,7 @@ def test_B5_a_success_is_counted_the_same_both_ways(
     now = start
     for gap, act in acts:
         now += gap
-        tickets = [guard.before(now) for guard in (short, long)]
+        tickets = [guard.admit(now) for guard in (short, long)]
         assert (tickets[0] < 0) == (tickets[1] < 0)
         if tickets[0] < 0:
             continue
@@ -41,7 +41,7 @@ def test_B5_a_success_is_counted_the_same_both_ways(
             long.after(tickets[1], now, SUCCESS, 0.125, "", False)
         else:
             for guard, ticket in zip((short, long), tickets, strict=True):
-                guard.after(ticket, now, FAILURE, 0.125, "Boom", False)
+                guard.settle(ticket, now, FAILURE, 0.125, "Boom", False)
         assert short.state == long.state
         assert seen(short, now) == seen(long, now)
 

@@ -24,7 +24,7 @@ class Workers(RuleBasedStateMachine):
         self.guard: Any = timeout(0.5, sync="thread")
         self.peer: Any = None if slots is None else bulkhead(slots)
         peers = () if self.peer is None else (self.peer,)
-        self.guard.joined((circuit_breaker(), *peers, self.guard))
+        self.guard.meet((circuit_breaker(), *peers, self.guard))
         self.running: list[int] = []
         self.abandoned: list[int] = []
         self.cap = 64 if slots is None else slots
@@ -32,7 +32,7 @@ class Workers(RuleBasedStateMachine):
     @rule(number=st.integers(1, 40))
     def calls_start(self, number: int) -> None:
         for _ in range(number):
-            ticket = self.guard.before(0.0)
+            ticket = self.guard.admit(0.0)
             if len(self.running) + len(self.abandoned) < self.cap:
                 assert ticket >= 0
                 self.running.append(ticket)
@@ -44,14 +44,14 @@ class Workers(RuleBasedStateMachine):
     def a_call_ends(self, outcome: int, choice: int) -> None:
         if self.running:
             ticket = self.running.pop(choice % len(self.running))
-            self.guard.after(ticket, 1.0, outcome, 0.1, "", False)
+            self.guard.settle(ticket, 1.0, outcome, 0.1, "", False)
 
     @rule(choice=CHOICE)
     def a_worker_is_abandoned(self, choice: int) -> None:
         if self.running:
             ticket = self.running.pop(choice % len(self.running))
             self.abandoned.append(ticket)
-            self.guard.after(ticket, 1.0, FAILURE, 0.5, "CallTimeoutError", True)
+            self.guard.settle(ticket, 1.0, FAILURE, 0.5, "CallTimeoutError", True)
 
     @rule(choice=CHOICE)
     def an_abandoned_worker_ends(self, choice: int) -> None:
@@ -85,6 +85,6 @@ def test_T3_only_calls_on_worker_threads_are_counted(sync: str | None, mode: Any
 def test_T3_without_a_bulkhead_sixty_four_workers() -> None:
     """A policy without a bulkhead runs at most 64 workers."""
     guard = timeout(0.5, sync="thread")
-    guard.joined((guard,))
-    assert all(guard.before(0.0) >= 0 for _ in range(64))
-    assert guard.before(0.0) == REFUSE
+    guard.meet((guard,))
+    assert all(guard.admit(0.0) >= 0 for _ in range(64))
+    assert guard.admit(0.0) == REFUSE

@@ -27,11 +27,11 @@ class Counting(Guard):
         self.back: list[int] = []
         self.asked = 0
 
-    def before(self, now: float) -> int:
+    def admit(self, now: float) -> int:
         self.asked += 1
         return REFUSE if self.full else 7
 
-    def after(self, ticket: int, *_: Any) -> None:
+    def settle(self, ticket: int, *_: Any) -> None:
         if self.short:
             self.short = False
             raise RecursionError

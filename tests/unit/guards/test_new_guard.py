@@ -58,12 +58,12 @@ class Retry(Counting):
         self.delay = delay
         self.left: dict[int, int] = {}
 
-    def before(self, now: float) -> int:
+    def admit(self, now: float) -> int:
         ticket = self.ticket()
         self.left[ticket] = self.more
         return ticket
 
-    def after(
+    def settle(
         self, ticket: int, now: float, outcome: int, duration: float, reason: str, held: bool
     ) -> float | None:
         if outcome == FAILURE and self.left[ticket]:
@@ -90,7 +90,7 @@ class RateLimit(Counting):
         self.next = float("-inf")
         self.line: OrderedDict[Waiter, float] = OrderedDict()  # waiter -> when its turn comes
 
-    def before(self, now: float) -> int:
+    def admit(self, now: float) -> int:
         if now >= self.next:
             self.next = now + self.interval
             return self.ticket()
@@ -100,7 +100,7 @@ class RateLimit(Counting):
         return PARK
 
     def park(self, waiter: Waiter, now: float) -> int:
-        answer = self.before(now)
+        answer = self.admit(now)
         if answer == PARK:
             self.line[waiter] = waiter.deadline = self.next
             self.next += self.interval
@@ -115,7 +115,7 @@ class RateLimit(Counting):
     def quit(self, waiter: Waiter, now: float) -> None:
         del self.line[waiter]
 
-    def after(
+    def settle(
         self, ticket: int, now: float, outcome: int, duration: float, reason: str, held: bool
     ) -> None:
         if not held:
@@ -135,13 +135,13 @@ class Switch(Counting):
         self.on = True
         self.answer = answer
 
-    def before(self, now: float) -> int:
+    def admit(self, now: float) -> int:
         if self.on:
             return self.ticket()
         self.why = "it is off"
         return ANSWER if self.answer else REFUSE
 
-    def after(
+    def settle(
         self, ticket: int, now: float, outcome: int, duration: float, reason: str, held: bool
     ) -> None:
         self.out.remove(ticket)
@@ -391,7 +391,7 @@ def test_a_deadline_outside_a_line_ends_the_wait(timed: Colour, name: str) -> No
     fn, ran = flaky(timed, 0, OSError())
 
     async def body() -> None:
-        policy._plan("async").guards[1].before(policy._core.now())
+        policy._plan("async").guards[1].admit(policy._core.now())
         assert isinstance(await timed.error_of(policy(fn)), CallTimeoutError)
 
     timed.run(body)

@@ -305,7 +305,7 @@ class Known(Guard):
 
     kind = "known"
 
-    def before(self, now: float) -> int:
+    def admit(self, now: float) -> int:
         return ANSWER
 
     def recover(self, error: Exception, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -317,7 +317,7 @@ class Strict(Guard):
 
     kind = "strict"
 
-    def before(self, now: float) -> int:
+    def admit(self, now: float) -> int:
         return REFUSE
 
 
