@@ -109,10 +109,7 @@ class Guarding:
         # Under trio what is entered may open a nursery, which must not be inside our own scope.
         if not enters or here()[0] is not None:
             return await aio.call(self.plan("async", "step"), fn, (), {}, final=True)
-        limits = [guard.seconds for guard in self.policy.guards if guard.seconds is not None]
-        if limits and Core.active:
-            fn = partial(_told, min(limits), self.policy.name, fn)
-        return await aio.call(self.plan("async", "enter"), fn, (), {}, final=True)
+        return await aio.call(self.plan("async", "enter"), self._told(fn), (), {}, final=True)
 
     def enter(self, fn: Callable[[], Any]) -> Entry:
         """Run the entry of a context manager, whose slot is held until it is left."""
@@ -124,10 +121,14 @@ class Guarding:
 
         if here()[0] is not None:
             return Entry(self.plan("async", "step"), fn)
+        return Entry(self.plan("async", "enter"), self._told(fn))
+
+    def _told(self, fn: Callable[[], Any]) -> Callable[[], Any]:
+        """Return fn, with the deadline of the policy round it, where it has one."""
         limits = [guard.seconds for guard in self.policy.guards if guard.seconds is not None]
-        if limits and Core.active:
-            fn = partial(_told, min(limits), self.policy.name, fn)
-        return Entry(self.plan("async", "enter"), fn)
+        if not limits or not Core.active:
+            return fn
+        return partial(_within, min(limits), self.policy.name, fn)
 
     async def awaited(self, awaitable: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Await what a method returned, which was called with these arguments."""
@@ -167,7 +168,7 @@ class Guarding:
         return call.began_at(step)
 
 
-async def _told(seconds: float, policy: str, fn: Callable[[], Any]) -> Any:
+async def _within(seconds: float, policy: str, fn: Callable[[], Any]) -> Any:
     """Await what reads its deadline, and is not cut at it."""
     with bounded(seconds, policy, real.now):
         return await fn()
