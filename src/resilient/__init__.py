@@ -2,10 +2,9 @@
 
 from . import flags, integrations, metrics_hook, startup
 from .activity import from_environment, set_active
-from .circuit_decorator import circuit_breaker
 from .clients.explanation import Explained, Explanation
 from .deadline import check, on_abandon, remaining
-from .decorators import bulkhead, fallback, kill_switch, timeout
+from .decorators import bulkhead, circuit_breaker, fallback, kill_switch, timeout
 from .drive.blocks import Block
 from .errors import (
     BulkheadFullError,

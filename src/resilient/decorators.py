@@ -1,4 +1,4 @@
-"""The other guards, as users write them: decorators and parts of a policy."""
+"""The guards, as users write them: decorators and parts of a policy."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, overload
 
 from . import checks
+from .circuit_decorator import circuit_breaker
 from .decoration import decorate, is_decorated
 from .guards.bulkhead import Bulkhead
 from .guards.fallback import UNSET, Fallback
@@ -16,6 +17,8 @@ from .reading import Flag
 
 if TYPE_CHECKING:
     from datetime import timedelta
+
+__all__ = ("bulkhead", "circuit_breaker", "fallback", "kill_switch", "timeout")
 
 P = ParamSpec("P")
 T = TypeVar("T")

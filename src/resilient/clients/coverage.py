@@ -65,11 +65,9 @@ class Coverage:
 
     def guarding(self, traits: Traits, name: str, client: Any) -> Guarding | None:
         """Return what guards a method of a client, None for one that is left free."""
-        holder, called = traits.holder, name
-        if name in steps.NAMELESS:
-            holder, called = "", holder or name  # by the name of what handed it out
-        elif hasattr(type(client), "_asyncio_future_blocking"):
+        if name not in steps.NAMELESS and hasattr(type(client), "_asyncio_future_blocking"):
             return None  # of a future the await alone is a call
+        holder, called = _named(traits, name)
         policy = self.selection.policy_of(holder, called, self.policy)
         if policy is None or self._knowledge.free(type(client), called):
             return None
@@ -81,9 +79,7 @@ class Coverage:
         self, traits: Traits, name: str, client: Any
     ) -> tuple[Literal["bounded", "left alone"], str]:
         """Return what becomes of a method that is not guarded, and why."""
-        holder, called = traits.holder, name
-        if name in steps.NAMELESS:
-            holder, called = "", holder or name
+        holder, called = _named(traits, name)
         if self.selection.leaves(holder, called):
             return "left alone", "unless= names it"
         if name in RELEASES:
@@ -116,3 +112,8 @@ class Coverage:
                 policy, self._judges, inline=inline, kin=self._knowledge.kin
             )
         return found
+
+
+def _named(traits: Traits, name: str) -> tuple[str, str]:
+    """Return who hands out a method and its name; a step goes by what handed its object out."""
+    return ("", traits.holder or name) if name in steps.NAMELESS else (traits.holder, name)

@@ -111,10 +111,7 @@ class Guarding:
         # Under trio what is entered may open a nursery, which must not be inside our own scope.
         if not enters or here()[0] is not None:
             return await aio.call(self.plan("async", "step"), fn, (), {}, final=True)
-        limits = [limit.seconds for limit in time_limits(self.policy.guards)]
-        if limits and Core.active:
-            fn = partial(_told, min(limits), self.policy.name, fn)
-        return await aio.call(self.plan("async", "enter"), fn, (), {}, final=True)
+        return await aio.call(self.plan("async", "enter"), self._told(fn), (), {}, final=True)
 
     def enter(self, fn: Callable[[], Any]) -> Entry:
         """Run the entry of a context manager, whose slot is held until it is left."""
@@ -126,10 +123,14 @@ class Guarding:
 
         if here()[0] is not None:
             return Entry(self.plan("async", "step"), fn)
+        return Entry(self.plan("async", "enter"), self._told(fn))
+
+    def _told(self, fn: Callable[[], Any]) -> Callable[[], Any]:
+        """Return fn, with the deadline of the policy round it, where it has one."""
         limits = [limit.seconds for limit in time_limits(self.policy.guards)]
-        if limits and Core.active:
-            fn = partial(_told, min(limits), self.policy.name, fn)
-        return Entry(self.plan("async", "enter"), fn)
+        if not limits or not Core.active:
+            return fn
+        return partial(_within, min(limits), self.policy.name, fn)
 
     async def awaited(self, awaitable: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Await what a method returned, which was called with these arguments."""
@@ -169,7 +170,7 @@ class Guarding:
         return call.began_at(step)
 
 
-async def _told(seconds: float, policy: str, fn: Callable[[], Any]) -> Any:
+async def _within(seconds: float, policy: str, fn: Callable[[], Any]) -> Any:
     """Await what reads its deadline, and is not cut at it."""
     with bounded(seconds, policy, real.now):
         return await fn()
