@@ -21,6 +21,7 @@ from resilient.deadline import Deadline, Terms, current
 from resilient.drive.call import Call
 from resilient.drive.counting import EDGES
 from resilient.drive.timers import Entry, wheel_of
+from resilient.guards.facets import Admission
 
 ROUNDS = 15
 NOW = time.monotonic()
@@ -44,6 +45,8 @@ def ns(fn: Callable[[], object], number: int = 20_000) -> float:
 def parts() -> dict[str, float]:
     policy = Policy("parts", fallback(value=0), circuit_breaker(), bulkhead(20), timeout(60.0))
     breaker, slots = policy.guards[1], policy.guards[2]
+    assert isinstance(breaker, Admission)
+    assert isinstance(slots, Admission)
     core, plan = policy._core, policy._plan("async")
     lock, wrapped = threading.RLock(), closure(bare)
     empty, terms = ns(lambda: None), Terms(60.0, 3, core.name, core.now)
@@ -62,8 +65,8 @@ def parts() -> dict[str, float]:
         plan.leave(plan.enter(NOW), NOW, NOW)
 
     def admitted() -> None:
-        slots.before(NOW)
-        slots.after(0, NOW, 0, 0.001, "", False)
+        slots.admit(NOW)
+        slots.settle(0, NOW, 0, 0.001, "", False)
 
     def deadline() -> None:
         own = Deadline()
@@ -80,9 +83,9 @@ def parts() -> dict[str, float]:
         "clock read": ns(core.now),
         "lock taken and released": ns(locked) - ns(nothing),
         "bucket of a duration (bisect)": ns(lambda: bisect_left(EDGES, 0.001)) - empty,
-        "circuit_breaker.before": ns(lambda: breaker.admit(NOW)) - empty,
-        "circuit_breaker.succeeded": ns(lambda: breaker.settle_success(1, NOW, 0.001)) - empty,
-        "bulkhead.before and after": ns(admitted) - empty,
+        "circuit_breaker.admit": ns(lambda: breaker.admit(NOW)) - empty,
+        "circuit_breaker.settle_success": ns(lambda: breaker.settle_success(1, NOW, 0.001)) - empty,
+        "bulkhead.admit and settle": ns(admitted) - empty,
         "both critical sections, breaker and bulkhead": ns(section) - empty,
         "cooperative deadline made, set, closed": ns(deadline) - empty,
         "interpreter's call object": ns(lambda: Call(plan, bare, (), {})) - empty,

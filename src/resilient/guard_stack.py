@@ -37,12 +37,16 @@ class GuardStack:
         """The guards, outermost first."""
         return self._guards
 
+    def _blank(self) -> Self:
+        """Return one that has not joined a core yet."""
+        raise NotImplementedError
+
     # -- views ---------------------------------------------
 
     def _outwards(self, guard: Guard) -> Self:
         """Return this policy with what stands outside, from a guard that it has on."""
         guards = self._core.guards
-        view = type(self).__new__(type(self))
+        view = self._blank()
         view._join(self._core, guards[guards.index(guard) :], ())
         return view
 
@@ -54,7 +58,7 @@ class GuardStack:
         grows = core.anonymous and self._guards == core.guards == guards[len(new) :]
         composing.warn_of_order(core.name, guards)
         (core.adopt if grows else core.adopt_view)(new)
-        view = type(self).__new__(type(self))
+        view = self._blank()
         # A view must not change what the policy itself does: only its own guards learn of it.
         view._join(core, guards, guards if grows else new)
         return view

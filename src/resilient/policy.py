@@ -103,6 +103,9 @@ class Policy(Calling, Levers, Sole):
         # Of its wrapped clients, by their options; None where there are none.
         self._wrappers: dict[Any, Wrapper] | None = None
 
+    def _blank(self) -> Policy:  # also of a class of a user's own, whose __init__ is not run
+        return Policy.__new__(Policy)
+
     @classmethod
     def _anonymous(cls, fn: object, guard: Guard) -> Policy:
         composing.check_new((guard,))

@@ -15,8 +15,7 @@ import pytest
 from resilient import Policy, bulkhead
 from resilient.process import EXIT, FORK, at_exit, at_fork
 from resilient.scraping import Scraper
-
-from .forks import in_both
+from tests.kit.forks import in_both
 
 WAIT = 30.0
 # What is imported late, and may come in any order.

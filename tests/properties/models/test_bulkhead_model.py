@@ -215,7 +215,9 @@ class Machine(RuleBasedStateMachine):
 
     @rule(limit=st.integers(1, 5))
     def an_operator_resizes(self, limit: int) -> None:
-        self.guard.take_over(Bulkhead(**{**self.guard.options(), "max_concurrent": limit}), self.now)
+        self.guard.take_over(
+            Bulkhead(**{**self.guard.options(), "max_concurrent": limit}), self.now
+        )
         self.model.limit = limit
         self.model.hand_on(self.now)
 

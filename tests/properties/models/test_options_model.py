@@ -155,7 +155,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(layer=st.sampled_from(LAYERS[1:]), given=changes)
     def options_change(self, layer: str, given: dict[str, dict[str, Any]]) -> None:
-        layers = self.settle(layer, given)
+        layers = self.after(layer, given)
         before, kept = self.in_force(), breaker_state(self.live)
         own = self.own_state()
         told = len(updated(self.events, self.live))

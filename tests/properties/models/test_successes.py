@@ -37,8 +37,8 @@ def test_B5_a_success_is_counted_the_same_both_ways(
         if tickets[0] < 0:
             continue
         if act == "success":
-            short.succeeded(tickets[0], now, 0.125)
-            long.after(tickets[1], now, SUCCESS, 0.125, "", False)
+            short.settle_success(tickets[0], now, 0.125)
+            long.settle(tickets[1], now, SUCCESS, 0.125, "", False)
         else:
             for guard, ticket in zip((short, long), tickets, strict=True):
                 guard.settle(ticket, now, FAILURE, 0.125, "Boom", False)

@@ -61,7 +61,7 @@ class Workers(RuleBasedStateMachine):
     @rule(slots=st.integers(1, 5))
     def the_bulkhead_is_resized(self, slots: int) -> None:
         if self.peer is not None:
-            self.peer.adopt(Bulkhead(slots), 1.0)
+            self.peer.take_over(Bulkhead(slots), 1.0)
             self.cap = slots
 
     @invariant()
@@ -79,7 +79,7 @@ class TestWorkers(Workers.TestCase):
 def test_T3_only_calls_on_worker_threads_are_counted(sync: str | None, mode: Any) -> None:
     """A timeout takes part in the admission of threaded calls alone."""
     guard = timeout(0.5) if sync is None else timeout(0.5, sync=sync)
-    assert guard.admits(mode) == (sync == mode == "thread")
+    assert guard.takes_worker(mode) == (sync == mode == "thread")
 
 
 def test_T3_without_a_bulkhead_sixty_four_workers() -> None:

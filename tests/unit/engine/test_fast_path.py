@@ -11,11 +11,12 @@ from resilient import Policy, RefusedError, fallback
 from resilient.drive.call import Call
 from resilient.drive.stops import TURNED
 from resilient.guards.base import REFUSE, Guard
+from resilient.guards.facets import Admission
 
 _numbers = itertools.count()
 
 
-class Counting(Guard):
+class Counting(Admission):
     """Gives tickets, and fails to take one back where it is told so: as at the end of the stack."""
 
     kind: ClassVar[str] = "counting"

@@ -1,12 +1,12 @@
-"""A guard is one file: three of them, written here, run through the drivers as they are."""
+"""A guard is one file: those of `own_guards` run through all there is, as they are."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections import OrderedDict
 from collections.abc import Callable
-from typing import Any, ClassVar
+from pathlib import Path
+from typing import Any
 
 import anyio
 import anyio.lowlevel
@@ -19,137 +19,18 @@ from resilient import (
     bulkhead,
     circuit_breaker,
     fallback,
+    load_settings,
+    metrics,
     timeout,
 )
-from resilient.guards.base import ANSWER, PARK, REFUSE, Guard, Waiter
-from resilient.outcomes import FAILURE
+from resilient.catalogue import known
 from resilient.testing import ManualClock
 from tests.kit.colours import ASYNC_COLOURS, Colour, Gone, overrun
+from tests.kit.own_guards import AdaptiveLimit, Cache, Counting, RateLimit, Retry, Switching
 from tests.kit.policies import comes_to_idle, counts
 from tests.kit.waiting import until
 
 asynchronous = pytest.mark.parametrize("colour", ASYNC_COLOURS, ids=lambda colour: colour.name)
-
-
-class Counting(Guard):
-    """A guard that knows which of its tickets are out."""
-
-    unique: ClassVar[bool] = False
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.out: set[int] = set()
-        self.serial = 0
-
-    def ticket(self) -> int:
-        self.serial += 1
-        self.out.add(self.serial)
-        return self.serial
-
-
-class Retry(Counting):
-    """Tries again `more` times after a failure, `delay` seconds later each."""
-
-    kind: ClassVar[str] = "retry"
-
-    def __init__(self, more: int, delay: float) -> None:
-        super().__init__()
-        self.more = more
-        self.delay = delay
-        self.left: dict[int, int] = {}
-
-    def admit(self, now: float) -> int:
-        ticket = self.ticket()
-        self.left[ticket] = self.more
-        return ticket
-
-    def settle(
-        self, ticket: int, now: float, outcome: int, duration: float, reason: str, held: bool
-    ) -> float | None:
-        if outcome == FAILURE and self.left[ticket]:
-            self.left[ticket] -= 1
-            return self.delay
-        del self.left[ticket]
-        if not held:
-            self.out.remove(ticket)
-        return None
-
-    def release(self, ticket: int, now: float) -> None:
-        self.out.remove(ticket)
-
-
-class RateLimit(Counting):
-    """Lets one call in every `interval` seconds; who comes early waits, at most `max_wait`."""
-
-    kind: ClassVar[str] = "rate_limit"
-
-    def __init__(self, interval: float, max_wait: float) -> None:
-        super().__init__()
-        self.interval = interval
-        self.max_wait = max_wait
-        self.next = float("-inf")
-        self.line: OrderedDict[Waiter, float] = OrderedDict()  # waiter -> when its turn comes
-
-    def admit(self, now: float) -> int:
-        if now >= self.next:
-            self.next = now + self.interval
-            return self.ticket()
-        if self.next - now > self.max_wait:
-            self.why = "too many are waiting"
-            return REFUSE
-        return PARK
-
-    def park(self, waiter: Waiter, now: float) -> int:
-        answer = self.admit(now)
-        if answer == PARK:
-            self.line[waiter] = waiter.deadline = self.next
-            self.next += self.interval
-        return answer
-
-    def unpark(self, waiter: Waiter, now: float) -> int:
-        if now < self.line[waiter]:
-            return PARK
-        del self.line[waiter]
-        return self.ticket()
-
-    def quit(self, waiter: Waiter, now: float) -> None:
-        del self.line[waiter]
-
-    def settle(
-        self, ticket: int, now: float, outcome: int, duration: float, reason: str, held: bool
-    ) -> None:
-        if not held:
-            self.out.remove(ticket)
-
-    def release(self, ticket: int, now: float) -> None:
-        self.out.remove(ticket)
-
-
-class Switch(Counting):
-    """Answers by itself while it is off."""
-
-    kind: ClassVar[str] = "switch"
-
-    def __init__(self, answer: Callable[..., Any] | None) -> None:
-        super().__init__()
-        self.on = True
-        self.answer = answer
-
-    def admit(self, now: float) -> int:
-        if self.on:
-            return self.ticket()
-        self.why = "it is off"
-        return ANSWER if self.answer else REFUSE
-
-    def settle(
-        self, ticket: int, now: float, outcome: int, duration: float, reason: str, held: bool
-    ) -> None:
-        self.out.remove(ticket)
-
-    def recover(self, error: Exception, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        assert isinstance(error, RefusedError)
-        assert self.answer is not None
-        return self.answer(*args, **kwargs)
 
 
 def assert_all_back(policy: Policy) -> None:
@@ -376,10 +257,10 @@ def test_a_guard_whose_line_is_too_long_refuses(timed: Colour, name: str) -> Non
         return error
 
     error = timed.run(body)
-    assert (error.policy, error.guard) == (name, "rate_limit")
+    assert (error.policy, error.guard) == (name, "own_rate_limit")
     assert "too many are waiting" in str(error)
     assert len(ran) == 1
-    assert policy.snapshot()["refusals"]["rate_limit"] == 1
+    assert policy.snapshot()["refusals"]["own_rate_limit"] == 1
     assert counts(policy) == {"success": 1, "refused": 1}
     assert_all_back(policy)
 
@@ -426,7 +307,7 @@ def test_a_cancel_in_the_line_leaves_it(colour: Colour, name: str, clock: Manual
 
 def test_a_guard_may_answer_by_itself(timed: Colour, name: str) -> None:
     """before() says ANSWER and recover() answers; the body does not run, the call is degraded."""
-    switch = Switch(lambda value: f"answer to {value}")
+    switch = Switching(lambda value: f"answer to {value}")
     policy = Policy(name, switch, bulkhead(1), timeout(9.0, sync=timed.sync))
 
     async def fetch(value: int) -> str:
@@ -440,12 +321,12 @@ def test_a_guard_may_answer_by_itself(timed: Colour, name: str) -> None:
         result = await timed.attempt(policy, fn, 3)
         assert (result.value, result.served) == ("answer to 3", "degraded")
         assert isinstance(result.error, RefusedError)
-        assert result.error.guard == "switch"
+        assert result.error.guard == "own_switch"
 
     timed.run(body)
     assert counts(policy) == {"success": 1, "refused": 2}
     assert policy.snapshot()["served"] == {"full": 1, "degraded": 2, "error": 0, "caller_error": 0}
-    assert policy.snapshot()["refusals"]["switch"] == 2
+    assert policy.snapshot()["refusals"]["own_switch"] == 2
     assert_all_back(policy)
 
 
@@ -455,7 +336,7 @@ def test_an_answer_that_fails_goes_to_the_fallback(timed: Colour, name: str) -> 
     def answer() -> None:
         raise LookupError
 
-    switch = Switch(answer)
+    switch = Switching(answer)
     policy = Policy(
         name, fallback(lambda error: type(error.__cause__).__name__, with_error=True), switch,
         timeout(9.0, sync=timed.sync),
@@ -473,7 +354,7 @@ def test_an_answer_that_fails_goes_to_the_fallback(timed: Colour, name: str) -> 
 
 def test_a_guard_that_refuses_goes_to_the_fallback(timed: Colour, name: str) -> None:
     """REFUSE of an inner guard gives back what the outer ones took, and the fallback answers."""
-    switch = Switch(None)
+    switch = Switching(None)
     policy = Policy(
         name, fallback(value="lesser"), RateLimit(0.0, 0.0), bulkhead(1), switch,
         timeout(9.0, sync=timed.sync),
@@ -493,7 +374,7 @@ def test_a_guard_that_refuses_goes_to_the_fallback(timed: Colour, name: str) -> 
 
 def test_new_guards_work_together_under_load(name: str) -> None:
     """Fifty tasks through retry, limiter, switch and bulkhead: all answered, all given back."""
-    switch = Switch(lambda number: "off")
+    switch = Switching(lambda number: "off")
     policy = Policy(
         name, fallback(value="lesser"), switch, Retry(2, 0.0001), RateLimit(0.00002, 5.0),
         bulkhead(3, max_waiting=50, max_wait=5.0), timeout(5.0),
@@ -515,3 +396,203 @@ def test_new_guards_work_together_under_load(name: str) -> None:
     assert set(answers) <= {"value", "lesser", "off"}
     assert sum(counts(policy).values()) == 50
     assert_all_back(policy)
+
+
+# -- a limit that finds the capacity --------------------------------------------------------------
+
+
+def test_an_adaptive_limit_grows_while_it_is_used_and_all_goes_well(name: str) -> None:
+    """Each success at the limit raises it; a failure halves it."""
+    limit = AdaptiveLimit(1.0)
+    policy = Policy(name, limit, clock=ManualClock())
+    blocks = []
+    for _ in range(3):
+        blocks = [policy.block() for _ in range(limit.slots())]
+        for block in blocks:
+            block.__enter__()
+        for block in blocks:
+            block.__exit__(None, None, None)
+    assert limit.slots() == 5
+    with pytest.raises(OSError):
+        policy.call(fails)
+    assert limit.slots() == 2
+    comes_to_idle(policy)
+
+
+@asynchronous
+def test_an_adaptive_limit_has_a_queue(colour: Colour, name: str) -> None:
+    """Who finds no slot waits, is refused where the queue is full, and leaves it if cancelled."""
+    limit = AdaptiveLimit(1.0, waiting=2)
+    policy = Policy(name, limit, clock=ManualClock())
+    gate: list[anyio.Event] = []
+    ended: list[str] = []
+
+    @policy
+    async def fetch() -> None:
+        await gate[0].wait()
+
+    async def caller() -> None:
+        try:
+            await fetch()
+            ended.append("done")
+        except RefusedError as error:
+            ended.append(error.guard)
+
+    async def body() -> None:
+        gate.append(anyio.Event())
+        async with anyio.create_task_group() as group:
+            for _ in range(2):
+                group.start_soon(caller)
+            while limit.running < 2:
+                await anyio.lowlevel.checkpoint()
+            async with anyio.create_task_group() as gone:
+                gone.start_soon(caller)
+                while len(limit.queue) < 1:
+                    await anyio.lowlevel.checkpoint()
+                gone.cancel_scope.cancel()
+            assert len(limit.queue) == 0
+            for _ in range(3):
+                group.start_soon(caller)
+            while "own_adaptive_limit" not in ended:
+                await anyio.lowlevel.checkpoint()
+            gate[0].set()
+
+    colour.run(body)
+    assert ended == ["own_adaptive_limit", *["done"] * 4]
+    assert (limit.running, len(limit.queue), limit.queue.granted) == (0, 0, 0)
+    assert policy.snapshot()["wait"]["count"] == 2
+
+
+def test_an_abandoned_worker_keeps_its_slot_of_an_adaptive_limit(name: str) -> None:
+    """The slot comes back when the worker ends, and not when its caller gives up."""
+    hold = threading.Event()
+    limit = AdaptiveLimit(1.0)
+    policy = Policy(name, limit, timeout(0.01, sync="thread"))
+    with pytest.raises(CallTimeoutError):
+        policy.call(hold.wait)
+    assert (limit.running, limit.abandoned) == (0, 1)
+    hold.set()
+    until(lambda: limit.abandoned == 0)
+
+
+# -- a cache --------------------------------------------------------------------------------------
+
+
+def test_a_guard_may_answer_before_the_body_runs(timed: Colour, name: str) -> None:
+    """A kept value is the answer; where there is none, the call goes on inwards."""
+    cache = Cache(most=2)
+    policy = Policy(name, circuit_breaker(), cache, timeout(1500.0, sync=timed.sync))
+    ran: list[int] = []
+
+    async def fetch(number: int) -> int:
+        ran.append(number)
+        return len(ran)
+
+    guarded = policy(timed.fn(fetch))
+
+    async def body() -> list[int]:
+        return [await timed.call(guarded, number) for number in (7, 7, 7, 7, 8)]
+
+    assert timed.run(body) == [1, 1, 1, 2, 3]
+    assert ran == [7, 7, 8]
+    served = policy.snapshot()["served"]
+    assert (served["full"], served["degraded"], served["error"]) == (3, 2, 0)
+    assert counts(policy) == {"success": 3, "refused": 2}
+    assert policy.snapshot()["fallback_failures"] == 0
+    comes_to_idle(policy)
+
+
+def test_a_cache_keeps_no_failure(timed: Colour, name: str) -> None:
+    """keep() has what went well, and nothing else."""
+    cache = Cache()
+    policy = Policy(name, cache, timeout(1500.0, sync=timed.sync))
+    fn, ran = flaky(timed, 1, OSError())
+
+    async def body() -> None:
+        assert isinstance(await timed.error_of(policy(fn)), OSError)
+        assert cache.kept == {}
+        assert await timed.call(policy(fn)) == "value"
+
+    timed.run(body)
+    assert len(ran) == 2
+    assert list(cache.kept) == [()]
+    assert counts(policy) == {"failure": 1, "success": 1}
+
+
+def test_what_keeping_raises_is_logged_once(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    """It is no business of the caller."""
+    cache = Cache()
+    policy = Policy(name, cache)
+
+    def broken(*_: object) -> None:
+        raise LookupError("no room")
+
+    cache.keep = broken  # type: ignore[method-assign]
+    assert [policy.call(lambda: 1), policy.call(lambda: 1)] == [1, 1]
+    assert len(caplog.records) == 1
+    assert "own_cache" in caplog.text
+
+
+def test_a_retry_has_its_pause_from_the_error(name: str) -> None:
+    """hint() reads the error outside the lock, and again() goes by it."""
+
+    class BusyError(Exception):
+        again_in = 7.0
+
+    clock = Ticking()
+    policy = Policy(name, Retry(3, 0.5), clock=clock)
+    ran: list[int] = []
+
+    def fetch() -> str:
+        ran.append(1)
+        if len(ran) < 3:
+            raise BusyError if len(ran) == 1 else OSError
+        return "value"
+
+    began = clock.now()
+    assert policy.call(fetch) == "value"
+    assert clock.now() - began == pytest.approx(7.5)
+
+
+# -- all that is told of guards -------------------------------------------------------------------
+
+
+def test_a_new_guard_is_in_metrics_plan_snapshot_and_the_table_of_metrics(name: str) -> None:
+    """Without one edit outside its file."""
+    policy = Policy(name, fallback(value="later"), RateLimit(5.0, 0.0), clock=ManualClock())
+    assert [policy.call(str), policy.call(str)] == ["", "later"]
+    scraped = {
+        line.partition("{")[0]: line
+        for line in metrics.exposition()[0].decode().splitlines()
+        if f'policy="{name}"' in line and "own_rate" in line
+    }
+    assert scraped["resilient_own_rate_interval_seconds"].endswith(" 5.0")
+    refused = next(line for word, line in scraped.items() if "refus" in word)
+    assert refused.endswith(" 1.0")
+    assert "own_rate_limit lets one call in every 5 s" in str(policy)
+    assert policy.snapshot()["refusals"]["own_rate_limit"] == 1
+    assert policy.snapshot()["guards"][1]["options"] == {"interval": 5.0, "max_wait": 0.0}
+    assert "own_rate_interval_seconds" in {metric.name for metric in known()}
+
+
+def test_options_of_a_new_guard_change_by_update_and_by_a_file(name: str, tmp_path: Path) -> None:
+    """Its own constructor checks them, and what was changed is told with what was declared."""
+    policy = Policy(name, RateLimit(5.0, 0.0))
+    policy.update(own_rate_limit={"interval": 2.0})
+    assert policy.guards[0].options()["interval"] == 2.0
+    file = tmp_path / "settings.toml"
+    file.write_text(f'[policies."{name}".own_rate_limit]\nmax_wait = 3.0\n')
+    load_settings(file)
+    assert policy.guards[0].options() == {"interval": 2.0, "max_wait": 3.0}
+    changed = policy.snapshot()["guards"][0]["changed"]
+    assert changed == {
+        "interval": {"declared": 5.0, "by": "update"},
+        "max_wait": {"declared": 0.0, "by": "settings"},
+    }
+    with pytest.raises(ValueError, match="there is no option 'intervall'"):
+        policy.update(own_rate_limit={"intervall": 1.0})
+
+
+def fails() -> None:
+    """Fail."""
+    raise OSError

@@ -1,0 +1,25 @@
+"""A process whose policy has a guard of its own kind; it calls it once for each line."""
+
+from __future__ import annotations
+
+import sys
+
+from resilient import Policy, fallback
+from tests.kit.own_guards import RateLimit
+
+shop = Policy("own-shop", fallback(value="later"), RateLimit(0.001, 0.0), owner="team-shop")
+
+
+def main() -> None:
+    """Obey line after line."""
+    shop.call(str)
+    print("ready", flush=True)
+    for line in sys.stdin:
+        if line.strip() == "options":
+            print(shop.guards[1].options(), flush=True)
+        else:
+            print(shop.call(lambda: "ok"), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,32 @@
+"""A guard of somebody's own is shown, and changed, by the commands like one of ours."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from tests.kit.command import Cli
+from tests.kit.waiting import until
+from tests.kit.workers import Worker, python_path
+
+WORKER = Path(__file__).parents[2] / "kit" / "own_worker.py"
+
+
+def test_own_guards_are_seen_and_changed(cli: Cli) -> None:
+    """`policies show` has its options, `policies set` changes one, `top` has its refusals."""
+    worker = Worker(WORKER, cli.env(PYTHONPATH=python_path()), cli.home)
+    try:
+        for _ in range(3):
+            worker.ask("call")
+        cli.flip("policies", "set", "own-shop", "own_rate_limit.interval=60").said(0)
+        until(lambda: worker.ask("options") == "{'interval': 60, 'max_wait': 0.0}")
+        shown = cli("policies", "show", "own-shop", "--json").json
+        assert shown["options"]["own_rate_limit.interval"]["value"] == 60
+        looking = cli.start("top", "--once")
+        while looking.poll() is None:  # it looks on for two seconds
+            worker.ask("call")
+            time.sleep(0.01)
+        screen = cli.end(looking).said(0).out
+        assert "own-shop" in screen
+    finally:
+        worker.close()
