@@ -112,7 +112,7 @@ def _rebuilt(
     family = _families.get(name)
     if family is None and name in sys.modules:
         try:
-            import_module(f"{__package__}.integrations.{_MODULES.get(name, name)}")
+            import_module(f"{__name__.partition('.')[0]}.integrations.{_MODULES.get(name, name)}")
         except ImportError:
             pass
         family = _families.get(name)

@@ -8,7 +8,7 @@ from types import CodeType, FrameType
 from typing import Any, Final, Literal
 
 _IMPORTLIB: Final = "<frozen importlib._bootstrap>"
-_PACKAGE: Final = __name__.rpartition(".")[0]
+_PACKAGE: Final = __name__.partition(".")[0]
 _IN_FUNCTION: Final = 0x1  # of a code object's flags: its names are those of a function
 
 _COMPREHENSIONS: Final = ("<listcomp>", "<setcomp>", "<dictcomp>", "<genexpr>")

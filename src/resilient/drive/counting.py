@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 
 from ..outcomes import OUTCOMES, SUCCESS
-
-if TYPE_CHECKING:
-    from ..rows import Layout
 
 # Upper edges of the duration buckets, in seconds: equal for every policy, so that sums make sense.
 EDGES: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -33,6 +30,18 @@ ROW: Final = (
     *(f"duration:{edge:g}" for edge in (*EDGES, float("inf"))),
 )  # fmt: skip
 LINE: Final = ("wait_sum", *(f"wait:{edge:g}" for edge in (*EDGES, float("inf"))))
+
+
+class Layout(Protocol):
+    """What lies where in a row that other processes read: see `resilient.rows`."""
+
+    line: bool
+    refused_at: dict[str, int]
+
+    @property
+    def refusing(self) -> tuple[str, ...]:
+        """The guards that may refuse."""
+        ...
 
 
 class Counts:

@@ -72,9 +72,20 @@ class Guard:
     _decorated: tuple[Callable[[], Any], Any] | None = None  # weakly, with the code of what
     _policy: object = None  # that it keeps alive, where it decorates again and again
     _decorate: ClassVar[Callable[[Any, Guard], Any]]  # set by the floor that makes policies
+    _facet_of: ClassVar[dict[str, type[Guard]]] = {}  # by the name of a method
 
     def __init__(self) -> None:
         self.emit = _drop
+
+    def __init_subclass__(cls) -> None:
+        """Raise a TypeError where it has a method that nobody would ever call."""
+        for name in vars(cls):
+            facet = cls._facet_of.get(name)
+            if facet is not None and not issubclass(cls, facet):
+                raise TypeError(
+                    f"{cls.__name__}.{name} would never be asked: a guard that has it inherits "
+                    f"from {facet.__module__}.{facet.__name__}"
+                )
 
     def settle(
         self, ticket: int, now: float, outcome: int, duration: float, reason: str, held: bool

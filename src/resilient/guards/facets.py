@@ -234,6 +234,21 @@ class Stateful(Admission):
         """Set the state that save() returned."""
 
 
+def _note(*facets: type[Guard]) -> None:
+    """Remember whose each method is, so that none can be written in vain."""
+    for facet in facets:
+        for name, member in vars(facet).items():
+            asked = callable(member) or isinstance(member, property) or name == "changeable"
+            if asked and name[0] != "_" and name not in vars(Guard) and name != "error":
+                Guard._facet_of.setdefault(name, facet)
+
+
+_note(
+    Admission, Queueing, Slots, InFlight, Answers, Keeps, Retries, TimeLimit, Switch, Changeable,
+    Peered, Stateful,
+)  # fmt: skip
+
+
 def time_limits(guards: Iterable[Guard]) -> list[TimeLimit]:
     """Return those that bound time, outermost first."""
     return [guard for guard in guards if isinstance(guard, TimeLimit)]

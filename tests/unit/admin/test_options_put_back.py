@@ -28,7 +28,7 @@ HEAD = """
             for guard in shop.snapshot()["guards"] + own.snapshot()["guards"]
         ]
 
-    first, layers = seen(), [guard.layers for guard in shop.guards]
+    first, layers = seen(), [guard._layers for guard in shop.guards]
 
     def fails():
         raise OSError
@@ -47,7 +47,7 @@ def passes(pytester: pytest.Pytester, *tests: str) -> None:
 
 AS_BEFORE = """
     assert seen() == first
-    assert [guard.layers for guard in shop.guards] == layers
+    assert [guard._layers for guard in shop.guards] == layers
 """
 
 

@@ -9,6 +9,7 @@ import pytest
 
 import resilient
 from resilient import Policy, bulkhead, calls, circuit_breaker, fallback, timeout
+from resilient.guards.facets import changeable_options
 from tests.kit.policies import fails, policy
 from tests.unit.admin.kit import options, said, updated
 
@@ -83,7 +84,9 @@ def test_every_changeable_option_is_covered_here() -> None:
         ("bulkhead", "max_waiting"),
         ("bulkhead", "max_wait"),
     }
-    assert named == {(guard.kind, name) for guard in shop.guards for name in guard.changeable}
+    assert named == {
+        (guard.kind, name) for guard in shop.guards for name in changeable_options(guard)
+    }
 
 
 def test_a_second_update_adds_to_the_first() -> None:

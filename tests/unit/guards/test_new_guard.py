@@ -24,6 +24,7 @@ from resilient import (
     timeout,
 )
 from resilient.catalogue import known
+from resilient.guards.base import REFUSE, Guard
 from resilient.testing import ManualClock
 from tests.kit.colours import ASYNC_COLOURS, Colour, Gone, overrun
 from tests.kit.own_guards import AdaptiveLimit, Cache, Counting, RateLimit, Retry, Switching
@@ -591,6 +592,17 @@ def test_options_of_a_new_guard_change_by_update_and_by_a_file(name: str, tmp_pa
     }
     with pytest.raises(ValueError, match="there is no option 'intervall'"):
         policy.update(own_rate_limit={"intervall": 1.0})
+
+
+def test_a_method_that_nobody_would_ask_is_refused() -> None:
+    """Where the facet is forgotten the class is not made, and the message names the facet."""
+    with pytest.raises(TypeError, match=r"Loose.admit would never be asked.*facets.Admission"):
+
+        class Loose(Guard):
+            kind = "loose"
+
+            def admit(self, now: float) -> int:
+                return REFUSE
 
 
 def fails() -> None:

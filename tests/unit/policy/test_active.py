@@ -29,7 +29,8 @@ from resilient import (
     timeout,
 )
 from resilient.drive.core import Core
-from resilient.guards.base import ANSWER, REFUSE, Guard
+from resilient.guards.base import ANSWER, REFUSE
+from resilient.guards.facets import Admission, Answers
 from resilient.pages.own import own_entries
 from resilient.rows import add
 from resilient.testing import ManualClock, flag_off
@@ -300,7 +301,7 @@ def test_a_switch_with_an_answer_of_its_own_gives_it() -> None:
     assert shop() == "open"
 
 
-class Known(Guard):
+class Known(Admission, Answers):
     """A guard of somebody's, that has the answer already."""
 
     kind = "known"
@@ -312,7 +313,7 @@ class Known(Guard):
         return "known"
 
 
-class Strict(Guard):
+class Strict(Admission):
     """A guard of somebody's, that refuses everything."""
 
     kind = "strict"
