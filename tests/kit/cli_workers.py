@@ -11,5 +11,5 @@ WORKER = Path(__file__).with_name("cli_worker.py")
 
 
 def worker_of(cli: Cli, **environ: str) -> Worker:
-    """Start a process that runs worker.py."""
+    """Start a process that runs cli_worker.py."""
     return Worker(WORKER, cli.env(**environ), cli.home)

@@ -47,7 +47,7 @@ def told(namespace: dict[str, Any], code: str) -> Any:
     exec(compile(tree, "<told>", "exec"), namespace)
     if not isinstance(last, ast.Expr):
         return None
-    return eval(compile(ast.Expression(last.value), "<told>", "eval"), namespace)
+    return eval(compile(ast.Expression(last.value), "<told>", "eval"), namespace)  # noqa: S307 - a test tells what to do
 
 
 def fork(namespace: dict[str, Any]) -> int:

@@ -241,7 +241,7 @@ def test_waiting_for_the_only_connection_ends_with_the_deadline(
     policy, limits = make_policy(mode), httpx.Limits(max_connections=1)
     if way == "transport":
         inner = httpx.HTTPTransport(limits=limits, trust_env=False)
-        client = httpx.Client(transport=Transport(policy, inner), timeout=None)
+        client = httpx.Client(transport=Transport(policy, inner), timeout=None)  # noqa: S113 - the limit is ours
     else:
         client = make(policy, way, limits=limits)
     with client, client.stream("GET", f"{http_server.url}/chunked?n=50&pause=0.05"):

@@ -75,7 +75,7 @@ def test_a_frozen_process_is_counted_until_it_is_forgotten(
     until(lambda: cli.flag("recs")["silent"] == 1)
     again = cli.flip("flags", "on", "recs", "--wait", "1h")  # what is silent is not waited for
     again.said(3, "applied by 1 of 2 processes", f"resilient forget {row['id'][:8]}")
-    since = rf"  silent since \d\d:\d\d UTC: \S+, pid {frozen.pid}, program worker.py\n"
+    since = rf"  silent since \d\d:\d\d UTC: \S+, pid {frozen.pid}, program cli_worker.py\n"
     assert re.search(since, again.out), again
     data = cli.flip("flags", "off", "recs", "--json").said(3).json
     assert data["silent"][0]["id"] == row["id"]

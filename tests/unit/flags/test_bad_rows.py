@@ -75,8 +75,8 @@ class Spoilt:
             self.redis.send("HSET", "{resilient}:meta", "version", newest)
         else:
             text = "CAST(? AS TEXT)" if type(raw) is bytes else "?"
-            self.sql(f"INSERT OR REPLACE INTO levers VALUES ('flag/bad', 7, '', {text})", raw)
-            self.sql(f"INSERT INTO log (lever, flip) VALUES ('flag/bad', {text})", raw)
+            self.sql(f"INSERT OR REPLACE INTO levers VALUES ('flag/bad', 7, '', {text})", raw)  # noqa: S608 - nothing but the test writes it
+            self.sql(f"INSERT INTO log (lever, flip) VALUES ('flag/bad', {text})", raw)  # noqa: S608 - nothing but the test writes it
 
     def join(self, id: Any, seen: Any, applied: Any, who: Any, about: Any) -> None:
         """Put a process there."""

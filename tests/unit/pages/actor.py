@@ -1,4 +1,4 @@
-"""What a busy process does: calls, and policies that come, change and go. Run by worker.py."""
+"""What a busy process does: calls, and policies that come, change and go. Run by host_worker.py."""
 
 from __future__ import annotations
 

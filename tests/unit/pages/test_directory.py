@@ -92,7 +92,7 @@ def test_it_can_not_be_written(host: Host, mode: int) -> None:
     """A directory that this user may not write is no reason to fail."""
     host.pages.mkdir()
     host.pages.chmod(mode)
-    os.chmod(host.home, 0o777)
+    os.chmod(host.home, 0o777)  # noqa: S103 - rights that are too wide are what is tested
     worker = host.start(
         f"""
 Policy("warm", timeout(1, sync="thread")).call(int); scrape()  # to have imported what it takes
