@@ -18,9 +18,9 @@ from typing import Any
 
 from resilient import Policy, bulkhead, circuit_breaker, fallback, timeout
 from resilient.deadline import Deadline, Terms, current
-from resilient.drive.call import Call
-from resilient.drive.counting import EDGES
-from resilient.drive.timers import Entry, wheel_of
+from resilient.engine.aio.timers import Entry, wheel_of
+from resilient.engine.call import Call
+from resilient.engine.counters import EDGES
 from resilient.guards.facets import Admission
 
 ROUNDS = 15

@@ -12,10 +12,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from resilient import Policy, registry
-from resilient.drive.counting import QUICK
-from resilient.measuring import row_of
-from resilient.pages.form import Entry
-from resilient.pages.page import Page
+from resilient.engine.counters import QUICK
+from resilient.pages.format import Entry
+from resilient.pages.writer import Page
+from resilient.telemetry.policy_samples import row_of
 
 from .model import Side, require
 from .ours import abare, bare, counted, whole

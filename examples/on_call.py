@@ -14,16 +14,7 @@ import random
 import sys
 import time
 
-from resilient import (
-    Policy,
-    bulkhead,
-    circuit_breaker,
-    fallback,
-    flag,
-    flags,
-    kill_switch,
-    timeout,
-)
+from resilient import Policy, bulkhead, circuit_breaker, fallback, flag, flags, kill_switch, timeout
 
 RECS = flag("recommendations", owner="recs", impact="The home page shows the top 100.")
 

@@ -14,9 +14,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from resilient.cli.drawing import drawn
-from resilient.monitoring.looks import Watch
-from resilient.monitoring.screen import Screen
+from resilient.cli.top_screen import drawn
+from resilient.monitoring.page_samples import Watch
+from resilient.monitoring.top_model import Screen
 
 ROOT = Path(__file__).parents[2]
 PICTURE = Path(__file__).with_name("top.svg")

@@ -1,11 +1,10 @@
 """Guards for calls to what can fail: circuit breaker, timeout, bulkhead, fallback, kill switch."""
 
-from . import flags, integrations, metrics_hook, startup
-from .activity import from_environment, set_active
-from .clients.explanation import Explained, Explanation
+from . import flags, integrations, startup
+from .admin.activity import from_environment, set_active
+from .admin.settings import load_settings
 from .deadline import check, on_abandon, remaining
-from .decorators import bulkhead, circuit_breaker, fallback, kill_switch, timeout
-from .drive.blocks import Block
+from .engine.blocks import Block
 from .errors import (
     BulkheadFullError,
     CallTimeoutError,
@@ -21,14 +20,16 @@ from .errors import (
     WorkersBusyError,
 )
 from .events import Event
+from .flag_handle import Flag
 from .flags import configure, flag
 from .guards.window import calls
-from .lookup import explain, policy_of, registry
 from .outcomes import Result
-from .patching import Patch, patch
-from .policy import Policy
-from .reading import Flag
-from .settings import load_settings
+from .policy.clients.explanation import Explained, Explanation
+from .policy.decorators import bulkhead, circuit_breaker, fallback, kill_switch, timeout
+from .policy.lookup import explain, policy_of, registry
+from .policy.patching import Patch, patch
+from .policy.policy import Policy
+from .prometheus import import_hook
 
 startup.install()
 
@@ -39,7 +40,7 @@ def _register_metrics() -> None:
     metrics.register()
 
 
-metrics_hook.install(_register_metrics)
+import_hook.install(_register_metrics)
 from_environment()
 
 __version__ = "0.1.0"

@@ -8,8 +8,8 @@ from contextvars import ContextVar
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
-from .checks import refuse_type
 from .errors import CallTimeoutError
+from .validation import refuse_type
 
 if TYPE_CHECKING:
     from typing import Self

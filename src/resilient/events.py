@@ -10,12 +10,12 @@ from collections.abc import Callable, Mapping
 from math import isfinite
 from typing import Any, Final, Literal, cast
 
-from .checks import refuse_type
-from .folding import Folds, key_of
+from .callables import kind_of, label
+from .event_folding import Folds, key_of
 from .locks import tally
 from .process import at_exit
-from .shapes import kind_of, label
 from .stack import room_for_call
+from .validation import refuse_type
 
 Kind = Literal[
     "opened",

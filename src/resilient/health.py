@@ -11,11 +11,11 @@ import json
 from collections.abc import Iterable
 from typing import Any, Final
 
-from .drive.core import Core
-from .endpoints import ASGI, WSGI, Answer, Endpoint
-from .flags.here import here
+from .admin.registry import registry
+from .engine.policy_state import Core
+from .flags.runtime import here
 from .guards.facets import Stateful
-from .registry import registry
+from .http_endpoint import ASGI, WSGI, Answer, Endpoint
 
 __all__ = ("asgi_app", "report", "wsgi_app")
 

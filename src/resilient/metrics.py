@@ -13,13 +13,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final, cast
 from weakref import WeakKeyDictionary
 
-from . import checks, metrics_hook
-from .catalogue import known, name_and_type
-from .endpoints import ASGI, WSGI, Endpoint
-from .measures import Metric
-from .rows import Key, Row
-from .scraping import Scraper
-from .serving import Metrics, quiet
+from . import validation
+from .http_endpoint import ASGI, WSGI, Endpoint
+from .metric_types import Metric
+from .prometheus import import_hook
+from .prometheus.catalogue import known, name_and_type
+from .prometheus.endpoint import Metrics, quiet
+from .prometheus.scrape import Scraper
+from .telemetry.schema import Key, Row
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
@@ -161,10 +162,10 @@ def register(
 
     where = REGISTRY if registry is None else registry
     if not isinstance(where, CollectorRegistry):
-        checks.refuse_type("registry", where, "a CollectorRegistry of prometheus_client")
-    collector = _Collector(checks.count("max_policies", max_policies))
+        validation.refuse_type("registry", where, "a CollectorRegistry of prometheus_client")
+    collector = _Collector(validation.count("max_policies", max_policies))
     if where is REGISTRY:
-        metrics_hook.cancel()
+        import_hook.cancel()
     with _lock:
         _take_off(where)
         where.register(collector)
@@ -188,7 +189,7 @@ def unregister() -> None:
         >>> metrics.unregister()
         >>> unregister = metrics.register()
     """
-    metrics_hook.cancel()
+    import_hook.cancel()
     client = sys.modules.get("prometheus_client")
     if client is not None:
         with _lock:
@@ -222,7 +223,7 @@ def wsgi_app(
         >>> from resilient import metrics
         >>> app = metrics.wsgi_app()
     """
-    return Endpoint(Metrics(registry, checks.count("max_policies", max_policies)).answer).wsgi
+    return Endpoint(Metrics(registry, validation.count("max_policies", max_policies)).answer).wsgi
 
 
 def asgi_app(
@@ -244,7 +245,7 @@ def asgi_app(
         >>> from resilient import metrics
         >>> app = metrics.asgi_app()
     """
-    return Endpoint(Metrics(registry, checks.count("max_policies", max_policies)).answer).asgi
+    return Endpoint(Metrics(registry, validation.count("max_policies", max_policies)).answer).asgi
 
 
 _metrics: Final = Metrics(None, MAX_POLICIES)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final, Generic, Literal, TypeVar, cast
 
-from .checks import refuse, refuse_type
-from .known import failed_answer
+from .callables import kind_of
+from .knowledge.frameworks import steers
+from .knowledge.libraries import failed_answer
 from .locks import tally
-from .shapes import kind_of
-from .steering import steers
+from .validation import refuse, refuse_type
 
 SUCCESS: Final = 0
 FAILURE: Final = 1

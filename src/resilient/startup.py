@@ -6,12 +6,12 @@ Flags and policies have hooks for it, and know nobody who sets them. All are set
 from __future__ import annotations
 
 from . import imports
-from .drive import forking
-from .drive.core import Core
-from .flags import forks
-from .flags import here as flags
-from .flags.here import here
-from .reading import Flag
+from .engine import fork
+from .engine.policy_state import Core
+from .flag_handle import Flag
+from .flags import fork_exclusion
+from .flags import runtime as flags
+from .flags.runtime import here
 
 
 def install() -> None:
@@ -21,7 +21,7 @@ def install() -> None:
     Flag.on_first_read = _first_read
     Core.on_first_call = _first_call
     Core.on_expired = here.expired
-    for part in forking, flags, imports, forks:
+    for part in fork, flags, imports, fork_exclusion:
         part.install()
 
 
@@ -39,6 +39,6 @@ def _first_call(core: Core) -> bool:
 def _share(core: Core | None = None) -> None:
     """Begin the page of this process, where there is to be one; it is imported then."""
     if here.runtime_directory is not None:
-        from .pages.here import here as pages
+        from .pages.sharing import here as pages
 
         pages.begin(core)

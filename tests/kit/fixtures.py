@@ -13,7 +13,7 @@ import pytest
 
 import resilient
 from resilient import registry
-from resilient.drive import workers
+from resilient.engine.sync import workers
 from resilient.testing import ManualClock
 from tests.kit.colours import COLOURS, TIMED_COLOURS, Colour
 from tests.kit.worlds import BACKENDS, WORLDS, World, world_of

@@ -8,11 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from resilient.flags.declared import Flags
-from resilient.flags.flips import Flip
+from resilient.flags.declarations import Flags
+from resilient.flags.flip import Flip
 from resilient.flags.follower import Follower
 from resilient.flags.local_copy import LocalCopy
-from resilient.flags.orders import Orders
+from resilient.flags.policy_overrides import Orders
 from resilient.flags.presence import Presence
 from resilient.flags.state import State
 from tests.kit.waiting import within

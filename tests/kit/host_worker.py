@@ -14,7 +14,7 @@ from typing import Any
 
 import resilient
 from resilient import metrics
-from resilient.registry import registry
+from resilient.admin.registry import registry
 
 _LINE = re.compile(r"resilient_(\w+?)(\{.*\})? (\S+)")
 

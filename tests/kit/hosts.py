@@ -17,9 +17,9 @@ from typing import Any
 
 import pytest
 
-from resilient.drive.counting import ENDED, QUICK
+from resilient.engine.counters import ENDED, QUICK
 from resilient.pages.directory import Directory, living
-from resilient.pages.sums import summed
+from resilient.pages.merge import summed
 from tests.kit.waiting import WAIT, until
 
 HERE = Path(__file__).parent

@@ -8,17 +8,9 @@ from typing import Any, ClassVar
 
 from resilient import RefusedError
 from resilient.guards.base import ANSWER, PARK, REFUSE, NoAnswer, Waiter
-from resilient.guards.facets import (
-    Admission,
-    Answers,
-    Changeable,
-    Keeps,
-    Queueing,
-    Retries,
-    Slots,
-)
+from resilient.guards.facets import Admission, Answers, Changeable, Keeps, Queueing, Retries, Slots
 from resilient.guards.wait_queue import WaitQueue
-from resilient.measures import Metric, Sample
+from resilient.metric_types import Metric, Sample
 from resilient.outcomes import FAILURE, SUCCESS
 
 

@@ -55,9 +55,9 @@ TYPES = {
     "resilient.clock": ("Alarm", "Clock"),
 }
 ENVIRONMENT = (
-    ("resilient.activity", "VARIABLE"), ("resilient.metrics_hook", "SWITCH"), ("resilient.settings", "VARIABLE"),
-    ("resilient.settings", "PREFIX"), ("resilient.flags.declared", "PREFIX"),
-    ("resilient.flags.here", "VARIABLE"), ("resilient.flags.stores.opening", "DIRECTORY"),
+    ("resilient.admin.activity", "VARIABLE"), ("resilient.prometheus.import_hook", "SWITCH"), ("resilient.settings", "VARIABLE"),
+    ("resilient.settings", "PREFIX"), ("resilient.flags.declarations", "PREFIX"),
+    ("resilient.flags.runtime", "VARIABLE"), ("resilient.flags.stores.urls", "DIRECTORY"),
 )  # fmt: skip
 
 

@@ -15,9 +15,9 @@ from typing import Any, get_overloads
 import pytest
 
 import resilient
-from resilient.calling import Calling
-from resilient.guard_stack import GuardStack
-from resilient.levers import Levers
+from resilient.policy.calling import Calling
+from resilient.policy.controls import Levers
+from resilient.policy.guard_stack import GuardStack
 
 MODULES = (
     "resilient", "resilient.flags", "resilient.health", "resilient.metrics", "resilient.testing",

@@ -8,11 +8,11 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from resilient.catalogue import known, name_and_type
-from resilient.flags.flag_metrics import OF_FLAG, OF_ORDER
 from resilient.guards.base import Guard
-from resilient.measures import Metric
-from resilient.measuring import OF_POLICIES
+from resilient.metric_types import Metric
+from resilient.prometheus.catalogue import known, name_and_type
+from resilient.telemetry.flag_samples import OF_FLAG, OF_ORDER
+from resilient.telemetry.policy_samples import OF_POLICIES
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "metrics.md"
 RENEW = "python tests/public/test_metrics_page.py --write"

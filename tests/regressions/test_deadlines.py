@@ -11,14 +11,8 @@ from typing import Any
 import pytest
 
 import resilient
-from resilient import (
-    CallTimeoutError,
-    Policy,
-    bulkhead,
-    circuit_breaker,
-    timeout,
-)
-from resilient.drive import workers
+from resilient import CallTimeoutError, Policy, bulkhead, circuit_breaker, timeout
+from resilient.engine.sync import workers
 from resilient.testing import ManualClock
 
 

@@ -10,14 +10,7 @@ from typing import Any
 import pytest
 
 import resilient
-from resilient import (
-    BulkheadFullError,
-    Policy,
-    bulkhead,
-    circuit_breaker,
-    fallback,
-    timeout,
-)
+from resilient import BulkheadFullError, Policy, bulkhead, circuit_breaker, fallback, timeout
 
 pytest_plugins = ["pytester"]
 

@@ -9,13 +9,7 @@ from typing import Any
 import pytest
 
 import resilient
-from resilient import (
-    CircuitOpenError,
-    Policy,
-    bulkhead,
-    circuit_breaker,
-    fallback,
-)
+from resilient import CircuitOpenError, Policy, bulkhead, circuit_breaker, fallback
 
 
 def test_a_guard_that_a_view_brings_follows_the_forced_state() -> None:

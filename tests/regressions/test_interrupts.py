@@ -9,13 +9,7 @@ from typing import Any
 
 import pytest
 
-from resilient import (
-    Policy,
-    bulkhead,
-    circuit_breaker,
-    fallback,
-    timeout,
-)
+from resilient import Policy, bulkhead, circuit_breaker, fallback, timeout
 from tests.kit.policies import fails
 
 _INTERRUPTED = """

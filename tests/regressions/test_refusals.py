@@ -7,13 +7,7 @@ from typing import Any
 
 import pytest
 
-from resilient import (
-    Policy,
-    bulkhead,
-    circuit_breaker,
-    fallback,
-    registry,
-)
+from resilient import Policy, bulkhead, circuit_breaker, fallback, registry
 from resilient.testing import ManualClock
 from tests.kit.policies import fails
 

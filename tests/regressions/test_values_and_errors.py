@@ -9,13 +9,7 @@ from unittest.mock import MagicMock, Mock
 
 import pytest
 
-from resilient import (
-    CallTimeoutError,
-    CircuitOpenError,
-    Policy,
-    bulkhead,
-    fallback,
-)
+from resilient import CallTimeoutError, CircuitOpenError, Policy, bulkhead, fallback
 
 
 class Proxy:

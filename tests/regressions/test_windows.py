@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from resilient import (
-    Policy,
-    circuit_breaker,
-)
+from resilient import Policy, circuit_breaker
 from resilient.testing import ManualClock
 from tests.kit.policies import fails
 

@@ -14,12 +14,12 @@ import pytest
 
 from resilient import Policy, bulkhead
 from resilient.process import EXIT, FORK, at_exit, at_fork
-from resilient.scraping import Scraper
+from resilient.prometheus.scrape import Scraper
 from tests.kit.forks import in_both
 
 WAIT = 30.0
 # What is imported late, and may come in any order.
-LATE = ("resilient.pages.here", "resilient.scraping", "logging")
+LATE = ("resilient.pages.sharing", "resilient.prometheus.scrape", "logging")
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 
@@ -144,7 +144,7 @@ def test_what_the_log_kept_back_is_told_before_logging_ends(tmp_path: Path) -> N
         for n in range(300):
             bus.enqueue(Event("abandoned", guard="timeout", at=0.0, policy="p"))
         bus.deliver()
-        import resilient.pages.here
+        import resilient.pages.sharing
     """
     run(script, str(tmp_path / "log"))
     assert "more like it" in (tmp_path / "log").read_text().splitlines()[-1]

@@ -6,15 +6,15 @@ from typing import Final
 
 import click
 
-from .findings import findings, in_pages
+from .doctor import findings, in_pages
 from .flag_commands import flags
 from .metrics_commands import metrics
 from .options import common
+from .output import moment, plural, say, say_json, table
 from .pages import directory_of
 from .policy_commands import policies
-from .printing import moment, plural, say, say_json, table
-from .reach import FINDINGS, USAGE, Reach, fail, look
 from .status import status
+from .store_access import FINDINGS, USAGE, Reach, fail, look
 from .timeline import timeline
 from .top import top
 

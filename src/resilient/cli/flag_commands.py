@@ -6,10 +6,10 @@ from functools import partial
 
 import click
 
-from ..flags.flips import FLAG, OFF, ON, RELEASED, lever_of
+from ..flags.flip import FLAG, OFF, ON, RELEASED, lever_of
 from .options import applied, common, given, lever_command
-from .printing import moment, order_line, say, say_json, table
-from .reach import Reach, known_name, look
+from .output import moment, order_line, say, say_json, table
+from .store_access import Reach, known_name, look
 
 
 @click.group(invoke_without_command=True)

@@ -9,11 +9,11 @@ import click
 
 from ..monitoring.alerts import OBJECTIVES, Alerts, checked_runbook
 from ..monitoring.dashboard import dashboard
-from ..monitoring.declared import Declared, in_pages, in_this_process
+from ..monitoring.inventory import Declared, in_pages, in_this_process
 from ..monitoring.rule_file import as_yaml
+from .output import say_json
 from .pages import runtime_directory, unread
-from .printing import say_json
-from .reach import UNREACHED, USAGE, fail
+from .store_access import UNREACHED, USAGE, fail
 
 _SELECTOR = click.option(
     "--selector", default="", metavar="LABELS",

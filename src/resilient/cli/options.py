@@ -7,9 +7,9 @@ from typing import Any, Final, TypeVar
 
 import click
 
-from .moving import Order, move
-from .printing import seconds_of
-from .reach import USAGE, Reach, fail
+from .apply_flip import Order, move
+from .output import seconds_of
+from .store_access import USAGE, Reach, fail
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -7,9 +7,9 @@ import shlex
 import stat
 from pathlib import Path
 
-from ..flags.stores.opening import runtime_for
-from ..flags.variables import RUNTIME, VARIABLE
-from .reach import UNREACHED, USAGE, fail
+from ..flags.environment import RUNTIME, VARIABLE
+from ..flags.stores.urls import runtime_for
+from .store_access import UNREACHED, USAGE, fail
 
 
 def runtime_directory() -> Path:

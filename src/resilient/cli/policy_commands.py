@@ -8,12 +8,12 @@ from typing import Any, Final, cast
 
 import click
 
-from ..flags.flips import FORCED, OPTION, RELEASED, lever_of
+from ..flags.flip import FORCED, OPTION, RELEASED, lever_of
 from .options import DECLARE, applied, common, given, lever_command, ordering, pull
-from .printing import moment, order_line, say, say_json, table
-from .reach import USAGE, Reach, fail, known_name, look
+from .output import moment, order_line, say, say_json, table
+from .store_access import USAGE, Reach, fail, known_name, look
+from .store_view import shown_state
 from .timeline import line, told
-from .view import shown_state
 
 _MOVES: Final = 20  # that are shown of a policy
 _TABLES: Final = ("exceptions", "settings")

@@ -10,13 +10,13 @@ from typing import Any, Final, TypeVar
 
 import click
 
-from ..flags.variables import MEMORY, RUNTIME, VARIABLE
-from ..monitoring.looks import ENOUGH, Watch
-from ..monitoring.screen import Screen
+from ..flags.environment import MEMORY, RUNTIME, VARIABLE
+from ..monitoring.page_samples import ENOUGH, Watch
+from ..monitoring.top_model import Screen
 from .options import common
+from .output import plural, say, say_json, seconds_of
 from .pages import directory_of, nobody_shares, unread
-from .printing import plural, say, say_json, seconds_of
-from .reach import FINDINGS, NOT_ALL, UNREACHED, USAGE, Reach, fail, look
+from .store_access import FINDINGS, NOT_ALL, UNREACHED, USAGE, Reach, fail, look
 
 _LONGEST: Final = 10.0  # seconds that a look at few calls takes
 _MOSTLY: Final = 10.0  # times what hurts among many calls, where there are few: errors of a tenth

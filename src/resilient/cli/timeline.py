@@ -8,13 +8,13 @@ from typing import Any, Final
 
 import click
 
-from ..flags.flips import Flip
+from ..flags.flip import Flip
 from ..flags.journal import LONGEST
 from ..flags.stores.base import Store
 from .options import common
-from .printing import moment, plural, say, say_json, seconds_of
-from .reach import USAGE, Reach, fail, look
-from .view import View
+from .output import moment, plural, say, say_json, seconds_of
+from .store_access import USAGE, Reach, fail, look
+from .store_view import View
 
 _MOST: Final = 1000
 _ECHO: Final = 10.0  # seconds within which a process hears of a flip

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Final, NoReturn
 
 import click
 
-from ..flags.variables import MEMORY, VARIABLE
-from ..monitoring.looks import Look, Watch
-from ..monitoring.screen import Screen
+from ..flags.environment import MEMORY, VARIABLE
+from ..monitoring.page_samples import Look, Watch
+from ..monitoring.top_model import Screen
 from .outlet import fault
+from .output import say, say_json, seconds_of
 from .pages import runtime_directory, unread
-from .printing import say, say_json, seconds_of
-from .reach import UNREACHED, USAGE, Reach, fail
 from .status import known_from_store, levers_in_words
+from .store_access import UNREACHED, USAGE, Reach, fail
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -42,7 +42,7 @@ def top(every: str, once: bool, as_json: bool) -> None:
         fail(str(error), USAGE)
     from rich.console import Console
 
-    from .drawing import drawn  # here: rich takes a third of the time of other commands
+    from .top_screen import drawn  # here: rich takes a third of the time of other commands
 
     watch, looks = _begun(as_json=as_json)
     console = Console(highlight=False)
@@ -88,7 +88,7 @@ def _look(watch: Watch) -> Look:
 def _follow(watch: Watch, console: Console, seconds: float, looks: deque[Look]) -> None:
     from rich.live import Live
 
-    from .drawing import drawn
+    from .top_screen import drawn
 
     if not console.is_terminal:  # a pipe, or ssh without one: a screen after the other
         while fault() is None:

@@ -6,9 +6,9 @@ import copyreg
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from .. import checks
-from ..reading import AskedFlag, Flag
-from .here import here as _here
+from .. import validation
+from ..flag_handle import AskedFlag, Flag
+from .runtime import here as _here
 from .snapshot import Snapshot
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ for _kind in (Flag, AskedFlag):
     copyreg.pickle(_kind, lambda flag: (get, (flag.name,)))
 
 
-@checks.keywords
+@validation.keywords
 def flag(
     name: str,
     *,
@@ -130,7 +130,7 @@ def retired(*names: str) -> None:
     _here.flags.retire(*names)
 
 
-@checks.keywords
+@validation.keywords
 def configure(
     *,
     store: str | Callable[[], Store] | None = None,
@@ -217,7 +217,7 @@ def on(
 
 
 def _flip(flag: str | Flag, value: str, reason: str, by: str, duration: Any) -> None:
-    from .flipping import order
+    from .operations import order
 
     lever = f"flag/{_here.flags.get(flag).name}"
     store = _here.opener()()

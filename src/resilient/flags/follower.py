@@ -13,13 +13,13 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
-from ..checks import clean
 from ..events import bus
-from .flips import Flip
+from ..validation import clean
+from .flip import Flip
 from .heartbeat import Heartbeat
 from .journal import Journal
 from .local_copy import CopyError, LocalCopy
-from .orders import Orders
+from .policy_overrides import Orders
 from .presence import Presence
 from .process_report import ProcessReport
 from .state import State

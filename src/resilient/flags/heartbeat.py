@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from ..checks import clean
+from ..validation import clean
 from .journal import Journal
 from .presence import Presence
 from .stores.base import Process, Store

@@ -11,8 +11,8 @@ import time
 from collections import deque
 from typing import Any, Final
 
+from ..event_folding import Folds, key_of
 from ..events import Event
-from ..folding import Folds, key_of
 from .stores.base import Process, Store
 
 LONGEST: Final = 10_000  # entries that a store keeps

@@ -15,10 +15,10 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import Any, Final
 
-from ..checks import clean
-from .flips import Flip, flip_of, newer
-from .forks import undisturbed
-from .private import Inside, check_owned, opened
+from ..validation import clean
+from .flip import Flip, flip_of, newer
+from .fork_exclusion import undisturbed
+from .private_files import Inside, check_owned, opened
 
 LARGEST: Final = 8 * 2**20
 _MAGIC: Final = "resilient-flips 1"

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Final
 from uuid import uuid4
 
-from .forks import undisturbed
-from .mounts import network_file_system
-from .private import make_private, opened
+from .filesystems import network_file_system
+from .fork_exclusion import undisturbed
+from .private_files import make_private, opened
 from .stores.base import Process
 
 _DIRECTORY: Final = "processes"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..drive.core import Core
+from ..admin.registry import registry
+from ..admin.summary import Moments, Stacks, is_covered, switches
+from ..engine.policy_state import Core
+from ..flag_handle import Flag
 from ..guards.facets import Stateful
-from ..publishing import Moments, Stacks, is_covered, switches
-from ..reading import Flag
-from ..registry import registry
 from .state import State
 
 

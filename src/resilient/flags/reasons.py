@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from ..events import Event
-from ..reading import Flag
-from .declared import variable_of
-from .flips import OFF, ON, Flip
+from ..flag_handle import Flag
+from .declarations import variable_of
+from .flip import OFF, ON, Flip
 
 Source = str  # who decides what a flag says: "test", "environment", "store" or "declared"
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from ..flag_handle import Flag
 from ..locks import tally
-from ..reading import Flag
-from .declared import Flags
+from .declarations import Flags
 
 
 class Snapshot(Mapping[str, bool]):

@@ -7,12 +7,12 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from ..drive.core import Core
+from ..engine.policy_state import Core
 from ..events import bus
-from ..reading import Flag, since_boot
-from .boot import boot
-from .declared import Flags
-from .flips import FLAG, ON, RELEASED, Flip, lever_of, name_of, newer
+from ..flag_handle import Flag, since_boot
+from .boot_clock import boot
+from .declarations import Flags
+from .flip import FLAG, ON, RELEASED, Flip, lever_of, name_of, newer
 from .reasons import Source, flipped, why
 from .snapshot import Snapshot
 

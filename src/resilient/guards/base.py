@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, ParamSpec, TypeVar, overload
 
 from ..events import Event
-from ..measures import Metric, Sample
+from ..metric_types import Metric, Sample
 from ..outcomes import DEFAULT_JUDGE, Judge
 
 # What admit() answers besides a ticket, which is >= 0.

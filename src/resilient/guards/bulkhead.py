@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from .. import checks
+from .. import validation
 from ..errors import BulkheadFullError, RefusedError
-from ..measures import Metric, Sample
+from ..metric_types import Metric, Sample
 from ..stack import room
 from .base import PARK, REFUSE, Guard, Waiter
 from .facets import Changeable, Queueing, Slots
@@ -43,14 +43,16 @@ class Bulkhead(Queueing, Slots, Changeable):
         order: str = "fifo",
     ) -> None:
         super().__init__()
-        self.max_concurrent: int = checks.count("max_concurrent", max_concurrent)
-        self.max_waiting: int = checks.count("max_waiting", max_waiting, least=0)
+        self.max_concurrent: int = validation.count("max_concurrent", max_concurrent)
+        self.max_waiting: int = validation.count("max_waiting", max_waiting, least=0)
         if self.max_waiting and max_wait is None:
-            checks.refuse("max_wait", None, "given where max_waiting is: nobody waits for ever")
+            validation.refuse("max_wait", None, "given where max_waiting is: nobody waits for ever")
         if max_wait is not None and not self.max_waiting:
-            checks.refuse("max_waiting", max_waiting, "at least 1 where max_wait is given")
-        self.max_wait: float = 0.0 if max_wait is None else checks.duration("max_wait", max_wait)
-        self.order: str = checks.one_of("order", order, ("fifo", "lifo"))
+            validation.refuse("max_waiting", max_waiting, "at least 1 where max_wait is given")
+        self.max_wait: float = (
+            0.0 if max_wait is None else validation.duration("max_wait", max_wait)
+        )
+        self.order: str = validation.one_of("order", order, ("fifo", "lifo"))
         self.running: int = 0
         self.abandoned: int = 0
         self.adds_counts: tuple[str, ...] = ("line",) if self.max_waiting else ()

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, Protocol
 
 from ..errors import RefusedError
+from ..flag_handle import Flag
 from ..outcomes import SUCCESS
-from ..reading import Flag
 from .base import Guard, Mode, Waiter
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, ClassVar, Final
 
-from .. import checks
+from .. import validation
+from ..callables import STREAMS, kind_of, label
 from ..outcomes import FAILURE, REFUSED, Judge, OnError, OnResult
-from ..shapes import STREAMS, kind_of, label
-from .answers import check_signature
 from .base import RECOVER
 from .facets import Answers
+from .signatures import check_signature
 
 UNSET: Final[Any] = object()
 
@@ -38,14 +38,14 @@ class Fallback(Answers):
         if (fn is None) == (value is UNSET):
             raise TypeError("fallback needs a function or value=..., and not both")
         if fn is not None and not callable(fn):
-            checks.refuse_type("fn", fn, "a function; a plain answer is given as value=...")
+            validation.refuse_type("fn", fn, "a function; a plain answer is given as value=...")
         self.fn = fn
-        self.with_error: bool = checks.flag("with_error", with_error)
+        self.with_error: bool = validation.flag("with_error", with_error)
         if fn is None and with_error:
-            checks.refuse("with_error", with_error, "False where value=... is given")
+            validation.refuse("with_error", with_error, "False where value=... is given")
         self._value = value
         self.answer: str = (
-            checks.shown(value) if fn is None else label(fn)
+            validation.shown(value) if fn is None else label(fn)
         )  # here: repr is not ours
         self._copy: Callable[[Any], Any] | None = None
         if isinstance(value, (list, dict, set)):  # two callers must not share one mutable answer

@@ -6,14 +6,14 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar
 
-from .. import checks
+from .. import validation
+from ..callables import STREAMS, kind_of, label
 from ..errors import FlagOffError, RefusedError
+from ..flag_handle import Flag
 from ..locks import tally
-from ..reading import Flag
-from ..shapes import STREAMS, kind_of, label
-from .answers import check_signature
 from .base import ANSWER, REFUSE
 from .facets import Answers, Gated, Switch
+from .signatures import check_signature
 
 
 class KillSwitch(Switch, Answers):
@@ -32,9 +32,9 @@ class KillSwitch(Switch, Answers):
     def __init__(self, flag: Flag, *, answer: Callable[..., Any] | None) -> None:
         super().__init__()
         if not isinstance(flag, Flag):
-            checks.refuse_type("flag", flag, 'a flag, such as RECS = flag("recommendations")')
+            validation.refuse_type("flag", flag, 'a flag, such as RECS = flag("recommendations")')
         if answer is not None and not callable(answer):
-            checks.refuse_type("answer", answer, "a function, called with the call's arguments")
+            validation.refuse_type("answer", answer, "a function, called with the call's arguments")
         self.flag: Flag = flag
         self._fn = answer
         self.has_answer: bool = answer is not None

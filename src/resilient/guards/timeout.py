@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from .. import checks
+from .. import validation
 from ..errors import RefusedError, WorkersBusyError
-from ..measures import Metric, Sample
+from ..metric_types import Metric, Sample
 from .base import REFUSE, Guard, Mode
 from .facets import Admission, Changeable, Peered, Queueing, Slots, TimeLimit
 
@@ -53,9 +53,9 @@ class Timeout(Admission, TimeLimit, Changeable, Peered):
 
     def __init__(self, seconds: float | timedelta, *, sync: str | None) -> None:
         super().__init__()
-        self.seconds: float = checks.duration("seconds", seconds)
+        self.seconds: float = validation.duration("seconds", seconds)
         if sync is not None:
-            checks.one_of("sync", sync, ("thread", "cooperative"))
+            validation.one_of("sync", sync, ("thread", "cooperative"))
         self.sync: str | None = sync
         self.adds_counts: tuple[str, ...] = ("thread",) if sync == "thread" else ()
         self._crew = _Crew()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final, cast
 
-from .. import checks
+from .. import validation
 
 SLICES: Final = 10
 
@@ -28,7 +28,7 @@ class calls:
     __slots__ = ("size",)
 
     def __init__(self, size: int) -> None:
-        self.size: int = checks.count("calls", size, most=100_000)
+        self.size: int = validation.count("calls", size, most=100_000)
 
     def __repr__(self) -> str:
         return f"calls({self.size})"

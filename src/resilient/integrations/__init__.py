@@ -9,8 +9,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Final, cast
 
-from ..clients.knowledge import Knowledge, source
-from ..known import Found, Predicates
+from ..knowledge.libraries import Found, Predicates
+from ..policy.clients.adapter import Knowledge, source
 
 _KNOWN: Final = {  # by the package of the client's class
     "aiohttp": "aiohttp",

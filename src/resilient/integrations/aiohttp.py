@@ -6,9 +6,9 @@ from typing import Any, ClassVar, Final
 
 import aiohttp
 
-from ..clients.knowledge import Knowledge
-from ..families import Family
+from ..knowledge.error_families import Family
 from ..outcomes import Judge
+from ..policy.clients.adapter import Knowledge
 from .common import FAILED_STATUSES
 
 _OWN: Final = (

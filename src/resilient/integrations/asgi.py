@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import nullcontext
 from typing import Any
 
-from .edges import HEADER, TOO_SHORT, Edge, answer
+from .server_edge import HEADER, TOO_SHORT, Edge, answer
 
 _Messages = Callable[[], Awaitable[MutableMapping[str, Any]]]
 _Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]

@@ -7,10 +7,10 @@ from typing import Any, ClassVar, Final
 
 import botocore.exceptions as errors
 
-from ..clients.knowledge import Knowledge
 from ..deadline import check, enclosing, remaining
-from ..families import Family
+from ..knowledge.error_families import Family
 from ..outcomes import Judge
+from ..policy.clients.adapter import Knowledge
 from .common import FAILED_STATUSES
 from .urllib3 import DeadlineTimeout, bind_pools
 

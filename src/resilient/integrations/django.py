@@ -11,7 +11,7 @@ from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.conf import settings
 from django.http import HttpResponse
 
-from .edges import HEADER, TOO_SHORT, Edge, answer
+from .server_edge import HEADER, TOO_SHORT, Edge, answer
 
 
 class Middleware(Edge):

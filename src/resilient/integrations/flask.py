@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from flask import Response
 
 from ..errors import CallTimeoutError, RefusedError
-from .edges import HEADER, answer
+from .server_edge import HEADER, answer
 from .wsgi import Middleware
 
 if TYPE_CHECKING:

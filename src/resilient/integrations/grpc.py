@@ -14,17 +14,17 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 import grpc
 import grpc.aio
 
-from ..clients.guarding import Guarding, Lasting
-from ..clients.knowledge import Knowledge
 from ..deadline import raise_if_up
-from ..families import Family
+from ..knowledge.error_families import Family
 from ..outcomes import Judge
+from ..policy.clients.adapter import Knowledge
+from ..policy.clients.client_policy import Guarding, Lasting
 from .grpc_aio import AsyncStreamStream, AsyncStreamUnary, AsyncUnaryStream, AsyncUnaryUnary
 from .grpc_calls import JUDGE, SyncDetails, callers_fault, in_time
 from .grpc_errors import FAMILY
 
 if TYPE_CHECKING:
-    from ..policy import Policy
+    from ..policy.policy import Policy
 
 __all__ = ("KNOWLEDGE", "GrpcKnowledge", "Interceptor", "aio_interceptors", "callers_fault")
 

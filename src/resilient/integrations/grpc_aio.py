@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, Final
 import grpc
 import grpc.aio
 
-from ..clients.guarding import Guarding, Lasting
 from ..deadline import raise_if_up
+from ..policy.clients.client_policy import Guarding, Lasting
 from .grpc_calls import JUDGE, AsyncDetails, in_time
 from .grpc_errors import AIO_FAMILY
 
 if TYPE_CHECKING:
-    from ..policy import Policy
+    from ..policy.policy import Policy
 
 
 class _AsyncBase:

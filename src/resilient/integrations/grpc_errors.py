@@ -10,7 +10,7 @@ import grpc
 import grpc.aio
 
 from ..errors import BulkheadFullError, CallTimeoutError, WorkersBusyError
-from ..families import Family
+from ..knowledge.error_families import Family
 
 
 class _Shape:

@@ -6,8 +6,8 @@ from __future__ import annotations
 from functools import update_wrapper
 from typing import Any
 
-from ..clients.knowledge import Knowledge
 from ..deadline import enclosing
+from ..policy.clients.adapter import Knowledge
 from .common import cut_when_abandoned, methods_of, overran
 from .http_library import AsyncTransport, Library, SyncTransport, shorten, socket_of
 

@@ -7,16 +7,16 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from ..clients.guarding import Guarding
-from ..clients.methods import in_time
 from ..deadline import Deadline, check, enclosing, raise_if_over
 from ..errors import CallTimeoutError
-from ..families import Family
+from ..knowledge.error_families import Family
 from ..outcomes import Judge
+from ..policy.clients.client_policy import Guarding
+from ..policy.clients.proxy_methods import in_time
 from .common import FAILED_STATUSES, cut_when_abandoned, shortened, shorter
 
 if TYPE_CHECKING:
-    from ..policy import Policy
+    from ..policy.policy import Policy
 
 _READ_AHEAD: Final = 1 << 20  # a body up to this length is part of the guarded call
 

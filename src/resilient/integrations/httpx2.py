@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, ClassVar, Final
 
 import httpx2
 
-from ..families import Family
+from ..knowledge.error_families import Family
 from ..outcomes import Judge
 from . import http_library
 from .http_knowledge import HttpKnowledge
 from .http_library import Library
 
 if TYPE_CHECKING:
-    from ..policy import Policy
+    from ..policy.policy import Policy
 
 _LIBRARY: Final = Library(httpx2, "httpx2")
 

@@ -13,9 +13,9 @@ from typing import Final
 
 from opentelemetry.metrics import MeterProvider
 
-from .. import checks
-from ..drive.core import Core
-from ..registry import registry
+from .. import validation
+from ..admin.registry import registry
+from ..engine.policy_state import Core
 from .opentelemetry_metrics import Export, Reading, export_of
 from .opentelemetry_spans import on_end, on_event
 
@@ -57,10 +57,10 @@ def instrument(
         >>> undo()
     """
     if meter_provider is not None and not isinstance(meter_provider, MeterProvider):
-        checks.refuse_type("meter_provider", meter_provider, "a MeterProvider of OpenTelemetry")
-    limit = checks.count("max_policies", max_policies)
-    if not checks.flag("metrics", metrics) and meter_provider is not None:
-        checks.refuse("meter_provider", meter_provider, "left out without metrics=True")
+        validation.refuse_type("meter_provider", meter_provider, "a MeterProvider of OpenTelemetry")
+    limit = validation.count("max_policies", max_policies)
+    if not validation.flag("metrics", metrics) and meter_provider is not None:
+        validation.refuse("meter_provider", meter_provider, "left out without metrics=True")
     with _lock:
         export = export_of(meter_provider) if metrics else None
         for before in _newest:

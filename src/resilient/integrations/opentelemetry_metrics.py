@@ -18,13 +18,13 @@ from opentelemetry.metrics import (
     get_meter_provider,
 )
 
-from ..catalogue import known
-from ..measures import Metric
-from ..measuring import HISTOGRAMS, INFO, exported, row_of
-from ..pages.form import Entry
-from ..pages.own import entry_of, own_entries
-from ..registry import registry
-from ..scraping import OF_SCRAPES, Places
+from ..admin.registry import registry
+from ..metric_types import Metric
+from ..pages.format import Entry
+from ..pages.process_entries import entry_of, own_entries
+from ..prometheus.catalogue import known
+from ..prometheus.scrape import OF_SCRAPES, Places
+from ..telemetry.policy_samples import HISTOGRAMS, INFO, exported, row_of
 
 _PACKAGE: Final = __name__.partition(".")[0]
 _FOLDED, _EVER = OF_SCRAPES[:2]  # the others are about other processes

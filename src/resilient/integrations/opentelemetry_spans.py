@@ -9,14 +9,14 @@ from weakref import WeakKeyDictionary
 
 from opentelemetry.trace import Span, format_span_id, format_trace_id, get_current_span
 
-from ..drive.core import Core
-from ..drive.counting import SHORTEST
+from ..engine.counters import SHORTEST
+from ..engine.policy_state import Core
 from ..events import Event
-from ..exemplars import note
-from ..flags.here import here
+from ..flag_handle import Flag
+from ..flags.runtime import here
 from ..guards.facets import InFlight, Stateful, Switch, time_limits
 from ..outcomes import FAILURE, IGNORED, OUTCOMES, SUCCESS
-from ..reading import Flag
+from ..telemetry.exemplars import note
 
 _MOST: Final = 32  # events of a kind on one span, which has room for 128, the application's too
 _LONGEST: Final = 256  # characters of a text

@@ -11,11 +11,11 @@ from typing import Any, ClassVar, Final, TypeVar
 
 import psycopg
 
-from ..clients.knowledge import Knowledge
 from ..deadline import GRAIN, check, enclosing, on_abandon, remaining
 from ..errors import CallTimeoutError
-from ..families import Family
+from ..knowledge.error_families import Family
 from ..outcomes import Judge
+from ..policy.clients.adapter import Knowledge
 from .common import shut
 
 T = TypeVar("T")

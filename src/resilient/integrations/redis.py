@@ -21,10 +21,10 @@ from redis.exceptions import (
     TryAgainError,
 )
 
-from ..clients.knowledge import Knowledge
 from ..deadline import check, enclosing, on_abandon, raise_if_up, remaining
-from ..families import Family
+from ..knowledge.error_families import Family
 from ..outcomes import Judge
+from ..policy.clients.adapter import Knowledge
 from .common import overran, shorter, shut
 
 # What a command that reached the server and was refused by it says of the caller alone. A server

@@ -12,17 +12,17 @@ import requests
 from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
-from ..clients.guarding import Guarding
-from ..clients.knowledge import Knowledge
 from ..deadline import check, enclosing, remaining
-from ..families import Family
+from ..knowledge.error_families import Family
 from ..outcomes import Judge
+from ..policy.clients.adapter import Knowledge
+from ..policy.clients.client_policy import Guarding
 from .common import FAILED_STATUSES, cut_when_abandoned, methods_of, overran, shortened, shorter
 from .http_library import asked
 from .urllib3 import bind_pool, deadline_retry, look_at_deadline, socket_of, within
 
 if TYPE_CHECKING:
-    from ..policy import Policy
+    from ..policy.policy import Policy
 
 _OWN: Final = (  # what the caller got wrong; none of it reached the server
     requests.exceptions.InvalidHeader,

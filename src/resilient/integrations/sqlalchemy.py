@@ -12,9 +12,9 @@ from sqlalchemy import event, exc, inspection
 from sqlalchemy.engine import CursorResult, Engine
 from sqlalchemy.engine import interfaces as _interfaces
 
-from ..clients.knowledge import Knowledge
-from ..families import Family
+from ..knowledge.error_families import Family
 from ..outcomes import Judge
+from ..policy.clients.adapter import Knowledge
 
 # Of a statement that the database understood and refused, or that never left.
 _OWN: Final = (

@@ -13,11 +13,11 @@ import urllib3.exceptions as errors
 from urllib3 import BaseHTTPResponse, HTTPConnectionPool, PoolManager
 from urllib3.util import Retry, Timeout
 
-from ..clients.knowledge import Knowledge
 from ..deadline import check, enclosing, remaining
 from ..errors import CallTimeoutError
-from ..families import Family
+from ..knowledge.error_families import Family
 from ..outcomes import Judge
+from ..policy.clients.adapter import Knowledge
 from .common import FAILED_STATUSES, methods_of, shorter
 
 

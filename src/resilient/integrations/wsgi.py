@@ -9,7 +9,7 @@ from types import GeneratorType
 from typing import Any, cast
 
 from ..deadline import Deadline, current, leave
-from .edges import HEADER, TOO_SHORT, Edge, answer
+from .server_edge import HEADER, TOO_SHORT, Edge, answer
 
 _Start = Callable[..., Any]
 _App = Callable[[dict[str, Any], _Start], Iterable[bytes]]

@@ -11,9 +11,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 from urllib.parse import quote
 
-from .. import checks
-from .declared import DOCTOR, Declared, Flag, Policy
+from .. import validation
 from .expressions import OWN, Expressions
+from .inventory import DOCTOR, Declared, Flag, Policy
 from .rule_file import Rule
 
 OBJECTIVES: Final[Mapping[int | None, float]] = {1: 0.999, 2: 0.995, 3: 0.99, None: 0.995}
@@ -259,9 +259,9 @@ def checked_runbook(template: str) -> str:
     try:
         url = template.format(name="x", kind="x", owner="x", alert="x")
     except (ValueError, LookupError, AttributeError):
-        checks.refuse("--runbook-url", template, allowed)
+        validation.refuse("--runbook-url", template, allowed)
     if not url.isprintable() or " " in url or "://" not in url:
-        checks.refuse("--runbook-url", template, allowed)
+        validation.refuse("--runbook-url", template, allowed)
     return template
 
 

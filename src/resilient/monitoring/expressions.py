@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from .declared import Policy
+from .inventory import Policy
 from .rule_file import Rule
 
 OWN: Final = 'served!="caller_error"'  # what is the caller's own doing is outside every budget

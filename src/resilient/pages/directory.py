@@ -16,10 +16,10 @@ import time
 from pathlib import Path
 from typing import Final
 
-from ..flags.private import check_private, make_private
-from .form import DEPARTED, SUFFIX, Entry, departed
+from ..flags.private_files import check_private, make_private
+from .format import DEPARTED, SUFFIX, Entry, departed
+from .merge import bounded, summed
 from .reader import FLAGS, Departed, Reader
-from .sums import bounded, summed
 
 _TRIES: Final = 20  # readings that a fold may spoil before one is taken as it is
 _AT_ONCE: Final = 64  # pages folded in one step: a header has room for so many names

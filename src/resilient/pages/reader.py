@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, cast
 
-from .form import (
+from .format import (
     BEAT,
     HEADER,
     LARGEST,

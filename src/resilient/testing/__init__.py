@@ -8,9 +8,9 @@ import threading
 from collections.abc import Callable
 from datetime import timedelta
 
-from .. import checks
+from .. import validation
 from .assertions import assert_off
-from .overriding import flag_off, flag_on
+from .flag_overrides import flag_off, flag_on
 
 __all__ = ("ManualClock", "assert_off", "flag_off", "flag_on")
 
@@ -74,7 +74,7 @@ class ManualClock:
         Raises:
             ValueError: seconds is negative.
         """
-        step = checks.duration("seconds", seconds, zero=True)
+        step = validation.duration("seconds", seconds, zero=True)
         with self._lock:
             self._now += step
         while True:

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Final
 
-from .. import checks
-from ..flags.here import here
+from .. import validation
+from ..callables import kind_of, label, returns_awaitable
+from ..flag_handle import Flag
+from ..flags.runtime import here
 from ..guards.facets import Switch
-from ..reading import Flag
-from ..shapes import kind_of, label, returns_awaitable
-from .overriding import flag_off
+from .flag_overrides import flag_off
 
 if TYPE_CHECKING:
-    from ..drive.core import Core
+    from ..engine.policy_state import Core
 
 UNSET: Final[Any] = object()
 
@@ -72,7 +72,7 @@ async def _assert_off_async(
         if not returns_awaitable(value):
             raise AssertionError(
                 f"with {flag.name} off, the async function {label(call)} returned "
-                f"{checks.shown(value)}, which can't be awaited"
+                f"{validation.shown(value)}, which can't be awaited"
             )
         value = await value
     _check(flag, bodies, value, expect)
@@ -116,5 +116,6 @@ def _check(flag: Flag, bodies: _Bodies, value: Any, expect: Any) -> None:
         raise AssertionError(f"with {flag.name} off, calls were let in by {', '.join(ran)}")
     if expect is not UNSET and value != expect:
         raise AssertionError(
-            f"with {flag.name} off, got {checks.shown(value)}; expected {checks.shown(expect)}"
+            f"with {flag.name} off, got {validation.shown(value)}; "
+            f"expected {validation.shown(expect)}"
         )

@@ -9,11 +9,11 @@ from typing import Any, Final
 
 import pytest
 
-from ..flags.here import here
-from ..reading import Flag
-from . import scope
-from .off_report import OffReport
-from .overriding import Overrides, Reads, listen, never_read, unlisten
+from ..flag_handle import Flag
+from ..flags.runtime import here
+from . import fixture_scope
+from .flag_coverage import OffReport
+from .flag_overrides import Overrides, Reads, listen, never_read, unlisten
 
 _STATES: Final = "_resilient_flag_states"
 _MARKERS: Final = (
@@ -213,7 +213,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 
 
 def _keep(flag: Flag, made: list[Flag]) -> None:
-    if not (flag.place.importing or scope.wide()):
+    if not (flag.place.importing or fixture_scope.wide()):
         made.append(flag)
 
 

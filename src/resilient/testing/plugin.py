@@ -13,16 +13,16 @@ from typing import Any
 
 import pytest
 
-from .. import making
-from ..activity import set_active
-from ..drive.core import Core
+from ..admin.activity import set_active
+from ..admin.describe import snapshot_of
+from ..admin.registry import registry
+from ..engine.policy_state import Core
 from ..events import bus
 from ..place import Place
-from ..policy import Policy
-from ..registry import registry
-from ..showing import snapshot_of
-from . import ManualClock, scope
-from .keeping import Keep
+from ..policy import short_lived
+from ..policy.policy import Policy
+from . import ManualClock, fixture_scope
+from .policy_snapshot import Keep
 
 pytest_plugins: tuple[str, ...] = ("resilient.testing.flag_plugin",)
 
@@ -145,13 +145,13 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
     active = Core.active
 
     def on_made(core: Core, place: Place) -> None:
-        if place.importing or scope.wide():
+        if place.importing or fixture_scope.wide():
             kept.append(Keep(core))
         else:
             made.append(weakref.ref(core))
 
     registry.on_made = on_made
-    making.forget()
+    short_lived.forget()
     try:
         return (yield)
     finally:
@@ -169,5 +169,5 @@ def pytest_fixture_setup(
     fixturedef: pytest.FixtureDef[Any],
 ) -> Generator[None, object, object]:
     """What is made by a fixture that outlives the test is not the test's to forget."""
-    with scope.making(fixturedef.scope):
+    with fixture_scope.making(fixturedef.scope):
         return (yield)

@@ -23,7 +23,7 @@ import anyio
 
 import resilient
 from resilient import Policy, bulkhead, circuit_breaker, timeout
-from resilient.drive.workers import pool
+from resilient.engine.sync.workers import pool
 from tests.kit.lateness import Lateness
 from tests.kit.waiting import WAIT, until
 

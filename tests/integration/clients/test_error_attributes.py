@@ -35,9 +35,9 @@ from resilient import (
     fallback,
     timeout,
 )
-from resilient.families import Family, _families
 from resilient.integrations import httpx as for_httpx
 from resilient.integrations import httpx2 as for_httpx2
+from resilient.knowledge.error_families import Family, _families
 from tests.integration.clients.kit import make_policy
 from tests.integration.clients.test_error_families import (
     URL,

@@ -31,11 +31,7 @@ from requests.adapters import HTTPAdapter
 from sqlalchemy.ext.asyncio import create_async_engine
 
 import resilient
-from resilient import (
-    CircuitOpenError,
-    Policy,
-    bulkhead,
-)
+from resilient import CircuitOpenError, Policy, bulkhead
 from resilient.integrations import httpx as for_httpx
 from resilient.integrations import httpx2 as for_httpx2
 from resilient.integrations.grpc import Interceptor, aio_interceptors

@@ -8,10 +8,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from resilient.catalogue import known, name_and_type
 from resilient.monitoring.alerts import Alerts
-from resilient.monitoring.declared import Declared, Flag, Policy
+from resilient.monitoring.inventory import Declared, Flag, Policy
 from resilient.monitoring.rule_file import as_yaml
+from resilient.prometheus.catalogue import known, name_and_type
 from tests.kit.servers.prometheus import promtool_check_rules, promtool_test_rules
 
 Fired = tuple[dict[str, str], dict[str, str]]  # labels and annotations

@@ -14,7 +14,7 @@ from typing import Any
 
 from resilient.monitoring.alerts import OBJECTIVES, Alerts
 from resilient.monitoring.dashboard import dashboard, queries
-from resilient.monitoring.declared import Declared, in_pages
+from resilient.monitoring.inventory import Declared, in_pages
 from resilient.monitoring.rule_file import as_yaml
 from tests.integration.prometheus.running import Load, Pulled, Service
 from tests.kit.servers.prometheus import Alert, Prometheus, PrometheusError, Rule, Target

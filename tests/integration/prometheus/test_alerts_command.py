@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from resilient.monitoring.alerts import Alerts
-from resilient.monitoring.declared import Declared, Policy, in_pages
+from resilient.monitoring.inventory import Declared, Policy, in_pages
 from resilient.monitoring.rule_file import as_yaml
 from tests.integration.prometheus.promtool import alerts
 from tests.integration.prometheus.running import HERE

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from resilient.monitoring.declared import Declared
+from resilient.monitoring.inventory import Declared
 from tests.integration.prometheus.promtool import (
     FAST,
     LOOK,

@@ -10,7 +10,7 @@ import pytest
 from resilient import Policy as Guarded
 from resilient import circuit_breaker, registry
 from resilient.monitoring.alerts import checked_runbook
-from resilient.monitoring.declared import Declared, Policy
+from resilient.monitoring.inventory import Declared, Policy
 from resilient.testing import ManualClock
 from tests.integration.prometheus.promtool import (
     CAUTION,

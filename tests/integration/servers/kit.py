@@ -6,13 +6,7 @@ import asyncio
 import itertools
 from typing import Any
 
-from resilient import (
-    BulkheadFullError,
-    CallTimeoutError,
-    CircuitOpenError,
-    Policy,
-    RefusedError,
-)
+from resilient import BulkheadFullError, CallTimeoutError, CircuitOpenError, Policy, RefusedError
 
 _numbers = itertools.count(1)
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from resilient import Policy, bulkhead, circuit_breaker, fallback, timeout
-from resilient.drive import workers
+from resilient.engine.sync import workers
 from tests.kit.policies import idle, part, policy
 from tests.kit.waiting import WAIT, until
 

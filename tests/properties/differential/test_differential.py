@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import resilient
 from resilient import Event, Policy, bulkhead, circuit_breaker, fallback, timeout
-from resilient.registry import registry
+from resilient.admin.registry import registry
 from resilient.testing import ManualClock
 from tests.kit.colours import ASYNC_COLOURS, SYNC, THREAD, TIMED_COLOURS, Colour, Gone
 from tests.kit.policies import comes_to_idle

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from resilient import bulkhead, calls, circuit_breaker, timeout
-from resilient.guards.recovery import Recovery
+from resilient.guards.circuit_breaker.recovery import Recovery
 from resilient.outcomes import CANCELLED, FAILURE, IGNORED, REFUSED, SUCCESS
 
 OPTIONS: dict[str, Any] = {

@@ -1316,7 +1316,7 @@ def test_g2_a_probe_that_ends_while_forced_closed_gives_its_place_back(
 def test_g2_a_finalizer_inside_the_bookkeeping_is_refused(name: str, clock: ManualClock) -> None:
     """A call made from inside the policy's own critical section is refused, never a deadlock."""
     policy = Policy(name, bulkhead(1), clock=clock)
-    from resilient.drive.core import BUSY
+    from resilient.engine.policy_state import BUSY
 
     core = policy._core
     with core.lock:

@@ -23,7 +23,7 @@ from resilient import (
     circuit_breaker,
     timeout,
 )
-from resilient.drive import aio
+from resilient.engine.aio import functions as aio
 from tests.kit.policies import idle, part, policy
 from tests.kit.threads import in_threads
 from tests.kit.waiting import WAIT, until

@@ -26,7 +26,7 @@ from resilient import (
     fallback,
     timeout,
 )
-from resilient.drive import workers
+from resilient.engine.sync import workers
 from tests.kit.policies import fails, idle, part, policy
 from tests.kit.threads import in_threads
 from tests.kit.waiting import WAIT, until

@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from resilient import Event, Policy, load_settings, updating
-from resilient.drive.core import BUSY
+from resilient import Event, Policy, load_settings
+from resilient.admin import options as updating
+from resilient.engine.policy_state import BUSY
 from resilient.testing import ManualClock
 from tests.kit.policies import part, policy
 from tests.kit.waiting import until
@@ -26,7 +27,7 @@ def options(of: Policy, kind: str) -> dict[str, Any]:
 
 def every_option() -> dict[str, dict[str, Any]]:
     """Return the options in force of all guards of all policies."""
-    from resilient.registry import registry
+    from resilient.admin.registry import registry
 
     return {
         core.name: {f"{place}": guard.options() for place, guard in enumerate(core.guards)}

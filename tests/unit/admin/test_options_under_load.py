@@ -12,14 +12,7 @@ from typing import Any
 import pytest
 
 import resilient
-from resilient import (
-    BulkheadFullError,
-    Policy,
-    bulkhead,
-    circuit_breaker,
-    load_settings,
-    timeout,
-)  # fmt: skip
+from resilient import BulkheadFullError, Policy, bulkhead, circuit_breaker, load_settings, timeout
 from tests.kit.policies import idle, part, policy
 from tests.kit.threads import Busy, in_threads
 from tests.unit.admin.kit import operator, options, updated, written

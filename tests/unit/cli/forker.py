@@ -8,7 +8,7 @@ import time
 
 from resilient import flag
 from resilient.flags import follower, heartbeat
-from resilient.flags.here import here
+from resilient.flags.runtime import here
 
 RECS = flag("recs")
 CHILDREN = 30

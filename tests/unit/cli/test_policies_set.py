@@ -7,8 +7,8 @@ from uuid import uuid4
 
 import pytest
 
-from resilient.flags.flipping import order_all
-from resilient.flags.flips import Flip
+from resilient.flags.flip import Flip
+from resilient.flags.operations import order_all
 from resilient.flags.stores.base import ConflictError
 from resilient.flags.stores.memory import MemoryStore
 from resilient.flags.stores.redis import RedisStore

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from resilient.flags.flips import Flip
+from resilient.flags.flip import Flip
 from resilient.flags.stores.sqlite import SQLiteStore
 from tests.kit.command import Cli
 from tests.kit.waiting import until

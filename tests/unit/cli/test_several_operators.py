@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
-from resilient.flags.flips import Flip
+from resilient.flags.flip import Flip
 from resilient.flags.stores.sqlite import SQLiteStore
 from tests.kit.command import Cli
 from tests.kit.workers import Worker

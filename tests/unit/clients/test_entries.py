@@ -11,13 +11,7 @@ from typing import Any
 
 import pytest
 
-from resilient import (
-    BulkheadFullError,
-    CallTimeoutError,
-    bulkhead,
-    circuit_breaker,
-    timeout,
-)
+from resilient import BulkheadFullError, CallTimeoutError, bulkhead, circuit_breaker, timeout
 from tests.kit.policies import counts, error_of, idle, part, policy, raised
 from tests.kit.waiting import WAIT
 from tests.kit.worlds import BACKENDS, run

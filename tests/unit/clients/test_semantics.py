@@ -27,7 +27,7 @@ from resilient import (
     kill_switch,
     remaining,
     timeout,
-)  # fmt: skip
+)
 from resilient.testing import ManualClock, flag_off
 from tests.kit.policies import counts, error_of, idle, part, policy, raised
 from tests.kit.threads import in_threads

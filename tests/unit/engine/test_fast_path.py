@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 import pytest
 
 from resilient import Policy, RefusedError, fallback
-from resilient.drive.call import Call
-from resilient.drive.stops import TURNED
+from resilient.engine.call import Call
+from resilient.engine.stops import TURNED
 from resilient.guards.base import REFUSE, Guard
 from resilient.guards.facets import Admission
 

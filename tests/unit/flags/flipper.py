@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from resilient.flags.flips import Flip
+from resilient.flags.flip import Flip
 from resilient.flags.stores.sqlite import SQLiteStore
 
 

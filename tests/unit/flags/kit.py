@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from resilient.flags.declared import Flags
-from resilient.flags.flipping import Acknowledgement
-from resilient.flags.flips import Flip
+from resilient.flags.declarations import Flags
+from resilient.flags.flip import Flip
+from resilient.flags.operations import Acknowledgement
 from resilient.flags.state import State
 from tests.kit.followers import off
 

@@ -47,7 +47,7 @@ def child(deep: bool) -> None:
 def forker(seconds: float) -> dict[str, Any]:
     """Flip in a thread and fork in another; return what came of it."""
     from resilient import flag, flags
-    from resilient.flags.forks import undisturbed
+    from resilient.flags.fork_exclusion import undisturbed
 
     soaked, until = flag("soaked"), time.monotonic() + seconds
     seen: dict[str, Any] = {"forks": 0, "flips": 0, "hung": 0, "failed": 0, "unwaited": 0,

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from resilient.flags.flipping import living, order
-from resilient.flags.flips import Flip
+from resilient.flags.flip import Flip
 from resilient.flags.journal import LONGEST
+from resilient.flags.operations import living, order
 from resilient.flags.presence import Presence
 from resilient.flags.stores.base import Process
 from resilient.flags.stores.records import process_of, read_json

@@ -8,13 +8,9 @@ from typing import Any
 
 import pytest
 
-from resilient import (
-    FlagOffError,
-    kill_switch,
-    reading,
-)
-from resilient.flags.declared import Flags
-from resilient.flags.flips import Flip
+from resilient import FlagOffError, flag_handle, kill_switch
+from resilient.flags.declarations import Flags
+from resilient.flags.flip import Flip
 from resilient.flags.local_copy import LocalCopy
 from resilient.flags.state import State, boot
 from resilient.flags.stores.memory import MemoryStore
@@ -23,7 +19,7 @@ from tests.kit.followers import Make, off
 from tests.kit.policies import policy
 
 linux = pytest.mark.skipif(
-    reading.BOOT_CLOCK is None, reason="only Linux has a clock that counts a suspend"
+    flag_handle.BOOT_CLOCK is None, reason="only Linux has a clock that counts a suspend"
 )
 
 
@@ -35,7 +31,7 @@ class Suspend:
         wall, boottime = time.time, time.clock_gettime
 
         def clock(which: int) -> float:
-            return boottime(which) + self.seconds * (which == reading.BOOT_CLOCK)
+            return boottime(which) + self.seconds * (which == flag_handle.BOOT_CLOCK)
 
         monkeypatch.setattr(time, "clock_gettime", clock)
         monkeypatch.setattr(time, "time", lambda: wall() + self.seconds)
@@ -80,7 +76,7 @@ def test_it_ends_during_a_suspend(suspend: Suspend) -> None:
 def test_a_follower_ends_it_at_its_first_turn(suspend: Suspend, hand: Make) -> None:
     """Also where the store is away."""
     store = MemoryStore()
-    one = hand(lambda: store, "recs", directory=None, now=reading.since_boot)
+    one = hand(lambda: store, "recs", directory=None, now=flag_handle.since_boot)
     store.flip(off("recs"), 600, None)
     one.turn()
     assert not one.says("recs")
@@ -119,9 +115,9 @@ def test_an_end_by_the_clock_of_an_older_version_is_told_anew(tmp_path: Path) ->
 
 def test_without_such_a_clock_it_is_the_monotonic_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on macOS and Windows."""
-    monkeypatch.setattr(reading, "BOOT_CLOCK", None)
+    monkeypatch.setattr(flag_handle, "BOOT_CLOCK", None)
     before = time.monotonic()
-    assert before <= reading.since_boot() <= time.monotonic()
+    assert before <= flag_handle.since_boot() <= time.monotonic()
 
 
 def test_a_flip_ends_by_the_systems_clock(hand: Make) -> None:

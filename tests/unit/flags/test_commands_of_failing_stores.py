@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from resilient.errors import StoreError
-from resilient.flags.flips import Flip
-from resilient.flags.stores.opening import directory_for
+from resilient.flags.flip import Flip
 from resilient.flags.stores.sqlite import SQLiteStore
+from resilient.flags.stores.urls import directory_for
 from tests.kit.followers import Make, off
 
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from resilient.flags.flipping import current, order
-from resilient.flags.flips import Flip
+from resilient.flags.flip import Flip
+from resilient.flags.operations import current, order
 from resilient.flags.stores.base import ConflictError, Process
 from resilient.flags.stores.memory import MemoryStore
 from resilient.flags.stores.redis import RedisStore

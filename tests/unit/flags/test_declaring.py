@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from resilient import Flag, flag, flags
-from resilient.flags.declared import Flags, variable_of
+from resilient.flags.declarations import Flags, variable_of
 from tests.kit.waiting import until
 
 HERE = flag("flags-here")
@@ -128,7 +128,7 @@ def test_flips_need_a_reason(reason: Any) -> None:
 
 def test_a_timed_flip_of_the_own_memory_ends() -> None:
     """Without a store a timed flip ends by itself too."""
-    from resilient.flags.here import here
+    from resilient.flags.runtime import here
 
     flags.off(HERE, reason="a try", duration=2)
     assert not HERE

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from resilient.flags.declared import Flags, variable_of
-from resilient.flags.flips import Flip, flip_of, newer
+from resilient.flags.declarations import Flags, variable_of
+from resilient.flags.flip import Flip, flip_of, newer
 from resilient.flags.snapshot import Snapshot
 from resilient.flags.state import State
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from resilient.flags.flips import Flip
+from resilient.flags.flip import Flip
 from resilient.flags.stores.base import StoreError
 from resilient.flags.stores.memory import MemoryStore
 from resilient.flags.stores.redis import RedisStore

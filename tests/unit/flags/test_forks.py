@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from resilient.flags.forks import undisturbed
+from resilient.flags.fork_exclusion import undisturbed
 from resilient.flags.stores.sqlite import SQLiteStore
 from tests.kit.followers import off
 from tests.kit.waiting import WAIT, until
@@ -298,7 +298,7 @@ def test_a_fork_amid_the_first_import(tmp_path: Path) -> None:
         begun = threading.Event()
         class Slow(importlib.abc.MetaPathFinder):
             def find_spec(self, name, *_):
-                if name == "resilient.flags.flipping":
+                if name == "resilient.flags.operations":
                     begun.set()
                     time.sleep(0.5)
         sys.meta_path.insert(0, Slow())

@@ -17,8 +17,8 @@ from typing import Any
 
 import pytest
 
-from resilient.flags.declared import Flags
-from resilient.flags.flips import Flip, flip_of
+from resilient.flags.declarations import Flags
+from resilient.flags.flip import Flip, flip_of
 from resilient.flags.state import State
 from resilient.flags.stores.sqlite import SQLiteStore
 from tests.kit.waiting import WAIT

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from resilient.flags.flips import Flip
+from resilient.flags.flip import Flip
 from resilient.flags.local_copy import LARGEST, CopyError, LocalCopy
 from tests.kit.followers import open_files
 from tests.kit.threads import in_threads

@@ -19,9 +19,9 @@ from resilient import (
     kill_switch,
     registry,
 )
-from resilient.flags.declared import Flags
-from resilient.flags.flips import Flip
-from resilient.flags.orders import Orders
+from resilient.flags.declarations import Flags
+from resilient.flags.flip import Flip
+from resilient.flags.policy_overrides import Orders
 from resilient.flags.state import State
 from resilient.flags.stores.memory import MemoryStore
 from resilient.testing import flag_off

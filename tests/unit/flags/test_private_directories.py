@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from resilient.flags.flips import Flip
+from resilient.flags.flip import Flip
 from resilient.flags.local_copy import CopyError, LocalCopy
 from resilient.flags.presence import Presence
-from resilient.flags.private import check_private, make_private
+from resilient.flags.private_files import check_private, make_private
 from resilient.pages.directory import Directory
 
 NOBODY = 65534

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from resilient.flags.flipping import Acknowledgement, acknowledged, is_young, living, order
-from resilient.flags.flips import Flip
+from resilient.flags.flip import Flip
+from resilient.flags.operations import Acknowledgement, acknowledged, is_young, living, order
 from resilient.flags.presence import Presence
-from resilient.flags.stores.opening import directory_for, opener_of
+from resilient.flags.stores.urls import directory_for, opener_of
 from tests.kit.servers.redis_server import RedisServer
 from tests.kit.waiting import WAIT, until
 from tests.unit.flags.process_kit import Following, looked

@@ -28,10 +28,10 @@ root_only = pytest.mark.skipif(
 # After the imports: the interpreter may lie where others can't read.
 BECOME = """
 import json, pwd, encodings.idna, logging, importlib.metadata, fcntl, getpass, difflib
-import resilient.flags.flipping, resilient.flags.follower, resilient.flags.local_copy
+import resilient.flags.operations, resilient.flags.follower, resilient.flags.local_copy
 import resilient.flags.presence, resilient.flags.orders, resilient.flags.stores.sqlite
-import resilient.pages.here, resilient.pages.directory, resilient.pages.page
-import resilient.pages.records, resilient.flags.stores.opening
+import resilient.pages.sharing, resilient.pages.directory, resilient.pages.page
+import resilient.pages.publisher, resilient.flags.stores.opening
 os.setgid(65534); os.setuid(65534)
 """
 FOLLOWS = """

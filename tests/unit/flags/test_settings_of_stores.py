@@ -14,8 +14,8 @@ import pytest
 
 from resilient.flags.stores.address import HIDDEN, shown
 from resilient.flags.stores.base import StoreError
-from resilient.flags.stores.opening import directory_for, opener_of
 from resilient.flags.stores.redis import RedisStore
+from resilient.flags.stores.urls import directory_for, opener_of
 from tests.kit.followers import off
 from tests.kit.servers.redis_server import RedisServer
 from tests.kit.workers import free_port

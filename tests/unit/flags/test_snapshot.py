@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from resilient import flag, flags
-from resilient.flags.flips import Flip
-from resilient.reading import Flag
+from resilient.flag_handle import Flag
+from resilient.flags.flip import Flip
 from tests.unit.flags.kit import states
 
 LISTED = flag("fault-listed")

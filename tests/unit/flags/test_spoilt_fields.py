@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 
-from resilient.flags.flipping import order
+from resilient.flags.operations import order
 from resilient.flags.stores.redis import RedisStore
 from tests.kit.followers import Make
 from tests.kit.servers.redis_server import RedisServer

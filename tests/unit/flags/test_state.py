@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from resilient.flags.flips import Flip
+from resilient.flags.flip import Flip
 from resilient.flags.stores.memory import MemoryStore
 from tests.kit.followers import Make
 from tests.unit.flags.kit import counted, flip, states

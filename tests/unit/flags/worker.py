@@ -13,7 +13,7 @@ from typing import Any
 
 import resilient
 from resilient import Policy, bulkhead, circuit_breaker, flag, kill_switch
-from resilient.flags.here import here
+from resilient.flags.runtime import here
 
 RECS = flag("recs")
 shop = Policy("shop", kill_switch(RECS), circuit_breaker(), bulkhead(100))

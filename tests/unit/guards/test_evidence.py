@@ -13,7 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from resilient import Event, Policy, calls, circuit_breaker, timeout
-from resilient.guards.evidence import MOST, OTHERS, Reasons
+from resilient.guards.circuit_breaker.history import MOST, OTHERS, Reasons
 from resilient.testing import ManualClock
 
 pytestmark = pytest.mark.usefixtures("alone")

@@ -27,7 +27,7 @@ from resilient import (
     registry,
     timeout,
 )
-from resilient.flags.here import here
+from resilient.flags.runtime import here
 from resilient.testing import flag_off
 from resilient.testing.flag_plugin import Flags
 

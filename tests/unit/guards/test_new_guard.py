@@ -23,8 +23,8 @@ from resilient import (
     metrics,
     timeout,
 )
-from resilient.catalogue import known
 from resilient.guards.base import REFUSE, Guard
+from resilient.prometheus.catalogue import known
 from resilient.testing import ManualClock
 from tests.kit.colours import ASYNC_COLOURS, Colour, Gone, overrun
 from tests.kit.own_guards import AdaptiveLimit, Cache, Counting, RateLimit, Retry, Switching

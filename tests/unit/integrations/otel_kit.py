@@ -15,8 +15,8 @@ from opentelemetry.sdk.trace.sampling import Sampler
 
 import resilient
 from resilient import Policy, circuit_breaker
-from resilient.drive.core import Core
-from resilient.flags.here import here
+from resilient.engine.policy_state import Core
+from resilient.flags.runtime import here
 from resilient.integrations.opentelemetry import instrument
 from resilient.testing import ManualClock
 

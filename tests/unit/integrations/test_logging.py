@@ -18,7 +18,7 @@ import resilient
 from resilient import Event, Policy, bulkhead, circuit_breaker, flag, flags, timeout
 from resilient import events as module
 from resilient.events import Bus, Kind
-from resilient.flags.here import here
+from resilient.flags.runtime import here
 from resilient.testing import ManualClock
 from tests.kit.paths import ROOT
 

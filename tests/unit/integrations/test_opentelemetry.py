@@ -20,18 +20,12 @@ import opentelemetry.trace
 import pytest
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, use_span
 
-from resilient import (
-    CallTimeoutError,
-    bulkhead,
-    circuit_breaker,
-    fallback,
-    timeout,
-)
-from resilient.drive.core import Core
-from resilient.exemplars import all_of_them
+from resilient import CallTimeoutError, bulkhead, circuit_breaker, fallback, timeout
+from resilient.engine.policy_state import Core
 from resilient.integrations import opentelemetry as ours
 from resilient.integrations import opentelemetry_spans as spans_of
 from resilient.integrations.opentelemetry import instrument
+from resilient.telemetry.exemplars import all_of_them
 from resilient.testing import ManualClock
 from tests.unit.integrations.otel_kit import (
     SLOW,

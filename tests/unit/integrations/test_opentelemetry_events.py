@@ -22,9 +22,9 @@ from resilient import (
     metrics,
     timeout,
 )
-from resilient.exemplars import all_of_them
-from resilient.flags.here import here
+from resilient.flags.runtime import here
 from resilient.integrations import opentelemetry as ours
+from resilient.telemetry.exemplars import all_of_them
 from resilient.testing import ManualClock, flag_off
 from tests.unit.integrations.otel_kit import (
     SLOW,

@@ -20,13 +20,13 @@ from opentelemetry.sdk.resources import Resource
 
 import resilient
 from resilient import Policy, bulkhead, circuit_breaker, fallback, flag, kill_switch, timeout
-from resilient.catalogue import known
-from resilient.drive.counting import EDGES
+from resilient.engine.counters import EDGES
 from resilient.integrations import opentelemetry as ours
 from resilient.integrations import opentelemetry_metrics as exporting
 from resilient.integrations.opentelemetry import instrument
-from resilient.measures import Metric as Ours
-from resilient.scraping import OF_SCRAPES
+from resilient.metric_types import Metric as Ours
+from resilient.prometheus.catalogue import known
+from resilient.prometheus.scrape import OF_SCRAPES
 from resilient.testing import ManualClock, flag_off
 from tests.unit.integrations.otel_kit import clock, fails, numbers, policy_of, undo
 

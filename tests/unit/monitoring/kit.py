@@ -22,19 +22,19 @@ from typing import Any
 
 from rich.console import Console
 
-from resilient.cli.drawing import drawn
-from resilient.drive.counting import EDGES, ROW
-from resilient.flags.flag_metrics import OF_FLAG, OF_ORDER
+from resilient.cli.top_screen import drawn
+from resilient.engine.counters import EDGES, ROW
 from resilient.guards.bulkhead import Bulkhead
-from resilient.guards.circuit_breaker import CircuitBreaker
+from resilient.guards.circuit_breaker.breaker import CircuitBreaker
 from resilient.guards.timeout import Timeout
-from resilient.measures import Metric
-from resilient.measuring import OF_POLICIES
-from resilient.monitoring.looks import Look
-from resilient.monitoring.screen import Screen
-from resilient.pages import form
-from resilient.pages.form import Entry
-from resilient.rows import layout
+from resilient.metric_types import Metric
+from resilient.monitoring.page_samples import Look
+from resilient.monitoring.top_model import Screen
+from resilient.pages import format as form
+from resilient.pages.format import Entry
+from resilient.telemetry.flag_samples import OF_FLAG, OF_ORDER
+from resilient.telemetry.policy_samples import OF_POLICIES
+from resilient.telemetry.schema import layout
 from tests.kit.hosts import Process
 
 WALL = 1_700_000_000.0

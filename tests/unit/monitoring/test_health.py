@@ -15,7 +15,7 @@ import trio
 
 import resilient
 from resilient import Policy, bulkhead, circuit_breaker, flag, flags, health, kill_switch, registry
-from resilient.flags.here import here
+from resilient.flags.runtime import here
 from resilient.testing import ManualClock
 
 pytestmark = pytest.mark.usefixtures("alone", "no_flags")

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from resilient.monitoring.looks import Watch
-from resilient.monitoring.screen import Screen
+from resilient.monitoring.page_samples import Watch
+from resilient.monitoring.top_model import Screen
 from tests.kit.command import Command
 from tests.unit.monitoring.kit import policy, screen, text_of, written
 

@@ -13,10 +13,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from resilient.monitoring.screen import Screen
-from resilient.pages.form import Entry
-from resilient.pages.own import OF_PROCESSES
-from resilient.rows import layout
+from resilient.monitoring.top_model import Screen
+from resilient.pages.format import Entry
+from resilient.pages.process_entries import OF_PROCESSES
+from resilient.telemetry.schema import layout
 from tests.unit.monitoring.kit import (
     WALL,
     Page,

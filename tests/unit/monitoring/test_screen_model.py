@@ -8,10 +8,10 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from resilient.drive.counting import EDGES
-from resilient.monitoring.looks import ENOUGH, Between, Watch
-from resilient.monitoring.screen import Row, Screen
-from resilient.pages.form import Entry
+from resilient.engine.counters import EDGES
+from resilient.monitoring.page_samples import ENOUGH, Between, Watch
+from resilient.monitoring.top_model import Row, Screen
+from resilient.pages.format import Entry
 from tests.unit.monitoring.kit import WALL, Page, flag_entry, look, order_entry, policy, screen
 
 PHASES = [Phase.explicit, Phase.generate, Phase.shrink]  # explaining costs a minute here

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from resilient.flags.stores.sqlite import SQLiteStore
-from resilient.monitoring.looks import Look
+from resilient.monitoring.page_samples import Look
 from tests.kit.command import Command
 from tests.kit.hosts import Host, Process
 from tests.kit.waiting import until

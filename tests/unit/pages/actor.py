@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from resilient import Policy, bulkhead, circuit_breaker, fallback, timeout
-from resilient.registry import registry
+from resilient.admin.registry import registry
 
 
 def fail() -> None:

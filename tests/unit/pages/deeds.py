@@ -14,10 +14,10 @@ from typing import Any
 import trio
 
 from resilient import Policy, bulkhead, circuit_breaker, fallback, timeout
-from resilient.drive.core import BUSY
-from resilient.pages.here import here
+from resilient.admin.registry import registry
+from resilient.engine.policy_state import BUSY
 from resilient.pages.reader import Reader
-from resilient.registry import registry
+from resilient.pages.sharing import here
 from resilient.testing import ManualClock
 
 clock = ManualClock()

@@ -179,7 +179,7 @@ def test_nothing_stays_but_the_living_and_the_departed(host: Host) -> None:
     for step in ("fcntl.flock", "os.rename"):
         dead = host.start(
             f"""
-import resilient.pages.page as page
+import resilient.pages.writer as page
 def die(*args): os.kill(os.getpid(), signal.SIGKILL)
 class Dies:
     def __init__(self, module): self.module = module
@@ -241,7 +241,7 @@ here.refresh()
 
 
 FULL = """
-import resilient.pages.page as page
+import resilient.pages.writer as page
 page.LARGEST = page.SEGMENT = 64 * 1024
 ps = [Policy(f"p{n:03}", circuit_breaker()) for n in range(200)]
 for p in ps: p.call(int)

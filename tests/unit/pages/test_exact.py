@@ -21,7 +21,7 @@ def test_a_call_in_the_middle_of_a_publication(host: Host, view: str) -> None:
     """What is counted after the numbers were taken, and before they are written, is not lost."""
     worker = host.start(
         f"""
-import resilient.pages.records as records
+import resilient.pages.publisher as records
 p = Policy("shop", circuit_breaker())
 for _ in range(3): p.call(int)
 here.refresh()

@@ -21,12 +21,12 @@ from prometheus_client import parser as plain
 from prometheus_client.openmetrics import parser as openmetrics
 
 from resilient import Policy, bulkhead, circuit_breaker, registry
-from resilient.measuring import row_of
-from resilient.pages import form
+from resilient.pages import format as form
 from resilient.pages.directory import Directory, living
-from resilient.pages.form import DEPARTED
+from resilient.pages.format import DEPARTED
 from resilient.pages.reader import Reader
-from resilient.rows import WORDS, Layout, layout, parsed
+from resilient.telemetry.policy_samples import row_of
+from resilient.telemetry.schema import WORDS, Layout, layout, parsed
 from tests.kit.hosts import Host, Process, calls, good, key
 from tests.kit.waiting import until
 from tests.unit.pages.steps import killed_at

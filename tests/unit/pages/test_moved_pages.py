@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from resilient.measures import Metric
+from resilient.metric_types import Metric
 from resilient.pages import reader as module
-from resilient.pages.form import Entry
-from resilient.pages.page import Page
+from resilient.pages.format import Entry
 from resilient.pages.reader import Reader
-from resilient.rows import layout
-from resilient.scraping import _shown
+from resilient.pages.writer import Page
+from resilient.prometheus.scrape import _shown
+from resilient.telemetry.schema import layout
 
 FOUND = layout(words=None, tail=((Metric("moved_total", "counter", "Moved."), ()),))
 

@@ -10,12 +10,12 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from resilient.drive.counting import LINE, ROW
-from resilient.measures import Metric
-from resilient.pages import form
-from resilient.pages.form import Entry
-from resilient.pages.sums import summed
-from resilient.rows import WORDS, Layout, add, counters, layout
+from resilient.engine.counters import LINE, ROW
+from resilient.metric_types import Metric
+from resilient.pages import format as form
+from resilient.pages.format import Entry
+from resilient.pages.merge import summed
+from resilient.telemetry.schema import WORDS, Layout, add, counters, layout
 
 KINDS = ("policy", "bulkhead", "circuit_breaker", "timeout")
 PLAIN = [

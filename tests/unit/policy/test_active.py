@@ -28,11 +28,11 @@ from resilient import (
     set_active,
     timeout,
 )
-from resilient.drive.core import Core
+from resilient.engine.policy_state import Core
 from resilient.guards.base import ANSWER, REFUSE
 from resilient.guards.facets import Admission, Answers
-from resilient.pages.own import own_entries
-from resilient.rows import add
+from resilient.pages.process_entries import own_entries
+from resilient.telemetry.schema import add
 from resilient.testing import ManualClock, flag_off
 from tests.kit.followers import Hand
 from tests.kit.policies import fails, idle, part, policy, trip
@@ -368,7 +368,7 @@ def test_the_metric_the_plan_and_what_is_published_say_so() -> None:
 
 def test_ordered_options_are_not_obeyed_and_forced_states_are() -> None:
     """What is said of a fault tells why."""
-    from resilient.flags.flips import Flip
+    from resilient.flags.flip import Flip
 
     shop, hand = whole(), Hand(lambda: None, None)
     option, forced = f"option/{shop.name}/bulkhead.max_concurrent", f"forced/{shop.name}"

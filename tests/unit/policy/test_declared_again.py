@@ -22,7 +22,7 @@ from resilient import (
     fallback,
     flag,
 )
-from resilient.registry import registry
+from resilient.admin.registry import registry
 
 HEAD = "from resilient import *\n"
 
@@ -83,13 +83,13 @@ def policies() -> dict[str, Any]:
 
 
 def test_an_order_reaches_what_was_replaced(module: Any) -> None:
-    from resilient.flags.here import here
+    from resilient.flags.runtime import here
 
     old = module("pay = Policy('again-pay')\n@pay\ndef charge(): return 1\n").charge
     new = module("\n\npay = Policy('again-pay')\n@pay\ndef charge(): return 1\n").charge
     assert len(registry.named("again-pay")) == 2
     orders = here.ordering()
-    from resilient.flags.flips import Flip
+    from resilient.flags.flip import Flip
 
     here.state.adopt(
         [Flip("forced/again-pay", "forced_open", version=1, by="ana", reason="r")], 0.0

@@ -23,7 +23,7 @@ from resilient import (
     fallback,
     timeout,
 )
-from resilient.registry import registry
+from resilient.admin.registry import registry
 
 
 def down() -> None:

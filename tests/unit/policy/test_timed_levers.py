@@ -17,9 +17,9 @@ import pytest
 import resilient
 from resilient import CircuitOpenError, Event, Policy, bulkhead, circuit_breaker, fallback, timeout
 from resilient.clock import Alarm
-from resilient.flags.here import here
+from resilient.flags.runtime import here
 from resilient.flags.state import State
-from resilient.measuring import exported, row_of
+from resilient.telemetry.policy_samples import exported, row_of
 from resilient.testing import ManualClock
 from tests.kit.forks import Fork, in_both
 from tests.kit.policies import fails, idle, part, policy
@@ -292,8 +292,8 @@ def test_an_order_of_a_store_holds_again_afterwards() -> None:
 @contextlib.contextmanager
 def ordered(shop: Policy) -> Any:
     """Give orders for a policy as a store does."""
-    from resilient.flags.flips import FORCED, Flip, lever_of
-    from resilient.flags.orders import Orders
+    from resilient.flags.flip import FORCED, Flip, lever_of
+    from resilient.flags.policy_overrides import Orders
 
     state: State = State(here.flags)
     orders, before = Orders(state), here.orders

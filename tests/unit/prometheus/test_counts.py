@@ -12,12 +12,12 @@ import pytest
 
 import resilient
 from resilient import Policy, bulkhead, circuit_breaker, fallback, flag, flags, timeout
-from resilient.catalogue import known as _known
 from resilient.errors import CallTimeoutError, CircuitOpenError
-from resilient.flags.flips import FORCED, Flip, lever_of
-from resilient.flags.here import here
+from resilient.flags.flip import FORCED, Flip, lever_of
+from resilient.flags.runtime import here
 from resilient.guards.base import Guard
-from resilient.measures import Metric
+from resilient.metric_types import Metric
+from resilient.prometheus.catalogue import known as _known
 from tests.kit.paths import ROOT
 
 PAGE = ROOT / "docs" / "reference" / "metrics.md"

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from resilient import Policy, bulkhead, flag, flags, kill_switch, updating
-from resilient.flags.here import here
+from resilient import Policy, bulkhead, flag, flags, kill_switch
+from resilient.admin import options as updating
+from resilient.flags.runtime import here
 
 Scrapes = Callable[[], Any]
 
@@ -49,7 +50,7 @@ def test_too_many_flags_are_counted_and_not_shown(
     scrape: Scrapes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The number of series is bounded; the number of flags is told."""
-    monkeypatch.setattr("resilient.flags.flag_metrics.MAX_FLAGS", 1)
+    monkeypatch.setattr("resilient.telemetry.flag_samples.MAX_FLAGS", 1)
     first = here.flags.all()[:1] or [flag("metrics-first")]
     flag("metrics-second")
     found = scrape()

@@ -11,9 +11,9 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from resilient import Policy, bulkhead, circuit_breaker, fallback, metrics, registry, timeout
-from resilient.measuring import exported, row_of
-from resilient.pages.form import Entry
-from resilient.scraping import Places
+from resilient.pages.format import Entry
+from resilient.prometheus.scrape import Places
+from resilient.telemetry.policy_samples import exported, row_of
 
 
 @pytest.fixture

@@ -75,7 +75,7 @@ def test_a_name_that_is_taken_is_an_error() -> None:
 
 def test_registering_reads_no_policy(monkeypatch) -> None:
     Policy("unread")
-    monkeypatch.setattr("resilient.pages.here.row_of", None)
+    monkeypatch.setattr("resilient.pages.sharing.row_of", None)
     metrics.register(CollectorRegistry(auto_describe=True))()
 
 

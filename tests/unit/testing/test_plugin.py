@@ -8,7 +8,7 @@ import pytest
 
 import resilient
 from resilient import CallTimeoutError, CircuitOpenError, Policy, circuit_breaker, fallback, timeout
-from resilient.registry import registry
+from resilient.admin.registry import registry
 from resilient.testing import ManualClock
 
 pytest_plugins = ["pytester"]

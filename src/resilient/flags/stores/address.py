@@ -11,7 +11,7 @@ import re
 from typing import Final, NoReturn
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from ... import checks
+from ... import validation
 
 NAMED: Final = "store (RESILIENT_STORE)"
 HIDDEN: Final = "<a setting that is not shown: it may hold a password>"
@@ -174,9 +174,9 @@ def _options(query: str, any_there: bool, scheme: str) -> dict[str, str]:
 
 def _prefix(options: dict[str, str]) -> str:
     try:
-        return checks.name_of("prefix", options.get("prefix", "resilient"))
+        return validation.name_of("prefix", options.get("prefix", "resilient"))
     except ValueError:
-        refuse(f"the option prefix must be {checks.NAME_ALLOWED}")
+        refuse(f"the option prefix must be {validation.NAME_ALLOWED}")
 
 
 def _database(url: str, options: dict[str, str]) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from ...errors import StoreError
-from ..flips import Flip
+from ..flip import Flip
 
 
 class UnknownOutcomeError(StoreError):

@@ -11,11 +11,11 @@ from math import nan
 from pathlib import Path
 from typing import Any, Final, NoReturn, cast
 
-from ... import checks
-from ...checks import clean
+from ... import validation
+from ...admin.options import unknown
 from ...errors import StoreError
-from ...updating import unknown
-from ..flips import FLAG, FORCED, OPTION, Flip, checked_lever, checked_value, next_version
+from ...validation import clean
+from ..flip import FLAG, FORCED, OPTION, Flip, checked_lever, checked_value, next_version
 from ..local_copy import read_small
 from .base import Process, Reading, ReadOnlyStoreError
 
@@ -73,7 +73,7 @@ class FileStore:
 
             data = tomllib.loads(text)
         if not isinstance(data, dict):
-            checks.refuse_type("the file", data, f"a table of {', '.join(_TABLES)}")
+            validation.refuse_type("the file", data, f"a table of {', '.join(_TABLES)}")
         before = {flip.lever: flip for flip in self._flips}
         found, unread = list[Flip](), dict[str, str]()
         for flip in _flips(cast("dict[str, Any]", data), unread):
@@ -188,8 +188,8 @@ def _flip(lever: str, said: object) -> Flip:
     return Flip(
         lever,
         checked_value(lever, words.get("state")),
-        by=checks.text("by", words.get("by", "the file")),
-        reason=checks.text("reason", words.get("reason", "")),
+        by=validation.text("by", words.get("by", "the file")),
+        reason=validation.text("reason", words.get("reason", "")),
         until=_moment(lever, words.get("until")),
     )
 
@@ -205,13 +205,13 @@ def _moment(lever: str, until: object) -> float | None:
     except ValueError:
         moment = None
     if not isinstance(moment, datetime) or moment.tzinfo is None:
-        checks.refuse(f"{lever}: until", until, allowed)
+        validation.refuse(f"{lever}: until", until, allowed)
     return moment.timestamp()
 
 
 def _table(name: str, value: object) -> dict[str, Any]:
     if not isinstance(value, dict):
-        checks.refuse_type(name, value, "a table")
+        validation.refuse_type(name, value, "a table")
     return cast("dict[str, Any]", value)
 
 

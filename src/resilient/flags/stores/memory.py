@@ -9,7 +9,7 @@ from threading import Event, Lock
 from typing import Any, Final
 from uuid import uuid4
 
-from ..flips import Flip, flip_of, newer, next_version
+from ..flip import Flip, flip_of, newer, next_version
 from .base import ConflictError, Process, Reading
 
 LONGEST_LOG: Final = 10_000

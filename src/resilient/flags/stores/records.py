@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable
 from math import isfinite
 from typing import Any, Final, NoReturn, cast
 
-from ...checks import clean
-from ..flips import HIGHEST, Flip
+from ...validation import clean
+from ..flip import HIGHEST, Flip
 from .base import Process
 
 _LATEST: Final = 1e11  # seconds since 1970

@@ -19,15 +19,15 @@ from uuid import uuid4
 import redis
 from redis.exceptions import RedisError, ResponseError
 
-from ...checks import clean
 from ...errors import StoreError
-from ..flips import Flip
+from ...validation import clean
+from ..flip import Flip
 from . import redis_rows as rows
 from . import redis_scripts as scripts
 from .address import Address, refuse
 from .base import ConflictError, Process, Reading, UnknownOutcomeError
-from .bounded import DEADLINE, Budget, pool
 from .records import entry_of
+from .redis_limits import DEADLINE, Budget, pool
 from .redis_secrets import Secrets
 
 LONGEST_LOG: Final = 100_000

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from ..flips import HIGHEST, Flip, flip_of
+from ..flip import HIGHEST, Flip, flip_of
 from .base import Process
 from .records import flips_in, process_of, read_json
 

@@ -11,10 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from ...checks import clean
-from ..flips import HIGHEST, Flip, flip_of, next_version
-from ..forks import undisturbed
-from ..mounts import network_file_system
+from ...validation import clean
+from ..filesystems import network_file_system
+from ..flip import HIGHEST, Flip, flip_of, next_version
+from ..fork_exclusion import undisturbed
 from .base import ConflictError, Process, Reading
 from .records import entry_of, flips_in, process_of, read_json
 from .sqlite_file import SQLiteFile

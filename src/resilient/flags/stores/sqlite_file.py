@@ -17,7 +17,7 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from ...errors import StoreError
-from ..forks import undisturbed
+from ..fork_exclusion import undisturbed
 
 BUSY: Final = 0.5  # seconds that one statement waits for another process's transaction
 

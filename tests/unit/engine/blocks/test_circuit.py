@@ -8,13 +8,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from resilient import (
-    BulkheadFullError,
-    CircuitOpenError,
-    bulkhead,
-    circuit_breaker,
-    timeout,
-)
+from resilient import BulkheadFullError, CircuitOpenError, bulkhead, circuit_breaker, timeout
 from resilient.testing import ManualClock
 from tests.kit.blocks import Way, entering
 from tests.kit.policies import counts, idle, part, policy

@@ -6,14 +6,7 @@ from typing import Any
 
 import pytest
 
-from resilient import (
-    CallTimeoutError,
-    OrderWarning,
-    bulkhead,
-    circuit_breaker,
-    fallback,
-    timeout,
-)  # fmt: skip
+from resilient import CallTimeoutError, OrderWarning, bulkhead, circuit_breaker, fallback, timeout
 from resilient.testing import ManualClock
 from tests.kit.policies import booked, counts, error_of, idle, policy
 from tests.kit.streams import END, SYNC_KIND, Kind

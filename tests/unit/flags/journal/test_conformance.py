@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from resilient.errors import StoreError
-from resilient.flags.flips import Flip
+from resilient.flags.flip import Flip
 from resilient.flags.journal import LONGEST
 from resilient.flags.stores.file import FileStore
 from resilient.flags.stores.redis import RedisStore

@@ -10,12 +10,12 @@ from typing import Any, get_args
 import pytest
 
 from resilient import events as module
+from resilient.event_folding import CALM, SPAN
 from resilient.events import Bus, Event, Kind
-from resilient.flags.flips import Flip
+from resilient.flags.flip import Flip
 from resilient.flags.journal import LONGEST, Journal
 from resilient.flags.stores.base import Process
 from resilient.flags.stores.memory import MemoryStore
-from resilient.folding import CALM, SPAN
 from tests.kit.command import Command
 from tests.unit.flags.journal.kit import Kind as StoreKind
 from tests.unit.flags.journal.kit import entry

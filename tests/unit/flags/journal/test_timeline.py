@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from resilient.cli.timeline import told
-from resilient.flags.flips import Flip
+from resilient.flags.flip import Flip
 from resilient.flags.journal import LONGEST
 from resilient.flags.stores.base import Process
 from resilient.flags.stores.file import FileStore

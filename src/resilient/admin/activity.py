@@ -1,0 +1,87 @@
+"""Whether this process protects its calls at all: for a debugger, or a test."""
+
+from __future__ import annotations
+
+import os
+from typing import Final
+
+from .. import validation
+from ..engine.policy_state import Core, living
+
+VARIABLE: Final = "RESILIENT_DISABLED"
+_YES: Final = ("1", "true", "yes", "on")
+_NO: Final = ("", "0", "false", "no", "off")
+
+WHY: Final = f"resilient is not active in this process: set_active(False), or {VARIABLE}"
+
+_told: list[bool] = []  # that it is not active, once until it is again
+
+
+def set_active(active: bool, /) -> None:
+    """Let every call of this process pass its breaker, timeout and bulkhead, or protect it again.
+
+    While not active, calls are counted, kill switches and forced states hold, and fallbacks answer
+    what those refuse and what the function raises. Calls that are in flight keep what they have
+    taken until they end. What is off is told: by a warning in the log, by the metric
+    ``resilient_active``, by ``resilient status``; and options that are ordered count as not
+    obeyed. The environment variable ``RESILIENT_DISABLED=1`` does it from the start.
+
+    Args:
+        active: False lets every call pass, True puts all back.
+
+    Raises:
+        TypeError: active is not a bool.
+
+    Example:
+        >>> import resilient
+        >>> stock = resilient.Policy("stock", resilient.bulkhead(1))
+        >>> resilient.set_active(False)
+        >>> with stock.block():
+        ...     stock.call(int, "7")
+        7
+        >>> resilient.set_active(True)
+    """
+    if validation.flag("active", active) == Core.active:
+        return
+    Core.active = active
+    for core in living():
+        core.regate()
+    if active:
+        _told.clear()
+        _log(20, "resilient is active again")
+    else:
+        tell()
+
+
+def tell() -> None:
+    """Say in the log, once, that calls are not protected."""
+    if not Core.active and not _told:
+        _told.append(True)
+        _log(
+            30,
+            f"{WHY}. Every call passes its breaker, timeout and bulkhead; kill switches and "
+            "forced states hold",
+        )
+
+
+def from_environment() -> None:
+    """Do as the environment says, at the import."""
+    said = os.environ.get(VARIABLE, "")
+    word = said.strip().lower()
+    if word in _YES:
+        Core.active = False
+    elif word not in _NO:
+        import warnings
+
+        warnings.warn(
+            f"{VARIABLE} must be one of {', '.join((*_YES, *_NO[1:]))}; got {said!r}: "
+            "resilient stays active",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+
+
+def _log(level: int, text: str) -> None:
+    import logging
+
+    logging.getLogger("resilient").log(level, "%s", text)

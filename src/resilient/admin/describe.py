@@ -1,0 +1,131 @@
+"""A policy as people and programs read it: the printed plan, and plain data."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..engine.counters import EDGES, PEAK_SPAN
+from ..engine.policy_state import Core
+from ..guards.base import Guard
+from ..guards.facets import Admission, Answers, time_limits
+from ..outcomes import OUTCOMES
+from .options import changed
+
+
+def snapshot_of(core: Core, guards: tuple[Guard, ...]) -> dict[str, Any]:
+    """Return options, state and counts as plain data, taken at one instant."""
+    core.expire()
+    core.flush()  # what the end of a stack has left to be done
+    return core.locked(_snapshot, core, guards, core.now())
+
+
+def _snapshot(core: Core, guards: tuple[Guard, ...], now: float) -> dict[str, Any]:
+    return {
+        "name": core.name,
+        "owner": core.owner,
+        "tier": core.tier,
+        "impact": core.impact,
+        "state": core.state,
+        "forced": core.forced,
+        "forced_reason": core.forced_why,
+        "forced_left": core.left(now),
+        "calls": dict(zip(OUTCOMES, core.outcomes(), strict=True)),
+        "served": {
+            "full": core.full,
+            "degraded": core.degraded,
+            "error": core.errors,
+            "caller_error": core.caller_errors,
+        },
+        "refusals": {
+            kind: core.refusals.get(kind, 0)
+            for kind in ("policy", *(g.kind for g in guards if isinstance(g, Admission)))
+        },
+        "timeouts": core.timeouts,
+        "late_values": core.late_values,
+        "fallback_failures": core.fallback_failures,
+        "predicate_errors": sum(judge.faults for judge in {g.judge for g in guards}),
+        "in_flight": core.in_flight,
+        "in_flight_peak": peak_of(core, now),
+        "abandoned": core.abandoned,
+        "abandoned_total": core.abandoned_total,
+        "duration": _histogram(core.durations, core.duration_sum),
+        "wait": _histogram(core.waits, core.wait_sum),
+        "guards": [{**guard.snapshot(now), "changed": changed(guard)} for guard in guards],
+    }
+
+
+def peak_of(core: Core, now: float) -> int:
+    """Return the most calls at once of the last minute, exact to a minute; under the lock."""
+    if now >= core.peak_until + PEAK_SPAN:
+        return core.in_flight
+    return core.peak if now >= core.peak_until else max(core.peak, core.peak_before)
+
+
+def plan_text(core: Core, guards: tuple[Guard, ...]) -> str:
+    """Return the plan in plain English, with the live numbers."""
+    core.expire()
+    return core.locked(_plan_text, core, guards, core.now())
+
+
+def _plan_text(core: Core, guards: tuple[Guard, ...], now: float) -> str:
+    lines = _heading(core, now)
+    lines.append("  a call passes, outermost first:")
+    for number, guard in enumerate(guards, 1):
+        live = guard.live(now)
+        lines.append(
+            f"  {number}. {guard.kind} {guard.describe()}" + (f" [{live}]" if live else "")
+        )
+        lines += [
+            f"     {name} was declared as {how['declared']}, and is set by {how['by']}"
+            for name, how in changed(guard).items()
+        ]
+    lines += _limits(guards)
+    calls = ", ".join(f"{n} {word}" for word, n in zip(OUTCOMES, core.outcomes(), strict=True))
+    lines.append(f"  calls: {calls}; {core.in_flight} in flight")
+    lines.append(
+        f"  served: {core.full} full, {core.degraded} degraded, {core.errors} error, "
+        f"{core.caller_errors} caller_error"
+    )
+    return "\n".join(lines)
+
+
+def _heading(core: Core, now: float) -> list[str]:
+    """Return who a policy is, and how it stands."""
+    left = core.left(now)
+    more = "" if left is None else f"for {left:.0f} s more"
+    forced = "; ".join(part for part in (core.forced_why, more) if part)
+    lines = [f"{core.name}: {core.state}" + (f" ({forced})" if forced else "")]
+    about = [
+        f"owner {core.owner}" if core.owner else "",
+        f"tier {core.tier}" if core.tier is not None else "",
+    ]
+    if any(about):
+        lines.append("  " + ", ".join(part for part in about if part))
+    if core.impact:
+        lines.append(f"  while it is cut off: {core.impact}")
+    if not Core.active:
+        lines.append("  not active: calls pass all but kill switches and forced states")
+    return lines
+
+
+def _limits(guards: tuple[Guard, ...]) -> list[str]:
+    """Return what these guards can't do for some kinds of calls."""
+    lines: list[str] = []
+    if any(isinstance(guard, Answers) for guard in guards):
+        lines.append(
+            "  in a block, a context manager and a Future no fallback acts, in a stream "
+            "only before its first item"
+        )
+    if time_limits(guards):
+        lines.append(
+            "  of a context manager the timeout bounds the entry (on trio it is told, and "
+            "not kept), of a Future nothing"
+        )
+    if not guards:
+        lines.append("  nothing but this policy's own switch")
+    return lines
+
+
+def _histogram(buckets: list[int], total: float) -> dict[str, Any]:
+    names = [f"{edge:g}" for edge in EDGES] + ["+Inf"]
+    return {"buckets": dict(zip(names, buckets, strict=True)), "sum": total, "count": sum(buckets)}

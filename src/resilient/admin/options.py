@@ -1,0 +1,203 @@
+"""Options that change at run time: layers over what was declared, all or nothing, state kept.
+
+A change is prepared outside the lock, by building a guard of the new options: its constructor
+checks them as it checked the declared ones. In the lock the living guard takes them over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from typing import Any, Final, NoReturn, cast
+
+from .. import validation
+from ..engine.policy_state import BUSY, Core
+from ..events import Event
+from ..guards.base import Guard
+from ..guards.facets import Changeable, Peered, changeable_options
+
+# Later ones win: an operator's order, then policy.update(), then a settings file, then the code.
+DECLARED: Final = "declared"
+SETTINGS: Final = "settings"
+UPDATE: Final = "update"
+OPERATOR: Final = "operator"
+LAYERS: Final = (DECLARED, SETTINGS, UPDATE, OPERATOR)
+
+Layers = dict[str, dict[str, Any]]
+Options = Mapping[str, Mapping[str, Any]]
+
+
+class Change:
+    """What is about to change in one policy: nothing has yet."""
+
+    def __init__(self, core: Core) -> None:
+        self.core: Core = core
+        self._steps: list[tuple[Guard, Layers | None, Layers, Guard]] = []
+
+    def add(
+        self, guard: Guard, layer: str, options: Mapping[str, Any], *, over: bool = False
+    ) -> None:
+        """Set a layer of a guard's options, as a whole or over what it says; raises if invalid."""
+        seen = guard._layers
+        layers: Layers = dict(seen or {DECLARED: _changeable(guard)})
+        layers[layer] = {**layers.get(layer, {}), **options} if over else dict(options)
+        if not (changeable_options(guard) and (options or layer in (seen or {}))):
+            return
+        # Also without the layers above: when they are taken away, what is left must be valid.
+        heights = range(LAYERS.index(layer) + 1, len(LAYERS) + 1)
+        fresh = [renewed(guard, {k: layers.get(k, {}) for k in LAYERS[:top]}) for top in heights]
+        self._steps.append((guard, seen, layers, fresh[-1]))
+
+    def ready(self) -> bool:
+        """Return whether nothing came between; under the lock."""
+        return all(guard._layers is seen for guard, seen, _, _ in self._steps)
+
+    def swap(self, now: float, reason: str) -> None:
+        """Make the change; under the lock."""
+        core = self.core
+        before: list[str] = []
+        after: list[str] = []
+        for guard, _, layers, fresh in self._steps:
+            known = len(after)
+            _note(guard, fresh, before, after)
+            guard._revision += len(after) > known
+            if isinstance(guard, Changeable):
+                guard.take_over(fresh, now)
+            guard._layers = layers
+        for guard in core.all_guards():
+            if isinstance(guard, Peered):
+                guard.peers_changed()
+        if after:
+            event = Event(
+                "updated",
+                guard="policy",
+                at=now,
+                reason=reason,
+                before=", ".join(before),
+                after=", ".join(after),
+                cause="operator",
+            )
+            core.outbox.emit(event)
+
+
+def apply(changes: list[Change], reason: str) -> bool:
+    """Make all changes, or none; False where another one came between."""
+    changes = sorted(changes, key=lambda change: id(change.core))  # one order of locks for all
+    moments = [change.core.now() for change in changes]
+    for change in changes:
+        change.core.must_be_free()
+    with ExitStack() as locked:  # events wait until all of them are free again
+        for change in changes:
+            locked.enter_context(change.core.lock)
+        if not all(change.ready() for change in changes):
+            return False
+        try:
+            for change in changes:
+                change.core.gate |= BUSY
+            for change, now in zip(changes, moments, strict=True):
+                change.swap(now, reason)
+        finally:
+            for change in changes:
+                change.core.gate = change.core.rest
+    for change in changes:
+        change.core.flush()
+    return True
+
+
+def update(
+    core: Core, guards: tuple[Guard, ...], layer: str, options: Options, reason: str
+) -> None:
+    """Set some options of some guards in a layer, over what that layer says already."""
+    while True:
+        change = Change(core)
+        for kind, given in options.items():
+            guard = guard_named(core.name, guards, kind)
+            try:
+                change.add(guard, layer, checked(core.name, guard, given), over=True)
+            except (ValueError, TypeError) as error:
+                error.args = (f"{core.name}.{kind}: {error}",)
+                raise
+        if apply([change], reason):
+            return
+
+
+def renewed(guard: Guard, layers: Layers | None) -> Guard:
+    """Return a new guard of a guard's kind, with the options of some layers."""
+    options = guard.options()
+    for layer in LAYERS:
+        options.update((layers or {}).get(layer, {}))
+    make = cast("Callable[..., Guard]", type(guard))
+    return make(**options)
+
+
+def guard_named(policy: str, guards: tuple[Guard, ...], kind: str) -> Guard:
+    """Return the one guard of a kind, or raise a ValueError that says what there is."""
+    found = [guard for guard in guards if guard.kind == kind]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise ValueError(
+            f"{policy} has {len(found)} guards of kind {kind}: which one is meant can't be known"
+        )
+    return unknown(
+        f"{policy} has no guard", kind, [g.kind for g in guards if changeable_options(g)]
+    )
+
+
+def checked(policy: str, guard: Guard, given: object) -> Mapping[str, Any]:
+    """Return options whose names are known and whose values may change at run time."""
+    if not isinstance(given, Mapping):
+        validation.refuse_type(
+            f"{policy}.{guard.kind}", given, "a mapping of option names to values"
+        )
+    options = cast("Mapping[str, Any]", given)
+    changeable = changeable_options(guard)
+    for name in options:
+        if name not in changeable:
+            if name in guard.options():
+                raise ValueError(
+                    f"{name} can't change at run time; these can: {', '.join(changeable) or 'none'}"
+                )
+            unknown("there is no option", name, changeable)
+    return options
+
+
+def unknown(what: str, name: object, there: list[str] | tuple[str, ...]) -> NoReturn:
+    """Raise a ValueError for a name that is not there, with the nearest one."""
+    hint = validation.did_you_mean(name, there) or "."
+    raise ValueError(
+        f"{what} {validation.shown(name)}{hint} There is: {', '.join(there) or 'none'}"
+    )
+
+
+def changed(guard: Guard) -> dict[str, Any]:
+    """Return the options that are not as declared: by whom they were set, and what was declared."""
+    if guard._layers is None:
+        return {}
+    declared, now = guard._layers[DECLARED], guard.options()
+    return {
+        name: {"declared": _plain(declared[name]), "by": layer}
+        for layer in LAYERS[1:]
+        for name in guard._layers.get(layer, {})
+        if now[name] != declared[name]
+    }
+
+
+def _plain(value: Any) -> Any:
+    return value if value is None or isinstance(value, (int, float, str)) else str(value)
+
+
+def _changeable(guard: Guard) -> dict[str, Any]:
+    options = guard.options()
+    return {name: options[name] for name in changeable_options(guard)}
+
+
+def _note(guard: Guard, fresh: Guard, before: list[str], after: list[str]) -> None:
+    """Write down what differs."""
+    old, new = _changeable(guard), _changeable(fresh)
+    afresh = guard.starts_afresh if isinstance(guard, Changeable) else ()
+    for name in old:
+        if old[name] != new[name]:
+            lost = " (starts afresh)" if name in afresh else ""
+            before.append(f"{guard.kind}.{name}={old[name]}")
+            after.append(f"{guard.kind}.{name}={new[name]}{lost}")

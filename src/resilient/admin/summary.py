@@ -1,0 +1,127 @@
+"""What a process says of its policies to whoever looks on: what levers do, and what can change."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from typing import Any, Final
+from weakref import WeakKeyDictionary
+
+from ..engine.policy_state import Core
+from ..errors import CircuitOpenError, FlagOffError, RefusedError
+from ..guards.base import Guard
+from ..guards.facets import Answers, Switch, answering, changeable_options
+from ..outcomes import FAILURE
+
+Said = dict[str, Any]
+
+_asked: Final[WeakKeyDictionary[Guard, dict[type[RefusedError], bool]]] = WeakKeyDictionary()
+
+
+def is_covered(core: Core) -> bool:
+    """Return whether something answers its callers while the policy is forced open."""
+    return any(_answers(guard, CircuitOpenError, core.name) for guard in answering(core.guards))
+
+
+def answer_of(core: Core) -> str:
+    """Return what answers in place of the function, in a few words, "" where nothing does."""
+    return next((guard.answer for guard in answering(core.guards)), "")
+
+
+def switches(core: Core) -> dict[str, list[str]]:
+    """Return the flags of a policy's kill switches, where it has some.
+
+    ``answered`` are those that something answers for while they are off.
+    """
+    found = [guard for guard in core.guards if isinstance(guard, Switch)]
+    if not found:
+        return {}
+    fallback = any(_answers(guard, FlagOffError, core.name) for guard in answering(core.guards))
+    answered = [each.flag.name for each in found if fallback or each.has_answer]
+    return {"flags": [each.flag.name for each in found], "answered": answered}
+
+
+def _answers(guard: Answers, kind: type[RefusedError], policy: str) -> bool:
+    """Return whether a guard answers such a refusal of another one; its judge is asked once."""
+    if guard.is_blind:
+        return True
+    known = _asked.setdefault(guard, {})
+    if kind not in known:
+        judge = guard.judge
+        faults, tell = judge.faults, judge.on_fault
+        judge.on_fault = None  # it is our question, and no call's
+        try:
+            known[kind] = judge.of_error(kind("asked", policy=policy, guard="policy")) == FAILURE
+        finally:
+            judge.faults, judge.on_fault = faults, tell
+    return known[kind]
+
+
+class Moments:
+    """When policies came to their states, in seconds since 1970: told the same way each time."""
+
+    def __init__(self) -> None:
+        self._known: WeakKeyDictionary[Core, tuple[str, float]] = WeakKeyDictionary()
+
+    def since(self, core: Core) -> float | None:
+        """Return since when a policy is as it is, None where it has always been closed."""
+        state = core.state
+        known = self._known.get(core)
+        if known is not None and known[0] == state:
+            return known[1]
+        if known is None and state == "closed":
+            return None
+        self._known[core] = state, time.time()
+        return self._known[core][1]
+
+
+# -- options ---------------------------------------------
+
+
+def stack_of(guards: Iterable[Guard]) -> list[Said]:
+    """Return the guards whose options can change at run time, with the options they have now."""
+    return [
+        {
+            "guard": guard.kind,
+            "change": list(changeable_options(guard)),
+            "options": {
+                name: _plain(value)
+                for name, value in guard.options().items()
+                if value is None or isinstance(value, (bool, int, float, str)) or name == "window"
+            },
+        }
+        for guard in guards
+        if changeable_options(guard)
+    ]
+
+
+def _plain(value: Any) -> Any:
+    size = getattr(value, "size", None)
+    return value if size is None else f"calls({size})"
+
+
+class Stacks:
+    """The stacks of many policies, those that are alike told once."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[str, str] = {}
+        self.told: dict[str, list[Said]] = {}
+
+    def number_of(self, core: Core) -> str:
+        """Return the number of a policy's stack."""
+        revisions = tuple(guard._revision for guard in core.guards)
+        known = _stacks.get(core)
+        if known is None or known[0] != revisions:
+            stack = stack_of(core.guards)
+            known = _stacks[core] = revisions, repr(stack), stack
+        _, key, stack = known
+        if key not in self._numbers:
+            number = self._numbers[key] = str(len(self._numbers))
+            self.told[number] = stack
+        return self._numbers[key]
+
+
+# What was told of a policy last, and at which revisions of its guards.
+_stacks: Final[WeakKeyDictionary[Core, tuple[tuple[int, ...], str, list[Said]]]] = (
+    WeakKeyDictionary()
+)

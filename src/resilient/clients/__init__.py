@@ -1,1 +1,0 @@
-"""Guarding an object that somebody else wrote: `Policy.wrap`."""

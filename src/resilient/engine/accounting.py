@@ -1,0 +1,73 @@
+"""The counts of a call that is over, and what its caller got."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from typing import Final
+
+from ..outcomes import CANCELLED, FAILURE, REFUSED, SERVED, SUCCESS
+from .call import Call
+from .counters import EDGES
+from .policy_state import QUIET, Core, tell_end
+
+FULL: Final = 0
+DEGRADED: Final = 1
+ERROR: Final = 2
+CALLER_ERROR: Final = 3
+CALLER_GONE: Final = 4
+_NAMES: Final = (*SERVED, "")
+_LATE: Final = float("inf")
+
+
+def served(call: Call) -> int:
+    """Return what the caller gets."""
+    if call.error is None:
+        if call.forced_outcome is not None and call.forced_outcome[0] == FAILURE:
+            return ERROR
+        return FULL if call.recovered_from is None else DEGRADED
+    if not isinstance(call.error, Exception):
+        return CALLER_GONE
+    return CALLER_ERROR if call.is_callers else ERROR
+
+
+def count(call: Call, now: float, what: int | None) -> None:
+    """Count a call that is over, and what its caller got; under the lock."""
+    core, outcome = call.core, call.outcome
+    call.counted = True
+    call.served = what = served(call) if what is None else what
+    if call.admitted:
+        life = now - call.started if call.active_seconds is None else call.active_seconds
+        seconds = life if call.duration == _LATE else call.duration
+        core.in_flight -= 1
+        core.buckets[bisect_left(EDGES, seconds)] += 1
+        core.duration_sum += seconds
+    if outcome != SUCCESS or not call.admitted:
+        core.counts[outcome] += 1  # after the bucket: an interrupt makes no success fewer
+        core.unwell += call.admitted
+    core.timeouts += call.expired_level > -1
+    core.late_values += call.is_late
+    core.fallback_failures += call.fallbacks_failed
+    core.extra_full += (what == FULL) - (outcome == SUCCESS)
+    core.degraded += what == DEGRADED
+    core.errors += what == ERROR and outcome != CANCELLED
+    core.caller_errors += what == CALLER_ERROR
+    if outcome == REFUSED:
+        call.is_news = _count_refusal(core, call.refuser, now)
+    if core.cells is not None:
+        core.mirror()
+
+
+def _count_refusal(core: Core, refuser: str, now: float) -> bool:
+    """Count a refusal; return whether it is the first after a quiet time."""
+    core.refusals[refuser] = core.refusals.get(refuser, 0) + 1
+    last = core.refused_at.get(refuser)
+    core.refused_at[refuser] = now
+    return last is None or now - last >= QUIET
+
+
+def trace(call: Call, now: float) -> None:
+    """Give the end of a call to whoever traces calls."""
+    refuser = call.refuser if call.outcome == REFUSED else ""
+    late = call.duration == _LATE
+    seconds = now - call.started if late else call.duration if call.ran else 0.0
+    tell_end(call.core, call.outcome, _NAMES[call.served], refuser, seconds)

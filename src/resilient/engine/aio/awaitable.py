@@ -1,0 +1,83 @@
+"""The awaitable that a guarded sync callable hands out in place of the callable's own."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Generator
+from typing import Any
+
+from .. import interpreter
+from ..call import DO_RUN, LASTS, Call, Step, value_or_raise
+
+
+class GuardedAwaitable:
+    """A call that was let in at the call and is judged at the await.
+
+    It is a coroutine to asyncio, which makes tasks of it.
+    """
+
+    __slots__ = ("__weakref__", "_awaitable", "_call", "_hand_out", "_steps")
+
+    def __init__(
+        self,
+        call: Call,
+        awaitable: Awaitable[Any],
+        hand_out: Callable[[Call, tuple[type, ...]], None],
+    ) -> None:
+        self._call: Call | None = call
+        self._hand_out = hand_out  # where the await gives work that has not ended
+        self._awaitable = awaitable
+        self._steps: Generator[Any, Any, Any] | None = None  # once a task runs it
+
+    def send(self, value: Any) -> Any:
+        """Run it on, as a task does."""
+        if self._steps is None:
+            self._steps = self.__await__()
+        return self._steps.send(value)
+
+    def throw(self, *error: Any) -> Any:
+        """Run it on with an error, as a task that is cancelled does."""
+        if self._steps is None:
+            self._steps = self.__await__()
+        return self._steps.throw(*error)
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        if self._call is None:
+            raise RuntimeError("this guarded call was already awaited")
+        return self._run()
+
+    def _run(self) -> Generator[Any, Any, Any]:
+        # A generator: nothing is taken over before it is run, and it may never be.
+        call, self._call = self._call, None
+        if call is None:
+            raise RuntimeError("this guarded call was already awaited")
+        return (yield from self._finish(call).__await__())
+
+    async def _finish(self, call: Call) -> Any:
+        """Await what the sync callable returned, for a call that was let in before."""
+        from .driver import FUTURES, drive
+
+        awaitable = self._awaitable
+        call.fn, call.args, call.kwargs = lambda: awaitable, (), {}
+        if await drive(call, _run) == LASTS:
+            self._hand_out(call, FUTURES)
+        return value_or_raise(call)
+
+    def close(self) -> None:
+        """Give up a call that nobody will await: neutral, its slot comes back."""
+        if self._steps is not None:
+            self._steps.close()
+        call, self._call = self._call, None
+        if call is not None:
+            interpreter.raised(call, GeneratorExit())
+            close = getattr(self._awaitable, "close", None)
+            if close is not None:
+                close()
+
+    def __del__(self) -> None:
+        call, self._call = self._call, None
+        if call is not None:  # the awaitable inside gives the warning that it was never awaited
+            interpreter.raised(call, GeneratorExit())
+
+
+def _run(_: Call) -> Step:
+    return DO_RUN

@@ -1,0 +1,155 @@
+"""The driver for async calls on asyncio and trio: the only code that awaits."""
+
+from __future__ import annotations
+
+from asyncio import Future, Task
+from collections.abc import Callable
+from types import CoroutineType
+from typing import Any, Final
+
+from ...callables import handle_of, returns_awaitable
+from ...guards.base import Waiter
+from .. import interpreter, settlement, waiting
+from ..call import DO_PARK, DO_RECOVER, DO_RUN, DONE, LASTS, Call, Step
+from ..frames import has_call
+from ..misuse import MisuseError
+from ..time_limits import binding
+from .deadline_scope import Bounds
+from .timers import Timer
+from .waker import Bell, here
+
+FUTURES: Final = (Future, Task)
+
+
+async def drive(call: Call, first: Callable[..., Step], *args: Any) -> Step:
+    """Do the steps of a call, from the one that comes first, until it is DONE or LASTS."""
+    try:
+        step = first(call, *args)
+        while step < DONE:
+            if step == DO_RUN:
+                step = await _limited(call, len(call.tickets), call.fn, call.args, call.kwargs)
+            elif step == DO_PARK:
+                step = await wait(call)
+            elif step == DO_RECOVER:
+                step = await _limited(call, call.level, *call.recovery(), {})
+            else:
+                step = await pause(call)
+    except BaseException:
+        settlement.abort(call)
+        raise
+    return step
+
+
+has_call(drive, call="call")
+
+
+async def _limited(
+    call: Call, level: int, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Step:
+    """Run what stands at a level under the time limits outside it."""
+    bounds = Bounds(call, level)
+    over = bounds.over()
+    if over is not None:
+        return interpreter.not_run(call, over.error())
+    try:
+        value = await within(call, bounds, fn, args, kwargs)
+    except BaseException as error:
+        return interpreter.raised(call, error)
+    return took(call, value)
+
+
+def took(call: Call, value: Any) -> Step:
+    """Take what the body, or a fallback, returned."""
+    new = call.recovering_from is None and not call.enters
+    if new and is_under_way(value) and not _is_part(call, value):
+        call.value = value
+        return LASTS
+    return interpreter.returned(call, value)
+
+
+def is_under_way(value: object) -> bool:
+    """Return whether what an async function returned stands for work that has not ended."""
+    return handle_of(value) != "" or type(value) in (CoroutineType, *FUTURES)
+
+
+def _is_part(call: Call, value: Any) -> bool:
+    neutral = call.plan.neutral
+    return neutral is not None and neutral(value)
+
+
+async def within(
+    call: Call,
+    bounds: Bounds,
+    fn: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    timer: Timer | None = None,
+) -> Any:
+    """Await fn, and raise a timeout where the time was up."""
+    value: Any = None
+    limit, told = bounds.begin(timer), None
+    try:
+        try:
+            value = await _awaited(call, fn, args, kwargs)
+        except BaseException as error:
+            told = error if limit is None else limit.end(error)
+            if told is error:
+                raise
+        else:
+            told = None if limit is None else limit.end(None)
+        if told is not None:
+            raise told
+        return value
+    finally:
+        del told  # a frame that holds the exception whose traceback it is in is a cycle
+
+
+has_call(within, call="call")
+
+
+async def _awaited(
+    call: Call, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    value = fn(*args, **kwargs)
+    if returns_awaitable(value):
+        return await value
+    if call.recovering_from is None:
+        raise MisuseError(
+            f"{call.core.name}: an async call needs a function that returns an awaitable; "
+            f"it returned {type(value).__name__}. Use call() for a plain function."
+        )
+    return value  # a plain function may serve as the fallback of an async call
+
+
+# -- waiting ---------------------------------------------
+
+
+async def wait(call: Call) -> Step:
+    """Stand in a line."""
+    bell = Bell()
+    waiter = Waiter(call.guard, bell.ring)
+    limit = binding(call, call.level, here()[1])
+    step = waiting.park(call, waiter)
+    while step == DO_PARK:
+        until = min(waiter.deadline, call.core.now() + waiting.CHOP)
+        try:
+            await bell.wait(call, until if limit is None else min(until, limit.when))
+        except BaseException as error:
+            return waiting.leave(call, waiter, error)
+        step = waiting.unpark(call, waiter)
+        if step == DO_PARK and limit is not None and limit.now() >= limit.when:
+            return waiting.leave(call, waiter, limit.error())
+    return step
+
+
+async def pause(call: Call) -> Step:
+    """Sleep between two attempts."""
+    limit = binding(call, call.level, here()[1])
+    until = call.core.now() + call.delay
+    try:
+        await Bell().wait(call, until if limit is None else min(until, limit.when))
+    except BaseException as error:
+        return interpreter.raised(call, error)
+    if limit is not None and limit.when <= until:
+        return interpreter.not_run(call, limit.error())
+    return interpreter.try_again(call)

@@ -1,0 +1,230 @@
+"""The functions that users call in place of their async ones, and their fast paths."""
+
+from __future__ import annotations
+
+import weakref
+from asyncio import _get_running_loop
+from collections.abc import Callable
+from functools import partial
+from time import monotonic
+from typing import Any, Final, cast
+
+from ...deadline import Terms, current, leave
+from .. import interpreter, settlement
+from ..booking import give_back_stopped
+from ..call import LASTS, Call, Step, value_or_raise
+from ..fast_refusal import answer_async
+from ..frames import has_call
+from ..handles import hand_out
+from ..pipeline import Plan
+from ..stops import AGAIN, TURNED, Stopped
+from .driver import FUTURES, drive, is_under_way, took
+from .timers import Entry, Wheel, wheel_of
+from .waker import task_in
+
+
+async def run(call: Call, first: Callable[..., Step] = interpreter.start, *args: Any) -> None:
+    """Drive a call to its end, or until it goes on in what the caller gets."""
+    if await drive(call, first, *args) == LASTS:
+        hand_out(call, FUTURES)
+
+
+def guard(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
+    """Return an async function that calls fn under the plan."""
+    if not plan.fast:
+        return _interpreted(plan, fn)
+    return _plain(plan, fn) if plan.single is None else _timed(plan, fn)
+
+
+async def call(
+    plan: Plan, fn: Callable[..., Any], args: Any, kwargs: Any, *, final: bool = False
+) -> Any:
+    """Call fn once, by the interpreter; where final, no fallback can answer."""
+    done = Call(plan, fn, args, kwargs)
+    done.final = final
+    await run(done)
+    return value_or_raise(done)
+
+
+async def _stopped(
+    plan: Plan, fn: Callable[..., Any], args: Any, kwargs: Any, stop: Stopped
+) -> Any:
+    """Go on with a call that the fast path did not let in."""
+    if stop is TURNED:
+        return await answer_async(plan, args, kwargs)
+    if stop is AGAIN:
+        return await call(plan, fn, args, kwargs)
+    done = None
+    try:
+        done = Call.stopped(plan, fn, args, kwargs, stop)
+        await run(done, interpreter.go_on, stop)
+    except BaseException:
+        if done is None:
+            give_back_stopped(plan.core, plan.fast_guards, stop)
+        elif not done.counted:
+            plan.core.outbox.append(partial(settlement.give_back, plan, (), 0.0, done))
+        raise
+    return value_or_raise(done)
+
+
+def _interpreted(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
+    async def guarded(*args: Any, **kwargs: Any) -> Any:
+        return await call(plan, fn, args, kwargs)
+
+    return guarded
+
+
+def _slow(odd: Callable[[object], bool], value: object) -> bool:
+    return is_under_way(value) or odd(value)
+
+
+_NOBODY: Final[dict[Entry, None]] = {}
+
+
+async def _ended(call: Call, value: Any) -> Any:
+    """Return the value of a body that has ended well, but not in the plainest way."""
+    try:
+        await run(call, took, value)
+    except RecursionError:
+        call.core.outbox.append(partial(settlement.give_back, call.plan, (), 0.0, call))
+        raise
+    return value_or_raise(call)
+
+
+async def _failed(
+    plan: Plan,
+    fn: Callable[..., Any],
+    args: Any,
+    kwargs: Any,
+    tickets: Any,
+    now: float,
+    own: Entry | None,
+    error: BaseException,
+) -> Call:
+    """Return the call that the fast path let in and whose body raised, driven to its end."""
+    done: Call | None = None
+    told: BaseException | None = None
+    try:
+        done = Call.entered(plan, fn, args, kwargs, tickets, now, own)
+        told = error if own is None else own.reason(error)
+        await drive(done, interpreter.raised, told)
+    except RecursionError:
+        plan.core.outbox.append(partial(settlement.give_back, plan, tickets, now, done))
+        raise
+    finally:
+        told = None  # a frame that holds the exception whose traceback it is in is a cycle
+    return done
+
+
+def _plain(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
+    core, enter, done_well = plan.core, plan.enter, plan.leave
+    unusual = partial(_slow, plan.odd)
+    plain: type[Any] = type(None)  # the newest type of value that was seen to be no work or part
+
+    async def guarded(*args: Any, **kwargs: Any) -> Any:
+        nonlocal plain
+        clock = core.now
+        now = clock()
+        tickets = enter(now)
+        if tickets.__class__ is Stopped:
+            return await _stopped(plan, fn, args, kwargs, tickets)
+        done = None
+        try:
+            value = await (fn(*args, **kwargs) if kwargs else fn(*args))
+            if type(value) is not plain:
+                if unusual(value):
+                    done = Call.entered(plan, fn, args, kwargs, tickets, now, None)
+                    return await _ended(done, value)
+                plain = type(value)  # pyright: ignore[reportUnknownVariableType]
+        except BaseException as error:
+            if done is not None:
+                raise
+            done = await _failed(plan, fn, args, kwargs, tickets, now, None, error)
+            if done.error is error:
+                done.error = None
+                raise
+            return value_or_raise(done)
+        done_well(tickets, now, clock())
+        return value
+
+    return has_call(guarded, plan="plan", tickets="tickets", began="now")
+
+
+def _lifted(entry: Entry) -> None:
+    """Lift the limit of a body that has ended."""
+    leave(entry)
+    if entry.fired:
+        entry.took_back(None)
+        entry.fired = False
+    entry.task = None
+
+
+def _timed(  # noqa: PLR0915
+    plan: Plan, fn: Callable[..., Any]
+) -> Callable[..., Any]:
+    core, enter, done_well = plan.core, plan.enter, plan.leave
+    around, put, unusual = current.get, current.set, partial(_slow, plan.odd)
+    plain: type[Any] = type(None)
+    assert plan.single is not None
+    level, limit = plan.single
+    known: weakref.ref[Wheel] | None = None  # the wheel of the newest call
+    terms = Terms(0.0, level, core.name, monotonic)
+
+    async def guarded(*args: Any, **kwargs: Any) -> Any:
+        nonlocal known, plain, terms
+        loop = _get_running_loop()
+        task = None if loop is None else task_in(loop)
+        outer = around()
+        nested = outer is not None and (outer.open or outer.outer is not None)
+        if task is None or nested or core.now is not monotonic:
+            return await call(plan, fn, args, kwargs)  # trio, a nested limit, a manual clock
+        seconds = terms.seconds
+        if limit.seconds != seconds:
+            seconds = limit.seconds
+            terms, known = Terms(seconds, level, core.name, monotonic), None
+        now = monotonic()
+        tickets = enter(now)
+        if tickets.__class__ is Stopped:
+            return await _stopped(plan, fn, args, kwargs, tickets)
+        entry, done, entries = cast("Entry | None", None), cast("Call | None", None), _NOBODY
+        try:
+            wheel = None if known is None else known()
+            if wheel is None or wheel.loop is not loop:
+                assert loop is not None
+                wheel = wheel_of(loop, seconds)
+                known = weakref.ref(wheel)
+            entry = Entry()
+            entry.when = when = now + seconds
+            entry.terms, entry.outer, entry.open, entry.fired = terms, None, True, False
+            entry.task, entry.cancelling = task, task.cancelling()
+            entries = wheel.entries
+            entries[entry] = None
+            if wheel.handle is None:
+                wheel.start()
+            put(entry)
+            value = await (fn(*args, **kwargs) if kwargs else fn(*args))
+            entries.pop(entry, None)
+            entry.open = False
+            ended = monotonic()
+            if ended >= when or (type(value) is not plain and unusual(value)):
+                _lifted(entry)
+                done = Call.entered(plan, fn, args, kwargs, tickets, now, entry)
+                return await _ended(done, value)
+        except BaseException as error:
+            if done is not None:
+                raise
+            if entry is not None:
+                entries.pop(entry, None)
+                leave(entry)
+            task = None  # the exception has this frame
+            done = await _failed(plan, fn, args, kwargs, tickets, now, entry, error)
+            if done.error is error:
+                done.error = None
+                raise
+            return value_or_raise(done)
+        plain = type(value)  # pyright: ignore[reportUnknownVariableType]
+        entry.task = None  # it stays in the context, which the task has
+        done_well(tickets, now, ended)
+        return value
+
+    return has_call(guarded, plan="plan", tickets="tickets", began="now")

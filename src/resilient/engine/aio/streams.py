@@ -1,0 +1,204 @@
+"""Guarded async generators: as `streams`, on asyncio and trio."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable
+from functools import partial
+from typing import Any, cast
+
+from ...deadline import Deadline, current, leave
+from .. import interpreter, settlement
+from ..call import DO_PARK, DO_RECOVER, DO_RUN, DONE, value_or_raise
+from ..detached_call import LastingCall
+from ..pipeline import Plan
+from ..sync.streams import GIVEN, Flow, over_at
+from ..time_limits import binding
+from .deadline_scope import Bounds
+from .driver import pause, wait, within
+from .timers import Timer
+
+
+class AsyncFlow(Flow):
+    """One guarded async generator."""
+
+    __slots__ = ("_fresh", "_timer")
+    source: Any
+    sent: Any
+    thrown: BaseException | None
+
+    def __init__(self, call: LastingCall, source: Any = None) -> None:
+        super().__init__(call, source)
+        self._timer = Timer()
+        self._fresh = source is not None  # it was handed out, and has not run yet
+
+    async def step(self) -> bool:
+        """Go on to the next item; False at the end."""
+        call = self.call
+        try:
+            todo: int = interpreter.start(call) if self.source is None else await self._again()
+            while todo not in (DONE, GIVEN):
+                if todo == DO_RUN:
+                    todo = await self._begin(call.fn, call.args, call.kwargs)
+                elif todo == DO_RECOVER:
+                    todo = await self._begin(*call.recovery(), {})
+                elif todo == DO_PARK:
+                    todo = await wait(call)
+                else:
+                    todo = await pause(call)
+        except BaseException:
+            self._timer.stop()
+            settlement.abort(call)
+            raise
+        if todo == DONE:
+            self._timer.stop()
+        return todo == GIVEN
+
+    async def close(self, reason: GeneratorExit) -> None:
+        """End the stream early."""
+        over = over_at(binding(self.call, self.level))
+        own = self.call.deadline if over is None else None
+        try:
+            if own is not None:  # told, and not cut: its clean-up is waited for
+                current.set(own)
+            await self.source.aclose()
+        except BaseException as error:
+            self.gone(error)
+            raise
+        finally:
+            if own is not None:
+                leave(own)
+            self._timer.stop()
+        self.gone(reason)
+
+    async def _begin(
+        self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> int:
+        call = self.call
+        bounds = Bounds(call, self.level)
+        over = bounds.over()
+        if over is not None:
+            return interpreter.not_run(call, over.error())
+        try:
+            if call.recovering_from is None:
+                self.source = fn(*args, **kwargs)
+            else:
+                answer = await within(call, bounds, fn, args, kwargs)
+                self.source = answer if hasattr(answer, "athrow") else self._each(answer)
+        except BaseException as error:
+            return self.raised(error)
+        return await self._go_on(partial(_first, self.source))
+
+    def _each(self, answer: object) -> AsyncGenerator[Any]:
+        if hasattr(type(answer), "__aiter__"):
+            return _each_async(cast("AsyncIterable[Any]", answer))
+        if not hasattr(type(answer), "__iter__"):
+            raise self.not_iterable(answer)
+        return _each_sync(cast("Iterable[Any]", answer))
+
+    async def _again(self) -> int:
+        self.age(paused=False)
+        fresh, self._fresh = self._fresh, False
+        return await self._go_on(partial(_first, self.source) if fresh else self.source.asend)
+
+    async def _go_on(self, send: Callable[[Any], Any]) -> int:
+        call, sent = self.call, self.sent
+        bounds, self.sent = Bounds(call, self.level), None
+        over = bounds.over()
+        if over is not None:
+            return await self._cut(over)
+        began = call.core.now()
+        try:
+            if self.thrown is not None:
+                item = await self._within(bounds, self._throw)
+            else:
+                item = await self._within(bounds, send, sent)
+        except StopAsyncIteration:
+            return self.returned(None, began)
+        except BaseException as error:
+            return self.raised(error, began)
+        self.thrown = None
+        return self.given(item, began)
+
+    async def _throw(self) -> Any:
+        return await self.source.athrow(self.thrown)  # a frame that holds it would make a cycle
+
+    async def _within(self, bounds: Bounds, fn: Callable[..., Any], *args: Any) -> Any:
+        return await within(self.call, bounds, fn, args, {}, self._timer)
+
+    async def _cut(self, over: Deadline) -> int:
+        """Close a stream whose time is up; its clean-up is waited for."""
+        timeout = over.error()
+        try:
+            await self.source.aclose()
+        except Exception as error:
+            timeout.__cause__ = error
+        except BaseExceptionGroup as group:  # a task group's, round the exit that closed it
+            if group.split(GeneratorExit)[1] is not None:
+                return self.raised(group)
+        except BaseException as error:
+            return self.raised(error)
+        return self.raised(timeout)
+
+
+def guard(
+    plan: Plan, fn: Callable[..., Any], *, final: bool = False, begun: AsyncFlow | None = None
+) -> Callable[..., AsyncGenerator[Any, Any]]:
+    """Return an async generator function that runs fn's generators; see `streams.guard`."""
+
+    async def guarded(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
+        flow = begun or AsyncFlow(LastingCall(plan, fn, args, kwargs))
+        flow.call.final = final
+        while await flow.step():
+            try:
+                flow.sent = yield flow.taken()
+            except GeneratorExit as reason:
+                await flow.close(reason)
+                raise
+            except BaseException as error:
+                flow.thrown = error
+        value_or_raise(flow.call)
+
+    return guarded
+
+
+def going_on(call: LastingCall, source: Any) -> AsyncGenerator[Any, Any]:
+    """Return an async generator that a guarded call has returned, as the stream of that call."""
+    flow = AsyncFlow(call, source)
+    flow.age(paused=True)
+    return guard(call.plan, call.fn, begun=flow)()
+
+
+def _first(source: Any, sent: Any) -> Any:
+    """Return the first step of a generator that the event loop does not learn of.
+
+    Its guarded stream closes it, and is closed by the loop. Were both, each would find the other at
+    it. Its own finalizer does nothing: when a cycle of both is collected, the loop revives the
+    guarded one, and that closes it.
+    """
+    hooks = sys.get_asyncgen_hooks()
+    sys.set_asyncgen_hooks(None, _leave_alone)
+    try:
+        return source.asend(sent)
+    finally:
+        sys.set_asyncgen_hooks(*hooks)
+
+
+def _leave_alone(_: AsyncGenerator[Any, Any]) -> None:
+    return None
+
+
+async def _each_async(items: AsyncIterable[Any]) -> AsyncGenerator[Any]:
+    iterator = aiter(items)
+    try:
+        async for item in iterator:
+            yield item
+    finally:
+        close = getattr(iterator, "aclose", None)
+        if close is not None:
+            await close()
+
+
+async def _each_sync(items: Iterable[Any]) -> AsyncGenerator[Any]:
+    for item in items:
+        yield item

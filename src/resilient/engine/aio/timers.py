@@ -1,0 +1,171 @@
+"""Time limits of async calls on asyncio: one timer for each loop and duration.
+
+`asyncio.timeout` makes a timer for every call and cancels nearly all of them. Calls with one and
+the same limit expire in the order in which they began, so a dict of them and one timer do.
+"""
+
+from __future__ import annotations
+
+import weakref
+from asyncio import (
+    AbstractEventLoop,
+    CancelledError,
+    Task,
+)
+from collections.abc import Callable
+from typing import Any, Final
+
+from ...clock import Alarm, alarm_at, real
+from ...deadline import Deadline, TaskDeadline
+from ..policy_state import Core
+
+_EARLY: Final = 0.01  # more than a loop's timer may be early
+
+
+class Entry(TaskDeadline):
+    """A deadline that cancels a task of asyncio's when it passes."""
+
+    __slots__ = ("cancelling", "fired")
+    cancelling: int
+    fired: bool
+    task: Any  # a task of asyncio's, or None once it is over
+
+    @staticmethod
+    def of(own: Deadline, task: Task[Any]) -> Entry:
+        """Return an entry for a deadline."""
+        entry = Entry()
+        entry.when, entry.terms, entry.outer, entry.open = own.when, own.terms, own.outer, True
+        entry.task, entry.cancelling, entry.fired = task, task.cancelling(), False
+        return entry
+
+    def fire(self) -> None:
+        """Cancel the task, once; in its loop."""
+        if not self.open or self.fired or self.task is None:
+            return
+        left = self.when - self.now()
+        if left > _EARLY:  # the loop's clock has jumped, as where a test freezes it
+            later(self.task.get_loop(), left, self.fire)
+            return
+        self.fired = True
+        self.task.cancel()
+
+    def reason(self, error: BaseException) -> BaseException:
+        """Return what the caller is told: the timeout, where it was this that ended the call."""
+        ours = self.fired and self.took_back(error)
+        self.task = None  # the context of a task that was started inside has this entry
+        if not ours:
+            return error
+        timeout = self.error()
+        timeout.__cause__ = error
+        return timeout
+
+    def took_back(self, error: BaseException | None) -> bool:
+        """After a fire, take the cancellation back; tell whether it was the only one."""
+        assert self.task is not None
+        return self.task.uncancel() <= self.cancelling and isinstance(error, CancelledError)
+
+
+class Wheel:
+    """The calls of one loop that have one and the same time limit, oldest first."""
+
+    __slots__ = ("__weakref__", "_now", "entries", "handle", "loop", "seconds")
+
+    def __init__(self, loop: AbstractEventLoop, seconds: float, now: Callable[[], float]) -> None:
+        self.loop: AbstractEventLoop = loop
+        self._now = now
+        self.seconds: float = seconds
+        self.entries: dict[Entry, None] = {}
+        self.handle: Alarm | None = None
+
+    def start(self) -> None:
+        """Start the timer, for the first entry."""
+        self._again(self.seconds)
+
+    def _again(self, left: float) -> None:
+        self.handle = later(self.loop, left, self._fire)
+
+    def _fire(self) -> None:
+        self.handle = None
+        entries = self.entries
+        while entries:
+            entry = next(iter(entries))
+            left = entry.when - self._now()
+            if left > 0:
+                self._again(left)
+                return
+            del entries[entry]
+            entry.fire()
+
+
+# Weak: a wheel lives as long as its timer does, and a loop that is left behind is not kept by it.
+_wheels: weakref.WeakValueDictionary[tuple[int, float], Wheel] = weakref.WeakValueDictionary()
+
+
+def wheel_of(loop: AbstractEventLoop, seconds: float) -> Wheel:
+    """Return the loop's wheel for calls that may take so many seconds."""
+    wheel = _wheels.get((id(loop), seconds))
+    if wheel is None or wheel.loop is not loop:
+        wheel = _wheels[id(loop), seconds] = Wheel(loop, seconds, real.now)
+    return wheel
+
+
+def arm(entry: Entry, loop: AbstractEventLoop, core: Core) -> Alarm:
+    """Give one entry a timer of its own: for a limit that is partly used up, or a manual clock."""
+    if core.clock is not None:
+        return core.clock.call_at(entry.when, lambda: loop.call_soon_threadsafe(entry.fire))
+    return later(loop, entry.when - core.now(), entry.fire)
+
+
+def later(loop: AbstractEventLoop, seconds: float, fire: Callable[[], object]) -> Alarm:
+    """Have a loop call fire after so many seconds, also where the loop's clock stands still."""
+    if real.is_frozen():
+        return alarm_at(real.now() + seconds, lambda: loop.call_soon_threadsafe(fire))
+    return loop.call_later(max(0.0, seconds), fire)
+
+
+class Timer:
+    """One timer for all the steps of a stream: a step that is over leaves it running.
+
+    It knows the step under way alone, so that a stream which is dropped is not kept by it.
+    """
+
+    __slots__ = ("_alarm", "_entry", "_loop", "_when", "scope")
+
+    def __init__(self) -> None:
+        self.scope: Any = None  # of trio, which could not be left yet
+        self._alarm: Alarm | None = None
+        self._entry: Entry | None = None
+        self._loop: AbstractEventLoop | None = None
+        self._when = 0.0
+
+    def arm(self, entry: Entry, loop: AbstractEventLoop, core: Core) -> Alarm:
+        """Have it cancel this step; what is returned ends that, and leaves the timer running."""
+        if self._alarm is None or self._loop is not loop or self._when != entry.when:
+            self.stop()
+            self._loop, self._when = loop, entry.when
+            if core.clock is None:
+                self._alarm = later(loop, entry.when - core.now(), self._ring)
+            else:
+                self._alarm = core.clock.call_at(
+                    entry.when, lambda: loop.call_soon_threadsafe(self._ring)
+                )
+        self._entry = entry
+        return self
+
+    def cancel(self) -> None:
+        self._entry = None
+
+    def stop(self) -> None:
+        """Stop it for good; anything but a loop's own thread may do so as well."""
+        scope, self.scope = self.scope, None
+        if scope is not None:
+            scope.__exit__(None, None, None)
+        alarm, self._alarm, self._loop, self._entry = self._alarm, None, None, None
+        if alarm is not None:
+            alarm.cancel()
+
+    def _ring(self) -> None:
+        self._alarm = None  # a loop may ring a little early, between two steps
+        entry, self._entry = self._entry, None
+        if entry is not None:
+            entry.fire()

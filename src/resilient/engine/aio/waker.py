@@ -1,0 +1,81 @@
+"""Waking one async task from any thread, on asyncio and trio."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from asyncio import _get_running_loop
+from collections.abc import Callable
+from typing import Any
+
+from ...clock import Alarm, alarm_at, real
+from ..call import Call
+
+# Up to 3.11, which only gets security fixes, current_task() is Python round this.
+_tasks: dict[Any, Any] | None = getattr(asyncio.tasks, "_current_tasks", None)
+task_in: Callable[[Any], Any] = (
+    asyncio.current_task if _tasks is None or sys.version_info >= (3, 12) else _tasks.get
+)
+
+
+def here() -> tuple[Any, Any]:
+    """Return the running asyncio loop, or None under trio, and the running task."""
+    loop = _get_running_loop()
+    task = None if loop is None else task_in(loop)
+    if task is not None:
+        return loop, task
+    trio = sys.modules.get("trio")
+    if trio is None or not trio.lowlevel.in_trio_task():
+        raise RuntimeError("this call through a policy needs a task of asyncio or trio")
+    return None, trio.lowlevel.current_task()
+
+
+class Bell:
+    """Wakes one task, in its own loop, from any thread."""
+
+    __slots__ = ("_event", "_loop", "_soon")
+
+    def __init__(self) -> None:
+        import anyio
+
+        self._event = anyio.Event()
+        self._loop, _ = here()
+        self._soon: Callable[[Callable[[], object]], object] = (
+            sys.modules["trio"].lowlevel.current_trio_token().run_sync_soon
+            if self._loop is None
+            else self._loop.call_soon_threadsafe
+        )
+
+    def ring(self) -> bool:
+        """Wake the task; False where its loop is gone."""
+        try:
+            self._soon(self._set)
+        except RuntimeError:  # closed; trio.RunFinishedError is one too
+            return False
+        return True
+
+    def _set(self) -> None:
+        self._event.set()
+
+    async def wait(self, call: Call, until: float) -> None:
+        """Wait for a ring or until the policy's clock says so, whichever is first."""
+        left = max(0.0, until - call.core.now())
+        if call.core.clock is not None or real.is_frozen():
+            call_at = alarm_at if call.core.clock is None else call.core.clock.call_at
+            await self._wait_for_alarm(call_at(until, self.ring))
+        elif self._loop is not None:
+            # No cancel scope: it could not be left by a coroutine that is closed in another task.
+            await self._wait_for_alarm(self._loop.call_later(left, self._set))
+        else:
+            with sys.modules["trio"].move_on_after(left):
+                await self._event.wait()
+        if self._event.is_set():
+            import anyio
+
+            self._event = anyio.Event()
+
+    async def _wait_for_alarm(self, alarm: Alarm) -> None:
+        try:
+            await self._event.wait()
+        finally:
+            alarm.cancel()

@@ -1,0 +1,179 @@
+"""Guarded blocks: ``with policy.block() as b:`` and ``async with policy.block() as b:``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from .. import validation
+from ..deadline import Deadline, current, leave
+from ..outcomes import FAILURE, IGNORED, SUCCESS
+from . import interpreter, settlement
+from .call import DO_PARK, DO_RUN, Step, value_or_raise
+from .detached_call import LastingCall
+from .pipeline import Plan
+from .sync.driver import wait
+from .time_limits import binding
+
+if TYPE_CHECKING:
+    from typing import Self
+
+    from .aio.deadline_scope import Limit
+
+
+class Block:
+    """One guarded block, for one use; made by `Policy.block`.
+
+    It is let in at its beginning, and its outcome is taken at its end: an exception that leaves it
+    is judged as that of a call, and goes on to the caller. Nothing can be answered in its place, so
+    fallbacks do not act.
+
+    Example:
+        >>> from resilient import Policy, bulkhead
+        >>> stock = Policy("stock", bulkhead(10))
+        >>> with stock.block() as b:
+        ...     level = -1
+        ...     if level < 0:
+        ...         b.fail("a negative level")
+        >>> stock.snapshot()["calls"]["failure"]
+        1
+    """
+
+    __slots__ = ("_async_plan", "_call", "_ended", "_limit", "_own", "_sync_plan")
+
+    def __init__(self, sync_plan: Callable[[], Plan], async_plan: Callable[[], Plan]) -> None:
+        self._sync_plan = sync_plan
+        self._async_plan = async_plan
+        self._call: LastingCall | None = None
+        self._own: Deadline | None = None  # of a sync block
+        self._limit: Limit | None = None  # of an async one
+        self._ended = False
+
+    def fail(self, reason: str) -> None:
+        """Have the block count as a failure, although it may end well.
+
+        Args:
+            reason: why, in a few words; it is in the summary of an opening circuit.
+
+        Raises:
+            TypeError: reason is not a str.
+            ValueError: reason is empty, too long or not printable.
+            RuntimeError: the block has not begun, or has ended.
+        """
+        if not validation.text("reason", reason):
+            validation.refuse("reason", reason, "a few words")
+        self._running().forced_outcome = FAILURE, reason
+
+    def ignore(self) -> None:
+        """Have the block say nothing of the dependency's health, however it ends.
+
+        Raises:
+            RuntimeError: the block has not begun, or has ended.
+        """
+        self._running().forced_outcome = IGNORED, ""
+
+    def _running(self) -> LastingCall:
+        if self._call is None or self._ended:
+            when = "has ended" if self._ended else "has not begun"
+            raise RuntimeError(f"this block {when}: fail() and ignore() are for inside it")
+        return self._call
+
+    def _made(self, plan: Plan) -> LastingCall:
+        if self._call is not None:
+            raise RuntimeError("this block was entered before; call block() for each use")
+        self._call = call = LastingCall(plan, _nothing, (), {})
+        call.final = True
+        return call
+
+    def _refused(self, call: LastingCall) -> None:
+        self._ended = True
+        value_or_raise(call)
+
+    # -- sync ---------------------------------------------
+
+    def __enter__(self) -> Self:
+        call = self._made(self._sync_plan())
+        try:
+            step: Step = interpreter.start(call)
+            while step == DO_PARK:
+                step = wait(call)
+            if step == DO_RUN:
+                bound = binding(call, len(call.tickets))
+                if bound is not None and bound.now() >= bound.when:
+                    step = interpreter.not_run(call, bound.error())
+        except BaseException:
+            settlement.abort(call)
+            raise
+        if step != DO_RUN:
+            self._refused(call)
+        self._own = own = call.deadline
+        if own is not None:
+            current.set(own)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._own is not None:
+            leave(self._own)
+        self._end(error)
+
+    def _end(self, error: BaseException | None) -> None:
+        call = self._running()
+        self._ended = True
+        if error is None and call.forced_outcome is None:
+            call.forced_outcome = SUCCESS, ""  # there is no value for a predicate to judge
+        try:
+            interpreter.returned(call, None) if error is None else interpreter.raised(call, error)
+        except BaseException:
+            settlement.abort(call)
+            raise
+        finally:
+            call.error = None  # it is on its way already, and would hold its own traceback
+
+    # -- async ---------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        from .aio import driver
+        from .aio.deadline_scope import Bounds
+
+        call = self._made(self._async_plan())
+        try:
+            step: Step = interpreter.start(call)
+            while step == DO_PARK:
+                step = await driver.wait(call)
+            if step == DO_RUN:
+                bounds = Bounds(call, len(call.tickets))
+                over = bounds.over()
+                if over is None:
+                    self._limit = bounds.begin()
+                    return self
+                interpreter.not_run(call, over.error())
+        except BaseException:
+            settlement.abort(call)
+            raise
+        self._refused(call)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        told = error if self._limit is None else self._limit.end(error)
+        self._limit = None
+        try:
+            self._end(told)
+            if told is not None and told is not error:
+                raise told
+        finally:
+            del told, error  # a frame that holds the exception whose traceback it is in is a cycle
+
+
+def _nothing() -> None:
+    return None

@@ -1,0 +1,190 @@
+"""One call through a policy, as data, and the steps that a driver can be asked to do.
+
+`interpreter` runs it; `classify` and `accounting` say how it ended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar, Final, Literal, Self, cast
+
+from ..deadline import Deadline
+from ..guards.base import Guard
+from ..guards.facets import Answers
+from ..outcomes import Result, Served
+from .pipeline import Plan
+from .policy_state import Core
+from .stops import Stopped
+
+DO_RUN: Final = 0  # run the body
+DO_PARK: Final = 1  # wait in the queue of the guard at `level`
+DO_PAUSE: Final = 2  # sleep for `delay`, then begin another attempt
+DO_RECOVER: Final = 3  # run what answers in place of the body
+DONE: Final = 4
+LASTS: Final = 5  # the body returned work that has not ended: the call ends where that does
+Step = Literal[0, 1, 2, 3, 4, 5]
+
+ENTRY: Final = "policy"
+
+
+class AbandonedWorker:
+    """What a worker thread holds, whose caller has given up on it, until it ends."""
+
+    __slots__ = ("has_ended", "tickets")
+
+    def __init__(self, levels: int) -> None:
+        self.tickets: list[int | None] = [None] * levels
+        self.has_ended: bool = False
+
+
+class Call:
+    """The state of one call."""
+
+    enters: ClassVar[bool] = False  # its body enters a context manager
+
+    # fmt: off
+    __slots__ = (
+        "__weakref__", "abandoned", "active_seconds", "admitted", "answering", "args", "attempts",
+        "began", "core", "counted", "deadline", "delay", "duration", "error", "expired_level",
+        "fallbacks_failed", "final", "fn", "forced_outcome", "handle", "hint", "is_callers",
+        "is_late", "is_news", "is_ours", "kwargs", "level", "limits", "outcome", "plan", "ran",
+        "recovered_from", "recovering_from", "refuser", "served", "settled", "started", "tickets",
+        "value",
+    )
+    # fmt: on
+    admitted: bool
+    answering: bool  # a guard is asked for an answer before the body is
+    counted: bool
+    delay: float
+    duration: float
+    handle: Any  # of work that goes on when the body has returned; unset where there is none
+    is_callers: bool  # its error is the caller's own doing
+    is_late: bool  # its value came when its time was up
+    is_news: bool  # its refusal is the first after a quiet time
+    is_ours: bool  # it is known to be this process's own, and not that of one it was forked from
+    ran: bool
+    served: int  # what its caller got, once it is counted
+    settled: bool  # some of its guards know how it ended
+    started: float
+
+    def __init__(
+        self, plan: Plan, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
+        self.plan: Plan = plan
+        self.core: Core = plan.core
+        self.fn: Callable[..., Any] = fn
+        self.args: tuple[Any, ...] = args
+        self.kwargs: dict[str, Any] = kwargs
+        self.tickets: list[int | None] = [None] * len(plan.guards)
+        self.limits: list[tuple[float, int]] = []  # (when, level) of the timeouts it is under
+        self.level: int = 0
+        self.value: Any = None
+        self.error: BaseException | None = None
+        self.recovering_from: Exception | None = None
+        self.recovered_from: Exception | None = None
+        self.deadline: Deadline | None = None  # the newest of its own
+        self.expired_level: int = -1  # of the own timeout that ended it
+        self.outcome: int = -1
+        self.refuser: str = ENTRY
+        self.abandoned: AbandonedWorker | None = None  # that of this attempt
+        self.forced_outcome: tuple[int, str] | None = None  # with its reason; set by a block
+        self.active_seconds: float | None = None  # in the body, where that is not all of its life
+        self.fallbacks_failed: int = 0
+        self.final: bool = False  # nothing can take the place of its answer any more
+        self.ran = self.is_ours = self.admitted = self.counted = self.is_callers = False
+        self.is_late = self.settled = self.is_news = False
+        self.answering = False
+        self.attempts: int = 1
+        self.hint: Any = None  # what the error of the newest says of when to ask again
+        self.served = 0
+        self.delay = self.started = self.duration = 0.0
+        self.began: float = self.core.now()
+
+    @classmethod
+    def entered(
+        cls,
+        plan: Plan,
+        fn: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        tickets: Any,
+        started: float,
+        deadline: Deadline | None,
+    ) -> Self:
+        """Return the call that the fast path has let in and whose body has just ended."""
+        call = cls(plan, fn, args, kwargs)
+        given = (tickets,) if type(tickets) is int else tickets
+        for ticket, level in zip(given, plan.fast_levels, strict=False):
+            call.tickets[level] = ticket
+        call.began = call.started = started
+        call._set_limits(len(plan.guards))
+        call.deadline = deadline
+        call.ran = call.admitted = True
+        return call
+
+    @classmethod
+    def stopped(
+        cls,
+        plan: Plan,
+        fn: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        stop: Stopped,
+    ) -> Self:
+        """Return the call that a guard has kept the fast path from letting in."""
+        call = cls(plan, fn, args, kwargs)
+        levels = plan.fast_levels
+        for ticket, level in zip(stop.tickets, levels[: stop.place], strict=True):
+            call.tickets[level] = ticket
+        call.level = levels[stop.place]
+        call.began = stop.now
+        call._set_limits(call.level + 1)
+        return call
+
+    def _set_limits(self, levels: int) -> None:
+        for level, guard in self.plan.limits:
+            if level < levels:
+                self.limits.append((self.began + guard.seconds, level))
+
+    @property
+    def guard(self) -> Guard:
+        """The guard at the level that the call has come to."""
+        return self.plan.guards[self.level]
+
+    def recovery(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        """Return what runs in place of the body, and its arguments."""
+        guard = cast("Answers", self.plan.guards[self.level])
+        return guard.recover, (self.recovering_from, self.args[self.plan.skip :], self.kwargs)
+
+    @property
+    def innermost(self) -> int:
+        """The level of the innermost guard."""
+        return len(self.tickets) - 1
+
+
+def value_or_raise(call: Call) -> Any:
+    """Return the call's value or raise its error."""
+    error = call.error
+    call.error = call.recovered_from = None  # a traceback that holds its own exception is a cycle
+    if error is None:
+        value, call.value = call.value, None  # an awaitable knows its call
+        return value
+    del call
+    try:
+        raise error
+    finally:
+        del error
+
+
+def result_of(call: Call) -> Result[Any]:
+    """Return the end of a call as data; what is not an Exception is raised all the same."""
+    how: Served = "full"
+    error = call.error
+    if error is not None:
+        if not isinstance(error, Exception):
+            return value_or_raise(call)  # type: ignore[no-any-return]
+        how = "caller_error" if call.is_callers else "error"
+    elif call.recovered_from is not None:
+        how, error = "degraded", call.recovered_from
+    call.error = call.recovered_from = None
+    return Result(call.value, error, how, call.core.now() - call.began)

@@ -1,0 +1,295 @@
+"""The critical sections on both sides of a call that goes well, for any number of guards.
+
+``enter(now)`` gives tickets, or what stopped it (`resilient.drive.stops`): which guard did not let
+the call in, with the tickets of those outside it, for the interpreter to go on from there; AGAIN,
+where nobody was asked and the interpreter begins; TURNED.
+``leave(tickets, started, now)`` books a success.
+
+Both are one section round a small step that asks the guards. Only for two guards the step is
+written into it: with it apart a whole policy takes a fifth longer. The lock is taken by
+``acquire`` inside a ``try`` that costs nothing, where ``with`` would cost as much again: an
+interrupt may come after any call, and `Core.owned` tells whether the lock was ours. That can be
+told because nobody enters here from inside a section: the gate is looked at before.
+
+Near the end of the stack any call may raise RecursionError. A guard's `admit` and `settle_success`
+have then taken and given nothing (see `resilient.stack`), and so have the steps; what could not be
+booked is left in the outbox.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Final
+
+from ..guards.base import PARK, REFUSE
+from ..guards.facets import Admission
+from ..outcomes import REFUSED
+from .booking import Tickets, book, flush_entered, give_back, leave_slowly, taken_back
+from .counters import DURATION_SUM, IN_FLIGHT, QUICK, SHORTEST
+from .frames import has_call
+from .policy_state import BUSY, Core
+from .stops import AGAIN, TURNED, Stopped, count_refusal
+
+Enter = Callable[[float], Tickets]
+Leave = Callable[[Tickets, float, float], None]
+Take = Callable[[float, Tickets], int]
+Give = Callable[[Tickets, float, float], object]
+
+_PLACES: Final = 4  # a verdict of the guard at a place is -place * _PLACES + verdict
+
+
+def fast_path(
+    core: Core, guards: tuple[Admission, ...], *, blind_fallback: bool
+) -> tuple[Enter, Leave]:
+    """Return enter and leave for some guards.
+
+    Where the policy has a blind fallback, enter counts a refusal and answers TURNED.
+    """
+    kinds = tuple(guard.kind for guard in guards) if blind_fallback else ()
+    if len(guards) == 2:
+        enter, leave = _two(core, guards, kinds)
+    else:
+        enter, leave = _enter(core, guards, kinds), _leave(core, guards)
+    return enter, has_call(leave, core="core", ended="started")
+
+
+# -- the steps under the lock ---------------------------------------------
+
+
+def _none(_: float) -> int:
+    return 0
+
+
+def _taking(guards: tuple[Admission, ...]) -> Take:
+    """Return the step that asks guards, and puts their tickets into a list that is there."""
+    befores = tuple(guard.admit for guard in guards)
+
+    def take(now: float, tickets: list[int]) -> int:
+        place = 0
+        for before in befores:
+            verdict = before(now)
+            if verdict < 0:
+                return verdict - place * _PLACES
+            tickets[place] = verdict
+            place += 1  # noqa: SIM113 - enumerate() allocates
+        return 0
+
+    return take
+
+
+def _giving(core: Core, guards: tuple[Admission, ...]) -> Give:
+    """Return the step that tells guards of a success, innermost first."""
+    succeeded = tuple((level, guard.settle_success) for level, guard in enumerate(guards))[::-1]
+
+    def give(tickets: list[int], now: float, duration: float) -> None:
+        for level, good in succeeded:
+            good(tickets[level], now, duration)
+            tickets[level] = -1
+
+    return give
+
+
+# -- the two sections ---------------------------------------------
+
+
+def _enter(  # noqa: C901
+    core: Core, guards: tuple[Admission, ...], kinds: tuple[str, ...]
+) -> Enter:
+    outbox, flush, acquire, release = core.outbox, core.flush, core.lock.acquire, core.lock.release
+    owned = core.owned
+    alone, before = len(guards) < 2, guards[0].admit if guards else _none
+    take, blank = _taking(guards), [-1] * (len(guards) if len(guards) > 1 else 0)
+
+    def enter(now: float) -> Tickets:  # noqa: C901, PLR0912
+        gate = core.gate
+        if gate:
+            return AGAIN
+        tickets, verdict = blank.copy(), PARK  # before the section, which allocates none
+        place, why, left, turned = 0, "", None, False
+        try:
+            acquire()
+            if core.gate:
+                release()
+                return AGAIN
+            core.gate = BUSY
+            if now >= core.peak_until:
+                core.turn_peak(now)
+            verdict = before(now) if alone else take(now, tickets)
+            if verdict >= 0:
+                core.in_flight = running = core.in_flight + 1
+                if running > core.peak:
+                    core.peak = running
+                if (cells := core.cells) is not None:
+                    cells[IN_FLIGHT] = running
+            else:
+                place = -verdict // _PLACES
+                refuser = guards[place]
+                if kinds and verdict == REFUSE - place * _PLACES:
+                    turned = count_refusal(core, kinds[place], now)
+                if turned:
+                    taken_back(guards, tickets, now)
+                else:
+                    why, left = refuser.why, refuser.retry_after(now)
+            core.gate = 0
+            release()
+        except BaseException:
+            if owned():  # here, and not by a function: at the end of the stack there is none
+                core.gate = core.rest
+                release()
+            if verdict < 0 and tickets and tickets[0] >= 0:
+                outbox.append(partial(give_back, core, guards, tickets, now))
+            raise
+        if verdict >= 0:
+            given: Tickets = verdict if alone else tickets
+            if outbox:
+                flush_entered(core, guards, given, now)
+            return given
+        if not turned:
+            return Stopped(verdict + place * _PLACES, place, tickets[:place], why, left, now)
+        if outbox:
+            flush()
+        return TURNED
+
+    return enter
+
+
+def _leave(core: Core, guards: tuple[Admission, ...]) -> Leave:
+    outbox, flush, acquire, release = core.outbox, core.flush, core.lock.acquire, core.lock.release
+    owned = core.owned
+    give: Give = guards[0].settle_success if len(guards) == 1 else _giving(core, guards)
+
+    def leave(tickets: Tickets, started: float, now: float) -> None:
+        duration = now - started
+        if core.gate or started < core.born or duration > SHORTEST:
+            leave_slowly(core, guards, tickets, started, now)
+            return
+        try:
+            acquire()
+            gate = core.gate
+            core.gate = gate | BUSY
+            give(tickets, now, duration)
+            core.in_flight = running = core.in_flight - 1
+            core.duration_sum = total = core.duration_sum + duration
+            core.quick = quick = core.quick + 1
+            if (cells := core.cells) is not None:
+                cells[QUICK] = quick
+                cells[DURATION_SUM] = total
+                cells[IN_FLIGHT] = running
+            core.gate = gate
+            release()
+        except BaseException as error:
+            if owned():  # here, and not by a function: at the end of the stack there is none
+                core.gate = core.rest
+                release()
+            if not isinstance(error, RecursionError):
+                raise
+            outbox.append(partial(book, core, guards, tickets, started, now))
+            return
+        if outbox:
+            flush()
+
+    return leave
+
+
+# -- the same, written out for two guards ---------------------------------------------
+
+
+def _two(  # noqa: C901, PLR0915
+    core: Core, guards: tuple[Admission, Admission], kinds: tuple[str, ...]
+) -> tuple[Enter, Leave]:
+    """Return the sections of two guards, which most policies have: their tickets are a pair."""
+    outer, inner = guards
+    before1, before2 = outer.admit, inner.admit
+    succeeded1, succeeded2 = outer.settle_success, inner.settle_success
+    outbox, flush, acquire, release = core.outbox, core.flush, core.lock.acquire, core.lock.release
+    owned = core.owned
+
+    def enter(now: float) -> Tickets:  # noqa: C901, PLR0912
+        gate, first, second, why, left, turned = core.gate, PARK, PARK, "", None, False
+        if gate:
+            return AGAIN
+        try:
+            acquire()
+            if core.gate:
+                release()
+                return AGAIN
+            core.gate = BUSY
+            if now >= core.peak_until:
+                core.turn_peak(now)
+            first = before1(now)
+            if first >= 0:
+                second = before2(now)
+            if second >= 0:
+                core.in_flight = running = core.in_flight + 1
+                if running > core.peak:
+                    core.peak = running
+                if (cells := core.cells) is not None:
+                    cells[IN_FLIGHT] = running
+            else:
+                place = 0 if first < 0 else 1
+                verdict = second if place else first
+                if kinds and verdict == REFUSE:
+                    turned = count_refusal(core, kinds[place], now)
+                if not turned:
+                    refuser = guards[place]
+                    why, left = refuser.why, refuser.retry_after(now)
+                elif place:
+                    outer.settle(first, now, REFUSED, 0.0, "", False)
+                    first = PARK
+            core.gate = 0
+            release()
+        except BaseException:
+            if owned():  # here, and not by a function: at the end of the stack there is none
+                core.gate = core.rest
+                release()
+            if first >= 0 > second:
+                outbox.append(partial(give_back, core, guards, [first], now))
+            raise
+        if second >= 0:
+            if outbox:
+                flush_entered(core, guards, (first, second), now)
+            return first, second
+        if not turned:
+            if first < 0:
+                return Stopped(first, 0, (), why, left, now)
+            return Stopped(second, 1, (first,), why, left, now)
+        if outbox:
+            flush()
+        return TURNED
+
+    def leave(tickets: Tickets, started: float, now: float) -> None:
+        first, second = tickets
+        duration, half = now - started, False
+        if core.gate or started < core.born or duration > SHORTEST:
+            leave_slowly(core, guards, tickets, started, now)
+            return
+        try:
+            acquire()
+            gate = core.gate
+            core.gate = gate | BUSY
+            succeeded2(second, now, duration)
+            half = True
+            succeeded1(first, now, duration)
+            core.in_flight = running = core.in_flight - 1
+            core.duration_sum = total = core.duration_sum + duration
+            core.quick = quick = core.quick + 1
+            if (cells := core.cells) is not None:
+                cells[QUICK] = quick
+                cells[DURATION_SUM] = total
+                cells[IN_FLIGHT] = running
+            core.gate = gate
+            release()
+        except BaseException as error:
+            if owned():  # here, and not by a function: at the end of the stack there is none
+                core.gate = core.rest
+                release()
+            if not isinstance(error, RecursionError):
+                raise
+            left = (first, -1 if half else second)
+            outbox.append(partial(book, core, guards, left, started, now))
+            return
+        if outbox:
+            flush()
+
+    return enter, leave

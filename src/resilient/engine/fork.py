@@ -1,0 +1,74 @@
+"""What a forked child must make anew of all policies of the process.
+
+Locks are taken before the fork, so that no other thread is caught in the middle of its arithmetic.
+In the child only the forking thread lives on: waiters, workers and everybody else's calls are gone.
+uWSGI calls the hook of the child alone, so that one makes do without the one before.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from typing import Any, Final, cast
+
+from .. import locks
+from ..events import bus
+from ..guards.facets import Admission
+from ..process import at_fork
+from .own_calls import OwnCall, own_calls
+from .policy_state import Core, living
+from .sync.workers import pool
+
+_one_at_a_time: Final = threading.RLock()  # two threads may fork at once
+_held: Final[list[Core]] = []
+
+
+def _before() -> None:
+    _one_at_a_time.acquire()
+    for core in living():
+        core.lock.acquire()
+        _held.append(core)
+
+
+def _in_parent() -> None:
+    while _held:
+        _held.pop().lock.release()
+    _one_at_a_time.release()
+
+
+def _in_child() -> None:
+    locks.reset_locks()
+    pool.reset()
+    bus.reset()
+    own = own_calls(sys._getframe(1))
+    held = {id(core) for core in _held}
+    for core in _held:
+        core.lock.release()  # ours: this thread took it before the fork
+    for core in living():
+        if (
+            id(core) not in held
+        ):  # made by another thread at that very moment: its lock may be taken
+            cast("Any", core.lock)._at_fork_reinit()
+        _renew(core, [call for call in own if call.core is core])
+    _held.clear()
+    cast("Any", _one_at_a_time)._at_fork_reinit()
+
+
+def _renew(core: Core, own: list[OwnCall]) -> None:
+    core.fresh = True
+    core.alarm = None  # its thread is not here: whoever calls or looks ends a forced state
+    core.gate = core.settle()
+    core.outbox.clear()
+    core.clear()
+    core.born = now = core.now()
+    core.inherited = {call.began for call in own}
+    core.in_flight = len(core.inherited)
+    for guard in core.all_guards():
+        guard.judge.faults = 0
+        if isinstance(guard, Admission):
+            guard.after_fork(now, sum(guard in call.holding for call in own))
+
+
+def install() -> None:
+    """Have forks take and renew the locks of policies."""
+    at_fork("policies", before=_before, in_parent=_in_parent, in_child=_in_child)

@@ -1,0 +1,86 @@
+"""What a guarded function hands out in place of work that has not ended: see `shapes.handle_of`.
+
+The call goes on until the work ends. A generator becomes a stream of the call, the entry of a
+context manager its body, a Future stays what it is and tells the call how it ended.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+from ..callables import handle_of
+from ..guards.facets import TimeLimit
+from . import interpreter, settlement
+from .aio.awaitable import GuardedAwaitable
+from .call import Call
+from .detached_call import LastingCall
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+    from ..guards.base import Guard
+
+
+def hand_out(call: Call, futures: tuple[type, ...] = ()) -> None:
+    """Make the value of a call, which is work that has not ended, what its caller gets.
+
+    What can be awaited is judged at the await, where it is not of the futures that are followed.
+    """
+    try:
+        kind = handle_of(call.value)
+        if kind or type(call.value) in futures:
+            call.value = _followed(call, call.value, kind)
+        else:
+            call.value = GuardedAwaitable(call, call.value, hand_out)
+    except BaseException:
+        settlement.abort(call)
+        raise
+
+
+def _followed(call: Call, value: Any, kind: str) -> Any:
+    call.__class__ = LastingCall  # it is given back when it is collected
+    lasting = cast("LastingCall", call)
+    lasting.active_seconds = call.core.now() - call.started
+    if kind in ("manager", "async manager"):
+        from .context_managers import entering
+
+        return entering(lasting, value, is_async=kind == "async manager")
+    if call.plan.threaded:
+        settlement.tell_some(call, _is_worker, [0] * len(call.tickets), "")
+    if kind == "generator":
+        from .sync.streams import going_on
+
+        return going_on(lasting, value)
+    if kind == "async generator":
+        from .aio.streams import going_on as going_on_async
+
+        return going_on_async(lasting, value)
+    _follow(lasting, value)
+    return value
+
+
+def _is_worker(guard: Guard) -> bool:
+    return isinstance(guard, TimeLimit) and guard.sync == "thread"
+
+
+def _follow(call: LastingCall, future: Future[Any]) -> None:
+    """End a call when its Future is done; nothing can answer in its place any more."""
+    call.final = True
+    call.active_seconds = None  # its work goes on: all of its life counts
+
+    def done(future: Future[Any]) -> None:
+        try:
+            error = None if future.cancelled() else future.exception()
+            if future.cancelled():
+                settlement.abort(call)
+            elif error is not None:
+                interpreter.raised(call, error)
+            else:
+                interpreter.returned(call, future.result())
+        except BaseException:
+            settlement.abort(call)
+            raise
+        finally:
+            call.error = call.value = None  # the future has them, and the call is in it
+
+    future.add_done_callback(done)

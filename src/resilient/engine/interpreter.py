@@ -1,0 +1,237 @@
+"""What happens to a call, step by step: the interpreter of both colours, which never waits.
+
+A driver begins a call with `start`, does what the answer says (run the body, wait in a queue,
+pause, recover), reports how that ended, and does what the next answer says, until it is done.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, Final, cast
+
+from ..errors import (
+    CallTimeoutError,
+    CircuitOpenError,
+    ReentrantCallError,
+    RefusedError,
+    ResilientError,
+)
+from ..guards.base import ANSWER, PARK, REFUSE, NoAnswer
+from ..guards.facets import Admission, InFlight, Switch, TimeLimit
+from ..outcomes import REFUSED
+from ..stack import room_for_call
+from . import refusals
+from .call import DO_PARK, DO_RECOVER, DO_RUN, ENTRY, Call, Step
+from .own_calls import is_inside
+from .policy_state import Core
+from .settlement import enter, unwind
+from .slot_leases import borrows, is_lent
+from .stops import Stopped
+
+_INSIDE: Final = "called inside its own bookkeeping, by a finalizer or signal handler"
+_LATE: Final = float("inf")  # the duration of a value that came late
+
+# -- on the way in ---------------------------------------------
+
+
+def start(call: Call) -> Step:
+    """Begin: ask every guard, outermost first."""
+    room_for_call()
+    if call.core.outbox:  # perhaps a slot that could not be given back
+        call.core.flush()
+    if call.core.fresh:
+        call.core.begin()
+    return admit(call, 0)
+
+
+def try_again(call: Call) -> Step:
+    """Begin another attempt, after the pause that a guard asked for."""
+    first = call.level + 1
+    call.attempts += 1
+    call.tickets[first:] = [None] * (len(call.tickets) - first)
+    call.limits = [limit for limit in call.limits if limit[1] < first]
+    call.error = call.value = call.recovered_from = call.abandoned = call.deadline = None
+    call.outcome = call.expired_level = -1
+    call.ran = call.is_late = call.settled = False
+    return admit(call, first)
+
+
+def admit(call: Call, first: int) -> Step:
+    """Ask the guards from a level inwards."""
+    core = call.core
+    while True:
+        if core.owned():
+            call.level = first
+            return _refused_at_entry(call, ReentrantCallError, _INSIDE)
+        core.expire()
+        verdict, level, why, retry_after = core.locked(_ask, call, first, core.now())
+        call.level = max(level, 0)
+        if verdict >= 0:
+            return DO_RUN
+        if level < 0:
+            return _refused_at_entry(call, CircuitOpenError, why, retry_after)
+        if not _is_part_of_a_probe(call, verdict):
+            return _stopped(call, verdict, why, retry_after)
+        first = level + 1
+
+
+def go_on(call: Call, stop: Stopped) -> Step:
+    """Go on with a call that the fast path could not let in."""
+    lent = is_lent() and call.plan.lends[call.level] and call.core.locked(borrows, call)
+    if lent or _is_part_of_a_probe(call, stop.verdict):
+        return admit(call, call.level + 1)
+    return _stopped(call, stop.verdict, stop.why, stop.retry_after)
+
+
+def _stopped(call: Call, verdict: int, why: str, retry_after: float | None) -> Step:
+    """Do what the guard at the call's level has said."""
+    if verdict == PARK:
+        return DO_PARK
+    answers = verdict == ANSWER and not call.final
+    return refused(call, cast("Admission", call.guard), why, retry_after, answers=answers)
+
+
+def _is_part_of_a_probe(call: Call, verdict: int) -> bool:
+    """Return whether a call comes from inside a call that the guard has let in as a probe."""
+    guard = call.guard
+    if verdict != REFUSE or not (isinstance(guard, InFlight) and guard.is_probing):
+        return False
+    return is_inside(sys._getframe(1), call.core, guard)
+
+
+def _ask(call: Call, first: int, now: float) -> tuple[int, int, str, float | None]:
+    """Return the verdict, its level (-1 is the policy's entry), and why it refuses."""
+    core = call.core
+    if core.forced == "forced_open":
+        first = _switch_off(call)
+        if first < 0:
+            why = f"forced open: {core.forced_why}".removesuffix(": ")
+            return REFUSE, first, why, core.left(now)
+    verdict, level = _walk_in(call, first, now)
+    if verdict >= 0:
+        call.started = now
+        if not call.admitted:
+            core.entered(now)
+            call.admitted = True
+    elif verdict != PARK:
+        guard = cast("Admission", call.plan.guards[level])
+        return verdict, level, guard.why, guard.retry_after(now)
+    return verdict, level, "", None
+
+
+def _switch_off(call: Call) -> int:
+    """Return the level of the outermost switch that is off, -1 where none is; under the lock.
+
+    A switch goes before a forced state, which goes before all other guards.
+    """
+    for level, guard in enumerate(call.plan.guards):
+        if isinstance(guard, Switch) and guard.is_off():
+            return level
+    return -1
+
+
+def _walk_in(call: Call, first: int, now: float) -> tuple[int, int]:
+    """Ask the guards from first inwards: the verdict and its level; under the lock."""
+    plan = call.plan
+    for level in range(first, len(plan.guards)):
+        if not (Core.active or plan.always[level]):
+            continue
+        guard, admission = plan.guards[level], plan.admissions[level]
+        if isinstance(guard, TimeLimit):
+            call.limits.append((now + guard.seconds, level))
+        if admission is None:
+            continue
+        verdict = admission.admit(now)
+        if verdict >= 0:
+            call.tickets[level] = verdict
+        elif not (plan.lends[level] and borrows(call)):
+            return verdict, level
+    return 0, len(plan.guards)
+
+
+def refused(
+    call: Call, guard: Admission, why: str, retry_after: float | None, *, answers: bool = False
+) -> Step:
+    """Take a guard's refusal; go out from there, or have the guard answer."""
+    call.refuser = guard.kind
+    call.error = error = refusals.by_guard(guard, call.core, why, retry_after)
+    if answers:
+        call.recovering_from, call.outcome, call.answering = error, REFUSED, True
+        return DO_RECOVER
+    if isinstance(guard, Switch) and guard.answers_anywhere:
+        call.level = call.innermost  # so every fallback has its chance
+    return unwind(call)
+
+
+def _refused_at_entry(
+    call: Call, kind: type[RefusedError], why: str, left: float | None = None
+) -> Step:
+    """Take a refusal of the policy itself; go out as if from inside."""
+    call.error, call.refuser = refusals.at_entry(kind, call.core, why, left), ENTRY
+    call.level = call.innermost  # so every fallback has its chance
+    return unwind(call)
+
+
+# -- how it ended ---------------------------------------------
+
+
+def returned(call: Call, value: Any) -> Step:
+    """Take the value of the body, or of what recovers."""
+    call.value, call.error = value, None
+    if call.enters:
+        return enter(call)
+    return _ended(call)
+
+
+def raised(call: Call, error: BaseException) -> Step:
+    """Take what the body, or what recovers, raised."""
+    origin = call.recovering_from
+    if origin is not None and isinstance(error, NoAnswer):
+        if call.answering:
+            return _no_answer(call)
+        error = origin
+    elif origin is not None and isinstance(error, Exception):
+        call.fallbacks_failed += 1
+        if error is not origin and error.__cause__ is None:
+            error.__cause__ = origin
+    call.error = error
+    return _ended(call)
+
+
+def _no_answer(call: Call) -> Step:
+    """Go on inwards: the guard that was asked for an answer has none."""
+    call.error = call.recovering_from = None
+    call.outcome, call.refuser, call.answering = -1, ENTRY, False
+    return admit(call, call.level + 1)
+
+
+def _ended(call: Call) -> Step:
+    if call.recovering_from is None:
+        now, own = call.core.now(), call.deadline
+        call.ran = True
+        call.duration = now - call.started if call.active_seconds is None else call.active_seconds
+        if call.error is None and own is not None and now >= own.when:
+            call.is_late = True
+            call.duration = _LATE
+        call.level = len(call.tickets) - 1
+    else:
+        call.recovered_from = call.recovering_from if call.error is None else None
+        call.recovering_from, call.answering = None, False
+        call.level -= 1
+    return unwind(call)
+
+
+def not_run(call: Call, error: ResilientError) -> Step:
+    """Take why the body, or what recovers, was not begun."""
+    if isinstance(error, CallTimeoutError):
+        if error._deadline is call.deadline and call.deadline is not None:
+            call.expired_level = level = call.deadline.level
+            call.refuser = call.plan.guards[level].kind
+    elif isinstance(error, RefusedError):
+        error._core, call.refuser = call.core, error.guard
+    call.error = error
+    if call.recovering_from is None:
+        call.level = call.innermost
+    else:
+        call.recovering_from, call.level = None, call.level - 1
+    return unwind(call)

@@ -1,0 +1,67 @@
+"""The calls that a thread is in the middle of, read from its stack; see `frames`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from ..guards.base import Guard
+from .call import Call
+from .frames import variables
+from .policy_state import Core
+from .stops import Stopped
+
+
+class OwnCall:
+    """A call that has begun and not ended."""
+
+    __slots__ = ("began", "core", "holding")
+
+    def __init__(self, core: Core, began: float, holding: tuple[Guard, ...]) -> None:
+        self.core: Core = core
+        self.began: float = began
+        self.holding: tuple[Guard, ...] = holding  # the guards that it has a ticket of
+
+
+def own_calls(frame: Any) -> list[OwnCall]:
+    """Return the calls that a frame, and those that it returns to, are in the middle of."""
+    found: dict[tuple[int, float], OwnCall | None] = {}  # None: its end is being counted
+    for held in _held(frame):
+        call = held.get("call")
+        if isinstance(call, Call) and call.counted:
+            found.setdefault((id(call.core), call.began), None)
+        elif "ended" in held:
+            found.setdefault((id(held["core"]), held["ended"]), None)
+        else:
+            own = _own_call(held)
+            if own is not None:
+                found.setdefault((id(own.core), own.began), own)
+    return [own for own in found.values() if own is not None]
+
+
+def is_inside(frame: Any, core: Core, guard: Guard) -> bool:
+    """Return whether a frame is in the body of a call that a guard of a policy has let in."""
+    calls = (_own_call(held) for held in _held(frame))
+    return any(own is not None and own.core is core and guard in own.holding for own in calls)
+
+
+def _held(frame: Any) -> Iterator[dict[str, Any]]:
+    while frame is not None:
+        held = variables(frame)
+        if held:
+            yield held
+        frame = frame.f_back
+
+
+def _own_call(held: dict[str, Any]) -> OwnCall | None:
+    call, plan, tickets = held.get("call"), held.get("plan"), held.get("tickets")
+    if isinstance(call, Call):
+        if not call.admitted or call.counted:
+            return None
+        pairs = zip(call.plan.guards, call.tickets, strict=True)
+        kept = tuple(guard for guard, ticket in pairs if ticket is not None)
+        return OwnCall(call.core, call.began, kept)
+    if plan is not None and tickets is not None and type(tickets) is not Stopped:
+        holding = tuple(plan.guards[level] for level in plan.fast_levels)
+        return OwnCall(plan.core, held["began"], holding)
+    return None

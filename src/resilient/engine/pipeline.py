@@ -1,0 +1,164 @@
+"""An ordered stack of guards over one core, compiled for one mode of running the body."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeGuard, TypeVar
+
+from ..guards.base import Guard, Mode
+from ..guards.facets import Admission, Answers, InFlight, Keeps, Retries, Slots, Switch, TimeLimit
+from ..knowledge.libraries import is_answer
+from ..outcomes import DEFAULT_JUDGE, Judge
+from .fast_path import Enter, Leave, fast_path
+from .policy_state import Core
+
+# Of an error, the function, and the arguments of the call that it ends.
+Kin = Callable[[Exception, Any, tuple[Any, ...], dict[str, Any]], Exception]
+
+
+class Plan:
+    """What a driver needs to know to run calls of one mode through a policy."""
+
+    __slots__ = (
+        "admissions",
+        "always",
+        "answers",
+        "core",
+        "enter",
+        "fast_levels",
+        "guard_judges",
+        "guards",
+        "is_plain",
+        "judge",
+        "judges",
+        "judges_health",
+        "judges_values",
+        "keepers",
+        "kin",
+        "leave",
+        "lends",
+        "limits",
+        "neutral",
+        "odd",
+        "reacts",
+        "retries",
+        "single",
+        "skip",
+        "threaded",
+        "watchers",
+    )  # fmt: skip
+    enter: Enter
+    leave: Leave
+
+    def __init__(
+        self,
+        core: Core,
+        guards: tuple[Guard, ...],
+        mode: Mode,
+        *,
+        judges: tuple[Judge, ...] = (),
+        skip: int = 0,
+        neutral: Callable[[object], bool] | None = None,
+        kin: Kin | None = None,
+    ) -> None:
+        self.core: Core = core
+        # A wrapped client's, who are asked before those of the guards.
+        self.judges: tuple[Judge, ...] = judges
+        # Tells a value that says nothing of the dependency: a part of a client, not yet at work.
+        self.neutral: Callable[[object], bool] | None = neutral
+        # Tells a value that the fast path leaves to the interpreter, by its type alone.
+        self.odd: Callable[[object], bool] = is_answer if neutral is None else neutral
+        # Makes an error of ours one of a wrapped client's library as well, for its caller.
+        self.kin: Kin | None = kin
+        self.skip: int = skip  # so many leading arguments are no business of a fallback
+        self._sort(guards, mode)
+        self.threaded: bool = mode == "thread"
+        self.judge: Judge = next(
+            (guard.judge for guard in reversed(guards) if guard.judges_health), DEFAULT_JUDGE
+        )
+        self.guard_judges: tuple[Judge, ...] = (*(guard.judge for guard in guards), self.judge)
+        # None of them was told anything, and there is no client's.
+        self.is_plain: bool = (
+            set(self.guard_judges) == {DEFAULT_JUDGE} and not judges and neutral is None
+        )
+        self.judges_health: bool = any(guard.judges_health for guard in guards)
+        self.judges_values: bool = any(
+            judge.failed_result is not None
+            for judge in (*judges, *(guard.judge for guard in guards))
+        )
+        self.answers: Answers | None = _answerer(guards)
+        self.enter, self.leave = fast_path(
+            core, self.fast_guards, blind_fallback=self.answers is not None
+        )
+
+    def _sort(self, guards: tuple[Guard, ...], mode: Mode) -> None:
+        """Sort the guards by their facets."""
+        self.guards: tuple[Guard, ...] = guards
+        # By level: who is asked to let calls of this mode in, None where nobody is.
+        self.admissions: tuple[Admission | None, ...] = tuple(
+            guard if _admits(guard, mode) else None for guard in guards
+        )
+        # Of those that the fast path asks: a switch keeps calls off it instead.
+        self.fast_levels: tuple[int, ...] = tuple(
+            level
+            for level, guard in enumerate(self.admissions)
+            if guard is not None and not isinstance(guard, Switch)
+        )
+        # By level: those that hold also while guards are off, and those that lend slots.
+        self.always: tuple[bool, ...] = _are(guards, Switch, Answers)
+        self.lends: tuple[bool, ...] = _are(guards, Slots)
+        # These never admit anything but want to know how it ended, such as a fallback.
+        self.reacts: tuple[bool, ...] = tuple(not isinstance(guard, Admission) for guard in guards)
+        self.watchers: tuple[tuple[int, InFlight], ...] = _levels(guards, InFlight)
+        self.keepers: tuple[tuple[int, Keeps], ...] = _levels(guards, Keeps)
+        # A policy has one at most.
+        self.retries: tuple[int, Retries] | None = next(iter(_levels(guards, Retries)), None)
+        self.limits: tuple[tuple[int, TimeLimit], ...] = _levels(guards, TimeLimit)
+        # The fast paths know one limit; with more, the interpreter finds the tightest each time.
+        self.single: tuple[int, TimeLimit] | None = (
+            self.limits[0] if len(self.limits) == 1 else None
+        )
+
+    @property
+    def fast_guards(self) -> tuple[Admission, ...]:
+        """The guards that the fast path asks."""
+        asked = (self.admissions[level] for level in self.fast_levels)
+        return tuple(guard for guard in asked if guard is not None)
+
+    @property
+    def one_limit(self) -> bool:
+        """Tell whether there is one time limit, and no predicate of the value."""
+        return self.single is not None and not self.judges_values
+
+    @property
+    def fast(self) -> bool:
+        """Tell whether a call that goes well needs no interpreter."""
+        return not (self.judges_values or self.threaded or self.keepers or len(self.limits) > 1)
+
+
+F = TypeVar("F", bound=Guard)
+
+
+def _levels(guards: tuple[Guard, ...], facet: type[F]) -> tuple[tuple[int, F], ...]:
+    """Return the guards with a facet, and their levels."""
+    return tuple((level, guard) for level, guard in enumerate(guards) if isinstance(guard, facet))
+
+
+def _are(guards: tuple[Guard, ...], *facets: type[Guard]) -> tuple[bool, ...]:
+    return tuple(isinstance(guard, facets) for guard in guards)
+
+
+def _admits(guard: Guard, mode: Mode) -> TypeGuard[Admission]:
+    """Return whether a guard is asked to let in calls of a mode."""
+    if not isinstance(guard, Admission):
+        return False
+    return guard.takes_worker(mode) if isinstance(guard, TimeLimit) else True
+
+
+def _answerer(guards: tuple[Guard, ...]) -> Answers | None:
+    """Return the guard that answers every refusal without looking at it, if there is one."""
+    inside = [guard for guard in guards if not isinstance(guard, Switch)]
+    answering = [guard for guard in inside if isinstance(guard, Answers)]
+    alone = len(answering) == 1 and answering[0] is inside[0]
+    # An answer of a switch inside is not reached: the switch keeps its calls off the fast path.
+    return answering[0] if alone and answering[0].is_blind else None

@@ -1,0 +1,39 @@
+"""The errors of refusals, and the event that tells of the first after a quiet time."""
+
+from __future__ import annotations
+
+from ..errors import RefusedError
+from ..events import Event, bus
+from ..guards.facets import Admission
+from .call import ENTRY, Call
+from .policy_state import Core
+
+
+def by_guard(guard: Admission, core: Core, why: str, retry_after: float | None) -> RefusedError:
+    """Return the error of a guard's refusal."""
+    error = guard.error(
+        f"{core.name}: refused by its {guard.kind} ({why})",
+        policy=core.name,
+        guard=guard.kind,
+        retry_after=retry_after,
+    )
+    error._core = core
+    return error
+
+
+def at_entry(
+    kind: type[RefusedError], core: Core, why: str, retry_after: float | None
+) -> RefusedError:
+    """Return the error of a refusal by the policy itself."""
+    name = core.name
+    error = kind(f"{name}: refused ({why})", policy=name, guard=ENTRY, retry_after=retry_after)
+    error._core = core
+    return error
+
+
+def publish(call: Call, now: float) -> None:
+    """Publish the first refusal of a guard after a quiet time."""
+    refusal = call.error or call.recovered_from
+    reason = "" if refusal is None else str(refusal)
+    bus.enqueue(Event("refused", guard=call.refuser, at=now, reason=reason, policy=call.core.name))
+    bus.deliver()

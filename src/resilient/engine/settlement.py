@@ -1,0 +1,235 @@
+"""How a call is settled: its guards are told how it ended, and it is counted.
+
+A guard may want another attempt, or answer in place of the body, and then it is not over yet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Final
+from weakref import WeakSet
+
+from ..errors import ResilientError
+from ..guards.base import Guard
+from ..guards.facets import Retries, Slots
+from ..outcomes import CANCELLED, FAILURE, SUCCESS
+from ..stack import room, room_for_call
+from . import refusals
+from .accounting import CALLER_GONE, count, served, trace
+from .call import DO_PAUSE, DO_RECOVER, DONE, Call, Step
+from .classify import classify
+from .pipeline import Plan
+from .policy_state import Core, fault_logger
+
+_faulty: Final[WeakSet[Guard]] = WeakSet()  # a fault of theirs is logged already
+_NOBODY: Final[list[int]] = []  # in place of outcomes where no guard is left to be told
+
+
+def unwind(call: Call) -> Step:
+    """Tell the guards from the call's level outwards how it ended, until one wants more."""
+    outcomes, reason = _NOBODY, ""
+    if call.level >= 0 or call.outcome < 0 or call.error is not None:
+        outcomes, reason = classify(call)
+    if call.outcome < 0:
+        call.outcome = outcomes[-1]
+    if call.plan.keepers and call.ran and call.error is None and call.recovered_from is None:
+        _keep(call, outcomes)
+    if call.plan.retries is not None and isinstance(call.error, Exception):
+        _take_hint(call, call.plan.retries[1], call.error)
+    step = settle(call, outcomes, reason)
+    kin = call.plan.kin
+    if kin is not None and step == DONE and isinstance(call.error, ResilientError):
+        call.error = kin(call.error, call.fn, call.args, call.kwargs)
+    return step
+
+
+def settle(call: Call, outcomes: list[int], reason: str, what: int | None = None) -> Step:
+    """Tell the guards, and count the call where it is over, and what its caller got."""
+    room()
+    core, now = call.core, call.core.now()
+    if core.owned():  # in a finalizer or signal handler: what it interrupted does it at its end
+        what = served(call) if what is None else what  # its caller takes what tells it
+        if any(ticket is not None for ticket in call.tickets):
+            core.outbox.append(partial(settle, call, outcomes, reason, what))
+            return DONE
+        return _settle_inside(call, outcomes, reason, what)
+    step = core.locked(_end, call, outcomes, reason, what, now)
+    if step is None:  # a parent process's call
+        return DONE
+    if call.is_news:
+        refusals.publish(call, now)
+    if step == DO_RECOVER and call.recovering_from is None:
+        call.recovering_from = ValueError("a failed result")
+    elif step == DONE and Core.on_end is not None:
+        trace(call, now)
+    return step
+
+
+def _end(call: Call, outcomes: list[int], reason: str, what: int | None, now: float) -> Step | None:
+    """Tell the guards, and count the call where it is over; None where it is not ours."""
+    if not (call.is_ours or call.began >= call.core.born or call.core.inherits(call.began)):
+        call.counted = True
+        return None
+    call.is_ours = call.settled = True
+    step = _walk_out(call, outcomes, reason, now)
+    if step == DONE:
+        count(call, now, what)
+    return step
+
+
+def _settle_inside(call: Call, outcomes: list[int], reason: str, what: int) -> Step:
+    """Ask the fallbacks of a call that has no tickets; what was interrupted counts it."""
+    step = _walk_out(call, outcomes, reason, call.core.now())
+    if step == DONE:
+        call.core.outbox.append(partial(_count_later, call, what))
+    elif step == DO_RECOVER and call.recovering_from is None:
+        call.recovering_from = ValueError("a failed result")
+    return step
+
+
+def _count_later(call: Call, what: int) -> None:
+    call.core.locked_or_later(count, call, call.core.now(), what)
+
+
+def _walk_out(call: Call, outcomes: list[int], reason: str, now: float) -> Step:
+    guards, reacts, tickets = call.plan.guards, call.plan.reacts, call.tickets
+    worker = call.abandoned
+    held = worker is not None and not worker.has_ended
+    for level in range(call.level, -1, -1):
+        ticket = tickets[level]
+        if ticket is None and not reacts[level]:
+            continue
+        # A timeout that stands further out leaves no time for what a guard inside wants.
+        may_go_on = not (call.final or -1 < call.expired_level < level)
+        if may_go_on and ticket is not None and _asks_again(call, level, ticket, outcomes, now):
+            return DO_PAUSE
+        outcome, duration = outcomes[level], call.duration
+        wish = guards[level].settle(ticket or 0, now, outcome, duration, reason, held)
+        if worker is not None and held:
+            worker.tickets[level] = ticket
+        tickets[level] = None
+        if wish is not None and may_go_on:
+            call.level = level
+            call.recovering_from = call.error if isinstance(call.error, Exception) else None
+            return DO_RECOVER
+    return DONE
+
+
+def _asks_again(call: Call, level: int, ticket: int, outcomes: list[int], now: float) -> bool:
+    """Return whether the guard at a level wants another attempt, and when; under the lock."""
+    retries = call.plan.retries
+    if retries is None or retries[0] != level or outcomes[level] != FAILURE:
+        return False
+    delay = retries[1].again(ticket, now, call.attempts, outcomes[level], call.hint)
+    if delay is None:
+        return False
+    call.level, call.delay = level, delay
+    return True
+
+
+def _take_hint(call: Call, guard: Retries, error: Exception) -> None:
+    try:
+        call.hint = guard.hint(error)
+    except Exception as fault:
+        call.hint = None
+        _log_fault(call, guard, fault)
+
+
+def _keep(call: Call, outcomes: list[int]) -> None:
+    """Give a good value to the guards that keep some."""
+    for level, guard in call.plan.keepers:
+        if outcomes[level] == SUCCESS:
+            try:
+                guard.keep(call.value, call.args[call.plan.skip :], call.kwargs)
+            except Exception as fault:
+                _log_fault(call, guard, fault)
+
+
+def _log_fault(call: Call, guard: Guard, fault: Exception) -> None:
+    if guard not in _faulty:
+        _faulty.add(guard)
+        fault_logger(call.core.name, guard.kind)(fault)
+
+
+def tell_some(call: Call, which: Callable[[Guard], bool], outcomes: list[int], reason: str) -> None:
+    """Tell some of the guards how it ended; the others keep their tickets until it is over."""
+    room()
+    if not call.core.owned():  # else in a finalizer or signal handler: told with the others
+        call.core.locked(_tell_some, call, which, outcomes, reason, call.core.now())
+
+
+def _tell_some(
+    call: Call, which: Callable[[Guard], bool], outcomes: list[int], reason: str, now: float
+) -> None:
+    if not (call.is_ours or call.core.inherits(call.began)):
+        return
+    call.is_ours = True
+    for level in range(call.innermost, -1, -1):
+        guard, ticket = call.plan.guards[level], call.tickets[level]
+        if ticket is not None and which(guard):
+            guard.settle(ticket, now, outcomes[level], call.duration, reason, False)
+            call.tickets[level] = None
+
+
+def enter(call: Call) -> Step:
+    """Tell all guards but those that bound how many run that a context manager is entered."""
+    own, now = call.deadline, call.core.now()
+    call.ran = True
+    later = len(call.handle) > 1  # what its maker did between is not the dependency's time
+    active = (call.active_seconds or 0.0) + now - call.handle[1] if later else now - call.started
+    call.active_seconds = active
+    call.is_late = own is not None and now >= own.when
+    call.duration = float("inf") if call.is_late else active
+    outcomes, reason = classify(call)
+    call.outcome = outcomes[-1]
+    tell_some(call, _holds_no_slot, outcomes, reason)
+    call.settled = True
+    return DONE
+
+
+def _holds_no_slot(guard: Guard) -> bool:
+    return not isinstance(guard, Slots)
+
+
+def leave(call: Call) -> None:
+    """Settle a call whose context manager is left."""
+    if call.counted:
+        return
+    call.level = call.innermost
+    try:
+        settle(call, [SUCCESS] * (len(call.tickets) + 1), "")
+    except RecursionError:
+        call.core.outbox.append(partial(_abort_later, call))
+
+
+def abort(call: Call) -> None:
+    """Give everything back after an exception in code that is not the body: a listener, say."""
+    if call.counted:
+        return
+    call.error = None  # it may have to wait for a shorter stack
+    call.level = call.innermost
+    if not call.settled:
+        call.outcome = CANCELLED
+    try:
+        _abort(call)
+    except RecursionError:
+        call.core.outbox.append(partial(_abort_later, call))
+
+
+def _abort_later(call: Call) -> None:
+    """Give everything back, with a stack that is long enough."""
+    if not call.counted:
+        _abort(call)
+
+
+def _abort(call: Call) -> None:
+    settle(call, [CANCELLED] * (len(call.tickets) + 1), "", CALLER_GONE)
+
+
+def give_back(plan: Plan, tickets: Any, started: float, call: Call | None) -> None:
+    """End a call for whose end the stack was too short: nothing is known of the dependency."""
+    room_for_call()
+    if call is None:
+        call = Call.entered(plan, plan.enter, (), {}, tickets, started, None)
+    abort(call)

@@ -1,0 +1,58 @@
+"""What the fast path gives in place of tickets, and the count of the refusals that it answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from ..outcomes import REFUSED
+from .counters import ENDED
+from .policy_state import QUIET, Core
+
+
+class Stopped:
+    """A guard did not let the call in: which one, what it said, and what those outside it gave.
+
+    Two of them say something else: AGAIN and TURNED.
+    """
+
+    __slots__ = ("now", "place", "retry_after", "tickets", "verdict", "why")
+
+    def __init__(
+        self,
+        verdict: int,
+        place: int,
+        tickets: Sequence[int],
+        why: str,
+        retry_after: float | None,
+        now: float,
+    ) -> None:
+        self.verdict: int = verdict
+        self.place: int = place  # of the guard, among those that the fast path asks
+        self.tickets: Sequence[int] = tickets  # of those outside it
+        self.why: str = why
+        self.retry_after: float | None = retry_after
+        self.now: float = now  # when it was asked
+
+
+AGAIN: Final = Stopped(0, -1, (), "", None, 0.0)
+"""Nobody was asked: the interpreter begins."""
+
+TURNED: Final = Stopped(0, -1, (), "", None, 0.0)
+"""Refused, and counted as that: the fallback answers."""
+
+
+def count_refusal(core: Core, kind: str, now: float) -> bool:
+    """Count a refusal; under the lock. False where it is news, whose event needs the error."""
+    last = core.refused_at.get(kind)
+    if last is None or now - last >= QUIET:
+        return False
+    core.refused_at[kind] = now
+    core.refusals[kind] += 1
+    core.counts[REFUSED] += 1
+    if core.cells is not None and core.layout is not None:
+        core.cells[ENDED + REFUSED] = core.counts[REFUSED]
+        at = core.layout.refused_at.get(kind)  # a view's guard may be younger than the cells
+        if at is not None:
+            core.cells[at] = core.refusals[kind]
+    return True

@@ -1,0 +1,50 @@
+"""Calls whose caller gave up on a worker thread that can't be stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import cast
+
+from ...events import Event, bus
+from ...guards.facets import Admission
+from .. import interpreter
+from ..call import AbandonedWorker, Call, Step
+from ..policy_state import Core
+
+
+def abandon(call: Call, error: BaseException) -> tuple[Step, Callable[[], None]]:
+    """End a call with an error; the second answer is to be called when its worker ends."""
+    call.abandoned = held = AbandonedWorker(len(call.tickets))
+    kind = call.plan.limits[0][1].kind
+    call.core.locked(_abandoned, call.core, held, kind, call.core.now(), str(error))
+    return interpreter.raised(call, error), partial(_worker_ended, call, held)
+
+
+def _abandoned(core: Core, held: AbandonedWorker, kind: str, now: float, reason: str) -> None:
+    core.abandoned += 1
+    core.abandoned_total += 1
+    core.given_up[id(held)] = now
+    if len(core.given_up) == 1:
+        event = Event("abandoned", guard=kind, at=now, reason=reason, policy=core.name)
+        bus.enqueue(event)
+        core.outbox.append(None)
+    core.mirror()
+
+
+def _worker_ended(call: Call, held: AbandonedWorker) -> None:
+    """Give back what an abandoned worker held until now."""
+    call.core.locked_or_later(_given_back, call, held, call.core.now())
+
+
+def _given_back(call: Call, held: AbandonedWorker, now: float) -> None:
+    core = call.core
+    if call.began < core.born:  # the worker was a parent process's
+        return
+    core.abandoned -= 1
+    core.given_up.pop(id(held), None)
+    held.has_ended = True
+    for level, ticket in enumerate(held.tickets):
+        if ticket is not None:
+            cast("Admission", call.plan.guards[level]).release(ticket, now)
+    core.mirror()

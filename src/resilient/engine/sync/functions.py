@@ -1,0 +1,279 @@
+"""The functions that users call in place of their sync ones, and their fast paths."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextvars import copy_context
+from functools import partial
+from typing import Any
+
+from ...callables import returns_work
+from ...deadline import Deadline, Terms, current, enclosing
+from .. import interpreter, settlement
+from ..booking import give_back_stopped
+from ..call import LASTS, Call, Step, value_or_raise
+from ..fast_refusal import answer
+from ..frames import has_call
+from ..handles import hand_out
+from ..pipeline import Plan
+from ..stops import AGAIN, TURNED, Stopped
+from .driver import drive, job_done, no_thread, took
+from .workers import Job, pool
+
+
+def run(call: Call, first: Callable[..., Step] = interpreter.start, *args: Any) -> None:
+    """Drive a call to its end, or until it goes on in what the caller gets."""
+    if drive(call, first, *args) == LASTS:
+        hand_out(call)
+
+
+def guard(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function that calls fn under the plan."""
+    if plan.threaded and plan.one_limit:
+        return _threaded(plan, fn)
+    if not plan.fast:
+        return _interpreted(plan, fn)
+    return _plain(plan, fn) if plan.single is None else _timed(plan, fn)
+
+
+def call(plan: Plan, fn: Callable[..., Any], args: Any, kwargs: Any, *, final: bool = False) -> Any:
+    """Call fn once, by the interpreter; where final, no fallback can answer."""
+    done = Call(plan, fn, args, kwargs)
+    done.final = final
+    run(done)
+    return value_or_raise(done)
+
+
+def _stopped(plan: Plan, fn: Callable[..., Any], args: Any, kwargs: Any, stop: Stopped) -> Any:
+    """Go on with a call that the fast path neither let in nor has answered."""
+    if stop is AGAIN:
+        return call(plan, fn, args, kwargs)
+    done = None
+    try:
+        done = Call.stopped(plan, fn, args, kwargs, stop)
+        run(done, interpreter.go_on, stop)
+    except BaseException:
+        if done is None:
+            give_back_stopped(plan.core, plan.fast_guards, stop)
+        elif not done.counted:
+            plan.core.outbox.append(partial(settlement.give_back, plan, (), 0.0, done))
+        raise
+    return value_or_raise(done)
+
+
+def _ended(call: Call, value: Any) -> Any:
+    """Return the value of a body that has ended well, but not in the plainest way."""
+    try:
+        run(call, took, value)
+    except RecursionError:
+        call.core.outbox.append(partial(settlement.give_back, call.plan, (), 0.0, call))
+        raise
+    return value_or_raise(call)
+
+
+def _failed(
+    plan: Plan,
+    fn: Callable[..., Any],
+    args: Any,
+    kwargs: Any,
+    tickets: Any,
+    now: float,
+    own: Deadline | None,
+    error: BaseException,
+) -> Call:
+    """Return the call that the fast path let in and whose body raised, driven to its end."""
+    done = None
+    try:
+        done = Call.entered(plan, fn, args, kwargs, tickets, now, own)
+        drive(done, interpreter.raised, error)
+    except RecursionError:
+        plan.core.outbox.append(partial(settlement.give_back, plan, tickets, now, done))
+        raise
+    return done
+
+
+def _slow(odd: Callable[[object], bool], value: object) -> bool:
+    return returns_work(value) or odd(value)
+
+
+def _interpreted(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
+    def guarded(*args: Any, **kwargs: Any) -> Any:
+        return call(plan, fn, args, kwargs)
+
+    return guarded
+
+
+def _plain(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
+    core, enter, done_well, around = plan.core, plan.enter, plan.leave, current.get
+    unusual = partial(_slow, plan.odd)
+    plain: type[Any] = type(None)  # the newest type of value that was seen to be no work
+
+    def guarded(*args: Any, **kwargs: Any) -> Any:
+        nonlocal plain
+        clock = core.now  # a local: a call through a slot costs as much as the clock itself
+        now = clock()
+        if around() is not None and (outer := enclosing()) is not None and now >= outer.when:
+            return call(plan, fn, args, kwargs)  # no time is left
+        tickets = enter(now)
+        if tickets.__class__ is Stopped:
+            turned = tickets is TURNED
+            return (
+                answer(plan, args, kwargs) if turned else _stopped(plan, fn, args, kwargs, tickets)
+            )
+        done = None
+        try:
+            value = fn(*args, **kwargs) if kwargs else fn(*args)
+            if type(value) is not plain:
+                if unusual(value):
+                    done = Call.entered(plan, fn, args, kwargs, tickets, now, None)
+                    return _ended(done, value)
+                plain = type(value)  # pyright: ignore[reportUnknownVariableType]
+        except BaseException as error:
+            if done is not None:
+                raise
+            done = _failed(plan, fn, args, kwargs, tickets, now, None, error)
+            if done.error is error:
+                done.error = None
+                raise
+            return value_or_raise(done)
+        done_well(tickets, now, clock())
+        return value
+
+    return has_call(guarded, plan="plan", tickets="tickets", began="now")
+
+
+def _timed(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
+    core, enter, done_well = plan.core, plan.enter, plan.leave
+    around, put = current.get, current.set
+    unusual = partial(_slow, plan.odd)
+    assert plan.single is not None
+    level, limit = plan.single
+    plain: type[Any] = type(None)
+    terms = Terms(0.0, level, core.name, core.now)
+
+    def guarded(*args: Any, **kwargs: Any) -> Any:
+        nonlocal plain, terms
+        outer, clock = around(), core.now
+        if outer is not None and (outer.open or outer.outer is not None):  # a nested limit
+            return call(plan, fn, args, kwargs)
+        if terms.seconds != limit.seconds or terms.now is not clock:
+            terms = Terms(limit.seconds, level, core.name, clock)
+        now = clock()
+        tickets = enter(now)
+        if tickets.__class__ is Stopped:
+            turned = tickets is TURNED
+            return (
+                answer(plan, args, kwargs) if turned else _stopped(plan, fn, args, kwargs, tickets)
+            )
+        own, done = Deadline(), None
+        own.when = when = now + terms.seconds
+        own.terms = terms
+        own.outer = None
+        own.open = True
+        try:
+            put(own)
+            value = fn(*args, **kwargs) if kwargs else fn(*args)
+            own.open = False
+            if type(value) is not plain:
+                if unusual(value):
+                    done = Call.entered(plan, fn, args, kwargs, tickets, now, own)
+                    return _ended(done, value)
+                plain = type(value)  # pyright: ignore[reportUnknownVariableType]
+            ended = clock()
+            if ended >= when:
+                done = Call.entered(plan, fn, args, kwargs, tickets, now, own)
+                return _ended(done, value)
+        except BaseException as error:
+            if done is not None:
+                raise
+            own.open = False
+            if around() is own:
+                put(None)
+            done = _failed(plan, fn, args, kwargs, tickets, now, own, error)
+            if done.error is error:
+                done.error = None
+                raise
+            return value_or_raise(done)
+        done_well(tickets, now, ended)
+        return value
+
+    return has_call(guarded, plan="plan", tickets="tickets", began="now")
+
+
+def _threaded(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
+    core, enter, done_well = plan.core, plan.enter, plan.leave
+    assert plan.single is not None
+    level, limit = plan.single
+    plain: type[Any] = type(None)
+    slow = partial(_slow, plan.odd)
+    terms = Terms(0.0, level, core.name, core.now)
+
+    def guarded(*args: Any, **kwargs: Any) -> Any:
+        nonlocal plain, terms
+        outer, clock, reason, woken = current.get(), core.now, None, False
+        nested = outer is not None and (outer.open or outer.outer is not None)
+        if nested or core.clock is not None:  # a nested limit, a manual clock
+            return call(plan, fn, args, kwargs)
+        if terms.seconds != limit.seconds or terms.now is not clock:
+            terms = Terms(limit.seconds, level, core.name, clock)
+        now, seconds = clock(), terms.seconds
+        tickets = enter(now)
+        if tickets.__class__ is Stopped:
+            turned = tickets is TURNED
+            return (
+                answer(plan, args, kwargs) if turned else _stopped(plan, fn, args, kwargs, tickets)
+            )
+        own = job = done = None
+        try:
+            own = Deadline.made(now + seconds, terms, None)
+            context = copy_context()
+            context.run(current.set, own)
+            job = Job(context, partial(fn, *args, **kwargs))
+            wake, wait = pool.hire(job), job.signal.take
+            wake()
+            woken = True
+            wait(True, seconds)
+        except BaseException as interrupt:
+            reason = interrupt
+        try:
+            ended = clock()
+            if job is not None and job.ended and job.error is None and reason is None:
+                value = job.value
+                if (
+                    own is not None
+                    and ended < own.when
+                    and (type(value) is plain or not slow(value))
+                ):
+                    plain = type(value)  # pyright: ignore[reportUnknownVariableType]
+                    own.open = False
+                    done_well(tickets, now, ended)
+                    return value
+            done = Call.entered(plan, fn, args, kwargs, tickets, now, own)
+            run(done, _hired, job, own, reason, woken)
+        except RecursionError:
+            core.outbox.append(partial(settlement.give_back, plan, tickets, now, done))
+            raise
+        finally:
+            del reason  # it holds this frame
+        return value_or_raise(done)
+
+    return has_call(guarded, plan="plan", tickets="tickets", began="now")
+
+
+def _hired(
+    call: Call,
+    job: Job | None,
+    own: Deadline | None,
+    reason: BaseException | None,
+    woken: bool,
+) -> Step:
+    """Report how a call ended whose body was, or could not be, given to a worker."""
+    if job is None or own is None:
+        assert reason is not None
+        return interpreter.raised(call, reason)
+    if isinstance(reason, RecursionError) and not woken:
+        job.abandon()  # should a worker have it, it does not run it
+        return interpreter.raised(call, reason)
+    if isinstance(reason, RuntimeError) and not woken:
+        return no_thread(call, reason)
+    return job_done(call, job, own, reason)

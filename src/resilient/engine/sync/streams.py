@@ -1,0 +1,254 @@
+"""Guarded generators: admission at the first step, the outcome at the end, a limit round each step.
+
+Nothing is set across a yield: between two steps the consumer's code runs, perhaps in another
+thread or task, and neither the deadline nor the context of the stream are its business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable
+from typing import Any, Final, cast
+
+from ...callables import returns_awaitable
+from ...deadline import Deadline, current, leave
+from ...guards.facets import InFlight
+from ...outcomes import IGNORED
+from .. import interpreter, settlement
+from ..call import DO_PARK, DO_RECOVER, DO_RUN, DONE, value_or_raise
+from ..detached_call import LastingCall
+from ..pipeline import Plan
+from ..time_limits import binding
+from .driver import pause, wait
+
+GIVEN: Final = 6  # besides the steps of a call: an item is there
+
+
+class Flow:
+    """One guarded stream from its first step to its end."""
+
+    __slots__ = ("call", "item", "sent", "source", "thrown")
+
+    def __init__(self, call: LastingCall, source: Any = None) -> None:
+        self.call: LastingCall = call
+        call.active_seconds = call.active_seconds or 0.0
+        self.source: Any = source  # the generator that is run
+        self.item: Any = None
+        self.sent: Any = None
+        self.thrown: BaseException | None = None
+
+    @property
+    def level(self) -> int:
+        """Where in the policy the source stands: innermost, or in a fallback's place."""
+        call = self.call
+        return len(call.tickets) if call.recovering_from is None else call.level
+
+    def given(self, item: Any, began: float) -> int:
+        """Report an item: from here on no fallback can answer any more."""
+        self._spend(began)
+        self.age(paused=True)
+        self.call.final = True
+        self.item = item
+        return GIVEN
+
+    def returned(self, value: Any, began: float) -> int:
+        """Report that the source is exhausted, and what to do now."""
+        self._spend(began)
+        self.source = self.thrown = None
+        return interpreter.returned(self.call, value)
+
+    def raised(self, error: BaseException, began: float | None = None) -> int:
+        """Report that the source has failed, or could not be made, and what to do now."""
+        if began is not None:
+            self._spend(began)
+        if error is self.thrown:  # the consumer's own, which says nothing of the dependency
+            self.call.forced_outcome = IGNORED, type(error).__name__
+        self.source = self.thrown = None
+        return interpreter.raised(self.call, error)
+
+    def gone(self, reason: BaseException) -> None:
+        """Report an early end: neutral where the reason is that the consumer closed the stream."""
+        self.source = None
+        if not self.call.counted:  # by its finalizer, where a cycle was collected
+            interpreter.raised(self.call, reason)
+        self.call.error = None  # a traceback that holds its own exception is a cycle
+
+    def taken(self) -> Any:
+        """Return the item, and keep no reference to it."""
+        item, self.item = self.item, None
+        return item
+
+    def not_iterable(self, answer: object) -> TypeError:
+        """Return what a fallback's answer that is no stream raises."""
+        return TypeError(
+            f"{self.call.core.name}: the fallback of a stream must give something to iterate "
+            f"over; got {type(answer).__name__}"
+        )
+
+    def age(self, *, paused: bool) -> None:
+        """Tell the guards that watch ages whether the dependency is at work, or the consumer."""
+        call = self.call
+        watching = [
+            (guard, ticket)
+            for level, guard in call.plan.watchers
+            if guard.watches_ages and (ticket := call.tickets[level]) is not None
+        ]
+        if not watching:
+            return
+        if not call.core.owned():
+            call.core.locked(_age, watching, call.core.now(), paused)
+
+    def _spend(self, began: float) -> None:
+        call = self.call
+        call.active_seconds = (call.active_seconds or 0.0) + call.core.now() - began
+
+
+def _age(watching: list[tuple[InFlight, int]], now: float, paused: bool) -> None:
+    for guard, ticket in watching:
+        (guard.pause if paused else guard.go_on)(ticket, now)
+
+
+class SyncFlow(Flow):
+    """One guarded generator."""
+
+    __slots__ = ()
+    source: Any
+    sent: Any
+    thrown: BaseException | None
+
+    def step(self) -> bool:
+        """Go on to the next item; False at the end."""
+        call = self.call
+        try:
+            todo: int = interpreter.start(call) if self.source is None else self._again()
+            while todo not in (DONE, GIVEN):
+                if todo == DO_RUN:
+                    todo = self._begin(call.fn, call.args, call.kwargs)
+                elif todo == DO_RECOVER:
+                    todo = self._begin(*call.recovery(), {})
+                elif todo == DO_PARK:
+                    todo = wait(call)
+                else:
+                    todo = pause(call)
+        except BaseException:
+            settlement.abort(call)
+            raise
+        return todo == GIVEN
+
+    def close(self, reason: GeneratorExit) -> None:
+        """End the stream early."""
+        over = over_at(binding(self.call, self.level))
+        try:
+            _within(None if over is not None else self.call.deadline, self.source.close)
+        except BaseException as error:
+            self.gone(error)
+            raise
+        self.gone(reason)
+
+    def _begin(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
+        call = self.call
+        over = over_at(binding(call, self.level))
+        if over is not None:
+            return interpreter.not_run(call, over.error())
+        try:
+            source: Any = _within(call.deadline, fn, *args, **kwargs)
+            generates = hasattr(source, "throw") and hasattr(source, "__next__")
+            self.source = source if generates else self._each(source)
+        except BaseException as error:
+            return self.raised(error)
+        return self._go_on()
+
+    def _each(self, answer: object) -> Generator[Any]:
+        try:
+            items = iter(cast("Iterable[Any]", answer))
+        except TypeError:
+            if returns_awaitable(answer) and hasattr(answer, "close"):
+                cast("Any", answer).close()  # nobody would await it
+            raise self.not_iterable(answer) from None
+        return (item for item in items)
+
+    def _again(self) -> int:
+        self.age(paused=False)
+        return self._go_on()
+
+    def _go_on(self) -> int:
+        call, source, sent = self.call, self.source, self.sent
+        over, self.sent = over_at(binding(call, self.level)), None
+        if over is not None:
+            return self._cut(over)
+        began = call.core.now()
+        try:
+            if self.thrown is not None:
+                item = self._run(self._throw)
+            else:
+                item = self._run(source.send, sent)
+        except StopIteration as stop:
+            return self.returned(stop.value, began)
+        except BaseException as error:
+            return self.raised(error, began)
+        self.thrown = None
+        return self.given(item, began)
+
+    def _throw(self) -> Any:
+        return self.source.throw(self.thrown)  # a frame that holds it would make a cycle
+
+    def _run(self, fn: Callable[..., Any], *args: Any) -> Any:
+        return _within(self.call.deadline, fn, *args)
+
+    def _cut(self, over: Deadline) -> int:
+        """Close a stream whose time is up."""
+        timeout = over.error()
+        try:
+            self.source.close()
+        except Exception as error:
+            timeout.__cause__ = error
+        except BaseException as error:
+            return self.raised(error)
+        return self.raised(timeout)
+
+
+def guard(
+    plan: Plan,
+    fn: Callable[..., Any],
+    *,
+    final: bool = False,
+    begun: SyncFlow | None = None,
+    runs: type[SyncFlow] | None = None,
+) -> Callable[..., Generator[Any, Any, Any]]:
+    """Return a generator function that runs fn's generators; where final, no fallback answers."""
+
+    def guarded(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
+        flow = begun or (runs or SyncFlow)(LastingCall(plan, fn, args, kwargs))
+        flow.call.final = final
+        while flow.step():
+            try:
+                flow.sent = yield flow.taken()
+            except GeneratorExit as reason:
+                flow.close(reason)
+                raise
+            except BaseException as error:
+                flow.thrown = error
+        return value_or_raise(flow.call)
+
+    return guarded
+
+
+def going_on(call: LastingCall, source: Any) -> Generator[Any, Any, Any]:
+    """Return a generator that a guarded call has returned, as the stream of that very call."""
+    flow = SyncFlow(call, source)
+    flow.age(paused=True)
+    return guard(call.plan, call.fn, begun=flow)()
+
+
+def over_at(bound: Deadline | None) -> Deadline | None:
+    """Return a deadline whose time is up, else None."""
+    return bound if bound is not None and bound.now() >= bound.when else None
+
+
+def _within(own: Deadline | None, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    if own is None:
+        return fn(*args, **kwargs)
+    current.set(own)
+    try:
+        return fn(*args, **kwargs)
+    finally:
+        leave(own)

@@ -1,0 +1,47 @@
+"""Which deadline binds what a call runs."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ..deadline import Deadline, TaskDeadline, Terms, current, enclosing
+from .call import Call
+from .policy_state import Core
+
+ANY_TASK: Final = object()
+
+
+def binding(call: Call, level: int, task: object = ANY_TASK) -> Deadline | None:
+    """Return the tightest deadline that binds what runs at a level.
+
+    One of this policy is made the call's `deadline` as well; a tighter one of an enclosing call is
+    not. An async caller names its task: a deadline that cancels another task does not bind this
+    one.
+    """
+    call.deadline = None
+    outer = enclosing() if current.get() is not None and Core.active else None
+    if not call.limits:
+        return outer
+    limits = [limit for limit in call.limits if limit[1] < level and Core.active]
+    if not limits:
+        return outer
+    when, at = min(limits)
+    binds = outer is not None and (task is ANY_TASK or outer.task in (None, task))
+    if outer is not None and binds and outer.when <= when:
+        return outer
+    call.deadline = own = _made(call, when, at, task)
+    return own
+
+
+def _made(call: Call, when: float, at: int, task: object) -> Deadline:
+    core = call.core
+    seconds = next(guard.seconds for level, guard in call.plan.limits if level == at)
+    around = current.get()
+    while around is not None and not around.open:  # or a chain of dead ones would grow for ever
+        around = around.outer
+    terms = Terms(seconds, at, core.name, core.now)
+    if task is ANY_TASK or task is None:
+        return Deadline.made(when, terms, around)
+    own = TaskDeadline()
+    own.when, own.terms, own.outer, own.open, own.task = when, terms, around, True, task
+    return own

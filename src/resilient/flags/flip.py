@@ -1,0 +1,229 @@
+"""What operators order, as records: levers, flips, and how two views of them are merged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from math import isfinite
+from typing import Any, Final, cast
+
+from .. import validation
+
+# Kinds of levers; a lever is written as its kind, "/" and a name.
+FLAG: Final = "flag"  # flag/NAME: "on" or "off"
+FORCED: Final = "forced"  # forced/POLICY: "forced_open" or "forced_closed"
+OPTION: Final = "option"  # option/POLICY/GUARD.OPTION: a number, a bool, a str or None
+KINDS: Final = (FLAG, FORCED, OPTION)
+
+RELEASED: Final = "released"  # the lever is let go: what is declared holds
+
+ON: Final = "on"
+OFF: Final = "off"
+STATES: Final = {FLAG: (ON, OFF, RELEASED), FORCED: ("forced_open", "forced_closed", RELEASED)}
+
+LONGEST_REASON: Final = 500
+HIGHEST: Final = 10**15  # no version reaches it in 30,000 years; what does is a fault
+_LATEST: Final = 253_402_300_800.0  # the year 10,000
+
+
+def lever_of(kind: str, name: str) -> str:
+    """Return the lever of a flag or policy."""
+    return f"{kind}/{name}"
+
+
+def kind_of(lever: str) -> str:
+    """Return what kind of lever it is."""
+    return lever.partition("/")[0]
+
+
+def name_of(lever: str) -> str:
+    """Return the name of its flag or policy, without an option's."""
+    return lever.split("/")[1]
+
+
+class Flip:
+    """One recorded change of a lever.
+
+    Attributes:
+        lever: such as ``"flag/recommendations"`` or ``"forced/payments"``.
+        value: such as ``"off"``, ``"forced_open"``, or ``"released"``.
+        by: who.
+        reason: why.
+        at: when, in seconds since 1970, by the store's clock.
+        until: when it ends by itself, likewise, or None.
+        version: larger than that of every flip before it.
+        request: a word that one operator's order keeps when it has to be sent twice.
+    """
+
+    __slots__ = ("at", "boot", "by", "due", "lever", "reason", "request", "until", "value",
+                 "version")  # fmt: skip
+
+    def __init__(
+        self,
+        lever: str,
+        value: Any,
+        *,
+        by: str = "",
+        reason: str = "",
+        at: float = 0.0,
+        until: float | None = None,
+        version: int = 0,
+        request: str = "",
+        boot: str = "",
+        due: float | None = None,
+    ) -> None:
+        self.lever: str = lever
+        self.value: Any = value
+        self.by: str = by
+        self.reason: str = reason
+        self.at: float = at
+        self.until: float | None = until
+        self.version: int = version
+        self.request: str = request
+        # The end on a clock that counts from one boot of one host: no jump of the date moves it.
+        self.boot: str = boot
+        self.due: float | None = due
+
+    @property
+    def kind(self) -> str:
+        """What kind of lever it is of."""
+        return kind_of(self.lever)
+
+    @property
+    def name(self) -> str:
+        """The name of its flag or policy."""
+        return name_of(self.lever)
+
+    def as_data(self) -> dict[str, Any]:
+        """Return it as plain data."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+    def as_json(self) -> str:
+        """Return it as one line."""
+        import json  # here: importing resilient is to stay light
+
+        return json.dumps(self.as_data(), separators=(",", ":"))
+
+    def __repr__(self) -> str:
+        return f"<flip {self.version} {self.lever}={self.value} by {self.by!r}: {self.reason!r}>"
+
+
+def flip_of(data: object) -> Flip:
+    """Return the flip that plain data describes.
+
+    Raises:
+        ValueError: it describes none.
+    """
+    if isinstance(data, (str, bytes)):
+        import json
+
+        try:
+            data = json.loads(data)
+        except (ValueError, RecursionError, MemoryError):
+            raise ValueError(f"not a flip: {validation.shown(data)}") from None
+    given: Mapping[str, Any] = {}
+    if isinstance(data, dict):
+        given = cast("Mapping[str, Any]", data)
+    try:
+        flip = Flip(
+            checked_lever(given["lever"]),
+            checked_value(given["lever"], given["value"]),
+            by=_words(given.get("by", "")),
+            reason=_words(given.get("reason", "")),
+            at=_seconds(given.get("at", 0.0)),
+            until=None if given.get("until") is None else _seconds(given["until"]),
+            version=_whole(given["version"]),
+            request=_words(given.get("request", "")),
+            boot=_words(given.get("boot", "")),
+            due=None if given.get("due") is None else _seconds(given["due"]),
+        )
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"not a flip ({error}): {validation.shown(given)}") from None
+    return flip
+
+
+def checked_lever(lever: object) -> str:
+    """Return lever if it is well formed."""
+    if type(lever) is not str:
+        validation.refuse_type("lever", lever, "a str")
+    kind, _, rest = lever.partition("/")
+    name, _, option = rest.partition("/")
+    if kind not in KINDS or (kind == OPTION) != bool(option):
+        validation.refuse("lever", lever, "flag/NAME, forced/POLICY or option/POLICY/GUARD.OPTION")
+    validation.name_of("lever", name)
+    parts = option.split(".")
+    if option and not (len(parts) == 2 and all(part.isidentifier() for part in parts)):
+        validation.refuse("lever", lever, "option/POLICY/GUARD.OPTION")
+    return lever
+
+
+def checked_value(lever: str, value: object) -> Any:
+    """Return value if the lever can have it."""
+    allowed = STATES.get(kind_of(lever))
+    if allowed is not None:
+        return validation.one_of(lever, value, allowed)
+    if value is not None and type(value) not in (bool, int, float, str):
+        validation.refuse_type(lever, value, "a number, True, False, a str or None")
+    if type(value) is str:
+        validation.text(lever, value)
+    if type(value) is float and not isfinite(value):
+        validation.refuse(lever, value, "a finite number")
+    return value
+
+
+def checked_reason(reason: object) -> str:
+    """Return reason if it says something."""
+    said = validation.text("reason", reason, most=LONGEST_REASON)
+    if not said.strip():
+        validation.refuse("reason", reason, "why, in a few words: it is what others read at 2 a.m.")
+    return said
+
+
+def checked_lasts(name: str, lasts: object) -> float | None:
+    """Return how many seconds a flip is to last, None where it has no end."""
+    return None if lasts is None else validation.duration(name, lasts)
+
+
+def _words(value: object) -> str:
+    if type(value) is not str or len(value) > 2 * LONGEST_REASON:
+        raise ValueError("a text is none, or too long")
+    # It goes to logs and terminals, and whoever can write to the store may have written it.
+    return value if value.isprintable() else "".join(c if c.isprintable() else "?" for c in value)
+
+
+def _seconds(value: object) -> float:
+    if type(value) not in (int, float) or not 0 <= cast("float", value) < _LATEST:
+        raise ValueError("a time is none")
+    return float(cast("float", value))
+
+
+def _whole(value: object) -> int:
+    if type(value) is not int or not 0 <= value < HIGHEST:
+        raise ValueError("a version is none")
+    return value
+
+
+def next_version(last: int, now: float) -> int:
+    """Return the version of a flip made now.
+
+    It counts in milliseconds, so that flips made after a store lost everything still go over those
+    made before; and it rises where the clock stands still or goes back.
+    """
+    return max(last + 1 if last < HIGHEST - 1 else 0, int(now * 1000))
+
+
+def newer(known: Mapping[str, Flip], read: Iterable[Flip]) -> list[Flip]:
+    """Return those of what was read that go over what is known, oldest first."""
+    news: dict[str, Flip] = {}
+    for flip in read:
+        best = news.get(flip.lever) or known.get(flip.lever)
+        if best is None or flip.version > best.version:
+            news[flip.lever] = flip
+    return sorted(news.values(), key=lambda flip: flip.version)
+
+
+def same_order(flip: Flip, now: Flip | None) -> bool:
+    """Return whether a flip orders what holds already, so that it changes nothing."""
+    if now is None:
+        return bool(flip.value == RELEASED)
+    ends = flip.until is not None or now.until is not None
+    return bool(now.value == flip.value and not (ends and now.until != flip.until))

@@ -1,0 +1,124 @@
+"""An operator's orders for policies: forced states and options, put on the living policies."""
+
+from __future__ import annotations
+
+from typing import Any
+from weakref import WeakKeyDictionary, WeakSet
+
+from ..admin.activity import WHY
+from ..admin.options import OPERATOR, Change, apply, checked, guard_named
+from ..admin.registry import registry
+from ..engine.policy_state import Core
+from ..guards.base import Guard
+from .flip import FORCED, OPTION, lever_of, name_of
+from .state import State
+
+
+class Orders:
+    """Keeps policies in step with what a state says of them."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._forced: WeakKeyDictionary[Core, tuple[str, str]] = WeakKeyDictionary()  # by us
+        self._optioned: WeakSet[Core] = WeakSet()  # that have had options of us
+        self.refused: dict[str, str] = {}  # by lever: why an order could not be obeyed
+
+    def follow(self, levers: list[str]) -> None:
+        """Look anew at the policies of some levers."""
+        for name in {name_of(lever) for lever in levers if not lever.startswith("flag/")}:
+            for core in registry.named(name):  # also what a reload has replaced
+                self.follow_policy(core)
+
+    def follow_policy(self, core: Core) -> None:
+        """Put on a policy what is ordered for it now.
+
+        Another thread may be at it with older or newer orders, so what holds is looked at again
+        after it was put on, until both agree.
+        """
+        for _ in range(100):
+            changes = self._state.changes
+            self._force(core)
+            self._set_options(core)
+            if changes == self._state.changes:
+                return
+
+    def _force(self, core: Core) -> None:
+        flip = self._state.holding(lever_of(FORCED, core.name))
+        put = self._forced.get(core)
+        if flip is None:
+            if put is not None:
+                self._forced.pop(core, None)
+                if core.forced == put[0]:
+                    core.force(None, "released: its order ended, or was taken back")
+            return
+        reason = ", ".join(part for part in (flip.reason, f"by {flip.by}") if part)
+        wanted = flip.value, reason
+        if put != wanted or core.forced != flip.value:
+            self._forced[core] = wanted
+            core.force(*wanted)
+
+    def _set_options(self, core: Core) -> None:
+        wanted = self._wanted(core.name)
+        if not wanted and core not in self._optioned:
+            return
+        self._optioned.add(core)
+        while True:
+            change = Change(core)
+            for guard in core.guards:
+                given = wanted.get(guard.kind, {})
+                if given != (guard._layers or {}).get(OPERATOR, {}):
+                    change.add(guard, OPERATOR, self._valid(core, guard, given))
+            if apply([change], "an operator's order"):
+                return
+
+    def _wanted(self, policy: str) -> dict[str, dict[str, Any]]:
+        """Return the options that are ordered, by the kind of guard."""
+        wanted: dict[str, dict[str, Any]] = {}
+        for lever, flip in self._state.flips.items():
+            if flip.kind == OPTION and flip.name == policy and self._state.holding(lever):
+                kind, _, option = lever.split("/")[2].partition(".")
+                wanted.setdefault(kind, {})[option] = flip.value
+        return wanted
+
+    def _valid(self, core: Core, guard: Guard, given: dict[str, Any]) -> dict[str, Any]:
+        """Return those options that the guard takes; an order that it can't obey is reported."""
+        if self._all_valid(core, guard, given):
+            for option in given:
+                self.refused.pop(f"{OPTION}/{core.name}/{guard.kind}.{option}", None)
+            return given
+        taken: dict[str, Any] = {}
+        for option, value in given.items():
+            lever = f"{OPTION}/{core.name}/{guard.kind}.{option}"
+            try:
+                checked(core.name, guard, {option: value})
+                Change(core).add(guard, OPERATOR, {**taken, option: value})
+            except (ValueError, TypeError) as error:
+                self.refused[lever] = str(error)
+            else:
+                taken[option] = value
+                self.refused.pop(lever, None)
+        return taken
+
+    def _all_valid(self, core: Core, guard: Guard, given: dict[str, Any]) -> bool:
+        """Return whether it takes them together: one alone may mean nothing without another."""
+        try:
+            Change(core).add(guard, OPERATOR, checked(core.name, guard, given))
+        except (ValueError, TypeError):
+            return False
+        return True
+
+    def faults(self) -> dict[str, str]:
+        """Return the orders that hold and can't be obeyed here, and why."""
+        found = {lever: why for lever, why in self.refused.items() if self._state.holding(lever)}
+        for lever, flip in list(self._state.flips.items()):
+            if flip.kind != OPTION or not self._state.holding(lever):
+                continue
+            for core in registry.named(flip.name):
+                if not Core.active:
+                    found[lever] = WHY
+                    continue
+                try:
+                    guard_named(core.name, core.guards, lever.split("/")[2].partition(".")[0])
+                except ValueError as error:
+                    found[lever] = str(error)
+        return found

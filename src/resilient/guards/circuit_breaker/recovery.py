@@ -1,0 +1,69 @@
+"""How long an open circuit refuses: longer with each try that fails, up to a limit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import log
+from typing import TYPE_CHECKING, Any, Final
+
+from ... import validation
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+LONGEST: Final = 60.0  # where nothing is said, or the first time is not longer
+JITTER: Final = 0.2  # a recovery time is drawn from the last fifth, never longer than announced
+
+
+class Recovery:
+    """The options of a circuit breaker that say when it tries again."""
+
+    __slots__ = ("_longest", "backoff", "timeout")
+
+    def __init__(
+        self,
+        *,
+        recovery_timeout: float | timedelta,
+        recovery_backoff: float,
+        max_recovery_timeout: float | timedelta | None,
+    ) -> None:
+        self.timeout: float = validation.duration("recovery_timeout", recovery_timeout)
+        self.backoff: float = validation.number(
+            "recovery_backoff", recovery_backoff, least=1, most=100
+        )
+        self._longest: float | None = None
+        if max_recovery_timeout is not None:
+            self._longest = validation.duration("max_recovery_timeout", max_recovery_timeout)
+            if self._longest < self.timeout:
+                least = f"at least recovery_timeout ({self.timeout:g})"
+                validation.refuse("max_recovery_timeout", max_recovery_timeout, least)
+
+    @property
+    def longest(self) -> float:
+        """The most seconds that it refuses at a stretch."""
+        return max(LONGEST, self.timeout) if self._longest is None else self._longest
+
+    def options(self) -> dict[str, Any]:
+        """Return what its constructor was given, by name."""
+        return {
+            "recovery_timeout": self.timeout,
+            "recovery_backoff": self.backoff,
+            "max_recovery_timeout": self._longest,
+        }
+
+    def seconds(self, relapses: int, random: Callable[[], float] | None) -> float:
+        """Return for how long it refuses, after so many tries that failed."""
+        first, backoff, longest = self.timeout, self.backoff, self.longest
+        # The power is taken only where it stays below the limit: it can't overflow.
+        if relapses and backoff > 1 and relapses >= log(longest / first) / log(backoff):
+            seconds = longest
+        else:
+            seconds = min(first * backoff**relapses, longest)
+        return seconds if random is None else seconds * (1 - JITTER * random())
+
+
+def source() -> Callable[[], float]:
+    """Return what draws at random."""
+    import random  # when the first breaker is made: an import in a call could be interrupted
+
+    return random.random

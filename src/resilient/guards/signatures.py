@@ -1,0 +1,48 @@
+"""What a function must be like that answers in place of another one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ..callables import label
+
+
+def check_signature(
+    what: str, answer: Callable[..., Any], fn: Callable[..., Any], *, with_error: bool = False
+) -> None:
+    """Raise a TypeError if answer can't be called with the arguments that fn is called with."""
+    import inspect
+
+    try:
+        theirs, mine = inspect.signature(fn), inspect.signature(answer)
+    except (TypeError, ValueError):  # a builtin that has none
+        return
+    if any(
+        each.kind in (each.VAR_POSITIONAL, each.VAR_KEYWORD) for each in theirs.parameters.values()
+    ):
+        return  # it takes anything, so what it will be given can't be known
+    for optional in (False, True):
+        args, kwargs = _sample(theirs, optional=optional)
+        try:
+            mine.bind(*(["error"] if with_error else []), *args, **kwargs)
+        except TypeError as fault:
+            first = "the error and " if with_error else ""
+            raise TypeError(
+                f"{what} {label(answer)}{mine} can't be called with {first}the arguments of "
+                f"{label(fn)}{theirs}: {fault}"
+            ) from None
+
+
+def _sample(signature: Any, *, optional: bool) -> tuple[list[str], dict[str, str]]:
+    """Return arguments that a signature takes: only those it requires, or all that it names."""
+    args: list[str] = []
+    kwargs: dict[str, str] = {}
+    for parameter in signature.parameters.values():
+        if parameter.default is not parameter.empty and not optional:
+            continue
+        if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
+            args.append(parameter.name)
+        elif parameter.kind == parameter.KEYWORD_ONLY:
+            kwargs[parameter.name] = parameter.name
+    return args, kwargs

@@ -1,0 +1,85 @@
+"""A server's edge: the caller's deadline comes in, and a refusal goes out as 503."""
+
+from __future__ import annotations
+
+from math import ceil, isfinite
+from typing import Final
+
+from .. import validation
+from ..admin.registry import registry
+from ..clock import real
+from ..deadline import bounded
+from ..errors import CallTimeoutError, RefusedError
+
+HEADER: Final = "x-request-timeout"
+
+
+_NAME: Final = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz"
+                         "ABCDEFGHIJKLMNOPQRSTUVWXYZ")  # fmt: skip
+_MOST: Final = 315_576_000.0  # ten years, as every duration here: above it timers overflow
+
+
+class Edge:
+    """What the middlewares of all frameworks share: their options, and what they do with them.
+
+    Args:
+        header: the request header that says, in seconds, how long the caller will wait. Default
+            ``x-request-timeout``; None reads none.
+        at_most: the longest time, in seconds, that is believed, and the one that applies where
+            there is no such header. Default None: none.
+        at_least: the shortest time, in seconds, with which a request is worth beginning: with less
+            it is answered with 504 at once, and the application is not called. Default 0.
+    """
+
+    def __init__(
+        self, header: str | None = HEADER, at_most: float | None = None, at_least: float = 0.0
+    ) -> None:
+        if header is not None and not (
+            validation.text("header", header, most=100) and _NAME.issuperset(header)
+        ):
+            validation.refuse("header", header, "the name of a header, or None")
+        self.header: str | None = None if header is None else header.lower()
+        self._at_most = None if at_most is None else validation.duration("at_most", at_most)
+        self._at_least = validation.duration("at_least", at_least, zero=True)
+        if self._at_most is not None and self._at_least > self._at_most:
+            validation.refuse("at_least", at_least, f"at most at_most, which is {self._at_most:g}")
+
+    def seconds(self, value: str | None) -> float | None:
+        """Return the time limit of a request, from its header; nonsense is no limit."""
+        try:
+            given = None if value is None else float(value)
+        except ValueError:
+            given = None
+        if given is None or not isfinite(given) or given < 0:
+            return self._at_most
+        return min(given, _MOST if self._at_most is None else self._at_most)
+
+    def too_short(self, seconds: float | None) -> bool:
+        """Return whether a time limit leaves too little to begin with."""
+        return seconds is not None and seconds < self._at_least
+
+    @staticmethod
+    def bounded(seconds: float) -> bounded:
+        """Return a context in which the deadline is so far away."""
+        clock = registry.clock
+        return bounded(seconds, "request", real.now if clock is None else clock.now)
+
+
+# To a request that comes with too short a time limit.
+TOO_SHORT: Final[tuple[int, dict[str, str], str]] = (504, {}, "the time limit is too short\n")
+
+
+def answer(error: Exception) -> tuple[int, dict[str, str], str] | None:
+    """Return status, headers and text for an error, None for one that is no business of ours.
+
+    A refusal is 503 with ``Retry-After``, a timeout 504. The text names the policy, and nothing
+    of what is inside.
+    """
+    if isinstance(error, RefusedError):
+        wait = error.retry_after
+        after = 1 if wait is None else max(1, ceil(wait))
+        headers = {"retry-after": str(after)}
+        return 503, headers, f"{error.policy} is not available now; try again in {after} s\n"
+    if isinstance(error, CallTimeoutError):
+        return 504, {}, f"{error.policy} did not answer in time\n"
+    return None

@@ -1,0 +1,150 @@
+"""Which policies and flags there are: as running processes show them, or as a module makes them."""
+
+from __future__ import annotations
+
+import importlib
+import shlex
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Final, cast
+
+from ..admin.registry import registry
+from ..flags.runtime import here
+from ..pages.format import OTHER, Entry
+from ..pages.process_entries import entry_of
+
+
+class Policy:
+    """A policy that is declared.
+
+    Attributes:
+        name: its name.
+        owner: the team to call, or ``""``.
+        tier: how much it matters, 1 the most, or None.
+        impact: what customers see while it is cut off, or ``""``.
+        flags: the flags of its kill switches.
+        fallback: what answers in its place, or ``""``.
+        covered: whether something answers its callers while it is forced open.
+        answered: those of its flags for which something answers while they are off.
+    """
+
+    def __init__(self, name: str, about: dict[str, Any]) -> None:
+        tier = about.get("tier")
+        self.name: str = name
+        self.owner: str = str(about.get("owner") or "")
+        self.tier: int | None = tier if isinstance(tier, int) else None
+        self.impact: str = str(about.get("impact") or "")
+        flags: Any = about.get("flags")
+        self.flags: list[str] = _texts(flags)
+        self.fallback: str = str(about.get("fallback") or "")
+        covered: Any = about.get("covered", bool(self.fallback))  # not said by older versions
+        answered: Any = about.get("answered", self.flags if covered else [])
+        self.covered: bool = covered is True
+        self.answered: list[str] = [name for name in _texts(answered) if name in self.flags]
+
+    @property
+    def lever(self) -> str:
+        """What helps: to cut it off, where something answers then; else to look at it."""
+        if self.answered:
+            return f'resilient flags off {shlex.quote(self.answered[0])} --reason "..." --for 30m'
+        if self.covered:
+            name = shlex.quote(self.name)
+            return f'resilient policies force-open {name} --reason "..." --for 30m'
+        return self.look
+
+    @property
+    def cuttable(self) -> bool:
+        """Whether it can be cut off without an error for each of its callers."""
+        return self.covered or bool(self.answered)
+
+    @property
+    def look(self) -> str:
+        """The command that shows it: why it is as it is, and whose it is."""
+        return f"resilient policies show {shlex.quote(self.name)}"
+
+    @property
+    def release(self) -> str:
+        """The command that ends a forced state."""
+        return f'resilient policies release {shlex.quote(self.name)} --reason "..."'
+
+
+def _texts(said: object) -> list[str]:
+    """Return a list of texts as a page has it, whatever that is."""
+    return [str(each) for each in cast("list[object]", said)] if isinstance(said, list) else []
+
+
+DOCTOR: Final = "resilient doctor"  # where processes do not do what they were told
+
+
+class Flag:
+    """A flag that is declared."""
+
+    def __init__(self, name: str, about: dict[str, Any]) -> None:
+        self.name: str = name
+        self.owner: str = str(about.get("owner") or "")
+        self.impact: str = str(about.get("impact") or "")
+
+    @property
+    def lever(self) -> str:
+        """The command that turns it on again."""
+        return f'resilient flags on {shlex.quote(self.name)} --reason "..."'
+
+    @property
+    def look(self) -> str:
+        """The command that shows it."""
+        return f"resilient flags show {shlex.quote(self.name)}"
+
+
+class Declared:
+    """All that is declared, by name."""
+
+    def __init__(self, policies: Iterable[Policy], flags: Iterable[Flag]) -> None:
+        self.policies: list[Policy] = sorted(policies, key=lambda each: each.name)
+        self.flags: list[Flag] = sorted(flags, key=lambda each: each.name)
+
+
+def in_this_process(module: str = "") -> Declared:
+    """Return what is declared here, after the import of a module.
+
+    Raises:
+        ImportError: there is no such module.
+    """
+    if module:
+        importlib.import_module(module)
+    cores = {core.name: core for core in registry.cores()}  # the newest of each name
+    policies = [entry_of_core(core) for core in cores.values()]
+    flags = [Flag(f.name, {"owner": f.owner, "impact": f.impact}) for f in here.flags.all()]
+    return Declared(policies, flags)
+
+
+def entry_of_core(core: Any) -> Policy:
+    """Return a policy of this process."""
+    from ..telemetry.schema import layout
+
+    return Policy(core.name, entry_of(core, layout(words=None), [], 0.0).about)
+
+
+def in_pages(path: Path) -> Declared:
+    """Return what the processes of this host show in their pages, the departed left out.
+
+    Raises:
+        OSError: the directory can't be read.
+        ValueError: it is somebody else's, or everybody may write there.
+    """
+    from ..pages.directory import Directory
+
+    pages, _ = Directory(path).read()
+    entries = [entry for page in pages if page.alive for entry in page.entries]
+    return of_entries(entries)
+
+
+def of_entries(entries: Iterable[Entry]) -> Declared:
+    """Return what is declared by entries of pages."""
+    policies: dict[str, Policy] = {}
+    flags: dict[str, Flag] = {}
+    for entry in entries:
+        if entry.kind == "policy" and entry.name != OTHER:
+            policies[entry.name] = Policy(entry.name, entry.about)
+        elif entry.kind == "flag":
+            flags[entry.name] = Flag(entry.name, entry.about)
+    return Declared(policies.values(), flags.values())

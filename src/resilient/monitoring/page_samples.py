@@ -1,0 +1,195 @@
+"""Looks at the pages of this host, and what happened between two of them.
+
+Nothing is asked of the processes: what they wrote is there, also while they hang.
+"""
+
+from __future__ import annotations
+
+import time
+from math import isfinite
+from pathlib import Path
+from typing import Any, Final
+
+from ..engine.counters import EDGES
+from ..pages.directory import Directory, living
+from ..pages.format import OTHER, Entry
+from ..pages.merge import summed
+from ..pages.reader import Reader
+from ..telemetry.policy_samples import exported
+
+SILENT: Final = 5.0  # seconds without a sign of life after which a process hangs
+ENOUGH: Final = 10  # calls from which on a share or a quantile means something
+
+_STATES: Final = ("open", "half_open", "metrics_only")
+
+Numbers = dict[tuple[str, tuple[str, ...]], float]
+
+
+def numbers(entry: Entry) -> Numbers:
+    """Return what an entry shows, by the name of the metric and the values of its labels."""
+    keys, values = exported(entry.layout)
+    row = values(entry.row)
+    return {
+        (metric.name, labels): value
+        for (metric, labels), value in zip(keys, row, strict=True)
+        if isfinite(value)
+    }
+
+
+class Process:
+    """A process of this host.
+
+    Attributes:
+        pid: its process id, in its own container.
+        program: what it runs.
+        silent: seconds since it last gave a sign of life, where that is too long; else 0.
+    """
+
+    def __init__(self, page: Reader, now: float) -> None:
+        quiet = now - page.beat
+        pid = page.about.get("pid")
+        self.pid: int = pid if isinstance(pid, int) else 0
+        self.program: str = str(page.about.get("program", ""))
+        self.silent: float = quiet if quiet > SILENT and not page.left else 0.0
+
+
+class Look:
+    """What the pages say at one moment.
+
+    Attributes:
+        at: when, on the monotonic clock.
+        policies: what each policy shows, by name: added up over processes, the departed included.
+        flags: likewise, the flags.
+        orders: likewise, since when policies are under which order.
+        about: what is declared of a policy or flag, by kind and name; of the living.
+        since: when the first of the processes came to the state that its breaker is in, in seconds
+            since 1970, by policy and state.
+        processes: those that live.
+        unread: pages that can't be read, and why.
+        unsynced: seconds since the process worst off last read the store; 0 where none follows one.
+    """
+
+    def __init__(self, pages: list[Reader], left: list[Entry], unread: dict[str, str]) -> None:
+        self.at: float = time.monotonic()
+        self.wall: float = time.time()
+        self.processes: list[Process] = [Process(p, self.at) for p in pages if p.alive]
+        self.unread: dict[str, str] = unread
+        alive = [entry for page in pages if page.alive for entry in page.entries]
+        # Processes whose guards let every call pass; older versions say nothing of it.
+        self.inactive: int = sum(
+            numbers(entry).get(("active", ())) == 0 for entry in alive if entry.kind == "process"
+        )
+        self.unsynced: float = max(
+            (
+                numbers(entry).get(("flag_sync_age_seconds", ()), 0.0)
+                for entry in alive
+                if entry.kind == "process"
+            ),
+            default=0.0,
+        )
+        self.about: dict[tuple[str, str], Any] = {(e.kind, e.name): e.about for e in alive}
+        self.since: dict[tuple[str, str], float] = {}
+        for entry in alive:
+            if entry.kind == "policy":
+                self._note(entry)
+        whole = summed([*left, *(entry for page in pages for entry in living(page))])
+        tables: dict[str, dict[str, Numbers]] = {"policy": {}, "flag": {}, "order": {}}
+        for entry in whole:
+            if entry.kind in tables and entry.name != OTHER:
+                tables[entry.kind][entry.name] = numbers(entry)
+        self.policies: dict[str, Numbers] = tables["policy"]
+        self.flags: dict[str, Numbers] = tables["flag"]
+        self.orders: dict[str, Numbers] = tables["order"]
+
+    def _note(self, entry: Entry) -> None:
+        said = numbers(entry)
+        moved = said.get(("breaker_since_timestamp_seconds", ()))
+        if moved is not None:
+            for state in _STATES:
+                if said.get(("breaker_workers", (state,))):
+                    key = entry.name, state
+                    self.since[key] = min(moved, self.since.get(key, moved))
+
+
+class Watch:
+    """Looks again and again."""
+
+    def __init__(self, path: Path) -> None:
+        self.path: Path = path
+        self._directory = Directory(path)
+
+    def look(self) -> Look:
+        """Look once.
+
+        Raises:
+            OSError: the directory can't be read.
+            ValueError: it is somebody else's, or everybody may write there.
+        """
+        pages, left = self._directory.read()
+        unread = dict(self._directory.faults)
+        return Look([page for page in pages if page.about], left, unread)
+
+
+class Between:
+    """What happened between two looks, of one policy."""
+
+    def __init__(self, name: str, before: Look, after: Look) -> None:
+        self._then: Numbers = before.policies.get(name, {})
+        self._now: Numbers = after.policies.get(name, {})
+        self.seconds: float = max(after.at - before.at, 1e-9)
+
+    def more(self, metric: str, *labels: str) -> float:
+        """Return by how much a counter grew."""
+        key = metric, labels
+        return max(0.0, self._now.get(key, 0.0) - self._then.get(key, 0.0))
+
+    def now(self, metric: str, *labels: str) -> float | None:
+        """Return what a gauge says, None where it says nothing."""
+        return self._now.get((metric, labels))
+
+    @property
+    def served(self) -> dict[str, float]:
+        """How many callers got what, but for errors of their own: they are outside every ratio."""
+        return {word: self.more("served_total", word) for word in ("full", "degraded", "error")}
+
+    @property
+    def callers_own(self) -> float:
+        """How many callers got an error that was their own doing."""
+        return self.more("served_total", "caller_error")
+
+    def quantile(self, share: float) -> Quantile | None:
+        """Return the duration that so many calls stayed below, None where there are too few.
+
+        Within a bucket it is taken to lie as in proportion, as Prometheus does it, and never above
+        the limit that cuts calls off.
+        """
+        edges = [*map(str, EDGES), "+Inf"]
+        upto = [self.more("call_duration_seconds_bucket", edge) for edge in edges]
+        if upto[-1] < ENOUGH:
+            return None
+        rank = share * upto[-1]
+        place = next(n for n, count in enumerate(upto) if count >= rank)
+        found = Quantile.of(EDGES[-1])  # who took longer is in no bucket of its own
+        if place < len(EDGES):
+            low = EDGES[place - 1] if place else 0.0
+            before = upto[place - 1] if place else 0.0
+            inside = upto[place] - before
+            part = (rank - before) / inside if inside else 1.0
+            found = Quantile(low + (EDGES[place] - low) * part)
+        limit = self.now("timeout_seconds")
+        if limit is not None and found >= limit > 0:
+            return Quantile.of(limit)
+        return found
+
+
+class Quantile(float):
+    """A duration that a share of calls stayed below, or that the rest took at the least."""
+
+    at_least: bool = False
+
+    @classmethod
+    def of(cls, seconds: float) -> Quantile:
+        """Return what the rest took at the least."""
+        found = cls(seconds)
+        found.at_least = True
+        return found

@@ -1,0 +1,73 @@
+"""What a process shows of itself, besides its policies."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, Final
+
+from ..admin.registry import registry
+from ..admin.summary import answer_of, is_covered, switches
+from ..engine.policy_state import Core
+from ..events import bus
+from ..metric_types import Metric, Sample
+from ..telemetry.flag_samples import OF_FLAGS, measure_flags, measure_orders, measure_store
+from ..telemetry.schema import Layout, layout
+from .format import Entry
+
+_POLICIES: Final = Metric("policies", "gauge", "Policies that exist.", over="max")
+_BROKEN: Final = Metric(
+    "listener_errors_total", "counter", "Listeners of events that raised, and were removed."
+)
+_DROPPED: Final = Metric(
+    "events_dropped_total", "counter", "Events dropped because too many waited to be delivered."
+)
+_BUILD: Final = Metric(
+    "build_info", "gauge", "Always 1: the version in use.", "version", over="max"
+)
+_ACTIVE: Final = Metric(
+    "active", "gauge", "0 where a process protects no call: set_active(False), RESILIENT_DISABLED.",
+    over="min",
+)  # fmt: skip
+OF_PROCESSES: Final[tuple[Metric, ...]] = (*OF_FLAGS, _POLICIES, _BROKEN, _DROPPED, _BUILD, _ACTIVE)
+
+_PACKAGE: Final = __name__.partition(".")[0]
+
+
+def own_entries() -> list[Entry]:
+    """Return what this process shows of itself, its flags and its orders, at this instant."""
+    version = str(vars(sys.modules[_PACKAGE])["__version__"])
+    samples: list[Sample] = [
+        (_POLICIES, (), len(registry.cores())),
+        (_BROKEN, (), bus.listener_errors),
+        (_DROPPED, (), bus.dropped),
+        (_BUILD, (version,), 1),
+        (_ACTIVE, (), Core.active),
+        *measure_store(),
+    ]
+    return [
+        _entry("process", "", samples),
+        *(
+            _entry("flag", flag.name, found, {"owner": flag.owner, "impact": flag.impact})
+            for flag, found in measure_flags()
+        ),
+        *(_entry("order", name, found) for name, found in measure_orders()),
+    ]
+
+
+def _entry(
+    kind: str, name: str, samples: list[Sample], about: dict[str, str] | None = None
+) -> Entry:
+    tail = tuple((metric, labels) for metric, labels, _ in samples)
+    row = [float(value) for _, _, value in samples]
+    return Entry(kind, name, about or {}, layout(words=None, tail=tail), row)
+
+
+def entry_of(core: Core, found: Layout, row: list[float], since: float) -> Entry:
+    """Return a policy's entry; `since` says which policies have been there longest."""
+    about: dict[str, Any] = {
+        "owner": core.owner, "tier": core.tier, "impact": core.impact, "since": since,
+        "fallback": answer_of(core),
+        "covered": is_covered(core),
+    }  # fmt: skip
+    about |= switches(core)  # a table with a list in it costs garbage collection three times one
+    return Entry("policy", core.name, about, found, row)

@@ -1,0 +1,249 @@
+"""The records of this process's page: one for each policy, and for what it shows besides."""
+
+from __future__ import annotations
+
+import threading
+import time
+import weakref
+from array import array
+from collections.abc import Callable
+from typing import Any, Final
+
+from ..admin.registry import registry
+from ..engine.policy_state import Core
+from ..guards.facets import Stateful
+from ..telemetry.policy_samples import row_of
+from ..telemetry.schema import Layout, Row, add, counters, exact
+from .format import MOST, OTHER, Entry, row_in
+from .merge import summed
+from .process_entries import entry_of, own_entries
+from .wakeup import Bell
+from .writer import FullError, Page, Slot
+
+_FADES: Final = 130.0  # seconds after the last call in which a policy still changes by itself
+_FADING: Final = 5.0  # seconds between two looks at such a one
+_AT_ONCE: Final = 100  # policies that get their record in one go
+
+
+class _Kept:
+    """A policy's record in the page."""
+
+    __slots__ = ("core", "next", "seen", "since", "slot")
+
+    def __init__(self, core: Core, slot: Slot, now: float) -> None:
+        self.core: weakref.ref[Core] = weakref.ref(core)
+        self.slot: Slot = slot
+        self.seen: tuple[Any, ...] = ()  # the counts at the last look
+        self.since: float = now  # when they last changed
+        self.next: float = now  # when it is to be looked at again though they don't
+
+
+class Records:
+    """Keeps the records of one page. One thread at a time uses it.
+
+    What goes wrong with one record is told to `complain`, and is no reason for the others not to
+    have their turn.
+    """
+
+    def __init__(self, page: Page, complain: Callable[[Exception], None]) -> None:
+        self.page: Page = page
+        self.stop: threading.Event = threading.Event()  # of the thread that keeps it up to date
+        self.bell: Bell = Bell()  # which this wakes
+        self._complain = complain
+        self._kept: dict[int, _Kept] = {}  # by the id of the policy's core
+        self._past: dict[tuple[str, Layout], Slot] = {}  # of policies that are gone
+        self._single: list[Slot] = []  # of those that there was no room for to add them up
+        self._own: dict[tuple[str, str], Slot] = {}  # by kind and name
+        self.told: set[str] = set()  # policies of which there are news
+
+    # -- policies ---------------------------------------------
+
+    def attach(self, core: Core) -> None:
+        """Give a policy its record, and its counts their cells."""
+        there = self._kept.get(id(core))
+        if there is not None and there.core() is not core:  # one that is gone had this id
+            self._retire(id(core), there)
+        elif there is not None:
+            return
+        if core.cells is not None:
+            return
+        found, row = row_of(core)
+        with self.page.step():
+            slot = self.page.add(entry_of(core, found, row, time.time()))
+            self._kept[id(core)] = _Kept(core, slot, time.monotonic())
+            core.locked(core.show_in, slot.cells, found)
+
+    def _publish(self, kept: _Kept, core: Core) -> None:
+        found, row = row_of(core)
+        if found is not kept.slot.entry.layout:
+            with self.page.step():
+                self._widen(kept, core, found, row)
+            return
+        kept.slot.cells[found.heads :] = array("d", row[found.heads :])
+        if not core.owned():
+            core.locked(core.mirror)
+
+    def _widen(self, kept: _Kept, core: Core, found: Layout, row: list[float]) -> None:
+        """Give a policy a record of another layout."""
+
+        def widen() -> None:  # nothing may be counted in the old cells meanwhile
+            row[: found.heads] = core.row(found)
+            fresh = Entry("policy", core.name, kept.slot.entry.about, found, row)
+            kept.slot = self.page.add(fresh, instead_of=(kept.slot,))
+            core.cells, core.layout = kept.slot.cells, found
+
+        core.locked(widen)
+
+    def _leave(self, core: Core | None) -> None:
+        """Take its cells from a policy that was dropped, and counts on."""
+        if core is not None:
+            core.locked(core.show_in, None, None)
+
+    def _retire(self, key: int, kept: _Kept) -> None:
+        """Keep what a policy that is gone has counted, with others of its name."""
+        entry = kept.slot.entry
+        name = entry.name
+        if (name, entry.layout) not in self._past and len(self._past) >= MOST:
+            name = OTHER
+        past = self._past.get((name, entry.layout))
+        row = counters(entry.layout, row_in(kept.slot.cells))
+        kept.slot.cells[:] = array("d", row)
+        kept.slot.entry = Entry("policy", entry.name, entry.about, entry.layout, row)
+        fresh = kept.slot
+        try:
+            with self.page.step():
+                if past is not None or name != entry.name:
+                    fresh = self._added(name, entry, row, kept.slot, past)
+                # No signal is heard between these two: what is past is no policy's any more.
+                self._past[name, entry.layout], kept.slot = fresh, fresh
+                del self._kept[key]
+        except FullError:
+            self._single.append(kept.slot)
+            del self._kept[key]
+
+    def _added(self, name: str, entry: Entry, row: Row, slot: Slot, past: Slot | None) -> Slot:
+        """Put one record in the place of two."""
+        if past is not None:
+            _, row = add([(entry.layout, row), (entry.layout, row_in(past.cells))])
+        row = exact(entry.layout, list(row))
+        whole = Entry("policy", name, entry.about, entry.layout, row)
+        return self.page.add(whole, instead_of=(slot,) if past is None else (slot, past))
+
+    # -- all of them ---------------------------------------------
+
+    def refresh(self, until: float) -> None:
+        """Bring all records up to date, or as many as can be until a time."""
+        now = time.monotonic()
+        self.page.beat(now)
+        self._try(self._publish_own)
+        for core in self.new()[:_AT_ONCE]:
+            if time.monotonic() >= until:
+                break
+            self._try(self.attach, core)
+        told, self.told = self.told, set()
+        for key, kept in list(self._kept.items()):
+            known = kept.core()
+            if known is None or known.dropped:
+                self._try(self._leave, known)
+                self._try(self._retire, key, kept)
+            elif known.name in told or (time.monotonic() < until and _changes(kept, known, now)):
+                self._try(self._publish, kept, known)
+
+    def _try(self, step: Callable[..., None], *args: Any) -> None:
+        try:
+            step(*args)
+        except Exception as error:
+            self._complain(error)
+
+    def new(self) -> list[Core]:
+        """Return the policies that have no record yet."""
+        return [core for core in registry.cores() if core.cells is None]
+
+    def _publish_own(self) -> None:
+        """Show what this process has besides policies; what it no longer has, no longer."""
+        seen = set[tuple[str, str]]()
+        for entry in own_entries():
+            key = entry.kind, entry.name
+            seen.add(key)
+            slot = self._own.get(key)
+            if slot is None:
+                self._own[key] = self.page.add(entry)
+            elif slot.entry.layout is not entry.layout:
+                self._own[key] = self.page.add(entry, instead_of=(slot,))
+            else:
+                slot.cells[:] = array("d", entry.row)
+        for key in set(self._own) - seen:
+            self.page.remove(self._own.pop(key))
+
+    def entries(self, others: list[Entry]) -> list[Entry]:
+        """Return what this process shows, now: also of policies that have no record.
+
+        Such a one has not been called yet, so it is left out where others show it, or there is no
+        room for it.
+        """
+        kept = [each.slot for each in list(self._kept.values())]
+        slots = {id(s): s for s in (*self._past.values(), *kept, *self._own.values())}
+        new = self.new()
+        there = {each.name for each in others if each.kind == "policy"} if new else set[str]()
+        alone = [
+            entry_of(core, *row_of(core), time.time())
+            for core in new
+            if core.name not in there or not core.fresh
+        ]
+        return [_now(slot) for slot in (*slots.values(), *self._single)] + alone
+
+    # -- another page ---------------------------------------------
+
+    def give_up(self, *, spoilt: bool) -> list[Entry]:
+        """Take their cells from all policies; return what is kept of those that are gone.
+
+        Of a page that was spoilt, nothing is read: what is remembered has to do.
+        """
+        self.stop.set()
+        slots = {id(slot): slot for slot in (*self._past.values(), *self._single)}
+        for kept in self._kept.values():
+            core = kept.core()
+            if core is None:
+                slots[id(kept.slot)] = kept.slot
+                continue
+            core.locked(core.show_in, None, None)
+        said = _remembered if spoilt else _now
+        return summed([said(slot) for slot in slots.values()])
+
+    def take_over(self, past: list[Entry]) -> None:
+        """Keep what another page kept of policies that are gone."""
+        for entry in past:
+            row = counters(entry.layout, entry.row)
+            whole = Entry("policy", entry.name, entry.about, entry.layout, row)
+            self._past[entry.name, entry.layout] = self.page.add(whole)
+
+
+def _now(slot: Slot) -> Entry:
+    raw, entry = slot.cells.tobytes(), slot.entry
+    if slot.last is None or raw != slot.raw:
+        row = exact(entry.layout, row_in(memoryview(raw).cast("d")))
+        if slot.last is None:
+            slot.last = Entry(entry.kind, entry.name, entry.about, entry.layout, row)
+        slot.last.row, slot.raw = tuple(row), raw
+    return slot.last
+
+
+def _remembered(slot: Slot) -> Entry:
+    """Return what a slot said at the last look, or when it was made."""
+    return slot.last or slot.entry
+
+
+def _changes(kept: _Kept, core: Core, now: float) -> bool:
+    """Tell whether what a policy shows is to be looked at: it has changed, or fades."""
+    core.expire()
+    counts = sum(core.counts), sum(core.buckets), core.abandoned
+    seen = core.quick, core.in_flight, core.forced, *counts
+    if seen != kept.seen:
+        kept.seen, kept.since, kept.next = seen, now, now + _FADING
+        return True
+    memory = max((g.memory() for g in core.guards if isinstance(g, Stateful)), default=0.0)
+    busy = core.in_flight or core.abandoned
+    if now < kept.next or not (busy or now - kept.since < _FADES + 2 * memory):
+        return False
+    kept.next = now + (1.0 if busy else _FADING)
+    return True

@@ -1,0 +1,264 @@
+"""One policy as it guards the methods of a client: plans for calls, steps and streams."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, Final
+
+from ...callables import Kind
+from ...clock import real
+from ...deadline import GRAIN, bounded, current
+from ...engine import interpreter, settlement
+from ...engine.call import DO_PARK, DO_RUN, Step, value_or_raise
+from ...engine.context_managers import EnteringCall
+from ...engine.detached_call import LastingCall
+from ...engine.pipeline import Kin, Plan
+from ...engine.policy_state import Core
+from ...engine.slot_leases import Lease
+from ...engine.sync import functions as sync
+from ...engine.sync import streams
+from ...engine.sync.driver import drive, wait
+from ...engine.time_limits import binding
+from ...guards.base import Mode
+from ...guards.facets import TimeLimit, time_limits
+from ...outcomes import Judge
+from ..guard_stack import GuardStack
+from ..wrapping import sync_mode
+from .proxy import is_handed
+from .subclients import close_unawaited
+
+# How an iterator or a mapping says "no more" and "not there", which is no failure of anything.
+_ENDS: Final = Judge(ignore=(StopIteration, StopAsyncIteration))
+_ABSENT: Final = Judge(ignore=(KeyError, IndexError))
+
+
+class Guarding:
+    """A policy, and the judges that one client adds to those of its guards."""
+
+    __slots__ = ("_judges", "_kin", "_plans", "inline", "policy")
+
+    def __init__(
+        self,
+        policy: GuardStack,
+        judges: tuple[Judge, ...],
+        *,
+        inline: bool = False,
+        kin: Kin | None = None,
+    ) -> None:
+        self.policy: GuardStack = policy
+        self._kin = kin  # of the client's library, so that its own handlers see our errors
+        self.inline: bool = inline  # its sync calls stay in their thread
+        self._judges = judges
+        self._plans: dict[tuple[Mode, str, int], Plan] = {}
+
+    @property
+    def sync_mode(self) -> Mode:
+        """Return how sync calls are bound, or raise the TypeError that explains the choice."""
+        if self.inline:
+            return "cooperative"
+        return sync_mode(self.policy.name, self.policy.guards)
+
+    def plan(self, mode: Mode, what: str = "call", skip: int = 0) -> Plan:
+        """Return the plan for a mode of running and what is run: a call, a step, an item."""
+        key = mode, what, skip
+        found = self._plans.get(key)
+        if found is None:
+            judges, guards = self._judges, self.policy.guards
+            if what != "call":
+                judges = (*judges, _ABSENT if what == "item" else _ENDS)
+            if what == "enter":
+                guards = tuple(each for each in guards if not isinstance(each, TimeLimit))
+            found = Plan(
+                self.policy._core, guards, mode, judges=judges, skip=skip, neutral=is_handed,
+                kin=self._kin,
+            )  # fmt: skip
+            self._plans[key] = found
+        return found
+
+    def function(
+        self, kind: Kind, fn: Callable[..., Any], what: str = "call", skip: int = 0
+    ) -> Callable[..., Any]:
+        """Return fn guarded, in the form of its kind; the first skip arguments are our own."""
+        if kind == "sync":
+            return sync.guard(self.plan(self.sync_mode, what, skip), fn)
+        if kind == "generator":
+            return self._streams(fn, what, skip)
+        from ...engine.aio import functions as aio
+        from ...engine.aio import streams as astreams
+
+        plan = self.plan("async", what, skip)
+        return aio.guard(plan, fn) if kind == "async" else astreams.guard(plan, fn)
+
+    def _streams(
+        self, fn: Callable[..., Any], what: str = "call", skip: int = 0, *, final: bool = False
+    ) -> Callable[..., Any]:
+        plan = self.plan(self.sync_mode, what, skip)
+        if not plan.threaded:
+            return streams.guard(plan, fn, final=final)
+        from .threaded import ThreadedFlow
+
+        return streams.guard(plan, fn, final=final, runs=ThreadedFlow)
+
+    def step(self, fn: Callable[[], Any], *, stays: bool = False) -> Any:
+        """Run one sync step of something handed out; no fallback can answer it."""
+        mode = "cooperative" if stays else self.sync_mode
+        return sync.call(self.plan(mode, "step"), fn, (), {}, final=True)
+
+    async def async_step(self, fn: Callable[[], Any], *, enters: bool = False) -> Any:
+        """Run one async step of something handed out; no fallback can answer it."""
+        from ...engine.aio import functions as aio
+        from ...engine.aio.waker import here
+
+        # Under trio what is entered may open a nursery, which must not be inside our own scope.
+        if not enters or here()[0] is not None:
+            return await aio.call(self.plan("async", "step"), fn, (), {}, final=True)
+        return await aio.call(self.plan("async", "enter"), self._told(fn), (), {}, final=True)
+
+    def enter(self, fn: Callable[[], Any]) -> Entry:
+        """Run the entry of a context manager, whose slot is held until it is left."""
+        return Entry(self.plan("cooperative", "step"), fn)
+
+    def async_enter(self, fn: Callable[[], Any]) -> Entry:
+        """Do the same in a task."""
+        from ...engine.aio.waker import here
+
+        if here()[0] is not None:
+            return Entry(self.plan("async", "step"), fn)
+        return Entry(self.plan("async", "enter"), self._told(fn))
+
+    def _told(self, fn: Callable[[], Any]) -> Callable[[], Any]:
+        """Return fn, with the deadline of the policy round it, where it has one."""
+        limits = [limit.seconds for limit in time_limits(self.policy.guards)]
+        if not limits or not Core.active:
+            return fn
+        return partial(_within, min(limits), self.policy.name, fn)
+
+    async def awaited(self, awaitable: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Await what a method returned, which was called with these arguments."""
+        from ...engine.aio import functions as aio
+
+        box = [awaitable]
+        try:
+            return await aio.call(self.plan("async"), lambda *_, **__: box.pop(), args, kwargs)
+        finally:
+            if box:
+                close_unawaited(box[0])
+
+    def stream(self, generator: Any, *, is_async: bool) -> Any:
+        """Return a generator that was handed out, guarded for its life."""
+        if not is_async:
+            return self._streams(lambda: generator, final=True)()
+        from ...engine.aio import streams as astreams
+
+        return astreams.guard(self.plan("async"), lambda: generator, final=True)()
+
+    def lasting(self) -> Lasting:
+        """Let in a call that is ended elsewhere, perhaps in another thread; or raise a refusal."""
+        call = Lasting(self.plan("cooperative"))
+        step = interpreter.start(call)
+        while step == DO_PARK:
+            step = wait(call)
+        return call.began_at(step)
+
+    async def async_lasting(self) -> Lasting:
+        """Do the same in a task."""
+        from ...engine.aio.driver import wait
+
+        call = Lasting(self.plan("async"))
+        step = interpreter.start(call)
+        while step == DO_PARK:
+            step = await wait(call)
+        return call.began_at(step)
+
+
+async def _within(seconds: float, policy: str, fn: Callable[[], Any]) -> Any:
+    """Await what reads its deadline, and is not cut at it."""
+    with bounded(seconds, policy, real.now):
+        return await fn()
+
+
+class Entry:
+    """The entry of a context manager that was handed out, judged and bounded, and its slot."""
+
+    __slots__ = ("_call", "_lease")
+
+    def __init__(self, plan: Plan, fn: Callable[[], Any]) -> None:
+        self._call = call = EnteringCall(plan, fn, (), {})
+        self._lease: Lease | None = None
+        call.handle = []
+        call.final = True
+
+    def run(self) -> Any:
+        """Enter, in this thread: it is left here."""
+        drive(self._call, interpreter.start)
+        return self._entered()
+
+    async def arun(self) -> Any:
+        """Enter, in this task."""
+        from ...engine.aio.driver import drive
+
+        await drive(self._call, interpreter.start)
+        return self._entered()
+
+    def _entered(self) -> Any:
+        call = self._call
+        if call.counted:
+            return value_or_raise(call)
+        self._lease = Lease(call.core)
+        value, call.value = call.value, None
+        return value
+
+    def left(self) -> None:
+        """Give the slot back."""
+        if self._lease is not None:
+            self._lease.end()
+        settlement.leave(self._call)
+
+
+class Lasting(LastingCall):
+    """A call that goes on after the frame that began it, such as a future's; never answered."""
+
+    __slots__ = ()
+    error: BaseException | None
+
+    def __init__(self, plan: Plan) -> None:
+        super().__init__(plan, Lasting, (), {})
+        self.final = True
+
+    def began_at(self, step: Step) -> Lasting:
+        """Return itself, let in and with its deadline; or raise why it is not."""
+        if step != DO_RUN:
+            value_or_raise(self)
+        binding(self, len(self.tickets))
+        return self
+
+    @contextmanager
+    def within(self) -> Generator[None]:
+        """Set its deadline round what begins it."""
+        own = self.deadline
+        if own is not None:
+            current.set(own)
+        try:
+            yield
+        finally:
+            if own is not None and current.get() is own:
+                current.set(own.outer)
+
+    def end(self, error: BaseException | None) -> BaseException | None:
+        """Take its outcome, once; return its error, or its timeout's where that was up."""
+        own = self.deadline
+        if own is not None and isinstance(error, Exception) and own.now() >= own.when - GRAIN:
+            error = own.error()
+        if self.counted:
+            return error
+        if own is not None:
+            own.open = False
+        if error is None:
+            interpreter.returned(self, None)
+        else:
+            interpreter.raised(self, error)
+            error = self.error or error
+        self.error = None
+        return error

@@ -1,0 +1,169 @@
+"""What moves a policy at run time: forced states, and changed options."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from .. import validation
+from ..admin import options as updating
+from ..admin.registry import registry
+from ..engine.policy_state import Core
+from ..guards.base import Guard
+from ..guards.facets import Stateful
+from .guard_stack import GuardStack
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+
+class Levers(GuardStack):
+    """The part of a `Policy` that changes how it acts while calls go on."""
+
+    __slots__ = ()
+
+    @validation.keywords
+    def force_open(self, reason: str = "", *, for_: float | timedelta | None = None) -> None:
+        """Refuse every call with `CircuitOpenError` until `release`; fallbacks answer.
+
+        Args:
+            reason: why; it is in the errors, events and logs.
+            for_: seconds after which it is released by itself, by the policy's own clock, whether
+                anybody calls or not. Default None: it holds until `release`.
+
+        Raises:
+            TypeError: reason is not a str, or ``for_`` no duration.
+            ValueError: reason is not printable, or longer than 500 characters; or ``for_`` is not
+                from 1 microsecond to 10 years.
+
+        Example:
+            >>> from resilient import Policy
+            >>> from resilient.testing import ManualClock
+            >>> clock = ManualClock()
+            >>> labels = Policy("labels", clock=clock)
+            >>> labels.force_open("INC-1234", for_=600)
+            >>> labels.state
+            'forced_open'
+            >>> clock.advance(600)
+            >>> labels.state
+            'closed'
+        """
+        self._force("forced_open", reason, for_)
+
+    @validation.keywords
+    def force_closed(self, reason: str = "", *, for_: float | timedelta | None = None) -> None:
+        """Let calls pass the circuit breaker, whatever it says, until `release`.
+
+        The other guards act as ever.
+
+        Args:
+            reason: why; it is in the events and logs.
+            for_: seconds after which it is released by itself; see `force_open`. Default None: it
+                holds until `release`.
+
+        Raises:
+            TypeError: reason is not a str, or ``for_`` no duration.
+            ValueError: reason is not printable, or longer than 500 characters; or ``for_`` is not
+                from 1 microsecond to 10 years.
+        """
+        self._force("forced_closed", reason, for_)
+
+    def _force(self, state: str, reason: str, for_: float | timedelta | None) -> None:
+        why = validation.text("reason", reason)
+        if for_ is None:
+            self._core.force(state, why)
+        else:
+            self._core.force(state, why, validation.duration("for_", for_))
+
+    def release(self, reason: str = "") -> None:
+        """End a forced state: forced open goes on half-open, forced closed closed and afresh.
+
+        Args:
+            reason: why; it is in the events and logs.
+
+        Raises:
+            TypeError: reason is not a str.
+            ValueError: reason is not printable, or longer than 500 characters.
+        """
+        self._core.force(None, validation.text("reason", reason))
+
+    def reset(self, reason: str = "") -> None:
+        """Close the circuit breaker, with a fresh window, whatever it is in.
+
+        Calls that are in flight keep their slots, and their results are late for the breaker. A
+        forced state stays. One that only measures has its window emptied.
+
+        Args:
+            reason: why; it is in the event and the log.
+
+        Raises:
+            TypeError: reason is not a str.
+            ValueError: reason is not printable, or longer than 500 characters; or the policy has
+                no circuit breaker.
+
+        Example:
+            >>> from resilient import Policy, circuit_breaker
+            >>> stamps = Policy("stamps", circuit_breaker(failure_threshold=1))
+            >>> failed = stamps.try_call(int, "x")
+            >>> stamps.state
+            'open'
+            >>> stamps.reset("the printer is back")
+            >>> stamps.state
+            'closed'
+        """
+        why = validation.text("reason", reason)
+        if not _reset(self._core, self._guards, f"reset: {why}" if why else "reset"):
+            raise ValueError(f"{self._core.name} has no circuit breaker to reset")
+
+    def drop(self) -> None:
+        """Take the policy out of the registry: its metrics end, and its name is free again.
+
+        What still calls it is protected as before, by the state that it is in; no order of an
+        operator reaches it any more. Dropping it again does nothing.
+
+        Example:
+            >>> from resilient import Policy, bulkhead
+            >>> hats = Policy("hats", bulkhead(3))
+            >>> hats.drop()
+            >>> hats = Policy("hats", bulkhead(5))
+        """
+        registry.drop(self._core)
+
+    def update(self, *, reason: str = "", **guards: Mapping[str, Any]) -> None:
+        """Change options while calls go on: all of them, or none where one is invalid.
+
+        State is kept: an open circuit stays open, calls keep their slots, waiters their places;
+        only a changed ``window`` starts afresh. An operator's order goes over it.
+
+        Args:
+            reason: why; it is in the event and the log.
+            **guards: for each guard, by its kind, the options to change, as its decorator takes
+                them. What code decides (``on``, ``ignore``, ``failed_result``, ``sync``, a
+                fallback's answer) can't change.
+
+        Raises:
+            ValueError: a guard or option is unknown, or a value is not allowed.
+            TypeError: a value has the wrong type.
+
+        Example:
+            >>> from resilient import Policy, bulkhead, circuit_breaker
+            >>> films = Policy("films", circuit_breaker(), bulkhead(20))
+            >>> films.update(bulkhead={"max_concurrent": 40}, circuit_breaker={"failure_rate": 0.3})
+            >>> films.snapshot()["guards"][1]["options"]["max_concurrent"]
+            40
+        """
+        validation.text("reason", reason)
+        updating.update(self._core, self._guards, updating.UPDATE, guards, reason)
+
+
+def _reset(core: Core, guards: tuple[Guard, ...], why: str) -> bool:
+    core.must_be_free()
+    now = core.now()
+    stateful = [guard for guard in guards if isinstance(guard, Stateful)]
+    core.locked(_reset_all, stateful, now, why)
+    return bool(stateful)
+
+
+def _reset_all(guards: list[Stateful], now: float, why: str) -> None:
+    for guard in guards:
+        guard.reset(now, why)

@@ -1,0 +1,85 @@
+"""A function decorated with one guard: into the policy that it has, or a new one of its own."""
+
+from __future__ import annotations
+
+from typing import Any, Final, cast
+from weakref import ref
+
+from ..callables import label
+from ..errors import DeclarationWarning
+from ..guards.base import Guard
+from ..locks import made_anew
+from ..place import Place
+from . import short_lived, wrapping
+from .guard_stack import GuardStack
+from .policy import Policy
+
+
+def is_decorated(first: object) -> bool:
+    """Return whether a bare decorator was given what it decorates, rather than its first option."""
+    return callable(first) or hasattr(type(first), "__get__")
+
+
+def decorate(fn: Any, guard: Guard) -> Any:
+    """Decorate fn with one guard: into the policy that fn already has, or a new anonymous one."""
+    opened = wrapping.opened(fn)
+    if opened is not None:
+        return type(fn)(decorate(opened, guard))
+    wrapping.check_not_ours(guard.kind, fn)
+    mark = wrapping.mark_of(fn)
+    stacked = (guard,) if mark is None else (guard, *mark.policy.guards)
+    wrapping.check(f"@{guard.kind}", stacked, fn if mark is None else mark.fn)
+    with _decorating:
+        policy = _policy_for(fn, guard, None if mark is None else mark.policy)
+        wrapped = wrapping.wrap(policy, fn if mark is None else mark.fn)
+        guard._decorated = ref(wrapped), _code(fn)
+    return wrapped
+
+
+_decorating: Final = made_anew()
+
+
+def _code(fn: Any) -> Any:
+    return getattr(short_lived.function_in(fn), "__code__", None) or id(fn)
+
+
+def _policy_for(fn: Any, guard: Guard, inner: GuardStack | None) -> GuardStack:
+    """Return the policy of a function with one guard more.
+
+    A guard may decorate again where it does the same function, as on each request, or where
+    nobody has what it decorated before. Its policy then lives as long as the guard.
+    """
+    if guard._policy_name and guard._decorated is not None:
+        before, code = guard._decorated
+        same = code is _code(fn)
+        if inner is None and same and guard._policy is not None:
+            return cast("GuardStack", guard._policy)
+        if inner is not None and any(guard is each for each in inner._core.guards):
+            return inner._outwards(guard)
+        if before() is None or (inner is None and same):
+            guard._policy_name = ""  # its policy is gone, or is forgotten: its state is not
+            policy = guard._policy = _policy_for(fn, guard, inner)
+            return policy
+    if inner is not None:
+        return inner._view((guard, *inner.guards), (guard,))
+    _warn_of_split(fn, guard)
+    return Policy._anonymous(fn, guard)
+
+
+def _warn_of_split(fn: Any, guard: Guard) -> None:
+    """Warn where a decorator that is not ours stands between two guards of one function."""
+    copied = getattr(fn, wrapping.MARK, None)
+    if not isinstance(copied, wrapping.Mark):
+        return
+    import warnings
+
+    warnings.warn(
+        f"{label(fn)}: a decorator that is not ours stands between its {guard.kind} and the policy "
+        f"{copied.policy.name}, so they are two policies, each with counts and a state of its own. "
+        "Put the guards next to each other, or make one Policy of them",
+        DeclarationWarning,
+        stacklevel=Place.depth(),
+    )
+
+
+Guard._decorate = staticmethod(decorate)

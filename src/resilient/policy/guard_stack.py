@@ -1,0 +1,102 @@
+"""Guards over one core, outermost first: what a policy is to all that wraps, calls and moves it."""
+
+from __future__ import annotations
+
+from typing import Self
+from weakref import ref
+
+from ..engine.pipeline import Plan
+from ..engine.policy_state import Core
+from ..guards.base import Guard, Mode
+from ..guards.facets import Peered, time_limits
+from . import ordering
+
+
+class GuardStack:
+    """The guards of a policy or a view, its core, and a plan for each way to run a body."""
+
+    __slots__ = ("__weakref__", "_core", "_guards", "_plans")
+
+    def _join(self, core: Core, guards: tuple[Guard, ...], told: tuple[Guard, ...]) -> None:
+        self._core: Core = core
+        self._guards: tuple[Guard, ...] = guards
+        self._plans: dict[Mode, Plan] = {}
+        if told is guards and (guards or core.policy is None):
+            core.policy = ref(self)  # no view
+        for guard in told:
+            if isinstance(guard, Peered):
+                guard.meet(guards)
+
+    @property
+    def name(self) -> str:
+        """The name that operators see."""
+        return self._core.name
+
+    @property
+    def guards(self) -> tuple[Guard, ...]:
+        """The guards, outermost first."""
+        return self._guards
+
+    def _blank(self) -> Self:
+        """Return one that has not joined a core yet."""
+        raise NotImplementedError
+
+    # -- views ---------------------------------------------
+
+    def _outwards(self, guard: Guard) -> Self:
+        """Return this policy with what stands outside, from a guard that it has on."""
+        guards = self._core.guards
+        view = self._blank()
+        view._join(self._core, guards[guards.index(guard) :], ())
+        return view
+
+    def _view(self, guards: tuple[Guard, ...], new: tuple[Guard, ...]) -> Self:
+        ordering.check_new(new)
+        ordering.check_together(guards)
+        core = self._core
+        # Stacked on a function the policy grows; anything else is a view of it.
+        grows = core.anonymous and self._guards == core.guards == guards[len(new) :]
+        ordering.warn_of_order(core.name, guards)
+        (core.adopt if grows else core.adopt_view)(new)
+        view = self._blank()
+        # A view must not change what the policy itself does: only its own guards learn of it.
+        view._join(core, guards, guards if grows else new)
+        return view
+
+    def _exchanged(self, guards: tuple[Guard, ...]) -> Self:
+        """Return a view in which guards take the places of those of their kinds, or are added."""
+        ordering.check_new(guards)
+        mine = list(self._guards)
+        for guard in guards:
+            same = [place for place, old in enumerate(mine) if old.kind == guard.kind]
+            if len(same) > 1:
+                raise ValueError(
+                    f"{self.name} has {len(same)} guards of kind {guard.kind}: which one "
+                    f"{guard!r} is to replace can't be known; build a Policy of its own"
+                )
+            if same:
+                if isinstance(guard, Peered):
+                    guard.replaces(mine[same[0]])
+                mine[same[0]] = guard
+            else:
+                rank = 100.0 if guard.rank is None else guard.rank
+                outside = [old for old in mine if old.rank is not None and old.rank <= rank]
+                mine.insert(mine.index(outside[-1]) + 1 if outside else 0, guard)
+        return self._view(tuple(mine), guards)
+
+    # -- plans ---------------------------------------------
+
+    def _plan(self, mode: Mode) -> Plan:
+        plan = self._plans.get(mode)
+        if plan is None:
+            plan = self._plans[mode] = Plan(self._core, self._guards, mode)
+        return plan
+
+    def _block_plan(self) -> Plan:
+        for guard in time_limits(self._guards):
+            if guard.sync != "cooperative":
+                raise TypeError(
+                    f"{self.name}: a with block runs where it stands and can't be bounded from "
+                    'outside; use timeout(..., sync="cooperative"), or an async with block'
+                )
+        return self._plan("cooperative")

@@ -1,0 +1,144 @@
+"""Which policy guards a function, a method or a client, and what of it."""
+
+from __future__ import annotations
+
+import sys
+from functools import cached_property, partial, partialmethod
+from types import FunctionType, MethodType
+from typing import Any, Final, cast
+from weakref import ref
+
+from .. import validation
+from ..admin.registry import Registry
+from ..admin.registry import registry as policies
+from ..engine.policy_state import Core
+from .clients.explanation import Explanation
+from .policy import Policy
+from .wrapping import BY, MARK, GuardedBy, Mark
+
+_MOST: Final = 100  # what answers to everything has a chain without an end
+_HOLDERS: Final[tuple[type, ...]] = (classmethod, property, partialmethod, cached_property)
+_PLACES: Final[tuple[tuple[tuple[type, ...], str], ...]] = (  # where the function is kept
+    ((MethodType, classmethod, staticmethod), "__func__"),
+    ((partial, partialmethod, cached_property), "func"),
+    ((property,), "fget"),
+)
+
+
+def policy_of(fn: object, /) -> Policy | None:
+    """Return the policy that guards a function, or None where none does.
+
+    Of a function that another decorator has put its own function round, it is the policy inside.
+    Where several policies guard it, it is the outermost.
+
+    Args:
+        fn: a function, a method (bound or not), a classmethod, staticmethod, property or partial
+            of one, an object that can be called, a client that `Policy.wrap` returned, or a method
+            of one.
+
+    Returns:
+        The policy, or None. Where guards were stacked on the function of a policy, it is that view
+        of it; see `Policy.with_`.
+
+    Raises:
+        TypeError: fn is nothing that could be guarded.
+
+    Example:
+        >>> from resilient import bulkhead, policy_of
+        >>> @bulkhead(3)
+        ... def tickets():
+        ...     return 7
+        >>> policy_of(tickets).guards
+        (<bulkhead: runs at most 3 at once and refuses the rest>,)
+        >>> policy_of(len) is None
+        True
+    """
+    proxies: Any = sys.modules.get(f"{__package__}.clients.proxy")
+    held: Any = fn
+    if proxies is not None and proxies.is_proxy(held):
+        wrapped: Policy = held._resilient_by.policy
+        return wrapped
+    if not (callable(held) or _is(held, _HOLDERS)):
+        validation.refuse_type("fn", fn, "a function, method or wrapped client")
+    for _ in range(_MOST):
+        policy = _own(held)
+        if policy is not None or held is None:
+            return policy
+        held = _inside(held)
+    return None
+
+
+def explain(client: Any, /) -> Explanation:
+    """Tell what of a wrapped client is guarded, bounded, handed out and left alone, and why.
+
+    No property is read and nothing is called for it: what a property or a method will hand out is
+    told when it is there.
+
+    Args:
+        client: what `Policy.wrap` returned, or a part of it.
+
+    Returns:
+        An `Explanation`: text by ``print``, data by its attributes.
+
+    Raises:
+        TypeError: client is not wrapped.
+
+    Example:
+        >>> import resilient
+        >>> from resilient import Policy, circuit_breaker
+        >>> class Movies:
+        ...     def find(self, title):
+        ...         return [title]
+        ...     def close(self): ...
+        >>> movies = Policy("films", circuit_breaker()).wrap(Movies())
+        >>> [(row.name, row.what) for row in resilient.explain(movies).rows]
+        [('find', 'guarded'), ('close', 'bounded')]
+    """
+    from .clients.explaining import explained
+
+    return explained(client)
+
+
+def _own(fn: object) -> Policy | None:
+    """Return the policy that something was guarded by itself."""
+    mark, by = _asked(fn, MARK), _asked(fn, BY)
+    of: object = fn.__self__ if isinstance(fn, MethodType) else fn
+    if isinstance(mark, Mark) and mark.of(fn):
+        of = mark.policy
+    elif isinstance(by, GuardedBy):
+        of = by.policy
+    return of if isinstance(of, Policy) else None
+
+
+def _inside(fn: object) -> object:
+    """Return what a callable passes its calls to, None where that can't be known."""
+    for kinds, name in _PLACES:
+        if _is(fn, kinds):
+            return _asked(fn, name)
+    inner = _asked(fn, "__wrapped__")
+    call = getattr(type(fn), "__call__", None)  # noqa: B004 - the function itself is wanted
+    return call if inner is None and isinstance(call, FunctionType) else inner
+
+
+def _is(fn: object, kinds: tuple[type, ...]) -> bool:
+    return isinstance(fn, kinds)
+
+
+def _asked(fn: object, name: str) -> object:
+    """Return an attribute, None where there is none or it raises: it may be anybody's code."""
+    try:
+        return cast("object", getattr(fn, name, None))
+    except Exception:
+        return None
+
+
+def _rebuilt(core: Core) -> Policy:
+    """Return the policy of a core that nobody holds any more."""
+    policy = Policy.__new__(Policy)
+    policy._join(core, core.guards, core.guards)
+    core.policy = ref(policy)
+    return policy
+
+
+registry: Registry[Policy] = cast("Registry[Policy]", policies)
+registry.rebuild = _rebuilt

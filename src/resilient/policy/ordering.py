@@ -1,0 +1,122 @@
+"""What can stand together in a policy, and in which order it had better stand."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from .. import validation
+from ..engine.policy_state import Core
+from ..errors import DeclarationWarning, OrderWarning
+from ..guards.base import Guard
+from ..guards.facets import TimeLimit, answering, time_limits
+from ..place import Place
+
+
+def check_new(guards: tuple[Guard, ...]) -> None:
+    """Raise unless all are guards that belong to no policy yet."""
+    for guard in guards:
+        if not isinstance(guard, Guard):
+            validation.refuse_type(
+                "guards", guard, "guards, such as circuit_breaker() with its parentheses"
+            )
+        if guard._policy_name:
+            raise ValueError(
+                f"this {guard.kind} belongs to {guard._policy_name} already: a guard's state is "
+                "one policy's. Use that policy, or its with_(), or make another guard"
+            )
+    if len({id(guard) for guard in guards}) != len(guards):
+        raise ValueError("the same guard stands twice in one policy; make two, or see with_()")
+
+
+def check_together(guards: tuple[Guard, ...]) -> None:
+    """Raise where two guards can't stand in one policy."""
+    for guard in guards:
+        if guard.unique and sum(other.kind == guard.kind for other in guards) > 1:
+            raise ValueError(f"a policy has at most one {guard.kind}")
+    ways = {guard.sync for guard in time_limits(guards)} - {None}
+    if len(ways) > 1:
+        raise ValueError(
+            "the timeouts of one policy must have the same sync=; got "
+            + " and ".join(sorted(map(repr, ways)))
+        )
+
+
+def warn_of_order(name: str, guards: tuple[Guard, ...]) -> None:
+    """Warn of an order that makes a guard do less than it seems to."""
+    for warning in order_faults(guards):
+        import warnings
+
+        warnings.warn(f"{name}: {warning}", OrderWarning, stacklevel=Place.depth())
+
+
+def warn_of_difference(there: Core, again: Core, guards: tuple[Guard, ...]) -> None:
+    """Warn, once, where a policy that is declared again is declared otherwise."""
+    if there.differs:
+        return
+    words = {
+        name: (getattr(there, name), getattr(again, name))
+        for name in ("owner", "tier", "impact", "patience")
+    }
+    kinds = [guard.kind for guard in there.guards], [guard.kind for guard in guards]
+    if kinds[0] == kinds[1]:
+        for old, new in zip(there.guards, guards, strict=True):
+            theirs, ours = (
+                (old._layers or {}).get("declared", old.options()), new.options()
+            )  # fmt: skip
+            words |= {f"{old.kind}.{name}": (theirs.get(name), ours[name]) for name in ours}
+    else:
+        words["guards"] = kinds
+    found = [
+        f"{name} was {validation.shown(old)}, and is {validation.shown(new)} now"
+        for name, (old, new) in words.items()
+        if not _alike(old, new)
+    ]
+    if found:
+        import warnings
+
+        there.differs = True
+        warnings.warn(
+            f"{there.name}: declared again, and joined with the policy that is there, as that was "
+            f"declared first: {'; '.join(found)}. Make the policy once, outside the function, or "
+            "use policy.update() to change it",
+            DeclarationWarning,
+            stacklevel=Place.depth(),
+        )
+
+
+def _alike(old: object, new: object) -> bool:
+    """Return whether two options are the same, a function being the same if its code is."""
+    try:
+        return _same(old, new)
+    except Exception:  # what can't be compared, or a name that its function has not got yet
+        return True
+
+
+def _same(old: object, new: object) -> bool:
+    if callable(old) and callable(new):
+        one, other = getattr(old, "__code__", old), getattr(new, "__code__", new)
+        return one == other and _cells(old) == _cells(new)
+    return old is new or (type(old) is type(new) and bool(old == new))
+
+
+def _cells(fn: object) -> list[object]:
+    return [cell.cell_contents for cell in getattr(fn, "__closure__", None) or ()]
+
+
+def order_faults(guards: tuple[Guard, ...]) -> list[str]:
+    """Return what is suspicious in the order of some guards."""
+    faults: list[str] = []
+    ranked = [(guard, guard.rank) for guard in guards if guard.rank is not None]
+    for (outer, outer_rank), (inner, inner_rank) in pairwise(ranked):
+        if outer_rank > inner_rank:
+            faults.append(
+                f"{inner.kind} stands inside {outer.kind}; recommended is the other way round. "
+                + inner.misplaced
+            )
+    for place, guard in enumerate(guards):
+        inside = guards[place + 1 :]
+        if isinstance(guard, TimeLimit) and answering(inside):
+            faults.append(
+                "a fallback stands inside a timeout, so it can't answer when that timeout is up"
+            )
+    return faults

@@ -1,0 +1,272 @@
+"""Policies: ordered guards round one dependency, and the functions they protect."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
+
+from .. import validation
+from ..admin.describe import plan_text, snapshot_of
+from ..admin.registry import registry
+from ..callables import label
+from ..clock import Clock
+from ..engine.blocks import Block
+from ..engine.policy_state import Core
+from ..guards.base import Guard
+from ..outcomes import OnError, OnResult
+from ..place import Place
+from . import ordering, short_lived, wrapping
+from .calling import Calling
+from .controls import Levers
+from .process_bound import Sole
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+    from .clients.wrapped_client import Wrapper
+
+P = ParamSpec("P")
+T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
+M = TypeVar("M", bound="classmethod[Any, Any, Any] | staticmethod[Any, Any]")
+
+
+class Policy(Calling, Levers, Sole):
+    """A named, ordered stack of guards that protects one dependency.
+
+    Args:
+        name: what operators see, in metrics, logs and errors. 1 to 100 characters from
+            ``A-Z a-z 0-9 . _ - < > : #``. Unique in the process.
+        *guards: outermost first, in the order in which they are to act. The recommended one is
+            fallback, total timeout, circuit breaker, bulkhead, timeout of one attempt; an order
+            that makes a guard do less than it seems to is warned of.
+        owner: the team to call. Default none.
+        tier: how much it matters, 1 (most) to 9. Default none.
+        impact: one sentence on what the customer sees while it is cut off. Default none.
+        patience: a caller's own deadline, tighter than this policy's, says little of the
+            dependency: a failure at it is cancelled where the attempt ran for fewer than so many
+            seconds. Default: half of the policy's timeout, or 1 where it has none.
+        clock: a source of time other than the system's monotonic clock; for tests.
+
+    Raises:
+        ValueError: the name is taken or not allowed, or a guard belongs to another policy.
+        TypeError: something that is not a guard was given as one.
+
+    Example:
+        >>> from resilient import Policy, bulkhead, circuit_breaker, fallback
+        >>> search = Policy("search", fallback(value=[]), circuit_breaker(), bulkhead(20))
+        >>> @search
+        ... def find(text):
+        ...     raise ConnectionError("search is down")
+        >>> find("shoes")
+        []
+    """
+
+    __slots__ = ("_wrappers",)
+
+    @validation.keywords
+    def __init__(
+        self,
+        name: str,
+        /,
+        *guards: Guard,
+        owner: str = "",
+        tier: int | None = None,
+        impact: str = "",
+        patience: float | timedelta | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        validation.name_of("name", name)
+        core = Core(
+            name,
+            validation.text("owner", owner),
+            None if tier is None else validation.count("tier", tier, most=9),
+            validation.text("impact", impact),
+            registry.clock
+            if clock is None
+            else validation.methods("clock", clock, "now", "call_at"),
+        )
+        if patience is not None:
+            core.patience = validation.duration("patience", patience)
+        ordering.check_new(guards)
+        ordering.check_together(guards)
+        ordering.warn_of_order(name, guards)
+        there = registry.add(core, Place.here())
+        if there is not core:
+            ordering.warn_of_difference(there, core, guards)
+            self._join(there, there.guards, ())
+            return
+        core.adopt(guards)
+        self._join(core, guards, guards)
+        registry.made(core)
+
+    def _join(self, core: Core, guards: tuple[Guard, ...], told: tuple[Guard, ...]) -> None:
+        super()._join(core, guards, told)
+        # Of its wrapped clients, by their options; None where there are none.
+        self._wrappers: dict[Any, Wrapper] | None = None
+
+    def _blank(self) -> Policy:  # also of a class of a user's own, whose __init__ is not run
+        return Policy.__new__(Policy)
+
+    @classmethod
+    def _anonymous(cls, fn: object, guard: Guard) -> Policy:
+        ordering.check_new((guard,))
+        core = Core("", "", None, "", registry.clock)
+        core.name = registry.add_anonymous(core, label(fn), Place.here())
+        core.adopt((guard,))
+        policy = cls.__new__(cls)
+        policy._join(core, core.guards, core.guards)
+        registry.made(core)
+        short_lived.notice(fn, core, guard.kind)
+        return policy
+
+    # -- what it is ---------------------------------------------
+
+    @property
+    def state(self) -> str:
+        """The forced state, or else the breaker's, or ``"closed"`` where there is no breaker."""
+        return self._core.state
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return options, state and counts as plain data, consistent in itself."""
+        return snapshot_of(self._core, self._guards)
+
+    def with_(self, *guards: Guard) -> Policy:
+        """Return a view of this policy with some guards exchanged or added.
+
+        The view has the same name, state, lock and counts: its calls trip the same breaker and take
+        slots of the same bulkhead. It is not registered a second time.
+
+        Args:
+            *guards: each takes the place of the guard of its kind, or is added at its recommended
+                place. Where a policy has two of that kind, which one is meant can't be known.
+
+        Returns:
+            The view.
+
+        Raises:
+            ValueError: a guard belongs to a policy already, or two of its kind are here.
+
+        Example:
+            >>> from resilient import Policy, circuit_breaker, timeout
+            >>> ledger = Policy("ledger", circuit_breaker(), timeout(1.0, sync="thread"))
+            >>> strict = ledger.with_(timeout(0.05, sync="thread"))
+            >>> strict.guards[0] is ledger.guards[0]
+            True
+        """
+        return self._exchanged(guards)
+
+    # -- decorating ---------------------------------------------
+
+    @overload
+    def __call__(self, fn: M, /) -> M: ...  # type: ignore[overload-overlap]
+    @overload
+    def __call__(self, fn: Callable[P, T], /) -> Callable[P, T]: ...
+    def __call__(self, fn: Any, /) -> Any:
+        """Decorate fn: each call of it goes through this policy.
+
+        Args:
+            fn: a function, async function, generator function, async generator function, method,
+                classmethod, staticmethod, partial or callable object.
+
+        Returns:
+            A function of fn's own kind and signature, or a classmethod or staticmethod of one.
+
+        Raises:
+            TypeError: fn can't be guarded; the message says why.
+        """
+        wrapping.check_not_ours(self.name, fn)
+        return wrapping.wrap(self, fn)
+
+    def block(self) -> Block:
+        """Return a guarded block: ``with policy.block() as b:`` or ``async with``.
+
+        Admission, outcome and time limit are those of a call. Fallbacks do not act. In an async
+        block the timeout cancels the body; in a sync one it can only be cooperative.
+
+        Returns:
+            A `Block`, for one use.
+
+        Raises:
+            RefusedError: at the block's beginning: a guard did not let it in.
+            CallTimeoutError: at its end: a timeout of this policy was up.
+            TypeError: at its beginning, if it is sync: the policy's timeout is not cooperative.
+
+        Example:
+            >>> from resilient import Policy, bulkhead
+            >>> files = Policy("files", bulkhead(4))
+            >>> with files.block():
+            ...     files.snapshot()["in_flight"]
+            1
+        """
+        return Block(self._block_plan, partial(self._plan, "async"))
+
+    # -- clients ---------------------------------------------
+
+    @validation.keywords
+    def wrap(
+        self,
+        client: T,
+        /,
+        *,
+        only: str | Iterable[str] | None = None,
+        unless: str | Iterable[str] | None = None,
+        per_call: Mapping[str, Policy | float | timedelta] | None = None,
+        ignore: OnError | None = None,
+        failed_result: OnResult | None = None,
+        strict: bool = False,
+    ) -> T:
+        """Return client, with every public call of it, and of what it hands out, guarded.
+
+        Nothing but its calls behaves otherwise; the time limits of a known library's client are
+        made to follow the deadline. What gives something back (``close`` ...) is never refused.
+
+        Args:
+            client: an instance. Of redis-py, SQLAlchemy, httpx, requests, aiohttp and botocore it
+                is known which errors are the caller's own.
+            only: names and patterns (``"get_*"``, ``"movies.find"``) of the methods to guard.
+                Default all.
+            unless: names and patterns of the methods, and parts, to leave as they are. Default
+                none.
+            per_call: another policy, or another time limit in seconds, by name or pattern; the
+                first that matches counts. Default none.
+            ignore: exception types, or a predicate, that are no failure of the dependency, such as
+                its "not found"; beside those that the guards ignore. Default none.
+            failed_result: a predicate of the value that tells a returned failure, such as a
+                response with status 503; beside those of the guards. Default none.
+            strict: raise where the policy says what it can't do here: see `resilient.explain`.
+
+        Returns:
+            A proxy that passes for the client in ``isinstance``, comparison and attributes; the
+            same client again, if this policy wraps it already.
+
+        Raises:
+            TypeError: client is a class, module, function or plain data; or the policy's timeout
+                does not say how to bound its sync calls.
+            ValueError: a name or pattern matches nothing: the message lists what there is. Or the
+                client is wrapped by this policy already, with other options. Or strict says no.
+
+        Example:
+            >>> from resilient import Policy, circuit_breaker
+            >>> class Movies:
+            ...     def find(self, title):
+            ...         return [title]
+            >>> movies = Policy("movies", circuit_breaker()).wrap(Movies())
+            >>> movies.find("Heat"), isinstance(movies, Movies)
+            (['Heat'], True)
+        """
+        from .clients.wrap import wrap
+
+        if self._wrappers is None:
+            self._wrappers = {}
+        given: Any = {"only": only, "unless": unless, "per_call": per_call, "ignore": ignore}
+        given |= {"failed_result": failed_result, "strict": strict}
+        wrapped: T = wrap(self, self._wrappers, client, **given)
+        return wrapped
+
+    def __repr__(self) -> str:
+        return f"<Policy {self.name}: {', '.join(guard.kind for guard in self._guards)}>"
+
+    def __str__(self) -> str:
+        return plan_text(self._core, self._guards)

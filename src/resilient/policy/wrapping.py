@@ -1,0 +1,292 @@
+"""Turning a callable into a guarded one: what can be guarded, and what the wrapper looks like."""
+
+from __future__ import annotations
+
+import functools
+import weakref
+from collections.abc import Callable
+from importlib import import_module
+from types import BuiltinFunctionType, FunctionType, MethodType
+from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, cast
+
+from .. import validation
+from ..callables import STREAMS, Kind, kind_of, label, manager_of, named_part
+from ..engine.pipeline import Plan
+from ..engine.sync import functions as sync
+from ..guards.base import Guard, Mode
+from ..guards.facets import Answers, Queueing, TimeLimit
+from .guard_stack import GuardStack
+
+if TYPE_CHECKING:
+    from ..engine.policy_state import Core
+
+MARK = "__resilient__"
+BY = "__resilient_by__"
+
+
+class GuardedBy:
+    """What a method of a wrapped client knows of its policy."""
+
+    __slots__ = ("name", "policy")
+
+    def __init__(self, policy: GuardStack, name: str) -> None:
+        self.policy: GuardStack = policy
+        self.name: str = name
+
+    def __copy__(self) -> GuardedBy:
+        return self
+
+    def __deepcopy__(self, memo: object) -> GuardedBy:
+        return self
+
+    def __reduce__(self) -> NoReturn:
+        # As that of a mark: it is met first by whatever pickles a function by value.
+        raise TypeError(
+            f"{self.name} of a client that is wrapped by the policy {self.policy.name} can't be "
+            "pickled: its state stays in its process. Pickle client.__wrapped__, and wrap what was "
+            "unpickled"
+        )
+
+
+Plans = Callable[[Mode], Plan]
+
+
+class Mark:
+    """What a guarded function knows of itself."""
+
+    __slots__ = ("_wrapper", "fn", "policy")
+
+    def __init__(self, policy: GuardStack, fn: Callable[..., Any], wrapper: object) -> None:
+        self.policy: GuardStack = policy
+        self.fn: Callable[..., Any] = fn
+        self._wrapper = weakref.ref(wrapper)
+
+    def of(self, candidate: object) -> bool:
+        """Return whether it was made for that very object, and not copied by functools.wraps."""
+        return self._wrapper() is candidate
+
+    # A decorator that is an object has a copy of it: that object may be copied, too.
+    def __copy__(self) -> Mark:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Mark:
+        return self
+
+    def __reduce__(self) -> NoReturn:
+        # It is met first by whatever pickles a function by value: cloudpickle, dill.
+        name = label(self.fn)
+        raise TypeError(
+            f"{name} can't be pickled by value: it is guarded by the policy {self.policy.name}, "
+            "whose state stays in its process. Define it in a module that the other process "
+            f"imports, so that it goes by its name; or send {name.rpartition('.')[2]}.__wrapped__, "
+            "which is not guarded"
+        )
+
+
+def mark_of(fn: object) -> Mark | None:
+    """Return the mark of a function that a policy guards, None for any other."""
+    mark = getattr(fn, MARK, None)
+    return mark if isinstance(mark, Mark) and mark.of(fn) else None
+
+
+def bare(core: Core, fn: Any) -> Any:
+    """Return the undecorated body of a function that this very policy guards; fn for any other."""
+    if isinstance(fn, functools.partial):
+        whole = cast("Any", fn)
+        inner: Any = bare(core, whole.func)
+        same = inner is whole.func
+        return whole if same else functools.partial(inner, *whole.args, **whole.keywords)
+    if isinstance(fn, MethodType):
+        inner = bare(core, fn.__func__)
+        return fn if inner is fn.__func__ else MethodType(inner, fn.__self__)
+    mark = mark_of(fn)
+    return fn if mark is None or mark.policy._core is not core else mark.fn
+
+
+def opened(fn: object) -> Any:
+    """Return the function in a classmethod or staticmethod, None for anything else."""
+    if isinstance(fn, (classmethod, staticmethod)):
+        return cast("Any", fn).__func__
+    return None
+
+
+def wrap(policy: GuardStack, fn: Any, plans: Plans | None = None) -> Any:
+    """Return fn, guarded by policy: by its plans, or by others that more is known for."""
+    inner = opened(fn)
+    if inner is not None:
+        return type(fn)(wrap(policy, inner, plans))
+    check(policy.name, policy.guards, fn)
+    if bare(policy._core, fn) is not fn:
+        raise ValueError(f"{label(fn)} is guarded by {policy.name} already")
+    wrapper = _guarded(policy, fn, kind_of(fn), plans or policy._plan)
+    plain = hasattr(fn, "__code__")
+    functools.update_wrapper(wrapper, fn, updated=("__dict__",) if plain else ())
+    if not hasattr(fn, "__name__"):
+        named = named_part(fn)
+        wrapper.__name__, wrapper.__qualname__ = named.__name__, named.__qualname__
+    setattr(wrapper, MARK, Mark(policy, fn, wrapper))
+    return wrapper
+
+
+def _guarded(policy: GuardStack, fn: Any, kind: Kind, plans: Plans) -> Any:
+    """Return the bare wrapper of fn, for its kind."""
+    manager = manager_of(fn)
+    if manager:
+        from ..engine import context_managers
+
+        is_async = manager == "async manager"
+        mode = "async" if is_async else sync_mode(policy.name, policy.guards)
+        return context_managers.guard(policy._plan(mode), fn, is_async=is_async)
+    if kind in ("async", "async generator"):
+        from ..engine.aio import functions as aio
+        from ..engine.aio import streams as astreams
+
+        if any(isinstance(guard, Queueing) and guard.places() for guard in policy.guards):
+            import_module("anyio")  # now, and not in the first overload
+        driver = aio if kind == "async" else astreams
+        return driver.guard(plans("async"), fn)
+    plan = plans(sync_mode(policy.name, policy.guards))
+    if kind == "sync":
+        return sync.guard(plan, fn)
+    from ..engine.sync import streams
+
+    return streams.guard(plan, fn)
+
+
+def lasts(fn: Any) -> bool:
+    """Return whether a call of fn is let in after it returned: it makes a stream or a manager."""
+    return callable(fn) and (kind_of(fn) in STREAMS or manager_of(fn) != "")
+
+
+def lasting(policy: GuardStack, fn: Any) -> Any:
+    """Return the guarded form of a function whose calls last."""
+    check(policy.name, policy.guards, fn)
+    return _guarded(policy, fn, kind_of(fn), policy._plan)
+
+
+def check_not_ours(who: str, fn: object) -> None:
+    """Raise where a guard or a policy was given for a function."""
+    if isinstance(fn, (Guard, GuardStack)):
+        raise TypeError(
+            f"{who}: {fn!r} is no function to guard. Was a decorator inside it written without its "
+            "parentheses? fallback always needs them: @fallback(top_100) or @fallback(value=[])"
+        )
+
+
+def check(who: str, guards: tuple[Guard, ...], fn: object) -> None:
+    """Raise the TypeError that says why fn can't be guarded by these guards."""
+    kind = check_guardable(who, fn)
+    _check_no_methods(who, fn)
+    manager = manager_of(fn)
+    if manager:
+        _check_manager(who, guards, fn, is_async=manager == "async manager")
+        return
+    if kind in ("sync", "generator"):
+        mode = sync_mode(who, guards)
+        if kind == "generator" and mode == "thread":
+            _refuse(
+                who,
+                fn,
+                "it is a generator function, whose body can't be left to a worker thread between "
+                'two items; use timeout(..., sync="cooperative")',
+            )
+        for guard in guards:
+            if isinstance(guard, Answers) and guard.only_async:
+                raise TypeError(f"{who}: {label(fn)} is sync, but its {guard.kind} is async")
+    streams = kind in STREAMS
+    for guard in guards:
+        if streams and guard.judge.failed_result is not None:
+            _refuse(
+                who,
+                fn,
+                f"the failed_result of its {guard.kind} judges a value, and {article(kind)} "
+                "function has none; let it raise, or give it a policy without failed_result",
+            )
+        if not isinstance(guard, Answers):
+            continue
+        if guard.only_streams and not streams:
+            raise TypeError(f"{who}: {label(fn)} is no generator function, but its {guard.kind} is")
+        guard.check_signature(cast("Callable[..., Any]", fn))
+
+
+_PLAIN: Final = (FunctionType, MethodType, BuiltinFunctionType)
+_OF_MOCKS: Final = "unittest.mock"  # whoever made one has it, and asks it
+
+
+def _check_no_methods(who: str, fn: object) -> None:
+    """Refuse an object whose methods the guarded function would not have: a task, a command."""
+    if isinstance(fn, functools.partial) or type(fn) in _PLAIN:
+        return
+    kinds = dict.fromkeys((type(fn), fn.__class__))  # of a proxy, such as Celery's, also the other
+    if any(base.__module__ == _OF_MOCKS for kind in kinds for base in kind.__mro__):
+        return
+    methods = sorted(
+        name
+        for kind in kinds
+        for name in dir(kind)
+        if name[:1] != "_" and callable(getattr(kind, name, None))
+    )
+    if methods:
+        _refuse(
+            who,
+            fn,
+            f"it is an object with methods of its own ({', '.join(methods[:3])}"
+            f"{', ...' if len(methods) > 3 else ''}), which would be out of reach, or would run "
+            "unguarded. Put the guard under what made it, on the function itself; a client is "
+            "guarded by wrap()",
+        )
+
+
+def _check_manager(who: str, guards: tuple[Guard, ...], fn: object, *, is_async: bool) -> None:
+    if not is_async:
+        sync_mode(who, guards)
+    for guard in guards:
+        if isinstance(guard, Answers) and guard.only_streams:
+            raise TypeError(f"{who}: {label(fn)} is no generator function, but its {guard.kind} is")
+
+
+def article(kind: Kind) -> str:
+    """Return a kind with its article."""
+    return f"{'an' if kind[0] == 'a' else 'a'} {kind}"
+
+
+def check_guardable(who: str, fn: object) -> Kind:
+    """Return the kind of fn, or raise a TypeError that says why it can't be guarded."""
+    if isinstance(fn, type):
+        _refuse(who, fn, "a class can't be guarded as a whole; guard its methods")
+    if isinstance(fn, property) or hasattr(type(fn), "__set_name__"):
+        _refuse(who, fn, "a property or descriptor can't be guarded; guard the function inside it")
+    if not callable(fn):
+        _refuse(who, fn, "it is not callable; a fallback or timeout without its parentheses?")
+    return kind_of(fn)
+
+
+def check_kind(who: str, fn: object, most: Literal["sync", "async"]) -> None:
+    """Raise a TypeError if fn is a stream, or async where only a plain function will do."""
+    kind = kind_of(fn) if callable(fn) else _refuse(who, fn, "it is not callable")
+    if manager_of(fn):
+        _refuse(who, fn, "it makes a context manager; use call(), which returns one to enter")
+    if kind in STREAMS:
+        _refuse(who, fn, f"it is {article(kind)} function; use call(), which returns the stream")
+    if kind == "async" and most == "sync":
+        _refuse(who, fn, "it is async; use acall() or atry_call()")
+
+
+def _refuse(who: str, fn: object, why: str) -> NoReturn:
+    shown = label(fn) if callable(fn) else validation.shown(fn)
+    raise TypeError(f"{who}: {shown} can't be guarded: {why}")
+
+
+def sync_mode(name: str, guards: tuple[Guard, ...]) -> Mode:
+    """Return how sync calls are bound, or raise the TypeError that explains the choice."""
+    for guard in guards:
+        if isinstance(guard, TimeLimit):
+            if guard.sync is None:
+                raise TypeError(
+                    f"{name}: its timeout of {guard.seconds:g} s does not say how to bound a sync "
+                    'call. timeout(..., sync="thread") runs it on a worker thread, which is left '
+                    'to itself when the time is up; timeout(..., sync="cooperative") lets it read '
+                    "resilient.remaining() and bounds nothing by itself"
+                )
+            return "thread" if guard.sync == "thread" else "cooperative"
+    return "cooperative"

@@ -1,0 +1,29 @@
+"""Every metric that there is, and how Prometheus names it."""
+
+from __future__ import annotations
+
+from ..guards.base import Guard
+from ..metric_types import Metric
+from ..pages.process_entries import OF_PROCESSES
+from ..telemetry.policy_samples import HISTOGRAMS, OF_POLICIES
+from .scrape import OF_SCRAPES
+
+
+def known() -> list[Metric]:
+    """Return every metric that there may be: ours, and those that guards declare."""
+    found = dict.fromkeys(OF_POLICIES)
+    kinds: list[type[Guard]] = [Guard]
+    for kind in kinds:
+        kinds += kind.__subclasses__()
+        found.update(dict.fromkeys(kind.metrics))
+    return [*found, *OF_PROCESSES, *OF_SCRAPES]
+
+
+def name_and_type(metric: Metric) -> tuple[str, str]:
+    """Return a metric's family and its type."""
+    name = f"resilient_{metric.name}"
+    if metric in HISTOGRAMS:
+        return name.rpartition("_")[0], "histogram"
+    if name.endswith("_info"):
+        return name.removesuffix("_info"), "info"
+    return name.removesuffix("_total"), metric.kind

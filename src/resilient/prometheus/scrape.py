@@ -1,0 +1,210 @@
+"""One scrape: the rows of all policies, in the processes there are, and those beyond a limit added
+up in one."""
+
+from __future__ import annotations
+
+import threading
+from math import isnan, nan
+from typing import Any, Final
+from weakref import WeakSet
+
+from ..metric_types import Metric
+from ..pages.format import OTHER, Entry
+from ..pages.merge import Sums
+from ..pages.sharing import here
+from ..process import at_fork
+from ..telemetry.policy_samples import INFO, exported
+from ..telemetry.schema import Key, Layout, Row, add, counters, layout
+
+_FOLDED: Final = Metric("policies_in_other", "gauge", 'Policies added up in policy="_other".')
+_EVER: Final = Metric("policies_folded_total", "counter", "Policies that were ever put there.")
+_PROCESSES: Final = Metric("processes", "gauge", "Processes whose counts are in this scrape.")
+_UNREAD: Final = Metric("pages_unread", "gauge", "Pages of processes that can't be read.")
+# What is exported besides policies, and under which label its name.
+_LABELS: Final = {"process": (), "flag": ("flag",), "order": ("policy",)}
+OF_SCRAPES: Final = (_FOLDED, _EVER, _PROCESSES, _UNREAD)
+
+
+class Shown:
+    """What is exported under some labels: the samples, and their values.
+
+    The values are others when one has changed. What is made of something is kept together with
+    what it was made of, since two threads may be at it.
+    """
+
+    __slots__ = ("chunks", "keys", "labels", "made")
+
+    def __init__(self, labels: dict[str, str], keys: list[Key], values: Row) -> None:
+        self.labels: dict[str, str] = labels
+        self.keys: list[Key] = keys  # the very same list for rows of one layout
+        self.made: tuple[Row | None, Row] = None, tuple(values)  # of which row, and the values
+        self.chunks: tuple[Row, tuple[str, ...]] = (), ()  # values, as they were written
+
+    @property
+    def values(self) -> Row:
+        """The values, NaN where there is nothing to say."""
+        return self.made[1]
+
+
+class Scraper:
+    """Reads what there is to show; scrapes at once take turns, since each sees all there is."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._lock: Any = threading.RLock()
+        self._last: list[Shown] = []
+        self._places = Places(limit)
+        self._sums = Sums()
+        _scrapers.add(self)
+
+    def in_child(self) -> None:
+        """Begin anew in a forked child: counts did, and the lock may be held."""
+        self._lock, self._last = threading.RLock(), []
+        self._places, self._sums = Places(self._limit), Sums()
+
+    def scrape(self) -> list[Shown]:
+        """Return everything that is to be exported now."""
+        if self._lock._is_owned():  # by a listener or signal handler, in the middle of a scrape
+            return self._last
+        with self._lock:
+            entries, alive, unread = here.look()
+            whole = self._sums.of(entries)
+            policies = [entry for entry in whole if entry.kind == "policy"]
+            policies.sort(key=_since)  # in the same order in each process
+            shown = [
+                _shown(entry, {"policy": entry.name}) for entry in self._places.shown(policies)
+            ]
+            shown += [_info(entry) for entry in self._places.known]
+            keys: list[Key] = [(metric, ()) for metric in OF_SCRAPES]
+            places = self._places
+            numbers = [float(places.folded), float(places.ever), float(alive), float(unread)]
+            shown.append(Shown({}, keys, numbers))
+            for entry in whole:
+                if entry.kind in _LABELS:
+                    labels = dict.fromkeys(_LABELS[entry.kind], entry.name)
+                    shown.append(_shown(entry, labels))
+            self._last = shown
+            return shown
+
+
+def _since(entry: Entry) -> tuple[float, str]:
+    since = float(entry.about.get("since", 0.0))
+    return since, entry.name if since else ""
+
+
+_INFOS: Final[list[Key]] = [(INFO, ())]
+
+
+def _shown(entry: Entry, labels: dict[str, str]) -> Shown:
+    """Return what is shown of an entry: made once, while it does not change."""
+    shown: Shown | None = entry.shown
+    row = entry.row
+    if shown is None or shown.made[0] is not row:
+        keys, values = exported(entry.layout)
+        if shown is None:
+            shown = entry.shown = Shown(labels, keys, ())
+        shown.made = row, tuple(values(row))
+    return shown
+
+
+def _info(entry: Entry) -> Shown:
+    if entry.info is None:
+        entry.info = _info_of(entry)
+    info: Shown = entry.info
+    return info
+
+
+def _info_of(entry: Entry) -> Shown:
+    about: dict[str, object] = entry.about or {}
+    tier = about.get("tier")
+    owner = str(about.get("owner") or "")
+    labels = {"policy": entry.name, "owner": owner, "tier": "" if tier is None else str(tier)}
+    return Shown(labels, _INFOS, [1.0])
+
+
+# -- the policies beyond the limit ---------------------------------------------------
+
+
+class Places:
+    """Which policies have series of their own, and what the others have counted together."""
+
+    def __init__(self, limit: int) -> None:
+        self.ever: int = 0
+        self.known: list[Entry] = []  # those that the last scrape showed
+        self._limit = limit
+        self._shown: set[str] = set()
+        self._folded: dict[str, tuple[Layout, Row]] = {}  # as they were last read
+        self._gone: tuple[Layout, Row] = layout(words=None), ()
+
+    @property
+    def folded(self) -> int:
+        """How many policies are added up."""
+        return len(self._folded)
+
+    def shown(self, entries: list[Entry]) -> list[Entry]:
+        """Return the policies to show, the others added up in the last one.
+
+        None changes sides while it is there, and what one that is gone has counted stays in the
+        sum.
+        """
+        there = {entry.name for entry in entries}
+        self._shown &= there
+        for name in set(self._folded) - there:
+            self._keep(self._folded.pop(name))
+        own: list[Entry] = []
+        for entry in entries:
+            if self._is_shown(entry.name):
+                own.append(entry)
+            else:
+                self._fold(entry)
+        if self.ever:
+            own.append(self._whole())
+        self.known = own
+        return own
+
+    def _is_shown(self, name: str) -> bool:
+        if name in self._shown:
+            return True
+        if name in self._folded or len(self._shown) >= self._limit or name == OTHER:
+            return False
+        self._shown.add(name)
+        return True
+
+    def _fold(self, entry: Entry) -> None:
+        before = self._folded.get(entry.name)
+        if before is None:
+            self.ever += 1
+        elif _fell(before, (entry.layout, entry.row)):  # another one, which began at zero
+            self._keep(before)
+        self._folded[entry.name] = entry.layout, entry.row
+
+    def _keep(self, gone: tuple[Layout, Row]) -> None:
+        found, row = gone
+        self._gone = add([self._gone, (found, counters(found, row))])
+
+    def _whole(self) -> Entry:
+        found, row = add([self._gone, *self._folded.values()])
+        row = list(row)
+        for place, over in found.special.items():
+            if over == "mean":
+                row[place] = nan
+        return Entry("policy", OTHER, {}, found, row)
+
+
+def _fell(before: tuple[Layout, Row], after: tuple[Layout, Row]) -> bool:
+    """Tell whether a counter went back."""
+    if after[0] is not before[0]:
+        return False
+    now, then = (counters(*each) for each in (after, before))
+    return any(a < b for a, b in zip(now, then, strict=True) if not isnan(a))
+
+
+_scrapers: Final[WeakSet[Scraper]] = WeakSet()
+
+
+def _in_child() -> None:
+    for scraper in list(_scrapers):
+        scraper.in_child()
+
+
+at_fork("scrapes", in_child=_in_child)

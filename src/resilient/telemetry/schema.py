@@ -1,0 +1,294 @@
+"""The numbers of a policy as one row: what lies where, and how rows of processes add up.
+
+A row is a list of floats, NaN where there is nothing to say. It is this process's own, or read
+from what another one shares, which may have other guards or another version of this library: so
+numbers are matched by their names, never by their places.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from math import floor, inf, isfinite, isnan, nan
+from typing import Any, Final
+
+from ..engine.counters import DURATION_SUM, LINE, ROW
+from ..metric_types import Metric
+from ..validation import clean
+
+Key = tuple[Metric, tuple[str, ...]]
+Keys = tuple[Key, ...]
+Row = Sequence[float]  # what is kept is a tuple: garbage collection passes it by
+
+WORDS: Final = ("line", "fallback", "thread")  # which of the counts mean something
+_MOST: Final = 10_000  # layouts that are kept; more can only come of broken pages
+
+_GRAIN: Final = 2.0**20  # parts of a second
+
+_NAME: Final = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]{0,99}")
+_COUNT: Final = re.compile(r"[a-z_]{1,50}(:[a-z0-9_.]{1,50})?")
+_KINDS: Final = frozenset({"counter", "gauge", "part"})
+_OVERS: Final = frozenset({"sum", "max", "min", "mean"})
+
+_lock: threading.Lock = threading.Lock()
+_layouts: Final[dict[str, Layout]] = {}
+_by_parts: Final[dict[tuple[Any, ...], Layout]] = {}
+_metrics: Final[dict[str, Metric]] = {}
+_taken: Final[set[str]] = set()  # families that heads alone have samples of
+_INFO: Final = frozenset({"build_info", "policy_info"})
+_PARTS: Final = ("_total", "_bucket", "_count", "_sum", "_created", "_info")
+
+
+class Layout:
+    """What lies where in a row: the counts of a policy, its refusals, and samples."""
+
+    __slots__ = (
+        "exported", "heads", "line", "refused_at", "rising", "special", "tail", "text", "words",
+    )  # fmt: skip
+
+    def __init__(
+        self, *, words: tuple[str, ...] | None, refusing: tuple[str, ...], tail: Keys
+    ) -> None:
+        self.words: tuple[str, ...] = words or ()
+        self.line: bool = "line" in self.words
+        counts: tuple[str, ...] = () if words is None else ROW
+        if self.line:
+            counts += LINE
+        self.refused_at: dict[str, int] = {k: len(counts) + n for n, k in enumerate(refusing)}
+        self.heads: int = len(counts) + len(refusing)  # the numbers before the samples
+        self.tail: Keys = tail
+        # Those that are not just added up over processes, and how they are.
+        self.special: dict[int, str] = {
+            place: metric.over
+            for place, (metric, _) in enumerate(tail, self.heads)
+            if metric.over != "sum"
+        }
+        self.rising: tuple[int, ...] = tuple(
+            place for place, (metric, _) in enumerate(tail, self.heads) if metric.kind == "counter"
+        )
+        self.exported: Any = None  # what `resilient.measuring` makes of it, once
+        self.text: str = json.dumps(
+            {
+                "counts": counts,
+                "words": None if words is None else list(words),
+                "refusing": list(refusing),
+                "tail": [
+                    [m.name, m.kind, m.over, m.help, dict(zip(m.labels, values, strict=True))]
+                    for m, values in tail
+                ],
+            },
+            separators=(",", ":"),
+        )
+
+    @property
+    def refusing(self) -> tuple[str, ...]:
+        """The guards that may refuse."""
+        return tuple(self.refused_at)
+
+    def __len__(self) -> int:
+        return self.heads + len(self.tail)
+
+
+def forked() -> None:
+    """Make the lock anew, in a forked child: another thread of the parent may have held it."""
+    global _lock  # noqa: PLW0603
+    if _lock.locked():
+        _lock = threading.Lock()
+
+
+def layout(
+    *, words: tuple[str, ...] | None, refusing: tuple[str, ...] = (), tail: Keys = ()
+) -> Layout:
+    """Return the layout of such a row, the same one every time; no words: it has no counts."""
+    parts = words, refusing, tail
+    quick = _by_parts.get(parts)
+    if quick is not None:
+        return quick
+    same = tuple((_same(metric), labels) for metric, labels in tail)
+    made = Layout(words=words, refusing=refusing, tail=same)
+    with _lock:
+        if len(_by_parts) >= _MOST:
+            return _layouts.get(made.text, made)
+        _by_parts[parts] = known = _layouts.setdefault(made.text, made)
+        return known
+
+
+def parsed(text: str) -> tuple[Layout, list[int] | None]:
+    """Return a layout as another process wrote it, and where our numbers lie in its rows.
+
+    Returns:
+        The layout, and None where all lies as it does here; -1 stands for what it does not have.
+
+    Raises:
+        ValueError: it is none.
+    """
+    known = _layouts.get(text)
+    if known is not None:
+        return known, None
+    try:
+        found, names = _parsed(json.loads(text))
+        at = {name: place for place, name in enumerate(names)}
+    except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        raise ValueError(f"not a layout: {error!r}") from None
+    ours: list[Any] = [*json.loads(found.text)["counts"], *range(len(found) - _counted(found))]
+    return found, None if names == ours else [at.get(name, -1) for name in ours]
+
+
+def _parsed(said: dict[str, Any]) -> tuple[Layout, list[Any]]:
+    words = None if said["words"] is None else tuple(w for w in WORDS if w in said["words"])
+    refusing = tuple(_word(kind) for kind in said["refusing"])
+    counts = [_word(name, _COUNT) for name in said["counts"]]
+    if len(set(refusing)) < len(refusing) or len(set(counts)) < len(counts):
+        raise ValueError("a name is there twice")
+    tail: list[Key] = []
+    for name, kind, over, meaning, labels in said["tail"]:
+        odd = kind not in _KINDS or over not in _OVERS or {"policy", "flag"} & set(labels)
+        if odd or not _sound(_word(name), kind):
+            raise ValueError(f"no metric is like {name}")
+        if over != "mean" and tail and tail[-1][0].over == "mean" and kind != "part":
+            raise ValueError(f"{tail[-1][0].name} has no weight")
+        labels = {_word(label): clean(value) for label, value in labels.items()}
+        metric = _same(
+            Metric(_word(name), kind, clean(" ".join(str(meaning).split())), *labels, over=over)
+        )
+        tail.append((metric, tuple(labels.values())))
+    if tail and tail[-1][0].over == "mean":
+        raise ValueError(f"{tail[-1][0].name} has no weight")
+    if (words is None) == bool(counts) or len(set(tail)) < len(tail):
+        raise ValueError("counts without words, or a sample that is there twice")
+    found = layout(words=words, refusing=refusing, tail=tuple(tail))
+    return found, [*counts, *range(len(refusing) + len(tail))]
+
+
+def _word(said: Any, form: re.Pattern[str] = _NAME) -> str:
+    if not isinstance(said, str) or form.fullmatch(said) is None:
+        raise ValueError(f"not a name: {said!r}")
+    return said
+
+
+def _sound(name: str, kind: str) -> bool:
+    """Return whether a sample of that name can stand in a scrape beside ours."""
+    if kind == "counter":
+        return name.endswith("_total") and name.removesuffix("_total") not in _taken
+    return name in _INFO or not (name in _taken or name.endswith(_PARTS))
+
+
+def reserve(metrics: Iterable[Metric]) -> None:
+    """Keep the families of metrics for what the heads of rows say."""
+    for metric in metrics:
+        _taken.add(metric.name)
+        _taken.update(metric.name.removesuffix(part) for part in _PARTS)
+
+
+def _counted(found: Layout) -> int:
+    return found.heads - len(found.refused_at)
+
+
+def _same(metric: Metric) -> Metric:
+    """Return one object for all metrics of the same words: ours and those of other processes."""
+    return _metrics.setdefault(f"{metric.name} {metric.kind} {metric.over} {metric.labels}", metric)
+
+
+# -- adding up ---------------------------------------------
+
+
+def add(rows: list[tuple[Layout, Row]]) -> tuple[Layout, Row]:
+    """Return the sum of some rows: at least one."""
+    if len(rows) == 1:
+        return rows[0]
+    whole = rows[0][0]
+    if any(each is not whole for each, _ in rows):
+        whole = _union([each for each, _ in rows])
+        rows = [(whole, _moved(row, each, whole)) for each, row in rows]
+    numbers = [row for _, row in rows]
+    row: list[float] = list(map(sum, zip(*numbers, strict=True)))
+    for place, over in whole.special.items():
+        column = [each[place] for each in numbers]
+        if over == "mean":  # weighted by the number that follows
+            row[place] = _mean(column, [each[place + 1] for each in numbers])
+        else:
+            row[place] = _EXTREME[over](_said(column))
+    if isnan(sum(row)):
+        for place, value in enumerate(row):
+            if value != value and place not in whole.special:  # noqa: PLR0124
+                row[place] = sum(_said([each[place] for each in numbers]))
+    return whole, row
+
+
+_EXTREME: Final[dict[str, Callable[[list[float]], float]]] = {"max": max, "min": min}
+
+
+def _said(column: list[float]) -> list[float]:
+    """Return the numbers among some: NaN where there are none."""
+    if not isnan(sum(column)):
+        return column
+    return [value for value in column if not isnan(value)] or [nan]
+
+
+def _mean(column: list[float], weights: list[float]) -> float:
+    pairs = zip(column, weights, strict=True)
+    known = [(value, weight) for value, weight in pairs if not isnan(value) and weight > 0]
+    weight = sum(weight for _, weight in known)
+    return sum(value * weight for value, weight in known) / weight if weight else nan
+
+
+def _union(layouts: list[Layout]) -> Layout:
+    words = tuple(word for word in WORDS if any(word in each.words for each in layouts))
+    refusing = tuple(dict.fromkeys(kind for each in layouts for kind in each.refusing))
+    tail = tuple(dict.fromkeys(key for each in layouts for key in _pairs(each.tail)))
+    flat = tuple(key for pair in tail for key in pair)
+    counted = any(_counted(each) for each in layouts)
+    return layout(words=words if counted else None, refusing=refusing, tail=flat)
+
+
+def _pairs(tail: Keys) -> list[Keys]:
+    """Return the samples, a mean with its weight."""
+    found: list[Keys] = []
+    for place, key in enumerate(tail):
+        if key[0].kind != "part":
+            weighted = key[0].over == "mean"
+            found.append(tail[place : place + 1 + weighted])
+    return found
+
+
+def _moved(row: Row, old: Layout, new: Layout) -> list[float]:
+    """Return a row in a wider layout."""
+    counted = _counted(old)
+    moved = [*row[:counted], *([0.0] * (_counted(new) - counted))]
+    refused = {kind: row[at] for kind, at in old.refused_at.items()}
+    said = dict(zip(old.tail, row[old.heads :], strict=True))
+    moved += [refused.get(kind, 0.0) for kind in new.refused_at]
+    return moved + [said.get(key, nan) for key in new.tail]
+
+
+def exact(found: Layout, row: list[float]) -> list[float]:
+    """Round the sums of durations down, in place, so that they add up to the same in any order.
+
+    A sum that falls by its last digit is a counter that began anew, to Prometheus. A count below
+    zero or without bounds, which only a page that lies can have, is none.
+    """
+    heads = row[: found.heads]
+    if heads and not (min(heads) >= 0 and max(heads) < inf):
+        row[: found.heads] = [n if 0 <= n < inf else 0.0 for n in heads]
+    for place in found.rising:
+        if row[place] < 0:
+            row[place] = 0.0
+    if _counted(found):
+        for place in (DURATION_SUM, len(ROW)) if found.line else (DURATION_SUM,):
+            if isfinite(row[place]):
+                row[place] = floor(row[place] * _GRAIN) / _GRAIN
+    return row
+
+
+def counters(found: Layout, row: Row) -> list[float]:
+    """Return what of a row outlives its process: its counters, and nothing it had in hand."""
+    kept = list(row)
+    for place, name in enumerate(ROW if _counted(found) else ()):
+        if name in ("in_flight", "abandoned"):
+            kept[place] = 0.0
+    for place, (metric, _) in enumerate(found.tail, found.heads):
+        if metric.kind != "counter":
+            kept[place] = 0.0 if metric.over == "sum" and not isnan(kept[place]) else nan
+    return kept
