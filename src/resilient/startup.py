@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from . import imports
 from .engine import fork
+from .engine.forced_state import ForcedState
 from .engine.policy_state import Core
 from .flag_handle import Flag
 from .flags import fork_exclusion
@@ -20,7 +21,7 @@ def install() -> None:
     here.flags.on_declared = here.declared
     Flag.on_first_read = _first_read
     Core.on_first_call = _first_call
-    Core.on_expired = here.expired
+    ForcedState.on_expired = here.expired
     for part in fork, flags, imports, fork_exclusion:
         part.install()
 

@@ -11,7 +11,8 @@ from contextlib import ExitStack
 from typing import Any, Final, NoReturn, cast
 
 from .. import validation
-from ..engine.policy_state import BUSY, Core
+from ..engine.policy_state import Core
+from ..engine.section import BUSY
 from ..events import Event
 from ..guards.base import Guard
 from ..guards.facets import Changeable, Peered, changeable_options

@@ -11,13 +11,12 @@ from ..clock import Clock
 from ..engine.policy_state import Core
 from ..events import Listener, bus
 from ..place import Place
-from ..policy.guard_stack import GuardStack
 from ..process import at_fork
 from ..validation import did_you_mean
 from .describe import snapshot_of
 
 # What `get` gives: the class lies above, and this is the name that users read in its signature.
-Policy = TypeVar("Policy", bound=GuardStack)
+Policy = TypeVar("Policy")
 
 
 class _Entry:
@@ -252,5 +251,5 @@ def _cleaned(name: str) -> str:
     return (kept if kept[:1].isalnum() or kept[:1] == "_" else "_" + kept)[:90]
 
 
-registry: Registry[GuardStack] = Registry()
+registry: Registry[object] = Registry()
 at_fork("registry", in_child=registry.reset_lock)

@@ -8,7 +8,8 @@ from typing import Final
 from ..outcomes import CANCELLED, FAILURE, REFUSED, SERVED, SUCCESS
 from .call import Call
 from .counters import EDGES
-from .policy_state import QUIET, Core, tell_end
+from .policy_state import QUIET, Core
+from .tracing import tell_end
 
 FULL: Final = 0
 DEGRADED: Final = 1

@@ -10,8 +10,9 @@ from ..outcomes import CANCELLED, REFUSED, SUCCESS
 from ..stack import room
 from .counters import SHORTEST
 from .frames import has_call
-from .policy_state import Core, tell_slow
+from .policy_state import Core
 from .stops import Stopped
+from .tracing import tell_slow
 
 Tickets = Any  # opaque to the drivers: of one guard its own, of more a list, outermost first
 

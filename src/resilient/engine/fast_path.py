@@ -28,7 +28,8 @@ from ..outcomes import REFUSED
 from .booking import Tickets, book, flush_entered, give_back, leave_slowly, taken_back
 from .counters import DURATION_SUM, IN_FLIGHT, QUICK, SHORTEST
 from .frames import has_call
-from .policy_state import BUSY, Core
+from .policy_state import Core
+from .section import BUSY
 from .stops import AGAIN, TURNED, Stopped, count_refusal
 
 Enter = Callable[[float], Tickets]

@@ -16,8 +16,9 @@ from ..outcomes import REFUSED
 from .counters import DEGRADED
 from .misuse import not_awaited
 from .pipeline import Plan
-from .policy_state import Core, tell_end
+from .policy_state import Core
 from .refusals import by_guard
+from .tracing import tell_end
 
 _UNTOLD: Final = RefusedError("not told to anybody")
 

@@ -2,35 +2,25 @@
 
 from __future__ import annotations
 
-import threading
 import weakref
 from bisect import bisect_left
 from collections.abc import Callable
-from functools import partial
-from typing import Any, ClassVar, Final, TypeVar, TypeVarTuple, cast
+from typing import Any, ClassVar, Final
 
-from ..clock import Alarm, Clock, real
-from ..events import Cause, Event, bus
-from ..guards.base import Guard, Waiter
-from ..guards.facets import Queueing, Stateful, Switch
-from ..outcomes import DEFAULT_JUDGE, OUTCOMES, SUCCESS
-from ..stack import room, room_for_call
-from .alarms import alarm_at
-from .counters import EDGES, Counts
-from .outbox import Outbox
-
-BUSY: Final = 1  # bits of Core.gate: somebody is in the critical section
-SHUT: Final = 2  # every call takes the long way in: see Core.settle
-
-Args = TypeVarTuple("Args")
-T = TypeVar("T")
+from ..clock import Clock, real
+from ..guards.base import Guard
+from ..guards.facets import Stateful, Switch
+from ..outcomes import DEFAULT_JUDGE
+from .counters import EDGES
+from .faults import fault_logger
+from .forced_state import ForcedState
+from .section import BUSY, SHUT
 
 QUIET: Final = 60.0  # a refusal after so long without one is an event
 
 
 _living: Final[dict[int, weakref.KeyedRef[int, Core]]] = {}
 _NONE: Final[frozenset[float]] = frozenset()
-_NEVER: Final = float("inf")
 
 
 def _died(ref: weakref.KeyedRef[int, Core]) -> None:
@@ -42,36 +32,29 @@ def living() -> list[Core]:
     return [core for core in (ref() for ref in list(_living.values())) if core is not None]
 
 
-class Core(Counts):
+class Core(ForcedState):
     """One policy's lock, guards and counts. `Policy` objects made by `with_` share it."""
 
     __slots__ = (
-        "__weakref__", "alarm", "anonymous", "born", "clock", "differs", "dropped", "forced",
-        "forced_why", "fresh", "gate", "guards", "impact", "inherited", "lock", "name", "now",
-        "outbox", "owner", "patience", "policy", "rest", "switches", "tier", "until", "viewed",
+        "anonymous", "born", "differs", "dropped", "fresh", "guards", "impact", "inherited",
+        "owner", "patience", "policy", "switches", "tier", "viewed",
     )  # fmt: skip
     # Told of each call that was slow, or did not just go well, or took the long way: policy,
     # outcome, what the caller got, the guard that refused, seconds. In the caller's context.
     on_end: ClassVar[Callable[[Core, str, str, str, float], None] | None] = None
     active: ClassVar[bool] = True  # else every call passes all but switches and forced states
-    on_first_call: ClassVar[Callable[[Core], bool] | None] = None  # set by the levers' floor
-    on_expired: ClassVar[Callable[[Core], object] | None] = None  # the same
+    on_first_call: ClassVar[Callable[[Core], bool] | None] = None  # set by `startup`
 
     def __init__(
         self, name: str, owner: str, tier: int | None, impact: str, clock: Clock | None
     ) -> None:
-        self.name: str = name
+        super().__init__(name)
         self.owner: str = owner
         self.tier: int | None = tier
         self.impact: str = impact
         self.patience: float | None = None  # with a dependency, at a deadline of its callers'
         self.clock = clock
         self.now: Callable[[], float] = real.now if clock is None else clock.now
-        # Re-entrant, so that a finalizer that lands inside finds the gate instead of a deadlock.
-        # Taken by `with`, and by the fast path: an interrupt may come between acquire() and a try.
-        self.lock: threading.RLock = threading.RLock()
-        self.gate: int = SHUT
-        self.rest: int = SHUT  # the gate while nobody is inside
         self.fresh: bool = True  # nobody has called yet, in this process
         self.anonymous: bool = False
         self.differs: bool = False  # it was declared again, otherwise
@@ -80,11 +63,6 @@ class Core(Counts):
         self.guards: tuple[Guard, ...] = ()
         self.switches: tuple[weakref.ref[Switch], ...] = ()
         self.viewed: tuple[weakref.ref[Guard], ...] = ()  # those that only views have
-        self.outbox: Outbox = Outbox(name)
-        self.forced: str | None = None
-        self.forced_why: str = ""
-        self.until: float = _NEVER  # when the forced state ends by itself
-        self.alarm: Alarm | None = None  # that ends it then
         self.born: float = float("-inf")
         self.inherited: set[float] | frozenset[float] = _NONE  # when they began: see forking
         self.clear()
@@ -171,73 +149,6 @@ class Core(Counts):
             guard.jitter(clock is None)
         self.arm()
 
-    def flush(self) -> None:
-        """Do what the critical section left to be done outside it: wakes, events, late endings.
-
-        From inside a section nothing is done: what was interrupted does it at its end.
-        """
-        outbox = self.outbox
-        while outbox and not self.owned():
-            try:
-                room()
-                item = outbox.pop(0)
-            except (IndexError, RecursionError):  # another thread took the last one
-                return
-            try:
-                self._do(item)
-            except RecursionError:  # nothing may be lost: a shorter stack will do it
-                outbox.append(item)
-                return
-
-    def _do(self, item: Waiter | Callable[[], object] | None) -> None:
-        if item is None:
-            room_for_call()  # or it is kept
-            bus.deliver()
-        elif not isinstance(item, Waiter):
-            item()
-        elif not item.wake():
-            self.quit(item)
-
-    # -- the critical section ---------------------------------------------
-
-    def locked(self, step: Callable[[*Args], T], *args: *Args) -> T:
-        """Return what a step gives in the section; then do what it left to be done outside.
-
-        A finalizer or signal handler may come here from inside the section: `owned` tells.
-        """
-        with self.lock:
-            gate = self.gate
-            self.gate = gate | BUSY
-            try:
-                result = step(*args)
-            finally:
-                self.gate = gate if gate & BUSY else self.rest
-        if self.outbox and not gate & BUSY:
-            self.flush()
-        return result
-
-    def locked_or_later(self, step: Callable[[*Args], object], *args: *Args) -> None:
-        """Take a step in the section; from inside it, leave that to what was interrupted."""
-        if self.owned():
-            self.outbox.append(partial(self.locked_or_later, step, *args))
-        else:
-            self.locked(step, *args)
-
-    def must_be_free(self) -> None:
-        """Raise where an operator's change comes from inside the section it wants to enter."""
-        if self.owned():
-            raise RuntimeError(f"{self.name}: not from inside its own bookkeeping")
-
-    def quit(self, waiter: Waiter) -> None:
-        """Take a waiter out of its line, and hand on what it was granted."""
-        self.locked_or_later(cast("Queueing", waiter.guard).quit, waiter, self.now())
-
-    @property
-    def owned(self) -> Callable[[], bool]:
-        """What tells whether this thread is in the section, without a frame of its own."""
-        tell: Callable[[], bool] = cast("Any", self.lock)._is_owned
-        return tell
-
     def slow(self, duration: float) -> None:
         """Count a good call that took longer than most; under the lock."""
         self.buckets[bisect_left(EDGES, duration)] += 1
@@ -252,69 +163,6 @@ class Core(Counts):
         self.inherited -= {started}
         return True
 
-    def force(
-        self, state: str | None, why: str, seconds: float = _NEVER, *, cause: Cause = "operator"
-    ) -> None:
-        """Set a forced state, for good or for so many seconds, or release it.
-
-        By itself (auto) only one is released whose time is up.
-        """
-        room_for_call()
-        self.must_be_free()
-        try:
-            self.locked(self._force, state, why, seconds, cause, self.now())
-        finally:
-            self.arm()
-
-    def _force(self, state: str | None, why: str, seconds: float, cause: Cause, now: float) -> None:
-        if cause == "auto" and now < self.until:
-            return
-        before, known = self.forced, (self.forced_why, self.until)
-        self.until = _NEVER if state is None else now + seconds
-        told, self.forced_why = why, why if state is not None else ""
-        if state == before and (state is None or (why, self.until) == known):
-            return
-        if seconds < _NEVER:
-            told = f"{why} (for {seconds:g} s)" if why else f"for {seconds:g} s"
-        self.forced = state
-        self.settle()
-        event = Event(
-            "released" if state is None else "forced",
-            guard="policy",
-            at=now,
-            reason=told,
-            before=before or "",
-            after=state or "",
-            cause=cause,
-            policy=self.name,
-        )
-        bus.enqueue(event)
-        self.outbox.append(None)
-        for guard in self.stateful():
-            if before is not None and state is not None:
-                guard.force(None, now)
-            guard.force(state, now)
-
-    def expire(self) -> None:
-        """End a forced state whose time is up; where an order holds, that is in force then."""
-        if self.until == _NEVER or self.owned() or self.now() < self.until:
-            return
-        self.force(None, f"its time was up: {self.forced_why}".removesuffix(": "), cause="auto")
-        if Core.on_expired is not None:
-            Core.on_expired(self)
-
-    def left(self, now: float) -> float | None:
-        """Return the seconds until a forced state ends by itself, None where it does not."""
-        return self.until - now if self.until < _NEVER else None
-
-    def arm(self) -> None:
-        """Have a forced state end also where nobody calls or looks."""
-        alarm, self.alarm = self.alarm, None
-        if alarm is not None:
-            alarm.cancel()
-        if self.until < _NEVER:
-            self.alarm = alarm_at(self.until, self.now(), self.clock, _expiring(self))
-
     @property
     def why(self) -> str:
         """Why it is forced, or why its breaker is not closed."""
@@ -328,55 +176,3 @@ class Core(Counts):
         own = (guard.state for guard in self.guards if isinstance(guard, Stateful))
         states = [state for state in own if state]
         return self.forced or (states[0] if states else "closed")
-
-
-def _expiring(core: Core) -> Callable[[], None]:
-    """Return what ends a forced state at its time, and keeps no policy alive."""
-    ref = weakref.ref(core)
-
-    def expire() -> None:
-        living = ref()
-        if living is not None:
-            living.expire()
-
-    return expire
-
-
-def tell_end(core: Core, outcome: int, served: str, guard: str, seconds: float) -> None:
-    """Tell whoever traces calls how one ended; what goes wrong there is not the call's business."""
-    hook = Core.on_end
-    if hook is not None:
-        try:
-            hook(core, OUTCOMES[outcome], served, guard, seconds)
-        except RecursionError:  # the stack's end, and not the hook's fault
-            return
-        except Exception:
-            Core.on_end = None
-            import logging
-
-            logging.getLogger("resilient").exception("calls are traced no more: the tracing raised")
-
-
-def tell_slow(core: Core, seconds: float) -> None:
-    """Tell whoever traces calls of a good one that took longer than most."""
-    if Core.on_end is not None:
-        tell_end(core, SUCCESS, "full", "", seconds)
-
-
-def fault_logger(name: str, kind: str) -> Callable[[Exception], None]:
-    """Return what logs the first fault of the predicates of a guard, or of a wrapped client."""
-    logged: list[bool] = []
-
-    def on_fault(fault: Exception) -> None:
-        if not logged:
-            logged.append(True)
-            import logging
-
-            logging.getLogger("resilient").error(
-                "%s: a predicate of its %s raised; the default answer is used (logged once)",
-                name,
-                kind,
-                exc_info=fault,
-            )
-
-    return on_fault

@@ -19,8 +19,9 @@ from . import refusals
 from .accounting import CALLER_GONE, count, served, trace
 from .call import DO_PAUSE, DO_RECOVER, DONE, Call, Step
 from .classify import classify
+from .faults import fault_logger
 from .pipeline import Plan
-from .policy_state import Core, fault_logger
+from .policy_state import Core
 
 _faulty: Final[WeakSet[Guard]] = WeakSet()  # a fault of theirs is logged already
 _NOBODY: Final[list[int]] = []  # in place of outcomes where no guard is left to be told

@@ -10,7 +10,7 @@ from typing import Any
 
 from resilient import Event, Policy, load_settings
 from resilient.admin import options as updating
-from resilient.engine.policy_state import BUSY
+from resilient.engine.section import BUSY
 from resilient.testing import ManualClock
 from tests.kit.policies import part, policy
 from tests.kit.waiting import until

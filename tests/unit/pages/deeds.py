@@ -15,7 +15,7 @@ import trio
 
 from resilient import Policy, bulkhead, circuit_breaker, fallback, timeout
 from resilient.admin.registry import registry
-from resilient.engine.policy_state import BUSY
+from resilient.engine.section import BUSY
 from resilient.pages.reader import Reader
 from resilient.pages.sharing import here
 from resilient.testing import ManualClock

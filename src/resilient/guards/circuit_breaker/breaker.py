@@ -7,6 +7,7 @@ volume is that of Hystrix and resilience4j. Why there are epochs and leases is t
 
 from __future__ import annotations
 
+from math import inf
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from ... import validation
@@ -27,7 +28,6 @@ from .trip_rules import Health, counted
 if TYPE_CHECKING:
     from datetime import timedelta
 
-_INFINITY: Final = float("inf")
 _UNCOUNTED: Final = 0  # the ticket of a call that one that acts would have refused
 
 
@@ -135,14 +135,6 @@ class CircuitBreaker(Moving, Changeable, Peered):
         self.go_on(ticket, now)
         return ticket
 
-    def pause(self, ticket: int, now: float) -> None:
-        self.health.ages.discard(ticket)
-
-    def go_on(self, ticket: int, now: float) -> None:
-        if self.watches_ages and ticket >= self.epoch and self.phase != HALF_OPEN:
-            self.health.ages.discard(ticket)
-            self.health.ages.add(ticket, now)
-
     def settle(
         self, ticket: int, now: float, outcome: int, duration: float, reason: str, held: bool
     ) -> None:
@@ -164,7 +156,7 @@ class CircuitBreaker(Moving, Changeable, Peered):
             self._result(ticket, now, outcome == FAILURE, slow, reason)
 
     def settle_success(self, ticket: int, now: float, duration: float) -> None:
-        if ticket < self._simple or duration == _INFINITY:
+        if ticket < self._simple or duration == inf:
             if self.phase != CLOSED or self.seen is not None:
                 room()
             self.settle(ticket, now, SUCCESS, duration, "", False)
@@ -243,9 +235,6 @@ class CircuitBreaker(Moving, Changeable, Peered):
         self.relapses += 1
         self._open(now, why)
 
-    def memory(self) -> float:
-        return self.health.memory
-
     # -- the operator, the policy, the process ---------------------------------------------
 
     def meet(self, guards: tuple[Guard, ...]) -> None:
@@ -290,26 +279,6 @@ class CircuitBreaker(Moving, Changeable, Peered):
             self.seen.adopt(Health(**self.health.options()))
         self._simplify()
 
-    def jitter(self, on: bool) -> None:
-        self.random = source() if on else None
-
-    def after_fork(self, now: float, own: int) -> None:
-        self._fresh()
-        self.slow_total = self.late_total = 0
-        self.moves = {}
-        if self.would_open_total or self.would_refuse_total:
-            self.would_open_total = self.would_refuse_total = 0
-        if self.seen is not None:
-            self.seen.clear()
-
-    @property
-    def is_probing(self) -> bool:
-        return self.state == HALF_OPEN
-
-    @property
-    def slow_from(self) -> float:
-        return self.health.slow_from
-
     # -- showing ---------------------------------------------
 
     def describe(self) -> str:
@@ -323,34 +292,3 @@ class CircuitBreaker(Moving, Changeable, Peered):
 
     def snapshot(self, now: float) -> dict[str, Any]:
         return data(self, now)
-
-    _SAVED: ClassVar = (
-        "state", "phase", "why", "until", "relapses", "recovered", "forced", "slow_total",
-        "late_total", "would_open_total", "would_refuse_total",
-    )  # fmt: skip
-    slow_total: int
-    late_total: int
-    would_open_total: int
-    would_refuse_total: int
-    why: str
-
-    def save(self) -> dict[str, Any]:
-        saved = {name: getattr(self, name) for name in self._SAVED}
-        return {
-            **saved,
-            "health": self.health.save(),
-            "seen": None if self.seen is None else self.seen.save(),
-            "moves": dict(self.moves),
-            "history": self.history.save(),
-        }
-
-    def restore(self, saved: dict[str, Any]) -> None:
-        self._fresh()
-        for name in self._SAVED:
-            setattr(self, name, saved[name])
-        self._simplify()
-        self.health.restore(saved["health"])
-        if self.seen is not None and saved["seen"] is not None:
-            self.seen.restore(saved["seen"])
-        self.moves = dict(saved["moves"])
-        self.history.restore(saved["history"])

@@ -10,7 +10,7 @@ from ...stack import room
 from ..facets import InFlight, Stateful
 from ..window import Ages
 from .history import History
-from .recovery import Recovery
+from .recovery import Recovery, source
 from .trip_rules import Health
 
 CLOSED: Final = "closed"
@@ -144,6 +144,16 @@ class Moving(InFlight, Stateful):
         else:
             self._move(CLOSED, now, why, "closed", "operator")
 
+    # -- calls in flight ---------------------------------------------
+
+    def pause(self, ticket: int, now: float) -> None:
+        self.health.ages.discard(ticket)
+
+    def go_on(self, ticket: int, now: float) -> None:
+        if self.watches_ages and ticket >= self.epoch and self.phase != HALF_OPEN:
+            self.health.ages.discard(ticket)
+            self.health.ages.add(ticket, now)
+
     # -- what it shows ---------------------------------------------
 
     def retry_after(self, now: float) -> float | None:
@@ -168,3 +178,54 @@ class Moving(InFlight, Stateful):
             "max_recovery_timeout": self.recovery.longest,
             "probe_lease": self._probes.limit,
         }
+
+    def memory(self) -> float:
+        return self.health.memory
+
+    @property
+    def is_probing(self) -> bool:
+        return self.state == HALF_OPEN
+
+    @property
+    def slow_from(self) -> float:
+        return self.health.slow_from
+
+    # -- tests, and forks ---------------------------------------------
+
+    def jitter(self, on: bool) -> None:
+        self.random = source() if on else None
+
+    def after_fork(self, now: float, own: int) -> None:
+        self._fresh()
+        self.slow_total = self.late_total = 0
+        self.moves = {}
+        if self.would_open_total or self.would_refuse_total:
+            self.would_open_total = self.would_refuse_total = 0
+        if self.seen is not None:
+            self.seen.clear()
+
+    _SAVED: ClassVar = (
+        "state", "phase", "why", "until", "relapses", "recovered", "forced", "slow_total",
+        "late_total", "would_open_total", "would_refuse_total",
+    )  # fmt: skip
+
+    def save(self) -> dict[str, Any]:
+        saved = {name: getattr(self, name) for name in self._SAVED}
+        return {
+            **saved,
+            "health": self.health.save(),
+            "seen": None if self.seen is None else self.seen.save(),
+            "moves": dict(self.moves),
+            "history": self.history.save(),
+        }
+
+    def restore(self, saved: dict[str, Any]) -> None:
+        self._fresh()
+        for name in self._SAVED:
+            setattr(self, name, saved[name])
+        self._simplify()
+        self.health.restore(saved["health"])
+        if self.seen is not None and saved["seen"] is not None:
+            self.seen.restore(saved["seen"])
+        self.moves = dict(saved["moves"])
+        self.history.restore(saved["history"])

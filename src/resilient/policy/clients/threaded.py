@@ -45,7 +45,8 @@ class ThreadedFlow(SyncFlow):
             pool.submit(job)
         except RuntimeError as fault:
             why = f"{call.core.name}: the system gives no more threads ({fault})"
-            raise WorkersBusyError(why, policy=call.core.name, guard="timeout") from None
+            kind = call.plan.limits[0][1].kind
+            raise WorkersBusyError(why, policy=call.core.name, guard=kind) from None
         reason = driver._wait_for(call, job, deadline)
         if reason is None and not job.ended:
             reason = deadline.error()

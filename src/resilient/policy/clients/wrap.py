@@ -11,7 +11,7 @@ from typing import Any, Final, NoReturn
 
 from ... import validation
 from ...callables import kind_of, label
-from ...engine.policy_state import fault_logger
+from ...engine.faults import fault_logger
 from ...errors import ThreadBoundWarning
 from ...guards.facets import time_limits
 from ...guards.timeout import Timeout
