@@ -64,7 +64,7 @@ def as_nobody(body: str, *arguments: str) -> str:
 def store() -> Iterator[str]:
     """A SQLite file of root's that others may read; not below pytest's own, which is private."""
     with tempfile.TemporaryDirectory(prefix="store-") as home:
-        os.chmod(home, 0o755)  # noqa: S103 - rights that are too wide are what is tested
+        os.chmod(home, 0o755)  # noqa: S103 - another user goes there
         place = Path(home) / "lib"
         place.mkdir()
         place.chmod(0o755)
