@@ -18,7 +18,7 @@ from typing import Any
 
 from resilient import Policy, bulkhead, circuit_breaker, fallback, timeout
 from resilient.deadline import Deadline, Terms, current
-from resilient.engine.aio.timers import Entry, wheel_of
+from resilient.engine.aio.timers import TimeoutEntry, wheel_of
 from resilient.engine.call import Call
 from resilient.engine.counters import EDGES
 from resilient.guards.facets import Admission
@@ -47,7 +47,7 @@ def parts() -> dict[str, float]:
     breaker, slots = policy.guards[1], policy.guards[2]
     assert isinstance(breaker, Admission)
     assert isinstance(slots, Admission)
-    core, plan = policy._core, policy._plan("async")
+    core, plan = policy._core, policy._pipeline("async")
     lock, wrapped = threading.RLock(), closure(bare)
     empty, terms = ns(lambda: None), Terms(60.0, 3, core.name, core.now)
 
@@ -98,7 +98,7 @@ def parts() -> dict[str, float]:
         wheel, own = wheel_of(loop, 60.0), Deadline.made(NOW + 60, terms, None)
 
         def entry() -> None:
-            made = Entry.of(own, task)
+            made = TimeoutEntry.of(own, task)
             wheel.entries[made] = None
             current.set(made)
             wheel.entries.pop(made, None)

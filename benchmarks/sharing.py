@@ -33,7 +33,7 @@ def _shared(policy: Policy) -> Callable[[int], None]:
     core = registry.find(policy.name)
     found, row = row_of(core)
     slot = _page().add(Entry("policy", core.name, {}, found, row))
-    core.cells, core.layout = slot.cells, found
+    core.shared_row, core.layout = slot.cells, found
     right = counted(policy)
 
     def ended(calls: int) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from rich.console import Console
 
 from resilient.cli.top_screen import drawn
-from resilient.monitoring.page_samples import Watch
+from resilient.monitoring.page_samples import PagePoller
 from resilient.monitoring.top_model import Screen
 
 ROOT = Path(__file__).parents[2]
@@ -33,7 +33,7 @@ def main() -> None:
         )
         try:
             time.sleep(8)
-            watch = Watch(Path(directory))
+            watch = PagePoller(Path(directory))
             before = watch.look()
             time.sleep(5)
             screen = Screen(before, watch.look())

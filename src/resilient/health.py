@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from .admin.registry import registry
-from .engine.policy_state import Core
+from .engine.policy_state import PolicyState
 from .flags.runtime import here
 from .guards.facets import Stateful
 from .http_endpoint import ASGI, WSGI, Answer, Endpoint
@@ -54,12 +54,12 @@ def report(*, unready_on: Iterable[str] = ()) -> dict[str, Any]:
     }
 
 
-def _told(core: Core) -> dict[str, Any]:
+def _told(core: PolicyState) -> dict[str, Any]:
     core.expire()
     return core.locked(_seen, core, core.now())
 
 
-def _seen(core: Core, now: float) -> dict[str, Any]:
+def _seen(core: PolicyState, now: float) -> dict[str, Any]:
     breakers = [g for g in core.guards if isinstance(g, Stateful) and g.state]
     return {
         "state": core.state,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from . import imports
 from .engine import fork
 from .engine.forced_state import ForcedState
-from .engine.policy_state import Core
+from .engine.policy_state import PolicyState
 from .flag_handle import Flag
 from .flags import fork_exclusion
 from .flags import runtime as flags
@@ -20,7 +20,7 @@ def install() -> None:
     here.flags.before_declaring = here.load
     here.flags.on_declared = here.declared
     Flag.on_first_read = _first_read
-    Core.on_first_call = _first_call
+    PolicyState.on_first_call = _first_call
     ForcedState.on_expired = here.expired
     for part in fork, flags, imports, fork_exclusion:
         part.install()
@@ -31,13 +31,13 @@ def _first_read(flag: Flag) -> None:
     _share()
 
 
-def _first_call(core: Core) -> bool:
+def _first_call(core: PolicyState) -> bool:
     followed = here.first_call(core)
     _share(core)
     return followed
 
 
-def _share(core: Core | None = None) -> None:
+def _share(core: PolicyState | None = None) -> None:
     """Begin the page of this process, where there is to be one; it is imported then."""
     if here.runtime_directory is not None:
         from .pages.sharing import here as pages

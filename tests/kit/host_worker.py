@@ -81,7 +81,7 @@ def serve(namespace: dict[str, Any]) -> None:
 _WORDS = """
 import gc, os, signal, sys, threading, time
 from resilient import *
-from resilient.pages.here import here
+from resilient.pages.sharing import here
 from resilient.testing import ManualClock
 """
 

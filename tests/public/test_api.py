@@ -55,8 +55,8 @@ TYPES = {
     "resilient.clock": ("Alarm", "Clock"),
 }
 ENVIRONMENT = (
-    ("resilient.admin.activity", "VARIABLE"), ("resilient.prometheus.import_hook", "SWITCH"), ("resilient.settings", "VARIABLE"),
-    ("resilient.settings", "PREFIX"), ("resilient.flags.declarations", "PREFIX"),
+    ("resilient.admin.activity", "VARIABLE"), ("resilient.prometheus.import_hook", "SWITCH"), ("resilient.admin.settings", "VARIABLE"),
+    ("resilient.admin.settings", "PREFIX"), ("resilient.flags.declarations", "PREFIX"),
     ("resilient.flags.runtime", "VARIABLE"), ("resilient.flags.stores.urls", "DIRECTORY"),
 )  # fmt: skip
 

@@ -13,7 +13,12 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
-DOCUMENTS = ["README.md", "docs/howto", "src/resilient/policy.py", "src/resilient/decorators.py"]
+DOCUMENTS = [
+    "README.md",
+    "docs/howto",
+    "src/resilient/policy/policy.py",
+    "src/resilient/policy/decorators.py",
+]
 
 pytestmark = pytest.mark.skipif(
     not (ROOT / "Makefile").exists(), reason="a source distribution has neither make nor CI"

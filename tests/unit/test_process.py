@@ -72,7 +72,7 @@ TRACED = """
     class Follower:
         def stop(self):
             print("end", *told, "flags", flush=True)
-    from resilient.flags.here import here
+    from resilient.flags.runtime import here
     here.follower = Follower()
 """
 

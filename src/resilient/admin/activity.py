@@ -6,7 +6,7 @@ import os
 from typing import Final
 
 from .. import validation
-from ..engine.policy_state import Core, living
+from ..engine.policy_state import PolicyState, living
 
 VARIABLE: Final = "RESILIENT_DISABLED"
 _YES: Final = ("1", "true", "yes", "on")
@@ -41,11 +41,11 @@ def set_active(active: bool, /) -> None:
         7
         >>> resilient.set_active(True)
     """
-    if validation.flag("active", active) == Core.active:
+    if validation.flag("active", active) == PolicyState.active:
         return
-    Core.active = active
+    PolicyState.active = active
     for core in living():
-        core.regate()
+        core.refresh_gate()
     if active:
         _told.clear()
         _log(20, "resilient is active again")
@@ -55,7 +55,7 @@ def set_active(active: bool, /) -> None:
 
 def tell() -> None:
     """Say in the log, once, that calls are not protected."""
-    if not Core.active and not _told:
+    if not PolicyState.active and not _told:
         _told.append(True)
         _log(
             30,
@@ -69,7 +69,7 @@ def from_environment() -> None:
     said = os.environ.get(VARIABLE, "")
     word = said.strip().lower()
     if word in _YES:
-        Core.active = False
+        PolicyState.active = False
     elif word not in _NO:
         import warnings
 

@@ -5,21 +5,21 @@ from __future__ import annotations
 from typing import Any
 
 from ..engine.counters import EDGES, PEAK_SPAN
-from ..engine.policy_state import Core
+from ..engine.policy_state import PolicyState
 from ..guards.base import Guard
 from ..guards.facets import Admission, Answers, time_limits
 from ..outcomes import OUTCOMES
 from .options import changed
 
 
-def snapshot_of(core: Core, guards: tuple[Guard, ...]) -> dict[str, Any]:
+def snapshot_of(core: PolicyState, guards: tuple[Guard, ...]) -> dict[str, Any]:
     """Return options, state and counts as plain data, taken at one instant."""
     core.expire()
     core.flush()  # what the end of a stack has left to be done
     return core.locked(_snapshot, core, guards, core.now())
 
 
-def _snapshot(core: Core, guards: tuple[Guard, ...], now: float) -> dict[str, Any]:
+def _snapshot(core: PolicyState, guards: tuple[Guard, ...], now: float) -> dict[str, Any]:
     return {
         "name": core.name,
         "owner": core.owner,
@@ -54,20 +54,20 @@ def _snapshot(core: Core, guards: tuple[Guard, ...], now: float) -> dict[str, An
     }
 
 
-def peak_of(core: Core, now: float) -> int:
+def peak_of(core: PolicyState, now: float) -> int:
     """Return the most calls at once of the last minute, exact to a minute; under the lock."""
     if now >= core.peak_until + PEAK_SPAN:
         return core.in_flight
     return core.peak if now >= core.peak_until else max(core.peak, core.peak_before)
 
 
-def plan_text(core: Core, guards: tuple[Guard, ...]) -> str:
+def plan_text(core: PolicyState, guards: tuple[Guard, ...]) -> str:
     """Return the plan in plain English, with the live numbers."""
     core.expire()
     return core.locked(_plan_text, core, guards, core.now())
 
 
-def _plan_text(core: Core, guards: tuple[Guard, ...], now: float) -> str:
+def _plan_text(core: PolicyState, guards: tuple[Guard, ...], now: float) -> str:
     lines = _heading(core, now)
     lines.append("  a call passes, outermost first:")
     for number, guard in enumerate(guards, 1):
@@ -89,7 +89,7 @@ def _plan_text(core: Core, guards: tuple[Guard, ...], now: float) -> str:
     return "\n".join(lines)
 
 
-def _heading(core: Core, now: float) -> list[str]:
+def _heading(core: PolicyState, now: float) -> list[str]:
     """Return who a policy is, and how it stands."""
     left = core.left(now)
     more = "" if left is None else f"for {left:.0f} s more"
@@ -103,7 +103,7 @@ def _heading(core: Core, now: float) -> list[str]:
         lines.append("  " + ", ".join(part for part in about if part))
     if core.impact:
         lines.append(f"  while it is cut off: {core.impact}")
-    if not Core.active:
+    if not PolicyState.active:
         lines.append("  not active: calls pass all but kill switches and forced states")
     return lines
 

@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from typing import Any, Final, NoReturn, cast
 
 from .. import validation
-from ..engine.policy_state import Core
+from ..engine.policy_state import PolicyState
 from ..engine.section import BUSY
 from ..events import Event
 from ..guards.base import Guard
@@ -28,11 +28,11 @@ Layers = dict[str, dict[str, Any]]
 Options = Mapping[str, Mapping[str, Any]]
 
 
-class Change:
+class OptionChange:
     """What is about to change in one policy: nothing has yet."""
 
-    def __init__(self, core: Core) -> None:
-        self.core: Core = core
+    def __init__(self, core: PolicyState) -> None:
+        self.core: PolicyState = core
         self._steps: list[tuple[Guard, Layers | None, Layers, Guard]] = []
 
     def add(
@@ -81,7 +81,7 @@ class Change:
             core.outbox.emit(event)
 
 
-def apply(changes: list[Change], reason: str) -> bool:
+def apply(changes: list[OptionChange], reason: str) -> bool:
     """Make all changes, or none; False where another one came between."""
     changes = sorted(changes, key=lambda change: id(change.core))  # one order of locks for all
     moments = [change.core.now() for change in changes]
@@ -99,18 +99,18 @@ def apply(changes: list[Change], reason: str) -> bool:
                 change.swap(now, reason)
         finally:
             for change in changes:
-                change.core.gate = change.core.rest
+                change.core.gate = change.core.idle_gate
     for change in changes:
         change.core.flush()
     return True
 
 
 def update(
-    core: Core, guards: tuple[Guard, ...], layer: str, options: Options, reason: str
+    core: PolicyState, guards: tuple[Guard, ...], layer: str, options: Options, reason: str
 ) -> None:
     """Set some options of some guards in a layer, over what that layer says already."""
     while True:
-        change = Change(core)
+        change = OptionChange(core)
         for kind, given in options.items():
             guard = guard_named(core.name, guards, kind)
             try:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 from ..clock import Clock
-from ..engine.policy_state import Core
+from ..engine.policy_state import PolicyState
 from ..events import Listener, bus
 from ..place import Place
 from ..process import at_fork
@@ -22,7 +22,9 @@ Policy = TypeVar("Policy")
 class _Entry:
     __slots__ = ("core", "place", "strong")
 
-    def __init__(self, core: weakref.ref[Core], place: Place, strong: Core | None) -> None:
+    def __init__(
+        self, core: weakref.ref[PolicyState], place: Place, strong: PolicyState | None
+    ) -> None:
         self.core = core
         self.place = place
         self.strong = strong
@@ -34,11 +36,13 @@ class Registry(Generic[Policy]):
     def __init__(self) -> None:
         self.clock: Clock | None = None  # given to policies that are made without one
         self.patches: Callable[[], list[dict[str, Any]]] = list  # set by `resilient.patching`
-        self.rebuild: Callable[[Core], Policy]  # set by `resilient.lookup`
-        self.on_made: Callable[[Core, Place], None] | None = None  # for the testing plugin
+        self.rebuild: Callable[[PolicyState], Policy]  # set by `resilient.lookup`
+        self.on_made: Callable[[PolicyState, Place], None] | None = None  # for the testing plugin
         self._lock = threading.Lock()
         self._entries: dict[str, _Entry] = {}
-        self._replaced: list[weakref.ref[Core]] = []  # by code that was loaded again, oldest first
+        self._replaced: list[
+            weakref.ref[PolicyState]
+        ] = []  # by code that was loaded again, oldest first
         self._numbers: dict[str, int] = {}
         self._freed: dict[str, list[int]] = {}
 
@@ -63,7 +67,7 @@ class Registry(Generic[Policy]):
             "patches": self.patches(),
         }
 
-    def _shown(self, core: Core) -> dict[str, Any]:
+    def _shown(self, core: PolicyState) -> dict[str, Any]:
         shown = snapshot_of(core, core.guards)
         older = [each for each in self.named(core.name) if each is not core]
         if older:
@@ -116,24 +120,24 @@ class Registry(Generic[Policy]):
 
     # -- for the rest of the package ---------------------------------------------
 
-    def cores(self) -> list[Core]:
+    def cores(self) -> list[PolicyState]:
         """Return the living cores, in the order of their making; first those that were replaced."""
         # One step, and no lock: a signal handler may make a policy in the middle of it.
         found = [ref() for ref in list(self._replaced)]
         found += [entry.core() for entry in list(self._entries.values())]
         return [core for core in found if core is not None]
 
-    def named(self, name: str) -> list[Core]:
+    def named(self, name: str) -> list[PolicyState]:
         """Return the living cores of a name, the one that it stands for now last."""
         return [core for core in self.cores() if core.name == name]
 
-    def made(self, core: Core) -> None:
+    def made(self, core: PolicyState) -> None:
         """Tell the testing plugin of a policy that is complete."""
         entry = self._entries.get(core.name)
         if self.on_made is not None and entry is not None:
             self.on_made(core, entry.place)
 
-    def find(self, name: str) -> Core:
+    def find(self, name: str) -> PolicyState:
         """Return the core of a policy by name.
 
         Raises:
@@ -145,7 +149,7 @@ class Registry(Generic[Policy]):
             raise LookupError(f"no policy is named {name!r}{did_you_mean(name, self.names())}")
         return core
 
-    def add(self, core: Core, place: Place) -> Core:
+    def add(self, core: PolicyState, place: Place) -> PolicyState:
         """Register a policy under its own name.
 
         Returns:
@@ -177,7 +181,7 @@ class Registry(Generic[Policy]):
             self._replaced.append(older.core)
         self._entries[name] = entry
 
-    def add_anonymous(self, core: Core, base: str, place: Place) -> str:
+    def add_anonymous(self, core: PolicyState, base: str, place: Place) -> str:
         """Register a policy under a name made from base, for as long as it lives.
 
         Where code is loaded again, its policies take their names again in the same order.
@@ -220,7 +224,7 @@ class Registry(Generic[Policy]):
             older = [ref for ref in self._replaced if (core := ref()) and core.name != name]
             self._replaced = older
 
-    def drop(self, core: Core) -> None:
+    def drop(self, core: PolicyState) -> None:
         """Forget a policy for good: its name is free, and its metrics end."""
         with self._lock:
             entry = self._entries.get(core.name)
@@ -236,7 +240,7 @@ class Registry(Generic[Policy]):
         """Make the lock anew, in a forked child."""
         self._lock = threading.Lock()
 
-    def _died(self, dead: weakref.ref[Core], name: str, base: str, number: int) -> None:
+    def _died(self, dead: weakref.ref[PolicyState], name: str, base: str, number: int) -> None:
         # Runs in a finalizer, perhaps of a thread that holds the lock: dict operations are enough.
         entry = self._entries.get(name)
         if entry is None or entry.core is not dead:

@@ -9,7 +9,7 @@ from typing import Any, Final, cast
 
 from .. import validation
 from ..guards.window import calls
-from .options import SETTINGS, Change, apply, checked, guard_named, unknown
+from .options import SETTINGS, OptionChange, apply, checked, guard_named, unknown
 from .registry import registry
 
 VARIABLE: Final = "RESILIENT_SETTINGS"  # names the file
@@ -80,10 +80,10 @@ def load_settings(
 
 def _apply(wanted: Wanted, sources: Sources) -> bool:
     """Prepare everything, then change everything; False where another change came between."""
-    changes: list[Change] = []
+    changes: list[OptionChange] = []
     for core in registry.cores():
         options = wanted.get(core.name, {})
-        change, touched = Change(core), False
+        change, touched = OptionChange(core), False
         for kind in options:
             with _saying(sources, core.name, kind):
                 guard_named(core.name, core.guards, kind)

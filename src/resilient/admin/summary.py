@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
-from ..engine.policy_state import Core
+from ..engine.policy_state import PolicyState
 from ..errors import CircuitOpenError, FlagOffError, RefusedError
 from ..guards.base import Guard
 from ..guards.facets import Answers, Switch, answering, changeable_options
@@ -18,17 +18,17 @@ Said = dict[str, Any]
 _asked: Final[WeakKeyDictionary[Guard, dict[type[RefusedError], bool]]] = WeakKeyDictionary()
 
 
-def is_covered(core: Core) -> bool:
+def is_covered(core: PolicyState) -> bool:
     """Return whether something answers its callers while the policy is forced open."""
     return any(_answers(guard, CircuitOpenError, core.name) for guard in answering(core.guards))
 
 
-def answer_of(core: Core) -> str:
+def answer_of(core: PolicyState) -> str:
     """Return what answers in place of the function, in a few words, "" where nothing does."""
     return next((guard.answer for guard in answering(core.guards)), "")
 
 
-def switches(core: Core) -> dict[str, list[str]]:
+def switches(core: PolicyState) -> dict[str, list[str]]:
     """Return the flags of a policy's kill switches, where it has some.
 
     ``answered`` are those that something answers for while they are off.
@@ -61,9 +61,9 @@ class Moments:
     """When policies came to their states, in seconds since 1970: told the same way each time."""
 
     def __init__(self) -> None:
-        self._known: WeakKeyDictionary[Core, tuple[str, float]] = WeakKeyDictionary()
+        self._known: WeakKeyDictionary[PolicyState, tuple[str, float]] = WeakKeyDictionary()
 
-    def since(self, core: Core) -> float | None:
+    def since(self, core: PolicyState) -> float | None:
         """Return since when a policy is as it is, None where it has always been closed."""
         state = core.state
         known = self._known.get(core)
@@ -107,7 +107,7 @@ class Stacks:
         self._numbers: dict[str, str] = {}
         self.told: dict[str, list[Said]] = {}
 
-    def number_of(self, core: Core) -> str:
+    def number_of(self, core: PolicyState) -> str:
         """Return the number of a policy's stack."""
         revisions = tuple(guard._revision for guard in core.guards)
         known = _stacks.get(core)
@@ -122,6 +122,6 @@ class Stacks:
 
 
 # What was told of a policy last, and at which revisions of its guards.
-_stacks: Final[WeakKeyDictionary[Core, tuple[tuple[int, ...], str, list[Said]]]] = (
+_stacks: Final[WeakKeyDictionary[PolicyState, tuple[tuple[int, ...], str, list[Said]]]] = (
     WeakKeyDictionary()
 )

@@ -14,11 +14,11 @@ from ..flags.operations import Acknowledgement, Done, acknowledged, is_young, or
 from ..flags.stores.base import Store
 from .option_checks import check_options
 from .output import moment, order_line, plural, say, say_json
-from .store_access import CONFLICT, NOT_ALL, UNREACHED, USAGE, Reach, fail, known_name, look
-from .store_view import View, shown_id
+from .store_access import CONFLICT, NOT_ALL, UNREACHED, USAGE, StoreAccess, fail, known_name, look
+from .store_view import StoreView, shown_id
 
 
-class Order:
+class FlipRequest:
     """What an operator wants of some levers of one flag or policy."""
 
     def __init__(
@@ -68,7 +68,7 @@ class Told:
         self.took: float = took
 
 
-def move(reach: Reach, wanted: Order, name: str, *, unknown_too: bool) -> None:
+def move(reach: StoreAccess, wanted: FlipRequest, name: str, *, unknown_too: bool) -> None:
     """Flip levers, wait for the processes, tell, and end with the exit code that says it."""
     began = time.monotonic()
     with reach.store() as store:
@@ -98,7 +98,9 @@ def move(reach: Reach, wanted: Order, name: str, *, unknown_too: bool) -> None:
     raise SystemExit(0 if obeyed else NOT_ALL)
 
 
-def _ready(reach: Reach, store: Store, wanted: Order, name: str, *, unknown_too: bool) -> View:
+def _ready(
+    reach: StoreAccess, store: Store, wanted: FlipRequest, name: str, *, unknown_too: bool
+) -> StoreView:
     """Return a look at a store that can be written to, and in which the name is known."""
     if not store.writable:
         fail(
@@ -115,7 +117,7 @@ def _ready(reach: Reach, store: Store, wanted: Order, name: str, *, unknown_too:
     return view
 
 
-def _checked(view: View, wanted: Order, name: str) -> list[str]:
+def _checked(view: StoreView, wanted: FlipRequest, name: str) -> list[str]:
     """Check options before they are recorded; return the processes that say nothing of theirs."""
     options: dict[str, dict[str, Any]] = {}
     for lever, value in wanted.levers.items():
@@ -128,7 +130,7 @@ def _checked(view: View, wanted: Order, name: str) -> list[str]:
         fail(f"nothing was recorded: {error}", USAGE)
 
 
-def _not_outdone(view: View, done: Done) -> None:
+def _not_outdone(view: StoreView, done: Done) -> None:
     """End, where somebody else has moved the lever since."""
     newest = view.flips.get(done.flip.lever)
     if newest is not None and newest.version > done.flip.version > 0:
@@ -161,7 +163,7 @@ def _data(told: Told) -> dict[str, Any]:
     }
 
 
-def _tell(view: View, name: str, wanted: Order, told: Told) -> None:
+def _tell(view: StoreView, name: str, wanted: FlipRequest, told: Told) -> None:
     table = "flags" if wanted.kind == FLAG else "policies"
     about = view.declared(table).get(name, {})
     owner = f" ({about['owner']})" if about.get("owner") else ""
@@ -180,7 +182,7 @@ def _tell(view: View, name: str, wanted: Order, told: Told) -> None:
                 say(f"nothing answers in the place of {policy}: every call of it is an error now")
 
 
-def _tell_flip(view: View, done: Done, reason: str) -> None:
+def _tell_flip(view: StoreView, done: Done, reason: str) -> None:
     flip = done.flip
     part = flip.lever.partition("/")[2].partition("/")[2]
     value = str(flip.value)
@@ -197,7 +199,7 @@ def _tell_flip(view: View, done: Done, reason: str) -> None:
         say("nothing was ordered that could be released")
 
 
-def _tell_who(view: View, told: Told) -> None:
+def _tell_who(view: StoreView, told: Told) -> None:
     seen = told.seen
     if not seen.known:
         say("nobody follows: no process that declares it is running; those that start will obey")

@@ -14,7 +14,7 @@ from .output import moment, plural, say, say_json, table
 from .pages import directory_of
 from .policy_commands import policies
 from .status import status
-from .store_access import FINDINGS, USAGE, Reach, fail, look
+from .store_access import FINDINGS, USAGE, StoreAccess, fail, look
 from .timeline import timeline
 from .top import top
 
@@ -53,7 +53,7 @@ def doctor(store: str | None, as_json: bool) -> None:
 
     What customers get is for `resilient status` and `resilient top` to say.
     """
-    reach = Reach(store)
+    reach = StoreAccess(store)
     with reach.store() as opened:
         view = look(reach, opened)
         amiss: list[str] = getattr(opened, "unreadable", list[str])()
@@ -77,7 +77,7 @@ def doctor(store: str | None, as_json: bool) -> None:
 @common
 def processes(store: str | None, as_json: bool) -> None:
     """List the processes that follow the store."""
-    reach = Reach(store)
+    reach = StoreAccess(store)
     with reach.store() as opened:
         view = look(reach, opened)
     rows = view.rows()
@@ -106,7 +106,7 @@ def processes(store: str | None, as_json: bool) -> None:
 @common
 def forget(process: str, store: str | None, as_json: bool) -> None:
     """Take a silent process that is gone for good out of the count; ID may be shortened."""
-    reach = Reach(store)
+    reach = StoreAccess(store)
     with reach.store() as opened:
         view = look(reach, opened)
         found = [each for each in view.processes if each.id.startswith(process)]

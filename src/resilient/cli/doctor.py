@@ -7,12 +7,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ..monitoring.page_samples import Watch
+from ..monitoring.page_samples import PagePoller
 from .pages import nobody_shares, unread
-from .store_view import View, shown_id
+from .store_view import StoreView, shown_id
 
 
-def findings(view: View) -> Iterable[str]:
+def findings(view: StoreView) -> Iterable[str]:
     """Yield what is not as it should be, in words."""
     for process in view.silent():
         since = datetime.fromtimestamp(process.seen, UTC)
@@ -49,7 +49,7 @@ def in_pages(path: Path) -> Iterable[str]:
     """Yield what is not as it should be with the counts that processes share, in words."""
     try:
         path.stat()
-        seen = Watch(path).look()
+        seen = PagePoller(path).look()
     except FileNotFoundError:
         yield nobody_shares(path)
         return
@@ -66,7 +66,7 @@ def in_pages(path: Path) -> Iterable[str]:
         yield f"page {page} can't be read, so counts are missing: {why}"
 
 
-def _disagreeing(view: View) -> Iterable[str]:
+def _disagreeing(view: StoreView) -> Iterable[str]:
     for row in view.flags():
         wanted = row["state"] == "on"
         for process in view.processes:
@@ -82,7 +82,7 @@ def _disagreeing(view: View) -> Iterable[str]:
             )
 
 
-def _overdue(view: View) -> Iterable[str]:
+def _overdue(view: StoreView) -> Iterable[str]:
     today = datetime.now(UTC).date().isoformat()
     for row in view.flags():
         if row["review"] is not None and row["review"] <= today:

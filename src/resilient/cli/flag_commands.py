@@ -9,7 +9,7 @@ import click
 from ..flags.flip import FLAG, OFF, ON, RELEASED, lever_of
 from .options import applied, common, given, lever_command
 from .output import moment, order_line, say, say_json, table
-from .store_access import Reach, known_name, look
+from .store_access import StoreAccess, known_name, look
 
 
 @click.group(invoke_without_command=True)
@@ -20,7 +20,7 @@ def flags(context: click.Context, /, store: str | None, as_json: bool) -> None:
     if context.invoked_subcommand is not None:
         context.obj = store, as_json
         return
-    reach = Reach(store)
+    reach = StoreAccess(store)
     with reach.store() as opened:
         view = look(reach, opened)
     rows = view.flags()
@@ -68,7 +68,7 @@ def flags_log(
 ) -> None:
     """Show who flipped what, when and why, newest first: of one flag, or everything."""
     around = given(context)
-    reach, as_json = Reach(store or around[0]), as_json or around[1]
+    reach, as_json = StoreAccess(store or around[0]), as_json or around[1]
     with reach.store() as opened:
         if name is not None:
             known_name(name, look(reach, opened).names(FLAG), "flag")
@@ -94,7 +94,7 @@ def flags_log(
 def flags_show(context: click.Context, /, name: str, store: str | None, as_json: bool) -> None:
     """Show one flag, and what it is in every process."""
     around = given(context)
-    reach, as_json = Reach(store or around[0]), as_json or around[1]
+    reach, as_json = StoreAccess(store or around[0]), as_json or around[1]
     with reach.store() as opened:
         view = look(reach, opened)
     known_name(name, view.names(FLAG), "flag")

@@ -10,12 +10,12 @@ from ..admin.options import unknown
 from ..admin.settings import value_of
 from ..guards.base import Guard
 from ..policy import decorators
-from .store_view import View, shown_id
+from .store_view import StoreView, shown_id
 
 Options = dict[str, dict[str, Any]]  # by guard and name
 
 
-def check_options(view: View, policy: str, wanted: Options) -> list[str]:
+def check_options(view: StoreView, policy: str, wanted: Options) -> list[str]:
     """Check options for a policy by what every process says of it.
 
     Returns:

@@ -7,9 +7,9 @@ from typing import Any, Final, TypeVar
 
 import click
 
-from .apply_flip import Order, move
+from .apply_flip import FlipRequest, move
 from .output import seconds_of
-from .store_access import USAGE, Reach, fail
+from .store_access import USAGE, StoreAccess, fail
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -73,13 +73,13 @@ def pull(
 ) -> None:
     """Set levers of one flag or policy, as the options of the command say."""
     around = given(context)
-    reach = Reach(options["store"] or around[0])
+    reach = StoreAccess(options["store"] or around[0])
     try:
         lasts = None if options["lasts"] is None else seconds_of("--for", options["lasts"])
         wait = seconds_of("--wait", options["wait"])
     except ValueError as error:
         fail(str(error), USAGE)
-    order = Order(
+    order = FlipRequest(
         levers, reason=options["reason"], by=options["by"], lasts=lasts, wait=wait,
         as_json=options["as_json"] or around[1],
     )  # fmt: skip

@@ -11,7 +11,7 @@ import click
 from ..flags.flip import FORCED, OPTION, RELEASED, lever_of
 from .options import DECLARE, applied, common, given, lever_command, ordering, pull
 from .output import moment, order_line, say, say_json, table
-from .store_access import USAGE, Reach, fail, known_name, look
+from .store_access import USAGE, StoreAccess, fail, known_name, look
 from .store_view import shown_state
 from .timeline import line, told
 
@@ -31,7 +31,7 @@ def policies(context: click.Context, /, store: str | None, as_json: bool) -> Non
     if context.invoked_subcommand is not None:
         context.obj = store, as_json
         return
-    reach = Reach(store)
+    reach = StoreAccess(store)
     with reach.store() as opened:
         view = look(reach, opened)
     rows = view.policies()
@@ -76,7 +76,7 @@ def policies(context: click.Context, /, store: str | None, as_json: bool) -> Non
 def show(context: click.Context, /, name: str, store: str | None, as_json: bool) -> None:
     """Show one policy: its state in every process, why, and its last moves."""
     around = given(context)
-    reach, as_json = Reach(store or around[0]), as_json or around[1]
+    reach, as_json = StoreAccess(store or around[0]), as_json or around[1]
     with reach.store() as opened:
         view = look(reach, opened)
         known_name(name, view.names(FORCED), "policy")

@@ -11,12 +11,12 @@ from typing import Any, Final, TypeVar
 import click
 
 from ..flags.environment import MEMORY, RUNTIME, VARIABLE
-from ..monitoring.page_samples import ENOUGH, Watch
+from ..monitoring.page_samples import ENOUGH, PagePoller
 from ..monitoring.top_model import Screen
 from .options import common
 from .output import plural, say, say_json, seconds_of
 from .pages import directory_of, nobody_shares, unread
-from .store_access import FINDINGS, NOT_ALL, UNREACHED, USAGE, Reach, fail, look
+from .store_access import FINDINGS, NOT_ALL, UNREACHED, USAGE, StoreAccess, fail, look
 
 _LONGEST: Final = 10.0  # seconds that a look at few calls takes
 _MOSTLY: Final = 10.0  # times what hurts among many calls, where there are few: errors of a tenth
@@ -45,7 +45,7 @@ def status(over: str, store: str | None, as_json: bool) -> None:
     no_store = (store or os.environ.get(VARIABLE, "")) in MEMORY
     shown = None if pages is None else _tried(lambda: _customers(pages, seconds))
     alone = no_store and pages is not None
-    levers = None if alone else _tried(lambda: known_from_store(Reach(store)))
+    levers = None if alone else _tried(lambda: known_from_store(StoreAccess(store)))
     codes = [each for each in (shown, levers) if isinstance(each, int)]
     screen = shown if isinstance(shown, Screen) else None
     known = levers if isinstance(levers, dict) else None
@@ -79,7 +79,7 @@ def _customers(path: Path, seconds: float) -> Screen:
 
     Where some of few calls went wrong, it looks on, until there are enough to tell.
     """
-    watch = Watch(path)
+    watch = PagePoller(path)
     try:
         path.stat()
         before, looked = watch.look(), 0.0
@@ -172,7 +172,7 @@ def _harm(screen: Screen, times: float) -> bool:
     )
 
 
-def known_from_store(reach: Reach) -> dict[str, Any]:
+def known_from_store(reach: StoreAccess) -> dict[str, Any]:
     """Return what a store knows: circuits, what operators have set, and who obeys."""
     with reach.store() as opened:
         view = look(reach, opened)

@@ -17,7 +17,7 @@ from ..flags.stores.address import shown
 from ..flags.stores.base import ConflictError, Store, UnknownOutcomeError
 from ..flags.stores.urls import directory_for, opener_of
 from ..validation import clean, nearest
-from .store_view import View
+from .store_view import StoreView
 
 FINDINGS: Final = 1  # `status` and `doctor`: something is off, forced, or wrong
 USAGE: Final = 2
@@ -34,7 +34,7 @@ def fail(message: str, code: int) -> NoReturn:
     raise SystemExit(code)
 
 
-class Reach:
+class StoreAccess:
     """The store that a command is about."""
 
     def __init__(self, setting: str | None) -> None:
@@ -98,11 +98,11 @@ class Reach:
             fail(str(error), USAGE)
 
 
-def look(reach: Reach, store: Store) -> View:
+def look(reach: StoreAccess, store: Store) -> StoreView:
     """Return all that a store knows, with the dead of this host taken out."""
     flips, now = current(store)
     processes = living(store, reach.presence)[0] if store.writable else []
-    return View(flips, processes, now, counts=store.writable)
+    return StoreView(flips, processes, now, counts=store.writable)
 
 
 def known_name(name: str, names: list[str], what: str) -> str:

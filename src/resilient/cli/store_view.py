@@ -11,7 +11,7 @@ from ..flags.operations import SILENT_AFTER, Acknowledgement, holds
 from ..flags.stores.base import Process
 
 
-class View:
+class StoreView:
     """One look at a store: every lever, and every process that follows it."""
 
     def __init__(

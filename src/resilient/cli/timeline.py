@@ -13,8 +13,8 @@ from ..flags.journal import LONGEST
 from ..flags.stores.base import Store
 from .options import common
 from .output import moment, plural, say, say_json, seconds_of
-from .store_access import USAGE, Reach, fail, look
-from .store_view import View
+from .store_access import USAGE, StoreAccess, fail, look
+from .store_view import StoreView
 
 _MOST: Final = 1000
 _ECHO: Final = 10.0  # seconds within which a process hears of a flip
@@ -39,7 +39,7 @@ def timeline(since: str, name: str, most: int, store: str | None, as_json: bool)
         seconds = seconds_of("--since", since)
     except ValueError as error:
         fail(str(error), USAGE)
-    reach = Reach(store)
+    reach = StoreAccess(store)
     with reach.store() as opened:
         view = look(reach, opened)
         entries = told(opened, view.now - seconds, name, most)[-most:]
@@ -59,7 +59,7 @@ def timeline(since: str, name: str, most: int, store: str | None, as_json: bool)
         say(line(entry, view.now))
 
 
-def still(view: View, name: str = "") -> Iterable[dict[str, Any]]:
+def still(view: StoreView, name: str = "") -> Iterable[dict[str, Any]]:
     """Yield what is true now, however long ago it began, and whatever has been told since."""
     for lever, flip in sorted(view.flips.items()):
         if view.holding(lever) is not None and name in ("", flip.name):

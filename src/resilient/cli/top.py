@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Final, NoReturn
 import click
 
 from ..flags.environment import MEMORY, VARIABLE
-from ..monitoring.page_samples import Look, Watch
+from ..monitoring.page_samples import PagePoller, PageSample
 from ..monitoring.top_model import Screen
 from .outlet import fault
 from .output import say, say_json, seconds_of
 from .pages import runtime_directory, unread
 from .status import known_from_store, levers_in_words
-from .store_access import UNREACHED, USAGE, Reach, fail
+from .store_access import UNREACHED, USAGE, StoreAccess, fail
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -60,14 +60,14 @@ def top(every: str, once: bool, as_json: bool) -> None:
         return
 
 
-def _begun(*, as_json: bool) -> tuple[Watch, deque[Look]]:
+def _begun(*, as_json: bool) -> tuple[PagePoller, deque[PageSample]]:
     """Look once; where that can't be, say why, and what is known all the same, and end."""
     try:
-        watch = Watch(runtime_directory())
+        watch = PagePoller(runtime_directory())
         return watch, deque([_look(watch)])
     except SystemExit as end:
         with suppress(SystemExit):
-            known = known_from_store(Reach(None))
+            known = known_from_store(StoreAccess(None))
             if as_json:
                 say_json({"policies": None, "store": {k: known[k] for k in known if k != "pids"}})
             else:
@@ -78,14 +78,14 @@ def _begun(*, as_json: bool) -> tuple[Watch, deque[Look]]:
         raise SystemExit(end.code) from None
 
 
-def _look(watch: Watch) -> Look:
+def _look(watch: PagePoller) -> PageSample:
     try:
         return watch.look()
     except (OSError, ValueError) as error:
         fail(unread(watch.path, error), UNREACHED)
 
 
-def _follow(watch: Watch, console: Console, seconds: float, looks: deque[Look]) -> None:
+def _follow(watch: PagePoller, console: Console, seconds: float, looks: deque[PageSample]) -> None:
     from rich.live import Live
 
     from .top_screen import drawn
@@ -116,7 +116,7 @@ def _end(number: int, frame: object) -> NoReturn:
     raise SystemExit(128 + number)
 
 
-def _newest(watch: Watch, looks: deque[Look], pause: float) -> Screen:
+def _newest(watch: PagePoller, looks: deque[PageSample], pause: float) -> Screen:
     time.sleep(pause)
     looks.append(_look(watch))
     while len(looks) > 2 and looks[1].at <= looks[-1].at - _SPAN:

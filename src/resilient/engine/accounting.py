@@ -8,7 +8,7 @@ from typing import Final
 from ..outcomes import CANCELLED, FAILURE, REFUSED, SERVED, SUCCESS
 from .call import Call
 from .counters import EDGES
-from .policy_state import QUIET, Core
+from .policy_state import QUIET, PolicyState
 from .tracing import tell_end
 
 FULL: Final = 0
@@ -44,21 +44,21 @@ def count(call: Call, now: float, what: int | None) -> None:
         core.duration_sum += seconds
     if outcome != SUCCESS or not call.admitted:
         core.counts[outcome] += 1  # after the bucket: an interrupt makes no success fewer
-        core.unwell += call.admitted
+        core.not_succeeded += call.admitted
     core.timeouts += call.expired_level > -1
     core.late_values += call.is_late
     core.fallback_failures += call.fallbacks_failed
-    core.extra_full += (what == FULL) - (outcome == SUCCESS)
+    core.full_without_success += (what == FULL) - (outcome == SUCCESS)
     core.degraded += what == DEGRADED
     core.errors += what == ERROR and outcome != CANCELLED
     core.caller_errors += what == CALLER_ERROR
     if outcome == REFUSED:
         call.is_news = _count_refusal(core, call.refuser, now)
-    if core.cells is not None:
-        core.mirror()
+    if core.shared_row is not None:
+        core.write_shared_row()
 
 
-def _count_refusal(core: Core, refuser: str, now: float) -> bool:
+def _count_refusal(core: PolicyState, refuser: str, now: float) -> bool:
     """Count a refusal; return whether it is the first after a quiet time."""
     core.refusals[refuser] = core.refusals.get(refuser, 0) + 1
     last = core.refused_at.get(refuser)

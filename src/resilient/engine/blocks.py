@@ -11,8 +11,8 @@ from ..deadline import Deadline, current, leave
 from ..outcomes import FAILURE, IGNORED, SUCCESS
 from . import interpreter, settlement
 from .call import DO_PARK, DO_RUN, Step, value_or_raise
-from .detached_call import LastingCall
-from .pipeline import Plan
+from .detached_call import DetachedCall
+from .pipeline import Pipeline
 from .sync.driver import wait
 from .time_limits import binding
 
@@ -40,12 +40,14 @@ class Block:
         1
     """
 
-    __slots__ = ("_async_plan", "_call", "_ended", "_limit", "_own", "_sync_plan")
+    __slots__ = ("_async_pipeline", "_call", "_ended", "_limit", "_own", "_sync_pipeline")
 
-    def __init__(self, sync_plan: Callable[[], Plan], async_plan: Callable[[], Plan]) -> None:
-        self._sync_plan = sync_plan
-        self._async_plan = async_plan
-        self._call: LastingCall | None = None
+    def __init__(
+        self, sync_plan: Callable[[], Pipeline], async_plan: Callable[[], Pipeline]
+    ) -> None:
+        self._sync_pipeline = sync_plan
+        self._async_pipeline = async_plan
+        self._call: DetachedCall | None = None
         self._own: Deadline | None = None  # of a sync block
         self._limit: Limit | None = None  # of an async one
         self._ended = False
@@ -73,27 +75,27 @@ class Block:
         """
         self._running().forced_outcome = IGNORED, ""
 
-    def _running(self) -> LastingCall:
+    def _running(self) -> DetachedCall:
         if self._call is None or self._ended:
             when = "has ended" if self._ended else "has not begun"
             raise RuntimeError(f"this block {when}: fail() and ignore() are for inside it")
         return self._call
 
-    def _made(self, plan: Plan) -> LastingCall:
+    def _made(self, pipeline: Pipeline) -> DetachedCall:
         if self._call is not None:
             raise RuntimeError("this block was entered before; call block() for each use")
-        self._call = call = LastingCall(plan, _nothing, (), {})
+        self._call = call = DetachedCall(pipeline, _nothing, (), {})
         call.final = True
         return call
 
-    def _refused(self, call: LastingCall) -> None:
+    def _refused(self, call: DetachedCall) -> None:
         self._ended = True
         value_or_raise(call)
 
     # -- sync ---------------------------------------------
 
     def __enter__(self) -> Self:
-        call = self._made(self._sync_plan())
+        call = self._made(self._sync_pipeline())
         try:
             step: Step = interpreter.start(call)
             while step == DO_PARK:
@@ -139,15 +141,15 @@ class Block:
 
     async def __aenter__(self) -> Self:
         from .aio import driver
-        from .aio.deadline_scope import Bounds
+        from .aio.deadline_scope import DeadlineScope
 
-        call = self._made(self._async_plan())
+        call = self._made(self._async_pipeline())
         try:
             step: Step = interpreter.start(call)
             while step == DO_PARK:
                 step = await driver.wait(call)
             if step == DO_RUN:
-                bounds = Bounds(call, len(call.tickets))
+                bounds = DeadlineScope(call, len(call.tickets))
                 over = bounds.over()
                 if over is None:
                     self._limit = bounds.begin()

@@ -10,7 +10,7 @@ from ..outcomes import CANCELLED, REFUSED, SUCCESS
 from ..stack import room
 from .counters import SHORTEST
 from .frames import has_call
-from .policy_state import Core
+from .policy_state import PolicyState
 from .stops import Stopped
 from .tracing import tell_slow
 
@@ -34,25 +34,29 @@ def held(guards: tuple[Admission, ...], tickets: Tickets) -> list[tuple[Admissio
     return [(guard, ticket) for guard, ticket in pairs if ticket >= 0]
 
 
-def give_back(core: Core, guards: tuple[Admission, ...], tickets: list[int], now: float) -> None:
+def give_back(
+    core: PolicyState, guards: tuple[Admission, ...], tickets: list[int], now: float
+) -> None:
     """Give back the tickets of a call that was never let in."""
     room()
     core.locked_or_later(_given_back, core, guards, tickets, now)
 
 
-def _given_back(core: Core, guards: tuple[Admission, ...], tickets: list[int], now: float) -> None:
-    if now >= core.born:  # else they were a parent process's
+def _given_back(
+    core: PolicyState, guards: tuple[Admission, ...], tickets: list[int], now: float
+) -> None:
+    if now >= core.counting_since:  # else they were a parent process's
         taken_back(guards, tickets, now)
-        core.mirror()
+        core.write_shared_row()
 
 
-def give_back_stopped(core: Core, guards: tuple[Admission, ...], stop: Stopped) -> None:
+def give_back_stopped(core: PolicyState, guards: tuple[Admission, ...], stop: Stopped) -> None:
     """Have the tickets given back of a call that the interpreter could not take over."""
     core.outbox.append(partial(give_back, core, guards, [*stop.tickets], stop.now))
 
 
 def leave_slowly(
-    core: Core, guards: tuple[Admission, ...], tickets: Tickets, started: float, now: float
+    core: PolicyState, guards: tuple[Admission, ...], tickets: Tickets, started: float, now: float
 ) -> None:
     """Book a success where something is unusual: a slow one, a forced state, a fork meanwhile."""
     try:
@@ -62,7 +66,7 @@ def leave_slowly(
 
 
 def book(
-    core: Core, guards: tuple[Admission, ...], tickets: Tickets, started: float, now: float
+    core: PolicyState, guards: tuple[Admission, ...], tickets: Tickets, started: float, now: float
 ) -> None:
     """Book a success.
 
@@ -70,7 +74,7 @@ def book(
     work to what it interrupted.
     """
     room()
-    if core.owned():
+    if core.holds_lock():
         core.outbox.append(partial(book, core, guards, tickets, started, now))
         return
     core.locked(_booked, core, held(guards, tickets), started, now)
@@ -78,20 +82,24 @@ def book(
         tell_slow(core, now - started)
 
 
-def _booked(core: Core, held: list[tuple[Admission, int]], started: float, now: float) -> None:
+def _booked(
+    core: PolicyState, held: list[tuple[Admission, int]], started: float, now: float
+) -> None:
     if not core.inherits(started):
         return
     for guard, ticket in held:
         guard.settle_success(ticket, now, now - started)
     core.ended(SUCCESS, now - started)
-    core.mirror()
+    core.write_shared_row()
 
 
 has_call(leave_slowly, core="core", ended="started")
 has_call(book, core="core", ended="started")
 
 
-def flush_entered(core: Core, guards: tuple[Admission, ...], tickets: Tickets, now: float) -> None:
+def flush_entered(
+    core: PolicyState, guards: tuple[Admission, ...], tickets: Tickets, now: float
+) -> None:
     """Do what the section left to be done, and give the call back if a listener ends it."""
     try:
         core.flush()
@@ -102,8 +110,8 @@ def flush_entered(core: Core, guards: tuple[Admission, ...], tickets: Tickets, n
         raise
 
 
-def _ended_by_listener(core: Core, held: list[tuple[Admission, int]], now: float) -> None:
+def _ended_by_listener(core: PolicyState, held: list[tuple[Admission, int]], now: float) -> None:
     for guard, ticket in held:
         guard.settle(ticket, now, CANCELLED, 0.0, "", False)
     core.ended(CANCELLED, 0.0)
-    core.mirror()
+    core.write_shared_row()

@@ -12,8 +12,8 @@ from ..deadline import Deadline
 from ..guards.base import Guard
 from ..guards.facets import Answers
 from ..outcomes import Result, Served
-from .pipeline import Plan
-from .policy_state import Core
+from .pipeline import Pipeline
+from .policy_state import PolicyState
 from .stops import Stopped
 
 DO_RUN: Final = 0  # run the body
@@ -47,7 +47,7 @@ class Call:
         "__weakref__", "abandoned", "active_seconds", "admitted", "answering", "args", "attempts",
         "began", "core", "counted", "deadline", "delay", "duration", "error", "expired_level",
         "fallbacks_failed", "final", "fn", "forced_outcome", "handle", "hint", "is_callers",
-        "is_late", "is_news", "is_ours", "kwargs", "level", "limits", "outcome", "plan", "ran",
+        "is_late", "is_news", "is_ours", "kwargs", "level", "limits", "outcome", "pipeline", "ran",
         "recovered_from", "recovering_from", "refuser", "served", "settled", "started", "tickets",
         "value",
     )
@@ -68,14 +68,18 @@ class Call:
     started: float
 
     def __init__(
-        self, plan: Plan, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+        self,
+        pipeline: Pipeline,
+        fn: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
     ) -> None:
-        self.plan: Plan = plan
-        self.core: Core = plan.core
+        self.pipeline: Pipeline = pipeline
+        self.core: PolicyState = pipeline.core
         self.fn: Callable[..., Any] = fn
         self.args: tuple[Any, ...] = args
         self.kwargs: dict[str, Any] = kwargs
-        self.tickets: list[int | None] = [None] * len(plan.guards)
+        self.tickets: list[int | None] = [None] * len(pipeline.guards)
         self.limits: list[tuple[float, int]] = []  # (when, level) of the timeouts it is under
         self.level: int = 0
         self.value: Any = None
@@ -103,7 +107,7 @@ class Call:
     @classmethod
     def entered(
         cls,
-        plan: Plan,
+        pipeline: Pipeline,
         fn: Callable[..., Any],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
@@ -112,12 +116,12 @@ class Call:
         deadline: Deadline | None,
     ) -> Self:
         """Return the call that the fast path has let in and whose body has just ended."""
-        call = cls(plan, fn, args, kwargs)
+        call = cls(pipeline, fn, args, kwargs)
         given = (tickets,) if type(tickets) is int else tickets
-        for ticket, level in zip(given, plan.fast_levels, strict=False):
+        for ticket, level in zip(given, pipeline.fast_levels, strict=False):
             call.tickets[level] = ticket
         call.began = call.started = started
-        call._set_limits(len(plan.guards))
+        call._set_limits(len(pipeline.guards))
         call.deadline = deadline
         call.ran = call.admitted = True
         return call
@@ -125,15 +129,15 @@ class Call:
     @classmethod
     def stopped(
         cls,
-        plan: Plan,
+        pipeline: Pipeline,
         fn: Callable[..., Any],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         stop: Stopped,
     ) -> Self:
         """Return the call that a guard has kept the fast path from letting in."""
-        call = cls(plan, fn, args, kwargs)
-        levels = plan.fast_levels
+        call = cls(pipeline, fn, args, kwargs)
+        levels = pipeline.fast_levels
         for ticket, level in zip(stop.tickets, levels[: stop.place], strict=True):
             call.tickets[level] = ticket
         call.level = levels[stop.place]
@@ -142,19 +146,19 @@ class Call:
         return call
 
     def _set_limits(self, levels: int) -> None:
-        for level, guard in self.plan.limits:
+        for level, guard in self.pipeline.limits:
             if level < levels:
                 self.limits.append((self.began + guard.seconds, level))
 
     @property
     def guard(self) -> Guard:
         """The guard at the level that the call has come to."""
-        return self.plan.guards[self.level]
+        return self.pipeline.guards[self.level]
 
     def recovery(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         """Return what runs in place of the body, and its arguments."""
-        guard = cast("Answers", self.plan.guards[self.level])
-        return guard.recover, (self.recovering_from, self.args[self.plan.skip :], self.kwargs)
+        guard = cast("Answers", self.pipeline.guards[self.level])
+        return guard.recover, (self.recovering_from, self.args[self.pipeline.skip :], self.kwargs)
 
     @property
     def innermost(self) -> int:

@@ -24,20 +24,20 @@ def classify(call: Call) -> tuple[list[int], str]:
 
     It asks the predicates of the guards, so it is called outside the lock.
     """
-    error, plan = call.error, call.plan
+    error, pipeline = call.error, call.pipeline
     call.is_callers = False
-    if plan.is_plain and call.forced_outcome is None:
+    if pipeline.is_plain and call.forced_outcome is None:
         if error is None:
             if type(call.value) in PLAIN_VALUES or not is_answer(call.value):
-                return [SUCCESS] * (len(plan.guards) + 1), ""
+                return [SUCCESS] * (len(pipeline.guards) + 1), ""
         elif _is_plain(type(error)) and (current.get() is None or not is_cut_short(call)):
-            return [FAILURE] * (len(plan.guards) + 1), type(error).__name__
+            return [FAILURE] * (len(pipeline.guards) + 1), type(error).__name__
     said = _said(call, error)
     if said is not None:
-        return [said[0]] * (len(plan.guards) + 1), said[1]
+        return [said[0]] * (len(pipeline.guards) + 1), said[1]
     if error is None:
-        values = {each: each.of_value(call.value) for each in {*plan.guard_judges}}
-        return [values[each] for each in plan.guard_judges], "failed_result"
+        values = {each: each.of_value(call.value) for each in {*pipeline.guard_judges}}
+        return [values[each] for each in pipeline.guard_judges], "failed_result"
     if not isinstance(error, Exception):
         return _cancelled(call, error)
     return _weighed(call, error)
@@ -45,7 +45,7 @@ def classify(call: Call) -> tuple[list[int], str]:
 
 def _weighed(call: Call, error: Exception) -> tuple[list[int], str]:
     """Return the outcomes of an exception that judges decide about."""
-    judges = call.plan.guard_judges
+    judges = call.pipeline.guard_judges
     first = call.outcome < 0  # else it is how a fallback ended
     base = _base(call, error)
     if base == CANCELLED or is_cut_short(call):
@@ -91,7 +91,7 @@ def _said(call: Call, error: BaseException | None) -> tuple[int, str] | None:
     if forced is not None and _base(call, error) == FAILURE:
         call.is_callers = forced[0] == IGNORED and not (error and _is_ours(error))
         return forced
-    if call.plan.judges or call.plan.neutral is not None:
+    if call.pipeline.judges or call.pipeline.neutral is not None:
         ruled = _ruled(call, error)
         if ruled is not None:
             return ruled, type(error).__name__ if error else "failed_result"
@@ -100,7 +100,7 @@ def _said(call: Call, error: BaseException | None) -> tuple[int, str] | None:
 
 def _cancelled(call: Call, error: BaseException) -> tuple[list[int], str]:
     """Return the outcomes of a call whose caller went away: it goes on, and nothing answers it."""
-    guards = call.plan.guards
+    guards = call.pipeline.guards
     if not hung(call, error):
         return [CANCELLED] * (len(guards) + 1), ""
     seen = [FAILURE if guard.judges_health else CANCELLED for guard in guards]
@@ -112,7 +112,7 @@ def _leave_out(call: Call, judges: tuple[Judge, ...], outcomes: list[int], *, fi
 
     A fallback answers it all the same.
     """
-    asked = [*(guard.judges_health for guard in call.plan.guards), True]
+    asked = [*(guard.judges_health for guard in call.pipeline.guards), True]
     for level, judge in enumerate(judges):
         if asked[level] and outcomes[level] == FAILURE and not judge.chooses:
             outcomes[level] = IGNORED
@@ -121,10 +121,10 @@ def _leave_out(call: Call, judges: tuple[Judge, ...], outcomes: list[int], *, fi
 
 def _ruled(call: Call, error: BaseException | None) -> int | None:
     """Return what a wrapped client's own judges say, where they say more than those of guards."""
-    judges = call.plan.judges
+    judges = call.pipeline.judges
     if error is None:
         failed = any(each.of_value(call.value) == FAILURE for each in judges)
-        neutral = call.plan.neutral
+        neutral = call.pipeline.neutral
         if failed or neutral is None or call.recovered_from is not None:
             return FAILURE if failed else None
         return IGNORED if neutral(call.value) else None
@@ -142,8 +142,8 @@ def _is_callers(call: Call, error: Exception, seen_by: dict[Judge, int]) -> bool
 
     Where no guard judges health, the ``ignore`` of any other says so.
     """
-    plan = call.plan
-    deciding = [plan.judge] if plan.judges_health else list(seen_by)
+    pipeline = call.pipeline
+    deciding = [pipeline.judge] if pipeline.judges_health else list(seen_by)
     return any(seen_by[each] == CALLERS for each in deciding) and not _is_ours(error)
 
 

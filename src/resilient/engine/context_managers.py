@@ -14,15 +14,15 @@ from typing import Any, Final
 
 from . import interpreter, settlement
 from .call import DO_RUN, Call, Step, value_or_raise
-from .detached_call import LastingCall
-from .pipeline import Plan
+from .detached_call import DetachedCall
+from .pipeline import Pipeline
 from .sync.driver import drive
 
 _SYNC: Final = "__enter__", "__exit__"
 _ASYNC: Final = "__aenter__", "__aexit__"
 
 
-class EnteringCall(LastingCall):
+class EnteringCall(DetachedCall):
     """A call whose body enters a context manager; it ends at the exit."""
 
     __slots__ = ()
@@ -127,13 +127,13 @@ class GuardedAsyncManager(_Guarded):
         return inner
 
 
-def guard(plan: Plan, fn: Callable[..., Any], *, is_async: bool) -> Callable[..., Any]:
+def guard(pipeline: Pipeline, fn: Callable[..., Any], *, is_async: bool) -> Callable[..., Any]:
     """Return a function that makes guarded context managers in place of fn's."""
 
     def guarded(*args: Any, **kwargs: Any) -> _Guarded:
         handle: list[Any] = []
         body = functools.partial(_make, handle, fn, _ASYNC if is_async else _SYNC)
-        call = EnteringCall(plan, body, args, kwargs)
+        call = EnteringCall(pipeline, body, args, kwargs)
         call.handle = handle
         kind = GuardedAsyncManager if is_async else GuardedManager
         return kind(call, interpreter.start, functools.partial(guarded, *args, **kwargs))
@@ -152,7 +152,7 @@ def _enter(handle: list[Any], names: tuple[str, str]) -> Any:
     return getattr(handle[0], names[0])()
 
 
-def entering(call: LastingCall, manager: Any, *, is_async: bool) -> _Guarded:
+def entering(call: DetachedCall, manager: Any, *, is_async: bool) -> _Guarded:
     """Return a context manager that a guarded call has returned, as the rest of that very call."""
     call.__class__ = EnteringCall
     assert isinstance(call, EnteringCall)

@@ -32,7 +32,7 @@ ROW: Final = (
 LINE: Final = ("wait_sum", *(f"wait:{edge:g}" for edge in (*EDGES, float("inf"))))
 
 
-class Layout(Protocol):
+class RowLayout(Protocol):
     """What lies where in a row that other processes read: see `resilient.rows`."""
 
     line: bool
@@ -44,46 +44,67 @@ class Layout(Protocol):
         ...
 
 
-class Counts:
+class Counters:
     """One policy's counts. Everything here is done under the policy's lock."""
 
     __slots__ = (
-        "abandoned", "abandoned_total", "buckets", "caller_errors", "cells", "counts", "degraded",
-        "duration_sum", "errors", "extra_full", "fallback_failures", "given_up", "in_flight",
-        "late_values", "layout", "peak", "peak_before", "peak_until", "quick", "refusals",
-        "refused_at", "timeouts", "unwell", "wait_buckets", "wait_sum",
+        "abandoned",
+        "abandoned_at",
+        "abandoned_total",
+        "buckets",
+        "caller_errors",
+        "counts",
+        "degraded",
+        "duration_sum",
+        "errors",
+        "fallback_failures",
+        "full_without_success",
+        "in_flight",
+        "late_values",
+        "layout",
+        "not_succeeded",
+        "peak",
+        "peak_before",
+        "peak_until",
+        "quick",
+        "refusals",
+        "refused_at",
+        "shared_row",
+        "timeouts",
+        "wait_buckets",
+        "wait_sum",
     )  # fmt: skip
     abandoned: int
     abandoned_total: int
     buckets: list[int]
     caller_errors: int
-    cells: memoryview[float] | None
+    shared_row: memoryview[float] | None
     counts: list[int]
     degraded: int
     duration_sum: float
     errors: int
-    extra_full: int
+    full_without_success: int
     fallback_failures: int
     in_flight: int
     late_values: int
-    layout: Layout | None
+    layout: RowLayout | None
     peak: int
     peak_before: int
     peak_until: float
     quick: int
     timeouts: int
-    unwell: int
+    not_succeeded: int
     wait_sum: float
 
     def clear(self) -> None:
         """Set every count to zero, and share none with other processes."""
-        self.cells = None  # of a page that other processes read: see resilient.pages
+        self.shared_row = None  # of a page that other processes read: see resilient.pages
         self.layout = None  # what lies where in them
         self.in_flight = self.abandoned = self.abandoned_total = 0
-        self.given_up: dict[int, float] = {}  # when, of the bodies that still run
+        self.abandoned_at: dict[int, float] = {}  # when, of the bodies that still run
         self.counts = [0] * len(OUTCOMES)  # of successes, only those that were never let in
-        self.unwell = 0  # calls that were let in and did not succeed
-        self.extra_full = self.degraded = self.errors = self.caller_errors = 0
+        self.not_succeeded = 0  # calls that were let in and did not succeed
+        self.full_without_success = self.degraded = self.errors = self.caller_errors = 0
         self.timeouts = self.fallback_failures = self.late_values = 0
         self.refusals: dict[str, int] = {}
         self.refused_at: dict[str, float] = {}
@@ -100,23 +121,23 @@ class Counts:
         Successes are what is left of all that ended: a good call pays for one count less.
         """
         counts = self.counts.copy()
-        counts[SUCCESS] += self.quick + sum(self.buckets) - self.unwell
+        counts[SUCCESS] += self.quick + sum(self.buckets) - self.not_succeeded
         return counts
 
     @property
     def full(self) -> int:
         """Calls that the function itself answered; under the lock."""
-        return self.outcomes()[SUCCESS] + self.extra_full
+        return self.outcomes()[SUCCESS] + self.full_without_success
 
     def entered(self, now: float) -> None:
         """Count a call that all guards have let in; under the lock."""
         if now >= self.peak_until:
-            self.turn_peak(now)
+            self.roll_peak(now)
         self.in_flight += 1
         if self.in_flight > self.peak:
             self.peak = self.in_flight
-        if self.cells is not None:
-            self.cells[IN_FLIGHT] = self.in_flight
+        if self.shared_row is not None:
+            self.shared_row[IN_FLIGHT] = self.in_flight
 
     def ended(self, outcome: int, duration: float) -> None:
         """Count a call that had been let in; under the lock."""
@@ -126,14 +147,14 @@ class Counts:
         self.duration_sum += duration
         if outcome != SUCCESS:  # last: an interrupt must not make the successes fewer
             self.counts[outcome] += 1
-            self.unwell += 1
+            self.not_succeeded += 1
 
     def answer_failed(self, callers: bool) -> None:
         """Count a fallback that failed, and whose error it was; under the lock."""
         self.errors += not callers
         self.caller_errors += callers
         self.fallback_failures += 1
-        self.mirror()
+        self.write_shared_row()
 
     @property
     def durations(self) -> list[int]:
@@ -152,7 +173,7 @@ class Counts:
         """How many waited how long; under the lock."""
         return [0] * (len(EDGES) + 1) if self.wait_buckets is None else self.wait_buckets.copy()
 
-    def turn_peak(self, now: float) -> None:
+    def roll_peak(self, now: float) -> None:
         """Begin a new span of the rolling peak; under the lock."""
         recent = now < self.peak_until + PEAK_SPAN
         self.peak_before = self.peak if recent else self.in_flight
@@ -161,15 +182,16 @@ class Counts:
 
     # -- shown to other processes ---------------------------------------------
 
-    def row(self, layout: Layout) -> list[float]:
+    def row(self, layout: RowLayout) -> list[float]:
         """Return the numbers in the order of ROW, then those of the line and of refusals."""
         buckets, counts = self.buckets, self.counts
-        good = counts[SUCCESS] + sum(buckets) - self.unwell
+        good = counts[SUCCESS] + sum(buckets) - self.not_succeeded
         row = [
             self.quick, self.duration_sum, self.in_flight,
             good, counts[1], counts[2], counts[3], counts[4],
-            good + self.extra_full, self.degraded, self.errors, self.caller_errors, self.timeouts,
-            self.late_values, self.fallback_failures, self.abandoned, self.abandoned_total,
+            good + self.full_without_success, self.degraded, self.errors, self.caller_errors,
+            self.timeouts, self.late_values, self.fallback_failures,
+            self.abandoned, self.abandoned_total,
             *buckets,
         ]  # fmt: skip
         if layout.line:
@@ -177,13 +199,13 @@ class Counts:
         refusals = self.refusals
         return row + [refusals.get(kind, 0) for kind in layout.refusing]
 
-    def show_in(self, cells: memoryview[float] | None, layout: Layout | None) -> None:
+    def show_in(self, shared_row: memoryview[float] | None, layout: RowLayout | None) -> None:
         """Show all counts in cells from here on, or in none; under the lock."""
-        self.cells, self.layout = cells, layout
-        self.mirror()
+        self.shared_row, self.layout = shared_row, layout
+        self.write_shared_row()
 
-    def mirror(self) -> None:
+    def write_shared_row(self) -> None:
         """Write all counts to the cells, if there are any."""
-        if self.cells is not None and self.layout is not None:
+        if self.shared_row is not None and self.layout is not None:
             row = array("d", self.row(self.layout))
-            self.cells[: len(row)] = row
+            self.shared_row[: len(row)] = row

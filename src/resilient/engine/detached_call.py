@@ -6,7 +6,7 @@ from . import settlement
 from .call import Call
 
 
-class LastingCall(Call):
+class DetachedCall(Call):
     """A call that gives everything back when it is collected, should nobody have ended it."""
 
     __slots__ = ()

@@ -28,7 +28,7 @@ from ..outcomes import REFUSED
 from .booking import Tickets, book, flush_entered, give_back, leave_slowly, taken_back
 from .counters import DURATION_SUM, IN_FLIGHT, QUICK, SHORTEST
 from .frames import has_call
-from .policy_state import Core
+from .policy_state import PolicyState
 from .section import BUSY
 from .stops import AGAIN, TURNED, Stopped, count_refusal
 
@@ -41,7 +41,7 @@ _PLACES: Final = 4  # a verdict of the guard at a place is -place * _PLACES + ve
 
 
 def fast_path(
-    core: Core, guards: tuple[Admission, ...], *, blind_fallback: bool
+    core: PolicyState, guards: tuple[Admission, ...], *, blind_fallback: bool
 ) -> tuple[Enter, Leave]:
     """Return enter and leave for some guards.
 
@@ -79,7 +79,7 @@ def _taking(guards: tuple[Admission, ...]) -> Take:
     return take
 
 
-def _giving(core: Core, guards: tuple[Admission, ...]) -> Give:
+def _giving(core: PolicyState, guards: tuple[Admission, ...]) -> Give:
     """Return the step that tells guards of a success, innermost first."""
     succeeded = tuple((level, guard.settle_success) for level, guard in enumerate(guards))[::-1]
 
@@ -95,10 +95,10 @@ def _giving(core: Core, guards: tuple[Admission, ...]) -> Give:
 
 
 def _enter(  # noqa: C901
-    core: Core, guards: tuple[Admission, ...], kinds: tuple[str, ...]
+    core: PolicyState, guards: tuple[Admission, ...], kinds: tuple[str, ...]
 ) -> Enter:
     outbox, flush, acquire, release = core.outbox, core.flush, core.lock.acquire, core.lock.release
-    owned = core.owned
+    holds_lock = core.holds_lock
     alone, before = len(guards) < 2, guards[0].admit if guards else _none
     take, blank = _taking(guards), [-1] * (len(guards) if len(guards) > 1 else 0)
 
@@ -115,14 +115,14 @@ def _enter(  # noqa: C901
                 return AGAIN
             core.gate = BUSY
             if now >= core.peak_until:
-                core.turn_peak(now)
+                core.roll_peak(now)
             verdict = before(now) if alone else take(now, tickets)
             if verdict >= 0:
                 core.in_flight = running = core.in_flight + 1
                 if running > core.peak:
                     core.peak = running
-                if (cells := core.cells) is not None:
-                    cells[IN_FLIGHT] = running
+                if (shared_row := core.shared_row) is not None:
+                    shared_row[IN_FLIGHT] = running
             else:
                 place = -verdict // _PLACES
                 refuser = guards[place]
@@ -135,8 +135,8 @@ def _enter(  # noqa: C901
             core.gate = 0
             release()
         except BaseException:
-            if owned():  # here, and not by a function: at the end of the stack there is none
-                core.gate = core.rest
+            if holds_lock():  # here, and not by a function: at the end of the stack there is none
+                core.gate = core.idle_gate
                 release()
             if verdict < 0 and tickets and tickets[0] >= 0:
                 outbox.append(partial(give_back, core, guards, tickets, now))
@@ -155,14 +155,14 @@ def _enter(  # noqa: C901
     return enter
 
 
-def _leave(core: Core, guards: tuple[Admission, ...]) -> Leave:
+def _leave(core: PolicyState, guards: tuple[Admission, ...]) -> Leave:
     outbox, flush, acquire, release = core.outbox, core.flush, core.lock.acquire, core.lock.release
-    owned = core.owned
+    holds_lock = core.holds_lock
     give: Give = guards[0].settle_success if len(guards) == 1 else _giving(core, guards)
 
     def leave(tickets: Tickets, started: float, now: float) -> None:
         duration = now - started
-        if core.gate or started < core.born or duration > SHORTEST:
+        if core.gate or started < core.counting_since or duration > SHORTEST:
             leave_slowly(core, guards, tickets, started, now)
             return
         try:
@@ -173,15 +173,15 @@ def _leave(core: Core, guards: tuple[Admission, ...]) -> Leave:
             core.in_flight = running = core.in_flight - 1
             core.duration_sum = total = core.duration_sum + duration
             core.quick = quick = core.quick + 1
-            if (cells := core.cells) is not None:
-                cells[QUICK] = quick
-                cells[DURATION_SUM] = total
-                cells[IN_FLIGHT] = running
+            if (shared_row := core.shared_row) is not None:
+                shared_row[QUICK] = quick
+                shared_row[DURATION_SUM] = total
+                shared_row[IN_FLIGHT] = running
             core.gate = gate
             release()
         except BaseException as error:
-            if owned():  # here, and not by a function: at the end of the stack there is none
-                core.gate = core.rest
+            if holds_lock():  # here, and not by a function: at the end of the stack there is none
+                core.gate = core.idle_gate
                 release()
             if not isinstance(error, RecursionError):
                 raise
@@ -197,14 +197,14 @@ def _leave(core: Core, guards: tuple[Admission, ...]) -> Leave:
 
 
 def _two(  # noqa: C901, PLR0915
-    core: Core, guards: tuple[Admission, Admission], kinds: tuple[str, ...]
+    core: PolicyState, guards: tuple[Admission, Admission], kinds: tuple[str, ...]
 ) -> tuple[Enter, Leave]:
     """Return the sections of two guards, which most policies have: their tickets are a pair."""
     outer, inner = guards
     before1, before2 = outer.admit, inner.admit
     succeeded1, succeeded2 = outer.settle_success, inner.settle_success
     outbox, flush, acquire, release = core.outbox, core.flush, core.lock.acquire, core.lock.release
-    owned = core.owned
+    holds_lock = core.holds_lock
 
     def enter(now: float) -> Tickets:  # noqa: C901, PLR0912
         gate, first, second, why, left, turned = core.gate, PARK, PARK, "", None, False
@@ -217,7 +217,7 @@ def _two(  # noqa: C901, PLR0915
                 return AGAIN
             core.gate = BUSY
             if now >= core.peak_until:
-                core.turn_peak(now)
+                core.roll_peak(now)
             first = before1(now)
             if first >= 0:
                 second = before2(now)
@@ -225,8 +225,8 @@ def _two(  # noqa: C901, PLR0915
                 core.in_flight = running = core.in_flight + 1
                 if running > core.peak:
                     core.peak = running
-                if (cells := core.cells) is not None:
-                    cells[IN_FLIGHT] = running
+                if (shared_row := core.shared_row) is not None:
+                    shared_row[IN_FLIGHT] = running
             else:
                 place = 0 if first < 0 else 1
                 verdict = second if place else first
@@ -241,8 +241,8 @@ def _two(  # noqa: C901, PLR0915
             core.gate = 0
             release()
         except BaseException:
-            if owned():  # here, and not by a function: at the end of the stack there is none
-                core.gate = core.rest
+            if holds_lock():  # here, and not by a function: at the end of the stack there is none
+                core.gate = core.idle_gate
                 release()
             if first >= 0 > second:
                 outbox.append(partial(give_back, core, guards, [first], now))
@@ -262,7 +262,7 @@ def _two(  # noqa: C901, PLR0915
     def leave(tickets: Tickets, started: float, now: float) -> None:
         first, second = tickets
         duration, half = now - started, False
-        if core.gate or started < core.born or duration > SHORTEST:
+        if core.gate or started < core.counting_since or duration > SHORTEST:
             leave_slowly(core, guards, tickets, started, now)
             return
         try:
@@ -275,15 +275,15 @@ def _two(  # noqa: C901, PLR0915
             core.in_flight = running = core.in_flight - 1
             core.duration_sum = total = core.duration_sum + duration
             core.quick = quick = core.quick + 1
-            if (cells := core.cells) is not None:
-                cells[QUICK] = quick
-                cells[DURATION_SUM] = total
-                cells[IN_FLIGHT] = running
+            if (shared_row := core.shared_row) is not None:
+                shared_row[QUICK] = quick
+                shared_row[DURATION_SUM] = total
+                shared_row[IN_FLIGHT] = running
             core.gate = gate
             release()
         except BaseException as error:
-            if owned():  # here, and not by a function: at the end of the stack there is none
-                core.gate = core.rest
+            if holds_lock():  # here, and not by a function: at the end of the stack there is none
+                core.gate = core.idle_gate
                 release()
             if not isinstance(error, RecursionError):
                 raise

@@ -29,7 +29,7 @@ class ForcedState(Section):
         self.until: float = NEVER  # when the forced state ends by itself
         self.alarm: Alarm | None = None  # that ends it then
 
-    def settle(self, *, begun: bool = False) -> int:
+    def compute_gate(self, *, begun: bool = False) -> int:
         """Compute the gate while nobody is inside. Under the lock."""
         raise NotImplementedError
 
@@ -62,7 +62,7 @@ class ForcedState(Section):
         if seconds < NEVER:
             told = f"{why} (for {seconds:g} s)" if why else f"for {seconds:g} s"
         self.forced = state
-        self.settle()
+        self.compute_gate()
         event = Event(
             "released" if state is None else "forced",
             guard="policy",
@@ -82,7 +82,7 @@ class ForcedState(Section):
 
     def expire(self) -> None:
         """End a forced state whose time is up; where an order holds, that is in force then."""
-        if self.until == NEVER or self.owned() or self.now() < self.until:
+        if self.until == NEVER or self.holds_lock() or self.now() < self.until:
             return
         self.force(None, f"its time was up: {self.forced_why}".removesuffix(": "), cause="auto")
         if ForcedState.on_expired is not None:

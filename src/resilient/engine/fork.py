@@ -16,11 +16,11 @@ from ..events import bus
 from ..guards.facets import Admission
 from ..process import at_fork
 from .own_calls import OwnCall, own_calls
-from .policy_state import Core, living
+from .policy_state import PolicyState, living
 from .sync.workers import pool
 
 _one_at_a_time: Final = threading.RLock()  # two threads may fork at once
-_held: Final[list[Core]] = []
+_held: Final[list[PolicyState]] = []
 
 
 def _before() -> None:
@@ -54,13 +54,13 @@ def _in_child() -> None:
     cast("Any", _one_at_a_time)._at_fork_reinit()
 
 
-def _renew(core: Core, own: list[OwnCall]) -> None:
-    core.fresh = True
+def _renew(core: PolicyState, own: list[OwnCall]) -> None:
+    core.uncalled = True
     core.alarm = None  # its thread is not here: whoever calls or looks ends a forced state
-    core.gate = core.settle()
+    core.gate = core.compute_gate()
     core.outbox.clear()
     core.clear()
-    core.born = now = core.now()
+    core.counting_since = now = core.now()
     core.inherited = {call.began for call in own}
     core.in_flight = len(core.inherited)
     for guard in core.all_guards():

@@ -13,7 +13,7 @@ from ..guards.facets import TimeLimit
 from . import interpreter, settlement
 from .aio.awaitable import GuardedAwaitable
 from .call import Call
-from .detached_call import LastingCall
+from .detached_call import DetachedCall
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -38,14 +38,14 @@ def hand_out(call: Call, futures: tuple[type, ...] = ()) -> None:
 
 
 def _followed(call: Call, value: Any, kind: str) -> Any:
-    call.__class__ = LastingCall  # it is given back when it is collected
-    lasting = cast("LastingCall", call)
+    call.__class__ = DetachedCall  # it is given back when it is collected
+    lasting = cast("DetachedCall", call)
     lasting.active_seconds = call.core.now() - call.started
     if kind in ("manager", "async manager"):
         from .context_managers import entering
 
         return entering(lasting, value, is_async=kind == "async manager")
-    if call.plan.threaded:
+    if call.pipeline.threaded:
         settlement.tell_some(call, _is_worker, [0] * len(call.tickets), "")
     if kind == "generator":
         from .sync.streams import going_on
@@ -63,7 +63,7 @@ def _is_worker(guard: Guard) -> bool:
     return isinstance(guard, TimeLimit) and guard.sync == "thread"
 
 
-def _follow(call: LastingCall, future: Future[Any]) -> None:
+def _follow(call: DetachedCall, future: Future[Any]) -> None:
     """End a call when its Future is done; nothing can answer in its place any more."""
     call.final = True
     call.active_seconds = None  # its work goes on: all of its life counts

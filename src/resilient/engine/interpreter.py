@@ -23,7 +23,7 @@ from ..stack import room_for_call
 from . import refusals
 from .call import DO_PARK, DO_RECOVER, DO_RUN, ENTRY, Call, Step
 from .own_calls import is_inside
-from .policy_state import Core
+from .policy_state import PolicyState
 from .settlement import enter, unwind
 from .slot_leases import borrows, is_lent
 from .stops import Stopped
@@ -39,7 +39,7 @@ def start(call: Call) -> Step:
     room_for_call()
     if call.core.outbox:  # perhaps a slot that could not be given back
         call.core.flush()
-    if call.core.fresh:
+    if call.core.uncalled:
         call.core.begin()
     return admit(call, 0)
 
@@ -60,7 +60,7 @@ def admit(call: Call, first: int) -> Step:
     """Ask the guards from a level inwards."""
     core = call.core
     while True:
-        if core.owned():
+        if core.holds_lock():
             call.level = first
             return _refused_at_entry(call, ReentrantCallError, _INSIDE)
         core.expire()
@@ -77,7 +77,7 @@ def admit(call: Call, first: int) -> Step:
 
 def go_on(call: Call, stop: Stopped) -> Step:
     """Go on with a call that the fast path could not let in."""
-    lent = is_lent() and call.plan.lends[call.level] and call.core.locked(borrows, call)
+    lent = is_lent() and call.pipeline.lends[call.level] and call.core.locked(borrows, call)
     if lent or _is_part_of_a_probe(call, stop.verdict):
         return admit(call, call.level + 1)
     return _stopped(call, stop.verdict, stop.why, stop.retry_after)
@@ -114,7 +114,7 @@ def _ask(call: Call, first: int, now: float) -> tuple[int, int, str, float | Non
             core.entered(now)
             call.admitted = True
     elif verdict != PARK:
-        guard = cast("Admission", call.plan.guards[level])
+        guard = cast("Admission", call.pipeline.guards[level])
         return verdict, level, guard.why, guard.retry_after(now)
     return verdict, level, "", None
 
@@ -124,7 +124,7 @@ def _switch_off(call: Call) -> int:
 
     A switch goes before a forced state, which goes before all other guards.
     """
-    for level, guard in enumerate(call.plan.guards):
+    for level, guard in enumerate(call.pipeline.guards):
         if isinstance(guard, Switch) and guard.is_off():
             return level
     return -1
@@ -132,11 +132,11 @@ def _switch_off(call: Call) -> int:
 
 def _walk_in(call: Call, first: int, now: float) -> tuple[int, int]:
     """Ask the guards from first inwards: the verdict and its level; under the lock."""
-    plan = call.plan
-    for level in range(first, len(plan.guards)):
-        if not (Core.active or plan.always[level]):
+    pipeline = call.pipeline
+    for level in range(first, len(pipeline.guards)):
+        if not (PolicyState.active or pipeline.always[level]):
             continue
-        guard, admission = plan.guards[level], plan.admissions[level]
+        guard, admission = pipeline.guards[level], pipeline.admissions[level]
         if isinstance(guard, TimeLimit):
             call.limits.append((now + guard.seconds, level))
         if admission is None:
@@ -144,9 +144,9 @@ def _walk_in(call: Call, first: int, now: float) -> tuple[int, int]:
         verdict = admission.admit(now)
         if verdict >= 0:
             call.tickets[level] = verdict
-        elif not (plan.lends[level] and borrows(call)):
+        elif not (pipeline.lends[level] and borrows(call)):
             return verdict, level
-    return 0, len(plan.guards)
+    return 0, len(pipeline.guards)
 
 
 def refused(
@@ -226,7 +226,7 @@ def not_run(call: Call, error: ResilientError) -> Step:
     if isinstance(error, CallTimeoutError):
         if error._deadline is call.deadline and call.deadline is not None:
             call.expired_level = level = call.deadline.level
-            call.refuser = call.plan.guards[level].kind
+            call.refuser = call.pipeline.guards[level].kind
     elif isinstance(error, RefusedError):
         error._core, call.refuser = call.core, error.guard
     call.error = error

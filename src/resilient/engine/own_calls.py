@@ -8,7 +8,7 @@ from typing import Any
 from ..guards.base import Guard
 from .call import Call
 from .frames import variables
-from .policy_state import Core
+from .policy_state import PolicyState
 from .stops import Stopped
 
 
@@ -17,8 +17,8 @@ class OwnCall:
 
     __slots__ = ("began", "core", "holding")
 
-    def __init__(self, core: Core, began: float, holding: tuple[Guard, ...]) -> None:
-        self.core: Core = core
+    def __init__(self, core: PolicyState, began: float, holding: tuple[Guard, ...]) -> None:
+        self.core: PolicyState = core
         self.began: float = began
         self.holding: tuple[Guard, ...] = holding  # the guards that it has a ticket of
 
@@ -39,7 +39,7 @@ def own_calls(frame: Any) -> list[OwnCall]:
     return [own for own in found.values() if own is not None]
 
 
-def is_inside(frame: Any, core: Core, guard: Guard) -> bool:
+def is_inside(frame: Any, core: PolicyState, guard: Guard) -> bool:
     """Return whether a frame is in the body of a call that a guard of a policy has let in."""
     calls = (_own_call(held) for held in _held(frame))
     return any(own is not None and own.core is core and guard in own.holding for own in calls)
@@ -54,14 +54,14 @@ def _held(frame: Any) -> Iterator[dict[str, Any]]:
 
 
 def _own_call(held: dict[str, Any]) -> OwnCall | None:
-    call, plan, tickets = held.get("call"), held.get("plan"), held.get("tickets")
+    call, pipeline, tickets = held.get("call"), held.get("pipeline"), held.get("tickets")
     if isinstance(call, Call):
         if not call.admitted or call.counted:
             return None
-        pairs = zip(call.plan.guards, call.tickets, strict=True)
+        pairs = zip(call.pipeline.guards, call.tickets, strict=True)
         kept = tuple(guard for guard, ticket in pairs if ticket is not None)
         return OwnCall(call.core, call.began, kept)
-    if plan is not None and tickets is not None and type(tickets) is not Stopped:
-        holding = tuple(plan.guards[level] for level in plan.fast_levels)
-        return OwnCall(plan.core, held["began"], holding)
+    if pipeline is not None and tickets is not None and type(tickets) is not Stopped:
+        holding = tuple(pipeline.guards[level] for level in pipeline.fast_levels)
+        return OwnCall(pipeline.core, held["began"], holding)
     return None

@@ -19,7 +19,7 @@ def patience(call: Call) -> float:
     given = call.core.patience
     if given is not None:
         return given
-    limits = [guard.seconds for _, guard in call.plan.limits]
+    limits = [guard.seconds for _, guard in call.pipeline.limits]
     return min(limits) / 2 if limits else 1.0
 
 

@@ -10,13 +10,13 @@ from ..guards.facets import Admission, Answers, InFlight, Keeps, Retries, Slots,
 from ..knowledge.libraries import is_answer
 from ..outcomes import DEFAULT_JUDGE, Judge
 from .fast_path import Enter, Leave, fast_path
-from .policy_state import Core
+from .policy_state import PolicyState
 
 # Of an error, the function, and the arguments of the call that it ends.
 Kin = Callable[[Exception, Any, tuple[Any, ...], dict[str, Any]], Exception]
 
 
-class Plan:
+class Pipeline:
     """What a driver needs to know to run calls of one mode through a policy."""
 
     __slots__ = (
@@ -52,7 +52,7 @@ class Plan:
 
     def __init__(
         self,
-        core: Core,
+        core: PolicyState,
         guards: tuple[Guard, ...],
         mode: Mode,
         *,
@@ -61,7 +61,7 @@ class Plan:
         neutral: Callable[[object], bool] | None = None,
         kin: Kin | None = None,
     ) -> None:
-        self.core: Core = core
+        self.core: PolicyState = core
         # A wrapped client's, who are asked before those of the guards.
         self.judges: tuple[Judge, ...] = judges
         # Tells a value that says nothing of the dependency: a part of a client, not yet at work.

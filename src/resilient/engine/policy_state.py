@@ -19,31 +19,43 @@ from .section import BUSY, SHUT
 QUIET: Final = 60.0  # a refusal after so long without one is an event
 
 
-_living: Final[dict[int, weakref.KeyedRef[int, Core]]] = {}
+_living: Final[dict[int, weakref.KeyedRef[int, PolicyState]]] = {}
 _NONE: Final[frozenset[float]] = frozenset()
 
 
-def _died(ref: weakref.KeyedRef[int, Core]) -> None:
+def _died(ref: weakref.KeyedRef[int, PolicyState]) -> None:
     _living.pop(ref.key, None)
 
 
-def living() -> list[Core]:
+def living() -> list[PolicyState]:
     """Return all cores; in one step, so that another thread may make one meanwhile."""
     return [core for core in (ref() for ref in list(_living.values())) if core is not None]
 
 
-class Core(ForcedState):
+class PolicyState(ForcedState):
     """One policy's lock, guards and counts. `Policy` objects made by `with_` share it."""
 
     __slots__ = (
-        "anonymous", "born", "differs", "dropped", "fresh", "guards", "impact", "inherited",
-        "owner", "patience", "policy", "switches", "tier", "viewed",
+        "anonymous",
+        "counting_since",
+        "differs",
+        "dropped",
+        "guards",
+        "impact",
+        "inherited",
+        "owner",
+        "patience",
+        "policy",
+        "switches",
+        "tier",
+        "uncalled",
+        "view_guards",
     )  # fmt: skip
     # Told of each call that was slow, or did not just go well, or took the long way: policy,
     # outcome, what the caller got, the guard that refused, seconds. In the caller's context.
-    on_end: ClassVar[Callable[[Core, str, str, str, float], None] | None] = None
+    on_end: ClassVar[Callable[[PolicyState, str, str, str, float], None] | None] = None
     active: ClassVar[bool] = True  # else every call passes all but switches and forced states
-    on_first_call: ClassVar[Callable[[Core], bool] | None] = None  # set by `startup`
+    on_first_call: ClassVar[Callable[[PolicyState], bool] | None] = None  # set by `startup`
 
     def __init__(
         self, name: str, owner: str, tier: int | None, impact: str, clock: Clock | None
@@ -55,15 +67,15 @@ class Core(ForcedState):
         self.patience: float | None = None  # with a dependency, at a deadline of its callers'
         self.clock = clock
         self.now: Callable[[], float] = real.now if clock is None else clock.now
-        self.fresh: bool = True  # nobody has called yet, in this process
+        self.uncalled: bool = True  # nobody has called yet, in this process
         self.anonymous: bool = False
         self.differs: bool = False  # it was declared again, otherwise
         self.dropped: bool = False
         self.policy: weakref.ref[Any] | None = None  # what users hold
         self.guards: tuple[Guard, ...] = ()
         self.switches: tuple[weakref.ref[Switch], ...] = ()
-        self.viewed: tuple[weakref.ref[Guard], ...] = ()  # those that only views have
-        self.born: float = float("-inf")
+        self.view_guards: tuple[weakref.ref[Guard], ...] = ()  # those that only views have
+        self.counting_since: float = float("-inf")
         self.inherited: set[float] | frozenset[float] = _NONE  # when they began: see forking
         self.clear()
         _living[id(self)] = weakref.KeyedRef(self, _died, id(self))
@@ -83,8 +95,8 @@ class Core(ForcedState):
                     guard.force(self.forced, self.now())
 
     def _add_views(self, guards: tuple[Guard, ...]) -> None:
-        alive = (ref for ref in self.viewed if ref() is not None)
-        self.viewed = (*alive, *(weakref.ref(guard) for guard in guards))
+        alive = (ref for ref in self.view_guards if ref() is not None)
+        self.view_guards = (*alive, *(weakref.ref(guard) for guard in guards))
 
     def _take(self, guards: tuple[Guard, ...]) -> None:
         self.outbox.name = self.name
@@ -101,41 +113,41 @@ class Core(ForcedState):
         switches = [weakref.ref(guard) for guard in guards if isinstance(guard, Switch)]
         if switches:
             self.switches = (*(ref for ref in self.switches if ref() is not None), *switches)
-            self.regate()
+            self.refresh_gate()
 
-    def settle(self, *, begun: bool = False) -> int:
+    def compute_gate(self, *, begun: bool = False) -> int:
         """Find out how the gate stands while nobody is inside: shut where a call needs more.
 
         Under the lock. Once begun, a first call needs no more than another.
         """
-        shut = self.forced is not None or not Core.active or (self.fresh and not begun)
+        shut = self.forced is not None or not PolicyState.active or (self.uncalled and not begun)
         for ref in self.switches:  # nothing is allocated: a finalizer must not run in here
             guard = ref()
             if guard is not None and guard.needs_asking():
                 shut = True
-        self.rest = SHUT if shut else 0
-        return self.rest
+        self.idle_gate = SHUT if shut else 0
+        return self.idle_gate
 
-    def regate(self) -> None:
+    def refresh_gate(self) -> None:
         """Let the gate follow a guard that shuts it."""
         with self.lock:
             if self.gate & BUSY:
-                self.outbox.append(self.regate)
+                self.outbox.append(self.refresh_gate)
             else:
-                self.gate = self.settle()
+                self.gate = self.compute_gate()
 
     def begin(self) -> None:
         """Do what the first call of a process needs done, outside the lock."""
-        followed = Core.on_first_call is None or Core.on_first_call(self)
+        followed = PolicyState.on_first_call is None or PolicyState.on_first_call(self)
         with self.lock:
             if followed and not self.gate & BUSY:
-                self.gate = self.settle(begun=True)
-                self.fresh = False  # last: an interrupt before it only has this done again
+                self.gate = self.compute_gate(begun=True)
+                self.uncalled = False  # last: an interrupt before it only has this done again
 
     def all_guards(self) -> tuple[Guard, ...]:
         """Return the guards of the policy and of its views."""
-        viewed = [ref() for ref in self.viewed]
-        return self.guards + tuple(guard for guard in viewed if guard is not None)
+        view_guards = [ref() for ref in self.view_guards]
+        return self.guards + tuple(guard for guard in view_guards if guard is not None)
 
     def stateful(self) -> list[Stateful]:
         """Return those of its guards, and of its views', that have a state."""
@@ -152,11 +164,11 @@ class Core(ForcedState):
     def slow(self, duration: float) -> None:
         """Count a good call that took longer than most; under the lock."""
         self.buckets[bisect_left(EDGES, duration)] += 1
-        self.mirror()
+        self.write_shared_row()
 
     def inherits(self, started: float) -> bool:
         """Tell whether a call is this process's own: begun after a fork, or by its thread."""
-        if started >= self.born:
+        if started >= self.counting_since:
             return True
         if started not in self.inherited:
             return False

@@ -6,10 +6,12 @@ from ..errors import RefusedError
 from ..events import Event, bus
 from ..guards.facets import Admission
 from .call import ENTRY, Call
-from .policy_state import Core
+from .policy_state import PolicyState
 
 
-def by_guard(guard: Admission, core: Core, why: str, retry_after: float | None) -> RefusedError:
+def by_guard(
+    guard: Admission, core: PolicyState, why: str, retry_after: float | None
+) -> RefusedError:
     """Return the error of a guard's refusal."""
     error = guard.error(
         f"{core.name}: refused by its {guard.kind} ({why})",
@@ -22,7 +24,7 @@ def by_guard(guard: Admission, core: Core, why: str, retry_after: float | None) 
 
 
 def at_entry(
-    kind: type[RefusedError], core: Core, why: str, retry_after: float | None
+    kind: type[RefusedError], core: PolicyState, why: str, retry_after: float | None
 ) -> RefusedError:
     """Return the error of a refusal by the policy itself."""
     name = core.name

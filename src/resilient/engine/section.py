@@ -12,7 +12,7 @@ from ..events import bus
 from ..guards.base import Waiter
 from ..guards.facets import Queueing
 from ..stack import room, room_for_call
-from .counters import Counts
+from .counters import Counters
 from .outbox import Outbox
 
 BUSY: Final = 1  # bits of the gate: somebody is in the critical section
@@ -22,10 +22,10 @@ Args = TypeVarTuple("Args")
 T = TypeVar("T")
 
 
-class Section(Counts):
+class Section(Counters):
     """What only one thread at a time does with a policy's guards and counts."""
 
-    __slots__ = ("clock", "gate", "lock", "name", "now", "outbox", "rest")
+    __slots__ = ("clock", "gate", "idle_gate", "lock", "name", "now", "outbox")
     clock: Clock | None
     now: Callable[[], float]
 
@@ -35,7 +35,7 @@ class Section(Counts):
         # Taken by `with`, and by the fast path: an interrupt may come between acquire() and a try.
         self.lock: threading.RLock = threading.RLock()
         self.gate: int = SHUT
-        self.rest: int = SHUT  # the gate while nobody is inside
+        self.idle_gate: int = SHUT  # the gate while nobody is inside
         self.outbox: Outbox = Outbox(name)
 
     def flush(self) -> None:
@@ -44,7 +44,7 @@ class Section(Counts):
         From inside a section nothing is done: what was interrupted does it at its end.
         """
         outbox = self.outbox
-        while outbox and not self.owned():
+        while outbox and not self.holds_lock():
             try:
                 room()
                 item = outbox.pop(0)
@@ -76,21 +76,21 @@ class Section(Counts):
             try:
                 result = step(*args)
             finally:
-                self.gate = gate if gate & BUSY else self.rest
+                self.gate = gate if gate & BUSY else self.idle_gate
         if self.outbox and not gate & BUSY:
             self.flush()
         return result
 
     def locked_or_later(self, step: Callable[[*Args], object], *args: *Args) -> None:
         """Take a step in the section; from inside it, leave that to what was interrupted."""
-        if self.owned():
+        if self.holds_lock():
             self.outbox.append(partial(self.locked_or_later, step, *args))
         else:
             self.locked(step, *args)
 
     def must_be_free(self) -> None:
         """Raise where an operator's change comes from inside the section it wants to enter."""
-        if self.owned():
+        if self.holds_lock():
             raise RuntimeError(f"{self.name}: not from inside its own bookkeeping")
 
     def quit(self, waiter: Waiter) -> None:
@@ -98,7 +98,7 @@ class Section(Counts):
         self.locked_or_later(cast("Queueing", waiter.guard).quit, waiter, self.now())
 
     @property
-    def owned(self) -> Callable[[], bool]:
+    def holds_lock(self) -> Callable[[], bool]:
         """What tells whether this thread is in the section, without a frame of its own."""
         tell: Callable[[], bool] = cast("Any", self.lock)._is_owned
         return tell

@@ -20,8 +20,8 @@ from .accounting import CALLER_GONE, count, served, trace
 from .call import DO_PAUSE, DO_RECOVER, DONE, Call, Step
 from .classify import classify
 from .faults import fault_logger
-from .pipeline import Plan
-from .policy_state import Core
+from .pipeline import Pipeline
+from .policy_state import PolicyState
 
 _faulty: Final[WeakSet[Guard]] = WeakSet()  # a fault of theirs is logged already
 _NOBODY: Final[list[int]] = []  # in place of outcomes where no guard is left to be told
@@ -34,12 +34,12 @@ def unwind(call: Call) -> Step:
         outcomes, reason = classify(call)
     if call.outcome < 0:
         call.outcome = outcomes[-1]
-    if call.plan.keepers and call.ran and call.error is None and call.recovered_from is None:
+    if call.pipeline.keepers and call.ran and call.error is None and call.recovered_from is None:
         _keep(call, outcomes)
-    if call.plan.retries is not None and isinstance(call.error, Exception):
-        _take_hint(call, call.plan.retries[1], call.error)
+    if call.pipeline.retries is not None and isinstance(call.error, Exception):
+        _take_hint(call, call.pipeline.retries[1], call.error)
     step = settle(call, outcomes, reason)
-    kin = call.plan.kin
+    kin = call.pipeline.kin
     if kin is not None and step == DONE and isinstance(call.error, ResilientError):
         call.error = kin(call.error, call.fn, call.args, call.kwargs)
     return step
@@ -49,7 +49,9 @@ def settle(call: Call, outcomes: list[int], reason: str, what: int | None = None
     """Tell the guards, and count the call where it is over, and what its caller got."""
     room()
     core, now = call.core, call.core.now()
-    if core.owned():  # in a finalizer or signal handler: what it interrupted does it at its end
+    if (
+        core.holds_lock()
+    ):  # in a finalizer or signal handler: what it interrupted does it at its end
         what = served(call) if what is None else what  # its caller takes what tells it
         if any(ticket is not None for ticket in call.tickets):
             core.outbox.append(partial(settle, call, outcomes, reason, what))
@@ -62,14 +64,16 @@ def settle(call: Call, outcomes: list[int], reason: str, what: int | None = None
         refusals.publish(call, now)
     if step == DO_RECOVER and call.recovering_from is None:
         call.recovering_from = ValueError("a failed result")
-    elif step == DONE and Core.on_end is not None:
+    elif step == DONE and PolicyState.on_end is not None:
         trace(call, now)
     return step
 
 
 def _end(call: Call, outcomes: list[int], reason: str, what: int | None, now: float) -> Step | None:
     """Tell the guards, and count the call where it is over; None where it is not ours."""
-    if not (call.is_ours or call.began >= call.core.born or call.core.inherits(call.began)):
+    if not (
+        call.is_ours or call.began >= call.core.counting_since or call.core.inherits(call.began)
+    ):
         call.counted = True
         return None
     call.is_ours = call.settled = True
@@ -94,7 +98,7 @@ def _count_later(call: Call, what: int) -> None:
 
 
 def _walk_out(call: Call, outcomes: list[int], reason: str, now: float) -> Step:
-    guards, reacts, tickets = call.plan.guards, call.plan.reacts, call.tickets
+    guards, reacts, tickets = call.pipeline.guards, call.pipeline.reacts, call.tickets
     worker = call.abandoned
     held = worker is not None and not worker.has_ended
     for level in range(call.level, -1, -1):
@@ -119,7 +123,7 @@ def _walk_out(call: Call, outcomes: list[int], reason: str, now: float) -> Step:
 
 def _asks_again(call: Call, level: int, ticket: int, outcomes: list[int], now: float) -> bool:
     """Return whether the guard at a level wants another attempt, and when; under the lock."""
-    retries = call.plan.retries
+    retries = call.pipeline.retries
     if retries is None or retries[0] != level or outcomes[level] != FAILURE:
         return False
     delay = retries[1].again(ticket, now, call.attempts, outcomes[level], call.hint)
@@ -139,10 +143,10 @@ def _take_hint(call: Call, guard: Retries, error: Exception) -> None:
 
 def _keep(call: Call, outcomes: list[int]) -> None:
     """Give a good value to the guards that keep some."""
-    for level, guard in call.plan.keepers:
+    for level, guard in call.pipeline.keepers:
         if outcomes[level] == SUCCESS:
             try:
-                guard.keep(call.value, call.args[call.plan.skip :], call.kwargs)
+                guard.keep(call.value, call.args[call.pipeline.skip :], call.kwargs)
             except Exception as fault:
                 _log_fault(call, guard, fault)
 
@@ -156,7 +160,7 @@ def _log_fault(call: Call, guard: Guard, fault: Exception) -> None:
 def tell_some(call: Call, which: Callable[[Guard], bool], outcomes: list[int], reason: str) -> None:
     """Tell some of the guards how it ended; the others keep their tickets until it is over."""
     room()
-    if not call.core.owned():  # else in a finalizer or signal handler: told with the others
+    if not call.core.holds_lock():  # else in a finalizer or signal handler: told with the others
         call.core.locked(_tell_some, call, which, outcomes, reason, call.core.now())
 
 
@@ -167,7 +171,7 @@ def _tell_some(
         return
     call.is_ours = True
     for level in range(call.innermost, -1, -1):
-        guard, ticket = call.plan.guards[level], call.tickets[level]
+        guard, ticket = call.pipeline.guards[level], call.tickets[level]
         if ticket is not None and which(guard):
             guard.settle(ticket, now, outcomes[level], call.duration, reason, False)
             call.tickets[level] = None
@@ -228,9 +232,9 @@ def _abort(call: Call) -> None:
     settle(call, [CANCELLED] * (len(call.tickets) + 1), "", CALLER_GONE)
 
 
-def give_back(plan: Plan, tickets: Any, started: float, call: Call | None) -> None:
+def give_back(pipeline: Pipeline, tickets: Any, started: float, call: Call | None) -> None:
     """End a call for whose end the stack was too short: nothing is known of the dependency."""
     room_for_call()
     if call is None:
-        call = Call.entered(plan, plan.enter, (), {}, tickets, started, None)
+        call = Call.entered(pipeline, pipeline.enter, (), {}, tickets, started, None)
     abort(call)

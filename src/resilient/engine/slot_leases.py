@@ -11,7 +11,7 @@ from contextvars import ContextVar
 from typing import Final
 
 from .call import Call
-from .policy_state import Core
+from .policy_state import PolicyState
 
 
 class Lease:
@@ -19,7 +19,7 @@ class Lease:
 
     __slots__ = ("_borrower", "_core", "_open", "_outer")
 
-    def __init__(self, core: Core) -> None:
+    def __init__(self, core: PolicyState) -> None:
         self._core = core
         self._open = True
         self._outer = _current.get()

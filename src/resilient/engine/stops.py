@@ -7,7 +7,7 @@ from typing import Final
 
 from ..outcomes import REFUSED
 from .counters import ENDED
-from .policy_state import QUIET, Core
+from .policy_state import QUIET, PolicyState
 
 
 class Stopped:
@@ -42,7 +42,7 @@ TURNED: Final = Stopped(0, -1, (), "", None, 0.0)
 """Refused, and counted as that: the fallback answers."""
 
 
-def count_refusal(core: Core, kind: str, now: float) -> bool:
+def count_refusal(core: PolicyState, kind: str, now: float) -> bool:
     """Count a refusal; under the lock. False where it is news, whose event needs the error."""
     last = core.refused_at.get(kind)
     if last is None or now - last >= QUIET:
@@ -50,9 +50,9 @@ def count_refusal(core: Core, kind: str, now: float) -> bool:
     core.refused_at[kind] = now
     core.refusals[kind] += 1
     core.counts[REFUSED] += 1
-    if core.cells is not None and core.layout is not None:
-        core.cells[ENDED + REFUSED] = core.counts[REFUSED]
+    if core.shared_row is not None and core.layout is not None:
+        core.shared_row[ENDED + REFUSED] = core.counts[REFUSED]
         at = core.layout.refused_at.get(kind)  # a view's guard may be younger than the cells
         if at is not None:
-            core.cells[at] = core.refusals[kind]
+            core.shared_row[at] = core.refusals[kind]
     return True

@@ -6,7 +6,7 @@ from typing import Final
 
 from ..deadline import Deadline, TaskDeadline, Terms, current, enclosing
 from .call import Call
-from .policy_state import Core
+from .policy_state import PolicyState
 
 ANY_TASK: Final = object()
 
@@ -19,10 +19,10 @@ def binding(call: Call, level: int, task: object = ANY_TASK) -> Deadline | None:
     one.
     """
     call.deadline = None
-    outer = enclosing() if current.get() is not None and Core.active else None
+    outer = enclosing() if current.get() is not None and PolicyState.active else None
     if not call.limits:
         return outer
-    limits = [limit for limit in call.limits if limit[1] < level and Core.active]
+    limits = [limit for limit in call.limits if limit[1] < level and PolicyState.active]
     if not limits:
         return outer
     when, at = min(limits)
@@ -35,7 +35,7 @@ def binding(call: Call, level: int, task: object = ANY_TASK) -> Deadline | None:
 
 def _made(call: Call, when: float, at: int, task: object) -> Deadline:
     core = call.core
-    seconds = next(guard.seconds for level, guard in call.plan.limits if level == at)
+    seconds = next(guard.seconds for level, guard in call.pipeline.limits if level == at)
     around = current.get()
     while around is not None and not around.open:  # or a chain of dead ones would grow for ever
         around = around.outer

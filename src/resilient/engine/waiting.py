@@ -41,7 +41,7 @@ def _line_up(call: Call, waiter: Waiter, ask: Callable[[Waiter, float], int]) ->
     if verdict == PARK:
         return DO_PARK
     if verdict == REFUSE:
-        guard = cast("Admission", call.plan.guards[refuser])
+        guard = cast("Admission", call.pipeline.guards[refuser])
         return interpreter.refused(call, guard, why, retry_after)
     return interpreter.admit(call, call.level + 1)
 
@@ -60,7 +60,7 @@ def _asked(
         _pause(call, now)
     if verdict != REFUSE:
         return verdict, refuser, "", None
-    guard = cast("Admission", call.plan.guards[refuser])
+    guard = cast("Admission", call.pipeline.guards[refuser])
     return verdict, refuser, guard.why, guard.retry_after(now)
 
 
@@ -83,7 +83,7 @@ def _pause(call: Call, now: float) -> None:
 
 def _outside(call: Call) -> Iterator[tuple[int, InFlight, int]]:
     """Yield those outside that watch calls in flight, with their levels and tickets."""
-    for level, guard in call.plan.watchers:
+    for level, guard in call.pipeline.watchers:
         ticket = call.tickets[level]
         if level < call.level and ticket is not None:
             yield level, guard, ticket

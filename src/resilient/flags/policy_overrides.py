@@ -6,9 +6,9 @@ from typing import Any
 from weakref import WeakKeyDictionary, WeakSet
 
 from ..admin.activity import WHY
-from ..admin.options import OPERATOR, Change, apply, checked, guard_named
+from ..admin.options import OPERATOR, OptionChange, apply, checked, guard_named
 from ..admin.registry import registry
-from ..engine.policy_state import Core
+from ..engine.policy_state import PolicyState
 from ..guards.base import Guard
 from .flip import FORCED, OPTION, lever_of, name_of
 from .state import State
@@ -19,8 +19,8 @@ class Orders:
 
     def __init__(self, state: State) -> None:
         self._state = state
-        self._forced: WeakKeyDictionary[Core, tuple[str, str]] = WeakKeyDictionary()  # by us
-        self._optioned: WeakSet[Core] = WeakSet()  # that have had options of us
+        self._forced: WeakKeyDictionary[PolicyState, tuple[str, str]] = WeakKeyDictionary()  # by us
+        self._optioned: WeakSet[PolicyState] = WeakSet()  # that have had options of us
         self.refused: dict[str, str] = {}  # by lever: why an order could not be obeyed
 
     def follow(self, levers: list[str]) -> None:
@@ -29,7 +29,7 @@ class Orders:
             for core in registry.named(name):  # also what a reload has replaced
                 self.follow_policy(core)
 
-    def follow_policy(self, core: Core) -> None:
+    def follow_policy(self, core: PolicyState) -> None:
         """Put on a policy what is ordered for it now.
 
         Another thread may be at it with older or newer orders, so what holds is looked at again
@@ -42,7 +42,7 @@ class Orders:
             if changes == self._state.changes:
                 return
 
-    def _force(self, core: Core) -> None:
+    def _force(self, core: PolicyState) -> None:
         flip = self._state.holding(lever_of(FORCED, core.name))
         put = self._forced.get(core)
         if flip is None:
@@ -57,13 +57,13 @@ class Orders:
             self._forced[core] = wanted
             core.force(*wanted)
 
-    def _set_options(self, core: Core) -> None:
+    def _set_options(self, core: PolicyState) -> None:
         wanted = self._wanted(core.name)
         if not wanted and core not in self._optioned:
             return
         self._optioned.add(core)
         while True:
-            change = Change(core)
+            change = OptionChange(core)
             for guard in core.guards:
                 given = wanted.get(guard.kind, {})
                 if given != (guard._layers or {}).get(OPERATOR, {}):
@@ -80,7 +80,7 @@ class Orders:
                 wanted.setdefault(kind, {})[option] = flip.value
         return wanted
 
-    def _valid(self, core: Core, guard: Guard, given: dict[str, Any]) -> dict[str, Any]:
+    def _valid(self, core: PolicyState, guard: Guard, given: dict[str, Any]) -> dict[str, Any]:
         """Return those options that the guard takes; an order that it can't obey is reported."""
         if self._all_valid(core, guard, given):
             for option in given:
@@ -91,7 +91,7 @@ class Orders:
             lever = f"{OPTION}/{core.name}/{guard.kind}.{option}"
             try:
                 checked(core.name, guard, {option: value})
-                Change(core).add(guard, OPERATOR, {**taken, option: value})
+                OptionChange(core).add(guard, OPERATOR, {**taken, option: value})
             except (ValueError, TypeError) as error:
                 self.refused[lever] = str(error)
             else:
@@ -99,10 +99,10 @@ class Orders:
                 self.refused.pop(lever, None)
         return taken
 
-    def _all_valid(self, core: Core, guard: Guard, given: dict[str, Any]) -> bool:
+    def _all_valid(self, core: PolicyState, guard: Guard, given: dict[str, Any]) -> bool:
         """Return whether it takes them together: one alone may mean nothing without another."""
         try:
-            Change(core).add(guard, OPERATOR, checked(core.name, guard, given))
+            OptionChange(core).add(guard, OPERATOR, checked(core.name, guard, given))
         except (ValueError, TypeError):
             return False
         return True
@@ -114,7 +114,7 @@ class Orders:
             if flip.kind != OPTION or not self._state.holding(lever):
                 continue
             for core in registry.named(flip.name):
-                if not Core.active:
+                if not PolicyState.active:
                     found[lever] = WHY
                     continue
                 try:

@@ -6,7 +6,7 @@ from typing import Any
 
 from ..admin.registry import registry
 from ..admin.summary import Moments, Stacks, is_covered, switches
-from ..engine.policy_state import Core
+from ..engine.policy_state import PolicyState
 from ..flag_handle import Flag
 from ..guards.facets import Stateful
 from .state import State
@@ -25,7 +25,7 @@ class ProcessReport:
         return {
             "flags": {flag.name: self._flag(flag) for flag in self._state.flags.all()},
             "policies": self._policies(stacks),
-            "active": Core.active,
+            "active": PolicyState.active,
             "stacks": stacks.told,
             "unmatched": self._state.flags.unmatched(),
         }

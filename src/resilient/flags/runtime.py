@@ -11,7 +11,7 @@ from functools import partial
 from typing import Final
 
 from ..admin import activity
-from ..engine.policy_state import Core
+from ..engine.policy_state import PolicyState
 from ..events import bus
 from ..flag_handle import Flag
 from ..process import at_exit, at_fork
@@ -198,7 +198,7 @@ class FlagRuntime:
             self.orders = Orders(self.state)
         return self.orders
 
-    def first_call(self, core: Core) -> bool:
+    def first_call(self, core: PolicyState) -> bool:
         """Follow, and put on a policy that nobody has called yet what is ordered for it.
 
         Returns:
@@ -210,7 +210,7 @@ class FlagRuntime:
             self.orders.follow_policy(core)
         return self.in_memory or self.follower is not None
 
-    def expired(self, core: Core) -> None:
+    def expired(self, core: PolicyState) -> None:
         """Put on a policy, whose own forced state has ended, what is ordered for it."""
         if self.orders is not None:
             self.orders.follow_policy(core)
@@ -233,8 +233,8 @@ class FlagRuntime:
         self._again_at = float("-inf")
         self.state.read(fresh=True)
         for core in registry.cores():
-            core.fresh = True
-            core.regate()
+            core.uncalled = True
+            core.refresh_gate()
 
     def _complain(self, text: str) -> None:
         text = clean(text)

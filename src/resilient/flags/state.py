@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from ..engine.policy_state import Core
+from ..engine.policy_state import PolicyState
 from ..events import bus
 from ..flag_handle import Flag, since_boot
 from .boot_clock import boot
@@ -229,17 +229,17 @@ class State:
             moved = self._publish({lever_of(FLAG, flag.name)}, quiet=True)
         _regate(moved)
 
-    def _publish_all(self) -> list[Core]:
+    def _publish_all(self) -> list[PolicyState]:
         return self._publish({lever_of(FLAG, flag.name) for flag in self.flags.all()}, quiet=True)
 
-    def _publish(self, levers: set[str], *, quiet: bool = False) -> list[Core]:
+    def _publish(self, levers: set[str], *, quiet: bool = False) -> list[PolicyState]:
         """Have the flags of these levers say what is known; under the lock.
 
         Returns the policies that have to look at their gates anew, once the lock is released:
         whoever holds a policy's lock may come to want this one.
         """
         self.changes += 1
-        moved: list[Core] = []
+        moved: list[PolicyState] = []
         said: dict[str, bool] = {}
         flags = [self.flags.find(name_of(each)) for each in levers if each.startswith(FLAG + "/")]
         for flag in flags:
@@ -273,6 +273,6 @@ class State:
         self._lock = threading.RLock()
 
 
-def _regate(policies: list[Core]) -> None:
+def _regate(policies: list[PolicyState]) -> None:
     for core in policies:
-        core.regate()
+        core.refresh_gate()

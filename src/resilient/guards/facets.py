@@ -159,7 +159,7 @@ class TimeLimit(Guard):
 class Gated(Protocol):
     """What a switch knows of its policy."""
 
-    def regate(self) -> None:
+    def refresh_gate(self) -> None:
         """Look at the switches again."""
         ...
 

@@ -62,14 +62,14 @@ class TimeWindow:
         "_slow",
         "end",
         "failures",
-        "fresh",
+        "newest",
         "seconds",
         "slice",
         "slow",
     )
     end: float
     failures: int
-    fresh: int
+    newest: int
     slow: int
 
     def __init__(self, seconds: float) -> None:
@@ -84,19 +84,19 @@ class TimeWindow:
         self._failures = self._slow = _ZEROS  # until there is one
         self._index = 0  # of the newest slice
         self._older = 0  # calls in the other slices
-        self.fresh = 0  # calls in the newest slice
+        self.newest = 0  # calls in the newest slice
         self.end = float("-inf")  # when it is over
 
     @property
     def calls(self) -> int:
         """All calls in the window."""
-        return self._older + self.fresh
+        return self._older + self.newest
 
     def add(self, now: float, failed: bool, slow: bool) -> None:
         """Count one result; with a clock read a little late, in the newest slice."""
         if now >= self.end:
             self.advance(now)
-        self.fresh += 1
+        self.newest += 1
         if failed:
             self._failures = _one_more(self._failures, self._index)
             self.failures += 1
@@ -113,8 +113,8 @@ class TimeWindow:
             index = self._index + 1
         leaving = range(max(self._index + 1, index - SLICES + 1), index + 1)
         # From here on nothing is called that the end of the stack could stop half-way.
-        self._calls[self._index % SLICES] = self.fresh
-        self._older += self.fresh
+        self._calls[self._index % SLICES] = self.newest
+        self._older += self.newest
         for left in leaving:
             place = left % SLICES
             self._older -= self._calls[place]
@@ -125,7 +125,7 @@ class TimeWindow:
             if self.slow:
                 self.slow -= self._slow[place]
                 self._slow[place] = 0
-        self._index, self.fresh = index, 0
+        self._index, self.newest = index, 0
         self.end = (index + 1) * self.slice
 
     @property
@@ -140,14 +140,14 @@ class TimeWindow:
 class CountWindow:
     """Counts of the last `size` results."""
 
-    __slots__ = ("_place", "_results", "calls", "end", "failures", "fresh", "size", "slow")
+    __slots__ = ("_place", "_results", "calls", "end", "failures", "newest", "size", "slow")
     failures: int
     slow: int
 
     def __init__(self, size: int) -> None:
         self.size: int = size
         self.end: float = float("-inf")  # as a window of seconds has: no call is simply counted
-        self.fresh: int = 0
+        self.newest: int = 0
         self._results = bytearray(size)  # bit 0 counted, bit 1 failed, bit 2 slow
         self.clear()
 

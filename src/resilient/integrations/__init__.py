@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import Final, cast
 
 from ..knowledge.libraries import Found, Predicates
-from ..policy.clients.adapter import Knowledge, source
+from ..policy.clients.adapter import ClientAdapter, source
 
 _KNOWN: Final = {  # by the package of the client's class
     "aiohttp": "aiohttp",
@@ -24,21 +24,21 @@ _KNOWN: Final = {  # by the package of the client's class
     "sqlalchemy": "sqlalchemy",
     "urllib3": "urllib3",
 }
-_NOTHING: Final = Knowledge()
+_NOTHING: Final = ClientAdapter()
 
 
-def knowledge_of(cls: type) -> Knowledge:
+def knowledge_of(cls: type) -> ClientAdapter:
     """Return what is known of a class of clients."""
     found = (knowledge_in(str(base.__module__)) for base in cls.__mro__)
     return next((each for each in found if each is not _NOTHING), _NOTHING)
 
 
-def knowledge_in(module: str) -> Knowledge:
+def knowledge_in(module: str) -> ClientAdapter:
     """Return what is known of the library that a module is of."""
     name = _KNOWN.get(module.partition(".")[0])
     if name is None:
         return _NOTHING
-    return cast("Knowledge", import_module(f"{__name__}.{name}").KNOWLEDGE)
+    return cast("ClientAdapter", import_module(f"{__name__}.{name}").ADAPTER)
 
 
 def _predicates_in(module: str) -> Predicates | None:

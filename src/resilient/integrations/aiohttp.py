@@ -8,7 +8,7 @@ import aiohttp
 
 from ..knowledge.error_families import Family
 from ..outcomes import Judge
-from ..policy.clients.adapter import Knowledge
+from ..policy.clients.adapter import ClientAdapter
 from .common import FAILED_STATUSES
 
 _OWN: Final = (
@@ -65,7 +65,7 @@ def failed_response(response: object) -> bool:
     return isinstance(response, aiohttp.ClientResponse) and response.status in FAILED_STATUSES
 
 
-class AiohttpKnowledge(Knowledge):
+class AiohttpClient(ClientAdapter):
     """What `Policy.wrap` knows of an `aiohttp.ClientSession`."""
 
     judge: ClassVar[Judge | None] = Judge(ignore=callers_fault, failed_result=failed_response)
@@ -87,4 +87,4 @@ class AiohttpKnowledge(Knowledge):
         return issubclass(cls, (aiohttp.BaseConnector, aiohttp.StreamReader, aiohttp.TraceConfig))
 
 
-KNOWLEDGE: Final = AiohttpKnowledge()
+ADAPTER: Final = AiohttpClient()

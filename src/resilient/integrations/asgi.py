@@ -6,14 +6,14 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import nullcontext
 from typing import Any
 
-from .server_edge import HEADER, TOO_SHORT, Edge, answer
+from .server_edge import HEADER, TOO_SHORT, ServerEdge, answer
 
 _Messages = Callable[[], Awaitable[MutableMapping[str, Any]]]
 _Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 _App = Callable[[MutableMapping[str, Any], _Messages, _Send], Awaitable[None]]
 
 
-class Middleware(Edge):
+class Middleware(ServerEdge):
     """Reads the caller's deadline, and answers a refusal with 503 and ``Retry-After``.
 
     Inside a request `resilient.remaining` says what is left, and every policy keeps to it. A

@@ -10,7 +10,7 @@ import botocore.exceptions as errors
 from ..deadline import check, enclosing, remaining
 from ..knowledge.error_families import Family
 from ..outcomes import Judge
-from ..policy.clients.adapter import Knowledge
+from ..policy.clients.adapter import ClientAdapter
 from .common import FAILED_STATUSES
 from .urllib3 import DeadlineTimeout, bind_pools
 
@@ -72,7 +72,7 @@ class _Shape:
         return {"msg": str(self)}
 
 
-class Boto3Knowledge(Knowledge):
+class Boto3Client(ClientAdapter):
     """What `Policy.wrap` knows of a boto3 or botocore client."""
 
     judge: ClassVar[Judge | None] = Judge(ignore=callers_fault)
@@ -137,4 +137,4 @@ class _Emitter:
         return getattr(self._inner, name)
 
 
-KNOWLEDGE: Final = Boto3Knowledge()
+ADAPTER: Final = Boto3Client()

@@ -11,10 +11,10 @@ from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.conf import settings
 from django.http import HttpResponse
 
-from .server_edge import HEADER, TOO_SHORT, Edge, answer
+from .server_edge import HEADER, TOO_SHORT, ServerEdge, answer
 
 
-class Middleware(Edge):
+class Middleware(ServerEdge):
     """Reads the caller's deadline, and answers a refusal with 503 and ``Retry-After``.
 
     For ``MIDDLEWARE``, sync and async. Options are settings: ``RESILIENT_HEADER``, the request

@@ -17,8 +17,8 @@ import grpc.aio
 from ..deadline import raise_if_up
 from ..knowledge.error_families import Family
 from ..outcomes import Judge
-from ..policy.clients.adapter import Knowledge
-from ..policy.clients.client_policy import Guarding, Lasting
+from ..policy.clients.adapter import ClientAdapter
+from ..policy.clients.client_policy import ClientPolicy, Lasting
 from .grpc_aio import AsyncStreamStream, AsyncStreamUnary, AsyncUnaryStream, AsyncUnaryUnary
 from .grpc_calls import JUDGE, SyncDetails, callers_fault, in_time
 from .grpc_errors import FAMILY
@@ -26,7 +26,7 @@ from .grpc_errors import FAMILY
 if TYPE_CHECKING:
     from ..policy.policy import Policy
 
-__all__ = ("KNOWLEDGE", "GrpcKnowledge", "Interceptor", "aio_interceptors", "callers_fault")
+__all__ = ("ADAPTER", "GrpcClient", "Interceptor", "aio_interceptors", "callers_fault")
 
 
 class Interceptor(
@@ -55,7 +55,7 @@ class Interceptor(
     """
 
     def __init__(self, policy: Policy) -> None:
-        self._guarding = Guarding(policy, (JUDGE,), inline=True, kin=FAMILY.error)
+        self._guarding = ClientPolicy(policy, (JUDGE,), inline=True, kin=FAMILY.error)
         self._unary = self._guarding.function("sync", _unary, skip=2)
 
     def intercept_unary_unary(self, continuation: Any, details: Any, request: Any) -> Any:
@@ -213,11 +213,11 @@ def aio_interceptors(policy: Policy) -> list[Any]:
     return [kind(policy) for kind in kinds]
 
 
-class GrpcKnowledge(Knowledge):
+class GrpcClient(ClientAdapter):
     """What `Policy.wrap` and `resilient.patch` know of a channel and its calls."""
 
     judge: ClassVar[Judge | None] = JUDGE
     family: ClassVar[Family | None] = FAMILY
 
 
-KNOWLEDGE: Final = GrpcKnowledge()
+ADAPTER: Final = GrpcClient()

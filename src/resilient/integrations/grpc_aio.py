@@ -10,7 +10,7 @@ import grpc
 import grpc.aio
 
 from ..deadline import raise_if_up
-from ..policy.clients.client_policy import Guarding, Lasting
+from ..policy.clients.client_policy import ClientPolicy, Lasting
 from .grpc_calls import JUDGE, AsyncDetails, in_time
 from .grpc_errors import AIO_FAMILY
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 class _AsyncBase:
     def __init__(self, policy: Policy) -> None:
-        self._guarding = Guarding(policy, (JUDGE,), kin=AIO_FAMILY.error)
+        self._guarding = ClientPolicy(policy, (JUDGE,), kin=AIO_FAMILY.error)
         self._unary = self._guarding.function("async", _async_unary, skip=2)
 
     async def _stream(self, continuation: Any, details: Any, request: Any) -> Any:

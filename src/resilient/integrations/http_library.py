@@ -11,7 +11,7 @@ from ..deadline import Deadline, check, enclosing, raise_if_over
 from ..errors import CallTimeoutError
 from ..knowledge.error_families import Family
 from ..outcomes import Judge
-from ..policy.clients.client_policy import Guarding
+from ..policy.clients.client_policy import ClientPolicy
 from ..policy.clients.proxy_methods import in_time
 from .common import FAILED_STATUSES, cut_when_abandoned, shortened, shorter
 
@@ -108,7 +108,7 @@ class SyncTransport:
 
     def _guard(self, policy: Policy, inner: Any) -> None:
         self._inner, self._left = inner, False
-        guarding = Guarding(policy, (self.library.judge,), kin=self.library.family.error)
+        guarding = ClientPolicy(policy, (self.library.judge,), kin=self.library.family.error)
         self._guarded = guarding.function("sync", self._send)
 
     def handle_request(self, request: Any) -> Any:
@@ -161,7 +161,7 @@ class AsyncTransport:
 
     def _guard(self, policy: Policy, inner: Any) -> None:
         self._inner, self._left = inner, False
-        guarding = Guarding(policy, (self.library.judge,), kin=self.library.family.error)
+        guarding = ClientPolicy(policy, (self.library.judge,), kin=self.library.family.error)
         self._guarded = guarding.function("async", self._send)
 
     async def handle_async_request(self, request: Any) -> Any:

@@ -10,7 +10,7 @@ import httpx
 from ..knowledge.error_families import Family
 from ..outcomes import Judge
 from . import http_library
-from .http_knowledge import HttpKnowledge
+from .http_client import HttpClient
 from .http_library import Library
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ class AsyncTransport(http_library.AsyncTransport, httpx.AsyncBaseTransport):
         self._guard(policy, httpx.AsyncHTTPTransport() if transport is None else transport)
 
 
-class HttpxKnowledge(HttpKnowledge):
+class HttpxClient(HttpClient):
     """What `Policy.wrap` knows of an `httpx.Client` or `httpx.AsyncClient`."""
 
     library = _LIBRARY
@@ -127,4 +127,4 @@ class HttpxKnowledge(HttpKnowledge):
     timeouts: ClassVar[tuple[type[Exception], ...]] = _LIBRARY.timeouts
 
 
-KNOWLEDGE: Final = HttpxKnowledge()
+ADAPTER: Final = HttpxClient()

@@ -10,7 +10,7 @@ import httpx2
 from ..knowledge.error_families import Family
 from ..outcomes import Judge
 from . import http_library
-from .http_knowledge import HttpKnowledge
+from .http_client import HttpClient
 from .http_library import Library
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ class AsyncTransport(http_library.AsyncTransport, httpx2.AsyncBaseTransport):
         self._guard(policy, httpx2.AsyncHTTPTransport() if transport is None else transport)
 
 
-class Httpx2Knowledge(HttpKnowledge):
+class Httpx2Client(HttpClient):
     """What `Policy.wrap` knows of an `httpx2.Client` or `httpx2.AsyncClient`."""
 
     library = _LIBRARY
@@ -127,4 +127,4 @@ class Httpx2Knowledge(HttpKnowledge):
     timeouts: ClassVar[tuple[type[Exception], ...]] = _LIBRARY.timeouts
 
 
-KNOWLEDGE: Final = Httpx2Knowledge()
+ADAPTER: Final = Httpx2Client()

@@ -15,7 +15,7 @@ from opentelemetry.metrics import MeterProvider
 
 from .. import validation
 from ..admin.registry import registry
-from ..engine.policy_state import Core
+from ..engine.policy_state import PolicyState
 from .opentelemetry_metrics import Export, Reading, export_of
 from .opentelemetry_spans import on_end, on_event
 
@@ -81,18 +81,18 @@ class _Instrumented:
     """What one `instrument` has begun."""
 
     def __init__(self, export: Export | None, limit: int) -> None:
-        self._before = Core.on_end
+        self._before = PolicyState.on_end
         self._export = export
         if export is not None:
             export.reading = Reading(limit)
         self._unsubscribe = registry.subscribe(on_event)
-        Core.on_end = on_end
+        PolicyState.on_end = on_end
 
     def stop(self) -> None:
         """Leave all as it was."""
         self._unsubscribe()
-        if Core.on_end is on_end:
-            Core.on_end = self._before
+        if PolicyState.on_end is on_end:
+            PolicyState.on_end = self._before
         if self._export is not None:
             self._export.reading = None
 

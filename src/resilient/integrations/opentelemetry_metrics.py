@@ -23,7 +23,7 @@ from ..metric_types import Metric
 from ..pages.format import Entry
 from ..pages.process_entries import entry_of, own_entries
 from ..prometheus.catalogue import known
-from ..prometheus.scrape import OF_SCRAPES, Places
+from ..prometheus.scrape import OF_SCRAPES, SeriesLimiter
 from ..telemetry.policy_samples import HISTOGRAMS, INFO, exported, row_of
 
 _PACKAGE: Final = __name__.partition(".")[0]
@@ -39,7 +39,7 @@ class Reading:
 
     def _begin(self) -> None:
         self._pid, self._lock = os.getpid(), threading.Lock()
-        self._places = Places(self._limit)
+        self._places = SeriesLimiter(self._limit)
         self._asked: set[str] = set()
         self._found: dict[str, list[Observation]] | None = None
 

@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary
 from opentelemetry.trace import Span, format_span_id, format_trace_id, get_current_span
 
 from ..engine.counters import SHORTEST
-from ..engine.policy_state import Core
+from ..engine.policy_state import PolicyState
 from ..events import Event
 from ..flag_handle import Flag
 from ..flags.runtime import here
@@ -55,7 +55,7 @@ def _told_to(span: Span) -> _Told:
         return _Told()
 
 
-def on_end(core: Core, outcome: str, served: str, guard: str, seconds: float) -> None:
+def on_end(core: PolicyState, outcome: str, served: str, guard: str, seconds: float) -> None:
     """Take a call that has ended; see `Core.on_end`."""
     good = served == "full" and outcome in _WELL
     if good and seconds <= SHORTEST:  # some quick ones are told too
@@ -80,7 +80,7 @@ def on_end(core: Core, outcome: str, served: str, guard: str, seconds: float) ->
 
 
 def _said(
-    core: Core, outcome: str, served: str, guard: str, flag: Flag | None
+    core: PolicyState, outcome: str, served: str, guard: str, flag: Flag | None
 ) -> dict[str, str | bool]:
     """Return what a span is told of a call."""
     state = core.forced or next(
@@ -117,14 +117,14 @@ def _tell(
         span.add_event("resilient.call", {**said, **took})
 
 
-def _slow_from(core: Core) -> float:
+def _slow_from(core: PolicyState) -> float:
     """Return from how many seconds on a good call is none to its policy: slow, or late."""
     limits = [limit.seconds for limit in time_limits(core.guards)]
     slow = [guard.slow_from for guard in core.guards if isinstance(guard, InFlight)]
     return min([*limits, *slow], default=inf)
 
 
-def _flag_of(core: Core, kind: str) -> Flag | None:
+def _flag_of(core: PolicyState, kind: str) -> Flag | None:
     """Return the flag that refused: the outermost that is off, or the only one there is."""
     there = [guard for guard in core.all_guards() if isinstance(guard, Switch)]
     switches = [guard for guard in there if guard.kind == kind]
@@ -145,7 +145,7 @@ def _evaluation(flag: Flag) -> dict[str, str]:
     return said if flip is None or on else {**said, "feature_flag.version": str(flip.version)}
 
 
-def _hang(core: Core, span: Span, outcome: str, seconds: float) -> None:
+def _hang(core: PolicyState, span: Span, outcome: str, seconds: float) -> None:
     """Let a call that ran be the exemplar of its bucket."""
     context = span.get_span_context()
     ran = outcome == _FAILURE or seconds > 0

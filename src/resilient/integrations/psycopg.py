@@ -15,7 +15,7 @@ from ..deadline import GRAIN, check, enclosing, on_abandon, remaining
 from ..errors import CallTimeoutError
 from ..knowledge.error_families import Family
 from ..outcomes import Judge
-from ..policy.clients.adapter import Knowledge
+from ..policy.clients.adapter import ClientAdapter
 from .common import shut
 
 T = TypeVar("T")
@@ -227,11 +227,11 @@ class _Shape:
     _encoding: ClassVar[str] = "utf-8"
 
 
-class PsycopgKnowledge(Knowledge):
+class PsycopgClient(ClientAdapter):
     """What `Policy.wrap` knows of a connection, a cursor or a pool of psycopg 3."""
 
     judge: ClassVar[Judge | None] = Judge(ignore=callers_fault)
     family: ClassVar[Family | None] = Family("psycopg", psycopg.Error, _Shape)
 
 
-KNOWLEDGE: Final = PsycopgKnowledge()
+ADAPTER: Final = PsycopgClient()

@@ -24,7 +24,7 @@ from redis.exceptions import (
 from ..deadline import check, enclosing, on_abandon, raise_if_up, remaining
 from ..knowledge.error_families import Family
 from ..outcomes import Judge
-from ..policy.clients.adapter import Knowledge
+from ..policy.clients.adapter import ClientAdapter
 from .common import overran, shorter, shut
 
 # What a command that reached the server and was refused by it says of the caller alone. A server
@@ -88,7 +88,7 @@ def _is_watching(pipeline: Any) -> bool:
     return bool(pipeline.watching) and not pipeline.explicit_transaction
 
 
-class RedisKnowledge(Knowledge):
+class RedisClient(ClientAdapter):
     """What `Policy.wrap` knows of redis-py."""
 
     judge: ClassVar[Judge | None] = Judge(ignore=callers_fault)
@@ -211,4 +211,4 @@ class _Backoff(AbstractBackoff):
         return hash(self._inner)
 
 
-KNOWLEDGE: Final = RedisKnowledge()
+ADAPTER: Final = RedisClient()

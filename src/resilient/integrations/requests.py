@@ -15,8 +15,8 @@ from urllib3.util import Retry
 from ..deadline import check, enclosing, remaining
 from ..knowledge.error_families import Family
 from ..outcomes import Judge
-from ..policy.clients.adapter import Knowledge
-from ..policy.clients.client_policy import Guarding
+from ..policy.clients.adapter import ClientAdapter
+from ..policy.clients.client_policy import ClientPolicy
 from .common import FAILED_STATUSES, cut_when_abandoned, methods_of, overran, shortened, shorter
 from .http_library import asked
 from .urllib3 import bind_pool, deadline_retry, look_at_deadline, socket_of, within
@@ -151,7 +151,9 @@ class Adapter(HTTPAdapter):
         super().__init__(**options)
         self.max_retries = deadline_retry(self.max_retries)
         self._policy = policy
-        self._guarded = Guarding(policy, (JUDGE,), kin=FAMILY.error).function("sync", self._send)
+        self._guarded = ClientPolicy(policy, (JUDGE,), kin=FAMILY.error).function(
+            "sync", self._send
+        )
 
     def __getstate__(self) -> Any:
         raise TypeError(f"an adapter of the policy {self._policy.name} can't be pickled: mount one "
@@ -194,7 +196,7 @@ def _read(response: requests.Response, *, stream: bool) -> None:
             response.content  # noqa: B018 - it reads the body, and keeps it
 
 
-class RequestsKnowledge(Knowledge):
+class RequestsClient(ClientAdapter):
     """What `Policy.wrap` knows of a `requests.Session`."""
 
     judge: ClassVar[Judge | None] = JUDGE
@@ -288,4 +290,4 @@ def _shorter(timeout: Any) -> Any:
     return shorter(timeout) if given else timeout
 
 
-KNOWLEDGE: Final = RequestsKnowledge()
+ADAPTER: Final = RequestsClient()

@@ -19,7 +19,7 @@ _NAME: Final = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz"
 _MOST: Final = 315_576_000.0  # ten years, as every duration here: above it timers overflow
 
 
-class Edge:
+class ServerEdge:
     """What the middlewares of all frameworks share: their options, and what they do with them.
 
     Args:

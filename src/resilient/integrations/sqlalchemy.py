@@ -14,7 +14,7 @@ from sqlalchemy.engine import interfaces as _interfaces
 
 from ..knowledge.error_families import Family
 from ..outcomes import Judge
-from ..policy.clients.adapter import Knowledge
+from ..policy.clients.adapter import ClientAdapter
 
 # Of a statement that the database understood and refused, or that never left.
 _OWN: Final = (
@@ -69,7 +69,7 @@ def callers_fault(error: Exception) -> bool:
     return isinstance(error, _OWN) or type(error) is exc.StatementError
 
 
-class SqlalchemyKnowledge(Knowledge):
+class SqlalchemyClient(ClientAdapter):
     """What `Policy.wrap` knows of engines, connections and sessions."""
 
     judge: ClassVar[Judge | None] = Judge(ignore=callers_fault)
@@ -139,4 +139,4 @@ def _connect_async(
     cparams.setdefault("async_creator_fn", AsyncConnection.connect)
 
 
-KNOWLEDGE: Final = SqlalchemyKnowledge()
+ADAPTER: Final = SqlalchemyClient()

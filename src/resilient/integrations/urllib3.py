@@ -17,7 +17,7 @@ from ..deadline import check, enclosing, remaining
 from ..errors import CallTimeoutError
 from ..knowledge.error_families import Family
 from ..outcomes import Judge
-from ..policy.clients.adapter import Knowledge
+from ..policy.clients.adapter import ClientAdapter
 from .common import FAILED_STATUSES, methods_of, shorter
 
 
@@ -210,7 +210,7 @@ def failed_response(response: object) -> bool:
     return isinstance(response, BaseHTTPResponse) and response.status in FAILED_STATUSES
 
 
-class Urllib3Knowledge(Knowledge):
+class Urllib3Client(ClientAdapter):
     """What `Policy.wrap` knows of a `urllib3.PoolManager`."""
 
     judge: ClassVar[Judge | None] = Judge(ignore=callers_fault, failed_result=failed_response)
@@ -242,4 +242,4 @@ _FREE: Final = frozenset({
     "connection_from_url", "__enter__",
 })  # fmt: skip
 
-KNOWLEDGE: Final = Urllib3Knowledge()
+ADAPTER: Final = Urllib3Client()

@@ -9,14 +9,14 @@ from types import GeneratorType
 from typing import Any, cast
 
 from ..deadline import Deadline, current, leave
-from .server_edge import HEADER, TOO_SHORT, Edge, answer
+from .server_edge import HEADER, TOO_SHORT, ServerEdge, answer
 
 _Start = Callable[..., Any]
 _App = Callable[[dict[str, Any], _Start], Iterable[bytes]]
 _REASONS = {503: "503 Service Unavailable", 504: "504 Gateway Timeout"}
 
 
-class Middleware(Edge):
+class Middleware(ServerEdge):
     """Reads the caller's deadline, and answers a refusal with 503 and ``Retry-After``.
 
     Inside a request, also while its response is iterated over, `resilient.remaining` says what is

@@ -53,7 +53,7 @@ class Process:
         self.silent: float = quiet if quiet > SILENT and not page.left else 0.0
 
 
-class Look:
+class PageSample:
     """What the pages say at one moment.
 
     Attributes:
@@ -111,14 +111,14 @@ class Look:
                     self.since[key] = min(moved, self.since.get(key, moved))
 
 
-class Watch:
+class PagePoller:
     """Looks again and again."""
 
     def __init__(self, path: Path) -> None:
         self.path: Path = path
         self._directory = Directory(path)
 
-    def look(self) -> Look:
+    def look(self) -> PageSample:
         """Look once.
 
         Raises:
@@ -127,13 +127,13 @@ class Watch:
         """
         pages, left = self._directory.read()
         unread = dict(self._directory.faults)
-        return Look([page for page in pages if page.about], left, unread)
+        return PageSample([page for page in pages if page.about], left, unread)
 
 
-class Between:
+class SampleDelta:
     """What happened between two looks, of one policy."""
 
-    def __init__(self, name: str, before: Look, after: Look) -> None:
+    def __init__(self, name: str, before: PageSample, after: PageSample) -> None:
         self._then: Numbers = before.policies.get(name, {})
         self._now: Numbers = after.policies.get(name, {})
         self.seconds: float = max(after.at - before.at, 1e-9)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from .inventory import DOCTOR, Flag, Policy
-from .page_samples import ENOUGH, Between, Look, Process, Quantile
+from .page_samples import ENOUGH, PageSample, Process, Quantile, SampleDelta
 
 _STATES: Final = ("open", "half_open", "metrics_only")
 _WEIGHTS: Final = {1: 4.0, 2: 2.0, 3: 1.0}  # of harm, by tier
@@ -15,9 +15,9 @@ _MILD: Final = 0.2  # a degraded answer hurts so much less than an error
 class Row:
     """One policy on the screen."""
 
-    def __init__(self, name: str, before: Look, after: Look) -> None:
+    def __init__(self, name: str, before: PageSample, after: PageSample) -> None:
         told: Any = after.about.get(("policy", name))
-        between = Between(name, before, after)
+        between = SampleDelta(name, before, after)
         policy = Policy(name, told or {})
         served = between.served
         ended = sum(served.values())
@@ -51,7 +51,9 @@ class Row:
     def _weight(self) -> float:
         return _WEIGHTS.get(self.policy.tier or 0, 1.0)
 
-    def _stand(self, name: str, between: Between, after: Look) -> tuple[str, float | None]:
+    def _stand(
+        self, name: str, between: SampleDelta, after: PageSample
+    ) -> tuple[str, float | None]:
         """Return its state in words, and since when, in seconds since 1970."""
         for flag in self.policy.flags:
             shown = after.flags.get(flag, {})
@@ -165,7 +167,7 @@ class Row:
 class Screen:
     """All of it, the worst first."""
 
-    def __init__(self, before: Look, after: Look) -> None:
+    def __init__(self, before: PageSample, after: PageSample) -> None:
         rows = [Row(name, before, after) for name in after.policies]
         self.seconds: float = after.at - before.at
         self.wall: float = after.wall

@@ -14,7 +14,7 @@ from array import array
 from collections.abc import Iterator
 from typing import Any, Final, cast
 
-from ..telemetry.schema import Layout, Row, counters, exact, parsed
+from ..telemetry.schema import Row, RowSchema, counters, exact, parsed
 from ..validation import clean
 
 MAGIC: Final = b"RSLNTP01"  # its last two characters are the version of this form
@@ -60,13 +60,13 @@ class Entry:
 
     __slots__ = ("_kept", "about", "info", "kind", "layout", "name", "row", "shown")
 
-    def __init__(self, kind: str, name: str, about: Any, layout: Layout, row: Row) -> None:
+    def __init__(self, kind: str, name: str, about: Any, layout: RowSchema, row: Row) -> None:
         self.shown: Any = None  # what a scrape made of its row, for the next one
         self.info: Any = None  # and of what is said about it
         self.kind: str = kind  # "policy" or "process"
         self.name: str = name
         self.about: Any = about  # of a policy: owner, tier, impact
-        self.layout: Layout = layout
+        self.layout: RowSchema = layout
         self.row: Row = tuple(row)
         self._kept: tuple[Row, Entry] | None = None
 
@@ -137,7 +137,7 @@ class Place(Entry):
 
     __slots__ = ("order", "raw", "start", "stop")
 
-    def __init__(self, said: dict[str, Any], layout: Layout, order: list[int] | None) -> None:
+    def __init__(self, said: dict[str, Any], layout: RowSchema, order: list[int] | None) -> None:
         if not isinstance(said["about"], dict):
             raise TypeError("about an entry is a table")
         name = clean(said["name"])[:_LONGEST]  # it goes to terminals, and to scrapes as UTF-8

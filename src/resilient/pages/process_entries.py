@@ -7,11 +7,11 @@ from typing import Any, Final
 
 from ..admin.registry import registry
 from ..admin.summary import answer_of, is_covered, switches
-from ..engine.policy_state import Core
+from ..engine.policy_state import PolicyState
 from ..events import bus
 from ..metric_types import Metric, Sample
 from ..telemetry.flag_samples import OF_FLAGS, measure_flags, measure_orders, measure_store
-from ..telemetry.schema import Layout, layout
+from ..telemetry.schema import RowSchema, layout
 from .format import Entry
 
 _POLICIES: Final = Metric("policies", "gauge", "Policies that exist.", over="max")
@@ -41,7 +41,7 @@ def own_entries() -> list[Entry]:
         (_BROKEN, (), bus.listener_errors),
         (_DROPPED, (), bus.dropped),
         (_BUILD, (version,), 1),
-        (_ACTIVE, (), Core.active),
+        (_ACTIVE, (), PolicyState.active),
         *measure_store(),
     ]
     return [
@@ -62,7 +62,7 @@ def _entry(
     return Entry(kind, name, about or {}, layout(words=None, tail=tail), row)
 
 
-def entry_of(core: Core, found: Layout, row: list[float], since: float) -> Entry:
+def entry_of(core: PolicyState, found: RowSchema, row: list[float], since: float) -> Entry:
     """Return a policy's entry; `since` says which policies have been there longest."""
     about: dict[str, Any] = {
         "owner": core.owner, "tier": core.tier, "impact": core.impact, "since": since,

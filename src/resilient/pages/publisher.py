@@ -10,14 +10,14 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from ..admin.registry import registry
-from ..engine.policy_state import Core
+from ..engine.policy_state import PolicyState
 from ..guards.facets import Stateful
 from ..telemetry.policy_samples import row_of
-from ..telemetry.schema import Layout, Row, add, counters, exact
+from ..telemetry.schema import Row, RowSchema, add, counters, exact
 from .format import MOST, OTHER, Entry, row_in
 from .merge import summed
 from .process_entries import entry_of, own_entries
-from .wakeup import Bell
+from .wakeup import Wakeup
 from .writer import FullError, Page, Slot
 
 _FADES: Final = 130.0  # seconds after the last call in which a policy still changes by itself
@@ -30,8 +30,8 @@ class _Kept:
 
     __slots__ = ("core", "next", "seen", "since", "slot")
 
-    def __init__(self, core: Core, slot: Slot, now: float) -> None:
-        self.core: weakref.ref[Core] = weakref.ref(core)
+    def __init__(self, core: PolicyState, slot: Slot, now: float) -> None:
+        self.core: weakref.ref[PolicyState] = weakref.ref(core)
         self.slot: Slot = slot
         self.seen: tuple[Any, ...] = ()  # the counts at the last look
         self.since: float = now  # when they last changed
@@ -48,24 +48,24 @@ class Records:
     def __init__(self, page: Page, complain: Callable[[Exception], None]) -> None:
         self.page: Page = page
         self.stop: threading.Event = threading.Event()  # of the thread that keeps it up to date
-        self.bell: Bell = Bell()  # which this wakes
+        self.bell: Wakeup = Wakeup()  # which this wakes
         self._complain = complain
         self._kept: dict[int, _Kept] = {}  # by the id of the policy's core
-        self._past: dict[tuple[str, Layout], Slot] = {}  # of policies that are gone
+        self._past: dict[tuple[str, RowSchema], Slot] = {}  # of policies that are gone
         self._single: list[Slot] = []  # of those that there was no room for to add them up
         self._own: dict[tuple[str, str], Slot] = {}  # by kind and name
         self.told: set[str] = set()  # policies of which there are news
 
     # -- policies ---------------------------------------------
 
-    def attach(self, core: Core) -> None:
+    def attach(self, core: PolicyState) -> None:
         """Give a policy its record, and its counts their cells."""
         there = self._kept.get(id(core))
         if there is not None and there.core() is not core:  # one that is gone had this id
             self._retire(id(core), there)
         elif there is not None:
             return
-        if core.cells is not None:
+        if core.shared_row is not None:
             return
         found, row = row_of(core)
         with self.page.step():
@@ -73,28 +73,28 @@ class Records:
             self._kept[id(core)] = _Kept(core, slot, time.monotonic())
             core.locked(core.show_in, slot.cells, found)
 
-    def _publish(self, kept: _Kept, core: Core) -> None:
+    def _publish(self, kept: _Kept, core: PolicyState) -> None:
         found, row = row_of(core)
         if found is not kept.slot.entry.layout:
             with self.page.step():
                 self._widen(kept, core, found, row)
             return
         kept.slot.cells[found.heads :] = array("d", row[found.heads :])
-        if not core.owned():
-            core.locked(core.mirror)
+        if not core.holds_lock():
+            core.locked(core.write_shared_row)
 
-    def _widen(self, kept: _Kept, core: Core, found: Layout, row: list[float]) -> None:
+    def _widen(self, kept: _Kept, core: PolicyState, found: RowSchema, row: list[float]) -> None:
         """Give a policy a record of another layout."""
 
         def widen() -> None:  # nothing may be counted in the old cells meanwhile
             row[: found.heads] = core.row(found)
             fresh = Entry("policy", core.name, kept.slot.entry.about, found, row)
             kept.slot = self.page.add(fresh, instead_of=(kept.slot,))
-            core.cells, core.layout = kept.slot.cells, found
+            core.shared_row, core.layout = kept.slot.cells, found
 
         core.locked(widen)
 
-    def _leave(self, core: Core | None) -> None:
+    def _leave(self, core: PolicyState | None) -> None:
         """Take its cells from a policy that was dropped, and counts on."""
         if core is not None:
             core.locked(core.show_in, None, None)
@@ -155,9 +155,9 @@ class Records:
         except Exception as error:
             self._complain(error)
 
-    def new(self) -> list[Core]:
+    def new(self) -> list[PolicyState]:
         """Return the policies that have no record yet."""
-        return [core for core in registry.cores() if core.cells is None]
+        return [core for core in registry.cores() if core.shared_row is None]
 
     def _publish_own(self) -> None:
         """Show what this process has besides policies; what it no longer has, no longer."""
@@ -188,7 +188,7 @@ class Records:
         alone = [
             entry_of(core, *row_of(core), time.time())
             for core in new
-            if core.name not in there or not core.fresh
+            if core.name not in there or not core.uncalled
         ]
         return [_now(slot) for slot in (*slots.values(), *self._single)] + alone
 
@@ -233,7 +233,7 @@ def _remembered(slot: Slot) -> Entry:
     return slot.last or slot.entry
 
 
-def _changes(kept: _Kept, core: Core, now: float) -> bool:
+def _changes(kept: _Kept, core: PolicyState, now: float) -> bool:
     """Tell whether what a policy shows is to be looked at: it has changed, or fades."""
     core.expire()
     counts = sum(core.counts), sum(core.buckets), core.abandoned

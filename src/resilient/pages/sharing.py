@@ -16,7 +16,7 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Final
 
 from ..admin.registry import registry
-from ..engine.policy_state import Core
+from ..engine.policy_state import PolicyState
 from ..events import Event, bus
 from ..flags.fork_exclusion import undisturbed
 from ..flags.runtime import here as levers
@@ -28,7 +28,7 @@ from ..validation import clean
 from .format import Entry
 from .other_pages import PATIENCE, OtherPages
 from .process_entries import entry_of, own_entries
-from .wakeup import Bell
+from .wakeup import Wakeup
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -78,7 +78,7 @@ class PageSharing:
 
     # -- beginning ---------------------------------------------
 
-    def begin(self, core: Core | None = None) -> None:
+    def begin(self, core: PolicyState | None = None) -> None:
         """Open the page, if there is to be one, and give a policy its record."""
         if self._records is None and (self.fault or self.path is None):
             return
@@ -143,7 +143,7 @@ class PageSharing:
 
     # -- keeping up ---------------------------------------------
 
-    def _run(self, stop: threading.Event, bell: Bell) -> None:
+    def _run(self, stop: threading.Event, bell: Wakeup) -> None:
         # It holds no page: what it holds, a forked child never gets rid of.
         due = quiet = time.monotonic()
         folding = due + _SETTLED

@@ -6,7 +6,7 @@ import contextlib
 import threading
 
 
-class Bell:
+class Wakeup:
     """Wakes a thread; may be rung in a signal handler, where an Event may not be set."""
 
     def __init__(self) -> None:

@@ -7,7 +7,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from ..callables import kind_of
 from ..engine.call import Call, result_of
-from ..engine.pipeline import Plan
+from ..engine.pipeline import Pipeline
 from ..engine.sync import functions as sync
 from ..outcomes import Result
 from . import wrapping
@@ -45,7 +45,7 @@ class Calling(GuardStack):
         fn = wrapping.bare(self._core, fn)
         if wrapping.lasts(fn):
             return wrapping.lasting(self, fn)(*args, **kwargs)  # type: ignore[no-any-return]
-        return sync.call(self._sync_plan(fn), fn, args, kwargs)  # type: ignore[no-any-return]
+        return sync.call(self._sync_pipeline(fn), fn, args, kwargs)  # type: ignore[no-any-return]
 
     async def acall(self, fn: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Call an async function through this policy, on asyncio or trio.
@@ -67,7 +67,7 @@ class Calling(GuardStack):
         from ..engine.aio import functions as aio
 
         fn = wrapping.bare(self._core, fn)
-        return await aio.call(self._async_plan(fn), fn, args, kwargs)  # type: ignore[no-any-return]
+        return await aio.call(self._async_pipeline(fn), fn, args, kwargs)  # type: ignore[no-any-return]
 
     def try_call(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Result[T]:
         """Call a plain function and return the end as data, instead of raising it.
@@ -90,7 +90,7 @@ class Calling(GuardStack):
             'error'
         """
         fn = wrapping.bare(self._core, fn)
-        call = Call(self._sync_plan(fn), fn, args, kwargs)
+        call = Call(self._sync_pipeline(fn), fn, args, kwargs)
         sync.run(call)
         return result_of(call)
 
@@ -113,15 +113,15 @@ class Calling(GuardStack):
         from ..engine.aio import functions as aio
 
         fn = wrapping.bare(self._core, fn)
-        call = Call(self._async_plan(fn), fn, args, kwargs)
+        call = Call(self._async_pipeline(fn), fn, args, kwargs)
         await aio.run(call)
         return result_of(call)
 
-    def _sync_plan(self, fn: Callable[..., Any]) -> Plan:
+    def _sync_pipeline(self, fn: Callable[..., Any]) -> Pipeline:
         wrapping.check_kind(self._core.name, fn, "sync")
-        return self._plan(wrapping.sync_mode(self._core.name, self._guards))
+        return self._pipeline(wrapping.sync_mode(self._core.name, self._guards))
 
-    def _async_plan(self, fn: Callable[..., Any]) -> Plan:
+    def _async_pipeline(self, fn: Callable[..., Any]) -> Pipeline:
         if kind_of(fn) != "async":
             wrapping.check_kind(self._core.name, fn, "sync")
-        return self._plan("async")
+        return self._pipeline("async")

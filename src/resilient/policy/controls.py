@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from .. import validation
 from ..admin import options as updating
 from ..admin.registry import registry
-from ..engine.policy_state import Core
+from ..engine.policy_state import PolicyState
 from ..guards.base import Guard
 from ..guards.facets import Stateful
 from .guard_stack import GuardStack
@@ -156,7 +156,7 @@ class Levers(GuardStack):
         updating.update(self._core, self._guards, updating.UPDATE, guards, reason)
 
 
-def _reset(core: Core, guards: tuple[Guard, ...], why: str) -> bool:
+def _reset(core: PolicyState, guards: tuple[Guard, ...], why: str) -> bool:
     core.must_be_free()
     now = core.now()
     stateful = [guard for guard in guards if isinstance(guard, Stateful)]

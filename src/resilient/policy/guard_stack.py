@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Self
 from weakref import ref
 
-from ..engine.pipeline import Plan
-from ..engine.policy_state import Core
+from ..engine.pipeline import Pipeline
+from ..engine.policy_state import PolicyState
 from ..guards.base import Guard, Mode
 from ..guards.facets import Peered, time_limits
 from . import ordering
@@ -15,12 +15,12 @@ from . import ordering
 class GuardStack:
     """The guards of a policy or a view, its core, and a plan for each way to run a body."""
 
-    __slots__ = ("__weakref__", "_core", "_guards", "_plans")
+    __slots__ = ("__weakref__", "_core", "_guards", "_pipelines")
 
-    def _join(self, core: Core, guards: tuple[Guard, ...], told: tuple[Guard, ...]) -> None:
-        self._core: Core = core
+    def _join(self, core: PolicyState, guards: tuple[Guard, ...], told: tuple[Guard, ...]) -> None:
+        self._core: PolicyState = core
         self._guards: tuple[Guard, ...] = guards
-        self._plans: dict[Mode, Plan] = {}
+        self._pipelines: dict[Mode, Pipeline] = {}
         if told is guards and (guards or core.policy is None):
             core.policy = ref(self)  # no view
         for guard in told:
@@ -86,17 +86,17 @@ class GuardStack:
 
     # -- plans ---------------------------------------------
 
-    def _plan(self, mode: Mode) -> Plan:
-        plan = self._plans.get(mode)
-        if plan is None:
-            plan = self._plans[mode] = Plan(self._core, self._guards, mode)
-        return plan
+    def _pipeline(self, mode: Mode) -> Pipeline:
+        pipeline = self._pipelines.get(mode)
+        if pipeline is None:
+            pipeline = self._pipelines[mode] = Pipeline(self._core, self._guards, mode)
+        return pipeline
 
-    def _block_plan(self) -> Plan:
+    def _block_pipeline(self) -> Pipeline:
         for guard in time_limits(self._guards):
             if guard.sync != "cooperative":
                 raise TypeError(
                     f"{self.name}: a with block runs where it stands and can't be bounded from "
                     'outside; use timeout(..., sync="cooperative"), or an async with block'
                 )
-        return self._plan("cooperative")
+        return self._pipeline("cooperative")

@@ -11,7 +11,7 @@ from weakref import ref
 from .. import validation
 from ..admin.registry import Registry
 from ..admin.registry import registry as policies
-from ..engine.policy_state import Core
+from ..engine.policy_state import PolicyState
 from .clients.explanation import Explanation
 from .policy import Policy
 from .wrapping import BY, MARK, GuardedBy, Mark
@@ -132,7 +132,7 @@ def _asked(fn: object, name: str) -> object:
         return None
 
 
-def _rebuilt(core: Core) -> Policy:
+def _rebuilt(core: PolicyState) -> Policy:
     """Return the policy of a core that nobody holds any more."""
     policy = Policy.__new__(Policy)
     policy._join(core, core.guards, core.guards)

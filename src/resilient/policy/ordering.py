@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 from .. import validation
-from ..engine.policy_state import Core
+from ..engine.policy_state import PolicyState
 from ..errors import DeclarationWarning, OrderWarning
 from ..guards.base import Guard
 from ..guards.facets import TimeLimit, answering, time_limits
@@ -49,7 +49,7 @@ def warn_of_order(name: str, guards: tuple[Guard, ...]) -> None:
         warnings.warn(f"{name}: {warning}", OrderWarning, stacklevel=Place.depth())
 
 
-def warn_of_difference(there: Core, again: Core, guards: tuple[Guard, ...]) -> None:
+def warn_of_difference(there: PolicyState, again: PolicyState, guards: tuple[Guard, ...]) -> None:
     """Warn, once, where a policy that is declared again is declared otherwise."""
     if there.differs:
         return

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from .. import validation
 from ..admin.registry import registry
-from ..engine.pipeline import Plan
+from ..engine.pipeline import Pipeline
 from ..guards.base import Mode
 from .clients.adapter import source
 from .patch_targets import MISSING, find, is_half_made, is_inside, module_of, put_back, unknown
@@ -221,14 +221,16 @@ def _guarded(policy: Policy, owner: Any, original: Any) -> Any:
     if judge is None:
         return policy(original)
     check_not_ours(policy.name, original)
-    plans: dict[Mode, Plan] = {}
+    plans: dict[Mode, Pipeline] = {}
 
-    def plan(mode: Mode) -> Plan:
+    def pipeline(mode: Mode) -> Pipeline:
         if mode not in plans:
-            plans[mode] = Plan(policy._core, policy.guards, mode, judges=(judge,), kin=known.kin)
+            plans[mode] = Pipeline(
+                policy._core, policy.guards, mode, judges=(judge,), kin=known.kin
+            )
         return plans[mode]
 
-    return guard_by(policy, original, plan)
+    return guard_by(policy, original, pipeline)
 
 
 def _hook(made: Patch, module: str) -> None:

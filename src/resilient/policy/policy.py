@@ -12,7 +12,7 @@ from ..admin.registry import registry
 from ..callables import label
 from ..clock import Clock
 from ..engine.blocks import Block
-from ..engine.policy_state import Core
+from ..engine.policy_state import PolicyState
 from ..guards.base import Guard
 from ..outcomes import OnError, OnResult
 from ..place import Place
@@ -78,7 +78,7 @@ class Policy(Calling, Levers, Sole):
         clock: Clock | None = None,
     ) -> None:
         validation.name_of("name", name)
-        core = Core(
+        core = PolicyState(
             name,
             validation.text("owner", owner),
             None if tier is None else validation.count("tier", tier, most=9),
@@ -101,7 +101,7 @@ class Policy(Calling, Levers, Sole):
         self._join(core, guards, guards)
         registry.made(core)
 
-    def _join(self, core: Core, guards: tuple[Guard, ...], told: tuple[Guard, ...]) -> None:
+    def _join(self, core: PolicyState, guards: tuple[Guard, ...], told: tuple[Guard, ...]) -> None:
         super()._join(core, guards, told)
         # Of its wrapped clients, by their options; None where there are none.
         self._wrappers: dict[Any, Wrapper] | None = None
@@ -112,7 +112,7 @@ class Policy(Calling, Levers, Sole):
     @classmethod
     def _anonymous(cls, fn: object, guard: Guard) -> Policy:
         ordering.check_new((guard,))
-        core = Core("", "", None, "", registry.clock)
+        core = PolicyState("", "", None, "", registry.clock)
         core.name = registry.add_anonymous(core, label(fn), Place.here())
         core.adopt((guard,))
         policy = cls.__new__(cls)
@@ -200,7 +200,7 @@ class Policy(Calling, Levers, Sole):
             ...     files.snapshot()["in_flight"]
             1
         """
-        return Block(self._block_plan, partial(self._plan, "async"))
+        return Block(self._block_pipeline, partial(self._pipeline, "async"))
 
     # -- clients ---------------------------------------------
 

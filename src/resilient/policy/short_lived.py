@@ -17,7 +17,7 @@ from ..locks import made_anew
 from ..place import Place
 
 if TYPE_CHECKING:
-    from ..engine.policy_state import Core
+    from ..engine.policy_state import PolicyState
 
 ENOUGH: Final = 10  # of them are no chance
 
@@ -31,11 +31,11 @@ class _Row:
     __slots__ = ("alive", "lost", "told")
 
     def __init__(self) -> None:
-        self.alive: set[ref[Core]] = set()
+        self.alive: set[ref[PolicyState]] = set()
         self.lost = 0
         self.told = False
 
-    def died(self, core: ref[Core]) -> None:
+    def died(self, core: ref[PolicyState]) -> None:
         """Take note that one is gone, in a finalizer."""
         self.alive.discard(core)
         self.lost += 1
@@ -50,7 +50,7 @@ def function_in(fn: object) -> Any:
     return fn
 
 
-def notice(fn: object, core: Core, kind: str) -> None:
+def notice(fn: object, core: PolicyState, kind: str) -> None:
     """Take note of a policy that a decorator has made, and warn, once, of a row that got lost."""
     code = getattr(function_in(fn), "__code__", None)
     if not isinstance(code, CodeType):

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, cast
 
 from .. import validation
 from ..callables import STREAMS, Kind, kind_of, label, manager_of, named_part
-from ..engine.pipeline import Plan
+from ..engine.pipeline import Pipeline
 from ..engine.sync import functions as sync
 from ..guards.base import Guard, Mode
 from ..guards.facets import Answers, Queueing, TimeLimit
 from .guard_stack import GuardStack
 
 if TYPE_CHECKING:
-    from ..engine.policy_state import Core
+    from ..engine.policy_state import PolicyState
 
 MARK = "__resilient__"
 BY = "__resilient_by__"
@@ -48,7 +48,7 @@ class GuardedBy:
         )
 
 
-Plans = Callable[[Mode], Plan]
+Pipelines = Callable[[Mode], Pipeline]
 
 
 class Mark:
@@ -89,7 +89,7 @@ def mark_of(fn: object) -> Mark | None:
     return mark if isinstance(mark, Mark) and mark.of(fn) else None
 
 
-def bare(core: Core, fn: Any) -> Any:
+def bare(core: PolicyState, fn: Any) -> Any:
     """Return the undecorated body of a function that this very policy guards; fn for any other."""
     if isinstance(fn, functools.partial):
         whole = cast("Any", fn)
@@ -110,7 +110,7 @@ def opened(fn: object) -> Any:
     return None
 
 
-def wrap(policy: GuardStack, fn: Any, plans: Plans | None = None) -> Any:
+def wrap(policy: GuardStack, fn: Any, plans: Pipelines | None = None) -> Any:
     """Return fn, guarded by policy: by its plans, or by others that more is known for."""
     inner = opened(fn)
     if inner is not None:
@@ -118,7 +118,7 @@ def wrap(policy: GuardStack, fn: Any, plans: Plans | None = None) -> Any:
     check(policy.name, policy.guards, fn)
     if bare(policy._core, fn) is not fn:
         raise ValueError(f"{label(fn)} is guarded by {policy.name} already")
-    wrapper = _guarded(policy, fn, kind_of(fn), plans or policy._plan)
+    wrapper = _guarded(policy, fn, kind_of(fn), plans or policy._pipeline)
     plain = hasattr(fn, "__code__")
     functools.update_wrapper(wrapper, fn, updated=("__dict__",) if plain else ())
     if not hasattr(fn, "__name__"):
@@ -128,7 +128,7 @@ def wrap(policy: GuardStack, fn: Any, plans: Plans | None = None) -> Any:
     return wrapper
 
 
-def _guarded(policy: GuardStack, fn: Any, kind: Kind, plans: Plans) -> Any:
+def _guarded(policy: GuardStack, fn: Any, kind: Kind, plans: Pipelines) -> Any:
     """Return the bare wrapper of fn, for its kind."""
     manager = manager_of(fn)
     if manager:
@@ -136,7 +136,7 @@ def _guarded(policy: GuardStack, fn: Any, kind: Kind, plans: Plans) -> Any:
 
         is_async = manager == "async manager"
         mode = "async" if is_async else sync_mode(policy.name, policy.guards)
-        return context_managers.guard(policy._plan(mode), fn, is_async=is_async)
+        return context_managers.guard(policy._pipeline(mode), fn, is_async=is_async)
     if kind in ("async", "async generator"):
         from ..engine.aio import functions as aio
         from ..engine.aio import streams as astreams
@@ -145,12 +145,12 @@ def _guarded(policy: GuardStack, fn: Any, kind: Kind, plans: Plans) -> Any:
             import_module("anyio")  # now, and not in the first overload
         driver = aio if kind == "async" else astreams
         return driver.guard(plans("async"), fn)
-    plan = plans(sync_mode(policy.name, policy.guards))
+    pipeline = plans(sync_mode(policy.name, policy.guards))
     if kind == "sync":
-        return sync.guard(plan, fn)
+        return sync.guard(pipeline, fn)
     from ..engine.sync import streams
 
-    return streams.guard(plan, fn)
+    return streams.guard(pipeline, fn)
 
 
 def lasts(fn: Any) -> bool:
@@ -161,7 +161,7 @@ def lasts(fn: Any) -> bool:
 def lasting(policy: GuardStack, fn: Any) -> Any:
     """Return the guarded form of a function whose calls last."""
     check(policy.name, policy.guards, fn)
-    return _guarded(policy, fn, kind_of(fn), policy._plan)
+    return _guarded(policy, fn, kind_of(fn), policy._pipeline)
 
 
 def check_not_ours(who: str, fn: object) -> None:

@@ -14,7 +14,7 @@ from ..pages.merge import Sums
 from ..pages.sharing import here
 from ..process import at_fork
 from ..telemetry.policy_samples import INFO, exported
-from ..telemetry.schema import Key, Layout, Row, add, counters, layout
+from ..telemetry.schema import Key, Row, RowSchema, add, counters, layout
 
 _FOLDED: Final = Metric("policies_in_other", "gauge", 'Policies added up in policy="_other".')
 _EVER: Final = Metric("policies_folded_total", "counter", "Policies that were ever put there.")
@@ -25,7 +25,7 @@ _LABELS: Final = {"process": (), "flag": ("flag",), "order": ("policy",)}
 OF_SCRAPES: Final = (_FOLDED, _EVER, _PROCESSES, _UNREAD)
 
 
-class Shown:
+class Series:
     """What is exported under some labels: the samples, and their values.
 
     The values are others when one has changed. What is made of something is kept together with
@@ -52,17 +52,17 @@ class Scraper:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._lock: Any = threading.RLock()
-        self._last: list[Shown] = []
-        self._places = Places(limit)
+        self._last: list[Series] = []
+        self._places = SeriesLimiter(limit)
         self._sums = Sums()
         _scrapers.add(self)
 
     def in_child(self) -> None:
         """Begin anew in a forked child: counts did, and the lock may be held."""
         self._lock, self._last = threading.RLock(), []
-        self._places, self._sums = Places(self._limit), Sums()
+        self._places, self._sums = SeriesLimiter(self._limit), Sums()
 
-    def scrape(self) -> list[Shown]:
+    def scrape(self) -> list[Series]:
         """Return everything that is to be exported now."""
         if self._lock._is_owned():  # by a listener or signal handler, in the middle of a scrape
             return self._last
@@ -78,7 +78,7 @@ class Scraper:
             keys: list[Key] = [(metric, ()) for metric in OF_SCRAPES]
             places = self._places
             numbers = [float(places.folded), float(places.ever), float(alive), float(unread)]
-            shown.append(Shown({}, keys, numbers))
+            shown.append(Series({}, keys, numbers))
             for entry in whole:
                 if entry.kind in _LABELS:
                     labels = dict.fromkeys(_LABELS[entry.kind], entry.name)
@@ -95,37 +95,37 @@ def _since(entry: Entry) -> tuple[float, str]:
 _INFOS: Final[list[Key]] = [(INFO, ())]
 
 
-def _shown(entry: Entry, labels: dict[str, str]) -> Shown:
+def _shown(entry: Entry, labels: dict[str, str]) -> Series:
     """Return what is shown of an entry: made once, while it does not change."""
-    shown: Shown | None = entry.shown
+    shown: Series | None = entry.shown
     row = entry.row
     if shown is None or shown.made[0] is not row:
         keys, values = exported(entry.layout)
         if shown is None:
-            shown = entry.shown = Shown(labels, keys, ())
+            shown = entry.shown = Series(labels, keys, ())
         shown.made = row, tuple(values(row))
     return shown
 
 
-def _info(entry: Entry) -> Shown:
+def _info(entry: Entry) -> Series:
     if entry.info is None:
         entry.info = _info_of(entry)
-    info: Shown = entry.info
+    info: Series = entry.info
     return info
 
 
-def _info_of(entry: Entry) -> Shown:
+def _info_of(entry: Entry) -> Series:
     about: dict[str, object] = entry.about or {}
     tier = about.get("tier")
     owner = str(about.get("owner") or "")
     labels = {"policy": entry.name, "owner": owner, "tier": "" if tier is None else str(tier)}
-    return Shown(labels, _INFOS, [1.0])
+    return Series(labels, _INFOS, [1.0])
 
 
 # -- the policies beyond the limit ---------------------------------------------------
 
 
-class Places:
+class SeriesLimiter:
     """Which policies have series of their own, and what the others have counted together."""
 
     def __init__(self, limit: int) -> None:
@@ -133,8 +133,8 @@ class Places:
         self.known: list[Entry] = []  # those that the last scrape showed
         self._limit = limit
         self._shown: set[str] = set()
-        self._folded: dict[str, tuple[Layout, Row]] = {}  # as they were last read
-        self._gone: tuple[Layout, Row] = layout(words=None), ()
+        self._folded: dict[str, tuple[RowSchema, Row]] = {}  # as they were last read
+        self._gone: tuple[RowSchema, Row] = layout(words=None), ()
 
     @property
     def folded(self) -> int:
@@ -178,7 +178,7 @@ class Places:
             self._keep(before)
         self._folded[entry.name] = entry.layout, entry.row
 
-    def _keep(self, gone: tuple[Layout, Row]) -> None:
+    def _keep(self, gone: tuple[RowSchema, Row]) -> None:
         found, row = gone
         self._gone = add([self._gone, (found, counters(found, row))])
 
@@ -191,7 +191,7 @@ class Places:
         return Entry("policy", OTHER, {}, found, row)
 
 
-def _fell(before: tuple[Layout, Row], after: tuple[Layout, Row]) -> bool:
+def _fell(before: tuple[RowSchema, Row], after: tuple[RowSchema, Row]) -> bool:
     """Tell whether a counter went back."""
     if after[0] is not before[0]:
         return False

@@ -16,7 +16,7 @@ from ..telemetry.exemplars import Kept, all_of_them
 from ..telemetry.policy_samples import DURATION
 from ..telemetry.schema import Key, Row
 from .catalogue import known, name_and_type
-from .scrape import Shown
+from .scrape import Series
 
 _ESCAPED: Final = str.maketrans({"\\": r"\\", "\n": r"\n", '"': r"\""})
 
@@ -24,7 +24,7 @@ _ESCAPED: Final = str.maketrans({"\\": r"\\", "\n": r"\n", '"': r"\""})
 _RUN: Final = "\n|"
 
 
-def render(shown: Sequence[Shown], *, openmetrics: bool = False) -> str:
+def render(shown: Sequence[Series], *, openmetrics: bool = False) -> str:
     """Return all samples as text, without an end."""
     text = _Text(openmetrics=openmetrics)
     for metric in known():

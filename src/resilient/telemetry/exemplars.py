@@ -9,16 +9,16 @@ from typing import Final
 from weakref import WeakKeyDictionary
 
 from ..engine.counters import EDGES
-from ..engine.policy_state import Core
+from ..engine.policy_state import PolicyState
 
 _LONGEST: Final = 128  # characters of an exemplar's labels, by the standard
 
 Kept = dict[int, tuple[Mapping[str, str], float, float]]  # by bucket: labels, seconds, and when
 
-_kept: Final[WeakKeyDictionary[Core, Kept]] = WeakKeyDictionary()
+_kept: Final[WeakKeyDictionary[PolicyState, Kept]] = WeakKeyDictionary()
 
 
-def note(core: Core, labels: Mapping[str, str] | None, seconds: float) -> None:
+def note(core: PolicyState, labels: Mapping[str, str] | None, seconds: float) -> None:
     """Remember a call by its trace, as the newest of its duration."""
     if labels and sum(len(k) + len(v) for k, v in labels.items()) <= _LONGEST:
         kept = _kept.setdefault(core, {})

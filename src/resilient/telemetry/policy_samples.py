@@ -20,12 +20,12 @@ from ..engine.counters import (
     QUICK,
     ROW,
 )
-from ..engine.policy_state import Core
+from ..engine.policy_state import PolicyState
 from ..guards.base import Guard, Mode
 from ..guards.facets import Admission, Queueing, TimeLimit
 from ..metric_types import Metric, Sample
 from ..outcomes import OUTCOMES, SERVED
-from .schema import WORDS, Key, Layout, Row, layout, reserve
+from .schema import WORDS, Key, Row, RowSchema, layout, reserve
 
 _FORCED: Final = ("forced_open", "forced_closed")
 _MODES: Final[tuple[Mode, ...]] = ("async", "cooperative", "thread")
@@ -126,7 +126,7 @@ reserve((
 # -- one policy at one instant -------------------------------------------------------
 
 
-def row_of(core: Core) -> tuple[Layout, list[float]]:
+def row_of(core: PolicyState) -> tuple[RowSchema, list[float]]:
     """Return all numbers of a policy, taken at one instant."""
     core.expire()
     core.flush()  # what the end of a stack has left to be done
@@ -150,21 +150,21 @@ def row_of(core: Core) -> tuple[Layout, list[float]]:
 
 
 def _measured(
-    core: Core, guards: tuple[Guard, ...], now: float
-) -> tuple[Layout, list[float], list[Sample], list[list[Sample]]]:
+    core: PolicyState, guards: tuple[Guard, ...], now: float
+) -> tuple[RowSchema, list[float], list[Sample], list[list[Sample]]]:
     words, refusing = _words(core, guards), _refusing(guards)
     counted = layout(words=words, refusing=(*refusing, *_others(core, refusing)))
     samples = [(_PEAK, (), peak_of(core, now)), *_overrides(core)]
     if "thread" in words:
-        samples.append((_OLDEST, (), now - min(core.given_up.values(), default=now)))
+        samples.append((_OLDEST, (), now - min(core.abandoned_at.values(), default=now)))
     return counted, core.row(counted), samples, [guard.measure(now) for guard in core.guards]
 
 
-def _overrides(core: Core) -> list[Sample]:
+def _overrides(core: PolicyState) -> list[Sample]:
     return [(_OVERRIDE, (state,), float(state == core.forced)) for state in _FORCED]
 
 
-def _words(core: Core, guards: tuple[Guard, ...]) -> tuple[str, ...]:
+def _words(core: PolicyState, guards: tuple[Guard, ...]) -> tuple[str, ...]:
     """Return which optional counts there are: once there, they stay, whatever guards go."""
     there = {word for guard in guards for word in guard.adds_counts}
     if core.wait_buckets is not None:
@@ -190,7 +190,7 @@ def _refuses(guard: Guard, waits: bool) -> bool:
     return isinstance(guard, Admission)
 
 
-def _others(core: Core, known: list[str]) -> list[str]:
+def _others(core: PolicyState, known: list[str]) -> list[str]:
     """Return who else has refused: a view's guards, and the view is gone."""
     return [kind for kind in core.refusals if kind not in known]
 
@@ -214,7 +214,7 @@ def _joined(measured: list[list[Sample]]) -> list[Sample]:
 Exported = tuple[list[Key], Callable[[Row], Row]]
 
 
-def exported(found: Layout) -> Exported:
+def exported(found: RowSchema) -> Exported:
     """Return which samples are exported of such rows, and what takes their values from one."""
     if found.exported is None:
         found.exported = _exporter(found)
@@ -222,7 +222,7 @@ def exported(found: Layout) -> Exported:
     return known
 
 
-def _exporter(found: Layout) -> Exported:
+def _exporter(found: RowSchema) -> Exported:
     if found.heads == 0:
         return list(found.tail), lambda row: row
     keys = _keys_of_counts(found)
@@ -255,7 +255,7 @@ def _exporter(found: Layout) -> Exported:
     return keys, values
 
 
-def _keys_of_counts(found: Layout) -> list[Key]:
+def _keys_of_counts(found: RowSchema) -> list[Key]:
     """Return what the counts of a policy are exported as, in the order of the values."""
     keys = [
         *_each(_SERVED, SERVED),

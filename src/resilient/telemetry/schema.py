@@ -33,15 +33,15 @@ _KINDS: Final = frozenset({"counter", "gauge", "part"})
 _OVERS: Final = frozenset({"sum", "max", "min", "mean"})
 
 _lock: threading.Lock = threading.Lock()
-_layouts: Final[dict[str, Layout]] = {}
-_by_parts: Final[dict[tuple[Any, ...], Layout]] = {}
+_layouts: Final[dict[str, RowSchema]] = {}
+_by_parts: Final[dict[tuple[Any, ...], RowSchema]] = {}
 _metrics: Final[dict[str, Metric]] = {}
 _taken: Final[set[str]] = set()  # families that heads alone have samples of
 _INFO: Final = frozenset({"build_info", "policy_info"})
 _PARTS: Final = ("_total", "_bucket", "_count", "_sum", "_created", "_info")
 
 
-class Layout:
+class RowSchema:
     """What lies where in a row: the counts of a policy, its refusals, and samples."""
 
     __slots__ = (
@@ -100,14 +100,14 @@ def forked() -> None:
 
 def layout(
     *, words: tuple[str, ...] | None, refusing: tuple[str, ...] = (), tail: Keys = ()
-) -> Layout:
+) -> RowSchema:
     """Return the layout of such a row, the same one every time; no words: it has no counts."""
     parts = words, refusing, tail
     quick = _by_parts.get(parts)
     if quick is not None:
         return quick
     same = tuple((_same(metric), labels) for metric, labels in tail)
-    made = Layout(words=words, refusing=refusing, tail=same)
+    made = RowSchema(words=words, refusing=refusing, tail=same)
     with _lock:
         if len(_by_parts) >= _MOST:
             return _layouts.get(made.text, made)
@@ -115,7 +115,7 @@ def layout(
         return known
 
 
-def parsed(text: str) -> tuple[Layout, list[int] | None]:
+def parsed(text: str) -> tuple[RowSchema, list[int] | None]:
     """Return a layout as another process wrote it, and where our numbers lie in its rows.
 
     Returns:
@@ -136,7 +136,7 @@ def parsed(text: str) -> tuple[Layout, list[int] | None]:
     return found, None if names == ours else [at.get(name, -1) for name in ours]
 
 
-def _parsed(said: dict[str, Any]) -> tuple[Layout, list[Any]]:
+def _parsed(said: dict[str, Any]) -> tuple[RowSchema, list[Any]]:
     words = None if said["words"] is None else tuple(w for w in WORDS if w in said["words"])
     refusing = tuple(_word(kind) for kind in said["refusing"])
     counts = [_word(name, _COUNT) for name in said["counts"]]
@@ -182,7 +182,7 @@ def reserve(metrics: Iterable[Metric]) -> None:
         _taken.update(metric.name.removesuffix(part) for part in _PARTS)
 
 
-def _counted(found: Layout) -> int:
+def _counted(found: RowSchema) -> int:
     return found.heads - len(found.refused_at)
 
 
@@ -194,7 +194,7 @@ def _same(metric: Metric) -> Metric:
 # -- adding up ---------------------------------------------
 
 
-def add(rows: list[tuple[Layout, Row]]) -> tuple[Layout, Row]:
+def add(rows: list[tuple[RowSchema, Row]]) -> tuple[RowSchema, Row]:
     """Return the sum of some rows: at least one."""
     if len(rows) == 1:
         return rows[0]
@@ -234,7 +234,7 @@ def _mean(column: list[float], weights: list[float]) -> float:
     return sum(value * weight for value, weight in known) / weight if weight else nan
 
 
-def _union(layouts: list[Layout]) -> Layout:
+def _union(layouts: list[RowSchema]) -> RowSchema:
     words = tuple(word for word in WORDS if any(word in each.words for each in layouts))
     refusing = tuple(dict.fromkeys(kind for each in layouts for kind in each.refusing))
     tail = tuple(dict.fromkeys(key for each in layouts for key in _pairs(each.tail)))
@@ -253,7 +253,7 @@ def _pairs(tail: Keys) -> list[Keys]:
     return found
 
 
-def _moved(row: Row, old: Layout, new: Layout) -> list[float]:
+def _moved(row: Row, old: RowSchema, new: RowSchema) -> list[float]:
     """Return a row in a wider layout."""
     counted = _counted(old)
     moved = [*row[:counted], *([0.0] * (_counted(new) - counted))]
@@ -263,7 +263,7 @@ def _moved(row: Row, old: Layout, new: Layout) -> list[float]:
     return moved + [said.get(key, nan) for key in new.tail]
 
 
-def exact(found: Layout, row: list[float]) -> list[float]:
+def exact(found: RowSchema, row: list[float]) -> list[float]:
     """Round the sums of durations down, in place, so that they add up to the same in any order.
 
     A sum that falls by its last digit is a counter that began anew, to Prometheus. A count below
@@ -282,7 +282,7 @@ def exact(found: Layout, row: list[float]) -> list[float]:
     return row
 
 
-def counters(found: Layout, row: Row) -> list[float]:
+def counters(found: RowSchema, row: Row) -> list[float]:
     """Return what of a row outlives its process: its counters, and nothing it had in hand."""
     kept = list(row)
     for place, name in enumerate(ROW if _counted(found) else ()):

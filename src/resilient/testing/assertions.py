@@ -13,7 +13,7 @@ from ..guards.facets import Switch
 from .flag_overrides import flag_off
 
 if TYPE_CHECKING:
-    from ..engine.policy_state import Core
+    from ..engine.policy_state import PolicyState
 
 UNSET: Final[Any] = object()
 
@@ -90,7 +90,9 @@ class _Bodies:
     """How many calls were let in by the policies that a flag switches."""
 
     def __init__(self, flag: Flag) -> None:
-        cores: list[Core] = [c for ref in list(flag.watchers.values()) if (c := ref()) is not None]
+        cores: list[PolicyState] = [
+            c for ref in list(flag.watchers.values()) if (c := ref()) is not None
+        ]
         self._before = [(core, *_counts(core)) for core in cores]
 
     def ran(self) -> list[str]:
@@ -102,7 +104,7 @@ class _Bodies:
         ]
 
 
-def _counts(core: Core) -> tuple[int, int]:
+def _counts(core: PolicyState) -> tuple[int, int]:
     """Return how many calls of a policy were let in, and how many its switches refused."""
     kinds = {guard.kind for guard in core.all_guards() if isinstance(guard, Switch)}
     return core.locked(

@@ -16,13 +16,13 @@ import pytest
 from ..admin.activity import set_active
 from ..admin.describe import snapshot_of
 from ..admin.registry import registry
-from ..engine.policy_state import Core
+from ..engine.policy_state import PolicyState
 from ..events import bus
 from ..place import Place
 from ..policy import short_lived
 from ..policy.policy import Policy
 from . import ManualClock, fixture_scope
-from .policy_snapshot import Keep
+from .policy_snapshot import PolicySnapshot
 
 pytest_plugins: tuple[str, ...] = ("resilient.testing.flag_plugin",)
 
@@ -88,7 +88,7 @@ class Policies:
         cores = [_core(policy)]
         if not isinstance(policy, Policy):  # also what a reload has replaced
             cores = registry.named(cores[0].name)
-        kept = [Keep(core) for core in cores]
+        kept = [PolicySnapshot(core) for core in cores]
         for core in cores:
             core.force(state, "forced by a test")
         try:
@@ -104,7 +104,7 @@ class Policies:
         return {word: number - before.get(word, 0) for word, number in now.items()}
 
 
-def _core(policy: str | Policy) -> Core:
+def _core(policy: str | Policy) -> PolicyState:
     return policy._core if isinstance(policy, Policy) else registry.find(policy)
 
 
@@ -140,13 +140,13 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
     if not isinstance(item, pytest.Function):
         return (yield)  # such as a block of a page, whose blocks are one story
     bus.calm()  # what another test did in floods is no reason to keep this one's back
-    kept = [Keep(core) for core in registry.cores()]
-    made: list[weakref.ref[Core]] = []
-    active = Core.active
+    kept = [PolicySnapshot(core) for core in registry.cores()]
+    made: list[weakref.ref[PolicyState]] = []
+    active = PolicyState.active
 
-    def on_made(core: Core, place: Place) -> None:
+    def on_made(core: PolicyState, place: Place) -> None:
         if place.importing or fixture_scope.wide():
-            kept.append(Keep(core))
+            kept.append(PolicySnapshot(core))
         else:
             made.append(weakref.ref(core))
 

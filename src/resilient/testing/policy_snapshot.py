@@ -6,21 +6,22 @@ import copy
 from typing import Any, Final
 
 from ..admin.options import DECLARED, renewed
-from ..engine.policy_state import Core
+from ..engine.policy_state import PolicyState
 from ..guards.base import Guard
 from ..guards.facets import Changeable, Peered, Stateful
 
 _COUNTS: Final = (
     "abandoned_total", "buckets", "caller_errors", "counts", "degraded", "duration_sum", "errors",
-    "extra_full", "fallback_failures", "late_values", "peak", "peak_before", "peak_until", "quick",
-    "refusals", "refused_at", "timeouts", "unwell", "wait_buckets", "wait_sum",
+    "full_without_success", "fallback_failures", "late_values", "peak", "peak_before",
+    "peak_until", "quick", "refusals", "refused_at", "timeouts", "not_succeeded",
+    "wait_buckets", "wait_sum",
 )  # fmt: skip
 
 
-class Keep:
+class PolicySnapshot:
     """One policy's state and counts at one instant. Calls in flight are not part of it."""
 
-    def __init__(self, core: Core) -> None:
+    def __init__(self, core: PolicyState) -> None:
         self._core = core
         self._counts: dict[str, Any] = {}
         self._forced: tuple[str | None, str, float]
@@ -51,7 +52,7 @@ class Keep:
     def _put_back(self, moved: list[tuple[Guard, Guard]], now: float, counts: bool) -> None:
         core = self._core
         core.forced, core.forced_why, core.until = self._forced
-        core.settle()
+        core.compute_gate()
         for guard, fresh in moved:
             if isinstance(guard, Changeable):
                 guard.take_over(fresh, now)

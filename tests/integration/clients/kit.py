@@ -65,14 +65,14 @@ def plain(error: Any) -> type:
 # -- outcomes ---------------------------------------------
 
 
-class Counts(dict[str, int]):
+class Counters(dict[str, int]):
     """How many attempts ended how, within a block; filled in at its end."""
 
 
 @contextmanager
-def counted(policy: Policy) -> Iterator[Counts]:
+def counted(policy: Policy) -> Iterator[Counters]:
     """Count the outcomes of a block, without those that there were none of."""
-    before, found = policy.snapshot()["calls"], Counts()
+    before, found = policy.snapshot()["calls"], Counters()
     yield found
     after = policy.snapshot()["calls"]
     found.update({word: n - before[word] for word, n in after.items() if n != before[word]})

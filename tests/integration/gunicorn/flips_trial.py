@@ -30,7 +30,7 @@ GOAL_AFTER_DEATH = 2.0
 PATIENCE = 8.0
 
 
-class Watch:
+class PagePoller:
     """What the workers wrote down of the flag: which value they saw, and when."""
 
     def __init__(self, directory: Path) -> None:
@@ -81,7 +81,7 @@ class Trial:
             "RESILIENT_STATE_DIR": str(directory / "state"), "APP_WATCH": str(seen),
             **{name: os.environ[name] for name in ("PYTHONPATH",) if name in os.environ},
         }  # fmt: skip
-        self.watch = Watch(seen)
+        self.watch = PagePoller(seen)
         self.service = Service(free_port(), WORKERS, self.environ, directory / "log", threads=4)
         self.service.answers(30)
         end = time.monotonic() + 10

@@ -10,7 +10,7 @@ pytest_plugins = ["pytester"]
 
 HEAD = """
     from resilient import *
-    from resilient import updating
+    from resilient.admin import options as updating
     from resilient.testing import ManualClock
 
     clock_ = ManualClock()

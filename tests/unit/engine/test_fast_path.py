@@ -55,7 +55,7 @@ def test_a_refusal_of_the_innermost_of_three_is_answered_on_the_fast_path() -> N
     """With a fallback that looks at no error, no call of the interpreter is made for it."""
     outer, middle, inner = Counting(), Counting(), Counting(full=True)
     shop = made(outer, middle, inner)
-    plan = shop._sync_plan(str)
+    plan = shop._sync_pipeline(str)
     assert plan.enter(shop._core.now()) is TURNED
     assert outer.back == middle.back == [7, 7]
     assert shop.snapshot()["in_flight"] == 0
@@ -69,7 +69,7 @@ def test_the_stack_ends_while_tickets_are_given_back() -> None:
         guard.back.clear()
     outer.short = True
     with pytest.raises(RecursionError):
-        shop._sync_plan(str).enter(shop._core.now())
+        shop._sync_pipeline(str).enter(shop._core.now())
     assert (outer.back, middle.back) == ([], [7])
     shop._core.flush()
     assert (outer.back, middle.back) == ([7], [7])

@@ -31,8 +31,8 @@ HEAD = """
 import contextlib, ctypes, gc, os, signal, sqlite3, sys, threading, time, warnings
 warnings.simplefilter("ignore")
 from resilient.flags import forks
-from resilient.flags.forks import undisturbed
-from resilient.flags.flips import Flip
+from resilient.flags.fork_exclusion import undisturbed
+from resilient.flags.flip import Flip
 from resilient.flags.stores.sqlite import SQLiteStore
 from resilient.errors import StoreError
 path = sys.argv[1]
@@ -342,7 +342,7 @@ def test_the_master_of_uwsgi_opens_no_store(tmp_path: Path, worker: int, follows
             worker_id=lambda: {worker}, mule_id=lambda: 0, i_am_the_spooler=lambda: False)
         os.environ["RESILIENT_STORE"] = "sqlite:///" + path
         from resilient import flag
-        from resilient.flags.here import here
+        from resilient.flags.runtime import here
         F = flag("f")
         print(bool(F), here.follower is not None)
     """)  # fmt: skip

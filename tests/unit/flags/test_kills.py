@@ -87,7 +87,7 @@ def test_a_fork_amid_a_save_does_not_end_the_saving(tmp_path: Path) -> None:
     script = """
         import os, sys, time
         from pathlib import Path
-        from resilient.flags.flips import Flip
+        from resilient.flags.flip import Flip
         from resilient.flags.local_copy import LocalCopy
         copy, replace = LocalCopy(Path(sys.argv[1])), os.replace
         def forking(*names, **where):

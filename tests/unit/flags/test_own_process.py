@@ -57,7 +57,7 @@ def test_a_finalizer_that_takes_a_snapshot_waits_for_nobody() -> None:
     script = """
         import gc, os, sys, threading, time
         from resilient import Policy, flag, flags, kill_switch
-        from resilient.flags.here import here
+        from resilient.flags.runtime import here
         F = flag("f")
         policy = Policy("p", kill_switch(F))
         policy.call(int)

@@ -38,7 +38,7 @@ FOLLOWS = """
     import json, os, sys, time
     import resilient
     from resilient import flag
-    from resilient.flags.here import here
+    from resilient.flags.runtime import here
     RECS = flag("recs")
     BECOME
     resilient.configure(store=sys.argv[1], state_dir=sys.argv[2])

@@ -181,7 +181,7 @@ def test_an_import_error_keeps_its_cause(tmp_path: Path, module: str, said: str)
     (tmp_path / "redis" / "__init__.py").write_text(module + "\n")
     path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
     code = """
-from resilient.flags.stores.opening import directory_for, opener_of
+from resilient.flags.stores.urls import directory_for, opener_of
 try: opener_of("redis://h/0")
 except ValueError as error: print(type(error.__cause__).__mro__[-4].__name__, error)
 """

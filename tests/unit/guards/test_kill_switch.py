@@ -141,7 +141,7 @@ def test_an_open_circuit_takes_the_short_cut_with_a_switch(flags: Flags) -> None
     here.state.watch(None)  # as outside of tests: reads are not listened to
     try:
         policy(lambda: 1)()
-        plan = policy._plan("cooperative")
+        plan = policy._pipeline("cooperative")
         assert plan.answers is policy.guards[1]
         assert plan.enter(policy._core.now()) is not None
     finally:

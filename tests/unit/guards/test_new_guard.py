@@ -273,7 +273,7 @@ def test_a_deadline_outside_a_line_ends_the_wait(timed: Colour, name: str) -> No
     fn, ran = flaky(timed, 0, OSError())
 
     async def body() -> None:
-        policy._plan("async").guards[1].admit(policy._core.now())
+        policy._pipeline("async").guards[1].admit(policy._core.now())
         assert isinstance(await timed.error_of(policy(fn)), CallTimeoutError)
 
     timed.run(body)

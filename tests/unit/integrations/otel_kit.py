@@ -15,7 +15,7 @@ from opentelemetry.sdk.trace.sampling import Sampler
 
 import resilient
 from resilient import Policy, circuit_breaker
-from resilient.engine.policy_state import Core
+from resilient.engine.policy_state import PolicyState
 from resilient.flags.runtime import here
 from resilient.integrations.opentelemetry import instrument
 from resilient.testing import ManualClock
@@ -99,7 +99,7 @@ def undo() -> Iterator[Callable[[], None]]:
     end = instrument()
     yield end
     end()
-    assert Core.on_end is None
+    assert PolicyState.on_end is None
     for name in set(resilient.registry.names()) - before:
         resilient.registry.remove(name)
     for name in set(here.flags.names()) - flags_before:

@@ -21,7 +21,7 @@ import pytest
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, use_span
 
 from resilient import CallTimeoutError, bulkhead, circuit_breaker, fallback, timeout
-from resilient.engine.policy_state import Core
+from resilient.engine.policy_state import PolicyState
 from resilient.integrations import opentelemetry as ours
 from resilient.integrations import opentelemetry_spans as spans_of
 from resilient.integrations.opentelemetry import instrument
@@ -341,15 +341,15 @@ def test_threads(spans: Spans, guards: Callable[[], list[Any]]) -> None:
 
 def test_another_thread_that_flushes_does_not_tell(spans: Spans, monkeypatch: Any) -> None:
     """A thread that is stopped between the lock and the telling tells its call itself."""
-    between, done, flush = threading.Event(), threading.Event(), Core.flush
+    between, done, flush = threading.Event(), threading.Event(), PolicyState.flush
 
-    def preempted(core: Core) -> None:
+    def preempted(core: PolicyState) -> None:
         if threading.current_thread().name == "stopped":
             between.set()
             done.wait(5)
         flush(core)
 
-    monkeypatch.setattr(Core, "flush", preempted)
+    monkeypatch.setattr(PolicyState, "flush", preempted)
     guarded = policy_of(circuit_breaker())(time.sleep)
     guarded(0)
 
@@ -502,7 +502,7 @@ def test_undo(spans: Spans, undo: Callable[[], None]) -> None:
     """Afterwards nothing is told, and a second time does no harm."""
     undo()
     undo()
-    assert Core.on_end is None
+    assert PolicyState.on_end is None
     policy = opened()
     span = spans.around(lambda: policy.call(fails))
     assert ours_of(span) == {}
@@ -522,7 +522,7 @@ def test_a_second_instrument_takes_the_place_of_the_first(
         assert len(events_of(span, "resilient.forced")) == 1
     finally:
         end()
-    assert Core.on_end is None
+    assert PolicyState.on_end is None
 
 
 def test_a_hook_of_somebody_elses_comes_back(undo: Callable[[], None]) -> None:
@@ -534,19 +534,19 @@ def test_a_hook_of_somebody_elses_comes_back(undo: Callable[[], None]) -> None:
     def later(*_: Any) -> None: ...
 
     try:
-        Core.on_end = other
+        PolicyState.on_end = other
         end = instrument()
-        assert Core.on_end is not other
+        assert PolicyState.on_end is not other
         instrument()
         instrument()()
         end()
-        assert Core.on_end is other
+        assert PolicyState.on_end is other
         end = instrument()
-        Core.on_end = later
+        PolicyState.on_end = later
         end()
-        assert Core.on_end is later
+        assert PolicyState.on_end is later
     finally:
-        Core.on_end = None
+        PolicyState.on_end = None
 
 
 @pytest.mark.parametrize(
@@ -561,10 +561,10 @@ def test_a_hook_of_somebody_elses_comes_back(undo: Callable[[], None]) -> None:
 )
 def test_bad_options(options: dict[str, Any], error: type[Exception]) -> None:
     """They are refused before anything is changed."""
-    before = Core.on_end, list(ours._newest)
+    before = PolicyState.on_end, list(ours._newest)
     with pytest.raises(error):
         instrument(**options)
-    assert before == (Core.on_end, ours._newest)
+    assert before == (PolicyState.on_end, ours._newest)
 
 
 WITHOUT_SDK = """

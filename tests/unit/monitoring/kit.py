@@ -28,7 +28,7 @@ from resilient.guards.bulkhead import Bulkhead
 from resilient.guards.circuit_breaker.breaker import CircuitBreaker
 from resilient.guards.timeout import Timeout
 from resilient.metric_types import Metric
-from resilient.monitoring.page_samples import Look
+from resilient.monitoring.page_samples import PageSample
 from resilient.monitoring.top_model import Screen
 from resilient.pages import format as form
 from resilient.pages.format import Entry
@@ -103,10 +103,10 @@ class Page:
         self.about = {"pid": pid, "program": program}
 
 
-def look(at: float, *pages: Page, left: list[Entry] | None = None, unread: int = 0) -> Look:
+def look(at: float, *pages: Page, left: list[Entry] | None = None, unread: int = 0) -> PageSample:
     """Return a look at some pages, at a moment."""
     faults = {f"{number}.page": "not a page" for number in range(unread)}
-    made = Look(list(pages), list(left or []), faults)  # type: ignore[arg-type]
+    made = PageSample(list(pages), list(left or []), faults)  # type: ignore[arg-type]
     made.at, made.wall = at, WALL + at
     return made
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from resilient.monitoring.page_samples import Watch
+from resilient.monitoring.page_samples import PagePoller
 from resilient.monitoring.top_model import Screen
 from tests.kit.command import Command
 from tests.unit.monitoring.kit import policy, screen, text_of, written
@@ -38,7 +38,7 @@ def write(tmp_path: Path) -> Iterator[Write]:
 
 def shown(tmp_path: Path) -> Screen:
     """Return the screen of what lies there; it can be drawn, and is JSON."""
-    watch = Watch(tmp_path / "pages")
+    watch = PagePoller(tmp_path / "pages")
     made = Screen(watch.look(), watch.look())
     for width in (60, 140):
         assert "honest" in text_of(made, width)
@@ -116,7 +116,7 @@ def test_status_beside_a_page_that_lies(tmp_path: Path, write: Write) -> None:
 def test_the_written_page_is_like_one_of_a_process(tmp_path: Path, write: Write) -> None:
     """What this file writes is read as it was meant, or it would test nothing."""
     write("1-a", policy("honest", full=3, error=2, abandoned=1, in_flight=4, gauges=GAUGES))
-    look = Watch(tmp_path / "pages").look()
+    look = PagePoller(tmp_path / "pages").look()
     there = screen(policy("honest", full=3, error=2, abandoned=1, in_flight=4, gauges=GAUGES))
     assert look.policies["honest"][("served_total", ("error",))] == 2
     assert look.processes[0].pid == 4711

@@ -9,7 +9,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from resilient.engine.counters import EDGES
-from resilient.monitoring.page_samples import ENOUGH, Between, Watch
+from resilient.monitoring.page_samples import ENOUGH, PagePoller, SampleDelta
 from resilient.monitoring.top_model import Row, Screen
 from resilient.pages.format import Entry
 from tests.unit.monitoring.kit import WALL, Page, flag_entry, look, order_entry, policy, screen
@@ -200,7 +200,7 @@ def test_quantiles_are_those_of_prometheus(
     )
     sums = [sum(column) for column in zip(*pages, strict=True)]
     upto = [float(sum(sums[: place + 1])) for place in range(13)]
-    found = Between("a", before, after).quantile(share)
+    found = SampleDelta("a", before, after).quantile(share)
     if upto[-1] < ENOUGH:
         assert found is None
     else:
@@ -457,4 +457,4 @@ def test_what_hurts_comes_before_what_is_only_open() -> None:
 def test_no_directory_is_no_look(tmp_path: Any) -> None:
     """To look where nothing is raises what the command line turns into words."""
     with pytest.raises(OSError):
-        Watch(tmp_path / "nowhere").look()
+        PagePoller(tmp_path / "nowhere").look()

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from resilient.flags.stores.sqlite import SQLiteStore
-from resilient.monitoring.page_samples import Look
+from resilient.monitoring.page_samples import PageSample
 from tests.kit.command import Command
 from tests.kit.hosts import Host, Process
 from tests.kit.waiting import until
@@ -201,7 +201,7 @@ def test_few_calls_of_which_some_are_errors(
 
         def __init__(self, path: Path) -> None: ...
 
-        def look(self) -> Look:
+        def look(self) -> PageSample:
             at = sum(looked)
             return look(
                 at, Page(policy("shop", full=(every[0] - errors[0]) * at, error=errors[0] * at))

@@ -174,7 +174,7 @@ def test_a_scrape_that_has_to_wait(host: Host, lock: str, first: bool) -> None:
     if not first:
         assert calls(worker.scrape(), "shop") == 11
         worker.do(
-            "import resilient.pages.here as module, resilient.pages.others as others\n"
+            "import resilient.pages.sharing as module, resilient.pages.others as others\n"
             "module.PATIENCE = others.PATIENCE = 0.1"
         )
     code = f"""
@@ -246,7 +246,7 @@ seen + [scrape()]
 def test_others_beyond_the_limit_are_the_same_everywhere(host: Host) -> None:
     """Each process adds up the same policies, in whatever order it has made its own."""
     code = """
-from resilient.serving import Metrics as Endpoint
+from resilient.prometheus.endpoint import Metrics as Endpoint
 endpoint = Endpoint(None, 3)
 def limited():
     lines = endpoint.body("")[0].decode().splitlines()

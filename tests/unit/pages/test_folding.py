@@ -15,7 +15,7 @@ from tests.kit.workers import python_path
 READ = """
 from pathlib import Path
 from resilient.pages.directory import Directory, living
-from resilient.pages.sums import summed
+from resilient.pages.merge import summed
 from tests.unit.pages.steps import each_line, killed_at
 def total(path, name="shop"):
     pages, entries = Directory(Path(path)).read()
@@ -250,7 +250,7 @@ ps = [Policy(f"p{n:02}") for n in range(25)]
 for n, p in enumerate(ps): [p.call(int) for _ in range(n + 1)]
 here.refresh()
 """
-    reader = host.start("import resilient.pages.sums as sums\nsums.MOST = 10")
+    reader = host.start("import resilient.pages.merge as sums\nsums.MOST = 10")
     for _ in range(2):
         host.start(code).kill()
         reader.scrape()
@@ -288,7 +288,7 @@ Policy("p").force_open(); Policy("q").call(int); here.refresh()
 def test_the_thread_folds_without_a_scrape(host: Host) -> None:
     """Where nobody scrapes, dead pages are taken in all the same."""
     keeper = host.start(
-        "import resilient.pages.here as module\nmodule._FOLDING = module.EVERY = 0.05"
+        "import resilient.pages.sharing as module\nmodule._FOLDING = module.EVERY = 0.05"
     )
     keeper.do("Policy('shop').call(int)")
     host.start("Policy('shop').call(int)").kill()

@@ -26,7 +26,7 @@ from resilient.pages.directory import Directory, living
 from resilient.pages.format import DEPARTED
 from resilient.pages.reader import Reader
 from resilient.telemetry.policy_samples import row_of
-from resilient.telemetry.schema import WORDS, Layout, layout, parsed
+from resilient.telemetry.schema import WORDS, RowSchema, layout, parsed
 from tests.kit.hosts import Host, Process, calls, good, key
 from tests.kit.waiting import until
 from tests.unit.pages.steps import killed_at
@@ -55,12 +55,12 @@ def rowed(said: Any, cells: list[float]) -> bytes:
     return head + array("d", cells).tobytes()
 
 
-def of(policy: Policy) -> tuple[Layout, list[float]]:
+def of(policy: Policy) -> tuple[RowSchema, list[float]]:
     """Return the layout and the row of a policy."""
     return row_of(registry.find(policy.name))
 
 
-def said_of(found: Layout, **more: Any) -> dict[str, Any]:
+def said_of(found: RowSchema, **more: Any) -> dict[str, Any]:
     """Return what a layout's record says, changed."""
     return {**json.loads(found.text), **more}
 

@@ -15,7 +15,7 @@ from resilient.metric_types import Metric
 from resilient.pages import format as form
 from resilient.pages.format import Entry
 from resilient.pages.merge import summed
-from resilient.telemetry.schema import WORDS, Layout, add, counters, layout
+from resilient.telemetry.schema import WORDS, RowSchema, add, counters, layout
 
 KINDS = ("policy", "bulkhead", "circuit_breaker", "timeout")
 PLAIN = [
@@ -38,7 +38,7 @@ maybe = number | st.just(nan)
 
 
 @st.composite
-def rows(draw: Any) -> tuple[Layout, list[float]]:
+def rows(draw: Any) -> tuple[RowSchema, list[float]]:
     """Draw a layout, and a row of it."""
     words = draw(st.none() | st.sets(st.sampled_from(WORDS)))
     refusing = draw(st.lists(st.sampled_from(KINDS), unique=True)) if words is not None else []
@@ -62,13 +62,13 @@ def rows(draw: Any) -> tuple[Layout, list[float]]:
     return found, heads + values
 
 
-def counted(found: Layout) -> tuple[str, ...]:
+def counted(found: RowSchema) -> tuple[str, ...]:
     """Return the names of the counts of a row."""
     names: tuple[str, ...] = tuple(json.loads(found.text)["counts"])
     return names
 
 
-def as_model(found: Layout, row: list[float]) -> Model:
+def as_model(found: RowSchema, row: list[float]) -> Model:
     """Return a row by names."""
     names, heads = counted(found), found.heads
     return {
@@ -119,7 +119,7 @@ def same(one: Model, other: Model) -> bool:
 
 @given(st.lists(rows(), min_size=1, max_size=5))
 @settings(max_examples=60)
-def test_rows_add_up_by_name(some: list[tuple[Layout, list[float]]]) -> None:
+def test_rows_add_up_by_name(some: list[tuple[RowSchema, list[float]]]) -> None:
     """The sum has every name of any row, its counts 0 where a row has none, its samples absent."""
     before = [row.copy() for _, row in some]
     found, row = add(some)
@@ -133,7 +133,7 @@ def test_rows_add_up_by_name(some: list[tuple[Layout, list[float]]]) -> None:
 
 @given(st.lists(rows(), min_size=2, max_size=5), st.randoms())
 @settings(max_examples=40)
-def test_in_any_order_and_in_parts(some: list[tuple[Layout, list[float]]], chance: Any) -> None:
+def test_in_any_order_and_in_parts(some: list[tuple[RowSchema, list[float]]], chance: Any) -> None:
     """What is folded first and what last makes no difference, but to means."""
     shuffled = some.copy()
     chance.shuffle(shuffled)
@@ -147,7 +147,7 @@ def test_in_any_order_and_in_parts(some: list[tuple[Layout, list[float]]], chanc
 
 @given(rows())
 @settings(max_examples=40)
-def test_what_outlives_a_process(one: tuple[Layout, list[float]]) -> None:
+def test_what_outlives_a_process(one: tuple[RowSchema, list[float]]) -> None:
     """Counters are what they were; what was in hand is not; of gauges only a sum's zero is left."""
     found, row = one
     before, after = as_model(found, row), as_model(found, counters(found, row))
@@ -164,7 +164,7 @@ def test_what_outlives_a_process(one: tuple[Layout, list[float]]) -> None:
 
 @given(rows(), st.randoms())
 @settings(max_examples=40)
-def test_a_page_of_another_version(one: tuple[Layout, list[float]], chance: Any) -> None:
+def test_a_page_of_another_version(one: tuple[RowSchema, list[float]], chance: Any) -> None:
     """Counts are matched by name: in another order, with new ones and without some of ours."""
     found, row = one
     names = list(counted(found))
@@ -195,7 +195,7 @@ def _page(text: str, cells: list[float]) -> memoryview:
 @given(st.lists(st.tuples(st.sampled_from("abc"), rows()), max_size=8))
 @settings(max_examples=40)
 def test_a_page_of_the_departed_says_what_was_put_there(
-    some: list[tuple[str, tuple[Layout, list[float]]]],
+    some: list[tuple[str, tuple[RowSchema, list[float]]]],
 ) -> None:
     """Entries of one name become one, and are read as they were written."""
     about = {"owner": "", "tier": None, "impact": "", "since": 1.0}

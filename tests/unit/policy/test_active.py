@@ -28,7 +28,7 @@ from resilient import (
     set_active,
     timeout,
 )
-from resilient.engine.policy_state import Core
+from resilient.engine.policy_state import PolicyState
 from resilient.guards.base import ANSWER, REFUSE
 from resilient.guards.facets import Admission, Answers
 from resilient.pages.process_entries import own_entries
@@ -243,7 +243,7 @@ def test_switching_while_calls_go_on_loses_nothing() -> None:
     for thread in threads:
         thread.start()
     while any(thread.is_alive() for thread in threads):
-        set_active(not Core.active)
+        set_active(not PolicyState.active)
     for thread in threads:
         thread.join()
     set_active(True)
@@ -394,7 +394,7 @@ def test_only_a_bool_will_do(bad: Any) -> None:
     """Nothing is switched by what may be a mistake."""
     with pytest.raises(TypeError, match="active must be True or False"):
         set_active(bad)
-    assert Core.active
+    assert PolicyState.active
 
 
 SCRIPT = """

@@ -70,7 +70,7 @@ def test_a_reload_after_an_edit(module: Any) -> None:
 def test_what_nobody_has_any_more_is_gone() -> None:
     cell = "from resilient import *\nshop = Policy('shop', bulkhead(1))\n"
     code = (
-        "from resilient.registry import registry\nnames = {'__name__': '__main__'}\n"
+        "from resilient.admin.registry import registry\nnames = {'__name__': '__main__'}\n"
         f"for number in range(3): exec(compile({cell!r}, f'ipykernel_1/{{number}}.py', 'exec'), names)\n"
         "print(len(registry.named('shop')), registry.names())"
     )

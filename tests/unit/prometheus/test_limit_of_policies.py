@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from resilient import Policy, bulkhead, circuit_breaker, fallback, metrics, registry, timeout
 from resilient.pages.format import Entry
-from resilient.prometheus.scrape import Places
+from resilient.prometheus.scrape import SeriesLimiter
 from resilient.telemetry.policy_samples import exported, row_of
 
 
@@ -116,7 +116,7 @@ def test_scraping_twice_counts_once(two, scrape_of) -> None:
 
 def test_one_that_began_anew_takes_nothing_back() -> None:
     """A folded policy whose counters went back, in a process that began anew, is another one."""
-    places = Places(1)
+    places = SeriesLimiter(1)
     first, other = Policy("first"), Policy("other")
     call(other, 5)
 

@@ -8,8 +8,8 @@ from ...clock import Alarm, alarm_at, real
 from ...deadline import Deadline, TaskDeadline, Terms, current, leave
 from ..call import Call
 from ..time_limits import binding
-from .timers import Entry, Timer, arm
-from .waker import here
+from .timers import TimeoutEntry, Timer, arm
+from .waker import current_task
 
 
 class Limit(Protocol):
@@ -20,7 +20,7 @@ class Limit(Protocol):
         ...
 
 
-class Bounds:
+class DeadlineScope:
     """Which deadline binds an async call here and now, and whose it is."""
 
     __slots__ = ("_bound", "_call", "_loop", "_own", "_task")
@@ -29,7 +29,7 @@ class Bounds:
         self._call = call
         self._loop: Any
         self._task: Any
-        self._loop, self._task = here() if call.limits else (None, None)
+        self._loop, self._task = current_task() if call.limits else (None, None)
         self._bound = bound = binding(call, level, self._task)
         self._own = call.deadline
         if self._own is None and call.limits and bound is not None and bound.task is None:
@@ -53,7 +53,7 @@ class Bounds:
             if call.enters:  # a scope that stays open may be entered, and can't be in one of ours
                 return _Told(own)
             return _InTrio(call, own, self._bound or own, timer)
-        entry = Entry.of(own, self._task)
+        entry = TimeoutEntry.of(own, self._task)
         bound = self._bound
         if call.deadline is own:
             call.deadline = bound = entry
@@ -67,7 +67,7 @@ class Bounds:
 class _InAsyncio:
     __slots__ = ("_alarm", "_bound", "_entry")
 
-    def __init__(self, entry: Entry, bound: Deadline, alarm: Alarm) -> None:
+    def __init__(self, entry: TimeoutEntry, bound: Deadline, alarm: Alarm) -> None:
         self._entry = entry
         self._bound = bound
         self._alarm = alarm

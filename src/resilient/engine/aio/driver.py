@@ -14,9 +14,9 @@ from ..call import DO_PARK, DO_RECOVER, DO_RUN, DONE, LASTS, Call, Step
 from ..frames import has_call
 from ..misuse import MisuseError
 from ..time_limits import binding
-from .deadline_scope import Bounds
+from .deadline_scope import DeadlineScope
 from .timers import Timer
-from .waker import Bell, here
+from .waker import AsyncWaker, current_task
 
 FUTURES: Final = (Future, Task)
 
@@ -47,7 +47,7 @@ async def _limited(
     call: Call, level: int, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Step:
     """Run what stands at a level under the time limits outside it."""
-    bounds = Bounds(call, level)
+    bounds = DeadlineScope(call, level)
     over = bounds.over()
     if over is not None:
         return interpreter.not_run(call, over.error())
@@ -73,13 +73,13 @@ def is_under_way(value: object) -> bool:
 
 
 def _is_part(call: Call, value: Any) -> bool:
-    neutral = call.plan.neutral
+    neutral = call.pipeline.neutral
     return neutral is not None and neutral(value)
 
 
 async def within(
     call: Call,
-    bounds: Bounds,
+    bounds: DeadlineScope,
     fn: Callable[..., Any],
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
@@ -126,9 +126,9 @@ async def _awaited(
 
 async def wait(call: Call) -> Step:
     """Stand in a line."""
-    bell = Bell()
+    bell = AsyncWaker()
     waiter = Waiter(call.guard, bell.ring)
-    limit = binding(call, call.level, here()[1])
+    limit = binding(call, call.level, current_task()[1])
     step = waiting.park(call, waiter)
     while step == DO_PARK:
         until = min(waiter.deadline, call.core.now() + waiting.CHOP)
@@ -144,10 +144,10 @@ async def wait(call: Call) -> Step:
 
 async def pause(call: Call) -> Step:
     """Sleep between two attempts."""
-    limit = binding(call, call.level, here()[1])
+    limit = binding(call, call.level, current_task()[1])
     until = call.core.now() + call.delay
     try:
-        await Bell().wait(call, until if limit is None else min(until, limit.when))
+        await AsyncWaker().wait(call, until if limit is None else min(until, limit.when))
     except BaseException as error:
         return interpreter.raised(call, error)
     if limit is not None and limit.when <= until:

@@ -16,10 +16,10 @@ from ..call import LASTS, Call, Step, value_or_raise
 from ..fast_refusal import answer_async
 from ..frames import has_call
 from ..handles import hand_out
-from ..pipeline import Plan
+from ..pipeline import Pipeline
 from ..stops import AGAIN, TURNED, Stopped
 from .driver import FUTURES, drive, is_under_way, took
-from .timers import Entry, Wheel, wheel_of
+from .timers import TimeoutEntry, TimeoutQueue, wheel_of
 from .waker import task_in
 
 
@@ -29,47 +29,47 @@ async def run(call: Call, first: Callable[..., Step] = interpreter.start, *args:
         hand_out(call, FUTURES)
 
 
-def guard(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
+def guard(pipeline: Pipeline, fn: Callable[..., Any]) -> Callable[..., Any]:
     """Return an async function that calls fn under the plan."""
-    if not plan.fast:
-        return _interpreted(plan, fn)
-    return _plain(plan, fn) if plan.single is None else _timed(plan, fn)
+    if not pipeline.fast:
+        return _interpreted(pipeline, fn)
+    return _plain(pipeline, fn) if pipeline.single is None else _timed(pipeline, fn)
 
 
 async def call(
-    plan: Plan, fn: Callable[..., Any], args: Any, kwargs: Any, *, final: bool = False
+    pipeline: Pipeline, fn: Callable[..., Any], args: Any, kwargs: Any, *, final: bool = False
 ) -> Any:
     """Call fn once, by the interpreter; where final, no fallback can answer."""
-    done = Call(plan, fn, args, kwargs)
+    done = Call(pipeline, fn, args, kwargs)
     done.final = final
     await run(done)
     return value_or_raise(done)
 
 
 async def _stopped(
-    plan: Plan, fn: Callable[..., Any], args: Any, kwargs: Any, stop: Stopped
+    pipeline: Pipeline, fn: Callable[..., Any], args: Any, kwargs: Any, stop: Stopped
 ) -> Any:
     """Go on with a call that the fast path did not let in."""
     if stop is TURNED:
-        return await answer_async(plan, args, kwargs)
+        return await answer_async(pipeline, args, kwargs)
     if stop is AGAIN:
-        return await call(plan, fn, args, kwargs)
+        return await call(pipeline, fn, args, kwargs)
     done = None
     try:
-        done = Call.stopped(plan, fn, args, kwargs, stop)
+        done = Call.stopped(pipeline, fn, args, kwargs, stop)
         await run(done, interpreter.go_on, stop)
     except BaseException:
         if done is None:
-            give_back_stopped(plan.core, plan.fast_guards, stop)
+            give_back_stopped(pipeline.core, pipeline.fast_guards, stop)
         elif not done.counted:
-            plan.core.outbox.append(partial(settlement.give_back, plan, (), 0.0, done))
+            pipeline.core.outbox.append(partial(settlement.give_back, pipeline, (), 0.0, done))
         raise
     return value_or_raise(done)
 
 
-def _interpreted(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
+def _interpreted(pipeline: Pipeline, fn: Callable[..., Any]) -> Callable[..., Any]:
     async def guarded(*args: Any, **kwargs: Any) -> Any:
-        return await call(plan, fn, args, kwargs)
+        return await call(pipeline, fn, args, kwargs)
 
     return guarded
 
@@ -78,7 +78,7 @@ def _slow(odd: Callable[[object], bool], value: object) -> bool:
     return is_under_way(value) or odd(value)
 
 
-_NOBODY: Final[dict[Entry, None]] = {}
+_NOBODY: Final[dict[TimeoutEntry, None]] = {}
 
 
 async def _ended(call: Call, value: Any) -> Any:
@@ -86,39 +86,39 @@ async def _ended(call: Call, value: Any) -> Any:
     try:
         await run(call, took, value)
     except RecursionError:
-        call.core.outbox.append(partial(settlement.give_back, call.plan, (), 0.0, call))
+        call.core.outbox.append(partial(settlement.give_back, call.pipeline, (), 0.0, call))
         raise
     return value_or_raise(call)
 
 
 async def _failed(
-    plan: Plan,
+    pipeline: Pipeline,
     fn: Callable[..., Any],
     args: Any,
     kwargs: Any,
     tickets: Any,
     now: float,
-    own: Entry | None,
+    own: TimeoutEntry | None,
     error: BaseException,
 ) -> Call:
     """Return the call that the fast path let in and whose body raised, driven to its end."""
     done: Call | None = None
     told: BaseException | None = None
     try:
-        done = Call.entered(plan, fn, args, kwargs, tickets, now, own)
+        done = Call.entered(pipeline, fn, args, kwargs, tickets, now, own)
         told = error if own is None else own.reason(error)
         await drive(done, interpreter.raised, told)
     except RecursionError:
-        plan.core.outbox.append(partial(settlement.give_back, plan, tickets, now, done))
+        pipeline.core.outbox.append(partial(settlement.give_back, pipeline, tickets, now, done))
         raise
     finally:
         told = None  # a frame that holds the exception whose traceback it is in is a cycle
     return done
 
 
-def _plain(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
-    core, enter, done_well = plan.core, plan.enter, plan.leave
-    unusual = partial(_slow, plan.odd)
+def _plain(pipeline: Pipeline, fn: Callable[..., Any]) -> Callable[..., Any]:
+    core, enter, done_well = pipeline.core, pipeline.enter, pipeline.leave
+    unusual = partial(_slow, pipeline.odd)
     plain: type[Any] = type(None)  # the newest type of value that was seen to be no work or part
 
     async def guarded(*args: Any, **kwargs: Any) -> Any:
@@ -127,19 +127,19 @@ def _plain(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
         now = clock()
         tickets = enter(now)
         if tickets.__class__ is Stopped:
-            return await _stopped(plan, fn, args, kwargs, tickets)
+            return await _stopped(pipeline, fn, args, kwargs, tickets)
         done = None
         try:
             value = await (fn(*args, **kwargs) if kwargs else fn(*args))
             if type(value) is not plain:
                 if unusual(value):
-                    done = Call.entered(plan, fn, args, kwargs, tickets, now, None)
+                    done = Call.entered(pipeline, fn, args, kwargs, tickets, now, None)
                     return await _ended(done, value)
                 plain = type(value)  # pyright: ignore[reportUnknownVariableType]
         except BaseException as error:
             if done is not None:
                 raise
-            done = await _failed(plan, fn, args, kwargs, tickets, now, None, error)
+            done = await _failed(pipeline, fn, args, kwargs, tickets, now, None, error)
             if done.error is error:
                 done.error = None
                 raise
@@ -147,10 +147,10 @@ def _plain(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
         done_well(tickets, now, clock())
         return value
 
-    return has_call(guarded, plan="plan", tickets="tickets", began="now")
+    return has_call(guarded, pipeline="pipeline", tickets="tickets", began="now")
 
 
-def _lifted(entry: Entry) -> None:
+def _lifted(entry: TimeoutEntry) -> None:
     """Lift the limit of a body that has ended."""
     leave(entry)
     if entry.fired:
@@ -160,14 +160,14 @@ def _lifted(entry: Entry) -> None:
 
 
 def _timed(  # noqa: PLR0915
-    plan: Plan, fn: Callable[..., Any]
+    pipeline: Pipeline, fn: Callable[..., Any]
 ) -> Callable[..., Any]:
-    core, enter, done_well = plan.core, plan.enter, plan.leave
-    around, put, unusual = current.get, current.set, partial(_slow, plan.odd)
+    core, enter, done_well = pipeline.core, pipeline.enter, pipeline.leave
+    around, put, unusual = current.get, current.set, partial(_slow, pipeline.odd)
     plain: type[Any] = type(None)
-    assert plan.single is not None
-    level, limit = plan.single
-    known: weakref.ref[Wheel] | None = None  # the wheel of the newest call
+    assert pipeline.single is not None
+    level, limit = pipeline.single
+    known: weakref.ref[TimeoutQueue] | None = None  # the wheel of the newest call
     terms = Terms(0.0, level, core.name, monotonic)
 
     async def guarded(*args: Any, **kwargs: Any) -> Any:
@@ -177,7 +177,7 @@ def _timed(  # noqa: PLR0915
         outer = around()
         nested = outer is not None and (outer.open or outer.outer is not None)
         if task is None or nested or core.now is not monotonic:
-            return await call(plan, fn, args, kwargs)  # trio, a nested limit, a manual clock
+            return await call(pipeline, fn, args, kwargs)  # trio, a nested limit, a manual clock
         seconds = terms.seconds
         if limit.seconds != seconds:
             seconds = limit.seconds
@@ -185,15 +185,15 @@ def _timed(  # noqa: PLR0915
         now = monotonic()
         tickets = enter(now)
         if tickets.__class__ is Stopped:
-            return await _stopped(plan, fn, args, kwargs, tickets)
-        entry, done, entries = cast("Entry | None", None), cast("Call | None", None), _NOBODY
+            return await _stopped(pipeline, fn, args, kwargs, tickets)
+        entry, done, entries = cast("TimeoutEntry | None", None), cast("Call | None", None), _NOBODY
         try:
             wheel = None if known is None else known()
             if wheel is None or wheel.loop is not loop:
                 assert loop is not None
                 wheel = wheel_of(loop, seconds)
                 known = weakref.ref(wheel)
-            entry = Entry()
+            entry = TimeoutEntry()
             entry.when = when = now + seconds
             entry.terms, entry.outer, entry.open, entry.fired = terms, None, True, False
             entry.task, entry.cancelling = task, task.cancelling()
@@ -208,7 +208,7 @@ def _timed(  # noqa: PLR0915
             ended = monotonic()
             if ended >= when or (type(value) is not plain and unusual(value)):
                 _lifted(entry)
-                done = Call.entered(plan, fn, args, kwargs, tickets, now, entry)
+                done = Call.entered(pipeline, fn, args, kwargs, tickets, now, entry)
                 return await _ended(done, value)
         except BaseException as error:
             if done is not None:
@@ -217,7 +217,7 @@ def _timed(  # noqa: PLR0915
                 entries.pop(entry, None)
                 leave(entry)
             task = None  # the exception has this frame
-            done = await _failed(plan, fn, args, kwargs, tickets, now, entry, error)
+            done = await _failed(pipeline, fn, args, kwargs, tickets, now, entry, error)
             if done.error is error:
                 done.error = None
                 raise
@@ -227,4 +227,4 @@ def _timed(  # noqa: PLR0915
         done_well(tickets, now, ended)
         return value
 
-    return has_call(guarded, plan="plan", tickets="tickets", began="now")
+    return has_call(guarded, pipeline="pipeline", tickets="tickets", began="now")

@@ -10,11 +10,11 @@ from typing import Any, cast
 from ...deadline import Deadline, current, leave
 from .. import interpreter, settlement
 from ..call import DO_PARK, DO_RECOVER, DO_RUN, DONE, value_or_raise
-from ..detached_call import LastingCall
-from ..pipeline import Plan
+from ..detached_call import DetachedCall
+from ..pipeline import Pipeline
 from ..sync.streams import GIVEN, Flow, over_at
 from ..time_limits import binding
-from .deadline_scope import Bounds
+from .deadline_scope import DeadlineScope
 from .driver import pause, wait, within
 from .timers import Timer
 
@@ -27,7 +27,7 @@ class AsyncFlow(Flow):
     sent: Any
     thrown: BaseException | None
 
-    def __init__(self, call: LastingCall, source: Any = None) -> None:
+    def __init__(self, call: DetachedCall, source: Any = None) -> None:
         super().__init__(call, source)
         self._timer = Timer()
         self._fresh = source is not None  # it was handed out, and has not run yet
@@ -75,7 +75,7 @@ class AsyncFlow(Flow):
         self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> int:
         call = self.call
-        bounds = Bounds(call, self.level)
+        bounds = DeadlineScope(call, self.level)
         over = bounds.over()
         if over is not None:
             return interpreter.not_run(call, over.error())
@@ -103,7 +103,7 @@ class AsyncFlow(Flow):
 
     async def _go_on(self, send: Callable[[Any], Any]) -> int:
         call, sent = self.call, self.sent
-        bounds, self.sent = Bounds(call, self.level), None
+        bounds, self.sent = DeadlineScope(call, self.level), None
         over = bounds.over()
         if over is not None:
             return await self._cut(over)
@@ -123,7 +123,7 @@ class AsyncFlow(Flow):
     async def _throw(self) -> Any:
         return await self.source.athrow(self.thrown)  # a frame that holds it would make a cycle
 
-    async def _within(self, bounds: Bounds, fn: Callable[..., Any], *args: Any) -> Any:
+    async def _within(self, bounds: DeadlineScope, fn: Callable[..., Any], *args: Any) -> Any:
         return await within(self.call, bounds, fn, args, {}, self._timer)
 
     async def _cut(self, over: Deadline) -> int:
@@ -142,12 +142,16 @@ class AsyncFlow(Flow):
 
 
 def guard(
-    plan: Plan, fn: Callable[..., Any], *, final: bool = False, begun: AsyncFlow | None = None
+    pipeline: Pipeline,
+    fn: Callable[..., Any],
+    *,
+    final: bool = False,
+    begun: AsyncFlow | None = None,
 ) -> Callable[..., AsyncGenerator[Any, Any]]:
     """Return an async generator function that runs fn's generators; see `streams.guard`."""
 
     async def guarded(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
-        flow = begun or AsyncFlow(LastingCall(plan, fn, args, kwargs))
+        flow = begun or AsyncFlow(DetachedCall(pipeline, fn, args, kwargs))
         flow.call.final = final
         while await flow.step():
             try:
@@ -162,11 +166,11 @@ def guard(
     return guarded
 
 
-def going_on(call: LastingCall, source: Any) -> AsyncGenerator[Any, Any]:
+def going_on(call: DetachedCall, source: Any) -> AsyncGenerator[Any, Any]:
     """Return an async generator that a guarded call has returned, as the stream of that call."""
     flow = AsyncFlow(call, source)
     flow.age(paused=True)
-    return guard(call.plan, call.fn, begun=flow)()
+    return guard(call.pipeline, call.fn, begun=flow)()
 
 
 def _first(source: Any, sent: Any) -> Any:

@@ -17,12 +17,12 @@ from typing import Any, Final
 
 from ...clock import Alarm, alarm_at, real
 from ...deadline import Deadline, TaskDeadline
-from ..policy_state import Core
+from ..policy_state import PolicyState
 
 _EARLY: Final = 0.01  # more than a loop's timer may be early
 
 
-class Entry(TaskDeadline):
+class TimeoutEntry(TaskDeadline):
     """A deadline that cancels a task of asyncio's when it passes."""
 
     __slots__ = ("cancelling", "fired")
@@ -31,9 +31,9 @@ class Entry(TaskDeadline):
     task: Any  # a task of asyncio's, or None once it is over
 
     @staticmethod
-    def of(own: Deadline, task: Task[Any]) -> Entry:
+    def of(own: Deadline, task: Task[Any]) -> TimeoutEntry:
         """Return an entry for a deadline."""
-        entry = Entry()
+        entry = TimeoutEntry()
         entry.when, entry.terms, entry.outer, entry.open = own.when, own.terms, own.outer, True
         entry.task, entry.cancelling, entry.fired = task, task.cancelling(), False
         return entry
@@ -65,7 +65,7 @@ class Entry(TaskDeadline):
         return self.task.uncancel() <= self.cancelling and isinstance(error, CancelledError)
 
 
-class Wheel:
+class TimeoutQueue:
     """The calls of one loop that have one and the same time limit, oldest first."""
 
     __slots__ = ("__weakref__", "_now", "entries", "handle", "loop", "seconds")
@@ -74,7 +74,7 @@ class Wheel:
         self.loop: AbstractEventLoop = loop
         self._now = now
         self.seconds: float = seconds
-        self.entries: dict[Entry, None] = {}
+        self.entries: dict[TimeoutEntry, None] = {}
         self.handle: Alarm | None = None
 
     def start(self) -> None:
@@ -98,18 +98,20 @@ class Wheel:
 
 
 # Weak: a wheel lives as long as its timer does, and a loop that is left behind is not kept by it.
-_wheels: weakref.WeakValueDictionary[tuple[int, float], Wheel] = weakref.WeakValueDictionary()
+_wheels: weakref.WeakValueDictionary[tuple[int, float], TimeoutQueue] = (
+    weakref.WeakValueDictionary()
+)
 
 
-def wheel_of(loop: AbstractEventLoop, seconds: float) -> Wheel:
+def wheel_of(loop: AbstractEventLoop, seconds: float) -> TimeoutQueue:
     """Return the loop's wheel for calls that may take so many seconds."""
     wheel = _wheels.get((id(loop), seconds))
     if wheel is None or wheel.loop is not loop:
-        wheel = _wheels[id(loop), seconds] = Wheel(loop, seconds, real.now)
+        wheel = _wheels[id(loop), seconds] = TimeoutQueue(loop, seconds, real.now)
     return wheel
 
 
-def arm(entry: Entry, loop: AbstractEventLoop, core: Core) -> Alarm:
+def arm(entry: TimeoutEntry, loop: AbstractEventLoop, core: PolicyState) -> Alarm:
     """Give one entry a timer of its own: for a limit that is partly used up, or a manual clock."""
     if core.clock is not None:
         return core.clock.call_at(entry.when, lambda: loop.call_soon_threadsafe(entry.fire))
@@ -134,11 +136,11 @@ class Timer:
     def __init__(self) -> None:
         self.scope: Any = None  # of trio, which could not be left yet
         self._alarm: Alarm | None = None
-        self._entry: Entry | None = None
+        self._entry: TimeoutEntry | None = None
         self._loop: AbstractEventLoop | None = None
         self._when = 0.0
 
-    def arm(self, entry: Entry, loop: AbstractEventLoop, core: Core) -> Alarm:
+    def arm(self, entry: TimeoutEntry, loop: AbstractEventLoop, core: PolicyState) -> Alarm:
         """Have it cancel this step; what is returned ends that, and leaves the timer running."""
         if self._alarm is None or self._loop is not loop or self._when != entry.when:
             self.stop()

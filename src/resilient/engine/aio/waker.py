@@ -18,7 +18,7 @@ task_in: Callable[[Any], Any] = (
 )
 
 
-def here() -> tuple[Any, Any]:
+def current_task() -> tuple[Any, Any]:
     """Return the running asyncio loop, or None under trio, and the running task."""
     loop = _get_running_loop()
     task = None if loop is None else task_in(loop)
@@ -30,7 +30,7 @@ def here() -> tuple[Any, Any]:
     return None, trio.lowlevel.current_task()
 
 
-class Bell:
+class AsyncWaker:
     """Wakes one task, in its own loop, from any thread."""
 
     __slots__ = ("_event", "_loop", "_soon")
@@ -39,7 +39,7 @@ class Bell:
         import anyio
 
         self._event = anyio.Event()
-        self._loop, _ = here()
+        self._loop, _ = current_task()
         self._soon: Callable[[Callable[[], object]], object] = (
             sys.modules["trio"].lowlevel.current_trio_token().run_sync_soon
             if self._loop is None

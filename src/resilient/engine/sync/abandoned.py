@@ -10,26 +10,28 @@ from ...events import Event, bus
 from ...guards.facets import Admission
 from .. import interpreter
 from ..call import AbandonedWorker, Call, Step
-from ..policy_state import Core
+from ..policy_state import PolicyState
 
 
 def abandon(call: Call, error: BaseException) -> tuple[Step, Callable[[], None]]:
     """End a call with an error; the second answer is to be called when its worker ends."""
     call.abandoned = held = AbandonedWorker(len(call.tickets))
-    kind = call.plan.limits[0][1].kind
+    kind = call.pipeline.limits[0][1].kind
     call.core.locked(_abandoned, call.core, held, kind, call.core.now(), str(error))
     return interpreter.raised(call, error), partial(_worker_ended, call, held)
 
 
-def _abandoned(core: Core, held: AbandonedWorker, kind: str, now: float, reason: str) -> None:
+def _abandoned(
+    core: PolicyState, held: AbandonedWorker, kind: str, now: float, reason: str
+) -> None:
     core.abandoned += 1
     core.abandoned_total += 1
-    core.given_up[id(held)] = now
-    if len(core.given_up) == 1:
+    core.abandoned_at[id(held)] = now
+    if len(core.abandoned_at) == 1:
         event = Event("abandoned", guard=kind, at=now, reason=reason, policy=core.name)
         bus.enqueue(event)
         core.outbox.append(None)
-    core.mirror()
+    core.write_shared_row()
 
 
 def _worker_ended(call: Call, held: AbandonedWorker) -> None:
@@ -39,12 +41,12 @@ def _worker_ended(call: Call, held: AbandonedWorker) -> None:
 
 def _given_back(call: Call, held: AbandonedWorker, now: float) -> None:
     core = call.core
-    if call.began < core.born:  # the worker was a parent process's
+    if call.began < core.counting_since:  # the worker was a parent process's
         return
     core.abandoned -= 1
-    core.given_up.pop(id(held), None)
+    core.abandoned_at.pop(id(held), None)
     held.has_ended = True
     for level, ticket in enumerate(held.tickets):
         if ticket is not None:
-            cast("Admission", call.plan.guards[level]).release(ticket, now)
-    core.mirror()
+            cast("Admission", call.pipeline.guards[level]).release(ticket, now)
+    core.write_shared_row()

@@ -49,8 +49,8 @@ def _body(call: Call) -> Step:
 
 
 def _recover(call: Call) -> Step:
-    args = call.recovering_from, call.args[call.plan.skip :], call.kwargs
-    guard = cast("Answers", call.plan.guards[call.level])
+    args = call.recovering_from, call.args[call.pipeline.skip :], call.kwargs
+    guard = cast("Answers", call.pipeline.guards[call.level])
     return limited(call, call.level, guard.recover, args, {})
 
 
@@ -63,7 +63,7 @@ def limited(
     own = call.deadline
     if deadline is not None and deadline.now() >= deadline.when:
         return interpreter.not_run(call, deadline.error())
-    if call.plan.threaded and deadline is not None:
+    if call.pipeline.threaded and deadline is not None:
         return _on_worker(call, partial(fn, *args, **kwargs), deadline)
     if own is not None:
         current.set(own)
@@ -79,7 +79,7 @@ def limited(
 
 def took(call: Call, value: Any) -> Step:
     """Take what the body, or a fallback, returned."""
-    neutral = call.plan.neutral
+    neutral = call.pipeline.neutral
     if (
         type(value) in PLAIN_VALUES
         or call.enters
@@ -113,7 +113,7 @@ def _on_worker(call: Call, body: Callable[[], Any], deadline: Deadline) -> Step:
 def no_thread(call: Call, fault: RuntimeError) -> Step:
     why = f"{call.core.name}: the system gives no more threads ({fault})"
     call.ran = False
-    kind = call.plan.limits[0][1].kind
+    kind = call.pipeline.limits[0][1].kind
     return interpreter.not_run(call, WorkersBusyError(why, policy=call.core.name, guard=kind))
 
 

@@ -15,7 +15,7 @@ from ..call import LASTS, Call, Step, value_or_raise
 from ..fast_refusal import answer
 from ..frames import has_call
 from ..handles import hand_out
-from ..pipeline import Plan
+from ..pipeline import Pipeline
 from ..stops import AGAIN, TURNED, Stopped
 from .driver import drive, job_done, no_thread, took
 from .workers import Job, pool
@@ -27,36 +27,40 @@ def run(call: Call, first: Callable[..., Step] = interpreter.start, *args: Any) 
         hand_out(call)
 
 
-def guard(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
+def guard(pipeline: Pipeline, fn: Callable[..., Any]) -> Callable[..., Any]:
     """Return a function that calls fn under the plan."""
-    if plan.threaded and plan.one_limit:
-        return _threaded(plan, fn)
-    if not plan.fast:
-        return _interpreted(plan, fn)
-    return _plain(plan, fn) if plan.single is None else _timed(plan, fn)
+    if pipeline.threaded and pipeline.one_limit:
+        return _threaded(pipeline, fn)
+    if not pipeline.fast:
+        return _interpreted(pipeline, fn)
+    return _plain(pipeline, fn) if pipeline.single is None else _timed(pipeline, fn)
 
 
-def call(plan: Plan, fn: Callable[..., Any], args: Any, kwargs: Any, *, final: bool = False) -> Any:
+def call(
+    pipeline: Pipeline, fn: Callable[..., Any], args: Any, kwargs: Any, *, final: bool = False
+) -> Any:
     """Call fn once, by the interpreter; where final, no fallback can answer."""
-    done = Call(plan, fn, args, kwargs)
+    done = Call(pipeline, fn, args, kwargs)
     done.final = final
     run(done)
     return value_or_raise(done)
 
 
-def _stopped(plan: Plan, fn: Callable[..., Any], args: Any, kwargs: Any, stop: Stopped) -> Any:
+def _stopped(
+    pipeline: Pipeline, fn: Callable[..., Any], args: Any, kwargs: Any, stop: Stopped
+) -> Any:
     """Go on with a call that the fast path neither let in nor has answered."""
     if stop is AGAIN:
-        return call(plan, fn, args, kwargs)
+        return call(pipeline, fn, args, kwargs)
     done = None
     try:
-        done = Call.stopped(plan, fn, args, kwargs, stop)
+        done = Call.stopped(pipeline, fn, args, kwargs, stop)
         run(done, interpreter.go_on, stop)
     except BaseException:
         if done is None:
-            give_back_stopped(plan.core, plan.fast_guards, stop)
+            give_back_stopped(pipeline.core, pipeline.fast_guards, stop)
         elif not done.counted:
-            plan.core.outbox.append(partial(settlement.give_back, plan, (), 0.0, done))
+            pipeline.core.outbox.append(partial(settlement.give_back, pipeline, (), 0.0, done))
         raise
     return value_or_raise(done)
 
@@ -66,13 +70,13 @@ def _ended(call: Call, value: Any) -> Any:
     try:
         run(call, took, value)
     except RecursionError:
-        call.core.outbox.append(partial(settlement.give_back, call.plan, (), 0.0, call))
+        call.core.outbox.append(partial(settlement.give_back, call.pipeline, (), 0.0, call))
         raise
     return value_or_raise(call)
 
 
 def _failed(
-    plan: Plan,
+    pipeline: Pipeline,
     fn: Callable[..., Any],
     args: Any,
     kwargs: Any,
@@ -84,10 +88,10 @@ def _failed(
     """Return the call that the fast path let in and whose body raised, driven to its end."""
     done = None
     try:
-        done = Call.entered(plan, fn, args, kwargs, tickets, now, own)
+        done = Call.entered(pipeline, fn, args, kwargs, tickets, now, own)
         drive(done, interpreter.raised, error)
     except RecursionError:
-        plan.core.outbox.append(partial(settlement.give_back, plan, tickets, now, done))
+        pipeline.core.outbox.append(partial(settlement.give_back, pipeline, tickets, now, done))
         raise
     return done
 
@@ -96,16 +100,16 @@ def _slow(odd: Callable[[object], bool], value: object) -> bool:
     return returns_work(value) or odd(value)
 
 
-def _interpreted(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
+def _interpreted(pipeline: Pipeline, fn: Callable[..., Any]) -> Callable[..., Any]:
     def guarded(*args: Any, **kwargs: Any) -> Any:
-        return call(plan, fn, args, kwargs)
+        return call(pipeline, fn, args, kwargs)
 
     return guarded
 
 
-def _plain(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
-    core, enter, done_well, around = plan.core, plan.enter, plan.leave, current.get
-    unusual = partial(_slow, plan.odd)
+def _plain(pipeline: Pipeline, fn: Callable[..., Any]) -> Callable[..., Any]:
+    core, enter, done_well, around = pipeline.core, pipeline.enter, pipeline.leave, current.get
+    unusual = partial(_slow, pipeline.odd)
     plain: type[Any] = type(None)  # the newest type of value that was seen to be no work
 
     def guarded(*args: Any, **kwargs: Any) -> Any:
@@ -113,25 +117,27 @@ def _plain(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
         clock = core.now  # a local: a call through a slot costs as much as the clock itself
         now = clock()
         if around() is not None and (outer := enclosing()) is not None and now >= outer.when:
-            return call(plan, fn, args, kwargs)  # no time is left
+            return call(pipeline, fn, args, kwargs)  # no time is left
         tickets = enter(now)
         if tickets.__class__ is Stopped:
             turned = tickets is TURNED
             return (
-                answer(plan, args, kwargs) if turned else _stopped(plan, fn, args, kwargs, tickets)
+                answer(pipeline, args, kwargs)
+                if turned
+                else _stopped(pipeline, fn, args, kwargs, tickets)
             )
         done = None
         try:
             value = fn(*args, **kwargs) if kwargs else fn(*args)
             if type(value) is not plain:
                 if unusual(value):
-                    done = Call.entered(plan, fn, args, kwargs, tickets, now, None)
+                    done = Call.entered(pipeline, fn, args, kwargs, tickets, now, None)
                     return _ended(done, value)
                 plain = type(value)  # pyright: ignore[reportUnknownVariableType]
         except BaseException as error:
             if done is not None:
                 raise
-            done = _failed(plan, fn, args, kwargs, tickets, now, None, error)
+            done = _failed(pipeline, fn, args, kwargs, tickets, now, None, error)
             if done.error is error:
                 done.error = None
                 raise
@@ -139,15 +145,15 @@ def _plain(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
         done_well(tickets, now, clock())
         return value
 
-    return has_call(guarded, plan="plan", tickets="tickets", began="now")
+    return has_call(guarded, pipeline="pipeline", tickets="tickets", began="now")
 
 
-def _timed(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
-    core, enter, done_well = plan.core, plan.enter, plan.leave
+def _timed(pipeline: Pipeline, fn: Callable[..., Any]) -> Callable[..., Any]:
+    core, enter, done_well = pipeline.core, pipeline.enter, pipeline.leave
     around, put = current.get, current.set
-    unusual = partial(_slow, plan.odd)
-    assert plan.single is not None
-    level, limit = plan.single
+    unusual = partial(_slow, pipeline.odd)
+    assert pipeline.single is not None
+    level, limit = pipeline.single
     plain: type[Any] = type(None)
     terms = Terms(0.0, level, core.name, core.now)
 
@@ -155,7 +161,7 @@ def _timed(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
         nonlocal plain, terms
         outer, clock = around(), core.now
         if outer is not None and (outer.open or outer.outer is not None):  # a nested limit
-            return call(plan, fn, args, kwargs)
+            return call(pipeline, fn, args, kwargs)
         if terms.seconds != limit.seconds or terms.now is not clock:
             terms = Terms(limit.seconds, level, core.name, clock)
         now = clock()
@@ -163,7 +169,9 @@ def _timed(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
         if tickets.__class__ is Stopped:
             turned = tickets is TURNED
             return (
-                answer(plan, args, kwargs) if turned else _stopped(plan, fn, args, kwargs, tickets)
+                answer(pipeline, args, kwargs)
+                if turned
+                else _stopped(pipeline, fn, args, kwargs, tickets)
             )
         own, done = Deadline(), None
         own.when = when = now + terms.seconds
@@ -176,12 +184,12 @@ def _timed(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
             own.open = False
             if type(value) is not plain:
                 if unusual(value):
-                    done = Call.entered(plan, fn, args, kwargs, tickets, now, own)
+                    done = Call.entered(pipeline, fn, args, kwargs, tickets, now, own)
                     return _ended(done, value)
                 plain = type(value)  # pyright: ignore[reportUnknownVariableType]
             ended = clock()
             if ended >= when:
-                done = Call.entered(plan, fn, args, kwargs, tickets, now, own)
+                done = Call.entered(pipeline, fn, args, kwargs, tickets, now, own)
                 return _ended(done, value)
         except BaseException as error:
             if done is not None:
@@ -189,7 +197,7 @@ def _timed(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
             own.open = False
             if around() is own:
                 put(None)
-            done = _failed(plan, fn, args, kwargs, tickets, now, own, error)
+            done = _failed(pipeline, fn, args, kwargs, tickets, now, own, error)
             if done.error is error:
                 done.error = None
                 raise
@@ -197,15 +205,15 @@ def _timed(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
         done_well(tickets, now, ended)
         return value
 
-    return has_call(guarded, plan="plan", tickets="tickets", began="now")
+    return has_call(guarded, pipeline="pipeline", tickets="tickets", began="now")
 
 
-def _threaded(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
-    core, enter, done_well = plan.core, plan.enter, plan.leave
-    assert plan.single is not None
-    level, limit = plan.single
+def _threaded(pipeline: Pipeline, fn: Callable[..., Any]) -> Callable[..., Any]:
+    core, enter, done_well = pipeline.core, pipeline.enter, pipeline.leave
+    assert pipeline.single is not None
+    level, limit = pipeline.single
     plain: type[Any] = type(None)
-    slow = partial(_slow, plan.odd)
+    slow = partial(_slow, pipeline.odd)
     terms = Terms(0.0, level, core.name, core.now)
 
     def guarded(*args: Any, **kwargs: Any) -> Any:
@@ -213,7 +221,7 @@ def _threaded(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
         outer, clock, reason, woken = current.get(), core.now, None, False
         nested = outer is not None and (outer.open or outer.outer is not None)
         if nested or core.clock is not None:  # a nested limit, a manual clock
-            return call(plan, fn, args, kwargs)
+            return call(pipeline, fn, args, kwargs)
         if terms.seconds != limit.seconds or terms.now is not clock:
             terms = Terms(limit.seconds, level, core.name, clock)
         now, seconds = clock(), terms.seconds
@@ -221,7 +229,9 @@ def _threaded(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
         if tickets.__class__ is Stopped:
             turned = tickets is TURNED
             return (
-                answer(plan, args, kwargs) if turned else _stopped(plan, fn, args, kwargs, tickets)
+                answer(pipeline, args, kwargs)
+                if turned
+                else _stopped(pipeline, fn, args, kwargs, tickets)
             )
         own = job = done = None
         try:
@@ -248,16 +258,16 @@ def _threaded(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
                     own.open = False
                     done_well(tickets, now, ended)
                     return value
-            done = Call.entered(plan, fn, args, kwargs, tickets, now, own)
+            done = Call.entered(pipeline, fn, args, kwargs, tickets, now, own)
             run(done, _hired, job, own, reason, woken)
         except RecursionError:
-            core.outbox.append(partial(settlement.give_back, plan, tickets, now, done))
+            core.outbox.append(partial(settlement.give_back, pipeline, tickets, now, done))
             raise
         finally:
             del reason  # it holds this frame
         return value_or_raise(done)
 
-    return has_call(guarded, plan="plan", tickets="tickets", began="now")
+    return has_call(guarded, pipeline="pipeline", tickets="tickets", began="now")
 
 
 def _hired(

@@ -15,8 +15,8 @@ from ...guards.facets import InFlight
 from ...outcomes import IGNORED
 from .. import interpreter, settlement
 from ..call import DO_PARK, DO_RECOVER, DO_RUN, DONE, value_or_raise
-from ..detached_call import LastingCall
-from ..pipeline import Plan
+from ..detached_call import DetachedCall
+from ..pipeline import Pipeline
 from ..time_limits import binding
 from .driver import pause, wait
 
@@ -28,8 +28,8 @@ class Flow:
 
     __slots__ = ("call", "item", "sent", "source", "thrown")
 
-    def __init__(self, call: LastingCall, source: Any = None) -> None:
-        self.call: LastingCall = call
+    def __init__(self, call: DetachedCall, source: Any = None) -> None:
+        self.call: DetachedCall = call
         call.active_seconds = call.active_seconds or 0.0
         self.source: Any = source  # the generator that is run
         self.item: Any = None
@@ -89,12 +89,12 @@ class Flow:
         call = self.call
         watching = [
             (guard, ticket)
-            for level, guard in call.plan.watchers
+            for level, guard in call.pipeline.watchers
             if guard.watches_ages and (ticket := call.tickets[level]) is not None
         ]
         if not watching:
             return
-        if not call.core.owned():
+        if not call.core.holds_lock():
             call.core.locked(_age, watching, call.core.now(), paused)
 
     def _spend(self, began: float) -> None:
@@ -207,7 +207,7 @@ class SyncFlow(Flow):
 
 
 def guard(
-    plan: Plan,
+    pipeline: Pipeline,
     fn: Callable[..., Any],
     *,
     final: bool = False,
@@ -217,7 +217,7 @@ def guard(
     """Return a generator function that runs fn's generators; where final, no fallback answers."""
 
     def guarded(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
-        flow = begun or (runs or SyncFlow)(LastingCall(plan, fn, args, kwargs))
+        flow = begun or (runs or SyncFlow)(DetachedCall(pipeline, fn, args, kwargs))
         flow.call.final = final
         while flow.step():
             try:
@@ -232,11 +232,11 @@ def guard(
     return guarded
 
 
-def going_on(call: LastingCall, source: Any) -> Generator[Any, Any, Any]:
+def going_on(call: DetachedCall, source: Any) -> Generator[Any, Any, Any]:
     """Return a generator that a guarded call has returned, as the stream of that very call."""
     flow = SyncFlow(call, source)
     flow.age(paused=True)
-    return guard(call.plan, call.fn, begun=flow)()
+    return guard(call.pipeline, call.fn, begun=flow)()
 
 
 def over_at(bound: Deadline | None) -> Deadline | None:

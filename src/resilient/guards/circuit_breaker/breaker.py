@@ -165,7 +165,7 @@ class CircuitBreaker(Moving, Changeable, Peered):
         health.consecutive = 0
         window = health.window
         if now < window.end:
-            window.fresh += 1
+            window.newest += 1
         else:
             window.add(now, False, False)
         if window.failures:

@@ -9,7 +9,7 @@ from ...knowledge.error_families import Family
 from ...outcomes import Judge
 
 
-class Knowledge:
+class ClientAdapter:
     """What `Policy.wrap` assumes of a client: here, of one that nothing is known of."""
 
     judge: ClassVar[Judge | None] = None  # whose errors and values: beside the guards' own
@@ -47,7 +47,7 @@ class Knowledge:
 
     def unbounded(self, client: Any) -> str | None:
         """Return why a client's own waits can't be made to end with the deadline, where so."""
-        if type(self) is Knowledge:
+        if type(self) is ClientAdapter:
             return "nothing is known of its library, whose waits end when they end"
         return None
 
@@ -55,15 +55,15 @@ class Knowledge:
         """Make a client's own time limits follow the deadline, where it has such limits."""
 
 
-def _nothing(_: object) -> Knowledge:
-    return Knowledge()
+def _nothing(_: object) -> ClientAdapter:
+    return ClientAdapter()
 
 
 class Source:
     """Where knowledge comes from; a floor above sets it."""
 
-    of: Callable[[type], Knowledge] = staticmethod(_nothing)  # a class of clients
-    within: Callable[[str], Knowledge] = staticmethod(_nothing)  # a module
+    of: Callable[[type], ClientAdapter] = staticmethod(_nothing)  # a class of clients
+    within: Callable[[str], ClientAdapter] = staticmethod(_nothing)  # a module
 
 
 source: Source = Source()

@@ -13,9 +13,9 @@ from ...deadline import GRAIN, bounded, current
 from ...engine import interpreter, settlement
 from ...engine.call import DO_PARK, DO_RUN, Step, value_or_raise
 from ...engine.context_managers import EnteringCall
-from ...engine.detached_call import LastingCall
-from ...engine.pipeline import Kin, Plan
-from ...engine.policy_state import Core
+from ...engine.detached_call import DetachedCall
+from ...engine.pipeline import Kin, Pipeline
+from ...engine.policy_state import PolicyState
 from ...engine.slot_leases import Lease
 from ...engine.sync import functions as sync
 from ...engine.sync import streams
@@ -34,10 +34,10 @@ _ENDS: Final = Judge(ignore=(StopIteration, StopAsyncIteration))
 _ABSENT: Final = Judge(ignore=(KeyError, IndexError))
 
 
-class Guarding:
+class ClientPolicy:
     """A policy, and the judges that one client adds to those of its guards."""
 
-    __slots__ = ("_judges", "_kin", "_plans", "inline", "policy")
+    __slots__ = ("_judges", "_kin", "_pipelines", "inline", "policy")
 
     def __init__(
         self,
@@ -51,7 +51,7 @@ class Guarding:
         self._kin = kin  # of the client's library, so that its own handlers see our errors
         self.inline: bool = inline  # its sync calls stay in their thread
         self._judges = judges
-        self._plans: dict[tuple[Mode, str, int], Plan] = {}
+        self._pipelines: dict[tuple[Mode, str, int], Pipeline] = {}
 
     @property
     def sync_mode(self) -> Mode:
@@ -60,21 +60,21 @@ class Guarding:
             return "cooperative"
         return sync_mode(self.policy.name, self.policy.guards)
 
-    def plan(self, mode: Mode, what: str = "call", skip: int = 0) -> Plan:
+    def plan(self, mode: Mode, what: str = "call", skip: int = 0) -> Pipeline:
         """Return the plan for a mode of running and what is run: a call, a step, an item."""
         key = mode, what, skip
-        found = self._plans.get(key)
+        found = self._pipelines.get(key)
         if found is None:
             judges, guards = self._judges, self.policy.guards
             if what != "call":
                 judges = (*judges, _ABSENT if what == "item" else _ENDS)
             if what == "enter":
                 guards = tuple(each for each in guards if not isinstance(each, TimeLimit))
-            found = Plan(
+            found = Pipeline(
                 self.policy._core, guards, mode, judges=judges, skip=skip, neutral=is_handed,
                 kin=self._kin,
             )  # fmt: skip
-            self._plans[key] = found
+            self._pipelines[key] = found
         return found
 
     def function(
@@ -109,10 +109,10 @@ class Guarding:
     async def async_step(self, fn: Callable[[], Any], *, enters: bool = False) -> Any:
         """Run one async step of something handed out; no fallback can answer it."""
         from ...engine.aio import functions as aio
-        from ...engine.aio.waker import here
+        from ...engine.aio.waker import current_task
 
         # Under trio what is entered may open a nursery, which must not be inside our own scope.
-        if not enters or here()[0] is not None:
+        if not enters or current_task()[0] is not None:
             return await aio.call(self.plan("async", "step"), fn, (), {}, final=True)
         return await aio.call(self.plan("async", "enter"), self._told(fn), (), {}, final=True)
 
@@ -122,16 +122,16 @@ class Guarding:
 
     def async_enter(self, fn: Callable[[], Any]) -> Entry:
         """Do the same in a task."""
-        from ...engine.aio.waker import here
+        from ...engine.aio.waker import current_task
 
-        if here()[0] is not None:
+        if current_task()[0] is not None:
             return Entry(self.plan("async", "step"), fn)
         return Entry(self.plan("async", "enter"), self._told(fn))
 
     def _told(self, fn: Callable[[], Any]) -> Callable[[], Any]:
         """Return fn, with the deadline of the policy round it, where it has one."""
         limits = [limit.seconds for limit in time_limits(self.policy.guards)]
-        if not limits or not Core.active:
+        if not limits or not PolicyState.active:
             return fn
         return partial(_within, min(limits), self.policy.name, fn)
 
@@ -184,7 +184,7 @@ class Entry:
 
     __slots__ = ("_call", "_lease")
 
-    def __init__(self, plan: Plan, fn: Callable[[], Any]) -> None:
+    def __init__(self, plan: Pipeline, fn: Callable[[], Any]) -> None:
         self._call = call = EnteringCall(plan, fn, (), {})
         self._lease: Lease | None = None
         call.handle = []
@@ -217,13 +217,13 @@ class Entry:
         settlement.leave(self._call)
 
 
-class Lasting(LastingCall):
+class Lasting(DetachedCall):
     """A call that goes on after the frame that began it, such as a future's; never answered."""
 
     __slots__ = ()
     error: BaseException | None
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Pipeline) -> None:
         super().__init__(plan, Lasting, (), {})
         self.final = True
 

@@ -7,12 +7,12 @@ from __future__ import annotations
 from typing import Any, Final, Literal
 
 from ...callables import kind_of
-from ...engine.policy_state import Core
+from ...engine.policy_state import PolicyState
 from ...guards.facets import time_limits
 from ..guard_stack import GuardStack
 from . import reach, steps, subclients
-from .adapter import Knowledge
-from .client_policy import Guarding
+from .adapter import ClientAdapter
+from .client_policy import ClientPolicy
 from .proxy import Traits
 from .selection import RELEASES, Selection
 from .touching import only_reads, returns_itself, static
@@ -30,7 +30,7 @@ class Coverage:
         self,
         policy: GuardStack,
         selection: Selection,
-        knowledge: Knowledge,
+        knowledge: ClientAdapter,
         judges: tuple[Any, ...],
     ) -> None:
         self.policy: GuardStack = policy
@@ -42,11 +42,11 @@ class Coverage:
         self._threaded = any(
             limit.sync == "thread" for each in policies for limit in time_limits(each.guards)
         )
-        self._guardings: dict[tuple[GuardStack, bool], Guarding] = {}
+        self._guardings: dict[tuple[GuardStack, bool], ClientPolicy] = {}
 
     def limit(self, colour: Literal["sync", "async"]) -> float | None:
         """Return the time limit of calls of a colour, where there is one."""
-        if not Core.active:
+        if not PolicyState.active:
             return None
         bounding = (
             limit.seconds
@@ -63,7 +63,7 @@ class Coverage:
         """Return why a client's own waits can't be made to end with the deadline, where so."""
         return self._knowledge.unbounded(client)
 
-    def guarding(self, traits: Traits, name: str, client: Any) -> Guarding | None:
+    def guarding(self, traits: Traits, name: str, client: Any) -> ClientPolicy | None:
         """Return what guards a method of a client, None for one that is left free."""
         if name not in steps.NAMELESS and hasattr(type(client), "_asyncio_future_blocking"):
             return None  # of a future the await alone is a call
@@ -104,11 +104,11 @@ class Coverage:
         works_by = reach.live_fields(client, subclients.is_client)
         return returns_itself(cls, name) or only_reads(cls, name, works_by, itself=True)
 
-    def _guarding(self, policy: GuardStack, *, inline: bool) -> Guarding:
+    def _guarding(self, policy: GuardStack, *, inline: bool) -> ClientPolicy:
         key = policy, inline
         found = self._guardings.get(key)
         if found is None:
-            found = self._guardings[key] = Guarding(
+            found = self._guardings[key] = ClientPolicy(
                 policy, self._judges, inline=inline, kin=self._knowledge.kin
             )
         return found

@@ -13,7 +13,7 @@ from ... import validation
 from ...callables import kind_of, label
 from ...guards.facets import time_limits
 from . import steps, subclients
-from .client_policy import Guarding
+from .client_policy import ClientPolicy
 from .explanation import ORDER, Explained, Explanation
 from .proxy import Proxy, Traits, is_proxy
 from .touching import static
@@ -153,7 +153,7 @@ def _method(wrapper: Wrapper, client: Any, traits: Traits, name: str, prefix: st
 
 
 def _how(
-    wrapper: Wrapper, guarding: Guarding, client: Any, traits: Traits, name: str, fn: Any
+    wrapper: Wrapper, guarding: ClientPolicy, client: Any, traits: Traits, name: str, fn: Any
 ) -> str:
     """Return how long a guarded method may take, and what sees to it."""
     by = "" if guarding.policy is wrapper.policy else f"by {guarding.policy.name}, "

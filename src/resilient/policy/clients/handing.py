@@ -13,7 +13,7 @@ from typing import Any, Final
 from ...callables import is_future, kind_of, note_future, returns_awaitable
 from ..wrapping import MARK, mark_of
 from . import items, proxy_methods, reach, subclients
-from .adapter import Knowledge
+from .adapter import ClientAdapter
 from .coverage import Coverage
 from .proxy import Proxy, is_proxy
 
@@ -76,7 +76,7 @@ class Handing(Coverage):
         return value
 
     def _is_part(self, proxy: Any, name: str, value: Any, given: Any) -> bool:
-        if type(self._knowledge) is not Knowledge and subclients.is_foreign(
+        if type(self._knowledge) is not ClientAdapter and subclients.is_foreign(
             value, proxy.__wrapped__
         ):
             return False  # a known library hands out what others have made, such as rows

@@ -16,7 +16,7 @@ from typing import Any, Final, Protocol
 
 from ...callables import STREAMS, kind_of
 from . import proxy_methods, steps
-from .client_policy import Guarding
+from .client_policy import ClientPolicy
 from .proxy import Proxy, Traits, Wrapping, own_doc
 from .subclients import GUARDED
 
@@ -39,7 +39,7 @@ _SHOWN: Final = (
 class Guards(Wrapping, Protocol):
     """A wrapper that tells what guards a method of a client."""
 
-    def guarding(self, traits: Traits, name: str, client: Any) -> Guarding | None: ...
+    def guarding(self, traits: Traits, name: str, client: Any) -> ClientPolicy | None: ...
 
 
 def make_class(wrapper: Guards, client: Any, traits: Traits) -> type[Proxy]:

@@ -15,9 +15,9 @@ from typing import Any, Final
 from ...callables import Kind, kind_of
 from ...clock import real
 from ...deadline import bounded, raise_if_up
-from ...engine.aio.waker import here
+from ...engine.aio.waker import current_task
 from ...errors import CallTimeoutError
-from .client_policy import Guarding
+from .client_policy import ClientPolicy
 from .items import AsyncItems, Items
 from .proxy import Wrapping
 from .subclients import is_coroutine
@@ -154,7 +154,7 @@ async def in_time(
     seconds: float | None, policy: str, fn: Callable[[], Any], *, exits: bool = False
 ) -> Any:
     """Await fn for at most so long, on asyncio and trio."""
-    loop = None if seconds is None else here()[0]
+    loop = None if seconds is None else current_task()[0]
     if seconds is None or (loop is None and exits):
         return await fn()  # what trio opened at the entry is left outside any new scope
     if loop is None:
@@ -174,7 +174,7 @@ async def in_time(
 
 
 def asynchronous(
-    wrapper: Wrapping, guarding: Guarding, name: str, fn: Callable[..., Any] | None = None
+    wrapper: Wrapping, guarding: ClientPolicy, name: str, fn: Callable[..., Any] | None = None
 ) -> Callable[..., Any]:
     """Return a plain method of an async client: what it returns is guarded at its await."""
 
@@ -200,13 +200,19 @@ async def _handed(
 
 
 async def _awaited(
-    wrapper: Wrapping, guarding: Guarding, proxy: Any, name: str, value: Any, args: Any, kwargs: Any
+    wrapper: Wrapping,
+    guarding: ClientPolicy,
+    proxy: Any,
+    name: str,
+    value: Any,
+    args: Any,
+    kwargs: Any,
 ) -> Any:
     return wrapper.hand(proxy, name, await guarding.awaited(value, args, kwargs), args, kwargs)
 
 
 def special(
-    wrapper: Wrapping, guarding: Guarding, cls: type, name: str, *, is_async: bool
+    wrapper: Wrapping, guarding: ClientPolicy, cls: type, name: str, *, is_async: bool
 ) -> Callable[..., Any]:
     """Return a guarded special method, such as ``__call__``."""
     original = getattr(cls, name)

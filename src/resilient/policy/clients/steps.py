@@ -8,7 +8,7 @@ from typing import Any, Final, Literal
 
 from ...errors import RefusedError
 from . import proxy_methods
-from .client_policy import Guarding
+from .client_policy import ClientPolicy
 from .items import in_our_terms
 from .proxy import Wrapping
 from .subclients import close_unawaited
@@ -27,7 +27,7 @@ OPERATIONS: Final = frozenset({
 })  # fmt: skip
 
 
-def step(wrapper: Wrapping, guarding: Guarding, name: str) -> Callable[..., Any]:
+def step(wrapper: Wrapping, guarding: ClientPolicy, name: str) -> Callable[..., Any]:
     """Return a step of something that was handed out: its next item, or an operation on it."""
 
     def steps(self: Any, *args: Any) -> Any:
@@ -39,7 +39,7 @@ def step(wrapper: Wrapping, guarding: Guarding, name: str) -> Callable[..., Any]
     return steps
 
 
-def async_step(wrapper: Wrapping, guarding: Guarding | None, name: str) -> Callable[..., Any]:
+def async_step(wrapper: Wrapping, guarding: ClientPolicy | None, name: str) -> Callable[..., Any]:
     """Return an async step of something that was handed out."""
 
     async def steps(self: Any) -> Any:
@@ -56,7 +56,7 @@ def async_step(wrapper: Wrapping, guarding: Guarding | None, name: str) -> Calla
     return steps
 
 
-def entry(wrapper: Wrapping, guarding: Guarding) -> Callable[..., Any]:
+def entry(wrapper: Wrapping, guarding: ClientPolicy) -> Callable[..., Any]:
     """Return the entry of a context manager that a call has handed out."""
 
     def enters(self: Any) -> Any:
@@ -68,7 +68,7 @@ def entry(wrapper: Wrapping, guarding: Guarding) -> Callable[..., Any]:
     return enters
 
 
-def async_entry(wrapper: Wrapping, guarding: Guarding) -> Callable[..., Any]:
+def async_entry(wrapper: Wrapping, guarding: ClientPolicy) -> Callable[..., Any]:
     """Return the async entry of a context manager that a call has handed out."""
 
     async def enters(self: Any) -> Any:
@@ -121,7 +121,7 @@ def exit_of(wrapper: Wrapping, name: str, kind: Literal["sync", "async"]) -> Cal
     return leaves
 
 
-def awaiting(wrapper: Wrapping, guarding: Guarding | None) -> Callable[..., Any]:
+def awaiting(wrapper: Wrapping, guarding: ClientPolicy | None) -> Callable[..., Any]:
     """Return the ``__await__`` of an awaitable that was handed out."""
 
     async def awaits(self: Any) -> Any:
@@ -134,7 +134,7 @@ def awaiting(wrapper: Wrapping, guarding: Guarding | None) -> Callable[..., Any]
     return __await__
 
 
-async def _closing(awaitable: Any, guarding: Guarding | None) -> Any:
+async def _closing(awaitable: Any, guarding: ClientPolicy | None) -> Any:
     if guarding is None:
         return await awaitable
     try:

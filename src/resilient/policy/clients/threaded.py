@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from ...deadline import Deadline, abandoned, current
-from ...engine.detached_call import LastingCall
+from ...engine.detached_call import DetachedCall
 from ...engine.sync import driver
 from ...engine.sync.abandoned import abandon
 from ...engine.sync.streams import SyncFlow
@@ -28,7 +28,7 @@ class ThreadedFlow(SyncFlow):
     source: Any
     thrown: BaseException | None
 
-    def __init__(self, call: LastingCall) -> None:
+    def __init__(self, call: DetachedCall) -> None:
         super().__init__(call)
         self._left: tuple[Job, Deadline | None] | None = None  # the step that was abandoned
 
@@ -45,7 +45,7 @@ class ThreadedFlow(SyncFlow):
             pool.submit(job)
         except RuntimeError as fault:
             why = f"{call.core.name}: the system gives no more threads ({fault})"
-            kind = call.plan.limits[0][1].kind
+            kind = call.pipeline.limits[0][1].kind
             raise WorkersBusyError(why, policy=call.core.name, guard=kind) from None
         reason = driver._wait_for(call, job, deadline)
         if reason is None and not job.ended:

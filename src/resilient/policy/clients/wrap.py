@@ -20,7 +20,7 @@ from ...place import Place
 from ..guard_stack import GuardStack
 from ..wrapping import sync_mode
 from . import subclients
-from .adapter import Knowledge, source
+from .adapter import ClientAdapter, source
 from .explaining import explained
 from .proxy import Traits, bare, is_proxy
 from .selection import Selection, patterns
@@ -102,7 +102,7 @@ def _wrapped_by(client: Any, policy: GuardStack) -> Wrapper | None:
 
 
 def _wrapper(
-    policy: GuardStack, made: dict[Any, Wrapper], knowledge: Knowledge, options: Any
+    policy: GuardStack, made: dict[Any, Wrapper], knowledge: ClientAdapter, options: Any
 ) -> Wrapper:
     """Return what wraps such clients: the same for the next of them, with its proxy classes."""
     key: Any = (type(knowledge), *options)

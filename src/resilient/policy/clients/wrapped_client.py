@@ -14,7 +14,7 @@ from ...callables import Kind, kind_of
 from ..guard_stack import GuardStack
 from ..wrapping import BY, GuardedBy, mark_of
 from . import proxy_methods, subclients
-from .adapter import Knowledge
+from .adapter import ClientAdapter
 from .handing import BUILT_IN, LISTS, Handing, dressed
 from .proxy import Given, Proxy, Traits, bare, is_proxy, own_doc
 from .proxy_classes import make_class
@@ -31,7 +31,7 @@ class Wrapper(Handing):
         self,
         policy: GuardStack,
         selection: Selection,
-        knowledge: Knowledge,
+        knowledge: ClientAdapter,
         judges: tuple[Any, ...],
     ) -> None:
         super().__init__(policy, selection, knowledge, judges)

@@ -40,7 +40,7 @@ async def acount(start: int, /, stop: int = 3, *, step: int = 1) -> AsyncIterato
         yield number
 
 
-class Counts:
+class Counters:
     """Counts when it is called."""
 
     def __call__(self, stop: int) -> Iterator[int]:
@@ -133,7 +133,7 @@ def test_methods_of_every_sort(kind: Kind, way: str) -> None:
 @pytest.mark.parametrize("shape", ["partial", "object", "partial of an object", "bound method"])
 def test_partials_and_callable_objects(kind: Kind, way: str, shape: str) -> None:
     """What is callable and gives a stream is a guarded stream function afterwards."""
-    called = ACounts() if kind.is_async else Counts()
+    called = ACounts() if kind.is_async else Counters()
     plain: Any = {
         "partial": functools.partial(acount if kind.is_async else count, 0),
         "object": called,

@@ -7,12 +7,12 @@ from functools import update_wrapper
 from typing import Any
 
 from ..deadline import enclosing
-from ..policy.clients.adapter import Knowledge
+from ..policy.clients.adapter import ClientAdapter
 from .common import cut_when_abandoned, methods_of, overran
 from .http_library import AsyncTransport, Library, SyncTransport, shorten, socket_of
 
 
-class HttpKnowledge(Knowledge):
+class HttpClient(ClientAdapter):
     """What `Policy.wrap` knows of a client of either package."""
 
     library: Library
