@@ -399,6 +399,7 @@ def test_g3_no_lock_is_held_while_foreign_code_runs(
         bulkhead(5), timeout(1.0, sync=timed.sync), clock=clock,
     )  # fmt: skip
     inner = policy.with_(timeout(0.5, sync="cooperative"))
+    listener_errors = resilient.events.bus.listener_errors
     unsubscribe = resilient.registry.subscribe(listening)
 
     async def body() -> None:
@@ -414,7 +415,7 @@ def test_g3_no_lock_is_held_while_foreign_code_runs(
     assert ran == {
         "body", "fallback", "fallback's on", "ignore", "on", "failed_result", "listener",
     }  # fmt: skip
-    assert resilient.events.bus.listener_errors == 0
+    assert resilient.events.bus.listener_errors == listener_errors
     comes_to_idle(policy)
 
 
@@ -543,6 +544,7 @@ def test_g6_the_books_balance_at_every_instant(
         circuit_breaker(ignore=predicate, failure_threshold=5), bulkhead(2),
         timeout(1.0, sync=timed.sync), clock=clock,
     )  # fmt: skip
+    listener_errors = resilient.events.bus.listener_errors
     unsubscribe = resilient.registry.subscribe(lambda _: look())
     try:
         timed.run(body)
@@ -550,7 +552,7 @@ def test_g6_the_books_balance_at_every_instant(
         unsubscribe()
         hold.set()
     until(lambda: policy._core.abandoned == 0)
-    assert resilient.events.bus.listener_errors == 0
+    assert resilient.events.bus.listener_errors == listener_errors
     assert looked > 40
     assert policy.snapshot()["refusals"]["policy"] == 1
     comes_to_idle(policy)
