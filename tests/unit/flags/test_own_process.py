@@ -69,7 +69,7 @@ def test_a_finalizer_that_takes_a_snapshot_waits_for_nobody() -> None:
             gc.set_threshold(3)  # it comes amid regate
             while True:
                 Cycle()
-                policy._core.regate()
+                policy._core.refresh_gate()
                 done[0] += 1
         def flip():
             while True:

@@ -375,18 +375,18 @@ guarded = first(lambda: 7)
 for _ in range(5):
     guarded()
 deadline = time.monotonic() + 30
-while first._core.cells is None and time.monotonic() < deadline:
+while first._core.shared_row is None and time.monotonic() < deadline:
     time.sleep(0.01)
-assert first._core.cells is not None
+assert first._core.shared_row is not None
 print(shown(first))
 first.drop()
-while first._core.cells is not None and time.monotonic() < deadline:
+while first._core.shared_row is not None and time.monotonic() < deadline:
     time.sleep(0.01)
 assert guarded() == 7
 print(shown(first))
 second = Policy("shared-drop", bulkhead(9))
 second.call(int)
-while second._core.cells is None and time.monotonic() < deadline:
+while second._core.shared_row is None and time.monotonic() < deadline:
     time.sleep(0.01)
 print(shown(second))
 """

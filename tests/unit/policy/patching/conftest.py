@@ -41,7 +41,7 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
 def no_patches() -> Iterator[None]:
     """No test leaves a patch behind."""
     yield
-    from resilient.policy.policy import patching
+    from resilient.policy import patching
 
     for each in list(patching._patches.values()):
         try:
