@@ -17,7 +17,7 @@ from ..errors import (
     ResilientError,
 )
 from ..guards.base import ANSWER, PARK, REFUSE, NoAnswer
-from ..guards.facets import Admission, InFlight, Switch, TimeLimit
+from ..guards.facets import Admission, InFlight, Keeps, Switch, TimeLimit
 from ..outcomes import REFUSED
 from ..stack import room_for_call
 from . import refusals
@@ -70,7 +70,7 @@ def admit(call: Call, first: int) -> Step:
             return DO_RUN
         if level < 0:
             return _refused_at_entry(call, CircuitOpenError, why, retry_after)
-        if not _is_part_of_a_probe(call, verdict):
+        if not _passes(call, verdict):
             return _stopped(call, verdict, why, retry_after)
         first = level + 1
 
@@ -78,7 +78,7 @@ def admit(call: Call, first: int) -> Step:
 def go_on(call: Call, stop: Stopped) -> Step:
     """Go on with a call that the fast path could not let in."""
     lent = is_lent() and call.pipeline.lends[call.level] and call.core.locked(borrows, call)
-    if lent or _is_part_of_a_probe(call, stop.verdict):
+    if lent or _passes(call, stop.verdict):
         return admit(call, call.level + 1)
     return _stopped(call, stop.verdict, stop.why, stop.retry_after)
 
@@ -91,9 +91,15 @@ def _stopped(call: Call, verdict: int, why: str, retry_after: float | None) -> S
     return refused(call, cast("Admission", call.guard), why, retry_after, answers=answers)
 
 
-def _is_part_of_a_probe(call: Call, verdict: int) -> bool:
-    """Return whether a call comes from inside a call that the guard has let in as a probe."""
+def _passes(call: Call, verdict: int) -> bool:
+    """Return whether a call passes its guard in spite of what that has said.
+
+    It does so inside a call that the guard has let in as a probe, whose outcome its own is a part
+    of; and where nothing can answer in its place, such as in a block, a guard that keeps answers.
+    """
     guard = call.guard
+    if verdict == ANSWER:
+        return call.final and isinstance(guard, Keeps)
     if verdict != REFUSE or not (isinstance(guard, InFlight) and guard.is_probing):
         return False
     return is_inside(sys._getframe(1), call.core, guard)

@@ -34,7 +34,13 @@ def unwind(call: Call) -> Step:
         outcomes, reason = classify(call)
     if call.outcome < 0:
         call.outcome = outcomes[-1]
-    if call.pipeline.keepers and call.ran and call.error is None and call.recovered_from is None:
+    if (
+        call.pipeline.keepers
+        and call.ran
+        and not call.final
+        and call.error is None
+        and call.recovered_from is None
+    ):
         _keep(call, outcomes)
     if call.pipeline.retries is not None and isinstance(call.error, Exception):
         _take_hint(call, call.pipeline.retries[1], call.error)

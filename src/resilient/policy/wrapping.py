@@ -14,7 +14,7 @@ from ..callables import STREAMS, Kind, kind_of, label, manager_of, named_part
 from ..engine.pipeline import Pipeline
 from ..engine.sync import functions as sync
 from ..guards.base import Guard, Mode
-from ..guards.facets import Answers, Queueing, TimeLimit
+from ..guards.facets import Answers, Keeps, Queueing, TimeLimit
 from .guard_stack import GuardStack
 
 if TYPE_CHECKING:
@@ -201,6 +201,10 @@ def check(who: str, guards: tuple[Guard, ...], fn: object) -> None:
                 fn,
                 f"the failed_result of its {guard.kind} judges a value, and {article(kind)} "
                 "function has none; let it raise, or give it a policy without failed_result",
+            )
+        if streams and isinstance(guard, Keeps):
+            _refuse(
+                who, fn, f"its {guard.kind} keeps values, and {article(kind)} function has none"
             )
         if not isinstance(guard, Answers):
             continue

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -501,6 +501,22 @@ def test_a_guard_may_answer_before_the_body_runs(timed: Colour, name: str) -> No
     assert counts(policy) == {"success": 3, "refused": 2}
     assert policy.snapshot()["fallback_failures"] == 0
     comes_to_idle(policy)
+
+
+def test_a_cache_lets_blocks_pass_and_refuses_streams(name: str) -> None:
+    """Nothing can be answered in the place of a block, nothing is kept of one; a stream has none."""
+    cache = Cache()
+    policy = Policy(name, bulkhead(1), cache)
+    with policy.block():
+        assert policy.snapshot()["in_flight"] == 1
+    assert cache.kept == {}
+    assert counts(policy) == {"success": 1}
+
+    def items() -> Iterator[int]:
+        yield 1
+
+    with pytest.raises(TypeError, match="own_cache keeps values"):
+        policy(items)
 
 
 def test_a_cache_keeps_no_failure(timed: Colour, name: str) -> None:
