@@ -26,13 +26,9 @@ def classify(call: Call) -> tuple[list[int], str]:
     """
     error, pipeline = call.error, call.pipeline
     call.is_callers = False
-    if pipeline.is_plain and call.forced_outcome is None:
-        if error is None:
-            if type(call.value) in PLAIN_VALUES or not is_answer(call.value):
-                return [SUCCESS] * (len(pipeline.guards) + 1), ""
-        elif _is_plain(type(error)) and (current.get() is None or not is_cut_short(call)):
-            return [FAILURE] * (len(pipeline.guards) + 1), type(error).__name__
-    said = _said(call, error)
+    plain = _plain_outcome(call) if pipeline.is_plain and call.forced_outcome is None else -1
+    said = (plain, "" if error is None else type(error).__name__) if plain >= 0 else None
+    said = said or _said(call, error)
     if said is not None:
         return [said[0]] * (len(pipeline.guards) + 1), said[1]
     if error is None:
@@ -41,6 +37,19 @@ def classify(call: Call) -> tuple[list[int], str]:
     if not isinstance(error, Exception):
         return _cancelled(call, error)
     return _weighed(call, error)
+
+
+def _plain_outcome(call: Call) -> int:
+    """Return how a call ended in the eyes of all, where no judge was told anything; -1 if odd."""
+    error = call.error
+    if error is None:
+        plain = type(call.value) in PLAIN_VALUES or not is_answer(call.value)
+        return SUCCESS if plain else -1
+    if _is_plain(type(error)) and (current.get() is None or not is_cut_short(call)):
+        return FAILURE
+    if isinstance(error, RefusedError) and error._core is call.core and not call.ran:
+        return REFUSED
+    return -1
 
 
 def _weighed(call: Call, error: Exception) -> tuple[list[int], str]:

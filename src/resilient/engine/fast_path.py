@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from ..guards.base import PARK, REFUSE
 from ..guards.facets import Admission
@@ -100,14 +100,15 @@ def _enter(  # noqa: C901
     outbox, flush, acquire, release = core.outbox, core.flush, core.lock.acquire, core.lock.release
     holds_lock = core.holds_lock
     alone, before = len(guards) < 2, guards[0].admit if guards else _none
-    take, blank = _taking(guards), [-1] * (len(guards) if len(guards) > 1 else 0)
+    take, blank = _taking(guards), [-1] * len(guards)
 
     def enter(now: float) -> Tickets:  # noqa: C901, PLR0912
-        gate = core.gate
-        if gate:
+        if core.gate:
             return AGAIN
-        tickets, verdict = blank.copy(), PARK  # before the section, which allocates none
-        place, why, left, turned = 0, "", None, False
+        tickets: Any = None if alone else blank.copy()  # before the section, which allocates none
+        verdict, place = PARK, 0
+        why: str | None = None  # of what is neither let in nor answered
+        left: float | None = None
         try:
             acquire()
             if core.gate:
@@ -124,21 +125,21 @@ def _enter(  # noqa: C901
                 if (shared_row := core.shared_row) is not None:
                     shared_row[IN_FLIGHT] = running
             else:
-                place = -verdict // _PLACES
-                refuser = guards[place]
-                if kinds and verdict == REFUSE - place * _PLACES:
-                    turned = count_refusal(core, kinds[place], now)
-                if turned:
-                    taken_back(guards, tickets, now)
-                else:
+                if not alone:
+                    place = -verdict // _PLACES
+                    verdict += place * _PLACES
+                if not (kinds and verdict == REFUSE and count_refusal(core, kinds[place], now)):
+                    refuser = guards[place]
                     why, left = refuser.why, refuser.retry_after(now)
+                elif place:
+                    taken_back(guards, tickets, now)
             core.gate = 0
             release()
         except BaseException:
             if holds_lock():  # here, and not by a function: at the end of the stack there is none
                 core.gate = core.idle_gate
                 release()
-            if verdict < 0 and tickets and tickets[0] >= 0:
+            if verdict < 0 and not alone and tickets[0] >= 0:
                 outbox.append(partial(give_back, core, guards, tickets, now))
             raise
         if verdict >= 0:
@@ -146,8 +147,9 @@ def _enter(  # noqa: C901
             if outbox:
                 flush_entered(core, guards, given, now)
             return given
-        if not turned:
-            return Stopped(verdict + place * _PLACES, place, tickets[:place], why, left, now)
+        if why is not None:
+            taken = tickets[:place] if place else ()
+            return Stopped(verdict, place, taken, why, left, now)
         if outbox:
             flush()
         return TURNED
@@ -201,15 +203,19 @@ def _two(  # noqa: C901, PLR0915
 ) -> tuple[Enter, Leave]:
     """Return the sections of two guards, which most policies have: their tickets are a pair."""
     outer, inner = guards
+    kind1, kind2 = kinds or ("", "")
     before1, before2 = outer.admit, inner.admit
     succeeded1, succeeded2 = outer.settle_success, inner.settle_success
     outbox, flush, acquire, release = core.outbox, core.flush, core.lock.acquire, core.lock.release
     holds_lock = core.holds_lock
 
     def enter(now: float) -> Tickets:  # noqa: C901, PLR0912
-        gate, first, second, why, left, turned = core.gate, PARK, PARK, "", None, False
-        if gate:
+        if core.gate:
             return AGAIN
+        first: int = PARK
+        second: int = PARK
+        why: str | None = None  # of what is neither let in nor answered
+        left: float | None = None
         try:
             acquire()
             if core.gate:
@@ -219,25 +225,22 @@ def _two(  # noqa: C901, PLR0915
             if now >= core.peak_until:
                 core.roll_peak(now)
             first = before1(now)
-            if first >= 0:
-                second = before2(now)
-            if second >= 0:
-                core.in_flight = running = core.in_flight + 1
-                if running > core.peak:
-                    core.peak = running
-                if (shared_row := core.shared_row) is not None:
-                    shared_row[IN_FLIGHT] = running
+            if first < 0:
+                if not (kind1 and first == REFUSE and count_refusal(core, kind1, now)):
+                    why, left = outer.why, outer.retry_after(now)
             else:
-                place = 0 if first < 0 else 1
-                verdict = second if place else first
-                if kinds and verdict == REFUSE:
-                    turned = count_refusal(core, kinds[place], now)
-                if not turned:
-                    refuser = guards[place]
-                    why, left = refuser.why, refuser.retry_after(now)
-                elif place:
+                second = before2(now)
+                if second >= 0:
+                    core.in_flight = running = core.in_flight + 1
+                    if running > core.peak:
+                        core.peak = running
+                    if (shared_row := core.shared_row) is not None:
+                        shared_row[IN_FLIGHT] = running
+                elif kind2 and second == REFUSE and count_refusal(core, kind2, now):
                     outer.settle(first, now, REFUSED, 0.0, "", False)
                     first = PARK
+                else:
+                    why, left = inner.why, inner.retry_after(now)
             core.gate = 0
             release()
         except BaseException:
@@ -251,7 +254,7 @@ def _two(  # noqa: C901, PLR0915
             if outbox:
                 flush_entered(core, guards, (first, second), now)
             return first, second
-        if not turned:
+        if why is not None:
             if first < 0:
                 return Stopped(first, 0, (), why, left, now)
             return Stopped(second, 1, (first,), why, left, now)
