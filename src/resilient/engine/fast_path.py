@@ -103,7 +103,8 @@ def _enter(  # noqa: C901
     take, blank = _taking(guards), [-1] * len(guards)
 
     def enter(now: float) -> Tickets:  # noqa: C901, PLR0912
-        if core.gate:
+        gate = core.gate
+        if gate:
             return AGAIN
         tickets: Any = None if alone else blank.copy()  # before the section, which allocates none
         verdict, place = PARK, 0
@@ -210,7 +211,8 @@ def _two(  # noqa: C901, PLR0915
     holds_lock = core.holds_lock
 
     def enter(now: float) -> Tickets:  # noqa: C901, PLR0912
-        if core.gate:
+        gate = core.gate
+        if gate:
             return AGAIN
         first: int = PARK
         second: int = PARK

@@ -304,7 +304,7 @@ def test_a_signal_handler_calls_the_policy(
 _SIGNAL_IN_POOL = """
 import signal
 from resilient import Policy, timeout
-from resilient.drive import workers
+from resilient.engine.sync import workers
 shop = Policy("shop", timeout(5, sync="thread"))
 shop.call(int)
 seen = []

@@ -25,7 +25,7 @@ NOBODY = 65534
 SCRIPT = """
 import os, sys
 import encodings.unicode_escape, rich.console, rich.table, rich.box, rich.live, rich._emoji_codes, sqlite3, redis, click, pwd
-import resilient.cli.commands, resilient.cli.drawing, resilient.flags.stores.sqlite
+import resilient.cli.commands, resilient.cli.top_screen, resilient.flags.stores.sqlite
 os.chdir('/'); os.setgroups([]); os.setgid(65534); os.setuid(65534)
 from resilient.cli import main
 main()

@@ -30,7 +30,7 @@ pytestmark = [
 HEAD = """
 import contextlib, ctypes, gc, os, signal, sqlite3, sys, threading, time, warnings
 warnings.simplefilter("ignore")
-from resilient.flags import forks
+from resilient.flags import fork_exclusion as forks
 from resilient.flags.fork_exclusion import undisturbed
 from resilient.flags.flip import Flip
 from resilient.flags.stores.sqlite import SQLiteStore

@@ -95,7 +95,7 @@ def test_a_process_of_policies_alone_tries_again_to_follow(tmp_path: Path) -> No
     script = """
         import logging, threading, time
         from resilient import Policy, circuit_breaker
-        from resilient.flags import here
+        from resilient.flags import runtime as here
         here._RETRY = 0.1
         logging.getLogger("resilient").setLevel("CRITICAL")
         real, tries = threading.Thread.start, []

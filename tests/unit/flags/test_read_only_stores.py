@@ -29,9 +29,9 @@ root_only = pytest.mark.skipif(
 BECOME = """
 import json, pwd, encodings.idna, logging, importlib.metadata, fcntl, getpass, difflib
 import resilient.flags.operations, resilient.flags.follower, resilient.flags.local_copy
-import resilient.flags.presence, resilient.flags.orders, resilient.flags.stores.sqlite
-import resilient.pages.sharing, resilient.pages.directory, resilient.pages.page
-import resilient.pages.publisher, resilient.flags.stores.opening
+import resilient.flags.presence, resilient.flags.policy_overrides, resilient.flags.stores.sqlite
+import resilient.pages.sharing, resilient.pages.directory, resilient.pages.writer
+import resilient.pages.publisher, resilient.flags.stores.urls
 os.setgid(65534); os.setuid(65534)
 """
 FOLLOWS = """

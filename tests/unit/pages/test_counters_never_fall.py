@@ -174,7 +174,7 @@ def test_a_scrape_that_has_to_wait(host: Host, lock: str, first: bool) -> None:
     if not first:
         assert calls(worker.scrape(), "shop") == 11
         worker.do(
-            "import resilient.pages.sharing as module, resilient.pages.others as others\n"
+            "import resilient.pages.sharing as module, resilient.pages.other_pages as others\n"
             "module.PATIENCE = others.PATIENCE = 0.1"
         )
     code = f"""

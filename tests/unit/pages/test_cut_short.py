@@ -103,7 +103,7 @@ def test_the_limit_is_a_write_before_it_was_noticed(tmp_path: Path) -> None:
 import os
 os.environ["RESILIENT_RUNTIME_DIR"] = {str(tmp_path / "pages")!r}
 from resilient import Policy, bulkhead
-from resilient.pages import here
+from resilient.pages import sharing as here
 shop = Policy("shop", bulkhead(2))
 shop.call(int)
 with here.here._lock:  # the thread can't notice meanwhile

@@ -96,7 +96,7 @@ def test_it_can_not_be_written(host: Host, mode: int) -> None:
     worker = host.start(
         f"""
 Policy("warm", timeout(1, sync="thread")).call(int); scrape()  # to have imported what it takes
-import resilient.pages.directory, resilient.pages.records, resilient.pages.page, logging, inspect
+import resilient.pages.directory, resilient.pages.publisher, resilient.pages.writer, logging, inspect
 os.setgid(65534); os.setuid(65534)
 os.environ["RESILIENT_RUNTIME_DIR"] = {str(host.pages)!r}
 """,

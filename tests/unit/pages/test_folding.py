@@ -244,7 +244,7 @@ seen
 def test_more_policies_than_the_departed_name(host: Host) -> None:
     """Beyond the most that are kept by name, they are added up in one, and none is lost."""
     code = """
-import resilient.pages.merge as sums, resilient.pages.form as form
+import resilient.pages.merge as sums, resilient.pages.format as form
 sums.MOST = form.MOST = 10
 ps = [Policy(f"p{n:02}") for n in range(25)]
 for n, p in enumerate(ps): [p.call(int) for _ in range(n + 1)]

@@ -93,7 +93,7 @@ def test_a_policy_that_is_dropped_holds_nothing(host: Host) -> None:
 
 
 QUIET = """
-import resilient.pages.sharing as module, resilient.pages.records as records
+import resilient.pages.sharing as module, resilient.pages.publisher as records
 module.EVERY, records._FADES, records._FADING = 0.05, 0.2, 0.1
 """
 
