@@ -94,7 +94,7 @@ def _giving(core: PolicyState, guards: tuple[Admission, ...]) -> Give:
 # -- the two sections ---------------------------------------------
 
 
-def _enter(  # noqa: C901
+def _enter(  # noqa: C901, PLR0915
     core: PolicyState, guards: tuple[Admission, ...], kinds: tuple[str, ...]
 ) -> Enter:
     outbox, flush, acquire, release = core.outbox, core.flush, core.lock.acquire, core.lock.release

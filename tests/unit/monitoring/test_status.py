@@ -207,7 +207,7 @@ def test_few_calls_of_which_some_are_errors(
                 at, Page(policy("shop", full=(every[0] - errors[0]) * at, error=errors[0] * at))
             )
 
-    monkeypatch.setattr("resilient.cli.status.Watch", Slow)
+    monkeypatch.setattr("resilient.cli.status.PagePoller", Slow)
     monkeypatch.setattr("resilient.cli.status.time.sleep", looked.append)
     command = Command("", tmp_path)
     command.environ["RESILIENT_RUNTIME_DIR"] = str(tmp_path)

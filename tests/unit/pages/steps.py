@@ -47,7 +47,7 @@ def _die_at(line: int, files: tuple[str, ...]) -> None:
 
 
 def _is_in(frame: FrameType, files: tuple[str, ...]) -> bool:
-    """Tell whether a frame is of some files, or of functions of some: "page.py:add"."""
+    """Tell whether a frame is of some files, or of functions of some: "writer.py:add"."""
     file, name = frame.f_code.co_filename, frame.f_code.co_name
     return file.endswith(files) or f"{file}:{name}".endswith(files)
 

@@ -70,16 +70,16 @@ each_line(("pages/directory.py",), lambda: Directory(Path(path)).fold(), check)
     assert {tuple(each) for each in found} == {(31, 31, 31, 1)}
 
 
-ADDING = ("page.py:add", "page.py:_put", "page.py:_hide", "page.py:_room")
+ADDING = ("writer.py:add", "writer.py:_put", "writer.py:_hide", "writer.py:_room")
 
 
 @pytest.mark.parametrize(
     ("act", "files", "step"),
     [
-        ("held.force_open(); show()", ("pages/page.py", "pages/records.py"), 4),
-        ("view = held.with_(bulkhead(1), fallback(value=1)); show()", ("page.py:add",), 1),
+        ("held.force_open(); show()", ("pages/writer.py", "pages/publisher.py"), 4),
+        ("view = held.with_(bulkhead(1), fallback(value=1)); show()", ("writer.py:add",), 1),
         ("drop(); twice()", ADDING, 2),
-        ("drop(); twice()", ("pages/records.py",), 6),
+        ("drop(); twice()", ("pages/publisher.py",), 6),
         ("new = Policy('new', circuit_breaker()); here.refresh()", ADDING, 2),
     ],
     ids=["event", "layout", "dropped", "dropped, records", "attached"],

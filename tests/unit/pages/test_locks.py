@@ -203,7 +203,7 @@ def drop():
     here.refresh()
 def act(): {act}
 gc.disable()
-files = ("pages/page.py", "pages/records.py", "pages/here.py")
+files = ("pages/writer.py", "pages/publisher.py", "pages/sharing.py")
 step = 1 if sys.version_info < (3, 12) else 7  # there every instruction is seen
 line, gone, spared = 0, 0, 0  # one is spared, too, where the page's thread has done its work
 while spared < 10 and line < 1000:
