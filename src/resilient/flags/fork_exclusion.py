@@ -72,7 +72,7 @@ class _Undisturbed:
 
     @contextmanager
     def briefly(self) -> Generator[None]:
-        """Hold the lock, where it is free within a moment, during a short piece of work."""
+        """Hold the lock during a short piece of work, unless it stays busy for a moment."""
         held = self._lock.acquire(timeout=_MOMENT)  # not through the gate: it could wait for itself
         try:
             yield

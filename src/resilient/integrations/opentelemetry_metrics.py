@@ -89,7 +89,7 @@ def _attribute(label: str) -> str:
 
 
 def named(metric: Metric) -> tuple[str, str]:
-    """Return a metric's name and unit in OpenTelemetry, where the name has no unit."""
+    """Return a metric's name and unit in OpenTelemetry; the name does not contain the unit."""
     name, part = metric.name.removesuffix("_total"), ""
     if metric in HISTOGRAMS:
         name, _, part = name.rpartition("_")

@@ -149,8 +149,8 @@ class AsyncConnection(psycopg.AsyncConnection[Any]):
     async def wait(self, *args: Any, **kwargs: Any) -> Any:
         """Wait for the server's answer; close the connection at the deadline.
 
-        It does so also in a task of its own, which its caller's cancellation does not reach: there
-        SQLAlchemy ends its blocks.
+        This also holds in a separate task, such as SQLAlchemy's at the end of a block, which the
+        caller's cancellation does not reach.
         """
         found, left = enclosing(), remaining()
         if found is None or left is None:
@@ -220,7 +220,7 @@ def callers_fault(error: Exception) -> bool:
 
 
 class _Shape:
-    """What handlers of the library's errors read of one."""
+    """The attributes of the library's errors that their handlers read."""
 
     sqlstate: ClassVar[None] = None
     _info: ClassVar[None] = None
