@@ -10,11 +10,11 @@ from .outlet import fault, open_outlets
 
 MISSING = "the command line needs click and rich: pip install 'resilient-guards[cli]'"
 UNWRITTEN = 7  # done, but the answer could not be written
-INTERRUPTED = 130  # as a shell has it
+INTERRUPTED = 130  # the code that shells use
 
 
 def main() -> None:
-    """Run the command line, or say what it needs."""
+    """Run the command line, or report a missing dependency."""
     open_outlets()
     try:
         importlib.import_module("rich")  # now, and not in the middle of an answer
@@ -40,9 +40,9 @@ def main() -> None:
 
 
 def _end(code: int) -> NoReturn:
-    """End with what was done; that its answer could not be written is told besides."""
+    """Exit with the command's code; report also if its answer could not be written."""
     wrong = fault()
-    if wrong is not None and not isinstance(wrong, BrokenPipeError):  # as of `... | head -1`
+    if wrong is not None and not isinstance(wrong, BrokenPipeError):  # not after `... | head -1`
         sys.stderr.write(f"resilient: the answer can't be written: {wrong}\n")
         code = code or UNWRITTEN
     sys.exit(code)

@@ -1,4 +1,4 @@
-"""Moving a lever and telling who has obeyed: the common part of all commands that flip."""
+"""Apply a flip and report which processes acknowledged it: for all commands that flip."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .store_view import StoreView, shown_id
 
 
 class FlipRequest:
-    """What an operator wants of some levers of one flag or policy."""
+    """An operator's order for some levers of one flag or policy."""
 
     def __init__(
         self,
@@ -45,18 +45,18 @@ class FlipRequest:
 
     @property
     def kind(self) -> str:
-        """What kind of levers they are."""
+        """The kind of its levers."""
         return kind_of(next(iter(self.levers)))
 
 
 class Told:
-    """What came of an order, to be told.
+    """The result of an order, for the report.
 
     Attributes:
-        done: each flip, and whether it was recorded now.
-        seen: who has obeyed.
+        done: each flip, and whether this order recorded it.
+        seen: which processes have obeyed.
         unknown: the processes whose options could not be checked.
-        took: seconds.
+        took: the seconds that it took.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class Told:
 
 
 def move(reach: StoreAccess, wanted: FlipRequest, name: str, *, unknown_too: bool) -> None:
-    """Flip levers, wait for the processes, tell, and end with the exit code that says it."""
+    """Flip levers, wait for the processes, report, and exit with the code for the result."""
     began = time.monotonic()
     with reach.store() as store:
         view = _ready(reach, store, wanted, name, unknown_too=unknown_too)
@@ -101,7 +101,7 @@ def move(reach: StoreAccess, wanted: FlipRequest, name: str, *, unknown_too: boo
 def _ready(
     reach: StoreAccess, store: Store, wanted: FlipRequest, name: str, *, unknown_too: bool
 ) -> StoreView:
-    """Return a look at a store that can be written to, and in which the name is known."""
+    """Return a view of a writable store that knows the name."""
     if not store.writable:
         fail(
             f"{reach.shown} is read and never written: change it where it comes from (Git, a "
@@ -110,7 +110,7 @@ def _ready(
         )
     view = look(reach, store)
     while is_young(store) and name not in view.names(wanted.kind):
-        time.sleep(0.1)  # its processes have not been heard of yet
+        time.sleep(0.1)  # a new store has not heard of its processes yet
         view = look(reach, store)
     if not unknown_too:
         known_name(name, view.names(wanted.kind), "flag" if wanted.kind == FLAG else "policy")
@@ -118,7 +118,7 @@ def _ready(
 
 
 def _checked(view: StoreView, wanted: FlipRequest, name: str) -> list[str]:
-    """Check options before they are recorded; return the processes that say nothing of theirs."""
+    """Check options before recording them; return the processes that do not report theirs."""
     options: dict[str, dict[str, Any]] = {}
     for lever, value in wanted.levers.items():
         if wanted.kind == OPTION and value != RELEASED:
@@ -131,7 +131,7 @@ def _checked(view: StoreView, wanted: FlipRequest, name: str) -> list[str]:
 
 
 def _not_outdone(view: StoreView, done: Done) -> None:
-    """End, where somebody else has moved the lever since."""
+    """Exit if somebody else has moved the lever since."""
     newest = view.flips.get(done.flip.lever)
     if newest is not None and newest.version > done.flip.version > 0:
         what_i_did = "recorded" if done.changed else "it was so already"

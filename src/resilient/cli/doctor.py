@@ -1,4 +1,4 @@
-"""What `resilient doctor` looks for."""
+"""The checks of `resilient doctor`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .store_view import StoreView, shown_id
 
 
 def findings(view: StoreView) -> Iterable[str]:
-    """Yield what is not as it should be, in words."""
+    """Yield sentences on what is wrong."""
     for process in view.silent():
         since = datetime.fromtimestamp(process.seen, UTC)
         yield (
@@ -46,7 +46,7 @@ def findings(view: StoreView) -> Iterable[str]:
 
 
 def in_pages(path: Path) -> Iterable[str]:
-    """Yield what is not as it should be with the counts that processes share, in words."""
+    """Yield sentences on what is wrong with the counts that processes share."""
     try:
         path.stat()
         seen = PagePoller(path).look()

@@ -66,7 +66,7 @@ def _declared(app: str) -> Declared:
             return in_pages(path)
         except (OSError, ValueError) as error:
             fail(unread(path, error), UNREACHED)
-    sys.path.insert(0, os.getcwd())  # as `python -m` does
+    sys.path.insert(0, os.getcwd())  # like `python -m`
     try:
         return in_this_process(app)
     except (Exception, SystemExit) as error:

@@ -1,4 +1,4 @@
-"""Options are checked before they are ordered: by what processes say of theirs."""
+"""Checks of options before an order: against the reports of the processes."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ Options = dict[str, dict[str, Any]]  # by guard and name
 
 
 def check_options(view: StoreView, policy: str, wanted: Options) -> list[str]:
-    """Check options for a policy by what every process says of it.
+    """Check options for a policy against the report of every process.
 
     Returns:
-        The processes that say nothing of their options: they are of an older version.
+        The processes that do not report their options: they run an older version.
 
     Raises:
-        ValueError: there is no such guard or option, or a value is not allowed.
-        TypeError: a value is of a wrong type.
+        ValueError: a guard or option does not exist, or a value is not allowed.
+        TypeError: a value has the wrong type.
     """
     silent: list[str] = []
     if not any(policy in process.about.get("policies", {}) for process in view.processes):
-        for kind, options in wanted.items():  # nobody can say more than the guards themselves
+        for kind, options in wanted.items():  # without processes, the guards' own checks
             _check_alone(policy, kind, options)
     for process in view.processes:
         about = process.about.get("policies", {}).get(policy)
@@ -84,13 +84,13 @@ def _is_told(each: object) -> TypeGuard[dict[str, Any]]:
 
 
 def _build(kind: str, now: dict[str, Any], wanted: dict[str, Any]) -> None:
-    """Make such a guard: its own constructor says what is wrong."""
+    """Build a guard of this kind: its constructor raises for bad options."""
     make: Callable[..., Any] | None = getattr(decorators, kind, None)
     if make is None or all(each.kind != kind for each in _guards()):
-        return  # of another package, which this process does not have
+        return  # a third party's guard, which this process does not have
     names = inspect.signature(make).parameters
     if kind == "bulkhead" and "max_waiting" in wanted and not now:
-        now = {"max_wait": 1.0}  # what it goes with may be declared
+        now = {"max_wait": 1.0}  # the declared policy may have one
     given = {name: value_of(name, value) for name, value in now.items() if name in names}
     make(**{**given, **wanted})
 

@@ -1,4 +1,4 @@
-"""The options that commands share."""
+"""Options that several commands share."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def common(command: F) -> F:
 
 
 def given(context: click.Context) -> tuple[str | None, bool]:
-    """Return the store and the form that were asked for before the name of a command."""
+    """Return the store and the output form given before the command's name."""
     store, as_json = context.obj or (None, False)
     return store, as_json
 
@@ -52,7 +52,7 @@ DECLARE: Final = click.option(
 def lever_command(
     group: click.Group, word: str, value: Any, lever: Callable[[str], str], text: str
 ) -> None:
-    """Add a command that sets the lever of a name to a value."""
+    """Add a command that sets one lever of a name to a value."""
 
     @group.command(word, help=text)
     @click.argument("name")
@@ -71,7 +71,7 @@ def pull(
     declare: bool,
     options: Any,
 ) -> None:
-    """Set levers of one flag or policy, as the options of the command say."""
+    """Set levers of one flag or policy, with the command's options."""
     around = given(context)
     reach = StoreAccess(options["store"] or around[0])
     try:
@@ -87,7 +87,7 @@ def pull(
 
 
 def applied(row: dict[str, Any], *, counts: bool) -> str:
-    """Return how many processes have applied what a row shows."""
+    """Return how many processes have applied a row's order."""
     if not counts:
         return "not known"
     if not row["processes"]:

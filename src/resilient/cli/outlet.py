@@ -1,7 +1,7 @@
-"""Where a command writes its answer: what can't be written never looks like what could not be done.
+"""Where a command writes its answer, so that a failed write never looks like a failed action.
 
-A disk that is full, a reader that has gone, a closed file: none of them raises in the middle of an
-act. It is noted, the act goes on, and the end of the command says so.
+A full disk, a reader that has gone, a closed file: none of them raises in the middle of an
+action. An outlet keeps the error, the action goes on, and the end of the command reports it.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from typing import Any
 
 
 class Outlet(io.FileIO):
-    """A file that takes whatever is written, also where nothing can be.
+    """A file that accepts everything, even if it can't write it.
 
     Attributes:
-        fault: why something could not be written, or None.
+        fault: why a write failed, or None.
     """
 
     def __init__(self, fd: int) -> None:
@@ -25,7 +25,7 @@ class Outlet(io.FileIO):
         self.fault: OSError | None = None
 
     def write(self, content: Any, /) -> int:
-        """Write it, or note why that can't be."""
+        """Write content, or keep the error."""
         size = memoryview(content).nbytes
         while self.fault is None:
             try:
@@ -35,35 +35,35 @@ class Outlet(io.FileIO):
                 break
             if written is not None:
                 return written
-            select.select([], [self.fileno()], [])  # it does not block: its reader is slow
+            select.select([], [self.fileno()], [])  # non-blocking, with a slow reader
         return size
 
 
 def open_outlets() -> None:
-    """Have all that is printed from now on go through outlets, in place of the standard files."""
+    """Replace the standard files by outlets for all later output."""
     closed = [fd for fd in (0, 1, 2) if not _is_open(fd)]
-    for fd in closed:  # else a store's file would get the number, and be written over
+    for fd in closed:  # else the store's file could get the number, and output would overwrite it
         os.open(os.devnull, os.O_RDWR)
         if fd:
             os.set_inheritable(fd, True)
     for fd, name in ((1, "stdout"), (2, "stderr")):
         before = getattr(sys, name)
         if fd not in closed and _number(before) != fd:
-            continue  # somebody's own: a test's, or an embedding program's
+            continue  # another program's or a test's own file
         outlet = Outlet(fd)
         if fd in closed:
             outlet.fault = OSError("it is closed")
         text = io.TextIOWrapper(
             io.BufferedWriter(outlet),
             encoding=getattr(before, "encoding", None) or "utf-8",
-            errors="replace",  # a terminal that lacks a character gets a "?"
+            errors="replace",  # an encoding that lacks a character gets a "?"
             line_buffering=fd == 2 or outlet.isatty(),
         )
         setattr(sys, name, text)
 
 
 def fault() -> OSError | None:
-    """Return why what was printed has not been written, None where all of it has."""
+    """Return why output has not been written, None if all of it has."""
     stream = sys.stdout
     try:
         stream.flush()

@@ -1,4 +1,4 @@
-"""Words and tables for a terminal. Nothing that comes from a store reaches it unclean."""
+"""Texts and tables for a terminal. Control characters from a store never reach it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def say_json(data: object) -> None:
 
 
 def moment(at: float | None, now: float) -> str:
-    """Return a time in words: of today the time of day, else the day too."""
+    """Return a time in words: the time of day, with the date unless it is today."""
     if at is None:
         return ""
     when, today = datetime.fromtimestamp(at, UTC), datetime.fromtimestamp(now, UTC)
@@ -40,7 +40,7 @@ def seconds_of(option: str, text: str) -> float:
     """Return the seconds of a duration such as ``90s``, ``30m``, ``1h30m`` or ``2d``.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is not a duration.
     """
     parts = _SPAN.findall(text.strip())
     if not parts or "".join(number + unit for number, unit in parts) != text.strip():
@@ -50,7 +50,7 @@ def seconds_of(option: str, text: str) -> float:
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print a table, as wide as it has to be where no terminal bounds it."""
+    """Print a table, without limit of width where no terminal sets one."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -68,7 +68,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
 
 
 def plural(number: int, word: str) -> str:
-    """Return a number of things."""
+    """Return a number with a noun in the singular or plural."""
     if number == 1:
         return f"1 {word}"
     ending = "es" if word.endswith("s") else "s"
@@ -76,7 +76,7 @@ def plural(number: int, word: str) -> str:
 
 
 def order_line(value: str, row: dict[str, Any], now: float) -> str:
-    """Return one line on an order: what, until when, by whom and why."""
+    """Return an order in one line: what, until when, by whom and why."""
     until = f" until {moment(row['until'], now)}" if row["until"] is not None else ""
     by = f" by {row['by']}" if row["by"] else ""
     why = f": {row['reason']}" if row["reason"] else ""

@@ -1,4 +1,4 @@
-"""Where the processes of this host share their counts, and what to say where they can't be read."""
+"""Where the processes of this host share their counts, and messages if they can't be read."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .store_access import UNREACHED, USAGE, fail
 
 
 def runtime_directory() -> Path:
-    """Return where the processes of this host share their counts, or end with what to do."""
+    """Return where the processes of this host share their counts, or exit with advice."""
     try:
         path = runtime_for(os.environ.get(VARIABLE, ""), os.environ)
     except ValueError as error:
@@ -36,9 +36,9 @@ def runtime_directory() -> Path:
 
 
 def directory_of(store: str | None) -> Path | None:
-    """Return where processes that follow a store share their counts, None where there is no sign.
+    """Return where processes that follow a store share their counts, None if no directory shows it.
 
-    A place that is set is one, whether there is anything or not.
+    A directory named by the environment counts even if it does not exist.
     """
     try:
         path = runtime_for(store or os.environ.get(VARIABLE, ""), os.environ)
@@ -48,19 +48,19 @@ def directory_of(store: str | None) -> Path | None:
         return path
     try:
         return path if stat.S_ISDIR(path.stat().st_mode) else None
-    except PermissionError:  # there is something: reading it says whose it is
+    except PermissionError:  # it exists: reading it reports its owner
         return path
     except OSError:
         return None
 
 
 def nobody_shares(path: Path) -> str:
-    """Return in a sentence that there are no pages where they should be."""
+    """Return the sentence for a missing directory of pages."""
     return f"{path} does not exist: no process has ever shared its counts there"
 
 
 def unread(path: Path, error: Exception) -> str:
-    """Return in a sentence why pages can't be read, whose they are, and how to look."""
+    """Return the sentence for unreadable pages: why, whose they are, and how to look."""
     owner = _owner(path)
     private = isinstance(error, PermissionError) or owner != 0
     if owner is None or owner == _user() or not private:
@@ -75,7 +75,7 @@ def unread(path: Path, error: Exception) -> str:
 
 
 def _owner(path: Path) -> int | None:
-    """Return whose the directory is, or the nearest one above it that can be looked at."""
+    """Return the owner of the directory, or of the nearest readable one above it."""
     for each in (path, *path.parents):
         try:
             return each.stat().st_uid

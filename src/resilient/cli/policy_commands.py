@@ -15,7 +15,7 @@ from .store_access import USAGE, StoreAccess, fail, known_name, look
 from .store_view import shown_state
 from .timeline import line, told
 
-_MOVES: Final = 20  # that are shown of a policy
+_MOVES: Final = 20  # the last moves of a policy that are shown
 _TABLES: Final = ("exceptions", "settings")
 _SETTINGS: Final = (
     "failure_rate", "failure_threshold", "minimum_calls", "window", "slow_call_duration",
@@ -121,7 +121,7 @@ def _say_flags_off(row: dict[str, Any]) -> None:
 
 
 def _say_evidence(seen: Any) -> None:
-    """Say what a circuit went by, in one line more: as a store has it, whatever that is."""
+    """Print a circuit's evidence, in one more line; a store may hold anything."""
     if not isinstance(seen, dict) or "calls" not in seen:
         return
     told = cast("dict[str, Any]", seen)

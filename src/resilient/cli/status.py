@@ -18,8 +18,8 @@ from .output import plural, say, say_json, seconds_of
 from .pages import directory_of, nobody_shares, unread
 from .store_access import FINDINGS, NOT_ALL, UNREACHED, USAGE, StoreAccess, fail, look
 
-_LONGEST: Final = 10.0  # seconds that a look at few calls takes
-_MOSTLY: Final = 10.0  # times what hurts among many calls, where there are few: errors of a tenth
+_LONGEST: Final = 10.0  # seconds that it watches at most while there are few calls
+_MOSTLY: Final = 10.0  # factor on the limits of harm while there are few calls
 
 
 @click.command()
@@ -67,7 +67,7 @@ T = TypeVar("T")
 
 
 def _tried(part: Callable[[], T]) -> T | int:
-    """Return what one part knows, or the code of its failure, which it has told."""
+    """Return what one part knows, or its exit code if it failed and has said so."""
     try:
         return part()
     except SystemExit as failure:
@@ -75,9 +75,9 @@ def _tried(part: Callable[[], T]) -> T | int:
 
 
 def _customers(path: Path, seconds: float) -> Screen:
-    """Return what customers got in a time, and how policies stand.
+    """Return how customers were served during some seconds, and the states of the policies.
 
-    Where some of few calls went wrong, it looks on, until there are enough to tell.
+    If some of few calls went wrong, it watches on until there are enough to judge.
     """
     watch = PagePoller(path)
     try:
@@ -98,7 +98,7 @@ def _customers(path: Path, seconds: float) -> Screen:
 def _joined(
     screen: Screen | None, known: dict[str, Any] | None, codes: list[int]
 ) -> tuple[list[str], dict[str, Any]]:
-    """Return what is to be said, in words and as data; add the codes that it means."""
+    """Return the texts and the data of the status; add the exit codes that they mean."""
     here = {} if screen is None else _moved(screen)
     circuits: dict[str, str] = {**here, **({} if known is None else known["circuits"])}
     silent = [] if screen is None else [process.pid for process in screen.silent]
@@ -151,7 +151,7 @@ def _moved(screen: Screen) -> dict[str, str]:
 
 
 def _unseen(screen: Screen | None, known: dict[str, Any] | None) -> int:
-    """Return how many processes follow the store, and show no page here."""
+    """Return how many processes follow the store but have no page here."""
     if screen is None or known is None:
         return 0
     here = {process.pid for process in screen.processes}
@@ -159,12 +159,12 @@ def _unseen(screen: Screen | None, known: dict[str, Any] | None) -> int:
 
 
 def _hurts(screen: Screen) -> bool:
-    """Return whether customers are hurt: a single error among many calls is no news."""
+    """Return whether customers are hurt; a single error among many calls does not count."""
     return _harm(screen, 1.0) if screen.calls >= ENOUGH else _harm(screen, _MOSTLY)
 
 
 def _harm(screen: Screen, times: float) -> bool:
-    """Return whether more went wrong than so many times what is no news."""
+    """Return whether harm exceeds so many times the usual share."""
     limits = {"error": 0.01, "degraded": 0.05}
     return any(
         n > 0 and n / screen.calls >= limit * times
@@ -173,7 +173,7 @@ def _harm(screen: Screen, times: float) -> bool:
 
 
 def known_from_store(reach: StoreAccess) -> dict[str, Any]:
-    """Return what a store knows: circuits, what operators have set, and who obeys."""
+    """Return what a store knows: circuits, operators' orders, and which processes obey."""
     with reach.store() as opened:
         view = look(reach, opened)
         unread = sorted(getattr(opened.read("", -1), "unread", ()))
@@ -204,7 +204,7 @@ def known_from_store(reach: StoreAccess) -> dict[str, Any]:
 
 
 def _state(states: dict[str, int]) -> str:
-    """Return in how many processes a circuit is open, or half-open, as `top` says it."""
+    """Return in how many processes a circuit is open or half-open, in the words of `top`."""
     whole = sum(states.values())
     for word in ("open", "half_open"):
         if states.get(word):
@@ -221,7 +221,7 @@ def _code(known: dict[str, Any]) -> int:
 
 
 def levers_in_words(known: dict[str, Any]) -> list[str]:
-    """Return what operators have set, and who obeys, in words."""
+    """Return operators' orders, and which processes obey, in words."""
     off, forced, number = known["off"], known["forced"], known["processes"]
     parts = [
         f"off: {', '.join(off)}" if off else "no flag is off",

@@ -1,4 +1,4 @@
-"""Reaching the store from the command line, and the exit codes of what can go wrong."""
+"""Access to the store for the command line, and the exit codes of failures."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from .store_view import StoreView
 
 FINDINGS: Final = 1  # `status` and `doctor`: something is off, forced, or wrong
 USAGE: Final = 2
-NOT_ALL: Final = 3  # recorded, and not obeyed by every process yet
+NOT_ALL: Final = 3  # recorded, but some process does not obey yet
 UNREACHED: Final = 4  # the store can't be reached, or refuses
-CONFLICT: Final = 5  # somebody else was quicker
-UNKNOWN: Final = 6  # the store did not answer: it may or may not have been done
-# 7 is of resilient.cli: done, but the answer could not be written
+CONFLICT: Final = 5  # somebody else was faster
+UNKNOWN: Final = 6  # the store did not answer: it may or may not have recorded the flip
+# 7 is in resilient.cli: done, but the answer could not be written
 
 
 def fail(message: str, code: int) -> NoReturn:
-    """End with a message and an exit code."""
+    """Exit with a message and a code."""
     click.echo(f"resilient: {clean(message)}", err=True)
     raise SystemExit(code)
 
 
 class StoreAccess:
-    """The store that a command is about."""
+    """The store that a command uses."""
 
     def __init__(self, setting: str | None) -> None:
         self.setting: str = setting or os.environ.get(VARIABLE, "")
@@ -59,7 +59,7 @@ class StoreAccess:
 
     @contextmanager
     def store(self) -> Generator[Store]:
-        """Give the store, and turn what goes wrong into exit codes."""
+        """Yield the store; turn its errors into exit codes."""
         file = self.setting.removeprefix("sqlite:///")
         if file != self.setting:
             try:
@@ -99,14 +99,14 @@ class StoreAccess:
 
 
 def look(reach: StoreAccess, store: Store) -> StoreView:
-    """Return all that a store knows, with the dead of this host taken out."""
+    """Return a view of a store, without the dead processes of this host."""
     flips, now = current(store)
     processes = living(store, reach.presence)[0] if store.writable else []
     return StoreView(flips, processes, now, counts=store.writable)
 
 
 def known_name(name: str, names: list[str], what: str) -> str:
-    """Return a name that is there, or end with the nearest one."""
+    """Return a known name, or exit with the nearest one."""
     if name in names:
         return name
     near = nearest(name, names)

@@ -1,4 +1,4 @@
-"""What an operator is shown, as plain data: the flips, joined with what processes say."""
+"""An operator's view as plain data: the flips, joined with the processes' reports."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..flags.stores.base import Process
 
 
 class StoreView:
-    """One look at a store: every lever, and every process that follows it."""
+    """One view of a store: every lever, and every process that follows it."""
 
     def __init__(
         self, flips: Mapping[str, Flip], processes: list[Process], now: float, *, counts: bool
@@ -20,13 +20,13 @@ class StoreView:
         self.flips: Mapping[str, Flip] = flips
         self.processes: list[Process] = processes
         self.now: float = now
-        self.counts: bool = counts  # the store knows its processes
+        self.counts: bool = counts  # whether the store knows its processes
         self.version: int = max((flip.version for flip in flips.values()), default=0)
 
     # -- names ---------------------------------------------
 
     def declared(self, table: str) -> dict[str, dict[str, Any]]:
-        """Return what the processes declare: flags or policies, by name."""
+        """Return the flags or policies that the processes declare, by name."""
         found: dict[str, dict[str, Any]] = {}
         for process in self.processes:
             for name, about in process.about.get(table, {}).items():
@@ -35,7 +35,7 @@ class StoreView:
         return found
 
     def names(self, kind: str) -> list[str]:
-        """Return the names that there are: declared by a process, or flipped before."""
+        """Return the known names: declared by a process, or flipped before."""
         kinds = (FLAG,) if kind == FLAG else (FORCED, OPTION)
         table = "flags" if kind == FLAG else "policies"
         flipped = {
@@ -117,7 +117,7 @@ class StoreView:
         return bool(self.flag(flag, self.declared("flags").get(flag, {}))["off_in"])
 
     def holding(self, lever: str) -> Flip | None:
-        """Return the flip that a lever is to obey now."""
+        """Return the flip that a lever must obey now."""
         flip = self.flips.get(lever)
         return flip if holds(flip, self.now) else None
 
@@ -159,15 +159,15 @@ class StoreView:
         }
 
     def is_silent(self, process: Process) -> bool:
-        """Return whether a process has not been heard of for long."""
+        """Return whether a process has had no heartbeat for long."""
         return self.now - process.seen > SILENT_AFTER
 
     def silent(self) -> list[Process]:
-        """Return the processes that have not been heard of for long."""
+        """Return the processes without a heartbeat for long."""
         return [process for process in self.processes if self.is_silent(process)]
 
     def behind(self) -> list[Process]:
-        """Return the processes that are heard of and have not applied the newest flip."""
+        """Return the processes with a heartbeat that have not applied the newest flip."""
         return [
             process
             for process in self.processes
@@ -176,11 +176,11 @@ class StoreView:
 
 
 def shown_state(said: Mapping[str, Any]) -> str:
-    """Return the state of a policy as a process has it: one without a circuit is never closed."""
+    """Return a process's state of a policy; a policy without a circuit is never closed."""
     state = str(said["state"])
     return "no circuit" if state == "closed" and said.get("circuit") is False else state
 
 
 def shown_id(process: Process) -> str:
-    """Return how a process is named to an operator."""
+    """Return the name of a process for operators."""
     return f"{process.host}, pid {process.pid}"

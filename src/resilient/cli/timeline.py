@@ -17,9 +17,9 @@ from .store_access import USAGE, StoreAccess, fail, look
 from .store_view import StoreView
 
 _MOST: Final = 1000
-_ECHO: Final = 10.0  # seconds within which a process hears of a flip
-_TOGETHER: Final = 5.0  # seconds in which processes that do the same are told in one line
-_GAP: Final = 600.0  # seconds between two that are told as one flood
+_ECHO: Final = 10.0  # seconds within which a process applies a flip
+_TOGETHER: Final = 5.0  # seconds within which processes that do the same share a line
+_GAP: Final = 600.0  # seconds without an entry that end a flood
 _NOISY: Final = ("abandoned", "would_open", "flapped")  # kinds that come in floods
 _OWN: Final = {
     "process_started": "started", "process_left": "ended",
@@ -60,7 +60,7 @@ def timeline(since: str, name: str, most: int, store: str | None, as_json: bool)
 
 
 def still(view: StoreView, name: str = "") -> Iterable[dict[str, Any]]:
-    """Yield what is true now, however long ago it began, and whatever has been told since."""
+    """Yield what is still true, whenever it began, and whatever happened since."""
     for lever, flip in sorted(view.flips.items()):
         if view.holding(lever) is not None and name in ("", flip.name):
             yield {**_of_flip(flip), "kind": "still", "processes": []}
@@ -80,15 +80,15 @@ def still(view: StoreView, name: str = "") -> Iterable[dict[str, Any]]:
 
 
 def told(store: Store, since: float, name: str = "", most: int = 0) -> list[dict[str, Any]]:
-    """Return the journal and the log of flips as one, oldest first."""
+    """Return the journal and the log of flips as one list, oldest first."""
     most = LONGEST if name else max(most, _MOST)
     journal = getattr(store, "journal", None)
     entries: list[dict[str, Any]] = [] if journal is None else journal(since, most)
-    # An answer of the store that was lost has it told twice.
+    # After a lost answer of the store a process writes its entries twice.
     once = {(e.get("process"), e.get("number", n)): e for n, e in enumerate(entries)}
     entries = list(once.values())
     flips = [flip for flip in store.log(None, most) if flip.at >= since - _ECHO]
-    # What a process heard of a flip is the flip's echo.
+    # A process's event of a flip only repeats the flip.
     entries = [each for each in entries if not _is_echo(each, flips)]
     entries += [_of_flip(flip) for flip in flips if flip.at >= since]
     if name:
@@ -117,7 +117,7 @@ def _of_flip(flip: Flip) -> dict[str, Any]:
 
 
 def _together(entries: Iterable[dict[str, Any]]) -> Iterable[dict[str, Any]]:
-    """Yield entries, those of processes that did the same within moments as one."""
+    """Yield entries; processes that did the same within moments share one."""
     open_: dict[tuple[Any, ...], dict[str, Any]] = {}
     for entry in entries:
         key = tuple(entry.get(word) for word in ("kind", "policy", "flag", "after", "cause"))
@@ -137,7 +137,7 @@ def _together(entries: Iterable[dict[str, Any]]) -> Iterable[dict[str, Any]]:
 
 
 def _folded(entries: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return entries, what goes on and on as one: with how often, and until when."""
+    """Return entries; repetitions become one entry with a count and an end."""
     kept: list[dict[str, Any]] = []
     runs: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for entry in entries:
@@ -148,7 +148,7 @@ def _folded(entries: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
         run = runs.setdefault(key, [])
         if run and entry["at"] - run[-1].get("until_at", run[-1]["at"]) > _GAP:
             run.clear()
-        if len(run) > 1:  # the last of the run takes in the rest
+        if len(run) > 1:  # the last entry of the run takes in the rest
             last = run[-1]
             last["times"] = _times(last) + _times(entry)
             last["until_at"] = entry["at"]
@@ -162,7 +162,7 @@ def _folded(entries: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _is_told(holding: dict[str, Any], entries: list[dict[str, Any]]) -> bool:
-    """Return whether entries say already what is true now."""
+    """Return whether entries already say what is still true."""
     if "lever" in holding:
         return any(
             each.get("lever") == holding["lever"] and each["at"] == holding["at"]
@@ -173,13 +173,13 @@ def _is_told(holding: dict[str, Any], entries: list[dict[str, Any]]) -> bool:
 
 
 def _times(entry: dict[str, Any]) -> int:
-    """Return how often an entry says that it happened, as a store has it, whatever that is."""
+    """Return the count of an entry; a store may hold anything."""
     times = entry.get("times", 1)
     return times if type(times) is int and times > 0 else 1
 
 
 def line(entry: dict[str, Any], now: float) -> str:
-    """Return an entry in one line."""
+    """Return an entry as one line."""
     many = len(entry["processes"])
     where = f" in {plural(many, 'process')}" if many > 1 else ""
     why = f": {entry['reason']}" if entry.get("reason") else ""

@@ -23,7 +23,7 @@ from .store_access import UNREACHED, USAGE, StoreAccess, fail
 if TYPE_CHECKING:
     from rich.console import Console
 
-_SPAN: Final = 10.0  # seconds that a share or a rate is of
+_SPAN: Final = 10.0  # seconds that shares and rates cover
 
 
 @click.command()
@@ -42,7 +42,7 @@ def top(every: str, once: bool, as_json: bool) -> None:
         fail(str(error), USAGE)
     from rich.console import Console
 
-    from .top_screen import drawn  # here: rich takes a third of the time of other commands
+    from .top_screen import drawn  # here, because rich takes a third of the time of other commands
 
     watch, looks = _begun(as_json=as_json)
     console = Console(highlight=False)
@@ -61,7 +61,7 @@ def top(every: str, once: bool, as_json: bool) -> None:
 
 
 def _begun(*, as_json: bool) -> tuple[PagePoller, deque[PageSample]]:
-    """Look once; where that can't be, say why, and what is known all the same, and end."""
+    """Take a first sample; if that fails, print why and what is known anyway, and exit."""
     try:
         watch = PagePoller(runtime_directory())
         return watch, deque([_look(watch)])
@@ -90,14 +90,14 @@ def _follow(watch: PagePoller, console: Console, seconds: float, looks: deque[Pa
 
     from .top_screen import drawn
 
-    if not console.is_terminal:  # a pipe, or ssh without one: a screen after the other
+    if not console.is_terminal:  # a pipe, or ssh without a terminal: print screen after screen
         while fault() is None:
             pause = min(seconds, 1.0) if len(looks) < 2 else seconds
             screen = _newest(watch, looks, pause)
             console.print(drawn(screen, console.width, rows=None, reaching=_reaching()))
             console.print("")
         return
-    signal.signal(signal.SIGTERM, _end)  # the terminal is to be put right first
+    signal.signal(signal.SIGTERM, _end)  # so that the terminal is restored
     with Live(console=console, screen=True, auto_refresh=False) as live:
         pause = min(seconds, 1.0)  # until the first screen
         while fault() is None:
@@ -108,7 +108,7 @@ def _follow(watch: PagePoller, console: Console, seconds: float, looks: deque[Pa
 
 
 def _reaching() -> bool:
-    """Return whether a store is set that commands and processes can go by."""
+    """Return whether a store is set that both commands and processes can use."""
     return os.environ.get(VARIABLE, "") not in MEMORY
 
 

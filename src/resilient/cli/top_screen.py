@@ -15,29 +15,29 @@ from ..monitoring.top_model import Row, Screen, percent
 from ..validation import clean
 from .output import plural
 
-_NAME: Final = 24  # columns that a name gets before others are left out, in this order
+_NAME: Final = 24  # columns that a name gets before other columns are left out, in this order
 _DROPPED: Final = ("fallback", "p50", "in flight", "for", "p99", "rate/s")
 _SERVED: Final = ("full", "degr", "err %")
 _ANSWER: Final = 24
-_MOST: Final = 5  # levers that are shown
-_NAMED: Final = 3  # of flags that are off, and of processes that hang
+_MOST: Final = 5  # levers shown
+_NAMED: Final = 3  # flags that are off, and processes that hang, shown by name
 _UNREACHING: Final = "# no store is set (RESILIENT_STORE): these reach no process as it is"
-_UNSYNCED: Final = 10.0  # seconds without a look at the store that are worth a word
-_FRAME: Final = 9  # lines that are neither policies, levers nor warnings
-_NONE: Final = "·"  # no living process has it
-_FEW: Final = "few"  # calls, too few to say
+_UNSYNCED: Final = 10.0  # seconds without a read of the store that the screen mentions
+_FRAME: Final = 9  # lines besides policies, levers and warnings
+_NONE: Final = "·"  # for no living process
+_FEW: Final = "few"  # too few calls to say
 _STYLES: Final = {"error": "bold red", "degraded": "yellow", "full": "green"}
 
 
 def drawn(screen: Screen, width: int, rows: int | None, *, reaching: bool = True) -> RenderableType:
-    """Return the screen as it is shown at a width, in at most so many lines.
+    """Return the screen for a width, in at most so many lines.
 
-    Where no store is set that levers go by, reaching is False.
+    If no store is set that levers can use, reaching is False.
     """
     warnings = _warnings(screen)
     levers = [_lever(row, width) for row in screen.worst[:_MOST]]
     shown = screen.worst
-    if rows is not None:  # levers get up to half of what there is
+    if rows is not None:  # levers get up to half of the room
         room = rows - len(warnings) - _FRAME - (not reaching)
         while len(levers) > 1 and sum(map(len, levers)) > room // 2:
             levers.pop()
@@ -110,7 +110,7 @@ def _warnings(screen: Screen) -> list[Text]:
 
 
 def _table(rows: list[Row], screen: Screen, width: int) -> Table:
-    """Return the table of policies; where there is no room columns are left out, not cut."""
+    """Return the table of policies; without room it leaves columns out rather than cut them."""
     columns: dict[str, list[Text]] = {
         "t": [Text("" if row.policy.tier is None else str(row.policy.tier)) for row in rows],
         "state": [_state(row) for row in rows],
@@ -139,15 +139,15 @@ def _table(rows: list[Row], screen: Screen, width: int) -> Table:
 
 
 def _room(columns: dict[str, list[Text]], width: int) -> int:
-    """Return how many columns of the screen are left for the names."""
+    """Return how many columns of the screen remain for the names."""
     taken = (max(len(title), *map(len, cells)) + 1 for title, cells in columns.items())
     return width - sum(taken) - 1
 
 
 def _lever(row: Row, width: int) -> list[Text]:
-    """Return what is left to be done: a command that can be copied as it stands."""
+    """Return what the operator can do: a command to copy, with notes."""
     found: list[Text] = []
-    told = [row.policy.impact] if row.policy.cuttable else []  # while it is cut off
+    told = [row.policy.impact] if row.policy.cuttable else []  # shown while it is cut off
     for said in [*told, row.note]:
         if said:
             line = f"# {clean(row.policy.name)}: {clean(said)}".rstrip("\\ ")
@@ -156,13 +156,13 @@ def _lever(row: Row, width: int) -> list[Text]:
 
 
 def _folded(command: str, width: int) -> list[str]:
-    """Return a command in lines that are still one command when they are pasted."""
+    """Return a command split into lines that paste as one command."""
     lines: list[str] = []
     while len(command) > width:
         cut = width - 2
         while cut >= 3 and not (command[cut] == " " and _ends_a_word(command[:cut])):
             cut -= 1
-        if cut < 3:  # within the indentation
+        if cut < 3:  # nothing but indentation would remain
             break
         lines.append(command[:cut] + " \\")
         command = "  " + command[cut + 1 :]
@@ -170,7 +170,7 @@ def _folded(command: str, width: int) -> list[str]:
 
 
 def _ends_a_word(command: str) -> bool:
-    """Return whether a beginning of a command ends between two of its words, not in quotes."""
+    """Return whether a prefix of a command ends between two words, outside quotes."""
     try:
         shlex.split(command)
     except ValueError:
@@ -179,7 +179,7 @@ def _ends_a_word(command: str) -> bool:
 
 
 def _short(name: str, width: int) -> str:
-    """Return a name cut at its front, which names of functions have in common."""
+    """Return a name cut at its front, the common part of functions' names."""
     return name if len(name) <= width else "…" + name[1 - width :]
 
 
@@ -204,7 +204,7 @@ def _rate(row: Row) -> str:
 
 
 def _number(value: float) -> str:
-    """Return a number in at most four characters; never 0 where it is not."""
+    """Return a number in at most four characters, as 0 only if it is 0."""
     if value >= 999_500:
         return f"{value / 1e6:.1f}M" if value < 99.95e6 else f"{value / 1e6:.0f}M"
     if value >= 9_999.5:

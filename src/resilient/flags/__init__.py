@@ -34,26 +34,26 @@ def flag(
 ) -> Flag:
     """Declare a kill switch, which is on until somebody turns it off.
 
-    Declare it once, where it is used, at the top of a module. Nothing is asked of the store then:
-    that begins with the first read.
+    Declare it once, where it is used, at the top of a module. It contacts no store: the first
+    read does.
 
     Args:
         name: what operators see. 1 to 100 characters from ``A-Z a-z 0-9 . _ - < > : #``. Names that
             differ only in case or punctuation count as the same.
         owner: the team to call. Default none.
-        impact: one sentence on what the customer sees while it is off; it is printed to whoever
+        impact: one sentence on what the customer sees while it is off; commands print it to whoever
             turns it off. Default none.
-        review: a date, or ``"2027-03-01"``: from that day on it is reported as due for a review.
-            Nothing else comes of it. Default never.
-        default: what it says while nobody has flipped it. Default True.
+        review: a date, or ``"2027-03-01"``: from that day on commands report a review as due. It
+            has no other effect. Default never.
+        default: its value while no flip decides it. Default True.
 
     Returns:
-        The flag. The same declaration, carried out again, gives the same one.
+        The flag. The same declaration, carried out again, returns the same flag.
 
     Raises:
         ValueError: the name is declared elsewhere, too much like another, retired or not allowed;
-            or its variable in the environment says something else than ``off``; or
-            ``RESILIENT_STORE`` names no store that there is.
+            or its environment variable has a value other than ``off``; or ``RESILIENT_STORE`` does
+            not name a store.
         TypeError: an argument is of a wrong type.
 
     Example:
@@ -71,13 +71,13 @@ def get(name: str | Flag) -> Flag:
     """Return a declared flag by its name.
 
     Args:
-        name: the name; a flag is returned as it is.
+        name: the name of a flag, or a flag, which is returned unchanged.
 
     Returns:
         The flag.
 
     Raises:
-        LookupError: no flag of that name is declared; the message has the nearest.
+        LookupError: no flag of that name is declared; the message names the nearest one.
 
     Example:
         >>> from resilient import flag, flags
@@ -89,7 +89,7 @@ def get(name: str | Flag) -> Flag:
 
 
 def snapshot() -> Snapshot:
-    """Return what all flags say at this instant, as one view that does not change.
+    """Return the values of all flags at this instant, as a view that does not change.
 
     Take it once at the beginning of a request, so that the request sees one answer throughout.
 
@@ -108,17 +108,17 @@ def snapshot() -> Snapshot:
 
 
 def retired(*names: str) -> None:
-    """Never let these names be declared again.
+    """Forbid to declare these names again.
 
-    An old version of the code may still obey a flip of an old name, so a name is not used twice.
-    Leave the line in the code for as long as old versions or old flips may be around.
+    An old version of the code may still obey a flip of an old name, so a name is never reused.
+    Keep the line in the code for as long as old versions or old flips may be around.
 
     Args:
-        *names: of flags whose code is gone.
+        *names: names of flags whose code has been removed.
 
     Raises:
         ValueError: a name is still declared, or not allowed.
-        TypeError: a name is no str.
+        TypeError: a name is not a str.
 
     Example:
         >>> from resilient import flag, flags
@@ -138,20 +138,20 @@ def configure(
 ) -> None:
     """Set where flips live, in place of the variable ``RESILIENT_STORE``.
 
-    Call it before the first flag is read. Nothing is opened then.
+    Call it before the first flag is read. It opens nothing.
 
     Args:
         store: ``"sqlite:////var/lib/app/flags.db"`` (all processes of a host),
             ``"redis://host:6379/0"`` or ``"rediss://..."`` (a fleet), ``"file:/etc/flags.toml"``
-            (read only), ``"memory:"`` (this process alone), or a function that returns a store of
-            your own. Default: what ``RESILIENT_STORE`` says, else memory.
-        state_dir: the directory in which this host keeps the last known state. Default: what
-            ``RESILIENT_STATE_DIR`` says, else beside the SQLite file, else in the user's state
+            (read only), ``"memory:"`` (this process alone), or a function that returns your own
+            store. Default: ``RESILIENT_STORE``, else memory.
+        state_dir: the directory in which this host keeps the last known state. Default:
+            ``RESILIENT_STATE_DIR``, else beside the SQLite file, else in the user's state
             directory.
 
     Raises:
-        ValueError: the store is of no known form, or a SQLite file is on a network file system.
-        TypeError: store is no str and no function.
+        ValueError: the store has an unknown form, or a SQLite file is on a network file system.
+        TypeError: store is neither a str nor a function.
 
     Example:
         >>> import resilient
@@ -168,10 +168,10 @@ def off(
 
     Args:
         flag: the flag, or its name.
-        reason: why; it is in the log for ever, and in the errors of refused calls.
-        by: who. Default: the user of the system.
-        duration: seconds after which it is back to its default. Default None: until it is turned
-            on.
+        reason: why; the log keeps it for ever, and the errors of refused calls show it.
+        by: who. Default: the operating system's user.
+        duration: seconds after which the flag returns to its default. Default None: it stays off
+            until somebody turns it on.
 
     Raises:
         LookupError: no flag of that name is declared.
@@ -196,10 +196,10 @@ def on(
 
     Args:
         flag: the flag, or its name.
-        reason: why; it is in the log for ever.
-        by: who. Default: the user of the system.
-        duration: seconds after which it is back to its default. Default None: until it is turned
-            off.
+        reason: why; the log keeps it for ever.
+        by: who. Default: the operating system's user.
+        duration: seconds after which the flag returns to its default. Default None: it stays on
+            until somebody turns it off.
 
     Raises:
         LookupError: no flag of that name is declared.
@@ -227,6 +227,6 @@ def _flip(flag: str | Flag, value: str, reason: str, by: str, duration: Any) -> 
     finally:
         store.close()
     if duration is not None:
-        _here.follow()  # which ends it, also where it is this process's own
+        _here.follow()  # the follower ends the flip, also where the store is this process's memory
     else:
         _here.first_read()

@@ -1,4 +1,4 @@
-"""Which boot of this host it is: ends are told on a clock that begins anew with each."""
+"""The identity of this boot of the host: the clock that dates the ends of flips restarts then."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ _boot: list[str] = []
 
 
 def boot() -> str:
-    """Return a word for this boot of this host, from which its clock counts, and for that clock."""
+    """Return an identity of this boot of the host and of the clock that counts from it."""
     if not _boot:
         try:
             with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-                # Before 0.2 ends were told by a clock that a suspend stops: those are no ends here.
+                # Before 0.2 a clock that stops during a suspend dated the ends: never reuse those.
                 suffix = "" if BOOT_CLOCK is None else " boottime"
                 _boot.append(file.read(64).strip() + suffix)
         except (OSError, ValueError):
@@ -25,4 +25,4 @@ def boot() -> str:
 def _unique() -> Any:
     import os
 
-    return os.getpid()  # without a boot to name, an end on the monotonic clock is this process's
+    return os.getpid()  # without a boot id, only this process can use an end on that clock

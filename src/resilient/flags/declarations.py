@@ -24,7 +24,7 @@ class Flags:
     def __init__(self, environ: Mapping[str, str] | None = None) -> None:
         self.on_declared: Callable[[Flag], None] | None = None
         self.before_declaring: Callable[[], None] | None = None  # may raise
-        self.on_made: Callable[[Flag], None] | None = None  # for the testing plugin
+        self.on_made: Callable[[Flag], None] | None = None  # set by the testing plugin
         self._environ = environ
         self._lock = threading.Lock()
         self._flags: dict[str, Flag] = {}  # by folded name
@@ -39,13 +39,13 @@ class Flags:
         review: date | str | None = None,
         default: bool = True,
     ) -> Flag:
-        """Return the flag of a name, made here; see `resilient.flag`."""
+        """Return the flag of a name, and declare it if it is new; see `resilient.flag`."""
         folded = _folded(validation.name_of("name", name))
         told = validation.text("owner", owner), validation.text("impact", impact)
         day, state, place = _day(review), validation.flag("default", default), Place.here()
         if self.before_declaring is not None:
             self.before_declaring()
-        self.pinned(name)  # raises where the environment says what it can't
+        self.pinned(name)  # raises where the environment has a value other than off
         with self._lock:
             self._check_free(name, folded, place)
             flag = self._flags.get(folded)
@@ -71,7 +71,7 @@ class Flags:
         if there is None:
             return
         if there.name == name and place.relation(there.place) in ("again", "anew"):
-            return  # the same flag: whoever has it goes on obeying
+            return  # the same flag: its holders go on obeying
         if there.name != name:
             raise ValueError(
                 f"the flag name {name!r} is too much like {there.name!r}, declared at "
@@ -83,7 +83,7 @@ class Flags:
         )
 
     def retire(self, *names: str) -> None:
-        """Never let these names be declared again; see `resilient.flags.retired`."""
+        """Forbid to declare these names again; see `resilient.flags.retired`."""
         place = Place.here()
         for name in names:
             folded = _folded(validation.name_of("names", name))
@@ -100,7 +100,7 @@ class Flags:
         """Return a declared flag.
 
         Raises:
-            LookupError: there is none of that name; the message has the nearest.
+            LookupError: no flag has that name; the message names the nearest one.
         """
         if isinstance(name, Flag):
             name = name.name
@@ -126,7 +126,7 @@ class Flags:
         return [flag.name for flag in self.all()]
 
     def forget(self, flag: Flag) -> None:
-        """Let its name be declared anew: for tests."""
+        """Allow another declaration of its name: for tests."""
         with self._lock:
             self._flags.pop(_folded(flag.name), None)
 
@@ -134,7 +134,7 @@ class Flags:
         """Return whether the environment forces a flag off.
 
         Raises:
-            ValueError: the variable says something else than off.
+            ValueError: the variable has a value other than off.
         """
         variable = variable_of(name)
         said = (os.environ if self._environ is None else self._environ).get(variable)
@@ -147,18 +147,18 @@ class Flags:
         return True
 
     def is_pinned(self, name: str) -> bool:
-        """Return whether the environment forces a flag off now, whatever else it may say."""
+        """Return whether the environment forces a flag off now; never raise for other values."""
         said = (os.environ if self._environ is None else self._environ).get(variable_of(name), "")
         return said.strip().lower() == OFF
 
     def unmatched(self) -> list[str]:
-        """Return the variables of the environment that force no declared flag off."""
+        """Return the environment's variables that force no declared flag off."""
         around = os.environ if self._environ is None else self._environ
         known = {variable_of(name) for name in self.names()}
         return sorted(v for v in around if v.startswith(PREFIX) and v not in known)
 
     def reset_lock(self) -> None:
-        """Make the lock anew, in a forked child."""
+        """Replace the lock, in a forked child."""
         self._lock = threading.Lock()
 
 
@@ -166,12 +166,12 @@ OFF: Final = "off"
 
 
 def variable_of(name: str) -> str:
-    """Return the variable that can force a flag off."""
+    """Return the environment variable that can force a flag off."""
     return PREFIX + "".join(c if c.isalnum() else "_" for c in name).upper()
 
 
 def _folded(name: str) -> str:
-    return variable_of(name)  # two names of one variable could not be told apart there
+    return variable_of(name)  # the environment could not distinguish two names of one variable
 
 
 def _day(review: object) -> date | None:

@@ -1,4 +1,4 @@
-"""What the environment says of stores and pages: the names of its variables, and a store's own."""
+"""The environment variables that name stores and pages, and the names of the memory store."""
 
 from __future__ import annotations
 
@@ -6,4 +6,4 @@ from typing import Final
 
 VARIABLE: Final = "RESILIENT_STORE"
 RUNTIME: Final = "RESILIENT_RUNTIME_DIR"
-MEMORY: Final = ("", "memory:", "memory://")  # what names this process's own store
+MEMORY: Final = ("", "memory:", "memory://")  # these name the process's own store

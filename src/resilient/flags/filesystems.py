@@ -1,4 +1,4 @@
-"""On what kind of file system something lies."""
+"""The kind of file system that holds a file."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Final
 
-# Where two hosts, or two clients of one server, do not see each other's locks and memory.
+# File systems on which two hosts, or two clients of one server, do not share locks and memory.
 NETWORK: Final = frozenset(
     (
         "nfs", "nfs4", "cifs", "smb", "smb3", "smbfs", "afs", "ceph", "glusterfs", "lustre", "gpfs",
@@ -16,7 +16,7 @@ NETWORK: Final = frozenset(
     )
 )  # fmt: skip
 
-_ESCAPED: Final = re.compile(r"\\([0-7]{3})")  # a blank, a tab, a line break, a backslash
+_ESCAPED: Final = re.compile(r"\\([0-7]{3})")  # a space, a tab, a line break, a backslash
 
 
 def network_file_system(directory: Path) -> str:

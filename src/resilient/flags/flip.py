@@ -1,4 +1,4 @@
-"""What operators order, as records: levers, flips, and how two views of them are merged."""
+"""Operators' orders as records: levers, flips, and how to merge two views of them."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from typing import Any, Final, cast
 
 from .. import validation
 
-# Kinds of levers; a lever is written as its kind, "/" and a name.
+# The kinds of levers. A lever is written as its kind, "/" and a name.
 FLAG: Final = "flag"  # flag/NAME: "on" or "off"
 FORCED: Final = "forced"  # forced/POLICY: "forced_open" or "forced_closed"
 OPTION: Final = "option"  # option/POLICY/GUARD.OPTION: a number, a bool, a str or None
 KINDS: Final = (FLAG, FORCED, OPTION)
 
-RELEASED: Final = "released"  # the lever is let go: what is declared holds
+RELEASED: Final = "released"  # it ends an order: what is declared holds
 
 ON: Final = "on"
 OFF: Final = "off"
 STATES: Final = {FLAG: (ON, OFF, RELEASED), FORCED: ("forced_open", "forced_closed", RELEASED)}
 
 LONGEST_REASON: Final = 500
-HIGHEST: Final = 10**15  # no version reaches it in 30,000 years; what does is a fault
+HIGHEST: Final = 10**15  # no valid version reaches it within 30,000 years
 _LATEST: Final = 253_402_300_800.0  # the year 10,000
 
 
@@ -31,12 +31,12 @@ def lever_of(kind: str, name: str) -> str:
 
 
 def kind_of(lever: str) -> str:
-    """Return what kind of lever it is."""
+    """Return the kind of a lever."""
     return lever.partition("/")[0]
 
 
 def name_of(lever: str) -> str:
-    """Return the name of its flag or policy, without an option's."""
+    """Return the name of a lever's flag or policy, without an option's."""
     return lever.split("/")[1]
 
 
@@ -49,9 +49,9 @@ class Flip:
         by: who.
         reason: why.
         at: when, in seconds since 1970, by the store's clock.
-        until: when it ends by itself, likewise, or None.
-        version: larger than that of every flip before it.
-        request: a word that one operator's order keeps when it has to be sent twice.
+        until: when it ends by itself, by the same clock, or None.
+        version: larger than the version of every earlier flip.
+        request: the identity of one order, which a repeated request keeps.
     """
 
     __slots__ = ("at", "boot", "by", "due", "lever", "reason", "request", "until", "value",
@@ -79,13 +79,13 @@ class Flip:
         self.until: float | None = until
         self.version: int = version
         self.request: str = request
-        # The end on a clock that counts from one boot of one host: no jump of the date moves it.
+        # The end on a clock that counts from a host's boot, which no change of the date moves.
         self.boot: str = boot
         self.due: float | None = due
 
     @property
     def kind(self) -> str:
-        """What kind of lever it is of."""
+        """The kind of its lever."""
         return kind_of(self.lever)
 
     @property
@@ -99,7 +99,7 @@ class Flip:
 
     def as_json(self) -> str:
         """Return it as one line."""
-        import json  # here: importing resilient is to stay light
+        import json  # imported here to keep `import resilient` light
 
         return json.dumps(self.as_data(), separators=(",", ":"))
 
@@ -111,7 +111,7 @@ def flip_of(data: object) -> Flip:
     """Return the flip that plain data describes.
 
     Raises:
-        ValueError: it describes none.
+        ValueError: it does not describe a flip.
     """
     if isinstance(data, (str, bytes)):
         import json
@@ -157,7 +157,7 @@ def checked_lever(lever: object) -> str:
 
 
 def checked_value(lever: str, value: object) -> Any:
-    """Return value if the lever can have it."""
+    """Return value if the lever can take it."""
     allowed = STATES.get(kind_of(lever))
     if allowed is not None:
         return validation.one_of(lever, value, allowed)
@@ -171,7 +171,7 @@ def checked_value(lever: str, value: object) -> Any:
 
 
 def checked_reason(reason: object) -> str:
-    """Return reason if it says something."""
+    """Return reason if it is not empty."""
     said = validation.text("reason", reason, most=LONGEST_REASON)
     if not said.strip():
         validation.refuse("reason", reason, "why, in a few words: it is what others read at 2 a.m.")
@@ -179,14 +179,14 @@ def checked_reason(reason: object) -> str:
 
 
 def checked_lasts(name: str, lasts: object) -> float | None:
-    """Return how many seconds a flip is to last, None where it has no end."""
+    """Return how many seconds a flip lasts, None if it has no end."""
     return None if lasts is None else validation.duration(name, lasts)
 
 
 def _words(value: object) -> str:
     if type(value) is not str or len(value) > 2 * LONGEST_REASON:
         raise ValueError("a text is none, or too long")
-    # It goes to logs and terminals, and whoever can write to the store may have written it.
+    # Logs and terminals show it, and anybody with access to the store may have written it.
     return value if value.isprintable() else "".join(c if c.isprintable() else "?" for c in value)
 
 
@@ -205,14 +205,14 @@ def _whole(value: object) -> int:
 def next_version(last: int, now: float) -> int:
     """Return the version of a flip made now.
 
-    It counts in milliseconds, so that flips made after a store lost everything still go over those
-    made before; and it rises where the clock stands still or goes back.
+    It counts in milliseconds, so that flips made after a store lost everything outrank those made
+    before; and it rises even if the clock stands still or goes back.
     """
     return max(last + 1 if last < HIGHEST - 1 else 0, int(now * 1000))
 
 
 def newer(known: Mapping[str, Flip], read: Iterable[Flip]) -> list[Flip]:
-    """Return those of what was read that go over what is known, oldest first."""
+    """Return the flips of `read` that outrank the known ones, oldest first."""
     news: dict[str, Flip] = {}
     for flip in read:
         best = news.get(flip.lever) or known.get(flip.lever)
@@ -222,7 +222,7 @@ def newer(known: Mapping[str, Flip], read: Iterable[Flip]) -> list[Flip]:
 
 
 def same_order(flip: Flip, now: Flip | None) -> bool:
-    """Return whether a flip orders what holds already, so that it changes nothing."""
+    """Return whether a flip orders what already holds, and so changes nothing."""
     if now is None:
         return bool(flip.value == RELEASED)
     ends = flip.until is not None or now.until is not None

@@ -1,6 +1,6 @@
-"""The one thing in a process that keeps its levers in step with the store.
+"""The follower: the one thread of a process that keeps its levers in step with the store.
 
-All waiting is done here, in a thread of its own: no call and no read of a flag ever comes this way.
+It does all waiting in its own thread: calls and reads of flags never run this code.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from .process_report import ProcessReport
 from .state import State
 from .stores.base import Process, Reading, Store
 
-POLL: Final = 1.0  # seconds between two looks at the store, give or take a fifth
-_SLICE: Final = 0.1  # the longest that the end of the process waits for this thread
-LAST_WORDS: Final = 0.8  # seconds that the end of the process waits at most
+POLL: Final = 1.0  # seconds between two polls of the store, plus or minus a fifth
+_SLICE: Final = 0.1  # the longest sleep before it checks whether to stop
+LAST_WORDS: Final = 0.8  # seconds that the exiting process waits for this thread at most
 
 Opener = Callable[[], Store]
 
 
 class Follower:
-    """Reads the store again and again, and tells it what this process has applied."""
+    """Polls the store, and reports to it what this process has applied."""
 
     def __init__(
         self,
@@ -48,9 +48,9 @@ class Follower:
         self.state: Final = state
         self.orders: Final = orders
         self.process: Process = presence.process()
-        self.synced_at: float = state.now()  # or since when it has tried to
-        self.error: str = ""  # why the store can't be read, while it can't
-        self.unread: dict[str, str] = {}  # levers whose record in the store is none, and why
+        self.synced_at: float = state.now()  # the last success, or the start of the attempts
+        self.error: str = ""  # why the store can't be read; "" if it can
+        self.unread: dict[str, str] = {}  # levers whose record in the store is invalid, and why
         self.copy_error: str = ""
         self.incarnation: str = ""
         self._opener = opener
@@ -58,9 +58,9 @@ class Follower:
         self._copy = copy
         self._presence = presence
         self._draw = draw
-        self._seen: int = -1  # the store's version at the last whole reading
+        self._seen: int = -1  # the store's version at the last complete reading
         self._unsaved: bool = False
-        self._unfollowed: list[str] = []  # levers that policies may not have followed yet
+        self._unfollowed: list[str] = []  # levers whose policies may not have been updated yet
         self._life: int = state.life
         self._forget: Callable[[], None] = _nothing
         self._report = ProcessReport(state)
@@ -73,41 +73,41 @@ class Follower:
     # -- the thread ---------------------------------------------
 
     def start(self) -> None:
-        """Begin to follow.
+        """Start the thread.
 
         Raises:
-            RuntimeError: the system gives no more threads.
+            RuntimeError: the system can't start another thread.
         """
         thread = threading.Thread(target=self._run, name="resilient-follower", daemon=True)
         self._thread = thread
         thread.start()
 
     def stop(self) -> None:
-        """Say goodbye and end, soon, also where the store does not answer."""
+        """Deregister and end, within a bounded time even where the store does not answer."""
         self._stopping = True
         thread = self._thread
         if thread is not None and thread is not threading.current_thread():
             thread.join(LAST_WORDS)
 
     def wait(self, seconds: float) -> bool:
-        """Wait for the first answer of the store, or failure to; return whether it came."""
+        """Wait for the first answer or failure of the store; return whether it came."""
         return self._tried.wait(seconds)
 
     def forked(self) -> None:
-        """In a forked child: let go of the parent's lock, and touch nothing else of the parent."""
+        """In a forked child: drop the parent's lock, and touch nothing else of the parent."""
         self._presence.drop()
         self._forget()
 
     def _run(self) -> None:
         self._forget = bus.subscribe(self.journal.heard)
         self.journal.add("process_started")
-        bus.leave_to_others()  # a listener or log handler that hangs must not hold up a kill
+        bus.leave_to_others()  # a listener or log handler that hangs must not delay a flip
         while not self._stopping:
             try:
                 self.turn()
                 bus.look_back()
                 self._rest()
-            except BaseException as fault:  # nothing may end it: it is how the process is reached
+            except BaseException as fault:  # it must not end: it is how operators reach the process
                 self._log("the follower: a turn failed", fault)
                 time.sleep(_SLICE)
         self._forget()
@@ -128,7 +128,7 @@ class Follower:
     def _hinted(self, store: Store, seconds: float) -> bool:
         try:
             return store.hint(seconds)
-        except Exception as error:  # the next reading says what is wrong
+        except Exception as error:  # the next reading reports the fault
             self._heart.error = str(error) or repr(error)
             time.sleep(seconds)
             return False
@@ -139,7 +139,7 @@ class Follower:
             self.journal.add("process_left")
             with contextlib.suppress(Exception):
                 self.journal.tell(store, now=True)
-            with contextlib.suppress(Exception):  # who looks next on this host finds the lock free
+            with contextlib.suppress(Exception):  # the next process of this host needs the lock
                 store.leave(self.process.id)
             with contextlib.suppress(Exception):
                 store.close()
@@ -148,12 +148,12 @@ class Follower:
     # -- one turn ---------------------------------------------
 
     def turn(self) -> None:
-        """End what has ended, look at the store once, and tell it."""
+        """Expire flips, poll the store once, and report to it."""
         self._follow(self.state.expire())
         try:
             store = self._opened()
             reading = store.read(self.incarnation, self._seen)
-        except Exception as error:  # a store may be anybody's
+        except Exception as error:  # a third party's store may raise anything
             self._failed(error)
         else:
             self._take_in(store, reading)
@@ -162,7 +162,7 @@ class Follower:
         self._save()
 
     def _follow(self, levers: list[str]) -> None:
-        """Have policies follow; what was broken off is done again at the next turn."""
+        """Update the policies of some levers; the next turn repeats an interrupted update."""
         self._unfollowed += levers
         if self._unfollowed:
             self.orders.follow(self._unfollowed)
@@ -175,7 +175,7 @@ class Follower:
             except (OSError, ValueError, ImportError) as error:
                 self.copy_error = str(error)
             self._store = self._opener()
-            self._beat(self._store)  # it is in the count before it has said anything
+            self._beat(self._store)  # acknowledgements must count this process from now on
         return self._store
 
     def _failed(self, error: Exception) -> None:
@@ -185,7 +185,7 @@ class Follower:
         self.error = text
 
     def _take_in(self, store: Store, reading: Reading) -> None:
-        if self._stopping:  # somebody else may be followed by now
+        if self._stopping:  # the process may already follow another store
             return
         if self.error:
             self._log("the store can be read again", None)
@@ -200,15 +200,15 @@ class Follower:
             lost = [] if reading.whole else self._lost(reading.flips)
             self.incarnation, self._seen = reading.incarnation, reading.version
             if lost and self.state.life == self._life:
-                self.incarnation, self._seen = "", -1  # and read everything again
+                self.incarnation, self._seen = "", -1  # read everything again
                 self._restore(store, lost)
-                self.process.applied = 0  # what was read may have been older than what holds here
+                self.process.applied = 0  # the reading may have been older than what holds here
                 return
         self.process.applied = reading.version
         self.synced_at = self.state.now()
 
     def _note(self, reading: Reading) -> None:
-        """Say so where a record is none; the lever stays as it is known."""
+        """Log the levers whose record is invalid; each keeps its known value."""
         unread = {clean(lever): clean(why) for lever, why in reading.unread.items()}
         for lever in [each for each in unread if each not in self.unread][:5]:
             self._log(
@@ -217,7 +217,7 @@ class Follower:
         self.unread = unread
 
     def _lost(self, flips: list[Flip]) -> list[Flip]:
-        """Return what is known here and not there any more: the store has begun a new life."""
+        """Return the known flips that the store does not have: it has lost its contents."""
         there = {flip.lever: flip.version for flip in flips}
         known = list(self.state.flips.values())
         return [flip for flip in known if flip.version > there.get(flip.lever, 0)]
@@ -253,7 +253,7 @@ class Follower:
             self._log("the store can't be told of this process, which follows it", fault)
 
     def about(self) -> dict[str, Any]:
-        """Return what this process declares, and what its levers are at."""
+        """Return what this process declares, and the values of its levers."""
         return {
             **self._report.told(),
             "faults": {**self.unread, **self.orders.faults()},
@@ -262,7 +262,7 @@ class Follower:
 
     @property
     def beat_error(self) -> str:
-        """Why the store can't be told of this process, while it can't."""
+        """Why the store can't record this process; "" if it can."""
         return self._heart.error
 
     def _log(self, text: str, error: BaseException | None) -> None:

@@ -1,11 +1,11 @@
-"""What must not be half done when the process forks: work on files that other processes share.
+"""Exclusion between forks and work on files that other processes share.
 
-A child inherits the memory of every library that is at work at that moment, SQLite's too, which
-then believes in locks that only the parent has. So whoever opens, uses or closes such a file does
-it under one lock; a fork waits for that lock, has everything closed, and holds it until it is made.
+A child inherits the memory of every library in use at the fork. SQLite, for one, then believes
+that it holds locks which only the parent has. So all code that opens, uses or closes such a file
+holds one lock; a fork waits for that lock, closes everything, and holds it until the child exists.
 
-A fork that can't wait any longer, or that tells nobody, goes on: its child never touches what it
-inherited so, neither by closing it nor by collecting it as garbage.
+A fork that can't wait any longer, or that runs no hooks, goes on: its child never touches the
+files that it inherited, neither by closing them nor by collecting them as garbage.
 """
 
 from __future__ import annotations
@@ -20,36 +20,36 @@ from weakref import ref
 
 from ..process import at_fork
 
-LONGEST: Final = 5.0  # seconds that a fork waits for what is under way
-_MOMENT: Final = 0.5  # seconds that a call is kept waiting
+LONGEST: Final = 5.0  # seconds that a fork waits for work in progress
+_MOMENT: Final = 0.5  # seconds that a call waits for the lock at most
 PATIENCE: Final = 10.0  # seconds that work waits for a fork, or for other work
 
 
 class Closable(Protocol):
-    """What is closed before a fork, and opens itself again."""
+    """A resource that is closed before a fork, and reopens itself on demand."""
 
     def close(self) -> None:
-        """Let go of what it holds; nobody else is at it."""
+        """Close the resource; the caller has excluded all other users."""
         ...
 
     def inherited(self) -> None:
-        """Never touch again what it holds: this is a child, and it is its parent's."""
+        """In a forked child: never touch the resource again; it is the parent's."""
         ...
 
 
 class _Undisturbed:
-    """A lock that a fork waits for, and what is open meanwhile."""
+    """A lock that a fork waits for, and the resources that are open."""
 
     def __init__(self) -> None:
         self._lock: Any = threading.RLock()
-        self._gate = threading.RLock()  # passed on the way to the lock, so that a fork comes next
-        self._open: dict[int, Closable] = {}  # held here, so that nobody else collects it
-        self._left: deque[Closable] = deque()  # whose users are gone
-        self._forking = 0  # forks of the thread that holds the lock
-        self._waited = True  # the last fork did
+        self._gate = threading.RLock()  # passed on the way to the lock: a waiting fork is next
+        self._open: dict[int, Closable] = {}  # strong, so that no other code collects them
+        self._left: deque[Closable] = deque()  # resources whose users were collected
+        self._forking = 0  # unfinished forks of the thread that holds the lock
+        self._waited = True  # whether the last fork got the lock
 
     def __enter__(self) -> None:
-        # In a signal handler the thread may hold a lock that the fork under way waits for.
+        # A signal handler's thread may hold a lock that the fork in progress waits for.
         passed = self._lock._is_owned() or self._pass()
         if not (passed and self._lock.acquire(timeout=PATIENCE)):
             raise TimeoutError(f"a fork, or another thread, has been at it for {PATIENCE:.0f} s")
@@ -58,13 +58,13 @@ class _Undisturbed:
 
     def __exit__(self, *_: object) -> None:
         try:
-            if self._forking:  # a finalizer, or a signal handler, between the hooks of a fork
+            if self._forking:  # a finalizer or a signal handler ran between the hooks of a fork
                 self._close_all()
         finally:
             self._lock.release()
 
     def _pass(self) -> bool:
-        gate = self._gate  # a forked child has another one
+        gate = self._gate  # a forked child replaces the attribute
         passed = gate.acquire(timeout=PATIENCE)
         if passed:
             gate.release()
@@ -72,8 +72,8 @@ class _Undisturbed:
 
     @contextmanager
     def briefly(self) -> Generator[None]:
-        """Have a fork wait for what takes a moment, and wait no longer than one for that."""
-        held = self._lock.acquire(timeout=_MOMENT)  # at the gate it might wait for itself
+        """Hold the lock during a short piece of work, unless it stays busy for a moment."""
+        held = self._lock.acquire(timeout=_MOMENT)  # not through the gate: it could wait for itself
         try:
             yield
         finally:
@@ -83,15 +83,15 @@ class _Undisturbed:
     # -- what is open ---------------------------------------------
 
     def opened(self, what: Closable) -> None:
-        """Close something before the next fork."""
+        """Register a resource to be closed before the next fork."""
         self._open[id(what)] = what
 
     def closed(self, what: Closable) -> None:
-        """Leave alone what was closed."""
+        """Deregister a closed resource."""
         self._open.pop(id(what), None)
 
     def belongs(self, what: Closable, user: object) -> ref[object]:
-        """Close something some time after its user has gone; return what is to be kept by it."""
+        """Close a resource some time after its user is collected; return the reference to keep."""
         return ref(user, lambda _: self._left.append(what))
 
     def _close_all(self) -> None:
@@ -103,7 +103,7 @@ class _Undisturbed:
 
     def before_fork(self) -> None:
         gate = self._gate
-        first = gate.acquire(timeout=LONGEST)  # whoever comes now waits for the fork
+        first = gate.acquire(timeout=LONGEST)  # a thread that comes now waits for the fork
         try:
             self._waited = waited = self._lock.acquire(timeout=LONGEST)
         finally:
@@ -119,7 +119,7 @@ class _Undisturbed:
             self._lock.release()
 
     def in_child(self) -> None:
-        if self._lock._is_owned():  # by this very thread, maybe from before the fork on
+        if self._lock._is_owned():  # this very thread holds it, maybe since before the fork
             self.in_parent()
         else:
             self._lock, self._forking = threading.RLock(), 0
@@ -133,7 +133,7 @@ undisturbed: Final = _Undisturbed()
 
 
 def install() -> None:
-    """Have forks wait for work on files."""
+    """Make forks wait for work on files."""
     at_fork(
         "files",
         before=undisturbed.before_fork,

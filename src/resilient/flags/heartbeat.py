@@ -1,4 +1,4 @@
-"""Signs of life: a process tells the store that it is there, and buries those of its host."""
+"""Heartbeats of a process to the store, and removal of its host's dead processes from the store."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from .journal import Journal
 from .presence import Presence
 from .stores.base import Process, Store
 
-BEAT: Final = 1.0  # seconds between two signs of life, give or take a fifth
-BURY: Final = 5.0  # seconds between two looks for processes of this host that have died
+BEAT: Final = 1.0  # seconds between two reports without news, plus or minus a fifth
+BURY: Final = 5.0  # seconds between two searches for dead processes of this host
 
 
 class Heartbeat:
-    """What a process has told the store of itself, and when it tells it again."""
+    """What a process last reported to the store, and when it reports again."""
 
     def __init__(
         self,
@@ -25,7 +25,7 @@ class Heartbeat:
         now: Callable[[], float],
         draw: Callable[[], float],
     ) -> None:
-        self.error: str = ""  # why the store can't be told, while it can't
+        self.error: str = ""  # why the store refuses the report; "" if it does not
         self._process = process
         self._presence = presence
         self._journal = journal
@@ -35,10 +35,10 @@ class Heartbeat:
         self._next = self._bury_at = float("-inf")
 
     def beat(self, store: Store, about: dict[str, Any]) -> Exception | None:
-        """Tell the store what is news, or from time to time that there is none.
+        """Report to the store what has changed; where nothing has, report from time to time anyway.
 
         Returns:
-            What goes wrong, where all went well before.
+            The error, unless the previous report failed too.
         """
         told, now = self._told, self._now()
         said = {"applied": self._process.applied, "about": about}
@@ -60,7 +60,7 @@ class Heartbeat:
         return None
 
     def _bury(self, store: Store) -> None:
-        """Take the processes of this host that have died out of the store."""
+        """Remove the dead processes of this host from the store."""
         dead = self._presence.dead()
         known = {p.id: p for p in store.processes()[0]} if dead else {}
         for each in dead:

@@ -1,7 +1,7 @@
-"""What happened in all processes, in the order in which it did: the base of a timeline.
+"""The journal: what happened in all processes, in order. The timeline reads it.
 
-Each process keeps its news for a moment and gives them to the store in one go. The store keeps the
-newest; what goes back and forth is told once, with how often.
+Each process collects its entries for a moment and writes them to the store in one batch. The store
+keeps the newest. A state that goes back and forth makes one entry, with a count.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from ..events import Event
 from .stores.base import Process, Store
 
 LONGEST: Final = 10_000  # entries that a store keeps
-EVERY: Final = 1.0  # seconds that news are kept back at the most
-_BACKLOG: Final = 1000  # of a process, while the store can't be reached
+EVERY: Final = 1.0  # seconds that entries wait for their batch at most
+_BACKLOG: Final = 1000  # entries that a process keeps while the store is unreachable
 _TOLD: Final = ("opened", "half_open", "closed", "would_open", "forced", "released", "updated",
                 "flipped", "abandoned")  # fmt: skip
 
@@ -27,7 +27,7 @@ Entry = dict[str, Any]
 
 
 class Journal:
-    """The news of this process that the store has not heard yet."""
+    """The entries of this process that the store does not have yet."""
 
     def __init__(self, process: Process) -> None:
         self._who: Entry = {"process": process.id, **process.who()}
@@ -37,15 +37,15 @@ class Journal:
         self._number: int = 0
         self._next: float = float("-inf")
         self.dropped: int = 0
-        self._telling: int = 0  # the last number of those that the store is being told
-        self._gone: int = 0  # of those, that went meanwhile
+        self._telling: int = 0  # the last number of the batch in progress, 0 if there is none
+        self._gone: int = 0  # entries of that batch that left the queue meanwhile
 
     def add(self, kind: str, **more: Any) -> None:
-        """Take in something that happened to this process itself."""
+        """Add an entry about this process itself."""
         self._put({"kind": kind, **more})
 
     def heard(self, event: Event) -> None:
-        """Take in an event: a listener, which keeps nobody waiting."""
+        """Add an entry for an event. A listener, which never waits."""
         if event.kind not in _TOLD:
             return
         entry: Entry = {
@@ -62,7 +62,7 @@ class Journal:
     def _put(self, entry: Entry) -> None:
         with self._lock:
             self._number += 1
-            if len(self._news) == _BACKLOG:  # the oldest goes: told by now, or lost
+            if len(self._news) == _BACKLOG:  # the oldest leaves: in the batch in progress, or lost
                 told = self._news[0]["number"] <= self._telling
                 self._gone += told
                 self.dropped += not told
@@ -71,10 +71,10 @@ class Journal:
             )
 
     def tell(self, store: Store, *, now: bool = False) -> None:
-        """Give the store what it has not heard yet, once in a while.
+        """Write the waiting entries to the store, at most once in `EVERY` seconds unless `now`.
 
         Raises:
-            Exception: the store can't be reached; it is tried again.
+            Exception: the store is unreachable; a later call writes the same entries.
         """
         moment = time.monotonic()
         if moment < self._next and not now:
@@ -88,7 +88,7 @@ class Journal:
             return
         try:
             record = store.record
-        except AttributeError:  # of another package, made for an older version
+        except AttributeError:  # a third party's store, made for an older version
             record = None
         try:
             if record is not None:
@@ -98,13 +98,13 @@ class Journal:
                 self.dropped += self._gone
                 self._telling = 0
             raise
-        with self._lock:  # others may have come meanwhile, and the oldest gone
+        with self._lock:  # other entries may have come meanwhile, and the oldest may have left
             last = news[-1]["number"]
             while self._news and self._news[0]["number"] <= last:
                 self._news.popleft()
 
     def _end_floods(self, now: float, *, all_of_it: bool) -> None:
-        """Tell how often what was kept back has happened, every so often."""
+        """Add, from time to time, one entry with a count for entries that were folded."""
         with self._lock:
             ended = self._folds.ended(now, every_one=all_of_it)
         for entry, times, _ in ended:

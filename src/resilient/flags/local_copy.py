@@ -1,7 +1,7 @@
-"""The last known state on this host's disk: it outlives the process, and the store's outages.
+"""The last known state on this host's disk, which outlives the process and the store's outages.
 
-Two lines: a header with a checksum of the second, and the flips. Written aside and renamed, after
-fsync, so that a reader sees the old one or the new one; what is cut short or altered is refused.
+Two lines: a header with a checksum of the second, and the flips. A writer makes a new file, syncs
+it and renames it, so readers see the old one or the new one. Truncated or altered ones are refused.
 """
 
 from __future__ import annotations
@@ -32,27 +32,27 @@ class CopyError(Exception):
 
 
 class Copy:
-    """What a copy holds: the flips, and which life of which store they are from."""
+    """The contents of a copy: the flips, and which incarnation of which store they come from."""
 
     def __init__(self, incarnation: str, flips: list[Flip], at: float) -> None:
         self.incarnation: str = incarnation
         self.flips: list[Flip] = flips
         self.at: float = at  # when it was written, in seconds since 1970
-        self.unread: list[str] = []  # of levers of a later version, or what was spoilt
+        self.unread: list[str] = []  # levers of a later version, or invalid records, and why
 
 
 class LocalCopy:
-    """The copy in a directory, shared by the processes of this host that follow one store."""
+    """The copy in a directory; the processes of this host that follow one store share it."""
 
     def __init__(self, directory: Path) -> None:
         self.directory: Path = directory
         self.path: Path = directory / _NAME
 
     def load(self) -> Copy | None:
-        """Return what is there, None where there is nothing.
+        """Return the copy, None if there is none.
 
         Raises:
-            CopyError: it can't be read, or is no whole copy.
+            CopyError: it can't be read, or is incomplete.
         """
         try:
             with opened(self.directory, make=False) as inside:
@@ -67,10 +67,10 @@ class LocalCopy:
         return _parsed(read_all(fd, LARGEST, private=self.path))
 
     def save(self, incarnation: str, flips: list[Flip], at: float) -> bool:
-        """Write flips over what is there, keeping what is newer there; False where another writes.
+        """Merge flips into the copy, newer ones win; return False while another process writes it.
 
         Raises:
-            CopyError: it can't be written; what was there is there still.
+            CopyError: it can't be written; the old copy is unchanged.
         """
         try:
             with (
@@ -87,13 +87,13 @@ class LocalCopy:
 
     def _merged(self, inside: Inside, flips: list[Flip]) -> list[Flip]:
         known = {flip.lever: flip for flip in flips}
-        with contextlib.suppress(*_WRONG):  # what is spoilt is written anew
+        with contextlib.suppress(*_WRONG):  # a corrupt copy is overwritten
             for flip in newer(known, self._load(inside).flips):
                 known[flip.lever] = flip
         return list(known.values())
 
     def _write(self, inside: Inside, incarnation: str, flips: list[Flip], at: float) -> None:
-        for name in inside.names():  # under the lock: nobody's any more
+        for name in inside.names():  # no other process uses them: this one holds the lock
             if name.startswith(f"{_NAME}.") and name.endswith(".new"):
                 inside.remove(name)
         data: dict[str, Any] = {
@@ -125,7 +125,7 @@ def _parsed(content: bytes) -> Copy:
     for each in data["flips"]:
         try:
             flips.append(flip_of(each))
-        except ValueError as error:  # of a lever that a later version of this library has, say
+        except ValueError as error:  # such as a lever of a later version of this library
             unread.append(clean(error)[:200])
     copy = Copy(str(data["incarnation"]), flips, float(data["at"]))
     copy.unread = unread
@@ -133,11 +133,11 @@ def _parsed(content: bytes) -> Copy:
 
 
 def read_small(path: Path, largest: int) -> bytes:
-    """Return the content of a regular file, without ever waiting for it, as for a pipe.
+    """Return the content of a regular file; never wait for it, as for a pipe.
 
     Raises:
         OSError: it can't be read.
-        ValueError: it is no regular file, or too large.
+        ValueError: it is not a regular file, or too large.
     """
     return read_all(os.open(path, os.O_RDONLY | _UNWAITING), largest)
 
@@ -147,7 +147,7 @@ def read_all(fd: int, largest: int, *, private: Path | None = None) -> bytes:
 
     Raises:
         OSError: it can't be read.
-        ValueError: it is no regular file, or too large; or, where private, another user's.
+        ValueError: it is not a regular file, or too large; or, if private, another user owns it.
     """
     try:
         about = os.fstat(fd)
@@ -167,10 +167,10 @@ def read_all(fd: int, largest: int, *, private: Path | None = None) -> bytes:
 
 @contextlib.contextmanager
 def _locked(inside: Inside) -> Generator[bool]:
-    """Hold a lock while the body runs; the body learns whether it got it."""
+    """Hold a lock while the body runs; yield whether it was acquired."""
     try:
         import fcntl
-    except ImportError:  # Windows: os.replace alone has to do
+    except ImportError:  # Windows: os.replace alone must suffice
         yield True
         return
     fd = inside.open("lock", os.O_RDWR | os.O_CREAT)
@@ -181,6 +181,6 @@ def _locked(inside: Inside) -> Generator[bool]:
             yield False
             return
         yield True
-        fcntl.flock(fd, fcntl.LOCK_UN)  # closing alone would not do, where a child has it too
+        fcntl.flock(fd, fcntl.LOCK_UN)  # closing does not unlock it while a child has a copy
     finally:
         os.close(fd)

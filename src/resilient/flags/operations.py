@@ -1,4 +1,4 @@
-"""Flipping a lever, and knowing who has obeyed: what the command line and `flags.off` do."""
+"""Flip a lever and learn which processes applied it: for the command line and `flags.off`."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ from .journal import LONGEST
 from .presence import Presence
 from .stores.base import Process, Store, UnknownOutcomeError
 
-with contextlib.suppress(ImportError):  # getpass wants it; imported now, that no fork comes amid it
+with contextlib.suppress(ImportError):  # getpass needs it; no fork may happen during its import
     importlib.import_module("pwd")
 
-SILENT_AFTER: Final = 5.0  # seconds without a sign of life
-YOUNG: Final = 2.0  # seconds until every process has been heard of by a store that began anew
-_LOOK: Final = 0.03  # seconds between two looks for acknowledgements
+SILENT_AFTER: Final = 5.0  # seconds without a heartbeat
+YOUNG: Final = 2.0  # seconds until a new store has heard of every process
+_LOOK: Final = 0.03  # seconds between two polls for acknowledgements
 
 
 class Done:
-    """What came of an order.
+    """The result of an order.
 
     Attributes:
-        flip: the flip as it was recorded, or the one that holds already.
-        now: the time by the store's clock, just before.
-        changed: whether it was recorded now.
+        flip: the flip as it was recorded, or the one that already holds.
+        now: the time by the store's clock, just before the order.
+        changed: whether the order recorded a flip.
     """
 
     def __init__(self, flip: Flip, now: float, *, changed: bool) -> None:
@@ -68,12 +68,12 @@ def holds(flip: Flip | None, now: float) -> bool:
 def order(
     store: Store, lever: str, value: Any, *, by: str, reason: str, lasts: object = None
 ) -> Done:
-    """Set a lever, by compare-and-set; an order that holds already changes nothing.
+    """Set a lever, by compare-and-set; an order that already holds changes nothing.
 
     Raises:
-        ConflictError: somebody else has set it meanwhile: nothing was done.
+        ConflictError: somebody else has set it meanwhile; nothing was changed.
         UnknownOutcomeError: the store did not answer, twice.
-        StoreError: it could not be done.
+        StoreError: the store could not do it.
         ValueError: a value is not allowed.
     """
     return order_all(store, {lever: value}, by=by, reason=reason, lasts=lasts)[0]
@@ -82,13 +82,13 @@ def order(
 def order_all(
     store: Store, wanted: Mapping[str, Any], *, by: str, reason: str, lasts: object = None
 ) -> list[Done]:
-    """Set several levers, all or none of them; raises what `order` does."""
+    """Set several levers, all or none of them; raise what `order` raises."""
     for lever, value in wanted.items():
         checked_value(checked_lever(lever), value)
     seconds = checked_lasts("for", lasts)
     known, now = current(store)
     done: dict[str, Done] = {}
-    news: dict[str, tuple[Flip, int]] = {}  # with the version that the lever must be at
+    news: dict[str, tuple[Flip, int]] = {}  # with the version that the lever must have
     for lever, value in wanted.items():
         flip = Flip(lever, value, by=who(by), reason=checked_reason(reason), request=uuid4().hex)
         there = known.get(lever)
@@ -105,13 +105,13 @@ def order_all(
 def _recorded(store: Store, news: list[tuple[Flip, int]], seconds: float | None) -> list[Flip]:
     try:
         return _record(store, news, seconds)
-    except UnknownOutcomeError:  # the same request again: it is recorded once, or was
+    except UnknownOutcomeError:  # the same request again: the store records it only once
         time.sleep(0.2)
     try:
         return _record(store, news, seconds)
     except UnknownOutcomeError:
         raise
-    except StoreError as error:  # a conflict too: the first try may have been recorded
+    except StoreError as error:  # also a conflict: the first try may have been recorded
         raise UnknownOutcomeError(str(error)) from error
 
 
@@ -119,7 +119,7 @@ def _record(store: Store, news: list[tuple[Flip, int]], seconds: float | None) -
     if len(news) == 1:
         flip, expected = news[0]
         return [store.flip(flip, seconds, expected)]
-    together = getattr(store, "flip_all", None)  # not of every other package's store
+    together = getattr(store, "flip_all", None)  # a third party's store may not have it
     if together is None:
         raise StoreError("it can't record several changes as one: give a command for each")
     made: list[Flip] = together([flip for flip, _ in news], seconds, [at for _, at in news])
@@ -127,7 +127,7 @@ def _record(store: Store, news: list[tuple[Flip, int]], seconds: float | None) -
 
 
 def who(by: str) -> str:
-    """Return who gives an order: a name, or the user of the system."""
+    """Return who gives an order: the name given, or the operating system's user."""
     if by:
         return validation.text("by", by, most=100)
     for variable in ("RESILIENT_BY", "SUDO_USER"):
@@ -141,14 +141,14 @@ def who(by: str) -> str:
 
 
 class Acknowledgement:
-    """Which processes have applied a flip, of those that it is for.
+    """Which processes have applied a flip, of those that it concerns.
 
     Attributes:
-        applied: those that have.
-        pinned: those among them whose environment says otherwise, for a flag.
-        behind: those that live and have not.
-        silent: those that have not been heard of, and nothing proves that they are gone.
-        faults: what processes say they can't obey, by process.
+        applied: processes that have applied it.
+        pinned: those of them whose environment forces another value, for a flag.
+        behind: living processes that have not applied it.
+        silent: processes without a recent heartbeat that are not proved dead.
+        faults: the reasons that processes give why they can't obey, by process.
     """
 
     def __init__(self, flip: Flip, processes: Iterable[Process], now: float) -> None:
@@ -176,7 +176,7 @@ class Acknowledgement:
 
     @property
     def known(self) -> int:
-        """How many processes it is for."""
+        """How many processes it concerns."""
         refusing = {process.id for process, _ in self.faults}
         known = {process.id for process in (*self.applied, *self.behind, *self.silent)}
         return len(known | refusing)
@@ -201,18 +201,18 @@ def _pinned(process: Process, flip: Flip) -> bool:
 
 
 def is_young(store: Store) -> bool:
-    """Return whether a store has begun so lately that processes may still be missing in it."""
+    """Return whether a store is so new that it may not know all processes yet."""
     reading = store.read("", -1)
     return store.writable and reading.now - reading.born < YOUNG
 
 
 def living(store: Store, presence: Presence) -> tuple[list[Process], float]:
-    """Return the processes that follow, without those that are proved dead on this host."""
+    """Return the processes that follow, without those of this host that are proved dead."""
     processes, now = store.processes()
     alive: list[Process] = []
     for process in processes:
         if presence.is_dead(process.id):
-            with contextlib.suppress(StoreError):  # to look at a store must not need to write to it
+            with contextlib.suppress(StoreError):  # reading a store must not require write access
                 if store.leave(process.id) and hasattr(store, "record"):
                     store.record(
                         [{"at": now, "kind": "process_lost", "lost": process.who()}], LONGEST
@@ -232,7 +232,7 @@ def acknowledged(
     sleep: Callable[[float], object] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
 ) -> Acknowledgement:
-    """Wait until every process that a flip is for has applied it, or the time is up."""
+    """Wait until every process that a flip concerns has applied it, or the time is up."""
     until = clock() + seconds
     while True:
         young = is_young(store)

@@ -1,4 +1,4 @@
-"""An operator's orders for policies: forced states and options, put on the living policies."""
+"""Operators' orders for policies: apply forced states and options to the living policies."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from .state import State
 
 
 class Orders:
-    """Keeps policies in step with what a state says of them."""
+    """Keeps policies in step with the orders in a state."""
 
     def __init__(self, state: State) -> None:
         self._state = state
-        self._forced: WeakKeyDictionary[PolicyState, tuple[str, str]] = WeakKeyDictionary()  # by us
-        self._optioned: WeakSet[PolicyState] = WeakSet()  # that have had options of us
-        self.refused: dict[str, str] = {}  # by lever: why an order could not be obeyed
+        self._forced: WeakKeyDictionary[PolicyState, tuple[str, str]] = WeakKeyDictionary()  # ours
+        self._optioned: WeakSet[PolicyState] = WeakSet()  # whose options we have set
+        self.refused: dict[str, str] = {}  # by lever: why an order can't be obeyed
 
     def follow(self, levers: list[str]) -> None:
-        """Look anew at the policies of some levers."""
+        """Update the policies of some levers."""
         for name in {name_of(lever) for lever in levers if not lever.startswith("flag/")}:
-            for core in registry.named(name):  # also what a reload has replaced
+            for core in registry.named(name):  # including those that a reload has replaced
                 self.follow_policy(core)
 
     def follow_policy(self, core: PolicyState) -> None:
-        """Put on a policy what is ordered for it now.
+        """Apply to a policy the orders that hold for it now.
 
-        Another thread may be at it with older or newer orders, so what holds is looked at again
-        after it was put on, until both agree.
+        Another thread may be applying older or newer orders, so this compares again after applying,
+        until orders and policy agree.
         """
         for _ in range(100):
             changes = self._state.changes
@@ -72,7 +72,7 @@ class Orders:
                 return
 
     def _wanted(self, policy: str) -> dict[str, dict[str, Any]]:
-        """Return the options that are ordered, by the kind of guard."""
+        """Return the ordered options, by the kind of guard."""
         wanted: dict[str, dict[str, Any]] = {}
         for lever, flip in self._state.flips.items():
             if flip.kind == OPTION and flip.name == policy and self._state.holding(lever):
@@ -81,7 +81,7 @@ class Orders:
         return wanted
 
     def _valid(self, core: PolicyState, guard: Guard, given: dict[str, Any]) -> dict[str, Any]:
-        """Return those options that the guard takes; an order that it can't obey is reported."""
+        """Return the options that the guard accepts; record an order that it can't obey."""
         if self._all_valid(core, guard, given):
             for option in given:
                 self.refused.pop(f"{OPTION}/{core.name}/{guard.kind}.{option}", None)
@@ -100,7 +100,7 @@ class Orders:
         return taken
 
     def _all_valid(self, core: PolicyState, guard: Guard, given: dict[str, Any]) -> bool:
-        """Return whether it takes them together: one alone may mean nothing without another."""
+        """Return whether the guard accepts them together: one may mean nothing without another."""
         try:
             OptionChange(core).add(guard, OPERATOR, checked(core.name, guard, given))
         except (ValueError, TypeError):
@@ -108,7 +108,7 @@ class Orders:
         return True
 
     def faults(self) -> dict[str, str]:
-        """Return the orders that hold and can't be obeyed here, and why."""
+        """Return the orders that hold and that this process can't obey, and why."""
         found = {lever: why for lever, why in self.refused.items() if self._state.holding(lever)}
         for lever, flip in list(self._state.flips.items()):
             if flip.kind != OPTION or not self._state.holding(lever):

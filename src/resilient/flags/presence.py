@@ -1,7 +1,7 @@
-"""Who follows a store on this host: each process holds a lock for as long as it lives.
+"""Which processes follow a store on this host: each holds a file lock for as long as it lives.
 
-A process id says little: it is used again, and each container has its own. A lock that can be taken
-is proof that its process is gone, however it ended.
+A process id proves little: the system reuses it, and each container has its own. A lock that can
+be taken proves that its process has ended, however it ended.
 """
 
 from __future__ import annotations
@@ -22,37 +22,37 @@ from .stores.base import Process
 
 _DIRECTORY: Final = "processes"
 _LOOKED_AT: Final = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
-_STALE: Final = 60.0  # seconds after which a file without its name is nobody's
+_STALE: Final = 60.0  # seconds after which an unnamed file has no owner
 
 
 class Presence:
-    """This process's lock among those of its host, and the look at the others'."""
+    """This process's lock among those of its host, and the check of the others."""
 
     def __init__(self, directory: Path | None) -> None:
-        # Over a network a lock may hold on one host alone, and then it proves nothing.
+        # Over a network a lock may hold on one host only; there it would prove nothing.
         local = directory is not None and not network_file_system(directory)
         self._directory = directory / _DIRECTORY if local and directory is not None else None
         self._fd: int | None = None
         self.id: str = uuid4().hex
 
     def process(self) -> Process:
-        """Return how the store is to know this process."""
+        """Return the record of this process for the store."""
         program = os.path.basename(sys.argv[0] if sys.argv else "") or "python"
         shown = "".join(c for c in program if c.isprintable())[:100]
         return Process(self.id, host=socket.gethostname(), pid=os.getpid(), program=shown)
 
     def enter(self) -> None:
-        """Take the lock that says that this process lives.
+        """Take the lock that shows that this process lives.
 
         Raises:
-            OSError: it can't be taken: nobody can prove that this process has died.
+            OSError: it can't be taken, so that nobody can prove this process dead.
             ValueError: the directory is not safe.
         """
         if self._directory is None or self._fd is not None:
             return
         import fcntl
 
-        # Locked before it has the name that others look at: they would take it for a dead one's.
+        # Lock it before it gets the name that others look for: they would take it for a dead one's.
         fresh = f".{self.id}"
         make_private(self._directory.parent)
         with undisturbed, opened(self._directory, make=True) as inside:
@@ -66,14 +66,14 @@ class Presence:
             self._fd = fd
 
     def leave(self) -> None:
-        """Give the lock back."""
+        """Release the lock."""
         if self._directory is None or self._fd is None:
             return
         self._remove(self.id)
         self.drop()
 
     def drop(self) -> None:
-        """Close the lock's file without a goodbye: in a forked child it is the parent's."""
+        """Close the lock's file but leave it in place: in a forked child it is the parent's."""
         fd, self._fd = self._fd, None
         if fd is not None:
             with contextlib.suppress(OSError):
@@ -87,7 +87,7 @@ class Presence:
             import fcntl
 
             with undisturbed:
-                # No link is followed; the directory may be another user's, who is asked about.
+                # Follow no link. The directory may belong to the user whose process this checks.
                 fd = os.open(self._directory / self._name(id), _LOOKED_AT)
                 try:
                     fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -99,11 +99,11 @@ class Presence:
         return True
 
     def buried(self, id: str) -> None:
-        """Remove the lock's file of a dead process that the store has forgotten."""
+        """Remove the lock file of a dead process, once the store has forgotten it."""
         self._remove(id)
 
     def _remove(self, name: str, *, older: float = 0.0) -> None:
-        """Remove a file, where the directory is ours."""
+        """Remove a file, if this user owns the directory."""
         if self._directory is None:
             return
         with contextlib.suppress(OSError, ValueError), opened(self._directory, make=False) as there:
@@ -112,13 +112,13 @@ class Presence:
                 there.remove(name)
 
     def dead(self) -> list[str]:
-        """Return the ids of this host's processes that have ended without a goodbye."""
+        """Return the ids of this host's processes that ended without deregistering."""
         try:
             names = [] if self._directory is None else os.listdir(self._directory)
         except OSError:
             return []
         for name in names:
-            if name.startswith("."):  # of one that was killed before its file had its name
+            if name.startswith("."):  # its process was killed before the file had its name
                 self._remove(name, older=_STALE)
         return [name for name in names if name.isalnum() and self.is_dead(name)]
 

@@ -1,8 +1,8 @@
-"""Directories of this user alone: no link of somebody else is followed, nobody else's is used.
+"""Directories of this user alone: follow no link of another user, use no directory of another user.
 
-Each part of a path is opened from the one above it, so what was checked is what is used. Who may
-write above a directory of ours can move it away, and can't put another in its place: it would not
-be ours.
+Each part of a path is opened from its parent, so what was checked is what is used. A user who can
+write above our directory can move it away, but can't put another in its place: the other would
+not be ours.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from typing import Final
 
 _DIRECTORY: Final = getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_CLOEXEC", 0)
 _PLAIN: Final = getattr(os, "O_NOFOLLOW", 0)
-_PASSING: Final = getattr(os, "O_PATH", os.O_RDONLY)  # may be passed through, if not read
+_PASSING: Final = getattr(os, "O_PATH", os.O_RDONLY)  # passes through unreadable ones
 _MOST_LINKS: Final = 40
 
-# Of files in such a directory: no link is followed, nothing is waited for.
+# For files in such a directory: follow no link, wait for nothing.
 _FILE: Final = getattr(os, "O_CLOEXEC", 0) | _PLAIN | getattr(os, "O_NONBLOCK", 0)
 
 
 class Inside:
-    """A directory that was checked, by its descriptor; on Windows, which has none, by its path."""
+    """A checked directory, by its descriptor; on Windows, which has none, by its path."""
 
     def __init__(self, path: Path, fd: int | None) -> None:
         self._path = path
@@ -34,39 +34,39 @@ class Inside:
         return name if self._fd is not None else str(self._path / name)
 
     def open(self, name: str, flags: int) -> int:
-        """Return a descriptor of a file, which no link leads to; one that is made is private."""
+        """Return the descriptor of a file; follow no link, and create only private files."""
         return os.open(self._at(name), flags | _FILE, 0o600, dir_fd=self._fd)
 
     def rename(self, old: str, new: str) -> None:
-        """Give a file another's name, and take that one away."""
+        """Rename a file over another."""
         os.replace(self._at(old), self._at(new), src_dir_fd=self._fd, dst_dir_fd=self._fd)
 
     def remove(self, name: str) -> None:
-        """Take a file away, if it is there."""
+        """Remove a file, if it exists."""
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self._at(name), dir_fd=self._fd)
 
     def stat(self, name: str) -> os.stat_result:
-        """Look at a file, or at a link."""
+        """Return the status of a file, or of a link itself."""
         return os.stat(self._at(name), dir_fd=self._fd, follow_symlinks=False)
 
     def names(self) -> list[str]:
-        """Return what is there."""
+        """Return the names of the files."""
         return os.listdir(self._path if self._fd is None else self._fd)
 
     def sync(self) -> None:
-        """Have what was renamed outlive a crash."""
+        """Make renames survive a crash."""
         if self._fd is not None:
             os.fsync(self._fd)
 
 
 @contextlib.contextmanager
 def opened(directory: Path, *, make: bool) -> Generator[Inside]:
-    """Give a directory of this user alone, made where it is not there.
+    """Open a directory of this user alone; with `make`, create it if it is missing.
 
     Raises:
-        OSError: it can't be opened, or made.
-        ValueError: it is a link, or somebody else's, or everybody may write there.
+        OSError: it can't be opened, or created.
+        ValueError: it is a link, or another user's, or everybody may write to it.
     """
     if not hasattr(os, "geteuid"):
         if make:
@@ -82,29 +82,29 @@ def opened(directory: Path, *, make: bool) -> Generator[Inside]:
 
 
 def make_private(directory: Path) -> None:
-    """Make a directory for this user alone.
+    """Create a directory for this user alone.
 
     Raises:
-        OSError: it can't be made.
-        ValueError: it is a link, or somebody else's, or everybody may write there.
+        OSError: it can't be created.
+        ValueError: it is a link, or another user's, or everybody may write to it.
     """
     with opened(directory, make=True):
         return
 
 
 def check_private(directory: Path) -> None:
-    """Raise where somebody else than this user or root could have put files into a directory.
+    """Raise if a user other than this one or root could have put files into a directory.
 
     Raises:
-        OSError: it can't be looked at.
-        ValueError: it is a link, or somebody else's, or everybody may write there.
+        OSError: it can't be examined.
+        ValueError: it is a link, or another user's, or everybody may write to it.
     """
     with opened(directory, make=False):
         return
 
 
 def check_owned(path: Path, about: os.stat_result) -> None:
-    """Raise a ValueError where something is somebody else's, or everybody may write to it."""
+    """Raise a ValueError if another user owns it, or everybody may write to it."""
     if not hasattr(os, "geteuid"):
         return
     if not _is_ours(about):
@@ -144,14 +144,14 @@ def _walk(path: Path, *, make: bool) -> int:
 
 
 def _next(fd: int, name: str, *, last: bool) -> int:
-    """Open what is in a directory, in place of it."""
+    """Open an entry of a directory, and close the directory."""
     found = os.open(name, (os.O_RDONLY if last else _PASSING) | _DIRECTORY | _PLAIN, dir_fd=fd)
     os.close(fd)
     return found
 
 
 def _about(fd: int, name: str, below: Path, *, make: bool) -> os.stat_result:
-    """Return what something in a directory is, made where it is to be, and may be."""
+    """Return the status of a directory's entry; with `make`, create a missing directory."""
     with contextlib.suppress(FileNotFoundError):
         return os.stat(name, dir_fd=fd, follow_symlinks=False)
     if make:
@@ -160,6 +160,6 @@ def _about(fd: int, name: str, below: Path, *, make: bool) -> os.stat_result:
             raise ValueError(f"{below} belongs to another user: nothing is made there")
         if around.st_mode & stat.S_IWOTH and not around.st_mode & stat.S_ISVTX:
             raise ValueError(f"everybody may write to {below}: nothing is made there")
-        with contextlib.suppress(FileExistsError):  # by another process, meanwhile
+        with contextlib.suppress(FileExistsError):  # another process created it meanwhile
             os.mkdir(name, 0o700, dir_fd=fd)
     return os.stat(name, dir_fd=fd, follow_symlinks=False)

@@ -1,4 +1,4 @@
-"""What a process declares, and what its levers are at: told to the store, for those who look on."""
+"""The report of a process to the store: what it declares, and the values of its levers."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from .state import State
 
 
 class ProcessReport:
-    """The flags and policies of this process as plain data, told again and again."""
+    """The flags and policies of this process as plain data."""
 
     def __init__(self, state: State) -> None:
         self._state = state
         self._moments = Moments()
 
     def told(self) -> dict[str, Any]:
-        """Return how it is now."""
+        """Return the current report."""
         stacks = Stacks()
         return {
             "flags": {flag.name: self._flag(flag) for flag in self._state.flags.all()},

@@ -1,4 +1,4 @@
-"""Why a flag says what it says: the event of a change, and what an error says of it."""
+"""Why a flag has its value: the event of a change, and the text in errors."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from ..flag_handle import Flag
 from .declarations import variable_of
 from .flip import OFF, ON, Flip
 
-Source = str  # who decides what a flag says: "test", "environment", "store" or "declared"
+Source = str  # what decides a flag's value: "test", "environment", "store" or "declared"
 
 
 def flipped(flag: Flag, on: bool, flip: Flip | None, source: Source, at: float) -> Event:
-    """Return the event of a flag that says something else now."""
+    """Return the event of a flag whose value changed."""
     reason = "its time is up, or it was let go"
     if flip is not None:
         reason = ", ".join(part for part in (flip.reason, f"by {flip.by}") if part)
@@ -30,7 +30,7 @@ def flipped(flag: Flag, on: bool, flip: Flip | None, source: Source, at: float) 
 
 
 def why(flag: Flag, source: Source, flip: Flip | None) -> str:
-    """Return what an error says of a flag that is off."""
+    """Return the reason that errors show for a flag that is off."""
     if flip is not None:
         return f"the flag {flag.name} is off: {flip.reason}".removesuffix(": ")
     if source == "environment":

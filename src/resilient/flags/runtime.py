@@ -1,4 +1,4 @@
-"""The levers of this process: its flags, what it knows, and the follower that it starts late."""
+"""The levers of this process: its flags, their state, and the follower, which starts late."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ if TYPE_CHECKING:
     from .policy_overrides import Orders
     from .stores.base import Store
 
-FIRST_WAIT: Final = 0.5  # seconds that the first read waits for the store at the most, once
-_RETRY: Final = 1.0  # seconds until another try, where there was no thread to be had
+FIRST_WAIT: Final = 0.5  # seconds that the first read waits for the store at most, once
+_RETRY: Final = 1.0  # seconds until the next try after the follower could not start
 
 
 class FlagRuntime:
-    """What one process knows and follows. There is one: `here`."""
+    """The flags, the state and the follower of one process. The only one is `here`."""
 
     def __init__(self) -> None:
         self.flags: Final = Flags()
@@ -42,14 +42,14 @@ class FlagRuntime:
         self.follower: Follower | None = None
         self.orders: Orders | None = None
         self.copy_error: str = ""
-        self._setting: str | Callable[[], Store] | None = None  # None: as the environment says
+        self._setting: str | Callable[[], Store] | None = None  # None: the environment decides
         self._directory: str | None = None
         self._loaded = False
         self._once = threading.RLock()
-        self._starting: int | None = None  # the thread that is starting to follow
+        self._starting: int | None = None  # the thread that is starting the follower
         self._again_at = float("-inf")
         self._memory: Store | None = None
-        self._kept: list[object] = []  # of the parent: closing them would disturb it
+        self._kept: list[object] = []  # the parent's objects: closing them would disturb the parent
 
     # -- settings ---------------------------------------------
 
@@ -60,9 +60,9 @@ class FlagRuntime:
         opener_of(store if store is not None else self.setting)
         if directory is not None:
             directory = os.fspath(directory)
-        with self._once:  # nobody begins to follow the old one meanwhile
+        with self._once:  # so that no thread starts to follow the old store meanwhile
             self.stop()
-            self.state.forget()  # or the new store would be taken to have lost them
+            self.state.forget()  # else the new store would seem to have lost these flips
             self._setting, self._directory = store, directory
             self._loaded = False
             self.load()
@@ -81,7 +81,7 @@ class FlagRuntime:
         return self.setting in MEMORY
 
     def opener(self) -> Callable[[], Store]:
-        """Return what opens the store: always the same one where it is this process's own."""
+        """Return a function that opens the store; the memory store is always the same object."""
         if self.in_memory:
             return self._own_memory
         from .stores.urls import opener_of
@@ -97,7 +97,7 @@ class FlagRuntime:
 
     @property
     def directory(self) -> Path | None:
-        """Where this host keeps its copy, None where nothing outlives the process."""
+        """Where this host keeps its copy, None if nothing outlives the process."""
         if self.in_memory:
             return None
         from .stores.urls import directory_for
@@ -106,7 +106,7 @@ class FlagRuntime:
 
     @property
     def runtime_directory(self) -> Path | None:
-        """Where the processes of this host share their counts, None where each counts alone."""
+        """Where the processes of this host share their counts, None if each counts alone."""
         if self.state.isolated or (self.in_memory and RUNTIME not in os.environ):
             return None
         from .stores.urls import runtime_for
@@ -116,11 +116,11 @@ class FlagRuntime:
     # -- beginning ---------------------------------------------
 
     def load(self) -> None:
-        """Take in the local copy, once: bounded, and without a look at the store."""
+        """Load the local copy, once. Never contacts the store."""
         if self._loaded or self.state.isolated:
             return
         if not self.in_memory:
-            self.opener()  # raises where the setting can't be one
+            self.opener()  # raises if the setting is invalid
         self._loaded = True
         directory = self.directory
         if directory is None:
@@ -138,11 +138,11 @@ class FlagRuntime:
                 self._complain(f"the local copy has what can't be read: {copy.unread[0]}")
 
     def declared(self, flag: Flag) -> None:
-        """Let a flag that is declared now say what is known of it."""
+        """Set the value of a newly declared flag."""
         self.state.declared(flag)
 
     def first_read(self) -> None:
-        """Follow the store before the first flag is read or the first policy called."""
+        """Follow the store before the first read of a flag or the first call of a policy."""
         if time.monotonic() < self._again_at:
             return
         if self.in_memory and self.state.next_end() is None:
@@ -152,11 +152,11 @@ class FlagRuntime:
             self.follow()
 
     def follow(self) -> None:
-        """Start the follower, unless there is one."""
+        """Start the follower, unless it runs."""
         me = threading.get_ident()
-        if self._starting == me:  # a signal handler, or a log handler that reads a flag
+        if self._starting == me:  # a signal handler or a log handler of this thread reads a flag
             return
-        # Whoever comes second waits as long as the first one may.
+        # A second thread waits as long as the first one may take.
         if self._once.acquire(timeout=2 * FIRST_WAIT):
             try:
                 self._starting = me
@@ -167,7 +167,7 @@ class FlagRuntime:
                 self._once.release()
 
     def _start(self) -> None:
-        importlib.import_module("logging")  # which its thread will want
+        importlib.import_module("logging")  # the follower's thread needs it
         from .follower import Follower
         from .local_copy import LocalCopy
         from .presence import Presence
@@ -181,17 +181,17 @@ class FlagRuntime:
             copy = None if directory is None else LocalCopy(directory)
             follower = Follower(self.state, self.ordering(), opener, copy, Presence(directory))
             follower.start()
-        except Exception as error:  # a store may be anybody's
+        except Exception as error:  # a third party's store may raise anything
             self._again_at = time.monotonic() + _RETRY
             self._complain(f"the store can't be followed: {error}")
             return
-        if not self.in_memory:  # the local copy may be of long ago
+        if not self.in_memory:  # the local copy may be old
             follower.wait(FIRST_WAIT)
         self.follower = follower
         self.state.read(fresh=False)
 
     def ordering(self) -> Orders:
-        """Return what puts orders on policies."""
+        """Return the object that applies orders to policies."""
         from .policy_overrides import Orders
 
         if self.orders is None:
@@ -199,10 +199,10 @@ class FlagRuntime:
         return self.orders
 
     def first_call(self, core: PolicyState) -> bool:
-        """Follow, and put on a policy that nobody has called yet what is ordered for it.
+        """Start the follower and apply pending orders before a policy's first call.
 
         Returns:
-            Whether that is done, and need not be tried again at the next call.
+            Whether this is complete; if not, the next call tries again.
         """
         self.first_read()
         activity.tell()
@@ -211,18 +211,18 @@ class FlagRuntime:
         return self.in_memory or self.follower is not None
 
     def expired(self, core: PolicyState) -> None:
-        """Put on a policy, whose own forced state has ended, what is ordered for it."""
+        """Apply the orders for a policy whose own forced state has expired."""
         if self.orders is not None:
             self.orders.follow_policy(core)
 
     def stop(self) -> None:
-        """End following, with a goodbye."""
+        """Stop following, and deregister from the store."""
         follower, self.follower = self.follower, None
         if follower is not None:
             follower.stop()
 
     def forget_own(self) -> None:
-        """Begin with an empty memory: for tests."""
+        """Start with an empty memory store: for tests."""
         if self.in_memory:
             self.stop()
             self._memory = None
@@ -249,7 +249,7 @@ class FlagRuntime:
     # -- fork ---------------------------------------------
 
     def in_child(self) -> None:
-        """Forget the parent's follower; the child's first read starts its own."""
+        """Drop the parent's follower; the child's first read starts its own."""
         self.state.reset_lock()
         self.flags.reset_lock()
         follower, self.follower = self.follower, None
@@ -269,7 +269,7 @@ here: Final = FlagRuntime()
 
 
 def install() -> None:
-    """Have a fork wait for changes of flags, and the store told of the end of this process."""
+    """Make a fork wait for changes of flags, and an exit deregister this process."""
     at_fork(
         "flags",
         before=here.state.before_fork,

@@ -1,4 +1,4 @@
-"""What all flags said at one instant."""
+"""The values of all flags at one instant."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from .declarations import Flags
 
 
 class Snapshot(Mapping[str, bool]):
-    """What all flags said at one instant; made by `resilient.flags.snapshot`.
+    """The values of all flags at one instant; made by `resilient.flags.snapshot`.
 
-    Looked up by flag or by name. It does not change, whatever is flipped meanwhile. A look-up by
-    flag counts as a read of it; one by name, as of a listing, does not.
+    Look a value up by flag or by name. Later flips do not change it. A look-up by flag counts as a
+    read of the flag; one by name, as in a listing, does not.
     """
 
     def __init__(self, flags: Flags, table: dict[str, bool]) -> None:
@@ -26,7 +26,7 @@ class Snapshot(Mapping[str, bool]):
         except LookupError as error:
             raise KeyError(str(error)) from None
         on, seen = self._table.get(found.name, found.state), found.seen
-        if isinstance(flag, Flag):  # by name it may be a listing, which proves nothing of off
+        if isinstance(flag, Flag):  # one by name may be a listing, which tests nothing
             if seen is not None:
                 seen(found, on)
             if not on:

@@ -1,4 +1,4 @@
-"""What this process knows of every lever, and what its flags say because of it."""
+"""What this process knows of every lever, and the values of its flags that follow from it."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ from .snapshot import Snapshot
 
 
 class State:
-    """Flips that hold, what goes over them, and what the declared flags say.
+    """The flips that hold, what overrides them, and the values of the declared flags.
 
-    A test's override goes over the environment, that over the store, that over what is declared.
+    A test's override wins over the environment, that over the store, that over what is declared.
     """
 
     def __init__(self, flags: Flags, now: Callable[[], float] | None = None) -> None:
         self.flags: Final = flags
-        # A flip ends when it said, also where the host was suspended meanwhile.
+        # This clock runs during a suspend, so that a flip ends when it said.
         self.now: Callable[[], float] = since_boot if now is None else now
         self._event_now: Callable[[], float] = time.monotonic if now is None else now
         self.flips: dict[str, Flip] = {}  # the newest of each lever, also those that have ended
-        self.version: int = 0  # of the newest flip that has been taken in
-        self.changes: int = 0  # of what is known here: rises whenever a lever may say otherwise
+        self.version: int = 0  # of the newest flip that was merged
+        self.changes: int = 0  # rises whenever the value of a lever may have changed
         self.life: int = 0  # rises whenever everything is forgotten
-        self.fresh: bool = True  # nobody has read a flag yet
-        self.isolated: bool = False  # nothing from outside counts: for tests
-        self.all_off: bool = False  # every flag is off that no override says on: for tests
-        self.watcher: Callable[[Flag, bool], None] | None = None  # told of every read: for tests
+        self.fresh: bool = True  # no code has read a flag yet
+        self.isolated: bool = False  # ignore environment and store: for tests
+        self.all_off: bool = False  # every flag without an override is off: for tests
+        self.watcher: Callable[[Flag, bool], None] | None = None  # called at every read: for tests
         self._outside: tuple[dict[str, Flip], dict[str, float], int] = {}, {}, 0
         self.table: dict[str, bool] = {}
         self.overrides: dict[str, bool] = {}
-        self._ends: dict[str, float] = {}  # by lever, on the clock of `now`: those yet to come
+        self._ends: dict[str, float] = {}  # by lever, on the clock of `now`: future ends only
         self._lock = threading.RLock()  # a signal handler may flip a flag
 
     # -- what is known ---------------------------------------------
@@ -52,13 +52,13 @@ class State:
         whole: bool = False,
         life: int | None = None,
     ) -> list[Flip]:
-        """Take in flips that a store or a copy has; return those that are news.
+        """Merge flips from a store or a copy; return those that are new.
 
         Args:
             read: the flips.
-            store_now: the time by the clock that their ends are told in.
-            whole: they are all there is, whatever their versions: the rest has been let go.
-            life: what `life` was when the reading began; one of an earlier life is not taken in.
+            store_now: the time by the clock that dates their ends.
+            whole: the flips are complete, whatever their versions: others have been let go.
+            life: the value of `life` when the reading began; one of an earlier life is dropped.
         """
         with self._lock:
             if life is not None and life != self.life:
@@ -82,7 +82,7 @@ class State:
         return news
 
     def _raised(self, read: list[Flip]) -> list[Flip]:
-        """Let what was read go over what is known, where it says otherwise."""
+        """Raise the versions of read flips so that they outrank known ones with another value."""
         for flip in read:
             known = self.flips.get(flip.lever)
             if known is not None and known.version >= flip.version and known.value != flip.value:
@@ -90,7 +90,7 @@ class State:
         return read
 
     def _amiss(self) -> set[str]:
-        """Return the levers of flags that do not say what they should: a change was broken off."""
+        """Return the levers whose flag has a stale value, because an update was interrupted."""
         return {
             lever_of(FLAG, flag.name)
             for flag in self.flags.all()
@@ -124,7 +124,7 @@ class State:
             return min(self._ends.values(), default=None)
 
     def holding(self, lever: str) -> Flip | None:
-        """Return the flip that a lever obeys now, None where what is declared holds."""
+        """Return the flip that a lever obeys now, None if what is declared holds."""
         flip = self.flips.get(lever)
         if flip is None or flip.value == RELEASED:
             return None
@@ -135,13 +135,13 @@ class State:
     # -- what flags say ---------------------------------------------
 
     def says(self, flag: Flag) -> tuple[bool, Source, Flip | None]:
-        """Return what a flag says, who decides it, and by which flip."""
+        """Return the value of a flag, what decides it, and by which flip."""
         if flag.name in self.overrides:
             return self.overrides[flag.name], "test", None
         return self.says_untested(flag)
 
     def says_untested(self, flag: Flag) -> tuple[bool, Source, Flip | None]:
-        """Return the same, but for what a test has set."""
+        """Return the same without regard to a test's override."""
         if self.all_off:
             return False, "test", None
         if not self.isolated and self.flags.is_pinned(flag.name):
@@ -152,11 +152,11 @@ class State:
         return flag.default, "declared", None
 
     def snapshot(self) -> Snapshot:
-        """Return what all flags say at this instant."""
+        """Return the values of all flags at this instant."""
         return Snapshot(self.flags, self.table)
 
     def override(self, name: str, on: bool | None) -> bool | None:
-        """Have a flag say something, whatever else is known; None ends it. Return what was."""
+        """Override the value of a flag; None ends the override. Return the previous override."""
         with self._lock:
             before = self.overrides.pop(name, None)
             if on is not None:
@@ -166,7 +166,7 @@ class State:
         return before
 
     def isolate(self, on: bool) -> None:
-        """Let nothing from outside count, environment and store alike, or let it count again."""
+        """Ignore environment and store, or stop ignoring them."""
         with self._lock:
             if on != self.isolated:
                 before = self.flips, self._ends, self.version
@@ -177,14 +177,14 @@ class State:
         _regate(moved)
 
     def set_all_off(self, on: bool) -> None:
-        """Turn every flag off, but those that an override says are on."""
+        """Turn off every flag that no override turns on; or stop doing so."""
         with self._lock:
             self.all_off = on
             moved = self._publish_all()
         _regate(moved)
 
     def watch(self, watcher: Callable[[Flag, bool], None] | None) -> None:
-        """Tell somebody of every read from now on, or nobody."""
+        """Set or remove the function that is called with every read."""
         with self._lock:
             self.watcher = watcher
             for flag in self.flags.all():
@@ -193,7 +193,7 @@ class State:
         _regate(moved)
 
     def forget(self) -> None:
-        """Know nothing of any lever any more."""
+        """Forget all levers."""
         with self._lock:
             self.flips, self._ends, self.version = {}, {}, 0
             self.life += 1
@@ -201,12 +201,12 @@ class State:
         _regate(moved)
 
     def keep(self) -> tuple[dict[str, Flip], dict[str, float], int]:
-        """Return the flips that are known, for `put_back`."""
+        """Return the known flips, for `put_back`."""
         with self._lock:
             return self.flips.copy(), self._ends.copy(), self.version
 
     def put_back(self, kept: tuple[dict[str, Flip], dict[str, float], int]) -> None:
-        """Know what was known when it was kept."""
+        """Restore the flips that `keep` returned."""
         with self._lock:
             self.flips, self._ends, self.version = kept[0].copy(), kept[1].copy(), kept[2]
             names = set(self.flags.names())
@@ -215,7 +215,7 @@ class State:
         _regate(moved)
 
     def read(self, fresh: bool) -> None:
-        """Mark every flag as read, or as unread in a process that has just begun."""
+        """Mark every flag as read, or as unread in a new process."""
         with self._lock:
             self.fresh = fresh
             for flag in self.flags.all():
@@ -223,7 +223,7 @@ class State:
                 flag.settle()
 
     def declared(self, flag: Flag) -> None:
-        """Let a flag that is new say what is known of it."""
+        """Set the value of a new flag."""
         with self._lock:
             flag.seen, flag.fresh = self.watcher, self.fresh
             moved = self._publish({lever_of(FLAG, flag.name)}, quiet=True)
@@ -233,10 +233,10 @@ class State:
         return self._publish({lever_of(FLAG, flag.name) for flag in self.flags.all()}, quiet=True)
 
     def _publish(self, levers: set[str], *, quiet: bool = False) -> list[PolicyState]:
-        """Have the flags of these levers say what is known; under the lock.
+        """Update the flags of these levers. Caller holds the lock.
 
-        Returns the policies that have to look at their gates anew, once the lock is released:
-        whoever holds a policy's lock may come to want this one.
+        Returns the policies whose gates the caller must refresh once it has released the lock: a
+        thread that holds a policy's lock may wait for this one.
         """
         self.changes += 1
         moved: list[PolicyState] = []
@@ -255,21 +255,21 @@ class State:
             said[flag.name] = flag.state = on
             flag.settle()
             moved += flag.policies()
-        self.table = {**self.table, **said}  # last: a signal handler may have been here meanwhile
+        self.table = {**self.table, **said}  # last: a signal handler may have changed it meanwhile
         return moved
 
     # -- the process ---------------------------------------------
 
     def before_fork(self) -> None:
-        """Let no thread be caught in the middle of a change."""
+        """Wait until no thread is in the middle of a change."""
         self._lock.acquire()
 
     def after_fork(self) -> None:
-        """Go on, in the parent."""
+        """Release the lock, in the parent."""
         self._lock.release()
 
     def reset_lock(self) -> None:
-        """Make the lock anew, in a forked child."""
+        """Replace the lock, in a forked child."""
         self._lock = threading.RLock()
 
 

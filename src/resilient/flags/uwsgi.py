@@ -1,4 +1,4 @@
-"""What is to be known of uWSGI, which tells nobody of a fork until it is made."""
+"""uWSGI, which runs no hook before its forks."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ _NEEDED: Final = ("enable-threads", "py-call-osafterfork")
 
 
 def is_master() -> bool:
-    """Return whether this is uWSGI before its forks.
+    """Return whether this is uWSGI's master process, before its forks.
 
-    Its workers would inherit what is open; they follow by themselves.
+    Its workers would inherit open files; each starts a follower of its own.
     """
-    uwsgi: Any = sys.modules.get("uwsgi")  # a module that only it has
+    uwsgi: Any = sys.modules.get("uwsgi")  # only uWSGI has this module
     try:
         return uwsgi is not None and not (
             uwsgi.worker_id() or uwsgi.mule_id() or uwsgi.i_am_the_spooler()
         )
-    except Exception:  # not the module that is meant
+    except Exception:  # another module of this name
         return False
 
 
 def warn() -> None:
-    """Warn where uWSGI is told neither to run threads nor to tell Python of its forks."""
+    """Warn if uWSGI runs no threads, or not Python's hooks at its forks."""
     uwsgi: Any = sys.modules.get("uwsgi")
     missing = [each for each in _NEEDED if not getattr(uwsgi, "opt", {}).get(each)]
     if uwsgi is not None and missing:

@@ -1,7 +1,7 @@
-"""What is known of real clients: loaded when a client of theirs is wrapped, or by its own name.
+"""Adapters for real clients, loaded when a client of their library is wrapped, or by name.
 
-What is known of them is used by `Policy.wrap` and `resilient.patch`, and public for guards of one's
-own: ``callers_fault`` and, of those that answer with a status, ``failed_response``.
+`Policy.wrap` and `resilient.patch` use them. For your own guards each library's module also has
+``callers_fault`` and, if its answers have a status, ``failed_response``.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ _NOTHING: Final = ClientAdapter()
 
 
 def knowledge_of(cls: type) -> ClientAdapter:
-    """Return what is known of a class of clients."""
+    """Return the adapter for a class of clients."""
     found = (knowledge_in(str(base.__module__)) for base in cls.__mro__)
     return next((each for each in found if each is not _NOTHING), _NOTHING)
 
 
 def knowledge_in(module: str) -> ClientAdapter:
-    """Return what is known of the library that a module is of."""
+    """Return the adapter for the library of a module."""
     name = _KNOWN.get(module.partition(".")[0])
     if name is None:
         return _NOTHING
@@ -42,7 +42,7 @@ def knowledge_in(module: str) -> ClientAdapter:
 
 
 def _predicates_in(module: str) -> Predicates | None:
-    """Return whose fault an error is, and which answer a failure, of the library of a module."""
+    """Return the predicates of a module's library: the caller's own errors, and failed answers."""
     name = _KNOWN.get(module.partition(".")[0])
     if name is None:
         return None

@@ -1,4 +1,4 @@
-"""aiohttp: what `Policy.wrap` knows of a session. Its calls are cancelled at the deadline."""
+"""aiohttp: what `Policy.wrap` knows of a session. The deadline cancels its calls."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ _OWN: Final = (
 
 
 def callers_fault(error: Exception) -> bool:
-    """Return whether an error is the caller's own doing, and no failure of the server.
+    """Return whether an error is the caller's own doing, not a failure of the server.
 
     For ``ignore=`` of a guard: a bad URL, too many redirects, and a status other than
-    429, 500, 502, 503 and 504. `Policy.wrap` and `resilient.patch` go by it without
-    being told.
+    429, 500, 502, 503 and 504. `Policy.wrap` and `resilient.patch` apply it by
+    themselves.
 
     Args:
         error: what a call raised.
 
     Returns:
-        True where the server is not to blame.
+        True if the server is not to blame.
 
     Example:
         >>> import aiohttp
@@ -40,7 +40,7 @@ def callers_fault(error: Exception) -> bool:
     """
     if isinstance(error, _OWN):
         return True
-    # With a cause it tells of an answer that could not be read, whatever status it has.
+    # An error with a cause reports an answer that could not be read, whatever its status.
     if not isinstance(error, aiohttp.ClientResponseError) or error.__cause__ is not None:
         return False
     return error.status not in (0, *FAILED_STATUSES)
@@ -52,10 +52,10 @@ def failed_response(response: object) -> bool:
     For ``failed_result=`` of a guard; see `callers_fault`.
 
     Args:
-        response: what a call returned. What is no `aiohttp.ClientResponse` is no failure.
+        response: what a call returned. Anything but an `aiohttp.ClientResponse` is not a failure.
 
     Returns:
-        True where the server has failed, though it answered.
+        True if the server has failed, though it answered.
 
     Example:
         >>> from resilient.integrations.aiohttp import failed_response
@@ -72,7 +72,7 @@ class AiohttpClient(ClientAdapter):
 
     family: ClassVar[Family | None] = Family("aiohttp", aiohttp.ClientError)
 
-    # Of a response these read what has yet to come.
+    # These methods of a response read what is still to come.
     _READS: ClassVar[frozenset[str]] = frozenset({"json", "read", "text"})
 
     def free(self, cls: type, name: str) -> bool:

@@ -1,4 +1,4 @@
-"""A pure ASGI middleware, for Starlette, FastAPI and any other ASGI application."""
+"""A pure ASGI middleware, for Starlette, FastAPI and other ASGI applications."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ _App = Callable[[MutableMapping[str, Any], _Messages, _Send], Awaitable[None]]
 class Middleware(ServerEdge):
     """Reads the caller's deadline, and answers a refusal with 503 and ``Retry-After``.
 
-    Inside a request `resilient.remaining` says what is left, and every policy keeps to it. A
-    `RefusedError` that nobody handled becomes 503, a `CallTimeoutError` 504, unless the response
-    has begun. Add it to Starlette and FastAPI with ``app.add_middleware``, which puts it inside
-    their own answer to errors.
+    Inside a request `resilient.remaining` returns the time left, and every policy keeps to it. A
+    `RefusedError` that the application does not handle becomes 503, a `CallTimeoutError` 504,
+    unless the response has begun. Add it to Starlette and FastAPI with ``app.add_middleware``,
+    which puts it inside their own error handling.
 
     Args:
         app: the ASGI application.
         header: the request header that says, in seconds, how long the caller will wait. Default
             ``x-request-timeout``; None reads none.
-        at_most: the longest time, in seconds, that is believed, and the one that applies where
-            there is no such header. Default None: none.
-        at_least: the shortest time, in seconds, with which a request is worth beginning: with less
-            it is answered with 504 at once, and the application is not called. Default 0.
+        at_most: the longest time, in seconds, that a header can set, and the limit without a
+            header. Default None: none.
+        at_least: a request with less time than this, in seconds, gets 504 at once, without a call
+            of the application. Default 0.
 
     Raises:
         TypeError: an option is of a wrong type.
@@ -70,7 +70,7 @@ class Middleware(ServerEdge):
             await send(message)
             last = message["type"] == "http.response.body" and not message.get("more_body")
             if last and limit is not None:
-                limit.deadline.open = False  # what is done after the response has all its time
+                limit.deadline.open = False  # work after the response has no deadline
 
         try:
             with nullcontext() if limit is None else limit:

@@ -14,7 +14,7 @@ from ..policy.clients.adapter import ClientAdapter
 from .common import FAILED_STATUSES
 from .urllib3 import DeadlineTimeout, bind_pools
 
-_OWN: Final = (  # found wrong before anything was sent
+_OWN: Final = (  # these errors are raised before anything is sent
     errors.ParamValidationError,
     errors.ValidationError,
     errors.UnknownServiceError,
@@ -22,7 +22,7 @@ _OWN: Final = (  # found wrong before anything was sent
     errors.PaginationError,
     errors.OperationNotPageableError,
 )
-# AWS says these with status 400.
+# AWS reports these with status 400.
 _THROTTLED: Final = frozenset({
     "BandwidthLimitExceeded", "EC2ThrottledException", "LimitExceededException",
     "PriorRequestNotComplete", "ProvisionedThroughputExceededException", "RequestLimitExceeded",
@@ -33,17 +33,17 @@ _THROTTLED: Final = frozenset({
 
 
 def callers_fault(error: Exception) -> bool:
-    """Return whether an error is the caller's own doing, and no failure of the service.
+    """Return whether an error is the caller's own doing, not a failure of the service.
 
     For ``ignore=`` of a guard: a missing key, a denied access, what was found wrong
-    before it was sent. `Policy.wrap` and `resilient.patch` go by it without
-    being told.
+    before it was sent. `Policy.wrap` and `resilient.patch` apply it by
+    themselves.
 
     Args:
         error: what a call raised.
 
     Returns:
-        True where the service is not to blame.
+        True if the service is not to blame.
 
     Example:
         >>> import botocore.exceptions as errors
@@ -62,13 +62,13 @@ _PARTS: Final = ("botocore.paginate", "botocore.response", "botocore.waiter")
 
 
 class _Shape:
-    """What handlers of the library's errors read of one."""
+    """The attributes of the library's errors that their handlers read."""
 
     fmt: ClassVar[str] = "{msg}"
 
     @property
     def kwargs(self) -> dict[str, Any]:
-        """What the message was made of."""
+        """The fields of the message."""
         return {"msg": str(self)}
 
 
@@ -115,11 +115,11 @@ class Boto3Client(ClientAdapter):
 
 
 def _in_time(**_: Any) -> None:
-    check()  # before each attempt: botocore tries again by itself
+    check()  # before each attempt: botocore retries by itself
 
 
 class _Emitter:
-    """An endpoint's events, of which none has it wait for a retry past the deadline."""
+    """An endpoint's events, without retries whose pause would end after the deadline."""
 
     def __init__(self, inner: Any) -> None:
         self._inner = inner

@@ -1,4 +1,4 @@
-"""What the integrations share: time limits that follow the deadline, and sockets to shut down."""
+"""Shared by the integrations: time limits that follow the deadline, and sockets to shut down."""
 
 # pyright: basic
 from __future__ import annotations
@@ -15,13 +15,13 @@ from ..deadline import Deadline, on_abandon, raise_if_up, remaining
 from ..errors import CallTimeoutError
 from ..place import Place
 
-# The dependency is overloaded or broken. Any other status is an answer: 404 and 422 say something
-# of the request, 501 and 505 of the caller.
+# With these the dependency is overloaded or broken. Any other status is an answer: 404 and 422 are
+# about the request, 501 and 505 about the caller.
 FAILED_STATUSES: Final = frozenset({429, 500, 502, 503, 504})
 
 
 def shorter(seconds: float | None) -> float | None:
-    """Return a library's own limit, or what is left of the deadline where that is less."""
+    """Return a library's own limit, or the time left before the deadline if that is less."""
     left = remaining()
     if left is None:
         return seconds
@@ -31,11 +31,11 @@ def shorter(seconds: float | None) -> float | None:
 
 @contextmanager
 def shortened(*timeouts: type[BaseException]) -> Generator[None]:
-    """Tell a library's own timeout as that of the policy, where the deadline was what ran out."""
+    """Raise a library's own timeout as the policy's, if the deadline is up."""
     try:
         yield
     except timeouts as error:
-        # Every TimeoutError is an OSError, and so ours is wrapped as one of the connection's.
+        # Every TimeoutError is an OSError, so a library may wrap ours in a connection error.
         if error.args and isinstance(error.args[0], CallTimeoutError):
             raise error.args[0] from None
         raise_if_up()
@@ -43,11 +43,11 @@ def shortened(*timeouts: type[BaseException]) -> Generator[None]:
 
 
 def shut(sock: Any) -> None:
-    """Shut a socket down, so that whoever waits for it is told that it has ended."""
+    """Shut a socket down, so that a thread that waits on it sees the end of the connection."""
     if sock is None:
         return
     try:
-        # A copy of the descriptor: the socket may be closed, and its number given to another.
+        # A copy of the descriptor: another thread may close the socket, and its number be reused.
         with socket.socket(fileno=os.dup(sock if isinstance(sock, int) else sock.fileno())) as copy:
             copy.shutdown(socket.SHUT_RDWR)
     except OSError:
@@ -55,10 +55,10 @@ def shut(sock: Any) -> None:
 
 
 def cut_when_abandoned(response: Any, socket_of: Callable[[Any], Any]) -> None:
-    """Shut a response's socket down should the caller give up on the call that reads it now."""
-    if remaining() is None or response is None:  # of an adapter that has no connection
+    """Shut a response's socket down if the caller abandons the call that is reading it."""
+    if remaining() is None or response is None:  # or an adapter without a connection
         return
-    known = weakref.ref(response)  # the deadline may be in the context for long after its call
+    known = weakref.ref(response)  # the context may keep the deadline long after its call
 
     def cut() -> None:
         there = known()
@@ -69,13 +69,13 @@ def cut_when_abandoned(response: Any, socket_of: Callable[[Any], Any]) -> None:
 
 
 def methods_of(part: Any) -> Callable[[str], Any]:
-    """Return what finds a part's own methods, under those that we put on the instance.
+    """Return a function that finds a part's own methods, beneath those that we set on the instance.
 
-    It looks them up at each call, on the class: whoever mocks a client may do so there. What the
-    instance had itself goes before that.
+    It looks them up at each call, on the class, so that tests may mock them there. The instance's
+    own earlier attributes come first.
     """
     own: dict[str, Any] = dict(vars(part))
-    known: Callable[[], Any] = weakref.ref(part)  # a function that held it would be a cycle
+    known: Callable[[], Any] = weakref.ref(part)  # a strong reference would make a cycle
 
     def method(name: str) -> Any:
         if name in own:
@@ -89,15 +89,15 @@ def methods_of(part: Any) -> Callable[[str], Any]:
     return method
 
 
-_LATE: Final = 0.5  # seconds past a deadline that are no fault of the library's own timers
+_LATE: Final = 0.5  # seconds past a deadline that the library's own timers may take
 _warned: Final[set[tuple[str, type]]] = set()
 
 
 def overran(deadline: Deadline, kind: type) -> None:
-    """Warn, once for each class, of a part of a client that did not keep to the deadline."""
+    """Warn, once for each class, of a part of a client that overran the deadline."""
     late = deadline.now() - deadline.when
     known = deadline.policy, kind
-    told = getattr(deadline, "cuts", ()) is None  # its caller has gone, and did not wait for it
+    told = getattr(deadline, "cuts", ()) is None  # its caller did not wait for it
     if told or late <= _LATE or known in _warned:
         return
     _warned.add(known)

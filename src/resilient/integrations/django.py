@@ -1,4 +1,4 @@
-"""Django: the caller's deadline comes in, a refusal goes out as 503 with ``Retry-After``."""
+"""Django: takes the caller's deadline, and answers a refusal with 503 and ``Retry-After``."""
 
 # pyright: basic
 from __future__ import annotations
@@ -19,12 +19,12 @@ class Middleware(ServerEdge):
 
     For ``MIDDLEWARE``, sync and async. Options are settings: ``RESILIENT_HEADER``, the request
     header that says, in seconds, how long the caller will wait (default ``x-request-timeout``;
-    None reads none), ``RESILIENT_AT_MOST``, the longest time that is believed, and the one that
-    applies where there is no header (default None: none), and ``RESILIENT_AT_LEAST``: with less
-    time than that a request is answered with 504 at once, and no view is called (default 0).
+    None reads none), ``RESILIENT_AT_MOST``, the longest time that a header can set, and the limit
+    without a header (default None: none), and ``RESILIENT_AT_LEAST``: the middleware answers a
+    request with less time than this with 504 at once, and calls no view (default 0).
 
     Args:
-        get_response: what Django gives it.
+        get_response: Django passes it.
 
     Raises:
         TypeError: an option is of a wrong type.
@@ -68,7 +68,7 @@ class Middleware(ServerEdge):
         return self.seconds(asked)
 
     def process_exception(self, request: Any, error: Exception) -> HttpResponse | None:
-        """Answer a view's exception, if it is one of ours."""
+        """Answer an exception of a view, if it is a refusal or timeout of ours."""
         answered = answer(error)
         return None if answered is None else _response(*answered)
 

@@ -1,4 +1,4 @@
-"""Flask: the caller's deadline comes in, a refusal goes out as 503 with ``Retry-After``."""
+"""Flask: takes the caller's deadline, and answers a refusal with 503 and ``Retry-After``."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ def install(
     at_most: float | None = None,
     at_least: float = 0.0,
 ) -> None:
-    """Have an application keep to its callers' deadlines, and answer refusals with 503.
+    """Make an application keep to its callers' deadlines, and answer refusals with 503.
 
     Args:
-        app: the application. Its own handlers of `RefusedError` and `CallTimeoutError`, if they are
-            registered later, go first.
+        app: the application. Its own handlers of `RefusedError` and `CallTimeoutError` win if they
+            are registered later.
         header: the request header that says, in seconds, how long the caller will wait. Default
             ``x-request-timeout``; None reads none.
-        at_most: the longest time, in seconds, that is believed, and the one that applies where
-            there is no such header. Default None: none.
-        at_least: the shortest time, in seconds, with which a request is worth beginning: with less
-            it is answered with 504 at once, and the application is not called. Default 0.
+        at_most: the longest time, in seconds, that a header can set, and the limit without a
+            header. Default None: none.
+        at_least: a request with less time than this, in seconds, gets 504 at once, without a call
+            of the application. Default 0.
 
     Raises:
         TypeError: an option is of a wrong type.

@@ -1,4 +1,4 @@
-"""grpcio: client interceptors, sync and aio; the deadline goes with each call as gRPC's own.
+"""grpcio: client interceptors, sync and aio; each call carries the deadline as gRPC's own.
 
 gRPC bounds its calls itself, so ``sync="thread"`` needs no thread here: the time limit of the
 policy, or what is left of an enclosing one, becomes the call's ``timeout``, which gRPC sends as
@@ -37,12 +37,12 @@ class Interceptor(
 ):
     """Sends every call of a channel through a policy; for ``grpc.intercept_channel``.
 
-    A call that streams its answer is guarded until its stream ends, and
-    ``stub.Method.future(...)`` until it is done; no fallback answers these. What it raises of ours,
-    a refusal or a timeout, is a `grpc.RpcError` as well, with a code and details.
+    The policy guards a call with a streamed answer until the stream ends, and
+    ``stub.Method.future(...)`` until it is done; no fallback answers these. A refusal or timeout
+    that it raises is a `grpc.RpcError` as well, with a code and details.
 
     Args:
-        policy: what guards the calls. A fallback gets the request, and returns a response.
+        policy: guards the calls. A fallback gets the request, and returns a response.
 
     Example:
         >>> import grpc
@@ -117,12 +117,12 @@ def _unary(continuation: Any, details: Any, request: Any) -> Any:
 
 
 def _outcome(answer: Any) -> Any:
-    """Return what a call came to in the form that grpc wants: also a fallback's response."""
+    """Return a call's result, or a fallback's response, in the form that grpc requires."""
     return answer if hasattr(answer, "add_done_callback") else _Answer(answer)
 
 
 class _Answer:
-    """A fallback's response, as a call that is done."""
+    """A fallback's response, in the form of a finished call."""
 
     def __init__(self, response: Any) -> None:
         self._response = response
@@ -158,7 +158,7 @@ class _Answer:
 
 
 class _Stream:
-    """A stream of responses that tells how it ended; for everything else it is grpc's call."""
+    """A stream of responses that reports how it ended; otherwise it acts as grpc's call."""
 
     def __init__(self, lasting: Lasting, call: Any) -> None:
         self._lasting = lasting
@@ -196,7 +196,7 @@ def aio_interceptors(policy: Policy) -> list[Any]:
     """Return the interceptors that send every call of an aio channel through a policy.
 
     Args:
-        policy: what guards the calls. A fallback gets the request, and returns a response.
+        policy: guards the calls. A fallback gets the request, and returns a response.
 
     Returns:
         One for each of gRPC's four kinds of call, for ``grpc.aio.insecure_channel(...,

@@ -44,10 +44,10 @@ class AsyncStreamUnary(_AsyncBase, grpc.aio.StreamUnaryClientInterceptor):
         with lasting.within():
             call = await _begun_async(lasting, continuation, details, request_iterator)
         _end_with(lasting, call)
-        return call  # at once: the caller may write to it
+        return call  # at once: the caller may still write to it
 
 
-_ending: Final[set[Any]] = set()  # a loop holds its tasks weakly
+_ending: Final[set[Any]] = set()  # strong references: a loop holds its tasks weakly
 
 
 async def _begun_async(lasting: Lasting, continuation: Any, details: Any, request: Any) -> Any:
@@ -59,14 +59,14 @@ async def _begun_async(lasting: Lasting, continuation: Any, details: Any, reques
 
 
 def _end_with(lasting: Lasting, call: Any) -> None:
-    """Have a call counted when it ends, whoever waits for it or does not."""
+    """Count a call when it ends, whether or not anybody awaits it."""
     task = ensure_future(_ended(lasting, call))
     _ending.add(task)
     task.add_done_callback(_ending.discard)
 
 
 async def _ended(lasting: Lasting, call: Any) -> None:
-    """Take the outcome of a call once it has one."""
+    """Wait for a call's end and count its outcome."""
     code = await call.code()
     if code == grpc.StatusCode.OK:
         lasting.end(None)

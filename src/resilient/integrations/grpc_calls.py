@@ -1,4 +1,4 @@
-"""What is known of gRPC's calls: whose fault an error is, and their details with a time limit."""
+"""gRPC's calls: which errors are the caller's own, and call details with a time limit."""
 
 # pyright: basic
 from __future__ import annotations
@@ -12,7 +12,7 @@ import grpc.aio
 from ..outcomes import Judge
 from .common import shorter
 
-# The others say something of the request: INVALID_ARGUMENT, NOT_FOUND, UNAUTHENTICATED ...
+# The other statuses are about the request: INVALID_ARGUMENT, NOT_FOUND, UNAUTHENTICATED ...
 _FAILURES: Final = frozenset({
     grpc.StatusCode.DATA_LOSS,
     grpc.StatusCode.DEADLINE_EXCEEDED,
@@ -24,17 +24,17 @@ _FAILURES: Final = frozenset({
 
 
 def callers_fault(error: Exception) -> bool:
-    """Return whether an error is the caller's own doing, and no failure of the server.
+    """Return whether an error is the caller's own doing, not a failure of the server.
 
     For ``ignore=`` of a guard: any status but UNAVAILABLE, DEADLINE_EXCEEDED,
-    RESOURCE_EXHAUSTED, INTERNAL, UNKNOWN and DATA_LOSS. The interceptors go by it without being
-    told.
+    RESOURCE_EXHAUSTED, INTERNAL, UNKNOWN and DATA_LOSS. The interceptors apply it by
+    themselves.
 
     Args:
         error: what a call raised.
 
     Returns:
-        True where the server is not to blame.
+        True if the server is not to blame.
 
     Example:
         >>> import grpc
@@ -67,13 +67,13 @@ class AsyncDetails(_Details, grpc.aio.ClientCallDetails):
 
 
 def _shorter(timeout: Any) -> Any:
-    """Return a time limit, or what is no number as it is: grpc says what is wrong with it."""
+    """Return a shortened time limit; leave one that is not a number for grpc to reject."""
     given = timeout is None or isinstance(timeout, (int, float))
     return shorter(timeout) if given else timeout
 
 
 def in_time(kind: type[_Details], details: Any) -> _Details:
-    """Return the details of a call, with a time limit that is no later than the deadline."""
+    """Return the details of a call, with a time limit no later than the deadline."""
     return kind(
         details.method,
         _shorter(details.timeout),

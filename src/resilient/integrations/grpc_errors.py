@@ -1,4 +1,4 @@
-"""What our errors are to grpc's own handlers: errors of its own, with a code and details."""
+"""Our errors in grpc's form: with a code and details, for handlers of grpc's errors."""
 
 # pyright: basic
 from __future__ import annotations
@@ -14,30 +14,30 @@ from ..knowledge.error_families import Family
 
 
 class _Shape:
-    """What handlers of grpc's errors read of one, and interceptors of a call that has failed."""
+    """What handlers read of grpc's errors, and interceptors of a failed call."""
 
     def code(self) -> grpc.StatusCode:
-        """Return the status that a server would have answered with."""
+        """Return the status of a server's corresponding answer."""
         if isinstance(self, CallTimeoutError):
             return grpc.StatusCode.DEADLINE_EXCEEDED
         full = isinstance(self, (BulkheadFullError, WorkersBusyError))
         return grpc.StatusCode.RESOURCE_EXHAUSTED if full else grpc.StatusCode.UNAVAILABLE
 
     def details(self) -> str:
-        """Return why."""
+        """Return the reason."""
         return str(self)
 
     debug_error_string = details
 
     def initial_metadata(self) -> Any:
-        """Return what came before the answer: nothing."""
+        """Return the metadata before the answer: none."""
         return ()
 
     trailing_metadata = initial_metadata
 
 
 class _SyncShape(_Shape, grpc.Call, grpc.Future):
-    """The same, and the call that has ended so, as grpc's own error is."""
+    """The same, and the failed call itself, as grpc's own errors are."""
 
     def cancel(self) -> bool:
         return False
@@ -51,7 +51,7 @@ class _SyncShape(_Shape, grpc.Call, grpc.Future):
         return None
 
     def add_callback(self, callback: Callable[[], None]) -> bool:
-        return False  # it has ended, and will not be called
+        return False  # it has ended: the callback will not run
 
     def result(self, timeout: float | None = None) -> Any:
         raise cast("Exception", self)
@@ -67,7 +67,7 @@ class _SyncShape(_Shape, grpc.Call, grpc.Future):
 
 
 class _AioShape(_Shape):
-    """The same, with the metadata of aio."""
+    """The same, with aio's type of metadata."""
 
     def initial_metadata(self) -> Any:
         return grpc.aio.Metadata()

@@ -1,4 +1,4 @@
-"""What is known of the clients of httpx and httpx2, and transports that keep to the deadline."""
+"""Clients of httpx and httpx2, and transports that keep to the deadline."""
 
 # pyright: basic
 from __future__ import annotations
@@ -37,7 +37,7 @@ class HttpClient(ClientAdapter):
         if "_transport_for_url" in vars(client):
             return
 
-        # Asked for each request: also for what is mounted, or put in its place, later.
+        # The client calls this for each request: so later mounts are bound, too.
         def transport_for_url(*args: Any, **kwargs: Any) -> Any:
             transport = method("_transport_for_url")(*args, **kwargs)
             bind(self.library, transport)
@@ -48,15 +48,15 @@ class HttpClient(ClientAdapter):
 
 
 def _needs(transport: Any, ours: type, name: str) -> bool:
-    """Return whether a transport has to be bound still."""
-    plain = hasattr(transport, "__dict__") and hasattr(type(transport), name)  # and no mock
+    """Return whether a transport is not bound yet."""
+    plain = hasattr(transport, "__dict__") and hasattr(type(transport), name)  # not a mock
     if isinstance(transport, ours) or not plain:
         return False
     return not hasattr(vars(transport).get(name), "_resilient")
 
 
 def _bound(library: Library, transport: Any) -> None:
-    """Have a client's own transport keep to the deadline, headers and body."""
+    """Make a client's own transport keep to the deadline, for headers and body."""
     if not _needs(transport, SyncTransport, "handle_request"):
         return
     method, kind = methods_of(transport), type(transport)
@@ -78,7 +78,7 @@ def _bound(library: Library, transport: Any) -> None:
 
 
 def _bound_async(library: Library, transport: Any) -> None:
-    """Have an async client's own transport keep to the deadline, also while a body is streamed."""
+    """Make an async client's own transport keep to the deadline, also while a body streams."""
     if not _needs(transport, AsyncTransport, "handle_async_request"):
         return
     method = methods_of(transport)

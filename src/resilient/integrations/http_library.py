@@ -1,4 +1,4 @@
-"""What httpx and httpx2 have in common: one interface, in two packages of one shape."""
+"""What httpx and httpx2 have in common: two packages with the same interface."""
 
 # pyright: basic
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Library:
         self.module: Any = module
         self.timeouts: tuple[type[Exception], ...] = (module.TimeoutException,)
         self.ends: tuple[type[Exception], ...] = (CallTimeoutError, module.TimeoutException)
-        # What the caller got wrong; none of it reached the server.
+        # The caller's own errors, raised before anything reached the server.
         self._own: tuple[type[Exception], ...] = (
             module.InvalidURL, module.UnsupportedProtocol, module.LocalProtocolError,
             module.CookieConflict, module.StreamError, module.TooManyRedirects,
@@ -41,7 +41,7 @@ class Library:
         )
 
     def callers_fault(self, error: Any) -> bool:
-        """Return whether an error is no failure of the server."""
+        """Return whether an error is the caller's own doing."""
         if isinstance(error, self.module.HTTPStatusError):
             return error.response.status_code not in FAILED_STATUSES
         return isinstance(error, self._own)
@@ -53,7 +53,7 @@ class Library:
         )
 
     def _fill(self, error: Any, fn: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-        """Put into an error the request that it ends, or what one can be made of when asked."""
+        """Give an error its request, or the means to make one on demand."""
         request = self.module.Request
         given = next(
             (each for each in (*args, *kwargs.values()) if isinstance(each, request)), None
@@ -64,7 +64,7 @@ class Library:
 
 
 def asked(fn: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[str, Any]:
-    """Return the method and the URL that a client's method was asked for, as far as they say so."""
+    """Return the HTTP method and URL of a client's method call, as far as its arguments show."""
     name = str(getattr(fn, "__name__", ""))
     given = [each for each in args if isinstance(each, str) or type(each).__name__ == "URL"]
     method = kwargs.get("method") or (given.pop(0) if name in _WITH_METHOD and given else name)
@@ -76,7 +76,7 @@ _WITH_METHOD: Final = frozenset({"request", "stream"})
 
 
 class _Shape:
-    """What handlers of the library's errors read of one."""
+    """The attributes of the library's errors that their handlers read."""
 
     _resilient_request: Any = None
     _resilient_asked: Any = None
@@ -90,7 +90,7 @@ class _Shape:
             try:
                 made = self._resilient_request = kind(method, url)
             except Exception:
-                self._resilient_asked = None  # it asked for what can't be
+                self._resilient_asked = None  # its URL or method is invalid
         if made is None:
             raise RuntimeError("The .request property has not been set.")
         return made
@@ -101,7 +101,7 @@ class _Shape:
 
 
 class SyncTransport:
-    """What the transports of both packages do for a sync client."""
+    """A sync transport, common to both packages."""
 
     library: Library
     _inner: Any
@@ -116,7 +116,7 @@ class SyncTransport:
         return self._guarded(request)
 
     def _send(self, request: Any) -> Any:
-        library, self._left = self.library, False  # what is closed is opened by the next request
+        library, self._left = self.library, False  # a request reopens a closed transport
         shorten(request)
         with shortened(*library.timeouts):
             response = self._inner.handle_request(request)
@@ -147,14 +147,14 @@ class SyncTransport:
             self._inner.__exit__(*exc)
 
     def close(self) -> None:
-        """Close what sends the requests, once."""
+        """Close the inner transport, once."""
         left, self._left = self._left, True
         if not left:
             self._inner.close()
 
 
 class AsyncTransport:
-    """The same for an async one, on asyncio and trio."""
+    """An async transport, on asyncio and trio."""
 
     library: Library
     _inner: Any
@@ -169,7 +169,7 @@ class AsyncTransport:
         return await self._guarded(request)
 
     async def _send(self, request: Any) -> Any:
-        library, self._left = self.library, False  # what is closed is opened by the next request
+        library, self._left = self.library, False  # a request reopens a closed transport
         shorten(request)
         response = await self._inner.handle_async_request(request)
         if not is_short(response):
@@ -195,7 +195,7 @@ class AsyncTransport:
             await self._inner.__aexit__(*exc)
 
     async def aclose(self) -> None:
-        """Close what sends the requests, once."""
+        """Close the inner transport, once."""
         left, self._left = self._left, True
         if not left:
             await self._inner.aclose()
@@ -224,7 +224,7 @@ class _Body:
 
 
 class _AsyncBody:
-    """The same of an async request."""
+    """The same for an async request."""
 
     library: Library
 
@@ -237,7 +237,7 @@ class _AsyncBody:
         try:
             while True:
                 left = max(0.0, deadline.when - deadline.now())
-                # Cancelled in its wait, and not left between two pieces: so httpx cleans up.
+                # Cancel the wait for a piece rather than stop between two, so that httpx cleans up.
                 chunk = await in_time(left, deadline.policy, partial(anext, chunks))
                 yield chunk
         except StopAsyncIteration:
@@ -254,7 +254,7 @@ class _AsyncBody:
 
 
 def _told(body: _Body | _AsyncBody, error: Exception) -> Exception:
-    """Return what the reader of a body is told: the timeout, where the deadline is up."""
+    """Return the error for a reader of a body: the timeout if the deadline is up."""
     try:
         raise_if_over(body._deadline)
     except CallTimeoutError as timeout:
@@ -263,13 +263,13 @@ def _told(body: _Body | _AsyncBody, error: Exception) -> Exception:
 
 
 def is_short(response: Any) -> bool:
-    """Return whether a response says that its body is short enough to be read at once."""
+    """Return whether a response declares a body short enough to read at once."""
     length = response.headers.get("content-length", "")
     return length.isdigit() and int(length) <= _READ_AHEAD
 
 
 def shorten(request: Any) -> None:
-    """Shorten the time limits of a request to what is left of the deadline."""
+    """Limit the timeouts of a request to the time left before the deadline."""
     usual = request.extensions.get("timeout") or {}
     parts = ("connect", "read", "write", "pool")
     limits = {part: shorter(usual.get(part)) for part in parts}
@@ -277,6 +277,6 @@ def shorten(request: Any) -> None:
 
 
 def socket_of(response: Any) -> Any:
-    """Return the socket that a response comes from, where it has one."""
+    """Return the socket of a response, if it has one."""
     stream = response.extensions.get("network_stream")
     return None if stream is None else stream.get_extra_info("socket")

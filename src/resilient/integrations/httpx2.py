@@ -20,17 +20,17 @@ _LIBRARY: Final = Library(httpx2, "httpx2")
 
 
 def callers_fault(error: Exception) -> bool:
-    """Return whether an error is the caller's own doing, and no failure of the server.
+    """Return whether an error is the caller's own doing, not a failure of the server.
 
-    For ``ignore=`` of a guard: a bad URL, too many redirects, and what `raise_for_status` says of
-    any status but 429, 500, 502, 503 and 504. `Policy.wrap`, `resilient.patch` and the transports
-    go by it without being told.
+    For ``ignore=`` of a guard: a bad URL, too many redirects, and `raise_for_status` errors for any
+    status but 429, 500, 502, 503 and 504. `Policy.wrap`, `resilient.patch` and the transports
+    apply it by themselves.
 
     Args:
         error: what a call raised.
 
     Returns:
-        True where the server is not to blame.
+        True if the server is not to blame.
 
     Example:
         >>> import httpx2
@@ -52,10 +52,10 @@ def failed_response(response: object) -> bool:
     For ``failed_result=`` of a guard; see `callers_fault`.
 
     Args:
-        response: what a call returned. What is no `httpx2.Response` is no failure.
+        response: what a call returned. Anything but an `httpx2.Response` is not a failure.
 
     Returns:
-        True where the server has failed, though it answered.
+        True if the server has failed, though it answered.
 
     Example:
         >>> import httpx2
@@ -69,15 +69,15 @@ def failed_response(response: object) -> bool:
 class Transport(http_library.SyncTransport, httpx2.BaseTransport):
     """A transport that sends every request of a client through a policy.
 
-    A body of a known length up to 1 MiB is read within the guarded call. A longer one, or one
-    without a length, is read later: its deadline stays, its failures are not counted.
+    The guarded call reads a body of a known length up to 1 MiB. A longer one, or one without a
+    length, is read later: its deadline stays, its failures are not counted.
 
-    What it raises of ours, a refusal or a timeout, is a `httpx2.TransportError` as well.
+    A refusal or timeout that it raises is an `httpx2.TransportError` as well.
 
     Args:
-        policy: what guards the requests. A fallback gets the `httpx2.Request`, and has to return an
-            `httpx2.Response`.
-        transport: what sends them, and is entered, left and closed with it. Default an
+        policy: guards the requests. A fallback gets the `httpx2.Request`, and must
+            return an `httpx2.Response`.
+        transport: sends the requests; it is entered, exited and closed with this one. Default an
             `httpx2.HTTPTransport`.
 
     Raises:
@@ -101,8 +101,8 @@ class AsyncTransport(http_library.AsyncTransport, httpx2.AsyncBaseTransport):
     """As `Transport`, for an `httpx2.AsyncClient`, on asyncio and trio.
 
     Args:
-        policy: what guards the requests.
-        transport: what sends them. Default an `httpx2.AsyncHTTPTransport`.
+        policy: guards the requests.
+        transport: sends the requests. Default an `httpx2.AsyncHTTPTransport`.
 
     Example:
         >>> import httpx2

@@ -1,8 +1,8 @@
-"""OpenTelemetry: calls and events on the spans there are, exemplars, and metrics.
+"""OpenTelemetry: calls and events on existing spans, exemplars, and metrics.
 
-No span is made here: a guard takes microseconds, and what it decided is a word about the span it
-was asked in. `Core.on_end` tells of calls that were slow or did not just go well, so that the
-others cost nothing. Only OpenTelemetry's API is used; without its SDK nothing comes of it.
+It makes no span: a guard takes microseconds, and its decision is a detail of the current span.
+`PolicyState.on_end` reports only calls that were slow or unusual, so that the others cost
+nothing. It uses OpenTelemetry's API alone, which does nothing without its SDK.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .opentelemetry_spans import on_end, on_event
 
 __all__ = ("MAX_POLICIES", "instrument")
 
-# The SDK keeps 2,000 sets of attributes an instrument, and a histogram is 13 of each policy.
+# The SDK keeps 2,000 sets of attributes per instrument, and a histogram has 13 per policy.
 MAX_POLICIES: Final = 150
 
 
@@ -31,25 +31,25 @@ def instrument(
     meter_provider: MeterProvider | None = None,
     max_policies: int = MAX_POLICIES,
 ) -> Callable[[], None]:
-    """Tell OpenTelemetry what the policies of this process do.
+    """Report to OpenTelemetry what the policies of this process do.
 
-    The current span gets attributes of the worst call in it, an event for each call that did not
-    just go well, and one for each change of a policy or flag; sampled spans become exemplars of
-    `resilient.metrics`. A second call takes the place of the first.
+    The current span gets attributes of the worst call in it, an event for each unusual call, and
+    one for each change of a policy or flag; sampled spans become exemplars of
+    `resilient.metrics`. A second call replaces the first.
 
     Args:
         metrics: export the metrics of this process too. Default False: they are at ``/metrics``.
-        meter_provider: what exports them. Default: the global one.
-        max_policies: how many policies have series of their own there, in the order of their
-            making; the others are added up in ``_other``. Default 150.
+        meter_provider: exports them. Default: the global one.
+        max_policies: how many policies have their own series there, in the order in which they are
+            made; ``_other`` adds up the rest. Default 150.
 
     Returns:
-        A function that ends all of it; calling it twice does no harm.
+        A function that ends all of it; a second call of it does nothing.
 
     Raises:
         ValueError: max_policies is not from 1 to 1,000,000, or there is a meter_provider without
             ``metrics=True``.
-        TypeError: meter_provider is not one, or metrics no bool.
+        TypeError: meter_provider is not one, or metrics is not a bool.
 
     Example:
         >>> from resilient.integrations.opentelemetry import instrument
@@ -78,7 +78,7 @@ def instrument(
 
 
 class _Instrumented:
-    """What one `instrument` has begun."""
+    """The effects of one `instrument`."""
 
     def __init__(self, export: Export | None, limit: int) -> None:
         self._before = PolicyState.on_end
@@ -89,7 +89,7 @@ class _Instrumented:
         PolicyState.on_end = on_end
 
     def stop(self) -> None:
-        """Leave all as it was."""
+        """Undo them."""
         self._unsubscribe()
         if PolicyState.on_end is on_end:
             PolicyState.on_end = self._before

@@ -1,4 +1,4 @@
-"""The metrics of this process in OpenTelemetry: each instrument reads when it is asked."""
+"""The metrics of this process in OpenTelemetry: observable instruments read them on collection."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _FOLDED, _EVER = OF_SCRAPES[:2]  # the others are about other processes
 
 
 class Reading:
-    """One reading of all counts, handed out to the instruments that are asked in one collection."""
+    """One reading of all counts, which the instruments of one collection share."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -44,8 +44,8 @@ class Reading:
         self._found: dict[str, list[Observation]] | None = None
 
     def of(self, name: str) -> list[Observation]:
-        """Return what one metric shows: a metric that is asked again wants to know of now."""
-        if self._pid != os.getpid():  # forked: the counts began anew, and the lock may be held
+        """Return a metric's observations; a second request for a metric starts a new reading."""
+        if self._pid != os.getpid():  # forked: the counts restarted; the lock may be held
             self._begin()
         with self._lock:
             if self._found is None or name in self._asked:
@@ -55,7 +55,7 @@ class Reading:
             return self._found.pop(name, [])
 
     def _read(self) -> dict[str, list[Observation]]:
-        """Read this process's own: each process exports for itself, and the backend adds up."""
+        """Read this process's own counts: each process exports its own; the backend adds up."""
         found: dict[str, list[Observation]] = {}
         policies = [entry_of(core, *row_of(core), 0.0) for core in registry.cores()]
         for entry in [*self._places.shown(policies), *own_entries()]:
@@ -89,7 +89,7 @@ def _attribute(label: str) -> str:
 
 
 def named(metric: Metric) -> tuple[str, str]:
-    """Return a metric's name and unit in OpenTelemetry: the unit is not part of the name."""
+    """Return a metric's name and unit in OpenTelemetry; the name does not contain the unit."""
     name, part = metric.name.removesuffix("_total"), ""
     if metric in HISTOGRAMS:
         name, _, part = name.rpartition("_")
@@ -99,14 +99,14 @@ def named(metric: Metric) -> tuple[str, str]:
 
 
 class Export:
-    """The instruments of one provider, made once: none can ever be taken back."""
+    """The instruments of one provider, made once: OpenTelemetry can't remove them."""
 
     def __init__(self) -> None:
         self.reading: Reading | None = None
         self._made: set[str] = set()
 
     def make(self, meter: Meter) -> None:
-        """Make the instruments that there are not yet."""
+        """Make the missing instruments."""
         for metric in known():
             if metric.kind == "part" or metric.name in self._made:
                 continue
@@ -128,7 +128,7 @@ class Export:
 
 
 _exports: Final[WeakKeyDictionary[MeterProvider, Export]] = WeakKeyDictionary()
-_global: Final[list[Export]] = []  # of the global provider, whose stand-in may have come first
+_global: Final[list[Export]] = []  # the global provider's; at first that may be its stand-in
 
 
 def export_of(given: MeterProvider | None) -> Export:

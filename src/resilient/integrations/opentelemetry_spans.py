@@ -1,4 +1,4 @@
-"""What the current span is told: attributes of its worst call, events, exemplars."""
+"""What the current span gets: attributes of its worst call, events, exemplars."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from ..guards.facets import InFlight, Stateful, Switch, time_limits
 from ..outcomes import FAILURE, IGNORED, OUTCOMES, SUCCESS
 from ..telemetry.exemplars import note
 
-_MOST: Final = 32  # events of a kind on one span, which has room for 128, the application's too
+_MOST: Final = 32  # events of a kind on one span, which has room for 128 in all
 _LONGEST: Final = 256  # characters of a text
 _PACKAGE: Final = __name__.partition(".")[0]
-_WELL: Final = (OUTCOMES[SUCCESS], OUTCOMES[IGNORED])  # for all that is known of the dependency
+_WELL: Final = (OUTCOMES[SUCCESS], OUTCOMES[IGNORED])  # nothing bad of the dependency
 _FAILURE: Final = OUTCOMES[FAILURE]
-# What callers got, from good to bad; "" is a caller that went away.
+# How callers were served, from good to bad; "" is a caller that went away.
 _RANKS: Final = {"full": 0, "caller_error": 2, "": 3, "degraded": 4, "error": 5}
-_SLOW: Final = 1  # as its policy sees it
+_SLOW: Final = 1  # in its policy's terms
 _OWN: Final = 2  # an error of the caller's own, such as a 404
 _REASONS: Final = {
     "store": "disabled", "environment": "static", "test": "static", "declared": "default",
@@ -33,13 +33,13 @@ _REASONS: Final = {
 
 
 class _Told:
-    """What a span has been told."""
+    """What a span has got so far."""
 
     __slots__ = ("calls", "events", "flags", "names", "rank")
 
     def __init__(self) -> None:
         self.rank: int = -1  # of the worst call
-        self.names: set[str] = set()  # of the attributes set for it
+        self.names: set[str] = set()  # the attributes set for that call
         self.calls: int = 0
         self.events: int = 0
         self.flags: set[str] = set()
@@ -51,14 +51,14 @@ _told: Final[WeakKeyDictionary[Span, _Told]] = WeakKeyDictionary()
 def _told_to(span: Span) -> _Told:
     try:
         return _told.setdefault(span, _Told())
-    except TypeError:  # a tracer of another make, whose spans can't be remembered
+    except TypeError:  # a foreign tracer, whose spans can't be weakly referenced
         return _Told()
 
 
 def on_end(core: PolicyState, outcome: str, served: str, guard: str, seconds: float) -> None:
-    """Take a call that has ended; see `Core.on_end`."""
+    """Report a call that has ended; see `PolicyState.on_end`."""
     good = served == "full" and outcome in _WELL
-    if good and seconds <= SHORTEST:  # some quick ones are told too
+    if good and seconds <= SHORTEST:  # it also gets some quick ones
         return
     span = get_current_span()
     if not span.is_recording():
@@ -82,7 +82,7 @@ def on_end(core: PolicyState, outcome: str, served: str, guard: str, seconds: fl
 def _said(
     core: PolicyState, outcome: str, served: str, guard: str, flag: Flag | None
 ) -> dict[str, str | bool]:
-    """Return what a span is told of a call."""
+    """Return a span's attributes for a call."""
     state = core.forced or next(
         (g.state for g in core.guards if isinstance(g, Stateful) and g.state), ""
     )
@@ -99,14 +99,14 @@ def _said(
 
 
 def _blank(names: set[str]) -> dict[str, str | bool]:
-    """Return what stands for nothing: an attribute, once set, can't be taken off a span."""
+    """Return empty values: an attribute can't be removed from a span."""
     return {name: False if name == "resilient.flag_off" else "" for name in names}
 
 
 def _tell(
     span: Span, told: _Told, said: Mapping[str, Any], seconds: float, flag: Flag | None
 ) -> None:
-    """Put a call that did not just go well on the span, as an event."""
+    """Add an unusual call to the span, as an event."""
     told.calls += 1
     span.set_attribute("resilient.unusual_calls", told.calls)
     if flag is not None and flag.name not in told.flags and len(told.flags) < _MOST:
@@ -118,20 +118,20 @@ def _tell(
 
 
 def _slow_from(core: PolicyState) -> float:
-    """Return from how many seconds on a good call is none to its policy: slow, or late."""
+    """Return the duration from which its policy considers a successful call slow or late."""
     limits = [limit.seconds for limit in time_limits(core.guards)]
     slow = [guard.slow_from for guard in core.guards if isinstance(guard, InFlight)]
     return min([*limits, *slow], default=inf)
 
 
 def _flag_of(core: PolicyState, kind: str) -> Flag | None:
-    """Return the flag that refused: the outermost that is off, or the only one there is."""
+    """Return the flag that refused: the outermost one that is off, or the only one."""
     there = [guard for guard in core.all_guards() if isinstance(guard, Switch)]
     switches = [guard for guard in there if guard.kind == kind]
     for switch in switches:
         if switch.is_off():
             return switch.flag
-    return switches[0].flag if len(switches) == 1 else None  # it is on again
+    return switches[0].flag if len(switches) == 1 else None  # the only flag, which is on again
 
 
 def _evaluation(flag: Flag) -> dict[str, str]:
@@ -146,7 +146,7 @@ def _evaluation(flag: Flag) -> dict[str, str]:
 
 
 def _hang(core: PolicyState, span: Span, outcome: str, seconds: float) -> None:
-    """Let a call that ran be the exemplar of its bucket."""
+    """Make a call that ran the exemplar of its bucket."""
     context = span.get_span_context()
     ran = outcome == _FAILURE or seconds > 0
     if ran and isfinite(seconds) and context.trace_flags.sampled:
@@ -158,7 +158,7 @@ def _hang(core: PolicyState, span: Span, outcome: str, seconds: float) -> None:
 
 
 def on_event(event: Event) -> None:
-    """Put an event on the span of the call in whose thread it is told."""
+    """Add an event to the current span of the thread that delivers it."""
     span = get_current_span()
     if span.is_recording():
         told = _told_to(span)
@@ -174,7 +174,7 @@ def _attributes(event: Event) -> dict[str, Any]:
     evidence = dict(event.evidence)
     exceptions: Mapping[str, int] = evidence.pop("exceptions", {})
     _flatten("resilient.evidence", evidence, found)
-    if exceptions:  # a list: attributes whose names come from outside would have no end
+    if exceptions:  # a list: exception names as attribute names would have no limit
         seen = [f"{number}x {name}"[:_LONGEST] for name, number in exceptions.items()]
         found["resilient.evidence.exceptions"] = seen[:_MOST]
     return found

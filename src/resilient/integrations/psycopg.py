@@ -1,4 +1,4 @@
-"""psycopg 3: a connection whose waits end with the deadline, and with their abandoned worker."""
+"""psycopg 3: connections whose waits end with the deadline, or when their worker is abandoned."""
 
 # pyright: basic
 from __future__ import annotations
@@ -20,12 +20,12 @@ from .common import shut
 
 T = TypeVar("T")
 
-_LATER: Final = 0.02  # than the timer of the call itself, if there is one in this task
-_PATIENCE: Final = 0.1  # seconds to ask a server to drop a statement, past the deadline
+_LATER: Final = 0.02  # seconds after the call's own timer, which acts first if this task has one
+_PATIENCE: Final = 0.1  # seconds past the deadline to ask a server to drop a statement
 
 
 class GaveUpError(psycopg.OperationalError):
-    """A connection is of no use any more, because its caller gave up on what it was at."""
+    """The connection was closed, because its caller gave up on its statement."""
 
     gave_up: ClassVar[bool] = True
 
@@ -33,8 +33,8 @@ class GaveUpError(psycopg.OperationalError):
 class Connection(psycopg.Connection[Any]):
     """A psycopg connection that gives up at the deadline of the call that uses it.
 
-    It is closed then, and its server asked, for at most 0.1 s, to drop the statement. The deadline
-    is looked at ten times in the time that is left, but at least every 0.1 s.
+    It then asks the server, for at most 0.1 s, to drop the statement, and closes. It checks the
+    deadline ten times in the time left, and at least every 0.1 s.
 
     Example:
         >>> import psycopg
@@ -52,7 +52,7 @@ class Connection(psycopg.Connection[Any]):
     _gave_up = False
 
     def rollback(self) -> None:
-        """Roll back, unless the connection was given up: then there is nothing left to be."""
+        """Roll back, unless the connection gave up: it is closed then."""
         if self._gave_up:
             self.close()
             raise GaveUpError("the connection was closed at the deadline of a call")
@@ -63,7 +63,7 @@ class Connection(psycopg.Connection[Any]):
         shut(number)
 
     def wait(self, gen: Any, *args: Any, **kwargs: Any) -> Any:
-        """Wait for an answer of the server, at most until the deadline."""
+        """Wait for the server's answer, at most until the deadline."""
         left = remaining()
         if left is None:
             return super().wait(gen, *args, **kwargs)
@@ -78,20 +78,20 @@ class Connection(psycopg.Connection[Any]):
             self._stop()
             raise
         except psycopg.OperationalError:
-            if self._gave_up:  # it was cut
+            if self._gave_up:  # its worker was abandoned
                 self._stop()
             raise
 
     def _stop(self) -> None:
-        """Ask the server to drop the statement that nobody waits for, and close."""
+        """Ask the server to drop the abandoned statement, and close."""
         if psycopg.capabilities.has_cancel_safe():
-            with suppress(Exception):  # it may not answer this either
+            with suppress(Exception):  # the server may not answer this either
                 self.cancel_safe(timeout=_PATIENCE)
         self.close()
 
 
 def _watched(gen: Generator[Any, Any, T]) -> Generator[Any, Any, T]:
-    """Run a generator of psycopg's, and look at the deadline whenever it is resumed."""
+    """Run one of psycopg's generators, and check the deadline whenever it resumes."""
     try:
         wanted = next(gen)
         while True:
@@ -101,14 +101,14 @@ def _watched(gen: Generator[Any, Any, T]) -> Generator[Any, Any, T]:
     except StopIteration as end:
         return end.value  # type: ignore[no-any-return]
     finally:
-        gen.close()  # with the connection that it was about to make
+        gen.close()  # it closes the connection in the making
 
 
 class AsyncConnection(psycopg.AsyncConnection[Any]):
-    """The same on asyncio, where waits are cancelled: it asks no server that does not answer.
+    """The same on asyncio, where the timeout cancels waits: at the deadline it gives up soon.
 
-    psycopg asks the server to cancel a statement whose wait was cancelled, and waits for that for
-    up to ten seconds; at the deadline of a call this one waits for 0.1 s.
+    psycopg asks the server to cancel the statement of a cancelled wait, and waits up to ten
+    seconds for that; at the deadline of a call this connection waits 0.1 s.
 
     Example:
         >>> import psycopg
@@ -121,14 +121,14 @@ class AsyncConnection(psycopg.AsyncConnection[Any]):
 
     @classmethod
     async def connect(cls, *args: Any, **kwargs: Any) -> Any:
-        """Connect; what was begun is closed where that is cancelled."""
+        """Connect; if that is cancelled, close the connection in the making."""
         begun: list[Any] = []
         token = _begun.set(begun)
         try:
             return await super().connect(*args, **kwargs)
         except BaseException:
             for gen in begun:
-                gen.close()  # with the socket that it waited for
+                gen.close()  # it closes its socket
             raise
         finally:
             _begun.reset(token)
@@ -140,17 +140,17 @@ class AsyncConnection(psycopg.AsyncConnection[Any]):
         return gen
 
     async def rollback(self) -> None:
-        """Roll back, unless the connection was given up: then there is nothing left to be."""
+        """Roll back, unless the connection gave up: it is closed then."""
         if self._gave_up:
             await self.close()
             raise GaveUpError("the connection was closed at the deadline of a call")
         await super().rollback()
 
     async def wait(self, *args: Any, **kwargs: Any) -> Any:
-        """Wait for an answer of the server; at the deadline the connection is closed.
+        """Wait for the server's answer; close the connection at the deadline.
 
-        Also where the wait is in a task of its own, which no cancellation of its caller reaches:
-        so SQLAlchemy ends its blocks.
+        This also holds in a separate task, such as SQLAlchemy's at the end of a block, which the
+        caller's cancellation does not reach.
         """
         found, left = enclosing(), remaining()
         if found is None or left is None:
@@ -186,7 +186,7 @@ _begun: ContextVar[list[Any]] = ContextVar("resilient_psycopg_begun")
 _GIVEN_UP: type[psycopg.Error] = getattr(psycopg.errors, "_WaitTimeout", psycopg.OperationalError)
 
 
-# Of a statement that the database understood and refused, or that never left.
+# The database understood and refused the statement, or it was never sent.
 _OWN: Final = (
     psycopg.DataError,
     psycopg.IntegrityError,
@@ -197,16 +197,16 @@ _RACES: Final = ("40", "55P03")  # a serialization failure or a deadlock, a lock
 
 
 def callers_fault(error: Exception) -> bool:
-    """Return whether an error is the caller's own doing, and no failure of the database.
+    """Return whether an error is the caller's own doing, not a failure of the database.
 
     For ``ignore=`` of a guard: a broken constraint, wrong SQL, a lost race. `Policy.wrap` and
-    `resilient.patch` go by it without being told.
+    `resilient.patch` apply it by themselves.
 
     Args:
         error: what a call raised.
 
     Returns:
-        True where the database is not to blame.
+        True if the database is not to blame.
 
     Example:
         >>> import psycopg
@@ -220,7 +220,7 @@ def callers_fault(error: Exception) -> bool:
 
 
 class _Shape:
-    """What handlers of the library's errors read of one."""
+    """The attributes of the library's errors that their handlers read."""
 
     sqlstate: ClassVar[None] = None
     _info: ClassVar[None] = None

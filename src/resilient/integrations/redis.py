@@ -1,7 +1,7 @@
 """redis-py: its errors, its pipelines and locks, and connections that keep to the deadline.
 
-Sync clients: `Policy.wrap` gives the connection pool connections whose waits, and whose client's
-retries, end with the deadline of the call. Async clients are cancelled, and need no such thing.
+For sync clients `Policy.wrap` makes the waits of the pool's connections, and the client's retries,
+end with the deadline of the call. Async clients are cancelled and do not need this.
 """
 
 # pyright: basic
@@ -27,8 +27,8 @@ from ..outcomes import Judge
 from ..policy.clients.adapter import ClientAdapter
 from .common import overran, shorter, shut
 
-# What a command that reached the server and was refused by it says of the caller alone. A server
-# that is loading, full, read-only or busy says so by subclasses, and those are failures.
+# A command that the server refused with these is the caller's own fault. A server that is loading,
+# full, read-only or busy reports that by subclasses, which are failures.
 _OWN: Final = (redis.ResponseError, redis.DataError, redis.WatchError, redis.InvalidResponse)
 _UNWELL: Final = (
     ClusterDownError,
@@ -46,17 +46,17 @@ _UNWELL_WORDS: Final = (
 
 
 def callers_fault(error: Exception) -> bool:
-    """Return whether an error is the caller's own doing, and no failure of the server.
+    """Return whether an error is the caller's own doing, not a failure of the server.
 
-    For ``ignore=`` of a guard: a wrong type, a lost race, a lock that is held, and any
-    other answer of a server that is well. `Policy.wrap` and `resilient.patch` go by it without
-    being told.
+    For ``ignore=`` of a guard: a wrong type, a lost race, a held lock, and any other answer of
+    a healthy server. `Policy.wrap` and `resilient.patch` apply it by
+    themselves.
 
     Args:
         error: what a call raised.
 
     Returns:
-        True where the server is not to blame.
+        True if the server is not to blame.
 
     Example:
         >>> import redis
@@ -68,7 +68,7 @@ def callers_fault(error: Exception) -> bool:
         return False
     if isinstance(error, LockError):
         return True
-    # In a pipeline: "Command # 1 (GET a) of pipeline caused error: BUSY ..."
+    # A pipeline's errors read "Command # 1 (GET a) of pipeline caused error: BUSY ..."
     said = str(error).rpartition("caused error: ")[2]
     return isinstance(error, _OWN) and not said.startswith(_UNWELL_WORDS)
 
@@ -101,11 +101,11 @@ class RedisClient(ClientAdapter):
         "parse_response", "pipeline", "pubsub", "register_script", "reset", "set_response_callback",
         "set_retry", "tdigest", "timeseries", "topk", "vset", "__enter__", "__aenter__",
     })  # fmt: skip
-    # These wait for what others may say, and not for an answer.
+    # These wait for messages, not for an answer.
     _WAITS: ClassVar[frozenset[str]] = frozenset(
         {"get_message", "listen", "parse_response", "run", "run_in_thread"}
     )
-    # Of a pipeline only these go to the server; the commands wait in it.
+    # Of a pipeline only these contact the server; it queues all other commands.
     _PIPELINE: ClassVar[frozenset[str]] = frozenset({"execute", "load_scripts", "unwatch", "watch"})
 
     def free(self, cls: type, name: str) -> bool:
@@ -124,14 +124,14 @@ class RedisClient(ClientAdapter):
     def prepare(self, client: Any) -> None:
         pool: Any = getattr(client, "connection_pool", None)
         made = getattr(pool, "connection_class", None)
-        # An async one is cancelled; a mock's is no class at all.
+        # An async connection is cancelled; a mock's is not a class.
         if not isinstance(made, type) or not issubclass(made, AbstractConnection):
             return
         if issubclass(made, _Bound):
             return
         passing = {"__module__": made.__module__, "__qualname__": made.__qualname__}
         pool.connection_class = type(made.__name__, (_Bound, made), passing)
-        # Those that are there already keep to nothing: they make place for new ones.
+        # Existing connections do not keep to the deadline: drop them.
         pool.disconnect(inuse_connections=False)
         if not getattr(pool, "_in_use_connections", ()):
             pool.reset()
@@ -170,9 +170,9 @@ class _Bound(_Base):
         deadline = enclosing()
         if deadline is None:
             return work(*args, **kwargs)
-        check()  # the client may loop: over retries, or round a lock
+        check()  # the client may loop: over retries, or in a lock
         sock: Any = getattr(self, "_sock", None)
-        if not hasattr(sock, "settimeout"):  # it connects first; or it is a fake, without a socket
+        if not hasattr(sock, "settimeout"):  # it connects first; or it is a fake without a socket
             try:
                 return work(*args, **kwargs)
             finally:
@@ -187,7 +187,7 @@ class _Bound(_Base):
 
 
 class _Backoff(AbstractBackoff):
-    """A pause before a retry, or none where there is no time left for it and what comes after."""
+    """A pause before a retry, unless the deadline would come first."""
 
     def __init__(self, inner: AbstractBackoff) -> None:
         self._inner = inner
@@ -201,7 +201,7 @@ class _Backoff(AbstractBackoff):
         left = remaining()
         if left is not None and pause >= left:
             raise_if_up()
-            raise  # noqa: PLE0704 - the error that was to be retried: redis-py asks in its handler
+            raise  # noqa: PLE0704 - the error to be retried: redis-py calls this in its handler
         return pause
 
     def __eq__(self, other: object) -> bool:

@@ -24,7 +24,7 @@ from .urllib3 import bind_pool, deadline_retry, look_at_deadline, socket_of, wit
 if TYPE_CHECKING:
     from ..policy.policy import Policy
 
-_OWN: Final = (  # what the caller got wrong; none of it reached the server
+_OWN: Final = (  # the caller's own errors, raised before anything reached the server
     requests.exceptions.InvalidHeader,
     requests.exceptions.InvalidJSONError,
     requests.exceptions.InvalidSchema,
@@ -37,17 +37,17 @@ _OWN: Final = (  # what the caller got wrong; none of it reached the server
 
 
 def callers_fault(error: Exception) -> bool:
-    """Return whether an error is the caller's own doing, and no failure of the server.
+    """Return whether an error is the caller's own doing, not a failure of the server.
 
-    For ``ignore=`` of a guard: a bad URL, too many redirects, and what `raise_for_status` says of
-    any status but 429, 500, 502, 503 and 504. `Policy.wrap`, `resilient.patch` and the adapter go
-    by it without being told.
+    For ``ignore=`` of a guard: a bad URL, too many redirects, and `raise_for_status` errors for any
+    status but 429, 500, 502, 503 and 504. `Policy.wrap`, `resilient.patch` and the adapter
+    apply it by themselves.
 
     Args:
         error: what a call raised.
 
     Returns:
-        True where the server is not to blame.
+        True if the server is not to blame.
 
     Example:
         >>> import requests
@@ -68,10 +68,10 @@ def failed_response(response: object) -> bool:
     For ``failed_result=`` of a guard; see `callers_fault`.
 
     Args:
-        response: what a call returned. What is no `requests.Response` is no failure.
+        response: what a call returned. Anything but a `requests.Response` is not a failure.
 
     Returns:
-        True where the server has failed, though it answered.
+        True if the server has failed, though it answered.
 
     Example:
         >>> import requests
@@ -88,7 +88,7 @@ JUDGE: Final = Judge(ignore=callers_fault, failed_result=failed_response)
 
 
 def _fill(error: Any, fn: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-    """Put into an error the request that it ends, or what one can be made of when asked."""
+    """Give an error its request, or the means to make one on demand."""
     prepared = (each for each in (*args, *kwargs.values()) if isinstance(each, _PREPARED))
     error._resilient_request = next(prepared, None)
     if error._resilient_request is None:
@@ -99,18 +99,18 @@ _PREPARED: Final = requests.PreparedRequest
 
 
 class _Shape:
-    """What handlers of the library's errors read of one."""
+    """The attributes of the library's errors that their handlers read."""
 
-    response: ClassVar[None] = None  # there was none
+    response: ClassVar[None] = None  # none came
     _resilient_request: Any = None
     _resilient_asked: Any = None
 
     @property
     def request(self) -> Any:
-        """The request that was not sent, or not answered; None where nothing is known of it."""
+        """The request that was not sent, or not answered; None if it is not known."""
         if self._resilient_request is None and self._resilient_asked is not None:
             made, self._resilient_asked = self._resilient_asked, None
-            with suppress(Exception):  # it asked for what can't be
+            with suppress(Exception):  # its URL or method may be invalid
                 self._resilient_request = requests.Request(*made).prepare()
         return self._resilient_request
 
@@ -125,13 +125,13 @@ FAMILY: Final = Family("requests", requests.RequestException, _Shape, _fill)
 class Adapter(HTTPAdapter):
     """An adapter that sends every request through a policy; mount it on a session.
 
-    Without ``stream=True`` the body is read within the guarded call. What it raises of ours, a
-    refusal or a timeout, is a `requests.RequestException` as well.
+    Without ``stream=True`` the guarded call reads the body. A refusal or timeout that it raises is
+    a `requests.RequestException` as well.
 
     Args:
-        policy: what guards the requests. A fallback gets the arguments of `HTTPAdapter.send`, and
-            has to return a `requests.Response`.
-        **options: those of `HTTPAdapter`.
+        policy: guards the requests. A fallback gets the arguments of
+            `HTTPAdapter.send`, and must return a `requests.Response`.
+        **options: the options of `HTTPAdapter`.
 
     Raises:
         TypeError: the policy's timeout does not say how to bound sync calls.
@@ -179,7 +179,7 @@ def send_within(
     else:
         check()
         with shortened(requests.Timeout, requests.ConnectionError):
-            # A tuple of another length is left to requests, which says what is wrong with it.
+            # requests itself rejects a tuple of another length, with a better message.
             odd = isinstance(timeout, tuple) and len(timeout) != 2
             limits = timeout if odd else within(timeout)
             response = send(request, stream, limits, *args, **kwargs)
@@ -222,7 +222,7 @@ class RequestsClient(ClientAdapter):
         if "get_adapter" in vars(client):
             return
 
-        # Asked for each request: also for an adapter that is mounted later.
+        # The session calls this for each request: so later adapters are bound, too.
         def get_adapter(*args: Any, **kwargs: Any) -> Any:
             adapter = method("get_adapter")(*args, **kwargs)
             _bind(adapter)
@@ -236,8 +236,8 @@ _PARTS: Final = ("stream", "timeout", "verify", "cert", "proxies")
 
 
 def _bind(adapter: Any) -> None:
-    """Have an adapter of a session keep to the deadline."""
-    plain = hasattr(adapter, "__dict__") and hasattr(type(adapter), "send")  # and no mock
+    """Make an adapter of a session keep to the deadline."""
+    plain = hasattr(adapter, "__dict__") and hasattr(type(adapter), "send")  # not a mock
     if isinstance(adapter, Adapter) or not plain:
         return
     if hasattr(vars(adapter).get("send"), "_resilient"):
@@ -251,7 +251,7 @@ def _bind(adapter: Any) -> None:
         if deadline is None:
             return inner(request, *args, **kwargs)  # type: ignore[no-any-return]
         check()
-        if not pooled:  # with a pool it is the pool that shortens them
+        if not pooled:  # otherwise the pool shortens it
             given["timeout"] = _shorter(given.get("timeout"))
         try:
             with shortened(requests.Timeout, requests.ConnectionError):
@@ -269,7 +269,7 @@ def _bind(adapter: Any) -> None:
 
 
 def _bind_pools(adapter: Any) -> None:
-    """Have the pools that an adapter asks keep to the deadline, whoever asks it for them."""
+    """Make an adapter's pools keep to the deadline, whatever code gets them."""
     method, kind = methods_of(adapter), type(adapter)
     for name in ("get_connection_with_tls_context", "get_connection"):
         original = vars(adapter).get(name, getattr(kind, name, None))
@@ -283,7 +283,7 @@ def _bind_pools(adapter: Any) -> None:
 
 
 def _shorter(timeout: Any) -> Any:
-    """Return time limits in the form that requests has them, ended by the deadline."""
+    """Return time limits, in the form that requests uses, shortened to the deadline."""
     if isinstance(timeout, tuple):
         return tuple(_shorter(each) for each in timeout)
     given = timeout is None or isinstance(timeout, (int, float))

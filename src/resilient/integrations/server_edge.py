@@ -1,4 +1,4 @@
-"""A server's edge: the caller's deadline comes in, and a refusal goes out as 503."""
+"""A server's edge: it takes the caller's deadline, and answers a refusal with 503."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ HEADER: Final = "x-request-timeout"
 
 _NAME: Final = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz"
                          "ABCDEFGHIJKLMNOPQRSTUVWXYZ")  # fmt: skip
-_MOST: Final = 315_576_000.0  # ten years, as every duration here: above it timers overflow
+_MOST: Final = 315_576_000.0  # ten years, the longest duration: timers overflow above it
 
 
 class ServerEdge:
-    """What the middlewares of all frameworks share: their options, and what they do with them.
+    """What the middlewares of all frameworks share: their options, and their effects.
 
     Args:
         header: the request header that says, in seconds, how long the caller will wait. Default
             ``x-request-timeout``; None reads none.
-        at_most: the longest time, in seconds, that is believed, and the one that applies where
-            there is no such header. Default None: none.
-        at_least: the shortest time, in seconds, with which a request is worth beginning: with less
-            it is answered with 504 at once, and the application is not called. Default 0.
+        at_most: the longest time, in seconds, that a header can set, and the limit without a
+            header. Default None: none.
+        at_least: a request with less time than this, in seconds, gets 504 at once, without a call
+            of the application. Default 0.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class ServerEdge:
             validation.refuse("at_least", at_least, f"at most at_most, which is {self._at_most:g}")
 
     def seconds(self, value: str | None) -> float | None:
-        """Return the time limit of a request, from its header; nonsense is no limit."""
+        """Return the time limit of a request from its header; an invalid header sets none."""
         try:
             given = None if value is None else float(value)
         except ValueError:
@@ -55,25 +55,25 @@ class ServerEdge:
         return min(given, _MOST if self._at_most is None else self._at_most)
 
     def too_short(self, seconds: float | None) -> bool:
-        """Return whether a time limit leaves too little to begin with."""
+        """Return whether a time limit is too short to begin the request."""
         return seconds is not None and seconds < self._at_least
 
     @staticmethod
     def bounded(seconds: float) -> bounded:
-        """Return a context in which the deadline is so far away."""
+        """Return a context with a deadline so many seconds away."""
         clock = registry.clock
         return bounded(seconds, "request", real.now if clock is None else clock.now)
 
 
-# To a request that comes with too short a time limit.
+# The answer to a request whose time limit is too short.
 TOO_SHORT: Final[tuple[int, dict[str, str], str]] = (504, {}, "the time limit is too short\n")
 
 
 def answer(error: Exception) -> tuple[int, dict[str, str], str] | None:
-    """Return status, headers and text for an error, None for one that is no business of ours.
+    """Return status, headers and text for a refusal or timeout of ours, None for other errors.
 
-    A refusal is 503 with ``Retry-After``, a timeout 504. The text names the policy, and nothing
-    of what is inside.
+    A refusal is 503 with ``Retry-After``, a timeout 504. The text names the policy and nothing
+    else of the service's inside.
     """
     if isinstance(error, RefusedError):
         wait = error.retry_after

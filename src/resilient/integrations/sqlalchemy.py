@@ -1,7 +1,7 @@
-"""SQLAlchemy: its errors by SQLSTATE, what goes to the database, and psycopg within the deadline.
+"""SQLAlchemy: its errors by SQLSTATE, its methods that use the database, psycopg with deadlines.
 
-`Policy.wrap` of a sync engine on psycopg 3 has it make connections whose waits end with the
-deadline. Such a connection is closed then, since its server may still be at the statement.
+`Policy.wrap` of a sync engine on psycopg 3 makes it open connections whose waits end with the
+deadline. Such a connection closes then, since its server may still run the statement.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ..knowledge.error_families import Family
 from ..outcomes import Judge
 from ..policy.clients.adapter import ClientAdapter
 
-# Of a statement that the database understood and refused, or that never left.
+# The database understood and refused the statement, or it was never sent.
 _OWN: Final = (
     exc.ArgumentError,
     exc.CompileError,
@@ -28,11 +28,11 @@ _OWN: Final = (
     exc.ProgrammingError,
 )
 _FAILURES: Final = (exc.DisconnectionError, exc.InterfaceError, exc.InternalError)
-# Classes of SQLSTATE that come as OperationalError and are a lost race of the caller's:
-# serialization failure and deadlock, lock not available.
+# Classes of SQLSTATE in OperationalError for a caller's lost race: serialization failure and
+# deadlock, lock not available.
 _RACES: Final = ("40", "55P03")
 
-# What talks to the database. The rest of an engine's, connection's or session's methods do not.
+# Only these methods of an engine, connection or session talk to the database.
 _TALKS: Final = frozenset({
     "all", "begin_nested", "bulk_insert_mappings", "bulk_save_objects", "bulk_update_mappings",
     "commit", "connect", "count", "delete", "exec_driver_sql", "execute", "fetchall", "fetchmany",
@@ -43,16 +43,16 @@ _TALKS: Final = frozenset({
 
 
 def callers_fault(error: Exception) -> bool:
-    """Return whether an error is the caller's own doing, and no failure of the database.
+    """Return whether an error is the caller's own doing, not a failure of the database.
 
     For ``ignore=`` of a guard: a broken constraint, wrong SQL, a lost race. `Policy.wrap` and
-    `resilient.patch` go by it without being told.
+    `resilient.patch` apply it by themselves.
 
     Args:
         error: what a call raised.
 
     Returns:
-        True where the database is not to blame.
+        True if the database is not to blame.
 
     Example:
         >>> from sqlalchemy import exc
@@ -65,7 +65,7 @@ def callers_fault(error: Exception) -> bool:
     if isinstance(error, exc.OperationalError):
         state = getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None) or ""
         return str(state).startswith(_RACES)
-    # A StatementError itself: the statement could not be made, for want of a parameter, say.
+    # A plain StatementError: the statement could not be made, for example without a parameter.
     return isinstance(error, _OWN) or type(error) is exc.StatementError
 
 
@@ -77,18 +77,18 @@ class SqlalchemyClient(ClientAdapter):
 
     def free(self, cls: type, name: str) -> bool:
         if cls.__module__ == "contextlib":
-            return False  # engine.begin(): entering it connects
+            return False  # engine.begin(): its entry connects
         if name in ("__enter__", "__aenter__", "begin"):
             return True
         if cls.__name__.endswith("Session") and name == "delete":
-            return True  # it waits for the flush
+            return True  # the session defers it to the flush
         return name not in _TALKS
 
     def is_part(self, value: Any) -> bool | None:
         cls = value.__class__
         if not cls.__module__.startswith("sqlalchemy"):
             return None
-        if isinstance(value, CursorResult):  # of the others all rows are here already
+        if isinstance(value, CursorResult):  # other results hold all their rows already
             return bool(value.context._is_server_side)
         return cls.__name__ in _PARTS or None
 
@@ -102,7 +102,7 @@ class SqlalchemyClient(ClientAdapter):
         known: dict[type, Any] = getattr(inspection, "_registrars", {})
         found = next((known[base] for base in cls.__mro__ if base in known), None)
         if found is not None:
-            known.setdefault(proxy, found)  # what inspect() and reflection look at
+            known.setdefault(proxy, found)  # inspect() and reflection look the class up here
 
     def prepare(self, client: Any) -> None:
         engine = getattr(client, "sync_engine", client)
@@ -113,7 +113,7 @@ class SqlalchemyClient(ClientAdapter):
             return
         event.listen(engine, "do_connect", connect)
         if engine is client:
-            engine.dispose()  # what it has in its pool was connected without
+            engine.dispose()  # its pooled connections ignore the deadline
 
 
 _PARTS: Final = frozenset({
@@ -124,7 +124,7 @@ _PARTS: Final = frozenset({
 
 
 def _connect(dialect: _interfaces.Dialect, record: Any, cargs: Any, cparams: dict[str, Any]) -> Any:
-    """Connect by a connection that keeps to the deadline."""
+    """Open a connection that keeps to the deadline."""
     from .psycopg import Connection
 
     return Connection.connect(*cargs, **cparams)
@@ -133,7 +133,7 @@ def _connect(dialect: _interfaces.Dialect, record: Any, cargs: Any, cparams: dic
 def _connect_async(
     dialect: _interfaces.Dialect, record: Any, cargs: Any, cparams: dict[str, Any]
 ) -> None:
-    """Have an async engine make connections that are given up at the deadline."""
+    """Make an async engine open connections that give up at the deadline."""
     from .psycopg import AsyncConnection
 
     cparams.setdefault("async_creator_fn", AsyncConnection.connect)

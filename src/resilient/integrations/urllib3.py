@@ -22,10 +22,10 @@ from .common import FAILED_STATUSES, methods_of, shorter
 
 
 def within(timeout: Any) -> Timeout:
-    """Return the time limits of requests or urllib3, ended by the deadline."""
+    """Return the time limits of requests or urllib3, shortened to the deadline."""
     if isinstance(timeout, Timeout):
         usual = timeout
-    else:  # urllib3 refuses what is no number
+    else:  # urllib3 rejects what is not a number
         connect, read = timeout if isinstance(timeout, tuple) else (timeout, timeout)
         usual = Timeout(connect=connect, read=read)
     return Timeout(
@@ -39,18 +39,18 @@ def _shorter(seconds: Any) -> Any:
 
 
 def socket_of(raw: Any) -> Any:
-    """Return the socket of a response that is not yet read, None of one that is."""
+    """Return the socket of a response that is not read to its end yet, else None."""
     return getattr(getattr(raw, "_connection", None), "sock", None)
 
 
 def look_at_deadline(raw: Any) -> None:
-    """Have a response look at the deadline after each piece of its body that arrives."""
+    """Make a response check the deadline after each piece of its body that arrives."""
     if remaining() is None or not hasattr(raw, "read1"):
         return
     inner = raw.stream
 
     def stream(amt: int = 65536, decode_content: bool | None = None) -> Iterator[bytes]:
-        vars(raw).pop("stream", None)  # a response that holds this function is a cycle
+        vars(raw).pop("stream", None)  # otherwise response and function would be a cycle
         try:
             yield from pieces(amt, decode_content)
         except CallTimeoutError:
@@ -65,7 +65,7 @@ def look_at_deadline(raw: Any) -> None:
             return
         while True:
             chunk = raw.read1(amt, decode_content=decode_content)
-            # At the end this one closes what http.client holds of the connection.
+            # Its last read closes http.client's side of the connection.
             chunk = chunk or raw.read(amt, decode_content=decode_content)
             check()
             if not chunk:
@@ -76,7 +76,7 @@ def look_at_deadline(raw: Any) -> None:
 
 
 def bind_pools(manager: Any) -> None:
-    """Have the responses of a manager's pools look at the deadline; before it makes any pool."""
+    """Make responses of a manager's pools check the deadline; call it before it has any pool."""
     manager.pool_classes_by_scheme = {
         scheme: type(pool.__name__, (pool,), {
             "ConnectionCls": type(pool.ConnectionCls.__name__, (_Looking, pool.ConnectionCls), {}),
@@ -86,14 +86,14 @@ def bind_pools(manager: Any) -> None:
 
 
 def bind_pool(pool: Any) -> Any:
-    """Have one pool's requests end with the deadline, whoever sends them."""
+    """Make one pool's requests end with the deadline, whatever code sends them."""
     known = getattr(pool, "__dict__", {}).get("urlopen")
     if not hasattr(type(pool), "urlopen") or hasattr(known, "_resilient"):
         return pool
     method, there = methods_of(pool), cast("Callable[[], Any]", weakref.ref(pool))
 
     def urlopen(*args: Any, **kwargs: Any) -> Any:
-        check()  # it tries again by calling itself
+        check()  # urlopen retries by calling itself
         if remaining() is not None and len(args) < _TIMEOUT_AT:
             given = kwargs.get("timeout", Timeout.DEFAULT_TIMEOUT)
             usual = there().timeout if given is Timeout.DEFAULT_TIMEOUT else given
@@ -105,7 +105,7 @@ def bind_pool(pool: Any) -> Any:
     return pool
 
 
-_TIMEOUT_AT: Final = 7  # among the arguments of urlopen, which nobody gives by place
+_TIMEOUT_AT: Final = 7  # position among urlopen's arguments, which callers pass by name
 
 
 def _within_given(timeout: Any) -> Any:
@@ -114,7 +114,7 @@ def _within_given(timeout: Any) -> Any:
 
 
 class _Looking:
-    """A connection whose responses look at the deadline."""
+    """A connection whose responses check the deadline."""
 
     def getresponse(self, *args: Any, **kwargs: Any) -> Any:
         response = super().getresponse(*args, **kwargs)  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
@@ -123,7 +123,7 @@ class _Looking:
 
 
 class DeadlineRetry(Retry):
-    """Retries of which none begins, and no pause ends, after the deadline."""
+    """Retries that never begin, and never pause, past the deadline."""
 
     def increment(self, *args: Any, **kwargs: Any) -> Any:
         check()
@@ -140,7 +140,7 @@ class DeadlineRetry(Retry):
 
 
 def deadline_retry(usual: Retry) -> Retry:
-    """Return the same retries, ended by the deadline; those that never try again as they are."""
+    """Return the same retries, ended by the deadline; return disabled ones unchanged."""
     if not usual.total or isinstance(usual, DeadlineRetry):
         return usual
     bound = copy(usual)
@@ -149,7 +149,7 @@ def deadline_retry(usual: Retry) -> Retry:
 
 
 class DeadlineTimeout(Timeout):
-    """Time limits of a pool, ended by the deadline for each request that is sent under one."""
+    """Time limits of a pool, shortened to the deadline for each request under one."""
 
     @classmethod
     def of(cls, usual: Any) -> DeadlineTimeout:
@@ -162,7 +162,7 @@ class DeadlineTimeout(Timeout):
         return super().clone() if remaining() is None else within(self)
 
 
-_OWN: Final = (  # what the caller got wrong; none of it reached the server
+_OWN: Final = (  # the caller's own errors, raised before anything reached the server
     errors.BodyNotHttplibCompatible,
     errors.LocationValueError,
     errors.URLSchemeUnknown,
@@ -170,16 +170,16 @@ _OWN: Final = (  # what the caller got wrong; none of it reached the server
 
 
 def callers_fault(error: Exception) -> bool:
-    """Return whether an error is the caller's own doing, and no failure of the server.
+    """Return whether an error is the caller's own doing, not a failure of the server.
 
-    For ``ignore=`` of a guard: a bad URL. `Policy.wrap` and `resilient.patch` go by it without
-    being told.
+    For ``ignore=`` of a guard: a bad URL. `Policy.wrap` and `resilient.patch` apply it by
+    themselves.
 
     Args:
         error: what a call raised.
 
     Returns:
-        True where the server is not to blame.
+        True if the server is not to blame.
 
     Example:
         >>> import urllib3.exceptions as errors
@@ -196,10 +196,10 @@ def failed_response(response: object) -> bool:
     For ``failed_result=`` of a guard; see `callers_fault`.
 
     Args:
-        response: what a call returned. What is no response of urllib3 is no failure.
+        response: what a call returned. Anything but a response of urllib3 is not a failure.
 
     Returns:
-        True where the server has failed, though it answered.
+        True if the server has failed, though it answered.
 
     Example:
         >>> import urllib3

@@ -1,4 +1,4 @@
-"""A WSGI middleware, for any WSGI application; Flask and Django have a module of their own each."""
+"""A WSGI middleware, for any WSGI application; Flask and Django have their own modules."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ _REASONS = {503: "503 Service Unavailable", 504: "504 Gateway Timeout"}
 class Middleware(ServerEdge):
     """Reads the caller's deadline, and answers a refusal with 503 and ``Retry-After``.
 
-    Inside a request, also while its response is iterated over, `resilient.remaining` says what is
-    left, and every policy keeps to it. A `RefusedError` that leaves the application becomes 503, a
-    `CallTimeoutError` 504, unless the response has begun. Flask and Django turn every exception
-    into a response of their own before it gets here: use `resilient.integrations.flask` and
-    `resilient.integrations.django` there.
+    Inside a request, also while the server iterates over its response, `resilient.remaining`
+    returns the time left, and every policy keeps to it. A `RefusedError` that leaves the
+    application becomes 503, a `CallTimeoutError` 504, unless the response has begun. Flask and
+    Django turn every exception into a response of their own first: use
+    `resilient.integrations.flask` and `resilient.integrations.django` there.
 
     Args:
         app: the WSGI application.
         header: the request header that says, in seconds, how long the caller will wait. Default
             ``x-request-timeout``; None reads none.
-        at_most: the longest time, in seconds, that is believed, and the one that applies where
-            there is no such header. Default None: none.
-        at_least: the shortest time, in seconds, with which a request is worth beginning: with less
-            it is answered with 504 at once, and the application is not called. Default 0.
+        at_most: the longest time, in seconds, that a header can set, and the limit without a
+            header. Default None: none.
+        at_least: a request with less time than this, in seconds, gets 504 at once, without a call
+            of the application. Default 0.
 
     Raises:
         TypeError: an option is of a wrong type.
@@ -73,12 +73,12 @@ class Middleware(ServerEdge):
             return reply.answer(error)
         generated = isinstance(cast("object", body), GeneratorType)
         if limit is None and not generated:
-            return body  # a file, perhaps, that the server sends in a way of its own
+            return body  # may be a file that the server sends in its own way
         return _Body(body, reply)
 
 
 class _Reply:
-    """The response to one request: whether it has begun, and what takes its place."""
+    """The response to one request: whether it has begun, and its replacement."""
 
     def __init__(self, environ: dict[str, Any], start: _Start, deadline: Deadline | None) -> None:
         self.deadline = deadline
@@ -87,33 +87,33 @@ class _Reply:
         self._begun = False
 
     def start(self, *args: Any, **kwargs: Any) -> Any:
-        """Begin, as the application asks."""
+        """Start the response for the application."""
         self._begun = True
         return self._start(*args, **kwargs)
 
     def answer(self, error: Exception) -> list[bytes]:
-        """Return the answer to an error of ours, or raise it."""
+        """Return the answer to a refusal or timeout of ours; raise other errors."""
         answered = answer(error)
         if answered is None:
             raise error
         return self.give(*answered)
 
     def give(self, status: int, headers: dict[str, str], text: str) -> list[bytes]:
-        """Answer in the application's place."""
+        """Answer instead of the application."""
         body = text.encode()
         fields = [(name.title(), value) for name, value in headers.items()]
         fields += [
             ("Content-Type", "text/plain; charset=utf-8"),
             ("Content-Length", str(len(body))),
         ]
-        # With exc_info a server that has sent the first headers already raises the error again.
+        # With exc_info a server that has already sent headers raises the error again.
         told = (sys.exc_info(),) if self._begun else ()
         self._start(_REASONS[status], fields, *told)
         return [] if self._bodiless else [body]
 
 
 class _Body:
-    """A response whose parts are made under the deadline of its request."""
+    """A response that is iterated over under the deadline of its request."""
 
     def __init__(self, inner: Iterable[bytes], reply: _Reply) -> None:
         self._inner = inner

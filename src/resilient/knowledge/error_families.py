@@ -1,7 +1,7 @@
-"""Errors of ours that are errors of a client's own library too, so that its handlers see them.
+"""Our errors as errors of a client's own library too, so that handlers of the library catch them.
 
-A class of such errors is made when the first is raised, under the name of ours. It is of the base
-of the library's errors alone, and of none that a library tries again for.
+Such a class is made when its first error is raised, with the name of ours. Of the library's
+classes it derives from the base of its errors alone, so from none that the library retries.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from typing import Any, Final, cast
 
 from ..errors import ResilientError, _rebuild
 
-_PLAIN: Final = "_resilient_plain"  # the class of ours that such a class was made of
+_PLAIN: Final = "_resilient_plain"  # names our class from which it was made
 
 Fill = Callable[[Any, Any, tuple[Any, ...], Mapping[str, Any]], None]
 
 
 class Family:
-    """A library's errors, as far as ours are to be among them.
+    """A library's errors, for ours to join.
 
     Args:
-        name: the library's, as it is imported.
-        base: the base of the library's errors.
-        shape: a class of what handlers read of such an error. Default none.
-        fill: is given an error, the function, and the arguments of the call that it ended, and
-            puts into the error what is known of them. Default none.
+        name: the library's import name.
+        base: the base class of the library's errors.
+        shape: a class with the attributes that handlers read of such an error. Default none.
+        fill: called with an error, the function, and the arguments of the call, from which it
+            sets the error's attributes. Default none.
     """
 
     __slots__ = ("_fill", "_kinds", "_shape", "base", "name")
@@ -47,12 +47,12 @@ class Family:
         _families[name] = self
 
     def kind(self, plain: type[ResilientError]) -> type[ResilientError]:
-        """Return the class of the family's that stands for a class of ours."""
+        """Return the family's class for a class of ours."""
         found = self._kinds.get(plain)
         if found is None:
             try:
                 found = self._made(plain)
-            except TypeError:  # two classes that no third can be made of
+            except TypeError:  # no class can derive from both
                 found = plain
             self._kinds[plain] = found
         return found
@@ -72,7 +72,7 @@ class Family:
             "__doc__": plain.__doc__, "__str__": plain.__str__, "__repr__": plain.__repr__,
             "__reduce__": reduced, _PLAIN: plain,
         }  # fmt: skip
-        # It finds the metaclass that goes with both: a library's may be an abstract class.
+        # new_class() finds a metaclass for both bases: a library's base may be an abstract class.
         made = new_class(plain.__name__, bases, exec_body=lambda body: body.update(namespace))
         return cast("type[ResilientError]", made)
 
@@ -83,7 +83,7 @@ class Family:
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Exception:
-        """Return an error of ours as one of the family's; any other as it is."""
+        """Return an error of ours as one of the family's; return any other unchanged."""
         if not isinstance(error, ResilientError) or isinstance(error, self.base):
             return error
         plain: type[ResilientError] = getattr(type(error), _PLAIN, type(error))
@@ -94,7 +94,7 @@ class Family:
         cause = error.__cause__
         if cause is None and not error.__suppress_context__:
             cause = error.__context__
-        made.__cause__ = cause  # so that the plain one is not shown as what it came of
+        made.__cause__ = cause  # else a traceback would show the plain error as its cause
         made.__traceback__ = error.__traceback__
         if self._fill is not None:
             self._fill(made, fn, args, kwargs or {})
@@ -102,13 +102,13 @@ class Family:
 
 
 _families: Final[dict[str, Family]] = {}
-_MODULES: Final = {"botocore": "boto3", "grpc.aio": "grpc"}  # of integrations of another name
+_MODULES: Final = {"botocore": "boto3", "grpc.aio": "grpc"}  # integrations under another name
 
 
 def _rebuilt(
     name: str, plain: type[ResilientError], message: str, state: dict[str, object]
 ) -> ResilientError:
-    """Return a copy, or what was unpickled: of the plain class where the family is not there."""
+    """Return a copied or unpickled error: of the plain class if the family is unknown."""
     family = _families.get(name)
     if family is None and name in sys.modules:
         try:

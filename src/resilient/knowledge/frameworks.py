@@ -1,6 +1,6 @@
-"""The exceptions by which frameworks steer: how a task or a request is to go on, not what failed.
+"""The exceptions by which frameworks steer: how a task or a request goes on, not what failed.
 
-They are known by the names of their classes, so that no framework is imported for it.
+They are recognised by the names of their classes, so that no framework is imported.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary
 
 _ALWAYS: Final = ""
 _WEBSOCKET: Final = "websocket"
-# Module and name of a class, and the attribute with the status that it answers.
+# Module and name of a class, and its attribute with the answer's status.
 _CLASSES: Final[dict[tuple[str, str], str]] = {
     ("celery.exceptions", "Retry"): _ALWAYS,
     ("celery.exceptions", "Ignore"): _ALWAYS,
@@ -31,9 +31,9 @@ _CLASSES: Final[dict[tuple[str, str], str]] = {
     ("aiohttp.web_exceptions", "HTTPException"): "status_code",
     ("click.exceptions", "Exit"): _ALWAYS,
 }
-# Below 500, and yet they say that the server, or what is behind it, could not answer in time.
+# Below 500, but the server, or a service behind it, could not answer in time.
 _NOT_THE_CALLERS: Final = frozenset({408, 425, 429})
-_OF_THE_SERVER: Final = frozenset({1011, 1012, 1013, 1014})  # by which a websocket is closed
+_OF_THE_SERVER: Final = frozenset({1011, 1012, 1013, 1014})  # codes that close a websocket
 
 _known: Final[WeakKeyDictionary[type, str | None]] = WeakKeyDictionary()
 
@@ -51,11 +51,11 @@ def steers(error: BaseException) -> bool:
         if attribute == _WEBSOCKET:
             return getattr(error, "code", None) not in _OF_THE_SERVER
         status: Any = getattr(error, attribute, None)
-        if status is None:  # Werkzeug's that carry a whole response
+        if status is None:  # Werkzeug's, with a whole response
             status = getattr(getattr(error, "response", None), "status_code", None)
     except RecursionError:
         raise
-    except Exception:  # an odd class, or a property that raises: nothing is known
+    except Exception:  # a class or property that raises: treat as unknown
         return False
     return isinstance(status, int) and 100 <= status < 500 and status not in _NOT_THE_CALLERS
 
@@ -69,7 +69,7 @@ def _attribute_of(kind: type) -> str | None:
 
 
 def may_steer(kind: type) -> bool:
-    """Return whether exceptions of a class may steer a framework; an odd one may."""
+    """Return whether exceptions of a class may steer a framework; True if it can't be examined."""
     try:
         return _attribute_of(kind) is not None
     except Exception:

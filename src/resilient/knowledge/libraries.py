@@ -1,6 +1,6 @@
-"""What is known of the errors and answers of real libraries, by the package of their class.
+"""The errors and answers of known libraries, by the package of their class.
 
-A floor above says how to find it; nothing is imported before such an error or answer is there.
+`integrations` sets how to find them; nothing is imported before such an error or answer exists.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ Predicates = tuple[Callable[[Any], bool], Callable[[Any], bool] | None]
 
 
 class Found:
-    """Where the predicates of a module's library come from: whose fault, and which answer."""
+    """Where a module's predicates come from: for the caller's own errors and failed answers."""
 
     of: ClassVar[Callable[[str], Predicates | None]]
 
@@ -48,12 +48,12 @@ def callers_fault(error: Exception) -> bool:
     try:
         found = _predicates(type(error))
         return found is not None and found[0](error)
-    except Exception:  # of an odd version of it, or no room to import: nothing is known
+    except Exception:  # an unknown version of the library, or no stack left for the import
         return False
 
 
 def is_known(kind: type) -> bool:
-    """Return whether a class is of a library of which something is known."""
+    """Return whether a class belongs to a known library."""
     try:
         return _predicates(kind) is not None
     except Exception:
@@ -61,7 +61,7 @@ def is_known(kind: type) -> bool:
 
 
 def is_answer(value: object) -> bool:
-    """Return whether a value is of a library whose answers may be failures."""
+    """Return whether a value belongs to a library whose answers may be failures."""
     try:
         found = _predicates(type(value))
     except Exception:
@@ -70,7 +70,7 @@ def is_answer(value: object) -> bool:
 
 
 def failed_answer(value: object) -> bool:
-    """Return whether a value is the answer of a known library, and a failure."""
+    """Return whether a value is a known library's answer, and a failure."""
     if not is_answer(value):
         return False
     found = _predicates(type(value))

@@ -1,4 +1,4 @@
-"""Calling a function through a policy, without decorating it."""
+"""Call a function through a policy without decorating it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Calling(GuardStack):
     def call(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Call a plain function through this policy, or make a guarded stream or manager.
 
-        Of a function that this policy guards already the undecorated body is called, once.
+        If this policy guards fn already, it runs the undecorated body, so that the guards act once.
 
         Args:
             fn: the function, generator function or async generator function.
@@ -33,8 +33,8 @@ class Calling(GuardStack):
             **kwargs: passed to it.
 
         Returns:
-            What fn, or a fallback, returned. Of a generator function: a generator, which is let in
-            at its first step.
+            What fn, or a fallback, returned. For a generator function: a generator, which is
+            admitted at its first step.
 
         Raises:
             RefusedError: a guard did not let it run.
@@ -70,7 +70,7 @@ class Calling(GuardStack):
         return await aio.call(self._async_pipeline(fn), fn, args, kwargs)  # type: ignore[no-any-return]
 
     def try_call(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Result[T]:
-        """Call a plain function and return the end as data, instead of raising it.
+        """Call a plain function and return its end as data, instead of raising.
 
         Args:
             fn: the function.
@@ -97,7 +97,7 @@ class Calling(GuardStack):
     async def atry_call(
         self, fn: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs
     ) -> Result[T]:
-        """Call an async function and return the end as data, instead of raising it.
+        """Call an async function and return its end as data, instead of raising.
 
         Args:
             fn: the async function, or a function that returns an awaitable.

@@ -1,4 +1,4 @@
-"""The circuit breaker, as users write it: a decorator and a part of a policy."""
+"""`circuit_breaker`, as users write it: a decorator and a part of a policy."""
 
 from __future__ import annotations
 
@@ -65,40 +65,39 @@ def circuit_breaker(
     ignore: OnError | None = None,
     failed_result: OnResult | None = None,
 ) -> Any:
-    """Stop calling what keeps failing, and find out gently when it is back.
+    """Stop calling a dependency that keeps failing, and probe gently whether it is back.
 
     Usable bare (``@circuit_breaker``), with options, and as a part of a `Policy`.
 
     Args:
-        fn: the function, where it is used bare.
+        fn: the function, in bare use.
         failure_rate: opens when this share of the calls in the window failed. Default 0.5; None
             switches the rule off.
         failure_threshold: opens after so many failures in a row, as long as the window holds fewer
             than `minimum_calls`: protects a service with little traffic without tripping a busy one
             by chance. Default 5; None switches the rule off. With ``failure_rate=None`` it holds
             at any traffic.
-        window: what the rates are taken over: seconds, in ten slices, or ``calls(n)``.
-            Default 10 s.
-        minimum_calls: no rate is trusted over fewer calls. Default 20.
+        window: what the rates cover: seconds, in ten slices, or ``calls(n)``. Default 10 s.
+        minimum_calls: rates do not count while the window holds fewer calls. Default 20.
         slow_call_duration: a call that takes so many seconds or longer is slow, also while it still
             runs. Default None: slowness does not matter.
         slow_call_rate: opens when this share of the calls is slow. Default 0.5.
-        recovery_timeout: seconds an open circuit refuses before it tries again. Default 5. It is
-            shortened by up to a fifth at random, so that processes do not try in step.
-        recovery_backoff: that time is multiplied by so much with each try that fails. Default 2;
-            1 keeps it as it is.
-        max_recovery_timeout: the longest that it grows to. Default: 60, or `recovery_timeout`
-            where that is longer.
-        half_open_max_calls: so many probes run at once; everybody else is refused. Default 1.
+        recovery_timeout: seconds that an open circuit refuses calls before it probes. Default 5. A
+            random cut of up to a fifth keeps processes from probing in step.
+        recovery_backoff: each failed probe multiplies that time by this factor. Default 2; 1 keeps
+            it fixed.
+        max_recovery_timeout: the limit of that growth. Default: 60, or `recovery_timeout` if
+            longer.
+        half_open_max_calls: so many probes run at once; other calls are refused. Default 1.
         success_threshold: closes after so many successful probes; one failure reopens. Default 1.
         probe_lease: a probe without a result after so many seconds has failed. Default: the longer
             of `recovery_timeout` and the policy's timeout.
-        metrics_only: count and tell, but never refuse. Default False.
+        metrics_only: count and report, but never refuse. Default False.
         on: exception types, or a predicate of the exception, that are failures. Default: every
-            Exception. What it leaves out is ignored.
+            Exception. Others are ignored.
         ignore: exception types, or a predicate, that say nothing about the dependency.
             Default none.
-        failed_result: a predicate of the value: True makes a returned value a failure.
+        failed_result: a predicate of the value; if True, the returned value is a failure.
             Default none.
 
     Returns:

@@ -1,4 +1,4 @@
-"""What moves a policy at run time: forced states, and changed options."""
+"""The operator's methods of a policy: forced states, and changed options."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Levers(GuardStack):
-    """The part of a `Policy` that changes how it acts while calls go on."""
+    """The part of a `Policy` that changes its behaviour at run time."""
 
     __slots__ = ()
 
@@ -27,12 +27,12 @@ class Levers(GuardStack):
         """Refuse every call with `CircuitOpenError` until `release`; fallbacks answer.
 
         Args:
-            reason: why; it is in the errors, events and logs.
-            for_: seconds after which it is released by itself, by the policy's own clock, whether
-                anybody calls or not. Default None: it holds until `release`.
+            reason: why; errors, events and logs show it.
+            for_: seconds after which it is released by itself, by the policy's own clock, with or
+                without calls. Default None: it holds until `release`.
 
         Raises:
-            TypeError: reason is not a str, or ``for_`` no duration.
+            TypeError: reason is not a str, or ``for_`` is not a duration.
             ValueError: reason is not printable, or longer than 500 characters; or ``for_`` is not
                 from 1 microsecond to 10 years.
 
@@ -52,17 +52,17 @@ class Levers(GuardStack):
 
     @validation.keywords
     def force_closed(self, reason: str = "", *, for_: float | timedelta | None = None) -> None:
-        """Let calls pass the circuit breaker, whatever it says, until `release`.
+        """Let calls pass the circuit breaker, whatever its state, until `release`.
 
-        The other guards act as ever.
+        The other guards act as usual.
 
         Args:
-            reason: why; it is in the events and logs.
+            reason: why; events and logs show it.
             for_: seconds after which it is released by itself; see `force_open`. Default None: it
                 holds until `release`.
 
         Raises:
-            TypeError: reason is not a str, or ``for_`` no duration.
+            TypeError: reason is not a str, or ``for_`` is not a duration.
             ValueError: reason is not printable, or longer than 500 characters; or ``for_`` is not
                 from 1 microsecond to 10 years.
         """
@@ -76,10 +76,10 @@ class Levers(GuardStack):
             self._core.force(state, why, validation.duration("for_", for_))
 
     def release(self, reason: str = "") -> None:
-        """End a forced state: forced open goes on half-open, forced closed closed and afresh.
+        """End a forced state: forced open becomes half-open; forced closed becomes closed, afresh.
 
         Args:
-            reason: why; it is in the events and logs.
+            reason: why; events and logs show it.
 
         Raises:
             TypeError: reason is not a str.
@@ -88,13 +88,13 @@ class Levers(GuardStack):
         self._core.force(None, validation.text("reason", reason))
 
     def reset(self, reason: str = "") -> None:
-        """Close the circuit breaker, with a fresh window, whatever it is in.
+        """Close the circuit breaker, with a fresh window, whatever its state.
 
-        Calls that are in flight keep their slots, and their results are late for the breaker. A
-        forced state stays. One that only measures has its window emptied.
+        Calls in flight keep their slots; for the breaker their results are late. A forced state
+        stays. A breaker with ``metrics_only`` gets an empty window.
 
         Args:
-            reason: why; it is in the event and the log.
+            reason: why; the event and the log show it.
 
         Raises:
             TypeError: reason is not a str.
@@ -116,10 +116,10 @@ class Levers(GuardStack):
             raise ValueError(f"{self._core.name} has no circuit breaker to reset")
 
     def drop(self) -> None:
-        """Take the policy out of the registry: its metrics end, and its name is free again.
+        """Remove the policy from the registry: its metrics end, and its name is free again.
 
-        What still calls it is protected as before, by the state that it is in; no order of an
-        operator reaches it any more. Dropping it again does nothing.
+        Its state still protects its remaining callers as before; no operator's order reaches it any
+        more. Dropping it again does nothing.
 
         Example:
             >>> from resilient import Policy, bulkhead
@@ -130,15 +130,15 @@ class Levers(GuardStack):
         registry.drop(self._core)
 
     def update(self, *, reason: str = "", **guards: Mapping[str, Any]) -> None:
-        """Change options while calls go on: all of them, or none where one is invalid.
+        """Change options while calls go on: all of them, or none if one is invalid.
 
         State is kept: an open circuit stays open, calls keep their slots, waiters their places;
-        only a changed ``window`` starts afresh. An operator's order goes over it.
+        only a changed ``window`` starts afresh. An operator's order overrides the update.
 
         Args:
-            reason: why; it is in the event and the log.
-            **guards: for each guard, by its kind, the options to change, as its decorator takes
-                them. What code decides (``on``, ``ignore``, ``failed_result``, ``sync``, a
+            reason: why; the event and the log show it.
+            **guards: for each guard, by its kind, the options to change, named as in its
+                decorator. What code decides (``on``, ``ignore``, ``failed_result``, ``sync``, a
                 fallback's answer) can't change.
 
         Raises:

@@ -1,4 +1,4 @@
-"""A function decorated with one guard: into the policy that it has, or a new one of its own."""
+"""Decoration of a function with one guard: the guard joins the function's policy, or a new one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .policy import Policy
 
 
 def is_decorated(first: object) -> bool:
-    """Return whether a bare decorator was given what it decorates, rather than its first option."""
+    """Return whether a bare decorator got its function rather than its first option."""
     return callable(first) or hasattr(type(first), "__get__")
 
 
@@ -44,10 +44,10 @@ def _code(fn: Any) -> Any:
 
 
 def _policy_for(fn: Any, guard: Guard, inner: GuardStack | None) -> GuardStack:
-    """Return the policy of a function with one guard more.
+    """Return the policy of a function with one more guard.
 
-    A guard may decorate again where it does the same function, as on each request, or where
-    nobody has what it decorated before. Its policy then lives as long as the guard.
+    A guard may decorate again: the same function, as on each request, or another one once no code
+    holds what it decorated before. Its policy then lives as long as the guard.
     """
     if guard._policy_name and guard._decorated is not None:
         before, code = guard._decorated
@@ -57,7 +57,7 @@ def _policy_for(fn: Any, guard: Guard, inner: GuardStack | None) -> GuardStack:
         if inner is not None and any(guard is each for each in inner._core.guards):
             return inner._outwards(guard)
         if before() is None or (inner is None and same):
-            guard._policy_name = ""  # its policy is gone, or is forgotten: its state is not
+            guard._policy_name = ""  # its policy was collected or replaced; its state stays
             policy = guard._policy = _policy_for(fn, guard, inner)
             return policy
     if inner is not None:
@@ -67,7 +67,7 @@ def _policy_for(fn: Any, guard: Guard, inner: GuardStack | None) -> GuardStack:
 
 
 def _warn_of_split(fn: Any, guard: Guard) -> None:
-    """Warn where a decorator that is not ours stands between two guards of one function."""
+    """Warn if a foreign decorator stands between two guards of one function."""
     copied = getattr(fn, wrapping.MARK, None)
     if not isinstance(copied, wrapping.Mark):
         return

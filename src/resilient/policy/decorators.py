@@ -42,7 +42,7 @@ def timeout(seconds: Any = 1.0, *, sync: Literal["thread", "cooperative"] | None
 
     Args:
         seconds: the limit. Default 1.
-        sync: how sync calls are bound. ``"thread"``: the body runs on a worker thread; when the
+        sync: how sync calls are bounded. ``"thread"``: the body runs on a worker thread; when the
             time is up its caller gets `CallTimeoutError` and the body runs on, counted, keeping its
             bulkhead slot until it ends. ``"cooperative"``: the body reads `remaining()` and calls
             `check()`; nothing else bounds it. Default None: the policy is for async calls only,
@@ -88,17 +88,17 @@ def bulkhead(
     max_wait: float | timedelta | None = None,
     order: Literal["fifo", "lifo"] = "fifo",
 ) -> Any:
-    """Bound how many calls run at once, so that one dependency can't take all there is.
+    """Bound how many calls run at once, so that one dependency can't take all resources.
 
     One count serves threads, several event loops and trio at once. Usable bare (``@bulkhead``, 10
     slots), with options, and as a part of a `Policy`.
 
     Args:
         max_concurrent: slots. Default 10.
-        max_waiting: places in the line for a slot. Default 0: who finds no slot is refused.
-        max_wait: seconds after which who waits is refused. Required where there is a line.
-        order: ``"fifo"``, or ``"lifo"``, where under overload the newest, who have time left, come
-            first. Default ``"fifo"``.
+        max_waiting: places in the queue for a slot. Default 0: a call without a slot is refused.
+        max_wait: seconds after which a waiting call is refused. Required with a queue.
+        order: ``"fifo"``, or ``"lifo"``, which under overload serves the newest waiters first, who
+            still have time left. Default ``"fifo"``.
 
     Returns:
         The decorated function, or the guard.
@@ -132,19 +132,20 @@ def fallback(
     ignore: OnError | None = None,
     failed_result: OnResult | None = None,
 ) -> Fallback:
-    """Answer something lesser instead of an error.
+    """Give a lesser answer instead of an error.
 
     Always written with its parentheses. Several on one function are a chain: the innermost is
-    tried first, and what it raises is answered by the next one out.
+    tried first, and the next one out answers what it raises.
 
     Args:
         fn: called with the arguments of the call. A plain function may serve async calls too.
-        value: the answer, where no function is needed; a list, dict or set is copied each time.
+        value: the answer, if no function is needed; a list, dict or set is copied each time.
         with_error: pass the exception to fn as its first argument. Default False.
-        on: exception types, or a predicate of the exception, that are answered. Default: every
-            Exception, be it a refusal, a timeout or the function's own; never a cancellation.
-        ignore: exception types, or a predicate, that are passed on to the caller. Default none.
-        failed_result: a predicate of the value: True has a returned value replaced. Default none.
+        on: exception types, or a predicate of the exception, to answer. Default: every Exception,
+            be it a refusal, a timeout or the function's own; never a cancellation.
+        ignore: exception types, or a predicate, to pass on to the caller. Default none.
+        failed_result: a predicate of the value; if True, the fallback replaces the returned value.
+            Default none.
 
     Returns:
         The guard.
@@ -152,7 +153,7 @@ def fallback(
     Raises:
         ValueError: an option is out of its range.
         TypeError: neither or both of fn and value, or fn can't be called with the arguments of the
-            function it is to serve.
+            function that it serves.
 
     Example:
         >>> from resilient import fallback
@@ -169,12 +170,12 @@ def fallback(
 
 @validation.keywords
 def kill_switch(flag: Flag, *, answer: Callable[..., Any] | None = None) -> KillSwitch:
-    """Refuse calls, or answer them otherwise, while a flag is off.
+    """Refuse calls, or give them another answer, while a flag is off.
 
     Always written with its flag. While the flag is on it costs nothing.
 
     Args:
-        flag: what `resilient.flag` returned.
+        flag: the result of `resilient.flag`.
         answer: called with the arguments of the call while the flag is off. Default None: the call
             is refused with `FlagOffError`, and a fallback of the same policy answers it, whether it
             stands outside the switch or inside.
@@ -183,8 +184,8 @@ def kill_switch(flag: Flag, *, answer: Callable[..., Any] | None = None) -> Kill
         The guard.
 
     Raises:
-        TypeError: flag is no flag, or answer is no function that can be called with the arguments
-            of the function it is to serve.
+        TypeError: flag is not a flag, or answer is not a function that can be called with the
+            arguments of the function that it serves.
 
     Example:
         >>> from resilient import flag, kill_switch

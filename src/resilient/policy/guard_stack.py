@@ -1,4 +1,4 @@
-"""Guards over one core, outermost first: what a policy is to all that wraps, calls and moves it."""
+"""Guards over one policy state, outermost first: what all other code of a policy builds on."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from . import ordering
 
 
 class GuardStack:
-    """The guards of a policy or a view, its core, and a plan for each way to run a body."""
+    """The guards of a policy or a view, its state, and a pipeline for each mode."""
 
     __slots__ = ("__weakref__", "_core", "_guards", "_pipelines")
 
@@ -22,7 +22,7 @@ class GuardStack:
         self._guards: tuple[Guard, ...] = guards
         self._pipelines: dict[Mode, Pipeline] = {}
         if told is guards and (guards or core.policy is None):
-            core.policy = ref(self)  # no view
+            core.policy = ref(self)  # this is not a view
         for guard in told:
             if isinstance(guard, Peered):
                 guard.meet(guards)
@@ -38,13 +38,13 @@ class GuardStack:
         return self._guards
 
     def _blank(self) -> Self:
-        """Return one that has not joined a core yet."""
+        """Return a new one that has not joined a state yet."""
         raise NotImplementedError
 
     # -- views ---------------------------------------------
 
     def _outwards(self, guard: Guard) -> Self:
-        """Return this policy with what stands outside, from a guard that it has on."""
+        """Return a view of this policy without the guards outside the given one."""
         guards = self._core.guards
         view = self._blank()
         view._join(self._core, guards[guards.index(guard) :], ())
@@ -54,17 +54,17 @@ class GuardStack:
         ordering.check_new(new)
         ordering.check_together(guards)
         core = self._core
-        # Stacked on a function the policy grows; anything else is a view of it.
+        # Guards stacked on a function extend its policy; all else makes a view.
         grows = core.anonymous and self._guards == core.guards == guards[len(new) :]
         ordering.warn_of_order(core.name, guards)
         (core.adopt if grows else core.adopt_view)(new)
         view = self._blank()
-        # A view must not change what the policy itself does: only its own guards learn of it.
+        # A view must not change the policy itself: only the view's own guards meet the others.
         view._join(core, guards, guards if grows else new)
         return view
 
     def _exchanged(self, guards: tuple[Guard, ...]) -> Self:
-        """Return a view in which guards take the places of those of their kinds, or are added."""
+        """Return a view in which guards replace those of their kinds, or are added."""
         ordering.check_new(guards)
         mine = list(self._guards)
         for guard in guards:
@@ -84,7 +84,7 @@ class GuardStack:
                 mine.insert(mine.index(outside[-1]) + 1 if outside else 0, guard)
         return self._view(tuple(mine), guards)
 
-    # -- plans ---------------------------------------------
+    # -- pipelines ---------------------------------------------
 
     def _pipeline(self, mode: Mode) -> Pipeline:
         pipeline = self._pipelines.get(mode)

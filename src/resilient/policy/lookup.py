@@ -1,4 +1,4 @@
-"""Which policy guards a function, a method or a client, and what of it."""
+"""Find the policy of a function, a method or a client, and explain it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .clients.explanation import Explanation
 from .policy import Policy
 from .wrapping import BY, MARK, GuardedBy, Mark
 
-_MOST: Final = 100  # what answers to everything has a chain without an end
+_MOST: Final = 100  # an object that answers to every name has an endless chain
 _HOLDERS: Final[tuple[type, ...]] = (classmethod, property, partialmethod, cached_property)
 _PLACES: Final[tuple[tuple[tuple[type, ...], str], ...]] = (  # where the function is kept
     ((MethodType, classmethod, staticmethod), "__func__"),
@@ -26,22 +26,21 @@ _PLACES: Final[tuple[tuple[tuple[type, ...], str], ...]] = (  # where the functi
 
 
 def policy_of(fn: object, /) -> Policy | None:
-    """Return the policy that guards a function, or None where none does.
+    """Return the policy that guards a function, or None if none does.
 
-    Of a function that another decorator has put its own function round, it is the policy inside.
-    Where several policies guard it, it is the outermost.
+    It looks through other decorators that wrap the function and keep ``__wrapped__``. If several
+    policies guard it, it returns the outermost.
 
     Args:
         fn: a function, a method (bound or not), a classmethod, staticmethod, property or partial
-            of one, an object that can be called, a client that `Policy.wrap` returned, or a method
-            of one.
+            of one, a callable object, a client that `Policy.wrap` returned, or a method of one.
 
     Returns:
-        The policy, or None. Where guards were stacked on the function of a policy, it is that view
-        of it; see `Policy.with_`.
+        The policy, or None. If guards were stacked on the function of a policy, that view of it;
+        see `Policy.with_`.
 
     Raises:
-        TypeError: fn is nothing that could be guarded.
+        TypeError: fn is not something that a policy could guard.
 
     Example:
         >>> from resilient import bulkhead, policy_of
@@ -69,13 +68,13 @@ def policy_of(fn: object, /) -> Policy | None:
 
 
 def explain(client: Any, /) -> Explanation:
-    """Tell what of a wrapped client is guarded, bounded, handed out and left alone, and why.
+    """Explain what of a wrapped client is guarded, bounded, handed out and left alone, and why.
 
-    No property is read and nothing is called for it: what a property or a method will hand out is
-    told when it is there.
+    It reads no property and calls nothing: it describes what a property or a method hands out once
+    that has happened.
 
     Args:
-        client: what `Policy.wrap` returned, or a part of it.
+        client: the result of `Policy.wrap`, or a part of it.
 
     Returns:
         An `Explanation`: text by ``print``, data by its attributes.
@@ -100,7 +99,7 @@ def explain(client: Any, /) -> Explanation:
 
 
 def _own(fn: object) -> Policy | None:
-    """Return the policy that something was guarded by itself."""
+    """Return the policy that guards the object itself."""
     mark, by = _asked(fn, MARK), _asked(fn, BY)
     of: object = fn.__self__ if isinstance(fn, MethodType) else fn
     if isinstance(mark, Mark) and mark.of(fn):
@@ -111,7 +110,7 @@ def _own(fn: object) -> Policy | None:
 
 
 def _inside(fn: object) -> object:
-    """Return what a callable passes its calls to, None where that can't be known."""
+    """Return what a callable passes its calls to, None if that can't be known."""
     for kinds, name in _PLACES:
         if _is(fn, kinds):
             return _asked(fn, name)
@@ -125,7 +124,7 @@ def _is(fn: object, kinds: tuple[type, ...]) -> bool:
 
 
 def _asked(fn: object, name: str) -> object:
-    """Return an attribute, None where there is none or it raises: it may be anybody's code."""
+    """Return an attribute, None if it is missing or raises: it may run anybody's code."""
     try:
         return cast("object", getattr(fn, name, None))
     except Exception:
@@ -133,7 +132,7 @@ def _asked(fn: object, name: str) -> object:
 
 
 def _rebuilt(core: PolicyState) -> Policy:
-    """Return the policy of a core that nobody holds any more."""
+    """Return the policy of a state whose policy object was collected."""
     policy = Policy.__new__(Policy)
     policy._join(core, core.guards, core.guards)
     core.policy = ref(policy)

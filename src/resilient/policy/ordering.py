@@ -1,4 +1,4 @@
-"""What can stand together in a policy, and in which order it had better stand."""
+"""Which guards may stand together in a policy, and in which order they should."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def check_new(guards: tuple[Guard, ...]) -> None:
 
 
 def check_together(guards: tuple[Guard, ...]) -> None:
-    """Raise where two guards can't stand in one policy."""
+    """Raise if two guards can't stand in one policy."""
     for guard in guards:
         if guard.unique and sum(other.kind == guard.kind for other in guards) > 1:
             raise ValueError(f"a policy has at most one {guard.kind}")
@@ -42,7 +42,7 @@ def check_together(guards: tuple[Guard, ...]) -> None:
 
 
 def warn_of_order(name: str, guards: tuple[Guard, ...]) -> None:
-    """Warn of an order that makes a guard do less than it seems to."""
+    """Warn of an order in which a guard does less than it seems to."""
     for warning in order_faults(guards):
         import warnings
 
@@ -50,7 +50,7 @@ def warn_of_order(name: str, guards: tuple[Guard, ...]) -> None:
 
 
 def warn_of_difference(there: PolicyState, again: PolicyState, guards: tuple[Guard, ...]) -> None:
-    """Warn, once, where a policy that is declared again is declared otherwise."""
+    """Warn, once, if a policy is declared again with other options."""
     if there.differs:
         return
     words = {
@@ -85,10 +85,10 @@ def warn_of_difference(there: PolicyState, again: PolicyState, guards: tuple[Gua
 
 
 def _alike(old: object, new: object) -> bool:
-    """Return whether two options are the same, a function being the same if its code is."""
+    """Return whether two options are the same; functions are the same if their code is."""
     try:
         return _same(old, new)
-    except Exception:  # what can't be compared, or a name that its function has not got yet
+    except Exception:  # it can't be compared, or is a closure variable without a value yet
         return True
 
 

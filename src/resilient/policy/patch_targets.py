@@ -1,4 +1,4 @@
-"""What the target of a patch names: the module, what there is in it, what stands there now."""
+"""The target of a patch: its module, the name in it, and the current value."""
 
 # pyright: reportUnknownArgumentType=false, reportUnknownVariableType=false
 # pyright: reportUnknownMemberType=false, reportUnknownLambdaType=false
@@ -10,17 +10,17 @@ from typing import Any, Final
 from .. import validation
 from .wrapping import mark_of, opened
 
-MISSING: Final[Any] = object()  # what an owner has not itself
+MISSING: Final[Any] = object()  # the owner itself does not define the name
 _ALLOWED: Final = '"package.module:function" or "package.module:Class.method"'
 
 
 def is_half_made(module: Any) -> bool:
-    """Return whether a module is in the middle of its import."""
+    """Return whether a module is being imported."""
     return bool(getattr(getattr(module, "__spec__", None), "_initializing", False))
 
 
 def module_of(target: object) -> str:
-    """Return the module that a target names."""
+    """Return the module part of a target."""
     if type(target) is not str:
         validation.refuse_type("target", target, _ALLOWED)
     module, colon, path = target.partition(":")
@@ -31,7 +31,7 @@ def module_of(target: object) -> str:
 
 
 def find(module: str) -> None:
-    """Raise where a module that is not imported yet is not there to be imported."""
+    """Raise if a module is neither imported nor can be found."""
     from importlib.util import find_spec
 
     names = module.split(".")
@@ -39,7 +39,7 @@ def find(module: str) -> None:
         part = ".".join(names[:last])
         if part in sys.modules:
             continue
-        # Only as far as that needs no import: what is in a package its own import has to tell.
+        # Look only as far as needs no import: a package's import may define what is in it.
         parent = sys.modules.get(part.rpartition(".")[0])
         inside = last == 1 or hasattr(parent, "__path__")
         if not inside or find_spec(part) is None:
@@ -50,7 +50,7 @@ def find(module: str) -> None:
 
 
 def unknown(target: str, module: Any, path: str) -> str:
-    """Return what is wrong with a name that does not exist, and what there is."""
+    """Return an error text for a missing name, with a suggestion."""
     owner, missing = module, path
     for part in path.split("."):
         if not hasattr(owner, part):
@@ -64,7 +64,7 @@ def unknown(target: str, module: Any, path: str) -> str:
 
 
 def put_back(owner: Any, name: str, before: Any) -> None:
-    """Give an owner what it had itself before, or nothing."""
+    """Restore an owner's attribute, or delete it if the owner did not define it."""
     if before is MISSING:
         delattr(owner, name)
     else:
@@ -72,7 +72,7 @@ def put_back(owner: Any, name: str, before: Any) -> None:
 
 
 def is_inside(outer: Any, made: Any) -> bool:
-    """Return whether a wrapper that others made calls our function, as far as it says so."""
+    """Return whether a foreign wrapper calls our function, as far as ``__wrapped__`` shows."""
     mine, seen = opened(made) or made, 0
     outer = opened(outer) or outer
     while outer is not None and seen < 100:

@@ -1,8 +1,8 @@
-"""`resilient.patch`: guard functions and methods of modules that somebody else wrote.
+"""`resilient.patch`: guard functions and methods of other people's modules.
 
-wrapt finds what a dotted name means and calls back when a module is imported; it is imported by
-the first patch. What takes the place of the original is a plain guarded function, as a decorator
-would make, since wrapt's own wrapper costs five times as much a call.
+wrapt resolves a dotted name and calls back when a module is imported; the first patch imports it.
+The replacement of the original is a plain guarded function, as a decorator would make, since
+wrapt's own wrapper costs five times as much a call.
 """
 
 # pyright: reportUnknownArgumentType=false, reportUnknownVariableType=false
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
 
 
 class Patch:
-    """A function or method that a policy guards where it stands; made by `resilient.patch`.
+    """A function or method that a policy guards in its module; made by `resilient.patch`.
 
     Attributes:
-        target: the name that was given.
+        target: the name given.
         policy: the policy that guards it.
 
     Example:
@@ -54,16 +54,16 @@ class Patch:
         self.policy: Policy = policy
         self._module: Any = None
         self._owner: Any = None
-        self._before: Any = MISSING  # what the owner had itself; nothing where it was inherited
+        self._before: Any = MISSING  # what the owner itself defined; MISSING if it was inherited
         self._made: Any = None
         self._undone = False
 
     @property
     def applied(self) -> bool:
-        """Whether the name stands for the guarded function now.
+        """Whether the name refers to the guarded function now.
 
-        False before its module is imported, after `undo`, and where somebody else has put
-        something of their own there, or has reloaded the module.
+        False before its module is imported, after `undo`, and if somebody else has replaced it or
+        has reloaded the module.
         """
         module = self.target.partition(":")[0]
         here = self._made is not None and sys.modules.get(module) is self._module
@@ -79,11 +79,11 @@ class Patch:
         return "applied" if self.applied else "replaced"
 
     def undo(self) -> None:
-        """Put back what was there; done twice, or after somebody replaced it, it does nothing.
+        """Restore the original; a no-op the second time, or after somebody replaced the function.
 
         Raises:
-            RuntimeError: somebody else wrapped the guarded function meanwhile: their wrapper calls
-                it, and has to be taken away first. Nothing was changed.
+            RuntimeError: somebody else has wrapped the guarded function: their wrapper calls it,
+                and must be removed first. Nothing was changed.
         """
         with _lock:
             if self._undone:
@@ -128,7 +128,7 @@ class Patch:
         return names.get(self._name)
 
     def _apply(self, module: Any) -> None:
-        """Guard the name in a module that is there; the hook of its import."""
+        """Guard the name in an imported module; also the hook of its import."""
         import wrapt
 
         with _lock:
@@ -152,31 +152,31 @@ class Patch:
 
 _lock: Final = threading.RLock()
 _patches: Final[dict[str, Patch]] = {}
-_waiting: Final[dict[str, list[Patch]]] = {}  # for the import of a module
+_waiting: Final[dict[str, list[Patch]]] = {}  # by module, patches that wait for its import
 
 
 def patch(target: str, policy: Policy, /) -> Patch:
-    """Guard a function or method that somebody else wrote, wherever it is called from.
+    """Guard a function or method of other people's code, wherever it is called from.
 
     Functions, methods, classmethods and staticmethods, sync and async, of modules that are
-    imported or will be. Code that has taken the function out of its module already (``from module
-    import function``) goes on calling the bare one. Of what belongs to a library that
-    `resilient.integrations` knows, the same is known as in `Policy.wrap`: which responses are
-    failures, which errors are the caller's own, and what its handlers catch.
+    imported or will be. Code that has already taken the function out of its module (``from module
+    import function``) goes on calling the bare one. For a library that `resilient.integrations`
+    knows, the same knowledge applies as in `Policy.wrap`: which responses are failures, which
+    errors are the caller's own, and what its handlers catch.
 
     Args:
         target: ``"package.module:function"`` or ``"package.module:Class.method"``.
-        policy: what guards it.
+        policy: the policy that is to guard it.
 
     Returns:
-        A `Patch`, to undo it, also as a context manager; the same one where this policy guards that
-        name already.
+        A `Patch`, to undo it, also as a context manager; the same one if this policy already guards
+        that name.
 
     Raises:
         ValueError: target has another form, or another policy has patched that name.
-        TypeError: what it names can't be guarded, or policy is none.
-        AttributeError: the module has no such name. Where it is not imported yet, the import
-            raises this.
+        TypeError: the target can't be guarded, or policy is not a policy.
+        AttributeError: the module has no such name. If it is not imported yet, the import raises
+            this.
         ModuleNotFoundError: there is no such module.
         ImportError: the module is importing the code that patches it.
 
@@ -214,7 +214,7 @@ def patch(target: str, policy: Policy, /) -> Patch:
 
 
 def _guarded(policy: Policy, owner: Any, original: Any) -> Any:
-    """Return a function guarded with what is known of the library that it is of."""
+    """Return a function guarded with what is known of its library."""
     is_class = isinstance(owner, type)
     known = source.of(owner) if is_class else source.within(str(getattr(owner, "__name__", "")))
     judge = known.judge
@@ -237,7 +237,7 @@ def _hook(made: Patch, module: str) -> None:
     """Apply a patch now, or when its module is imported."""
     there = sys.modules.get(module)
     if is_half_made(there):
-        there = import_module(module)  # another thread is at it: wait for that
+        there = import_module(module)  # another thread is importing it: wait for that
         if is_half_made(there):
             raise ImportError(
                 f"target names the module {module}, which is importing this code and not there as "
@@ -262,7 +262,7 @@ def _wait(made: Patch, module: str) -> None:
 
 
 def _imported(module: Any) -> None:
-    """Apply the patches that waited for a module: all that can be, before an error is raised."""
+    """Apply all patches that waited for a module; raise the first error afterwards."""
     with _lock:
         waiting = _waiting.pop(module.__name__, [])
     faults: list[Exception] = []
@@ -277,8 +277,8 @@ def _imported(module: Any) -> None:
 
 
 def _again(module: Any, waiting: list[Patch]) -> None:
-    """Have patches wait once more: the import of their module fails, for the fault of another."""
-    sys.modules.pop(module.__name__, None)  # as the import will: or it would be taken for done
+    """Make patches wait again: another patch makes the import of their module fail."""
+    sys.modules.pop(module.__name__, None)  # as the failed import will: else it would seem imported
     for made in waiting:
         if not made._undone:
             with _lock:
@@ -287,7 +287,7 @@ def _again(module: Any, waiting: list[Patch]) -> None:
 
 
 def rows() -> list[dict[str, Any]]:
-    """Return the patches as plain data, by name."""
+    """Return the patches as plain data, sorted by name."""
     with _lock:
         found = sorted(_patches.items())
     return [{"target": t, "policy": p.policy.name, "state": p.state} for t, p in found]

@@ -38,20 +38,20 @@ class Policy(Calling, Levers, Sole):
     Args:
         name: what operators see, in metrics, logs and errors. 1 to 100 characters from
             ``A-Z a-z 0-9 . _ - < > : #``. Unique in the process.
-        *guards: outermost first, in the order in which they are to act. The recommended one is
-            fallback, total timeout, circuit breaker, bulkhead, timeout of one attempt; an order
-            that makes a guard do less than it seems to is warned of.
+        *guards: outermost first, in the order in which they act. Recommended is fallback, total
+            timeout, circuit breaker, bulkhead, timeout of one attempt; a warning names an order in
+            which a guard does less than it seems to.
         owner: the team to call. Default none.
         tier: how much it matters, 1 (most) to 9. Default none.
         impact: one sentence on what the customer sees while it is cut off. Default none.
-        patience: a caller's own deadline, tighter than this policy's, says little of the
-            dependency: a failure at it is cancelled where the attempt ran for fewer than so many
-            seconds. Default: half of the policy's timeout, or 1 where it has none.
-        clock: a source of time other than the system's monotonic clock; for tests.
+        patience: a failure at a caller's own deadline, tighter than this policy's, says little of
+            the dependency: it is cancelled if the attempt ran for fewer than so many seconds.
+            Default: half of the policy's timeout, or 1 if it has none.
+        clock: a source of time instead of the system's monotonic clock; for tests.
 
     Raises:
         ValueError: the name is taken or not allowed, or a guard belongs to another policy.
-        TypeError: something that is not a guard was given as one.
+        TypeError: one of the guards is not a guard.
 
     Example:
         >>> from resilient import Policy, bulkhead, circuit_breaker, fallback
@@ -103,10 +103,10 @@ class Policy(Calling, Levers, Sole):
 
     def _join(self, core: PolicyState, guards: tuple[Guard, ...], told: tuple[Guard, ...]) -> None:
         super()._join(core, guards, told)
-        # Of its wrapped clients, by their options; None where there are none.
+        # The wrappers of its clients, by options; None if there are none.
         self._wrappers: dict[Any, Wrapper] | None = None
 
-    def _blank(self) -> Policy:  # also of a class of a user's own, whose __init__ is not run
+    def _blank(self) -> Policy:  # for subclasses too, without running their __init__
         return Policy.__new__(Policy)
 
     @classmethod
@@ -125,7 +125,7 @@ class Policy(Calling, Levers, Sole):
 
     @property
     def state(self) -> str:
-        """The forced state, or else the breaker's, or ``"closed"`` where there is no breaker."""
+        """The forced state, else the breaker's, or ``"closed"`` without a breaker."""
         return self._core.state
 
     def snapshot(self) -> dict[str, Any]:
@@ -133,20 +133,20 @@ class Policy(Calling, Levers, Sole):
         return snapshot_of(self._core, self._guards)
 
     def with_(self, *guards: Guard) -> Policy:
-        """Return a view of this policy with some guards exchanged or added.
+        """Return a view of this policy with some guards replaced or added.
 
         The view has the same name, state, lock and counts: its calls trip the same breaker and take
         slots of the same bulkhead. It is not registered a second time.
 
         Args:
-            *guards: each takes the place of the guard of its kind, or is added at its recommended
-                place. Where a policy has two of that kind, which one is meant can't be known.
+            *guards: each replaces the guard of its kind, or is added at its recommended place. It
+                is an error if the policy has two guards of that kind.
 
         Returns:
             The view.
 
         Raises:
-            ValueError: a guard belongs to a policy already, or two of its kind are here.
+            ValueError: a guard belongs to a policy already, or the policy has two of its kind.
 
         Example:
             >>> from resilient import Policy, circuit_breaker, timeout
@@ -189,7 +189,7 @@ class Policy(Calling, Levers, Sole):
             A `Block`, for one use.
 
         Raises:
-            RefusedError: at the block's beginning: a guard did not let it in.
+            RefusedError: at the block's beginning: a guard did not admit it.
             CallTimeoutError: at its end: a timeout of this policy was up.
             TypeError: at its beginning, if it is sync: the policy's timeout is not cooperative.
 
@@ -219,23 +219,23 @@ class Policy(Calling, Levers, Sole):
     ) -> T:
         """Return client, with every public call of it, and of what it hands out, guarded.
 
-        Nothing but its calls behaves otherwise; the time limits of a known library's client are
-        made to follow the deadline. What gives something back (``close`` ...) is never refused.
+        Only its calls change; the time limits of a known library's client follow the deadline.
+        Methods that release something (``close`` ...) are never refused.
 
         Args:
-            client: an instance. Of redis-py, SQLAlchemy, httpx, requests, aiohttp and botocore it
-                is known which errors are the caller's own.
+            client: an instance. For redis-py, SQLAlchemy, httpx, requests, aiohttp and botocore,
+                `resilient` knows which errors are the caller's own.
             only: names and patterns (``"get_*"``, ``"movies.find"``) of the methods to guard.
                 Default all.
             unless: names and patterns of the methods, and parts, to leave as they are. Default
                 none.
             per_call: another policy, or another time limit in seconds, by name or pattern; the
-                first that matches counts. Default none.
-            ignore: exception types, or a predicate, that are no failure of the dependency, such as
-                its "not found"; beside those that the guards ignore. Default none.
-            failed_result: a predicate of the value that tells a returned failure, such as a
-                response with status 503; beside those of the guards. Default none.
-            strict: raise where the policy says what it can't do here: see `resilient.explain`.
+                first match counts. Default none.
+            ignore: exception types, or a predicate, that are not failures of the dependency, such
+                as its "not found"; in addition to those that the guards ignore. Default none.
+            failed_result: a predicate of the value; if True, it is a failure, such as a response
+                with status 503; in addition to those of the guards. Default none.
+            strict: raise if the policy declares what it can't do here: see `resilient.explain`.
 
         Returns:
             A proxy that passes for the client in ``isinstance``, comparison and attributes; the
@@ -244,8 +244,8 @@ class Policy(Calling, Levers, Sole):
         Raises:
             TypeError: client is a class, module, function or plain data; or the policy's timeout
                 does not say how to bound its sync calls.
-            ValueError: a name or pattern matches nothing: the message lists what there is. Or the
-                client is wrapped by this policy already, with other options. Or strict says no.
+            ValueError: a name or pattern matches nothing: the message lists the names. Or this
+                policy wraps the client already, with other options. Or strict, and there is a gap.
 
         Example:
             >>> from resilient import Policy, circuit_breaker

@@ -1,4 +1,4 @@
-"""What is one thing in its process."""
+"""Objects that exist once in their process."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from typing import Any, Self
 
 
 class Sole:
-    """Is itself in every copy of what holds it, and is not sent to another process."""
+    """Returns itself when copied, and refuses to be pickled."""
 
     __slots__ = ()
-    name: Any  # of the policy
+    name: Any  # the policy's
 
     def __copy__(self) -> Self:
         return self

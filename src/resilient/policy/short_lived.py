@@ -1,7 +1,7 @@
-"""Guards that are made anew on each call or request: their state lives shorter than what it counts.
+"""Detection of guards that are made again on each call or request, and die before they can act.
 
-Each such guard begins with nothing and is gone before it has seen enough to act. It looks on, and
-is off. So the policies are counted that were made for the code of one function, and are gone.
+Such a guard starts empty and is collected before it has seen enough calls, so it never acts. This
+module counts, by the code of the decorated function, policies that were made and collected.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from ..place import Place
 if TYPE_CHECKING:
     from ..engine.policy_state import PolicyState
 
-ENOUGH: Final = 10  # of them are no chance
+ENOUGH: Final = 10  # so many are not a coincidence
 
 _lock: Final = made_anew()
 _seen: Final[WeakKeyDictionary[CodeType, _Row]] = WeakKeyDictionary()
 
 
 class _Row:
-    """The policies that were made for one function, in a row."""
+    """The policies made for one function."""
 
     __slots__ = ("alive", "lost", "told")
 
@@ -36,7 +36,7 @@ class _Row:
         self.told = False
 
     def died(self, core: ref[PolicyState]) -> None:
-        """Take note that one is gone, in a finalizer."""
+        """Count a collected policy; runs in a finalizer."""
         self.alive.discard(core)
         self.lost += 1
 
@@ -45,13 +45,13 @@ def function_in(fn: object) -> Any:
     """Return the function in a partial or bound method."""
     while isinstance(fn, (functools.partial, MethodType)):
         fn = cast("Any", fn).func if isinstance(fn, functools.partial) else fn.__func__
-    if manager_of(fn):  # the code of all of them is contextlib's
+    if manager_of(fn):  # all of them share contextlib's code
         return cast("Any", fn).__wrapped__
     return fn
 
 
 def notice(fn: object, core: PolicyState, kind: str) -> None:
-    """Take note of a policy that a decorator has made, and warn, once, of a row that got lost."""
+    """Record a decorator's new policy; warn once if too many of its predecessors were collected."""
     code = getattr(function_in(fn), "__code__", None)
     if not isinstance(code, CodeType):
         return
@@ -74,6 +74,6 @@ def notice(fn: object, core: PolicyState, kind: str) -> None:
 
 
 def forget() -> None:
-    """Begin to count anew: for tests, whose functions are made again and again."""
+    """Reset the counts: for tests, which make their functions again and again."""
     with _lock:
         _seen.clear()

@@ -1,4 +1,4 @@
-"""Turning a callable into a guarded one: what can be guarded, and what the wrapper looks like."""
+"""Wrapping of a callable: what can be guarded, and the form of the wrapper."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ BY = "__resilient_by__"
 
 
 class GuardedBy:
-    """What a method of a wrapped client knows of its policy."""
+    """A method of a wrapped client refers to its policy by this."""
 
     __slots__ = ("name", "policy")
 
@@ -40,7 +40,7 @@ class GuardedBy:
         return self
 
     def __reduce__(self) -> NoReturn:
-        # As that of a mark: it is met first by whatever pickles a function by value.
+        # As for Mark: code that pickles a function by value meets it first.
         raise TypeError(
             f"{self.name} of a client that is wrapped by the policy {self.policy.name} can't be "
             "pickled: its state stays in its process. Pickle client.__wrapped__, and wrap what was "
@@ -52,7 +52,7 @@ Pipelines = Callable[[Mode], Pipeline]
 
 
 class Mark:
-    """What a guarded function knows of itself."""
+    """The mark of a guarded function: its policy and its original."""
 
     __slots__ = ("_wrapper", "fn", "policy")
 
@@ -62,10 +62,10 @@ class Mark:
         self._wrapper = weakref.ref(wrapper)
 
     def of(self, candidate: object) -> bool:
-        """Return whether it was made for that very object, and not copied by functools.wraps."""
+        """Return whether it was made for that very object, not copied by functools.wraps."""
         return self._wrapper() is candidate
 
-    # A decorator that is an object has a copy of it: that object may be copied, too.
+    # A decorator that is an object gets a copy of the mark, and that object may be copied, too.
     def __copy__(self) -> Mark:
         return self
 
@@ -73,7 +73,7 @@ class Mark:
         return self
 
     def __reduce__(self) -> NoReturn:
-        # It is met first by whatever pickles a function by value: cloudpickle, dill.
+        # Code that pickles a function by value, such as cloudpickle or dill, meets it first.
         name = label(self.fn)
         raise TypeError(
             f"{name} can't be pickled by value: it is guarded by the policy {self.policy.name}, "
@@ -111,7 +111,7 @@ def opened(fn: object) -> Any:
 
 
 def wrap(policy: GuardStack, fn: Any, plans: Pipelines | None = None) -> Any:
-    """Return fn, guarded by policy: by its plans, or by others that more is known for."""
+    """Return fn, guarded by policy; `plans` are pipelines that replace the policy's own."""
     inner = opened(fn)
     if inner is not None:
         return type(fn)(wrap(policy, inner, plans))
@@ -129,7 +129,7 @@ def wrap(policy: GuardStack, fn: Any, plans: Pipelines | None = None) -> Any:
 
 
 def _guarded(policy: GuardStack, fn: Any, kind: Kind, plans: Pipelines) -> Any:
-    """Return the bare wrapper of fn, for its kind."""
+    """Return the plain wrapper of fn, for its kind."""
     manager = manager_of(fn)
     if manager:
         from ..engine import context_managers
@@ -142,7 +142,7 @@ def _guarded(policy: GuardStack, fn: Any, kind: Kind, plans: Pipelines) -> Any:
         from ..engine.aio import streams as astreams
 
         if any(isinstance(guard, Queueing) and guard.places() for guard in policy.guards):
-            import_module("anyio")  # now, and not in the first overload
+            import_module("anyio")  # now, and not during the first overload
         driver = aio if kind == "async" else astreams
         return driver.guard(plans("async"), fn)
     pipeline = plans(sync_mode(policy.name, policy.guards))
@@ -154,7 +154,7 @@ def _guarded(policy: GuardStack, fn: Any, kind: Kind, plans: Pipelines) -> Any:
 
 
 def lasts(fn: Any) -> bool:
-    """Return whether a call of fn is let in after it returned: it makes a stream or a manager."""
+    """Return whether calls of fn are admitted after it returned: it makes a stream or a manager."""
     return callable(fn) and (kind_of(fn) in STREAMS or manager_of(fn) != "")
 
 
@@ -165,7 +165,7 @@ def lasting(policy: GuardStack, fn: Any) -> Any:
 
 
 def check_not_ours(who: str, fn: object) -> None:
-    """Raise where a guard or a policy was given for a function."""
+    """Raise if a guard or a policy was given instead of a function."""
     if isinstance(fn, (Guard, GuardStack)):
         raise TypeError(
             f"{who}: {fn!r} is no function to guard. Was a decorator inside it written without its "
@@ -174,7 +174,7 @@ def check_not_ours(who: str, fn: object) -> None:
 
 
 def check(who: str, guards: tuple[Guard, ...], fn: object) -> None:
-    """Raise the TypeError that says why fn can't be guarded by these guards."""
+    """Raise a TypeError, which says why, if fn can't be guarded by these guards."""
     kind = check_guardable(who, fn)
     _check_no_methods(who, fn)
     manager = manager_of(fn)
@@ -214,14 +214,14 @@ def check(who: str, guards: tuple[Guard, ...], fn: object) -> None:
 
 
 _PLAIN: Final = (FunctionType, MethodType, BuiltinFunctionType)
-_OF_MOCKS: Final = "unittest.mock"  # whoever made one has it, and asks it
+_OF_MOCKS: Final = "unittest.mock"  # a program that made a mock has imported it
 
 
 def _check_no_methods(who: str, fn: object) -> None:
-    """Refuse an object whose methods the guarded function would not have: a task, a command."""
+    """Refuse an object whose methods the guarded function would lack: a task, a command."""
     if isinstance(fn, functools.partial) or type(fn) in _PLAIN:
         return
-    kinds = dict.fromkeys((type(fn), fn.__class__))  # of a proxy, such as Celery's, also the other
+    kinds = dict.fromkeys((type(fn), fn.__class__))  # a proxy, such as Celery's, has two
     if any(base.__module__ == _OF_MOCKS for kind in kinds for base in kind.__mro__):
         return
     methods = sorted(
@@ -282,7 +282,7 @@ def _refuse(who: str, fn: object, why: str) -> NoReturn:
 
 
 def sync_mode(name: str, guards: tuple[Guard, ...]) -> Mode:
-    """Return how sync calls are bound, or raise the TypeError that explains the choice."""
+    """Return how sync calls are bounded, or raise the TypeError that explains the choice."""
     for guard in guards:
         if isinstance(guard, TimeLimit):
             if guard.sync is None:

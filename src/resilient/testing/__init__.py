@@ -1,4 +1,4 @@
-"""Helpers for the tests of code that resilient protects: a manual clock, and flags turned off."""
+"""Helpers for tests of code that resilient protects: a manual clock, and flags turned off."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ class _Alarm:
 
 
 class ManualClock:
-    """A clock that stands still until `advance` moves it, and then rings what is due.
+    """A clock that stands still until `advance` moves it and runs the alarms that are due.
 
-    Recovery times, windows, timeouts and waits of every policy that uses it follow it, in threads,
+    Recovery times, windows, timeouts and waits of its policies follow it, in threads,
     asyncio and trio. A policy with this clock draws no jitter.
 
     Args:
-        start: what it shows at first, in seconds. Default 1000.
+        start: its first time, in seconds. Default 1000.
 
     Example:
         >>> from resilient import CircuitOpenError, Policy, circuit_breaker
@@ -60,13 +60,13 @@ class ManualClock:
         self._orders = itertools.count()
 
     def now(self) -> float:
-        """Return what it shows, in seconds."""
+        """Return its time, in seconds."""
         return self._now
 
     def advance(self, seconds: float | timedelta) -> None:
-        """Move on, and then ring every alarm that has become due, the earliest first.
+        """Move on, then run every alarm that has become due, the earliest first.
 
-        Who is woken sees the new time, whichever thread it runs in, so a test knows what comes out.
+        Woken code sees the new time, whichever thread it runs in, so that a test knows the result.
 
         Args:
             seconds: how far, at least 0.
@@ -88,7 +88,7 @@ class ManualClock:
             alarm.callback()
 
     def call_at(self, when: float, callback: Callable[[], object]) -> _Alarm:
-        """Call callback once the clock shows `when`; at once if it does already.
+        """Call callback once the clock reaches `when`; at once if it has already.
 
         Args:
             when: seconds on this clock.
@@ -108,6 +108,6 @@ class ManualClock:
 
     @property
     def waiting(self) -> int:
-        """How many alarms are set: a test can wait until another thread has begun to wait."""
+        """How many alarms are set: a test can wait until another thread waits."""
         with self._lock:
             return sum(not alarm.cancelled for alarm in self._alarms)

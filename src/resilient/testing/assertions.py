@@ -1,4 +1,4 @@
-"""Asserts what callers get while a flag is off."""
+"""Assertions on what callers get while a flag is off."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ UNSET: Final[Any] = object()
 def assert_off(
     flag: str | Flag, call: Callable[..., Any], /, *args: Any, expect: Any = UNSET, **kwargs: Any
 ) -> Any:
-    """Call something with a flag off, and assert that off is what it got.
+    """Call something with a flag off, and assert that it treated the flag as off.
 
-    Asserted is that the flag was read, that no policy whose kill switch refused let a call in all
-    the same, that an async function still returned something to await, and that the value is the
-    one expected.
+    Asserts that the call read the flag, that no policy whose kill switch refused admitted a call
+    all the same, that an async function still returned an awaitable, and that the value is the
+    expected one.
 
     Args:
         flag: the flag, or its name.
-        call: the function that uses it, sync or async.
+        call: the function that uses the flag, sync or async.
         *args: passed to it.
         expect: the value that it must return. Default: any.
         **kwargs: passed to it.
 
     Returns:
-        What it returned; of an async function, an awaitable that makes the assertions.
+        What call returned; for an async function, an awaitable that makes the assertions.
 
     Raises:
-        AssertionError: one of them does not hold.
+        AssertionError: an assertion does not hold.
         LookupError: no flag of that name is declared.
 
     Example:
@@ -87,7 +87,7 @@ async def _assert_awaited(flag: Flag, bodies: _Bodies, value: Awaitable[Any], ex
 
 
 class _Bodies:
-    """How many calls were let in by the policies that a flag switches."""
+    """How many calls the policies that a flag switches have admitted."""
 
     def __init__(self, flag: Flag) -> None:
         cores: list[PolicyState] = [
@@ -96,7 +96,7 @@ class _Bodies:
         self._before = [(core, *_counts(core)) for core in cores]
 
     def ran(self) -> list[str]:
-        """Return the policies that refused a call and let one in all the same."""
+        """Return the policies that refused a call and admitted one all the same."""
         return [
             core.name
             for core, let_in, refused in self._before
@@ -105,7 +105,7 @@ class _Bodies:
 
 
 def _counts(core: PolicyState) -> tuple[int, int]:
-    """Return how many calls of a policy were let in, and how many its switches refused."""
+    """Return how many calls a policy has admitted, and how many its switches have refused."""
     kinds = {guard.kind for guard in core.all_guards() if isinstance(guard, Switch)}
     return core.locked(
         lambda: (sum(core.outcomes()[:4]), sum(core.refusals.get(kind, 0) for kind in kinds))

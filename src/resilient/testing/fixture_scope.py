@@ -1,4 +1,4 @@
-"""Whether what is made now is made by a fixture that outlives the test."""
+"""Whether the running code belongs to the set-up of a fixture that outlives the test."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ _wide: list[bool] = []
 
 
 def wide() -> bool:
-    """Return whether a fixture of a class, module, package or session is being made."""
+    """Return whether a fixture of a class, module, package or session is being set up."""
     return bool(_wide) and _wide[-1]
 
 
 @contextmanager
 def making(scope: str) -> Generator[None]:
-    """Make a fixture of this scope inside."""
+    """Mark the body as the set-up of a fixture of this scope."""
     _wide.append(scope != "function")
     try:
         yield

@@ -1,4 +1,4 @@
-"""Which flags were read off by a test that passed: gathered over workers, told at the end."""
+"""Which flags some passing test has read off: collected over workers, reported at the end."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ class OffReport:
         self._passed: dict[str, set[str]] = {}
 
     def declare(self, flag: Flag) -> None:
-        """Take note of a flag."""
+        """Add a flag."""
         about = {"owner": flag.owner, "place": str(flag.place)}
         self._declared[flag.name] = about
 
     def ended(self, test: str, off: set[str], *, passed: bool) -> None:
-        """Take note of a test that has ended, and of the flags that it read off."""
+        """Add a test that has ended, and the flags that it read off."""
         for name in off:
             self._off.setdefault(name, set()).add(test)
             if passed:
                 self._passed.setdefault(name, set()).add(test)
 
     def as_data(self) -> dict[str, Any]:
-        """Return it as plain data, flag by flag."""
+        """Return the report as plain data, by flag."""
         return {
             name: {
                 **about,
@@ -41,7 +41,7 @@ class OffReport:
         }
 
     def merge(self, data: dict[str, Any]) -> None:
-        """Take in what another worker has gathered."""
+        """Merge the report of another worker."""
         for name, row in data.items():
             self._declared[name] = {"owner": row["owner"], "place": row["place"]}
             self._off.setdefault(name, set()).update(row["read_off"])
@@ -53,7 +53,7 @@ class OffReport:
         return sorted(name for name in self._declared if not self._passed.get(name))
 
     def lines(self) -> list[str]:
-        """Return the table for the console, empty where no flag is declared."""
+        """Return the lines of the console's table, none if no flag is declared."""
         rows = [("flag", "owner", "read off by", "passed", "declared at")]
         for name, row in self.as_data().items():
             read, passed = len(row["read_off"]), len(row["passed"])
@@ -68,5 +68,5 @@ class OffReport:
         ]
 
     def write(self, path: Path) -> None:
-        """Write it to a file, as JSON."""
+        """Write the report to a file, as JSON."""
         path.write_text(json.dumps(self.as_data(), indent=1) + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Flags set by tests, and the proof that they were read: without pytest, for any test runner."""
+"""Flags set by tests, and the proof that the tests read them: for any test runner."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from ..flag_handle import Flag
 from ..flags.runtime import here
 
 F = TypeVar("F", bound=Callable[..., Any])
-Reads = set[tuple[str, bool]]  # the flags that were read, and what they said
+Reads = set[tuple[str, bool]]  # the flags that were read, with the values
 
 
 _listening: list[Reads] = []
-_owners: dict[str, str] = {}  # who holds a flag, by name
+_owners: dict[str, str] = {}  # the holder of a flag, by name
 
 
 def listen() -> Reads:
-    """Return a set that takes note of every read from now on, until `unlisten`."""
+    """Return a set that collects every read from now on, until `unlisten`."""
     reads: Reads = set()
     _listening.append(reads)
     here.state.watch(_seen)
@@ -29,7 +29,7 @@ def listen() -> Reads:
 
 
 def unlisten(reads: Reads) -> None:
-    """Take note of no more reads in a set."""
+    """Stop collecting reads in a set."""
     _listening[:] = [each for each in _listening if each is not reads]
     here.state.watch(_seen if _listening else None)
 
@@ -40,16 +40,16 @@ def _seen(flag: Flag, on: bool) -> None:
 
 
 class Overrides:
-    """The flags that one owner, such as a fixture, has set; put back newest first."""
+    """The flags that one owner, such as a fixture, has set; restored newest first."""
 
     def __init__(self, owner: str, *, any_of: bool = False) -> None:
         self._owner = owner
-        self._any_of = any_of  # one of those that are off has to be read, not each
+        self._any_of = any_of  # a read of one of the flags turned off is enough
         self._before: list[tuple[str, bool | None]] = []
-        self.off: dict[str, Reads] = {}  # those it turned off, and the reads since
+        self.off: dict[str, Reads] = {}  # the flags it turned off, and the reads since
 
     def set(self, flag: str | Flag, on: bool) -> None:
-        """Have a flag say something until `restore`."""
+        """Set a flag until `restore`."""
         found = here.flags.get(flag)
         validation.flag("on", on)
         name, holder = found.name, _owners.setdefault(found.name, self._owner)
@@ -65,12 +65,12 @@ class Overrides:
             self.off[name] = listen()
 
     def unread(self) -> list[str]:
-        """Return the flags that were turned off and not read since."""
+        """Return the flags that it turned off and that no code has read since."""
         unread = [name for name, reads in self.off.items() if (name, False) not in reads]
         return [] if self._any_of and len(unread) < len(self.off) else unread
 
     def restore(self) -> None:
-        """Have every flag say what it said before."""
+        """Restore every flag's previous value."""
         while self._before:
             name, before = self._before.pop()
             here.state.override(name, before)
@@ -123,7 +123,7 @@ class Forced:
     def __call__(self, test: F, /) -> F:
         """Decorate a test, sync or async, or every test of a unittest class."""
         if isinstance(test, type):
-            for name in dir(test):  # those that are inherited too
+            for name in dir(test):  # inherited ones too
                 inside: Any = getattr(test, name)
                 if name.startswith("test") and callable(inside):
                     setattr(test, name, self(inside))
@@ -152,8 +152,8 @@ class Forced:
 def flag_off(*flags: str | Flag) -> Forced:
     """Turn flags off inside a block or a decorated test, in every thread.
 
-    For tests that do not run under pytest, and for a part of a test. What ends without having read
-    them fails: it has proved nothing.
+    For tests that do not run under pytest, and for a part of a test. A block or test that ends
+    without a read of them fails: it has proved nothing.
 
     Args:
         *flags: the flags, or their names.
@@ -162,9 +162,9 @@ def flag_off(*flags: str | Flag) -> Forced:
         A context manager, and a decorator for functions, async functions and unittest classes.
 
     Raises:
-        LookupError: at the beginning: no flag of a name is declared.
-        RuntimeError: at the beginning: something else in the test has set a flag.
-        AssertionError: at the end: a flag was never read.
+        LookupError: at the beginning: a name has no declared flag.
+        RuntimeError: at the beginning: other code of the test has set a flag.
+        AssertionError: at the end: no code has read a flag.
 
     Example:
         >>> from resilient import flag
@@ -187,8 +187,8 @@ def flag_on(*flags: str | Flag) -> Forced:
         A context manager, and a decorator for functions, async functions and unittest classes.
 
     Raises:
-        LookupError: at the beginning: no flag of a name is declared.
-        RuntimeError: at the beginning: something else in the test has set a flag.
+        LookupError: at the beginning: a name has no declared flag.
+        RuntimeError: at the beginning: other code of the test has set a flag.
 
     Example:
         >>> from resilient import flag
@@ -202,7 +202,7 @@ def flag_on(*flags: str | Flag) -> Forced:
 
 
 def never_read(names: list[str]) -> str:
-    """Return what is wrong with a test that turned flags off and did not read them."""
+    """Return the failure of a test that turned flags off without reading them."""
     return (
         f"turned off and never read: {', '.join(names)}. What ran does not ask the flag, or asked "
         "it before (at import, or in a cache), so nothing was proved of off"

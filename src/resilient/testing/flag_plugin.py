@@ -1,4 +1,4 @@
-"""The part of the pytest plugin that is about flags: see ``docs/howto/test-a-flag-off.md``."""
+"""The flags' part of the pytest plugin: see ``docs/howto/test-a-flag-off.md``."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ _MARKERS: Final = (
     "flag_states(*flags, product=False): run it with all on, and with each one off, or all ways",
 )
 _REPORT: Final = pytest.StashKey[OffReport]()
-_nested: Final[list[bool]] = []  # sessions within sessions, whose flags are one
+_nested: Final[list[bool]] = []  # nested sessions, which share their flags
 _OVERRIDES: Final = pytest.StashKey[list[Overrides]]()
 _READS: Final = pytest.StashKey[Reads]()
 _PASSED: Final = pytest.StashKey[bool]()
 
 
 class Flags:
-    """What the fixture `flags` offers: flags on or off for the rest of a test, in every thread.
+    """The fixture `flags`: turns flags on or off for the rest of a test, in every thread.
 
-    A test that turned a flag off, and in which nobody read it off, fails.
+    A test that turned a flag off without reading it off fails.
     """
 
     def __init__(self, overrides: Overrides) -> None:
@@ -44,7 +44,7 @@ class Flags:
             *flags: the flags, or their names.
 
         Raises:
-            LookupError: no flag of that name is declared; the message has the nearest.
+            LookupError: no flag of that name is declared; the message names the nearest one.
             RuntimeError: a marker or a block has set the flag.
         """
         self.set(dict.fromkeys(flags, False))
@@ -56,7 +56,7 @@ class Flags:
             *flags: the flags, or their names.
 
         Raises:
-            LookupError: no flag of that name is declared; the message has the nearest.
+            LookupError: no flag of that name is declared; the message names the nearest one.
             RuntimeError: a marker or a block has set the flag.
         """
         self.set(dict.fromkeys(flags, True))
@@ -65,10 +65,10 @@ class Flags:
         """Turn some flags on and some off until the test ends.
 
         Args:
-            states: for each flag, or its name, True for on.
+            states: by flag or name, True for on.
 
         Raises:
-            LookupError: no flag of that name is declared; the message has the nearest.
+            LookupError: no flag of that name is declared; the message names the nearest one.
             RuntimeError: a marker or a block has set the flag.
         """
         for flag, on in states.items():
@@ -77,7 +77,7 @@ class Flags:
 
 @pytest.fixture
 def flags(request: pytest.FixtureRequest) -> Generator[Flags]:
-    """Turn flags on and off: each is as it was before when the test has ended."""
+    """Turn flags on and off; the end of the test restores each."""
     overrides = Overrides("the fixture `flags`")
     request.node.stash[_OVERRIDES].append(overrides)
     yield Flags(overrides)
@@ -86,7 +86,7 @@ def flags(request: pytest.FixtureRequest) -> Generator[Flags]:
 
 @pytest.fixture(name=_STATES)
 def _flag_states() -> None:
-    """What flag_states parametrizes by; the states are set with the other markers."""
+    """The name that flag_states parametrizes; pytest_runtest_setup sets the states."""
 
 
 # -- options, and the beginning and end of a run ---------------------------------------------
@@ -108,7 +108,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Let nothing from outside count, and listen to every read."""
+    """Ignore environment and store, and listen to every read."""
     for line in _MARKERS:
         config.addinivalue_line("markers", line)
     config.stash[_REPORT] = OffReport()
@@ -120,7 +120,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """Let the outside count again."""
+    """Stop ignoring environment and store."""
     here.state.set_all_off(False)
     if _nested and not _nested.pop():
         here.state.isolate(False)
@@ -128,7 +128,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Hand a worker's table over; fail the run where a flag is not proved."""
+    """Send a worker's table; fail the run if a flag was never proved off."""
     report = session.config.stash[_REPORT]
     for flag in here.flags.all():
         report.declare(flag)
@@ -147,13 +147,13 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any, error: object) -> None:
-    """Take in the table of a worker of pytest-xdist."""
+    """Merge the table of a worker of pytest-xdist."""
     report = node.config.stash[_REPORT]
     report.merge(getattr(node, "workeroutput", {}).get("resilient_flags", {}))
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    """Print the table, and what --flags-require-off says of it."""
+    """Print the table, and the result of --flags-require-off."""
     report = config.stash[_REPORT]
     lines, unproved = report.lines(), report.unproved
     strict = config.getoption("--flags-require-off") and not config.option.collectonly
@@ -173,7 +173,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Make a case of each state that flag_states asks for."""
+    """Make a test of each state that flag_states lists."""
     wanted: list[Flag] = []
     product = False
     for mark in metafunc.definition.iter_markers("flag_states"):
@@ -193,11 +193,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    """Listen to what a test reads, and forget the flags that it declared."""
+    """Collect the reads of a test, and forget the flags that it declared."""
     reads = item.stash[_READS] = listen()
     item.stash[_OVERRIDES] = []
     made: list[Flag] = []
-    # What a block of a page declares is the page's.
+    # Flags that a block of a page declares belong to the whole page.
     passing = not isinstance(item, pytest.Function)
     here.flags.on_made = None if passing else lambda flag: _keep(flag, made)
     try:
@@ -219,15 +219,15 @@ def _keep(flag: Flag, made: list[Flag]) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
-    """Take note of a test that passes, to the end of its teardown."""
+    """Record whether a test passes, up to the end of its teardown."""
     report = yield
     item.stash[_PASSED] = report.passed and (report.when == "setup" or item.stash[_PASSED])
     return report
 
 
-@pytest.hookimpl(wrapper=True, trylast=True)  # inside others: it may raise
+@pytest.hookimpl(wrapper=True, trylast=True)  # inside the other hooks: it may raise
 def pytest_runtest_setup(item: pytest.Item) -> Generator[None, None, None]:
-    """Set what the markers say before any fixture is made."""
+    """Set the markers' flags before any fixture is set up."""
     item.stash[_KEPT] = here.state.keep(), _untested()
     case = getattr(item, "callspec", None)
     states = case.params.get(_STATES, ()) if case is not None else ()
@@ -255,13 +255,13 @@ _KEPT: Final = pytest.StashKey[tuple[Any, dict[str, bool]]]()
 
 
 def _untested() -> dict[str, bool]:
-    """Return what every flag says, but for what tests have set."""
+    """Return the value of every flag without regard to tests' overrides."""
     return {flag.name: here.state.says_untested(flag)[0] for flag in here.flags.all()}
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
-    """Fail a test that turned a flag off which nobody read."""
+    """Fail a test that turned a flag off without reading it."""
     yield
     unread = [name for each in item.stash[_OVERRIDES] for name in each.unread()]
     if unread:
@@ -270,7 +270,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, None, None]:
-    """Put back every flag, and fail a test that left one changed by other means."""
+    """Restore every flag, and fail a test that left one changed by other means."""
     try:
         yield
     finally:

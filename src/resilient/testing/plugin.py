@@ -1,6 +1,6 @@
-"""The pytest plugin: fixtures `clock`, `policies` and `flags`, and everything left as it was.
+"""The pytest plugin: the fixtures `clock`, `policies` and `flags`, and isolation between tests.
 
-Loaded by pytest through its entry point; nothing needs to be switched on.
+pytest loads it through its entry point; it needs no configuration.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ pytest_plugins: tuple[str, ...] = ("resilient.testing.flag_plugin",)
 
 
 class Policies:
-    """What the fixture `policies` offers: forced states, and what a test's calls came to."""
+    """The fixture `policies`: forced states, and the counts of a test's calls."""
 
     def __init__(self) -> None:
         self._before: dict[str, dict[str, Any]] = {}
@@ -36,7 +36,7 @@ class Policies:
             self._before[core.name] = snapshot_of(core, core.guards)
 
     def outcomes(self, policy: str | Policy) -> dict[str, int]:
-        """Return how the calls of this test ended, by outcome; outcomes that did not occur are 0.
+        """Return how the calls of this test ended, by outcome; outcomes without calls are 0.
 
         Args:
             policy: the policy or its name.
@@ -45,48 +45,48 @@ class Policies:
             ``{"success": n, "failure": n, "ignored": n, "cancelled": n, "refused": n}``.
 
         Raises:
-            LookupError: no policy has that name; the message has the nearest.
+            LookupError: no policy has that name; the message names the nearest one.
         """
         return self._since(policy, "calls")
 
     def served(self, policy: str | Policy) -> dict[str, int]:
-        """Return what the callers of this test got: full, degraded, error and caller_error.
+        """Return how the callers of this test were served: full, degraded, error and caller_error.
 
         Args:
             policy: the policy or its name.
 
         Raises:
-            LookupError: no policy has that name; the message has the nearest.
+            LookupError: no policy has that name; the message names the nearest one.
         """
         return self._since(policy, "served")
 
     @contextmanager
     def forced_open(self, policy: str | Policy) -> Generator[None]:
-        """Have a policy refuse every call inside the block, so that its fallback answers.
+        """Make a policy refuse every call inside the block, so that its fallback answers.
 
         Args:
             policy: the policy or its name.
 
         Raises:
-            LookupError: no policy has that name; the message has the nearest.
+            LookupError: no policy has that name; the message names the nearest one.
         """
         yield from self._forced(policy, "forced_open")
 
     @contextmanager
     def forced_closed(self, policy: str | Policy) -> Generator[None]:
-        """Have a policy's breaker let every call pass inside the block.
+        """Make a policy's breaker let every call pass inside the block.
 
         Args:
             policy: the policy or its name.
 
         Raises:
-            LookupError: no policy has that name; the message has the nearest.
+            LookupError: no policy has that name; the message names the nearest one.
         """
         yield from self._forced(policy, "forced_closed")
 
     def _forced(self, policy: str | Policy, state: str) -> Generator[None]:
         cores = [_core(policy)]
-        if not isinstance(policy, Policy):  # also what a reload has replaced
+        if not isinstance(policy, Policy):  # a name also finds policies that a reload has replaced
             cores = registry.named(cores[0].name)
         kept = [PolicySnapshot(core) for core in cores]
         for core in cores:
@@ -110,8 +110,8 @@ def _core(policy: str | Policy) -> PolicyState:
 
 @pytest.fixture
 def clock() -> Generator[ManualClock]:
-    """A clock that every policy follows during the test; it stands still until it is advanced."""
-    # Not behind what the policies have seen: their open circuits and windows stay as they are.
+    """A clock that every policy follows during the test; it stands still until a test moves it."""
+    # It starts at the real time, so that open circuits and windows stay as they are.
     manual = ManualClock(start=time.monotonic())
     clocks = [(core, core.clock) for core in registry.cores()]
     before, registry.clock = registry.clock, manual
@@ -124,22 +124,22 @@ def clock() -> Generator[ManualClock]:
         for core, own in clocks:
             core.follow(own)
         for core in registry.cores():
-            if core.clock is manual:  # made meanwhile, by a module that was imported
+            if core.clock is manual:  # made by a module that the test imported
                 core.follow(before)
 
 
 @pytest.fixture
 def policies() -> Policies:
-    """Every policy of the process: force states, and ask what a test's calls came to."""
+    """Every policy of the process: force states, and read the counts of a test's calls."""
     return Policies()
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    """Leave every policy as it was before the test, and forget those that it made."""
+    """Restore every policy after the test, and forget those that it made."""
     if not isinstance(item, pytest.Function):
-        return (yield)  # such as a block of a page, whose blocks are one story
-    bus.calm()  # what another test did in floods is no reason to keep this one's back
+        return (yield)  # such as a block of a page, which later blocks build on
+    bus.calm()  # floods of another test must not suppress this one's events
     kept = [PolicySnapshot(core) for core in registry.cores()]
     made: list[weakref.ref[PolicyState]] = []
     active = PolicyState.active
@@ -168,6 +168,6 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 def pytest_fixture_setup(
     fixturedef: pytest.FixtureDef[Any],
 ) -> Generator[None, object, object]:
-    """What is made by a fixture that outlives the test is not the test's to forget."""
+    """Keep what a fixture that outlives the test makes."""
     with fixture_scope.making(fixturedef.scope):
         return (yield)

@@ -1,4 +1,4 @@
-"""Keeping a policy's state, and putting it back."""
+"""Save a policy's state, and restore it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _COUNTS: Final = (
 
 
 class PolicySnapshot:
-    """One policy's state and counts at one instant. Calls in flight are not part of it."""
+    """One policy's state and counts at one instant, without calls in flight."""
 
     def __init__(self, core: PolicyState) -> None:
         self._core = core
@@ -35,10 +35,10 @@ class PolicySnapshot:
         self._guards = [(guard, _saved(guard), guard._layers) for guard in core.all_guards()]
 
     def put_back(self, *, counts: bool = True) -> None:
-        """Set the policy as it was.
+        """Restore the policy.
 
         Args:
-            counts: also the counts, not the state alone. Default True.
+            counts: restore the counts too, not only the state. Default True.
         """
         core = self._core
         moved = [

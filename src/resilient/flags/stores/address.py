@@ -1,7 +1,7 @@
-"""What a setting of a store says, read so strictly that no part of it is without a meaning.
+"""The address of a store, parsed so strictly that every part of it must have a meaning.
 
-A part that means nothing is a slip, and what is left of the setting may well name another store
-that is there. Nothing of a setting is shown that was not understood: it may hold a password.
+A part without a meaning is a mistake, and the rest of the setting may well name another existing
+store. Errors show nothing of a setting that could not be parsed: it may hold a password.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ ALLOWED: Final = (
     "'memory:', 'sqlite:////absolute/path', 'redis://host:port/db', 'rediss://...', "
     "'file:/absolute/path', or a function that returns a store"
 )
-FILES: Final = {"sqlite": "sqlite:///", "file": "file:"}  # and the absolute path of a file
+FILES: Final = {"sqlite": "sqlite:///", "file": "file:"}  # followed by the absolute path of a file
 REDIS: Final = ("redis", "rediss")
 
 _HOST: Final = re.compile(r"[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+(%[A-Za-z0-9._-]+)?\]")
@@ -39,7 +39,7 @@ _OURS: Final = (
 
 
 class Address:
-    """Where a Redis is, as far as it may be shown, and what tells it from others."""
+    """The address of a Redis: what may be shown of it, and what distinguishes it from others."""
 
     scheme: str
     host: str
@@ -56,7 +56,7 @@ class Address:
 
     @property
     def shown(self) -> str:
-        """It as it may be shown: scheme, host, port, database and prefix."""
+        """The part of it that may be shown: scheme, host, port, database and prefix."""
         port = f":{self.port}" if self.port else ""
         prefix = f"?prefix={self.prefix}" if "prefix" in self.options else ""
         user = "***@" if self.hides else ""
@@ -64,7 +64,7 @@ class Address:
 
 
 def refuse(why: str) -> NoReturn:
-    """Raise the error of a setting, which says nothing of the setting itself.
+    """Raise the error of a setting, without the setting itself.
 
     Raises:
         ValueError: always.
@@ -73,10 +73,10 @@ def refuse(why: str) -> NoReturn:
 
 
 def scheme_of(store: str) -> str:
-    """Return the scheme of a setting that has no sign in it that nobody means.
+    """Return the scheme of a setting, and check that it has no unexpected characters.
 
     Raises:
-        ValueError: it has, or no scheme.
+        ValueError: it has some, or no scheme.
     """
     if store != store.strip():
         refuse("it begins or ends with a blank or a newline; take that away")
@@ -91,10 +91,10 @@ def scheme_of(store: str) -> str:
 
 
 def file_of(store: str) -> str:
-    """Return the path that a setting with one of `FILES` names.
+    """Return the path in a setting with one of `FILES`.
 
     Raises:
-        ValueError: it names none, or says something besides.
+        ValueError: it has none, or something besides.
     """
     head = FILES[scheme_of(store)]
     path = store.removeprefix(head)
@@ -110,7 +110,7 @@ def file_of(store: str) -> str:
 
 
 def shown(store: str) -> str:
-    """Return a setting as it may be shown and logged; nothing of it where it was not understood."""
+    """Return what may be shown and logged of a setting; nothing if it could not be parsed."""
     try:
         scheme = scheme_of(store)
         if scheme in FILES:

@@ -1,4 +1,4 @@
-"""What a store of flips is: a small protocol that anybody can implement."""
+"""The protocol of a store of flips, which third parties can implement."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from ..flip import Flip
 
 
 class UnknownOutcomeError(StoreError):
-    """The store did not answer in time: whether the flip was recorded is not known."""
+    """The store did not answer in time: it may or may not have recorded the flip."""
 
 
 class ReadOnlyStoreError(StoreError):
-    """The store can't be written from here; the message says how its levers are changed."""
+    """This process can't write the store; the message says how to change its levers."""
 
 
 class ConflictError(StoreError):
     """Somebody else has flipped the lever meanwhile.
 
     Attributes:
-        now: the flip that came before.
+        now: the flip that came first.
     """
 
     now: Flip
@@ -32,19 +32,19 @@ class ConflictError(StoreError):
 
 
 class Reading:
-    """What a store said at one instant.
+    """The contents of a store at one instant.
 
     Attributes:
-        incarnation: names this life of the store; a store that lost everything has another one.
-            ``""`` where nothing was ever written.
-        version: that of the newest flip, 0 where there is none.
+        incarnation: identifies the store's contents; a store that lost everything has another one.
+            ``""`` if nothing was ever written.
+        version: the version of the newest flip, 0 if there is none.
         now: the time by the store's clock, in seconds since 1970.
-        flips: the newest of every lever; None where the caller has them all already.
-        whole: what is not among the flips has been let go: only of a store that is written by
-            other means, such as a file.
-        unread: levers whose record is none, and why: the others hold all the same.
-        born: when this life of the store began, by its clock; 0 where that is long ago or not
-            known. In a young one not every process has been heard of yet.
+        flips: the newest of every lever; None if the caller has them all already.
+        whole: a lever without a flip here has been let go. Only a store that others write, such as
+            a file, sets it.
+        unread: levers whose record is invalid, and why; the other records hold all the same.
+        born: when these contents began, by the store's clock; 0 if that is long ago or unknown. A
+            young store may not know every process yet.
     """
 
     __slots__ = ("born", "flips", "incarnation", "now", "unread", "version", "whole")
@@ -69,7 +69,7 @@ class Reading:
         self.whole: bool = whole
 
     def faults(self) -> list[str]:
-        """Return in words what could not be read."""
+        """Describe in words what could not be read."""
         return [f"{what} can't be read: {why}" for what, why in self.unread.items()]
 
 
@@ -77,13 +77,13 @@ class Process:
     """A process that follows the store, as the store knows it.
 
     Attributes:
-        id: unique for ever.
+        id: unique for all time.
         host: the host's name.
         pid: its process id there.
         program: what it runs, such as ``"gunicorn"``.
         applied: the version of the newest flip that it has applied.
-        seen: when it was last heard of, by the store's clock.
-        about: what it declares, and what its levers are at.
+        seen: the time of its last heartbeat, by the store's clock.
+        about: what it declares, and the values of its levers.
     """
 
     __slots__ = ("about", "applied", "host", "id", "pid", "program", "seen")
@@ -108,42 +108,42 @@ class Process:
         self.about: Mapping[str, Any] = about or {}
 
     def who(self) -> dict[str, Any]:
-        """Return what tells people which process it is."""
+        """Return what identifies the process to people."""
         return {"host": self.host, "pid": self.pid, "program": self.program}
 
 
 class Store(Protocol):
-    """Where flips live. Each method may raise `StoreError`, and ends within about a second.
+    """Where flips live. Each method may raise `StoreError`, and returns within about a second.
 
     One thread at a time uses a store. A forked child opens its own.
     """
 
-    writable: bool  # flips can be made through it, and processes known by it
+    writable: bool  # whether it accepts flips and registers processes
 
     def read(self, incarnation: str, version: int) -> Reading:
-        """Return what is there; without the flips where both are still those."""
+        """Return the contents; without flips if incarnation and version have not changed."""
         ...
 
     def flip(self, flip: Flip, lasts: float | None, expected: int | None) -> Flip:
-        """Record a flip, and its entry in the log, in one step; return it as it was recorded.
+        """Record a flip and its log entry in one step; return it as it was recorded.
 
         Args:
-            flip: what is ordered; the store gives it its version and times.
+            flip: the order; the store sets its version and times.
             lasts: seconds until it ends by itself, or None.
-            expected: the version that the lever must be at, 0 for none; None for any.
+            expected: the version that the lever must have, 0 for none; None for any.
 
         Returns:
-            The flip. One that was recorded already, by its `request`, is returned as it is there.
+            The flip. If its `request` was recorded before, the recorded flip.
 
         Raises:
-            ConflictError: the lever is at another version.
-            UnknownOutcomeError: there was no answer.
-            ReadOnlyStoreError: nothing can be written.
+            ConflictError: the lever has another version.
+            UnknownOutcomeError: the store did not answer.
+            ReadOnlyStoreError: the store is read-only.
         """
         ...
 
     def restore(self, flips: list[Flip]) -> None:
-        """Give back what the store has lost: each flip, unless it has a newer one of the lever."""
+        """Put lost flips back, each unless the store has a newer one of its lever."""
         ...
 
     def log(self, lever: str | None, most: int) -> list[Flip]:
@@ -151,29 +151,29 @@ class Store(Protocol):
         ...
 
     def record(self, entries: list[dict[str, Any]], most: int) -> None:
-        """Add entries to the journal, plain data with ``at``, and keep the newest of all."""
+        """Add entries to the journal, plain data with ``at``, and keep the newest `most` of all."""
         ...
 
     def journal(self, since: float, most: int) -> list[dict[str, Any]]:
-        """Return the entries from a time on, the newest at most, oldest first."""
+        """Return the entries since a time, the newest `most` of them, oldest first."""
         ...
 
     def beat(self, process: Process, *, about: bool) -> None:
-        """Note that a process is alive, and what it has applied; with `about`, also that."""
+        """Record that a process lives and what it has applied; with `about`, also its report."""
         ...
 
     def processes(self) -> tuple[list[Process], float]:
-        """Return every process that has not left, and the time by the store's clock."""
+        """Return every process that has not deregistered, and the time by the store's clock."""
         ...
 
     def leave(self, id: str) -> bool:
-        """Forget a process; return whether it was known."""
+        """Deregister a process; return whether it was known."""
         ...
 
     def hint(self, seconds: float) -> bool:
-        """Wait so long, or shorter where there is a sign that something has changed."""
+        """Wait so long, or less if something may have changed; return whether it may."""
         ...
 
     def close(self) -> None:
-        """Let go of what it holds."""
+        """Close connections and files."""
         ...

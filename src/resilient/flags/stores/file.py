@@ -1,4 +1,4 @@
-"""The store that somebody else writes: a TOML or JSON file, from Git or a ConfigMap."""
+"""The store that others write: a TOML or JSON file, from Git or a ConfigMap."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ _WORDS: Final = ("state", "reason", "by", "until")
 
 
 class FileStore:
-    """Reads flips from a file, again and again; it is changed where it comes from, not here.
+    """Polls a file for flips. Operators change it at its source, not through this library.
 
-    The content is compared, not the time of the change, so that a swapped symbolic link and two
-    edits within one tick of the clock are seen.
+    It compares contents, not times of change, so that it sees a swapped symbolic link and two edits
+    within one tick of the clock.
     """
 
     writable = False
@@ -61,7 +61,7 @@ class FileStore:
         )  # fmt: skip
 
     def unreadable(self) -> list[str]:
-        """Return what there can't be read, in words."""
+        """Describe in words what can't be read in it."""
         return self.read("", -1).faults()
 
     def _parsed(self, content: bytes, version: int) -> list[Flip]:
@@ -82,7 +82,7 @@ class FileStore:
             flip.version = old.version if same and old is not None else version
             flip.at = flip.version / 1000
             found.append(flip)
-        # What stands there and can't be read is not let go: it is what it was.
+        # A lever whose entry is there but unreadable is not let go: it keeps its flip.
         there = {flip.lever for flip in found}
         hidden = [where for where in unread if "/" not in where]
         found += [
@@ -92,7 +92,7 @@ class FileStore:
         ]
         self._unread = unread
         if all(flip.version != version for flip in found) and found:
-            max(found, key=lambda flip: flip.version).version = version  # something was let go
+            max(found, key=lambda flip: flip.version).version = version  # a lever was let go
         return found
 
     def hint(self, seconds: float) -> bool:
@@ -135,14 +135,14 @@ def _order(flip: Flip) -> tuple[object, ...]:
 
 
 def _is_in(lever: str, where: str) -> bool:
-    """Return whether a lever may stand in a part of the file that can't be read."""
+    """Return whether a lever may be in an unreadable part of the file."""
     table, _, rest = where.partition(".")
     head = {"flags": FLAG, "policies": FORCED, "options": OPTION}.get(table)
     return head is not None and lever.startswith(f"{head}/{rest.replace('.', '/', 1)}")
 
 
 def _flips(data: dict[str, Any], unread: dict[str, str]) -> Generator[Flip]:
-    """Yield the flips in a file; what is none is noted, and holds no other up."""
+    """Yield the valid flips of a file; note the others, which must not block them."""
     for table in data:
         with _noted(clean(table), unread):
             if table not in _TABLES:
@@ -170,7 +170,7 @@ def _rows(name: str, value: object, unread: dict[str, str]) -> list[tuple[str, A
 
 @contextmanager
 def _noted(where: str, unread: dict[str, str]) -> Generator[None]:
-    """Note what is wrong inside, and go on."""
+    """Note an error of the body, and go on."""
     try:
         yield
     except (ValueError, TypeError, OverflowError) as error:
@@ -216,7 +216,7 @@ def _table(name: str, value: object) -> dict[str, Any]:
 
 
 def _number(digits: str) -> float:
-    return int(digits) if len(digits) < _DIGITS else nan  # which no lever can be at
+    return int(digits) if len(digits) < _DIGITS else nan  # no lever can have this version
 
 
 def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

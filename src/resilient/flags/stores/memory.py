@@ -1,4 +1,4 @@
-"""The store of this process alone: what there is where no store is set."""
+"""The store of this process alone, in use where no store is set."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LONGEST_LOG: Final = 10_000
 
 
 class MemoryStore:
-    """Keeps everything in this process, and nothing when it ends."""
+    """Keeps everything in this process's memory."""
 
     writable = True
 

@@ -1,4 +1,4 @@
-"""Flips, processes and entries of a journal as a store has them, which anybody may have written."""
+"""Flips, processes and journal entries as read from a store, whose writers we can't trust."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ _OF_POLICY: Final[dict[str, Any]] = {
 
 
 def read_json(text: object) -> Any:
-    """Return what JSON says that anybody may have written, in plain and finite values.
+    """Return the plain and finite values of JSON text from an untrusted writer.
 
     Raises:
-        ValueError: it says nothing, or what no JSON can say, such as NaN.
+        ValueError: it is empty, or has what JSON excludes, such as NaN.
     """
     try:
         return json.loads(
@@ -54,7 +54,7 @@ def _finite(digits: str) -> float:
 def flips_in(
     rows: Iterable[tuple[object, Any]], read: Callable[[Any], Flip]
 ) -> tuple[list[Flip], dict[str, str]]:
-    """Return the flips in some rows, and why others are none: they hold nobody else up."""
+    """Return the flips of some rows, and why the others are invalid; one must not block others."""
     found, unread = list[Flip](), dict[str, str]()
     for lever, field in rows:
         try:
@@ -70,7 +70,7 @@ def flips_in(
 def process_of(
     id: object, who: object, about: object, *, applied: int, seen: float
 ) -> Process | None:
-    """Return a process as a store has it, None where that can't be read."""
+    """Return a process as stored, None if the record is invalid."""
     if type(id) is not str or not id or not (0 <= seen < _LATEST and 0 <= applied < HIGHEST):
         return None
     if not isinstance(who, dict) or not isinstance(about, dict):
@@ -103,7 +103,7 @@ def _words(given: object) -> dict[str, str]:
 
 
 def _table(given: object, columns: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return the rows of a table that have every column, in its type."""
+    """Return the rows of a table that have every column with the right type."""
     rows = cast("dict[str, Any]", given) if isinstance(given, dict) else dict[str, Any]()
     found: dict[str, dict[str, Any]] = {}
     for name, row in rows.items():
@@ -115,7 +115,7 @@ def _table(given: object, columns: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def entry_of(text: object) -> dict[str, Any] | None:
-    """Return an entry of a journal as a store has it, None where that can't be read."""
+    """Return a journal entry as stored, None if the record is invalid."""
     try:
         known: dict[str, Any] = read_json(text)
         known["at"] = float(known["at"])

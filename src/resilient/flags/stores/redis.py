@@ -1,9 +1,9 @@
 """The store of a fleet: Redis or Valkey.
 
-Its keys are the truth; what is published is a hint that is worth a look. Each step that has to be
-whole is one script. The follower alone comes here, so what matters is that nothing lasts: redis-py
-waits and tries again by default, for seconds or for ever, so it is told not to, and each operation
-has one deadline and one bound on what it reads, however slowly the other side drips.
+Its keys are the truth; a published message is a hint to read them. Each step that must be atomic
+is one script. Only the follower uses this store, so the risk is an operation without an end:
+redis-py waits and retries by default, for seconds or for ever. That is turned off here, and each
+operation has one deadline and one limit on what it reads, however slowly the server sends.
 """
 
 from __future__ import annotations
@@ -50,12 +50,12 @@ class RedisStore:
         made, kind = None, ""
         try:
             made = redis.Redis(connection_pool=pool(plain, self._budget))
-        except (ValueError, TypeError) as error:  # its words may quote the password
+        except (ValueError, TypeError) as error:  # its text may quote the password
             kind = type(error).__name__
-        if made is None:  # out here: an error has no other behind it
+        if made is None:  # outside the handler, so that the error has no context
             refuse(f"redis-py can't read the value of one of its options ({kind})")
         self._redis: Any = made
-        self._keys = [f"{{{prefix}}}:{part}" for part in _PARTS]  # one slot of a cluster
+        self._keys = [f"{{{prefix}}}:{part}" for part in _PARTS]  # braces: one slot of a cluster
         self._journal = f"{{{prefix}}}:journal"
         self._pubsub: Any = None
 
@@ -75,10 +75,10 @@ class RedisStore:
             )  # fmt: skip
 
     def _read(self, incarnation: str, version: int) -> list[Any]:
-        """Return what the script does; without one, where this user may only read."""
+        """Return the result of the script; without scripts, for a user who may only read."""
         try:
             said: list[Any] = self._run(scripts.READ, incarnation, version)
-        except ResponseError:  # it may not run scripts, or not what is in this one
+        except ResponseError:  # the user may not run scripts, or not a command in this one
             pipe = self._redis.pipeline(transaction=False)
             pipe.hmget(self._keys[1], "incarnation", "version", "born")  # first: it may rise
             pipe.hgetall(self._keys[0])
@@ -87,7 +87,7 @@ class RedisStore:
             for each in (about, levers):
                 if isinstance(each, Exception):
                     raise each from None
-            if isinstance(time_, Exception):  # a command of its own, which it may not give either
+            if isinstance(time_, Exception):  # TIME may be forbidden too
                 time_ = divmod(int(time.time() * 1e6), 10**6)
             life, last, born = (each or b"" for each in about)
             flat = [part for pair in levers.items() for part in pair]
@@ -96,11 +96,11 @@ class RedisStore:
 
     def flip(self, flip: Flip, lasts: float | None, expected: int | None) -> Flip:
         with self._reaching():
-            self._redis.ping()  # what fails from here on may have been done
+            self._redis.ping()  # an operation that fails after this may have been done
         with self._reaching(UnknownOutcomeError):
             how, there = self._flip(flip, lasts, expected)
             if how == "conflict" and there and rows.readable(flip.lever, there) is None:
-                how, there = self._flip(flip, lasts, expected, spoilt=there)  # as if none were
+                how, there = self._flip(flip, lasts, expected, spoilt=there)  # as if none
             known = rows.readable(flip.lever, there)
             if how == "conflict":
                 raise ConflictError(known or Flip(flip.lever, "released"))
@@ -125,7 +125,7 @@ class RedisStore:
     def flip_all(self, flips: list[Flip], lasts: float | None, expected: list[int]) -> list[Flip]:
         spoilt: dict[str, bytes] = {}
         with self._reaching():
-            self._redis.ping()  # what fails from here on may have been done
+            self._redis.ping()  # an operation that fails after this may have been done
         with self._reaching(UnknownOutcomeError):
             for _ in range(len(flips) + 1):
                 told: list[Any] = [uuid4().hex, LONGEST_LOG, "" if lasts is None else lasts]
@@ -139,7 +139,7 @@ class RedisStore:
                 known = rows.readable(lever, row) if row else None
                 if known is not None or not row or lever in spoilt:
                     raise ConflictError(known or Flip(lever, "released"))
-                spoilt[lever] = row  # as if none were
+                spoilt[lever] = row  # as if there were no record
             raise ConflictError(Flip(flips[0].lever, "released"))
 
     def restore(self, flips: list[Flip]) -> None:
@@ -152,7 +152,7 @@ class RedisStore:
             self._run(scripts.RESTORE, uuid4().hex, LONGEST_LOG, *told)
 
     def log(self, lever: str | None, most: int) -> list[Flip]:
-        # One lever's flips are picked out here: the stream has no index of them.
+        # One lever's flips are selected here: the stream has no index of them.
         with self._reaching(seconds=4 * DEADLINE):
             found = self._redis.xrevrange(
                 self._keys[2], count=most if lever is None else LONGEST_LOG
@@ -179,11 +179,11 @@ class RedisStore:
         return self._processes()[:2]
 
     def unreadable(self) -> list[str]:
-        """Return what there can't be read, or not be written from here, in words."""
+        """Describe in words what can't be read, or can't be written from here."""
         found = [*self.read("", -1).faults(), *self._processes()[2]]
         try:
             with self._reaching():
-                self._redis.hdel(self._keys[4], "-")  # which is never there
+                self._redis.hdel(self._keys[4], "-")  # a field that never exists
         except StoreError as error:
             found.append(f"it can be read by this user, and not written: {error}")
         return found
@@ -202,7 +202,7 @@ class RedisStore:
             now = time.time()
             if not isinstance(moment, Exception):
                 now = int(moment[0]) + int(moment[1]) / 1e6
-        if not isinstance(beats, dict) or not isinstance(told, dict):  # keys of another kind
+        if not isinstance(beats, dict) or not isinstance(told, dict):  # the keys have another type
             return (
                 [],
                 now,
@@ -250,14 +250,14 @@ class RedisStore:
                 pubsub = self._redis.pubsub(ignore_subscribe_messages=True)
                 pubsub.subscribe(self._keys[3])
                 self._pubsub = pubsub
-                return True  # what was published before is not told again
+                return True  # the server does not repeat what it published before
             until = time.monotonic() + seconds
             while (left := until - time.monotonic()) > 0:
                 if self._pubsub.get_message(timeout=left) is not None:
                     return True
-        except Exception:  # whatever came instead of an answer
+        except Exception:  # anything may come instead of an answer
             self._drop()
-            time.sleep(seconds)  # the next reading says what is wrong
+            time.sleep(seconds)  # the next reading reports the fault
         return False
 
     def close(self) -> None:
@@ -270,13 +270,13 @@ class RedisStore:
     def _reaching(
         self, unanswered: type[StoreError] = StoreError, seconds: float = DEADLINE
     ) -> Generator[None]:
-        """Bound what is done inside, and let no connection be used again after a fault."""
+        """Bound the operations of the body; after a fault, never use the connection again."""
         self._budget.begin(seconds)
         try:
             yield
         except StoreError:
             raise
-        except ResponseError as error:  # an answer, and it is no
+        except ResponseError as error:  # the server answered, with an error
             self._drop()
             raise StoreError(self._secrets.told(error)) from error
         except (RedisError, OSError, ValueError, TypeError, KeyError, IndexError, AttributeError,

@@ -1,4 +1,4 @@
-"""Connections to Redis whose every operation has one deadline, and one bound on what it reads."""
+"""Connections to Redis whose every operation has one deadline and one limit on what it reads."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from redis.backoff import NoBackoff
 from redis.connection import Connection, ConnectionPool, SSLConnection
 from redis.retry import Retry
 
-importlib.import_module("encodings.idna")  # for names of hosts: no fork may come amid its import
+importlib.import_module("encodings.idna")  # for host names: no fork may happen during its import
 
 DEADLINE: Final = 0.5  # seconds that one operation may take
 LARGEST: Final = 32 * 2**20  # bytes that one operation may read
 
 
 class Budget:
-    """How long the operation under way may still take, and how much it may still read."""
+    """The time and the bytes that the operation in progress may still use."""
 
     def __init__(self) -> None:
         self.until: float = 0.0
@@ -41,7 +41,7 @@ class Budget:
 
 
 class _Socket:
-    """A socket whose every wait ends with the operation that it is part of."""
+    """A socket whose waits all end with the operation that they are part of."""
 
     def __init__(self, inner: Any, budget: Budget) -> None:
         self._inner = inner
@@ -77,7 +77,7 @@ class _Socket:
 
 
 def _connected(host: str, port: int, budget: Budget) -> socket.socket:
-    """Return a connection, to whichever address of a host answers in time."""
+    """Return a connection to the first address of a host that answers in time."""
     failed: Exception = OSError(f"{host} has no address")
     for family, kind, number, _, address in socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM):
         sock = socket.socket(family, kind, number)

@@ -1,10 +1,10 @@
-"""What Redis does in one step: each step that has to be whole is one script."""
+"""The scripts that Redis runs: each step that must be atomic is one script."""
 
 from __future__ import annotations
 
 from typing import Final
 
-# A lever's field is "VERSION AT UNTIL JSON"; what the server decides stands before the JSON.
+# A lever's field is "VERSION AT UNTIL JSON"; the server sets what stands before the JSON.
 FLIP: Final = """
 local there = redis.call('HGET', KEYS[1], ARGV[1])
 local version = 0
@@ -33,8 +33,8 @@ redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[7], '*', 'lever', ARGV[1], 'flip
 redis.call('PUBLISH', KEYS[4], string.format('%.0f', new))
 return {'made', text}
 """
-# Several at once, all or none: each is a lever, its version, the request,
-# the JSON, and a row that can't be read, which counts as none.
+# Several flips at once, all or none: each is a lever, its version, the request, the JSON,
+# and an unreadable row, which counts as no record.
 FLIP_ALL: Final = """
 local made = {}
 for i = 4, #ARGV, 5 do

@@ -1,4 +1,4 @@
-"""What is never to be shown of the address of a Redis: taken out of errors and their texts."""
+"""Secrets in the address of a Redis: removal from errors and their texts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from urllib.parse import unquote, urlsplit
 
 from .address import Address
 
-_DEEPEST: Final = 20  # errors behind one another
+_DEEPEST: Final = 20  # errors in a chain of causes and contexts
 
 
 class Secrets:
@@ -19,13 +19,13 @@ class Secrets:
         self._said: list[str] = _secrets_of(url, address)
 
     def told(self, error: BaseException) -> str:
-        """Return what is wrong at the address, also for people; the error itself is masked too."""
+        """Return a printable text of an error, without secrets; mask the error itself too."""
         self._mask(error)
         text = self.masked(f"{type(error).__name__}: {error}")
         return f"{self._shown}: {''.join(c if c.isprintable() else ' ' for c in text)[:300]}"
 
     def _mask(self, error: BaseException | None) -> None:
-        """Take out of an error, and those behind it, what a server has sent back of a password."""
+        """Remove from an error, and from its causes, what a server repeated of a password."""
         for _ in range(_DEEPEST):
             if error is None:
                 return
@@ -36,14 +36,14 @@ class Secrets:
             error = error.__cause__ or error.__context__
 
     def masked(self, text: str) -> str:
-        """Return a text without them."""
+        """Return a text without the secrets."""
         for secret in self._said:
             text = text.replace(secret, "***")
         return text
 
 
 def _secrets_of(url: str, address: Address) -> list[str]:
-    """Return what a URL says that is never to be shown, in all the ways in which it may appear."""
+    """Return the secrets in a URL, in all the forms in which they may appear."""
     parts = urlsplit(url)
     said = [parts.password, address.options.get("password"), address.options.get("ssl_password")]
     said += [parts.netloc.rpartition("@")[0]]

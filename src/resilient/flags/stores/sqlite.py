@@ -19,7 +19,7 @@ from .base import ConflictError, Process, Reading
 from .records import entry_of, flips_in, process_of, read_json
 from .sqlite_file import SQLiteFile
 
-_LOOK: Final = 0.05  # seconds between two looks for a sign
+_LOOK: Final = 0.05  # seconds between two checks for changes
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS about (incarnation TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS levers (
@@ -42,7 +42,7 @@ INSERT INTO about SELECT lower(hex(randomblob(16))) WHERE NOT EXISTS (SELECT 1 F
 PRAGMA user_version = 1;
 """
 _SCHEMA_VERSION: Final = 1
-# Made when it is first needed, so that processes of older versions can share the file.
+# Created on first use, so that processes of older versions can share the file.
 _JOURNAL: Final = """
 CREATE TABLE IF NOT EXISTS journal (
   number INTEGER PRIMARY KEY AUTOINCREMENT, at REAL NOT NULL, entry TEXT NOT NULL
@@ -56,7 +56,7 @@ _HAS_JOURNAL: Final = "SELECT 1 FROM sqlite_master WHERE name = 'journal'"
 
 
 class SQLiteStore:
-    """Keeps flips in a file; a flip and its entry in the log are one transaction."""
+    """Keeps flips in a file; a flip and its log entry are one transaction."""
 
     writable = True
 
@@ -65,7 +65,7 @@ class SQLiteStore:
         refuse_network(path)
         self._file = SQLiteFile(path, _set_up)
         self._file.belongs_to(self)
-        self._seen: int = -1  # data_version at the last look
+        self._seen: int = -1  # data_version at the last check
         self._known: tuple[str, int] = "", -1  # incarnation and version at the last reading
 
     @property
@@ -150,7 +150,7 @@ class SQLiteStore:
 
     def beat(self, process: Process, *, about: bool) -> None:
         who = json.dumps(process.who())
-        with self._writing(durable=False) as db:  # a sign of life is soon given again
+        with self._writing(durable=False) as db:  # the next heartbeat repeats it soon
             told = [time.time(), process.applied]
             done = db.execute(
                 "UPDATE processes SET seen = ?, applied = ? WHERE id = ?", (*told, process.id)
@@ -165,7 +165,7 @@ class SQLiteStore:
         return self._processes()[0], time.time()
 
     def unreadable(self) -> list[str]:
-        """Return what there can't be read, or not be written from here, in words."""
+        """Describe in words what can't be read, or can't be written from here."""
         found = self.read("", -1).faults()
         why = self._file.why_read_only()
         return [*found, *self._processes()[1], *([why] if why else [])]
@@ -202,7 +202,7 @@ class SQLiteStore:
             time.sleep(min(left, _LOOK))
 
     def _moved(self) -> bool:
-        """Return whether a lever has changed: other processes' signs of life are no news."""
+        """Return whether a lever has changed; other processes' heartbeats do not count."""
         with contextlib.suppress(sqlite3.Error, TimeoutError), undisturbed:
             if self._db is None or _data_version(self._db) == self._seen:
                 return False
@@ -230,7 +230,7 @@ class SQLiteStore:
 
     @contextmanager
     def _open(self, *, write: bool) -> Generator[sqlite3.Connection | None]:
-        """Give a connection to the file that is there now, None where there is none to read."""
+        """Yield a connection to the current file, None if there is none to read."""
         with self._file.opened(write=write) as db:
             if db is not None and self._file.fresh:
                 self._seen, self._file.fresh = -1, False
@@ -238,7 +238,7 @@ class SQLiteStore:
 
 
 def _set_up(db: sqlite3.Connection, *, write: bool) -> bool:
-    """Make the tables, where there are none and they may be made; return whether they are there."""
+    """Create missing tables if allowed; return whether the tables exist."""
     version = db.execute("PRAGMA user_version").fetchone()[0]
     if version > _SCHEMA_VERSION:
         raise ValueError(f"made by a newer version of resilient (schema {version})")
@@ -262,7 +262,7 @@ def _flip_at(db: sqlite3.Connection, lever: str) -> Flip | None:
     row = db.execute("SELECT flip FROM levers WHERE lever = ?", (lever,)).fetchone()
     try:
         there = None if row is None else flip_of(row[0])
-    except ValueError:  # it is put right by the next flip
+    except ValueError:  # the next flip repairs it
         return None
     return there if there is not None and there.lever == lever else None
 
@@ -286,7 +286,7 @@ def _put(db: sqlite3.Connection, flip: Flip) -> None:
 
 
 def refuse_network(path: str) -> None:
-    """Raise a ValueError where a file would lie on a network file system, if that can be told."""
+    """Raise a ValueError if a file would be on a network file system, as far as can be known."""
     kind = network_file_system(Path(path).parent)
     if kind:
         raise ValueError(

@@ -1,8 +1,8 @@
-"""The one connection of a store to its SQLite file, and what a fork or a read-only disk needs.
+"""A store's one connection to its SQLite file, and its behaviour at a fork or on a read-only disk.
 
 SQLite notes in the memory of the process which locks on a file it has. A forked child inherits that
-memory and not the locks, so it may neither use nor close what was open in its parent, nor open the
-same file anew: that is how such a file is destroyed. See `resilient.flags.forks`.
+memory and not the locks, so it must neither use nor close what its parent had open, nor open the
+same file again: that can corrupt the file. See `resilient.flags.fork_exclusion`.
 """
 
 from __future__ import annotations
@@ -23,33 +23,33 @@ BUSY: Final = 0.5  # seconds that one statement waits for another process's tran
 
 Identity = tuple[int, int]  # device and inode
 
-# Never collected, at the end of the interpreter either, where a child would close its parent's.
+# Never collected, even at interpreter exit, where a child would close its parent's connection.
 _held: Final[dict[int, sqlite3.Connection]] = {}
-_untouchable: Final[set[Identity]] = set()  # files that were in use when this process was forked
-with contextlib.suppress(ImportError):  # some builds have none
+_untouchable: Final[set[Identity]] = set()  # files in use when this process was forked
+with contextlib.suppress(ImportError):  # some builds of Python lack it
     from ctypes import py_object, pythonapi
 
     pythonapi.Py_IncRef(py_object(_held))
 
 
 class SQLiteFile:
-    """Opens a file when it is needed, again where another file has taken its place."""
+    """Opens a file on first use, and again after another file has replaced it."""
 
     def __init__(self, path: str, set_up: Callable[..., bool]) -> None:
         self.path: Final = path
         self.db: sqlite3.Connection | None = None
-        self.fresh: bool = False  # opened since somebody looked
+        self.fresh: bool = False  # opened since the last check
         self._set_up = set_up
         self._identity: Identity | None = None
         self._pid = os.getpid()
         self._user: object = None
 
     def belongs_to(self, user: object) -> None:
-        """Be closed when a user has gone."""
+        """Close the file some time after its user is collected."""
         self._user = undisturbed.belongs(self, user)
 
     def close(self) -> None:
-        """Let go of the file; under the lock."""
+        """Close the file. Caller holds the lock."""
         db = self.db
         if db is not None and self._pid != os.getpid():
             self.inherited()
@@ -60,7 +60,7 @@ class SQLiteFile:
         undisturbed.closed(self)
 
     def inherited(self) -> None:
-        """In a child: never touch again what is open, nor the file."""
+        """In a child: never touch the open connection or the file again."""
         with contextlib.suppress(OSError):
             about = os.stat(self.path)
             _untouchable.add((about.st_dev, about.st_ino))
@@ -71,14 +71,14 @@ class SQLiteFile:
 
     @contextmanager
     def opened(self, *, write: bool) -> Generator[sqlite3.Connection | None]:
-        """Give a connection to the file that is there now, None where there is none to read."""
+        """Yield a connection to the current file, None if there is none to read."""
         try:
             undisturbed.__enter__()
         except TimeoutError as error:
             raise StoreError(f"{self.path}: {error}") from error
         try:
             if write and (why := self.why_read_only()):
-                raise ValueError(why)  # now: SQLite would leave files that lock the owner out
+                raise ValueError(why)  # before SQLite creates files that lock the owner out
             if not write and self._is_only_read():
                 with _unwritten(self.path) as db:
                     yield db if self._set_up(db, write=False) else None
@@ -108,14 +108,14 @@ class SQLiteFile:
                 "safely here: restart the process; its flags stay as they are"
             )
         if identity != self._identity:
-            self.close()  # another file has taken the place of the one that was open
+            self.close()  # another file has replaced the open one
         if self.db is None:
             self._open()
         return self.db
 
     def _open(self) -> None:
         self._pid, self._identity = os.getpid(), None
-        undisturbed.opened(self)  # first: a fork that can't wait may come amid the opening
+        undisturbed.opened(self)  # first: a fork that can't wait may happen during the opening
         try:
             db = sqlite3.connect(
                 self.path, timeout=BUSY, isolation_level=None, check_same_thread=False
@@ -135,7 +135,7 @@ class SQLiteFile:
             try:
                 self._set_up(db, write=True)
             except sqlite3.OperationalError:
-                # Turning to WAL does not wait for another process that does so at this moment.
+                # The change to WAL does not wait for another process that is making it.
                 if time.monotonic() >= until:
                     raise
                 time.sleep(0.02)
@@ -143,10 +143,10 @@ class SQLiteFile:
                 return
 
     def _is_only_read(self) -> bool:
-        """Return whether this user can but read the file, and nobody has it open.
+        """Return whether this user can only read the file, and no process has it open.
 
-        What SQLite would put beside it then could not be made, or would be this user's: whoever
-        may write the file could not write that.
+        SQLite could then not create its files beside it, or they would belong to this user: users
+        who may write the file could not write them.
         """
         if self.db is not None or not self.why_read_only() or os.path.exists(f"{self.path}-shm"):
             return False
@@ -155,12 +155,12 @@ class SQLiteFile:
         return True
 
     def why_read_only(self) -> str:
-        """Return why the file can't be written by this user, "" where it can, or is not there."""
+        """Return why this user can't write the file, "" if it can be written or does not exist."""
         if not os.path.exists(self.path):
             return ""
         needed = [self.path]
         if self.db is None and not os.path.exists(f"{self.path}-wal"):
-            needed.append(os.path.dirname(self.path))  # where its log would be made
+            needed.append(os.path.dirname(self.path))  # SQLite would create its log there
         for each in needed:
             if not os.access(each, os.W_OK):
                 return f"{each} can be read by this user, and not written"
@@ -169,7 +169,7 @@ class SQLiteFile:
 
 @contextmanager
 def _unwritten(path: str) -> Generator[sqlite3.Connection]:
-    """Give a connection to a file that nobody writes, and fail where somebody did meanwhile."""
+    """Yield a connection to a file that no process writes; raise if one wrote it meanwhile."""
     before = _signs(path)
     if before[:2] in _untouchable:
         raise ValueError("it was in use at the moment this process was forked")
@@ -195,5 +195,5 @@ def _signs(path: str) -> tuple[Any, ...]:
 
 
 def _text(raw: bytes) -> str:
-    """Return a text of the file, also one that is no UTF-8: one bad row holds no other up."""
+    """Decode a text of the file, even if it is not UTF-8: one bad row must not block the others."""
     return raw.decode(errors="replace")

@@ -1,4 +1,4 @@
-"""From a setting to a store, and to the directory where this host keeps what it knows of it."""
+"""From a setting to a store, and to the directory where this host keeps its copy of it."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from .address import ALLOWED, FILES, NAMED, REDIS, Address, file_of, refuse, sch
 from .base import Store
 
 DIRECTORY: Final = "RESILIENT_STATE_DIR"
-ENTRY_POINTS: Final = "resilient.stores"  # of other packages: a scheme, and what opens its URLs
+ENTRY_POINTS: Final = "resilient.stores"  # other packages' schemes, and what opens their URLs
 
 Opener = Callable[[], Store]
 
-# As settings were shown before 0.2: the names of directories come from that, and are to stay.
+# How versions before 0.2 showed settings: names of directories derive from it and must not change.
 _USER: Final = re.compile(r"^(\w+:/*).*@", re.DOTALL)
 _SECRET: Final = re.compile(r"([?&][^=&#]*(?:pass|secret|token|user)[^=&#]*=)[^&#]*", re.IGNORECASE)
 
 
 def opener_of(store: str | Opener | None) -> Opener:
-    """Return what opens a store, without opening it.
+    """Return a function that opens the store; open nothing.
 
     Raises:
-        ValueError: the setting is of no known form.
-        TypeError: it is no str and no function.
+        ValueError: the setting has an unknown form.
+        TypeError: it is neither a str nor a function.
     """
     if callable(store):
         return store
@@ -57,7 +57,7 @@ def opener_of(store: str | Opener | None) -> Opener:
 
 
 def _redis(store: str) -> Opener:
-    Address(store)  # its errors of form come first
+    Address(store)  # raises the errors of form first
     try:
         from .redis import RedisStore
     except ImportError as error:
@@ -66,7 +66,7 @@ def _redis(store: str) -> Opener:
         raise ValueError(
             f"{NAMED}: a redis:// store {what}; pip install 'resilient-guards[redis]'"
         ) from error
-    RedisStore(store).close()  # it connects to nothing
+    RedisStore(store).close()  # connects to nothing, and raises for invalid options
     return lambda: RedisStore(store)
 
 
@@ -83,7 +83,7 @@ def _foreign(scheme: str, store: str) -> Opener:
 def directory_for(
     store: str | Opener, given: str | None, environ: Mapping[str, str]
 ) -> Path | None:
-    """Return where this host keeps its copy of a store, and who follows it.
+    """Return where this host keeps its copy of a store, and the locks of its followers.
 
     Args:
         store: the setting.
@@ -109,17 +109,17 @@ def directory_for(
 
 @lru_cache(maxsize=8)
 def _key(store: str) -> str:
-    """Return a word for a store, which no other has; of a password nothing can be told by it."""
+    """Return a unique word for a store, which reveals nothing of its password."""
     if store.partition(":")[0] in (*FILES, *REDIS):
         told = _SECRET.sub(r"\1***", _USER.sub(r"\1***@", store))
         return hashlib.sha256(told.encode(errors="replace")).hexdigest()[:16]
-    # Of another package's nobody here knows which part is a secret, and which names the store.
+    # For another package's store nobody here knows which part is a secret and which names it.
     raw = store.encode(errors="surrogateescape")
     return hashlib.pbkdf2_hmac("sha256", raw, b"resilient", 20_000).hex()[:16]
 
 
 def runtime_for(store: str | Opener, environ: Mapping[str, str]) -> Path | None:
-    """Return where this host's processes share their counts, None where each counts for itself."""
+    """Return where this host's processes share their counts, None if each counts alone."""
     said = environ.get(RUNTIME, "").strip()
     if said:
         return None if said.lower() == "off" else Path(said).absolute()

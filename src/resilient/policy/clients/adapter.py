@@ -1,4 +1,4 @@
-"""What may be known of a library whose client is wrapped; the edge of the package fills it in."""
+"""The interface of adapters for clients' libraries; `integrations` implements it."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from ...outcomes import Judge
 
 
 class ClientAdapter:
-    """What `Policy.wrap` assumes of a client: here, of one that nothing is known of."""
+    """What `Policy.wrap` assumes of a client. This base class serves unknown libraries."""
 
-    judge: ClassVar[Judge | None] = None  # whose errors and values: beside the guards' own
-    family: ClassVar[Family | None] = None  # what errors of ours are to its callers as well
-    # Its own timeouts, which are the policy's where the deadline is up.
+    judge: ClassVar[Judge | None] = None  # classifies its errors and values, beside the guards' own
+    family: ClassVar[Family | None] = None  # our errors also take on the library's types
+    # The client's own timeouts: when the deadline is up, they count as the policy's timeout.
     timeouts: ClassVar[tuple[type[Exception], ...]] = ()
 
     @property
     def kin(self) -> Callable[[Exception, Any, tuple[Any, ...], dict[str, Any]], Exception] | None:
-        """Return what makes an error of ours one of the library's too."""
+        """Return what turns one of our errors into one of the library's too."""
         return None if self.family is None else self.family.error
 
     def free(self, cls: type, name: str) -> bool:
@@ -27,32 +27,32 @@ class ClientAdapter:
         return False
 
     def at_once(self, cls: type, name: str) -> Callable[[Any], bool] | None:
-        """Return what tells of a client whether a method that is free else does I/O now."""
+        """Return a predicate: does this method, otherwise free, do I/O for a given client now?"""
         return None
 
     def is_data(self, cls: type) -> bool:
-        """Return whether instances of a class are data, and no part of the client."""
+        """Return whether instances of a class are data, not parts of the client."""
         return False
 
     def is_part(self, value: Any) -> bool | None:
-        """Return whether a value talks to the dependency, None to go by how it looks."""
+        """Return whether a value talks to the dependency, None if its shape is to decide."""
         return None
 
     def passes(self, proxy: type, cls: type) -> None:
-        """Learn that instances of a proxy class are to pass for those of a client's class."""
+        """Register a proxy class whose instances must pass for instances of a client's class."""
 
     def gave_up(self, error: Exception) -> bool:
-        """Return whether giving something back failed because its connection was cut by us."""
+        """Return whether a release failed because we cut its connection."""
         return False
 
     def unbounded(self, client: Any) -> str | None:
-        """Return why a client's own waits can't be made to end with the deadline, where so."""
+        """Return why the deadline can't end a client's own waits, None if it can."""
         if type(self) is ClientAdapter:
             return "nothing is known of its library, whose waits end when they end"
         return None
 
     def prepare(self, client: Any) -> None:
-        """Make a client's own time limits follow the deadline, where it has such limits."""
+        """Make a client's own time limits, if it has any, follow the deadline."""
 
 
 def _nothing(_: object) -> ClientAdapter:
@@ -60,10 +60,10 @@ def _nothing(_: object) -> ClientAdapter:
 
 
 class Source:
-    """Where knowledge comes from; a floor above sets it."""
+    """Where adapters come from; `integrations` sets it."""
 
-    of: Callable[[type], ClientAdapter] = staticmethod(_nothing)  # a class of clients
-    within: Callable[[str], ClientAdapter] = staticmethod(_nothing)  # a module
+    of: Callable[[type], ClientAdapter] = staticmethod(_nothing)  # by the class of a client
+    within: Callable[[str], ClientAdapter] = staticmethod(_nothing)  # by the name of a module
 
 
 source: Source = Source()

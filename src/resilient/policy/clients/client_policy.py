@@ -1,4 +1,4 @@
-"""One policy as it guards the methods of a client: plans for calls, steps and streams."""
+"""One policy as it guards the methods of a client: pipelines for calls, steps and streams."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ from ..wrapping import sync_mode
 from .proxy import is_handed
 from .subclients import close_unawaited
 
-# How an iterator or a mapping says "no more" and "not there", which is no failure of anything.
+# By these an iterator or a mapping says "no more" and "not there": they are not failures.
 _ENDS: Final = Judge(ignore=(StopIteration, StopAsyncIteration))
 _ABSENT: Final = Judge(ignore=(KeyError, IndexError))
 
 
 class ClientPolicy:
-    """A policy, and the judges that one client adds to those of its guards."""
+    """A policy, and the judges that a client adds to those of its guards."""
 
     __slots__ = ("_judges", "_kin", "_pipelines", "inline", "policy")
 
@@ -48,20 +48,20 @@ class ClientPolicy:
         kin: Kin | None = None,
     ) -> None:
         self.policy: GuardStack = policy
-        self._kin = kin  # of the client's library, so that its own handlers see our errors
+        self._kin = kin  # turns errors into the library's own types, which its handlers catch
         self.inline: bool = inline  # its sync calls stay in their thread
         self._judges = judges
         self._pipelines: dict[tuple[Mode, str, int], Pipeline] = {}
 
     @property
     def sync_mode(self) -> Mode:
-        """Return how sync calls are bound, or raise the TypeError that explains the choice."""
+        """How sync calls are bounded; raises the TypeError that explains the choice."""
         if self.inline:
             return "cooperative"
         return sync_mode(self.policy.name, self.policy.guards)
 
     def plan(self, mode: Mode, what: str = "call", skip: int = 0) -> Pipeline:
-        """Return the plan for a mode of running and what is run: a call, a step, an item."""
+        """Return the pipeline for a mode and for what it runs: a call, a step, an item."""
         key = mode, what, skip
         found = self._pipelines.get(key)
         if found is None:
@@ -80,7 +80,7 @@ class ClientPolicy:
     def function(
         self, kind: Kind, fn: Callable[..., Any], what: str = "call", skip: int = 0
     ) -> Callable[..., Any]:
-        """Return fn guarded, in the form of its kind; the first skip arguments are our own."""
+        """Return fn guarded, in the form of its kind; the first `skip` arguments are ours."""
         if kind == "sync":
             return sync.guard(self.plan(self.sync_mode, what, skip), fn)
         if kind == "generator":
@@ -102,26 +102,26 @@ class ClientPolicy:
         return streams.guard(plan, fn, final=final, runs=ThreadedFlow)
 
     def step(self, fn: Callable[[], Any], *, stays: bool = False) -> Any:
-        """Run one sync step of something handed out; no fallback can answer it."""
+        """Run one sync step of a handed-out object; no fallback can answer it."""
         mode = "cooperative" if stays else self.sync_mode
         return sync.call(self.plan(mode, "step"), fn, (), {}, final=True)
 
     async def async_step(self, fn: Callable[[], Any], *, enters: bool = False) -> Any:
-        """Run one async step of something handed out; no fallback can answer it."""
+        """Run one async step of a handed-out object; no fallback can answer it."""
         from ...engine.aio import functions as aio
         from ...engine.aio.waker import current_task
 
-        # Under trio what is entered may open a nursery, which must not be inside our own scope.
+        # On trio the entry may open a nursery, which must not be inside a cancel scope of ours.
         if not enters or current_task()[0] is not None:
             return await aio.call(self.plan("async", "step"), fn, (), {}, final=True)
         return await aio.call(self.plan("async", "enter"), self._told(fn), (), {}, final=True)
 
     def enter(self, fn: Callable[[], Any]) -> Entry:
-        """Run the entry of a context manager, whose slot is held until it is left."""
+        """Return the entry of a context manager, which holds its slot until the exit."""
         return Entry(self.plan("cooperative", "step"), fn)
 
     def async_enter(self, fn: Callable[[], Any]) -> Entry:
-        """Do the same in a task."""
+        """Return the same for an async context manager."""
         from ...engine.aio.waker import current_task
 
         if current_task()[0] is not None:
@@ -129,14 +129,14 @@ class ClientPolicy:
         return Entry(self.plan("async", "enter"), self._told(fn))
 
     def _told(self, fn: Callable[[], Any]) -> Callable[[], Any]:
-        """Return fn, with the deadline of the policy round it, where it has one."""
+        """Return fn in the scope of the policy's deadline, if it has one."""
         limits = [limit.seconds for limit in time_limits(self.policy.guards)]
         if not limits or not PolicyState.active:
             return fn
         return partial(_within, min(limits), self.policy.name, fn)
 
     async def awaited(self, awaitable: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Await what a method returned, which was called with these arguments."""
+        """Await what a method returned; args and kwargs are the method's."""
         from ...engine.aio import functions as aio
 
         box = [awaitable]
@@ -147,7 +147,7 @@ class ClientPolicy:
                 close_unawaited(box[0])
 
     def stream(self, generator: Any, *, is_async: bool) -> Any:
-        """Return a generator that was handed out, guarded for its life."""
+        """Return a handed-out generator, guarded for its whole life."""
         if not is_async:
             return self._streams(lambda: generator, final=True)()
         from ...engine.aio import streams as astreams
@@ -155,7 +155,7 @@ class ClientPolicy:
         return astreams.guard(self.plan("async"), lambda: generator, final=True)()
 
     def lasting(self) -> Lasting:
-        """Let in a call that is ended elsewhere, perhaps in another thread; or raise a refusal."""
+        """Admit a call that ends elsewhere, maybe in another thread; or raise a refusal."""
         call = Lasting(self.plan("cooperative"))
         step = interpreter.start(call)
         while step == DO_PARK:
@@ -163,7 +163,7 @@ class ClientPolicy:
         return call.began_at(step)
 
     async def async_lasting(self) -> Lasting:
-        """Do the same in a task."""
+        """Admit the same in a task."""
         from ...engine.aio.driver import wait
 
         call = Lasting(self.plan("async"))
@@ -174,13 +174,13 @@ class ClientPolicy:
 
 
 async def _within(seconds: float, policy: str, fn: Callable[[], Any]) -> Any:
-    """Await what reads its deadline, and is not cut at it."""
+    """Await a function that reads its deadline; do not cancel it there."""
     with bounded(seconds, policy, real.now):
         return await fn()
 
 
 class Entry:
-    """The entry of a context manager that was handed out, judged and bounded, and its slot."""
+    """The guarded entry of a handed-out context manager, and its slot."""
 
     __slots__ = ("_call", "_lease")
 
@@ -191,7 +191,7 @@ class Entry:
         call.final = True
 
     def run(self) -> Any:
-        """Enter, in this thread: it is left here."""
+        """Enter, in this thread, which also exits."""
         drive(self._call, interpreter.start)
         return self._entered()
 
@@ -211,14 +211,14 @@ class Entry:
         return value
 
     def left(self) -> None:
-        """Give the slot back."""
+        """Release the slot."""
         if self._lease is not None:
             self._lease.end()
         settlement.leave(self._call)
 
 
 class Lasting(DetachedCall):
-    """A call that goes on after the frame that began it, such as a future's; never answered."""
+    """A call that outlives the frame that began it, such as a future's; no fallback answers it."""
 
     __slots__ = ()
     error: BaseException | None
@@ -228,7 +228,7 @@ class Lasting(DetachedCall):
         self.final = True
 
     def began_at(self, step: Step) -> Lasting:
-        """Return itself, let in and with its deadline; or raise why it is not."""
+        """Return self once admitted, with its deadline; raise the refusal otherwise."""
         if step != DO_RUN:
             value_or_raise(self)
         binding(self, len(self.tickets))
@@ -236,7 +236,7 @@ class Lasting(DetachedCall):
 
     @contextmanager
     def within(self) -> Generator[None]:
-        """Set its deadline round what begins it."""
+        """Set its deadline in the context while the body starts the work."""
         own = self.deadline
         if own is not None:
             current.set(own)
@@ -247,7 +247,7 @@ class Lasting(DetachedCall):
                 current.set(own.outer)
 
     def end(self, error: BaseException | None) -> BaseException | None:
-        """Take its outcome, once; return its error, or its timeout's where that was up."""
+        """Count its outcome, once; return its error, or the timeout's if the deadline was up."""
         own = self.deadline
         if own is not None and isinstance(error, Exception) and own.now() >= own.when - GRAIN:
             error = own.error()

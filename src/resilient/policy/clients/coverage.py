@@ -1,4 +1,4 @@
-"""Which methods of a client are guarded, by what; and what becomes of the others."""
+"""Which methods of a client are guarded, by which policy; and why others are not."""
 
 # pyright: reportUnknownArgumentType=false, reportUnknownVariableType=false
 # pyright: reportUnknownMemberType=false, reportUnknownLambdaType=false
@@ -17,14 +17,14 @@ from .proxy import Traits
 from .selection import RELEASES, Selection
 from .touching import only_reads, returns_itself, static
 
-# By their names, these read an answer, whatever they hand on to do so.
+# Methods of these names read an answer, even if they pass its object to other functions.
 _READS: Final = frozenset({
     "as_dict", "dict", "json", "parse", "raise_for_status", "to_dict", "to_json", "validate",
 })  # fmt: skip
 
 
 class Coverage:
-    """A policy, a selection and what is known of a client, and what they make of a method."""
+    """A policy, a selection and an adapter, and what they decide about a method."""
 
     def __init__(
         self,
@@ -45,7 +45,7 @@ class Coverage:
         self._guardings: dict[tuple[GuardStack, bool], ClientPolicy] = {}
 
     def limit(self, colour: Literal["sync", "async"]) -> float | None:
-        """Return the time limit of calls of a colour, where there is one."""
+        """Return the time limit of sync or async calls, None if there is none."""
         if not PolicyState.active:
             return None
         bounding = (
@@ -56,17 +56,17 @@ class Coverage:
         return min(bounding, default=None)
 
     def mode(self) -> str:
-        """Return how sync calls are bound."""
+        """Return how sync calls are bounded."""
         return "thread" if self._threaded else "cooperative"
 
     def unbounded(self, client: Any) -> str | None:
-        """Return why a client's own waits can't be made to end with the deadline, where so."""
+        """Return why the deadline can't end a client's own waits, None if it can."""
         return self._knowledge.unbounded(client)
 
     def guarding(self, traits: Traits, name: str, client: Any) -> ClientPolicy | None:
-        """Return what guards a method of a client, None for one that is left free."""
+        """Return what guards a method of a client, None if it is not guarded."""
         if name not in steps.NAMELESS and hasattr(type(client), "_asyncio_future_blocking"):
-            return None  # of a future the await alone is a call
+            return None  # only the await of a future is a call
         holder, called = _named(traits, name)
         policy = self.selection.policy_of(holder, called, self.policy)
         if policy is None or self._knowledge.free(type(client), called):
@@ -78,7 +78,7 @@ class Coverage:
     def left(
         self, traits: Traits, name: str, client: Any
     ) -> tuple[Literal["bounded", "left alone"], str]:
-        """Return what becomes of a method that is not guarded, and why."""
+        """Return how a method that is not guarded is treated, and why."""
         holder, called = _named(traits, name)
         if self.selection.leaves(holder, called):
             return "left alone", "unless= names it"
@@ -93,7 +93,7 @@ class Coverage:
         return "left alone", "it reads what is here already"
 
     def _only_reads(self, traits: Traits, name: str, client: Any) -> bool:
-        """Return whether a method only reads what its object has."""
+        """Return whether a method only reads what its object holds."""
         cls, live = type(client), traits.live
         if live is not None:
             if name in _READS and kind_of(static(cls, name)) == "sync":
@@ -115,5 +115,5 @@ class Coverage:
 
 
 def _named(traits: Traits, name: str) -> tuple[str, str]:
-    """Return who hands out a method and its name; a step goes by what handed its object out."""
+    """Return a method's holder and name; a step goes by the name of what handed its object out."""
     return ("", traits.holder or name) if name in steps.NAMELESS else (traits.holder, name)

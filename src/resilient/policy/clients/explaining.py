@@ -1,4 +1,4 @@
-"""How `resilient.explain` finds out what a wrapped client's policy does, and what it can't do."""
+"""How `resilient.explain` finds out what a policy does for a wrapped client, and what it can't."""
 
 # pyright: reportUnknownArgumentType=false, reportUnknownVariableType=false
 # pyright: reportUnknownMemberType=false
@@ -20,11 +20,11 @@ from .touching import static
 from .wrapped_client import Wrapper
 
 _CONTAINERS: Final = (dict, frozenset, list, set, tuple)
-_LOOKED_AT: Final = 100  # items of each
+_LOOKED_AT: Final = 100  # items of each container
 
 
 def explained(client: Any) -> Explanation:
-    """Return what is to be told of a wrapped client; see `resilient.explain`."""
+    """Return the explanation of a wrapped client; see `resilient.explain`."""
     if not is_proxy(client):
         validation.refuse_type("client", client, "what Policy.wrap returned, or a part of it")
     wrapper: Wrapper = client._resilient_by
@@ -35,7 +35,7 @@ def explained(client: Any) -> Explanation:
 
 
 def gaps(proxy: Any, rows: list[Explained]) -> list[str]:
-    """Return what a policy says and can't do for a client, as sentences."""
+    """Return, as sentences, what a policy declares but can't do for a client."""
     wrapper: Wrapper = proxy._resilient_by
     client, traits = proxy.__wrapped__, proxy._resilient_traits
     found: list[str] = []
@@ -155,7 +155,7 @@ def _method(wrapper: Wrapper, client: Any, traits: Traits, name: str, prefix: st
 def _how(
     wrapper: Wrapper, guarding: ClientPolicy, client: Any, traits: Traits, name: str, fn: Any
 ) -> str:
-    """Return how long a guarded method may take, and what sees to it."""
+    """Return how long a guarded method may take, and what enforces it."""
     by = "" if guarding.policy is wrapper.policy else f"by {guarding.policy.name}, "
     limits = [limit.seconds for limit in time_limits(guarding.policy.guards)]
     if not limits:

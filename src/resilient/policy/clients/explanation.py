@@ -1,4 +1,4 @@
-"""`resilient.explain`: what a wrapped client's policy guards, and what it leaves alone, and why."""
+"""The types that `resilient.explain` returns."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _HEADS: Final[dict[What, str]] = {
 
 
 class Explained:
-    """One name of a wrapped client, as `resilient.explain` tells of it.
+    """One name of a wrapped client, as `resilient.explain` reports it.
 
     Attributes:
-        name: of the method or attribute; of a part's method ``part.method``.
-        what: ``"guarded"``, ``"bounded"`` (never refused, but limited in time), ``"handed out"``
+        name: the method or attribute; for a part's method ``part.method``.
+        what: ``"guarded"``, ``"bounded"`` (never refused, but with a time limit), ``"handed out"``
             or ``"left alone"``.
-        why: how it is bounded, or why it is left alone.
+        why: what bounds it, or why it is left alone.
 
     Example:
         >>> import resilient
@@ -60,7 +60,7 @@ class Explanation:
         policy: the name of the policy.
         client: the class of the client.
         rows: an `Explained` for each name that the client has.
-        gaps: sentences on what the policy says but can't do for this client, for which
+        gaps: sentences on what the policy declares but can't do for this client, for which
             ``wrap(..., strict=True)`` raises.
 
     Example:

@@ -1,4 +1,4 @@
-"""What becomes of a value that a client hands out: data as it is, a part or a function guarded."""
+"""What a wrapper does with values that a client hands out: it guards parts and functions."""
 
 # pyright: reportUnknownArgumentType=false, reportUnknownVariableType=false
 # pyright: reportUnknownMemberType=false, reportUnknownLambdaType=false
@@ -23,7 +23,7 @@ _NONE: Final[dict[str, Any]] = {}
 
 
 class Handing(Coverage):
-    """The half of a wrapper that looks at what comes out of its clients."""
+    """The half of a wrapper that handles what its clients hand out."""
 
     data: set[type]
     timeouts: tuple[type[Exception], ...]
@@ -34,14 +34,14 @@ class Handing(Coverage):
     def hand(
         self, proxy: Any, name: str, value: Any, args: Any = (), kwargs: dict[str, Any] = _NONE
     ) -> Any:
-        """Return what a method of a proxy's client returned, as its caller gets it."""
+        """Return what a method of a proxy's client returned, in the form that its caller gets."""
         given = (*args, *kwargs.values())
         if type(value) in LISTS:
             return self._list(proxy, name, value, given)
         return self._handed(proxy, name, value, given)
 
     def _list(self, proxy: Any, name: str, value: Any, given: tuple[Any, ...]) -> Any:
-        """Return a list or tuple, as one of its parts where its first is one."""
+        """Return a list or tuple; if its first item is a part, with proxies for its items."""
         if not value or type(value[0]) in self.data or any(value is each for each in given):
             return value
         if not is_proxy(self._handed(proxy, name, value[0], given)):
@@ -51,7 +51,7 @@ class Handing(Coverage):
     def _handed(  # noqa: PLR0911 - one for each kind of value
         self, proxy: Any, name: str, value: Any, given: Any = None
     ) -> Any:
-        """Return a value that was given for some arguments, or for none: in an attribute."""
+        """Return a handed-out value; given are the call's arguments, None for an attribute."""
         cls: type[Any] = type(value)
         if cls in self.data:
             return value
@@ -60,13 +60,13 @@ class Handing(Coverage):
             return proxy if value is owner else value
         known = self._known.get(id(value))
         if known is not None and known.__wrapped__ is value:
-            return known  # it was given as an argument, perhaps
+            return known  # such as an argument of the call
         if issubclass(cls, subclients.STREAMS) and not returns_awaitable(value):
             return self._stream(proxy, name, value)
         if issubclass(cls, (*subclients.FUNCTIONS, functools.partial)):
             return self._function(proxy, name, value, given)
         if given is not None and is_future(cls):
-            note_future(cls)  # the call lasts until it is done
+            note_future(cls)  # the call lasts until the future is done
             return value
         told = True if is_proxy(value) else self._knowledge.is_part(value)
         if told is None and (self._knowledge.is_data(cls) or subclients.is_plain_type(cls)):
@@ -79,7 +79,7 @@ class Handing(Coverage):
         if type(self._knowledge) is not ClientAdapter and subclients.is_foreign(
             value, proxy.__wrapped__
         ):
-            return False  # a known library hands out what others have made, such as rows
+            return False  # a known library also hands out objects of other packages, such as rows
         is_target = self._targets(proxy)
         if subclients.is_data_type(type(value)):
             return reach.reaches(value, is_target)
@@ -87,7 +87,7 @@ class Handing(Coverage):
         return subclients.is_part(value, proxy.__wrapped__, is_target, how=how)
 
     def _targets(self, proxy: Any) -> reach.Target:
-        """Return what tells whether something is the client, or what the client works by."""
+        """Return a predicate: is an object the client, or one that the client works by?"""
         root, owner = proxy._resilient_root, proxy.__wrapped__
         mine = self._works_by(root) | {id(root), id(owner)}
         if owner is not root:
@@ -104,7 +104,7 @@ class Handing(Coverage):
         return is_target
 
     def _works_by(self, root: Any) -> frozenset[int]:
-        """Return the ids of what a client works by; found anew where the client has changed."""
+        """Return the ids of what a client works by; computed again after the client has changed."""
         proxy = self._known.get(id(root))
         held = [id(each) for each in subclients.fields(root)]
         if proxy is None or proxy.__wrapped__ is not root:
@@ -112,12 +112,12 @@ class Handing(Coverage):
         known = proxy._resilient_works_by
         if known is None or known[0] != held:
             found = reach.works_by(root, subclients.is_client)
-            known = held, frozenset(map(id, found)), found  # which keeps their ids their own
+            known = held, frozenset(map(id, found)), found  # kept alive: the ids stay theirs
             object.__setattr__(proxy, "_resilient_works_by", known)
         return known[1]
 
     def _part(self, proxy: Any, name: str, value: Any, given: Any) -> Any:
-        # A context manager's part is called by what handed out the context manager.
+        # The part of a context manager is named by what handed the context manager out.
         traits = proxy._resilient_traits
         traits = traits.lent(traits.holder if name.startswith("__") else name)
         if given is not None:
@@ -132,7 +132,7 @@ class Handing(Coverage):
         return self.proxy(value, traits, proxy._resilient_root, brought=brought)
 
     def _has_arrived(self, proxy: Any, value: Any, given: Any, is_target: reach.Target) -> bool:
-        """Return whether a part is an answer: it is a success, and reading it is no call."""
+        """Return whether a part is an answer: a success, and reading it is not a call."""
         cls: type[Any] = type(value)
         if is_proxy(value) or subclients.is_lazy(value):
             return False
@@ -146,7 +146,7 @@ class Handing(Coverage):
         )
 
     def _function(self, proxy: Any, name: str, value: Any, given: Any) -> Any:
-        """Return a function that was handed out: guarded, where it calls the client later."""
+        """Return a handed-out function, guarded if it can call the client later."""
         if given is None or any(value is each for each in given):
             return value
         mark = mark_of(getattr(value, "__func__", value))
@@ -170,11 +170,11 @@ class Handing(Coverage):
 
 
 def dressed(made: Callable[..., Any], original: Any) -> Callable[..., Any]:
-    """Return a function with the name, the documentation and the attributes of another."""
+    """Return a function with the name, documentation and attributes of another."""
     plain = isinstance(original, FunctionType)
     functools.update_wrapper(made, original, updated=("__dict__",) if plain else ())
     setattr(made, "__module__", getattr(original, "__module__", None))  # noqa: B010 - may be None
-    vars(made).pop(MARK, None)  # a copy of another's
+    vars(made).pop(MARK, None)  # a copy of the other's
     if not plain and not isinstance(original, (*BUILT_IN, *subclients.FUNCTIONS)):
         for name in dir(original):
             if not name.startswith("_"):

@@ -1,4 +1,4 @@
-"""Streams of a client, whose items are handed out as the results of its methods are."""
+"""Streams of a client, whose items are handed out like the results of its methods."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ...deadline import raise_if_up
 
 
 class Hands(Protocol):
-    """What hands on the results of a client, and knows the client's own timeouts."""
+    """The part of a wrapper that a stream uses."""
 
     timeouts: tuple[type[Exception], ...]
 
@@ -17,7 +17,7 @@ class Hands(Protocol):
 
 
 def in_our_terms(wrapper: Hands, fn: Callable[..., Any], *args: Any) -> Any:
-    """Call fn, and tell its own timeout as that of the policy, where the deadline ran out."""
+    """Call fn; if the deadline is up, raise the client's own timeout as the policy's."""
     try:
         return fn(*args)
     except wrapper.timeouts:
@@ -26,7 +26,7 @@ def in_our_terms(wrapper: Hands, fn: Callable[..., Any], *args: Any) -> Any:
 
 
 class Items:
-    """A generator whose items are handed out as a method's result is."""
+    """A generator whose items are handed out like a method's result."""
 
     __slots__ = ("_name", "_proxy", "_source", "_wrapper")
 
@@ -57,7 +57,7 @@ class Items:
 
 
 class AsyncItems(Items):
-    """The same of an async generator."""
+    """The same for an async generator."""
 
     __slots__ = ()
 
@@ -67,7 +67,7 @@ class AsyncItems(Items):
     def __anext__(self) -> Any:
         return self.asend(None)
 
-    # Not async themselves: the generator learns of its first step when asend() is called.
+    # Not async themselves: the guarded generator must see its first step when asend() is called.
     def asend(self, value: Any) -> Coroutine[Any, Any, Any]:
         return self._handed(self._source.asend(value))
 

@@ -1,4 +1,4 @@
-"""The proxy of a client, and what it asks of the wrapper that has made it."""
+"""The proxy of a client, and the interface of the wrapper that makes it."""
 
 # pyright: reportUnknownArgumentType=false, reportUnknownVariableType=false
 # pyright: reportUnknownMemberType=false, reportUnknownLambdaType=false
@@ -13,21 +13,21 @@ Given = TypeVar("Given", tuple[Any, ...], dict[str, Any])
 
 
 class Traits(NamedTuple):
-    """What is to be known of a proxy class besides the class of its clients."""
+    """What distinguishes proxy classes besides the class of their clients."""
 
-    holder: str = ""  # how it was handed out: the name of an attribute or method
-    is_async: bool = False  # of an async client: its plain methods do no I/O themselves
-    inline: bool = False  # bound to its thread: its sync calls stay there
+    holder: str = ""  # the name of the attribute or method that handed it out
+    is_async: bool = False  # of an async client: its plain methods do no I/O
+    inline: bool = False  # bound to its thread: sync calls stay in it
     live: frozenset[str] | None = None  # of an answer: the attributes by which it reaches back
-    lasts: bool = False  # a call has made it: entered, it holds a slot until it is left
+    lasts: bool = False  # a call has handed it out: once entered, it holds a slot until its exit
 
     def lent(self, holder: str) -> Traits:
-        """Return the traits of a part that such a client hands out."""
+        """Return the traits of a part that this client hands out."""
         return self._replace(holder=holder, live=None, lasts=False)
 
 
 class Wrapping(Protocol):
-    """What proxies and their methods ask of the wrapper that has made them."""
+    """What proxies and their methods use of their wrapper."""
 
     name: str
     data: set[type]
@@ -48,19 +48,19 @@ class Wrapping(Protocol):
 
 
 class Proxy:
-    """Base of the proxy classes; `bare` gives the client itself."""
+    """Base of the proxy classes; `bare` returns the client itself."""
 
     __slots__ = ("__weakref__", "__wrapped__", "_resilient_brought", "_resilient_by",
                  "_resilient_entries", "_resilient_own", "_resilient_root",
                  "_resilient_works_by")  # fmt: skip
     _resilient_traits: Traits
     __wrapped__: Any
-    _resilient_brought: bool  # data with it, so that the call which handed it out was one
+    _resilient_brought: bool  # it came with data, so handing it out was the call
     _resilient_root: Any  # the client that it is a part of
     _resilient_works_by: tuple[list[int], frozenset[int], list[Any]] | None
     _resilient_by: Wrapping
-    _resilient_entries: list[Any] | None  # of a context manager, not left yet
-    _resilient_own: dict[str, tuple[Any, Any]] | None  # functions of this client alone, guarded
+    _resilient_entries: list[Any] | None  # of a context manager: entries without an exit yet
+    _resilient_own: dict[str, tuple[Any, Any]] | None  # guarded functions of this instance alone
 
     def __getattr__(self, name: str) -> Any:
         return self._resilient_by.attribute(self, name)
@@ -75,7 +75,7 @@ class Proxy:
 
     @property
     def __origin__(self) -> type:
-        """The class that help() is to tell of."""
+        """The class that help() describes."""
         return type(self.__wrapped__)
 
     def __dir__(self) -> list[str]:
@@ -125,23 +125,23 @@ class Proxy:
         )
 
 
-del Proxy.__slots__  # the client's are shown, if it has any
+del Proxy.__slots__  # instances show the client's, if it has any
 
 
 def bare(value: Any) -> Any:
-    """Return the client in a proxy, or the value itself."""
+    """Return the client of a proxy, or the value itself."""
     while is_proxy(value):
         value = value.__wrapped__
     return value
 
 
 def is_proxy(value: object) -> bool:
-    """Return whether a value is a wrapped client, which isinstance() can't."""
+    """Return whether a value is a wrapped client; isinstance() would ask the client."""
     return issubclass(type(value), Proxy)
 
 
 def is_handed(value: object) -> bool:
-    """Return whether a value is a part of a client that was handed out, its work still to come."""
+    """Return whether a value is a handed-out part whose work is still to come."""
     cls = type(value)
     if issubclass(cls, Proxy):
         return not cast("Proxy", value)._resilient_brought
@@ -149,7 +149,7 @@ def is_handed(value: object) -> bool:
 
 
 def own_doc(client: Any) -> bool:
-    """Return whether a client has a docstring of its own, besides that of its class."""
+    """Return whether a client has its own docstring, besides that of its class."""
     try:
         return "__doc__" in object.__getattribute__(client, "__dict__")
     except AttributeError:

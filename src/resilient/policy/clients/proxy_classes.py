@@ -1,8 +1,8 @@
-"""The classes of proxies: one for each class of client, and of what a client hands out.
+"""The classes of proxies: one for each class of a client, and of what a client hands out.
 
-Each has the very special methods of its client's class, no more: what the interpreter and abstract
-base classes ask of a type they are answered as by the client's own. `wrapt.ObjectProxy` has all of
-them, whatever it wraps, and makes a call through it 0.6 us dearer; see
+Each has exactly the special methods of its client's class, so that the interpreter and abstract
+base classes get the same answers from the proxy as from the client. `wrapt.ObjectProxy` has all
+of them, whatever it wraps, and makes a call through it 0.6 us slower; see
 ``docs/explanation/architecture.md``.
 """
 
@@ -20,7 +20,7 @@ from .client_policy import ClientPolicy
 from .proxy import Proxy, Traits, Wrapping, own_doc
 from .subclients import GUARDED
 
-# These are the proxy's own, or what no instance is asked for.
+# The proxy has its own version of these, or Python never looks them up on an instance.
 _OWN: Final = frozenset({
     "__class__", "__class_getitem__", "__copy__", "__deepcopy__", "__del__", "__delattr__",
     "__dict__", "__dir__", "__doc__", "__eq__", "__format__", "__getattr__", "__getattribute__",
@@ -29,7 +29,7 @@ _OWN: Final = frozenset({
     "__sizeof__", "__str__", "__subclasshook__", "__weakref__", "__wrapped__",
 })  # fmt: skip
 
-# What others look for in the class of an object.
+# Other code looks for these in the class of an object.
 _SHOWN: Final = (
     "__annotations__", "__attrs_attrs__", "__dataclass_fields__", "__dataclass_params__",
     "__match_args__",
@@ -37,13 +37,13 @@ _SHOWN: Final = (
 
 
 class Guards(Wrapping, Protocol):
-    """A wrapper that tells what guards a method of a client."""
+    """A wrapper that knows what guards a method of a client."""
 
     def guarding(self, traits: Traits, name: str, client: Any) -> ClientPolicy | None: ...
 
 
 def make_class(wrapper: Guards, client: Any, traits: Traits) -> type[Proxy]:
-    """Return the proxy class for clients of this one's class, and with these traits."""
+    """Return the proxy class for this client's class and these traits."""
     cls: type[Any] = type(client)
     names: dict[str, Any] = {
         "__slots__": (),
@@ -70,7 +70,7 @@ def make_class(wrapper: Guards, client: Any, traits: Traits) -> type[Proxy]:
 
 
 def _special(cls: type) -> list[str]:
-    """Return the special methods that a class has beyond those of every object."""
+    """Return the special methods that a class adds to those of object."""
     found = {
         name
         for base in cls.__mro__
@@ -85,10 +85,10 @@ def _special(cls: type) -> list[str]:
 def _forwarded(  # noqa: PLR0911 - one for each form that a special method has
     wrapper: Guards, client: Any, traits: Traits, name: str
 ) -> Callable[..., Any]:
-    """Return a special method of a proxy: guarded, where it is a call of the dependency.
+    """Return a special method of a proxy, guarded if it calls the dependency.
 
-    That is one rule for all: each is, but those of the object itself, those that give something
-    back, and those that only read what is here already.
+    One rule decides: all are guarded except those of the object itself, those that release
+    something, and those that only read data that is here already.
     """
     cls: type[Any] = type(client)
     if name in ("__aexit__", "__exit__"):

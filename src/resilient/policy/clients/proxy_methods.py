@@ -1,7 +1,6 @@
 """The methods of a proxy: each looks its original up on the client at every call.
 
-So a method that is replaced on the client, or on its class, is replaced for those who hold the
-proxy too.
+So replacing a method on the client, or on its class, also replaces it for holders of the proxy.
 """
 
 from __future__ import annotations
@@ -32,9 +31,9 @@ def forward(
     fn: Callable[..., Any] | None = None,
     home: Any = None,
 ) -> Callable[..., Any]:
-    """Return a function of a proxy that calls the method of its client, or fn in its place.
+    """Return a function of a proxy that calls its client's method, or fn instead.
 
-    Home is the class that it is put on. A proxy that has left it has a function of its own there.
+    Home is the class that holds the function. A proxy of another class by now has its own function.
     """
     if kind == "async":
         return _async_forward(wrapper, name, fn, home)
@@ -56,7 +55,7 @@ def _sync_forward(
     original = wrapper.original
 
     def calls(self: Any, /, *args: Any, **kwargs: Any) -> Any:
-        if wrapper.hands_out:  # else there is nothing to come back
+        if wrapper.hands_out:  # otherwise no argument can be a proxy
             args, kwargs = opened(args), opened(kwargs)
         method: Any
         if fn is not None:
@@ -72,11 +71,11 @@ def _sync_forward(
             raise
         if type(value) in data:
             return value
-        if is_coroutine(value):  # judged at its await, as that of every guarded function
+        if is_coroutine(value):  # judged at its await, like that of every guarded function
             return _named(value, _handed(wrapper, self, name, value, args, kwargs))
         return hand(self, name, value, args, kwargs)
 
-    calls.__name__ = name  # what a refusal tells of the request that it ended
+    calls.__name__ = name  # refusals name the call by it
     return calls
 
 
@@ -103,7 +102,7 @@ def _async_forward(
 
 
 def free_stream(wrapper: Wrapping, name: str, fn: Callable[..., Any] | None) -> Callable[..., Any]:
-    """Return a generator method that is not guarded, but whose items are handed out."""
+    """Return an unguarded generator method whose items are handed out."""
     inner = forward(wrapper, name, "generator", fn)
 
     def generates(self: Any, /, *args: Any, **kwargs: Any) -> Any:
@@ -115,7 +114,7 @@ def free_stream(wrapper: Wrapping, name: str, fn: Callable[..., Any] | None) -> 
 def released(
     wrapper: Wrapping, name: str, kind: Kind, fn: Callable[..., Any] | None = None
 ) -> Callable[..., Any]:
-    """Return a method that gives something back: never refused, but with a time limit."""
+    """Return a method that releases something: never refused, but with a time limit."""
     inner = forward(wrapper, name, kind, fn)
     if kind == "async":
 
@@ -145,7 +144,7 @@ def released(
 
 
 def _is_beside_the_point(wrapper: Wrapping, name: str, args: Any, error: Exception) -> bool:
-    """Return whether giving back what a timeout has broken failed only because of that."""
+    """Return whether a release failed only because a timeout broke what it releases."""
     leaving = name in ("__aexit__", "__exit__") and len(args) > 1
     return (leaving and isinstance(args[1], CallTimeoutError)) or wrapper.gave_up(error)
 
@@ -156,7 +155,7 @@ async def in_time(
     """Await fn for at most so long, on asyncio and trio."""
     loop = None if seconds is None else current_task()[0]
     if seconds is None or (loop is None and exits):
-        return await fn()  # what trio opened at the entry is left outside any new scope
+        return await fn()  # the exit must not run in a new scope: trio opened its own at the entry
     if loop is None:
         with sys.modules["trio"].move_on_after(seconds):
             return await fn()
@@ -176,7 +175,7 @@ async def in_time(
 def asynchronous(
     wrapper: Wrapping, guarding: ClientPolicy, name: str, fn: Callable[..., Any] | None = None
 ) -> Callable[..., Any]:
-    """Return a plain method of an async client: what it returns is guarded at its await."""
+    """Return a plain method of an async client; the await of its result is guarded."""
 
     def calls(self: Any, /, *args: Any, **kwargs: Any) -> Any:
         args, kwargs = wrapper.all_opened(args), wrapper.all_opened(kwargs)
@@ -227,7 +226,7 @@ def special(
 def either(
     at_once: Callable[[Any], bool], guarded: Callable[..., Any], plain: Callable[..., Any]
 ) -> Callable[..., Any]:
-    """Return a method that goes to the dependency at some times, and is guarded at those."""
+    """Return a method that is guarded only when it calls the dependency."""
 
     def calls(self: Any, /, *args: Any, **kwargs: Any) -> Any:
         return (guarded if at_once(self.__wrapped__) else plain)(self, *args, **kwargs)
@@ -238,7 +237,7 @@ def either(
 def alone(
     kind: Kind, made: Callable[..., Any], proxy: Callable[[], Any], *, skip: int
 ) -> Callable[..., Any]:
-    """Return a function of one proxy without that argument; skip those of a bound method."""
+    """Return a function bound to one proxy; drop the first `skip` arguments."""
     if kind == "async":
 
         async def awaits(*args: Any, **kwargs: Any) -> Any:

@@ -1,8 +1,8 @@
-"""What an object leads back to, told without running any code of it.
+"""What an object leads back to, found without running any of its code.
 
-What a call hands out reaches back where it holds the client, or something the client works by:
+A handed-out object reaches back if it holds the client, or something that the client works by:
 in its attributes, in a partial or a bound method, in the closure of a function, in a weak
-reference. Data that it brought along is looked through as well, but not far.
+reference. The search also looks through data that came with it, but not far.
 """
 
 # pyright: reportUnknownArgumentType=false, reportUnknownVariableType=false
@@ -29,28 +29,28 @@ from typing import Any, Final
 
 Target = Callable[[Any], bool]
 
-_MOST: Final = 64  # objects that are looked at for one answer
-_ITEMS: Final = 8  # of a container, from its beginning
+_MOST: Final = 64  # objects that one search visits
+_ITEMS: Final = 8  # of a container, the first ones
 _ATOMS: Final = (type(None), bool, int, float, complex, str, bytes, bytearray, memoryview)
 _ENDS: Final = (
     *_ATOMS, type, ModuleType, CodeType, FrameType, TracebackType, BaseException, range, slice,
 )  # fmt: skip
 CONTAINERS: Final[tuple[type[Any], ...]] = (dict, list, tuple, set, frozenset, deque)
-# The standard library's own objects lead nowhere, but for these, which hold what they call.
+# The standard library's own objects lead nowhere, except those that hold what they call.
 _LEADING: Final = frozenset({
     "_asyncio", "_collections_abc", "_functools", "_operator", "builtins", "collections",
     "concurrent", "contextlib", "functools", "itertools", "operator", "types", "weakref",
 })  # fmt: skip
-# Of a client's wish, and not of what came back for it.
+# Attributes with these words describe the request, not its answer.
 _WISHES: Final = (
     *("arg", "codec", "concern", "config", "encod", "header", "log", "option", "param"),
     *("preference", "query", "request_", "retry", "serial", "setting"),
 )
-_DEPTH: Final = 3  # how far what a client works by is looked for
+_DEPTH: Final = 3  # levels of the search for what a client works by
 
 
 def named_fields(value: Any) -> Iterator[tuple[str, Any]]:
-    """Return what an object holds in its own attributes, by name."""
+    """Return what an object's own attributes hold, by name."""
     try:
         own: dict[str, Any] = object.__getattribute__(value, "__dict__")
     except AttributeError:
@@ -77,7 +77,7 @@ def _mangled(base: type, name: str) -> str:
 
 
 def reaches(value: Any, is_target: Target, *, through_data: bool = True) -> bool:
-    """Return whether an object leads to a target, through data that it holds too or not."""
+    """Return whether an object leads to a target, with or without a search of its data."""
     todo, seen = deque([value]), {id(value)}
     for _ in range(_MOST):
         if not todo:
@@ -104,7 +104,7 @@ def _leads(cls: type, *, through_data: bool) -> bool:
 def _held(value: Any) -> Iterable[Any]:  # noqa: PLR0911 - one for each kind of object
     """Return what an object holds."""
     cls: type[Any] = type(value)
-    if cls is FunctionType:  # and not its globals, which hold everything
+    if cls is FunctionType:  # not its globals, which hold everything
         given = value.__closure__, value.__defaults__, value.__kwdefaults__
         return [each for each in given if each is not None]
     if cls is MethodType:
@@ -140,7 +140,7 @@ def live_fields(value: Any, is_target: Target) -> frozenset[str]:
 
 
 def works_by(client: Any, is_client: Target) -> list[Any]:
-    """Return what a client works by: its transport, its pool, and theirs."""
+    """Return what a client works by: its transport, its pool, and what those work by."""
     found: list[Any] = []
     seen = {id(client)}
     level = [client]
@@ -160,15 +160,15 @@ def works_by(client: Any, is_client: Target) -> list[Any]:
 
 
 def is_wish(name: str) -> bool:
-    """Return whether an attribute, by its name, is how a call is to be made, and not what came."""
+    """Return whether an attribute, by its name, describes a request rather than its answer."""
     lower = name.lower()
     return any(word in lower for word in _WISHES)
 
 
 def has_brought(value: Any, given: Iterable[Any], is_shared: Target, *, deep: bool = True) -> bool:
-    """Return whether an object that reaches back holds data that its call was not given.
+    """Return whether an object that reaches back holds data besides its call's arguments.
 
-    What it shares with its client came with neither.
+    What it shares with its client does not count.
     """
     if isinstance(value, CONTAINERS):
         return True

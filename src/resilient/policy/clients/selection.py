@@ -14,7 +14,7 @@ from .subclients import GUARDED, is_client, public_names
 
 T = TypeVar("T")
 
-# What gives something back is never refused: a refused close would leak what it closes.
+# Methods that release something are never refused: a refused close would leak its resource.
 RELEASES: Final = frozenset({
     "abort", "aclose", "cancel", "close", "close_all", "detach", "disconnect", "dispose",
     "invalidate", "release", "rollback", "shutdown", "stop", "terminate", "__aexit__", "__exit__",
@@ -24,10 +24,10 @@ _PATTERNS: Final = 'names or patterns of its methods, such as ["get_*", "movies.
 
 
 class Selection:
-    """The names and patterns that one `Policy.wrap` was given.
+    """The names and patterns given to one `Policy.wrap`.
 
-    A pattern without a dot is of a method's own name, wherever in the client it is, or of a part
-    and all its methods; one with a dot is of ``part.method``, where the part is named by the
+    A pattern without a dot matches a method's own name, anywhere in the client, or a part with all
+    its methods; one with a dot matches ``part.method``, where the part has the name of the
     attribute or method that hands it out.
     """
 
@@ -44,7 +44,7 @@ class Selection:
         self.per_call: tuple[tuple[str, GuardStack], ...] = per_call
 
     def policy_of(self, holder: str, name: str, usual: T) -> GuardStack | T | None:
-        """Return the policy that guards a method, usual where none is named, None for no guard."""
+        """Return the policy that guards a method, `usual` if no pattern names one, or None."""
         path = f"{holder}.{name}"
         named = next((each for pattern, each in self.per_call if _fits(pattern, name, path)), None)
         if any(_fits(pattern, name, path) for pattern in self.unless):
@@ -56,12 +56,12 @@ class Selection:
         return usual if named is None else named
 
     def leaves(self, holder: str, name: str) -> bool:
-        """Return whether what an attribute hands out is to be left as it is."""
+        """Return whether what an attribute hands out stays as it is."""
         path = f"{holder}.{name}"
         return any(_fits(pattern, name, path) for pattern in self.unless)
 
     def check(self, policy: str, client: Any) -> None:
-        """Raise the ValueError that lists what there is, where a pattern matches nothing."""
+        """Raise a ValueError, which lists the names, if a pattern matches nothing."""
         known = _paths(client)
         dynamic = hasattr(type(client), "__getattr__")
         for option, patterns in (
@@ -74,14 +74,14 @@ class Selection:
                 holder = pattern.partition(".")[0]
                 handing = [path for path in known if fnmatchcase(path, holder)]
                 if "." in pattern and any(not _is_known(path, known) for path in handing):
-                    continue  # of what a method will hand out nothing is known yet
+                    continue  # what a method will hand out is not known yet
                 _refuse(f"{policy}: {option}", pattern, sorted(known))
 
 
 def _fits(pattern: str, name: str, path: str) -> bool:
     if "." in pattern:
         return fnmatchcase(path.removeprefix("."), pattern)
-    holder = path.partition(".")[0]  # who names a part means all of it
+    holder = path.partition(".")[0]  # the name of a part means all of it
     return fnmatchcase(name, pattern) or (holder != "" and fnmatchcase(holder, pattern))
 
 
@@ -90,7 +90,7 @@ def _is_known(part: str, known: set[str]) -> bool:
 
 
 def _paths(client: Any) -> set[str]:
-    """Return what can be named of a client: its methods, and those of the parts it holds."""
+    """Return what a pattern can name: a client's methods, and those of the parts it holds."""
     paths = set(public_names(client))
     paths |= {name for base in type(client).__mro__ for name in GUARDED & base.__dict__.keys()}
     for name, value in vars(client).items() if hasattr(client, "__dict__") else ():

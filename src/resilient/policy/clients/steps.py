@@ -1,4 +1,4 @@
-"""The steps of what a client hands out: its next item, its await, its entry and its exit."""
+"""The steps of a handed-out object: its next item, its await, its entry and its exit."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ASYNC_STEPS: Final = frozenset({"__aenter__", "__anext__"})
 NAMELESS: Final = STEPS | ASYNC_STEPS | {"__await__", "__call__"}
 _BINARY: Final = ("add", "and", "divmod", "floordiv", "lshift", "matmul", "mod", "mul", "or", "pow",
                   "rshift", "sub", "truediv", "xor")  # fmt: skip
-# What the language asks of an object by an operator or a function of its own.
+# Operators and built-in functions call these.
 OPERATIONS: Final = frozenset({
     "__abs__", "__aiter__", "__bool__", "__bytes__", "__ceil__", "__complex__", "__float__",
     "__floor__", "__ge__", "__gt__", "__index__", "__int__", "__invert__", "__iter__", "__le__",
@@ -28,19 +28,19 @@ OPERATIONS: Final = frozenset({
 
 
 def step(wrapper: Wrapping, guarding: ClientPolicy, name: str) -> Callable[..., Any]:
-    """Return a step of something that was handed out: its next item, or an operation on it."""
+    """Return a step of a handed-out object: its next item, or an operation on it."""
 
     def steps(self: Any, *args: Any) -> Any:
         args = wrapper.all_opened(args)
         body = partial(in_our_terms, wrapper, getattr(self.__wrapped__, name), *args)
-        # It is left in the caller's thread and context, so it has to be entered there.
+        # The exit runs in the caller's thread and context, so the entry must, too.
         return wrapper.hand(self, name, guarding.step(body, stays=name == "__enter__"))
 
     return steps
 
 
 def async_step(wrapper: Wrapping, guarding: ClientPolicy | None, name: str) -> Callable[..., Any]:
-    """Return an async step of something that was handed out."""
+    """Return an async step of a handed-out object."""
 
     async def steps(self: Any) -> Any:
         body = getattr(self.__wrapped__, name)
@@ -85,7 +85,7 @@ def async_entry(wrapper: Wrapping, guarding: ClientPolicy) -> Callable[..., Any]
 
 
 def _entries(proxy: Any) -> list[Any]:
-    """Return the entries of a context manager that are not left yet; it may be entered twice."""
+    """Return the entries of a context manager without an exit yet; it may be entered twice."""
     found: list[Any] | None = proxy._resilient_entries
     if found is None:
         found = []
@@ -94,7 +94,7 @@ def _entries(proxy: Any) -> list[Any]:
 
 
 def exit_of(wrapper: Wrapping, name: str, kind: Literal["sync", "async"]) -> Callable[..., Any]:
-    """Return the exit of a context manager: never refused, and its slot is given back."""
+    """Return the exit of a context manager: it is never refused, and releases the slot."""
     inner = proxy_methods.released(wrapper, name, kind)
     if kind == "async":
 
@@ -122,7 +122,7 @@ def exit_of(wrapper: Wrapping, name: str, kind: Literal["sync", "async"]) -> Cal
 
 
 def awaiting(wrapper: Wrapping, guarding: ClientPolicy | None) -> Callable[..., Any]:
-    """Return the ``__await__`` of an awaitable that was handed out."""
+    """Return the ``__await__`` of a handed-out awaitable."""
 
     async def awaits(self: Any) -> Any:
         value = await _closing(self.__wrapped__, guarding)

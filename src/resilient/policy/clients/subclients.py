@@ -1,11 +1,11 @@
 """What a client hands out: data, or a part of the client that still talks to the dependency.
 
-A value is a part where it reaches back: where it holds, however deep, the client or something the
-client itself holds and works by (its connection pool, its transport); where it is of the client's
-own class; where it is a generator, an awaitable or a context manager, whose work is still to be
-done. What a context manager gives is one too, and what is kept in an attribute, where it is an
-object of the client's own package that is told apart by identity, as clients are, and not by its
-value, as settings and headers are.
+A value is a part if it reaches back, that is, holds, at any depth, the client or something that
+the client itself holds and works by (its connection pool, its transport); if it has the client's
+own class; if it is a generator, an awaitable or a context manager, whose work is still to come.
+What a context manager's entry or an attribute gives is a part, too, if it belongs to the
+client's own package and compares by identity, as clients do, rather than by value, as settings
+and headers do.
 """
 
 # pyright: reportUnknownArgumentType=false, reportUnknownVariableType=false
@@ -33,7 +33,7 @@ from ...callables import kind_of, returns_awaitable
 from .reach import Target, named_fields, reaches
 from .touching import returns_itself
 
-# The special methods that are calls of the dependency.
+# These special methods call the dependency.
 GUARDED: Final = frozenset(
     {"__call__", "__contains__", "__delitem__", "__getitem__", "__setitem__"}
 )
@@ -48,16 +48,16 @@ _CONTAINERS_SEEN: Final[tuple[Any, ...]] = (
     *([], (), {}, {}.items(), {}.values(), set(), "", b"", bytearray(), range(0), range(2**70)),
     reversed([]),
 )
-# Iterators over what is there already; those of generators, files and pages are not among them.
+# Iterators over existing data; not those of generators, files and pages.
 _CONTAINERS: Final[frozenset[type[Any]]] = frozenset(type(iter(each)) for each in _CONTAINERS_SEEN)
-_HEAP: Final = 1 << 9  # of types that were made by a class statement
-# Of the standard library's, these are work to be done.
+_HEAP: Final = 1 << 9  # set for types that a class statement made
+# These types of the standard library are work still to be done.
 _LAZY: Final = frozenset({
     ("contextlib", "_GeneratorContextManager"), ("contextlib", "_AsyncGeneratorContextManager"),
     ("contextlib", "closing"), ("contextlib", "aclosing"),
     ("multiprocessing.pool", "ApplyResult"), ("multiprocessing.pool", "MapResult"),
 })  # fmt: skip
-# Of classes: whether they are alike to clients, and whether they are such whatever they hold.
+# By class: whether it looks like a client's, and whether it does whatever the instance holds.
 _CLIENTS: Final[weakref.WeakKeyDictionary[type, tuple[bool, bool]]] = weakref.WeakKeyDictionary()
 _ENDINGS: Final = ("aclose", "close", "disconnect", "dispose", "shutdown")
 
@@ -79,7 +79,7 @@ def is_plain_type(cls: type) -> bool:
         return True
     if issubclass(cls, (Iterator, Generator, AsyncGenerator)) or hasattr(cls, "__await__"):
         return False
-    # A class that was made in a namespace without a name says that it is a built-in one.
+    # A class that exec() makes in a namespace without __name__ claims the module builtins.
     named = cls.__module__ != "builtins" or not cls.__flags__ & _HEAP
     return named and _root(cls) in sys.stdlib_module_names and not _is_lazy_type(cls)
 
@@ -93,13 +93,13 @@ def _root(cls: type) -> str:
 
 
 def is_record(cls: type) -> bool:
-    """Return whether a class says that its instances are records, as several libraries do."""
+    """Return whether a class declares its instances records, in the way of several libraries."""
     marks = "__pydantic_fields__", "__attrs_attrs__", "__struct_fields__", "DESCRIPTOR"
     return any(hasattr(cls, mark) for mark in marks)
 
 
 def is_lazy(value: object) -> bool:
-    """Return whether a value's work is still to be done: an awaitable, a context manager."""
+    """Return whether a value's work is still to come: an awaitable, a context manager."""
     cls: type[Any] = type(value)
     if _is_lazy_type(cls) or returns_awaitable(value):
         return True
@@ -111,20 +111,20 @@ def is_lazy(value: object) -> bool:
 
 
 def is_iterator(cls: type) -> bool:
-    """Return whether a class is one of iterators."""
+    """Return whether instances of a class are iterators."""
     return hasattr(cls, "__next__") or hasattr(cls, "__anext__")
 
 
 def is_part(value: Any, owner: Any, is_target: Target, *, how: str) -> bool:
-    """Return whether a value that is no plain data is a part of the client that owns it.
+    """Return whether a value that is not plain data is a part of the client that owns it.
 
-    How it was come by is an attribute, or the name of a method.
+    `how` is "attribute", or the name of the method that returned it.
     """
     cls: type[Any] = type(value)
     if isinstance(value, type(owner)) or is_lazy(value):
         return True
     if is_iterator(cls):
-        # What is written in C can't be looked into; a connection may be its own.
+        # An iterator in C hides what it holds; it may have a connection of its own.
         return (
             _is_connection(value)
             or (_root(cls) not in sys.stdlib_module_names and not _is_python(cls))
@@ -144,7 +144,7 @@ def _is_python(cls: type) -> bool:
 
 
 def _is_connection(value: object) -> bool:
-    """Return whether a value brings data from outside the process."""
+    """Return whether a value reads data from outside the process."""
     cls = type(value)
     module, name = cls.__module__.partition(".")[0], cls.__name__
     if module in ("_io", "io"):
@@ -156,7 +156,7 @@ def _is_connection(value: object) -> bool:
 
 
 def _has_properties(cls: type) -> bool:
-    """Return whether a class is a namespace of what its properties make."""
+    """Return whether a class is a namespace: its public properties make objects."""
     return any(
         isinstance(held, (property, cached_property)) and not name.startswith("_")
         for base in cls.__mro__
@@ -165,7 +165,7 @@ def _has_properties(cls: type) -> bool:
 
 
 def is_client(value: Any) -> bool:
-    """Return whether a value is an object with methods that is told apart by identity."""
+    """Return whether a value is an object with methods that compares by identity."""
     cls: type[Any] = type(value)
     known = _CLIENTS.get(cls)
     if known is None:
@@ -175,7 +175,7 @@ def is_client(value: Any) -> bool:
 
 
 def is_foreign(value: Any, owner: Any) -> bool:
-    """Return whether a value is an object of another package than its owner's, and no work."""
+    """Return whether a value's class is of another package than its owner's, and it has no work."""
     cls: type[Any] = type(value)
     if is_lazy(value) or is_iterator(cls) or _root(cls) in sys.stdlib_module_names:
         return False
@@ -187,12 +187,12 @@ def _packages(cls: type) -> set[str]:
 
 
 def fields(value: Any) -> list[Any]:
-    """Return what an object holds in its own attributes, without running any code of it."""
+    """Return what an object's own attributes hold, without running any of its code."""
     return [held for _, held in named_fields(value)]
 
 
 def public_names(client: Any) -> list[str]:
-    """Return the names of an object's public callables, without running any code of it."""
+    """Return the names of an object's public callables, without running any of its code."""
     names = methods_of(type(client))
     try:
         own: dict[str, Any] = object.__getattribute__(client, "__dict__")
@@ -203,7 +203,7 @@ def public_names(client: Any) -> list[str]:
 
 
 def own_attributes(client: Any) -> list[tuple[str, Any]]:
-    """Return what an object has itself, by name, without running any code of it."""
+    """Return an object's own attributes, by name, without running any of its code."""
     return [(name, held) for name, held in named_fields(client) if not name.startswith("__")]
 
 
@@ -225,7 +225,7 @@ def _is_method(value: object) -> bool:
 
 
 def is_async_client(cls: type) -> bool:
-    """Return whether a class is of async clients, whose plain methods do no I/O themselves."""
+    """Return whether instances of a class are async clients, whose plain methods do no I/O."""
     if hasattr(cls, "__aenter__") and not hasattr(cls, "__enter__"):
         return True
     mocking = sys.modules.get("unittest.mock")
@@ -236,14 +236,14 @@ def is_async_client(cls: type) -> bool:
 
 
 def is_coroutine(value: object) -> bool:
-    """Return whether a value is a coroutine, native or made of a generator."""
+    """Return whether a value is a coroutine, native or made from a generator."""
     return type(value) is CoroutineType or (
         type(value) is GeneratorType and returns_awaitable(value)
     )
 
 
 def is_thread_bound(client: Any) -> bool:
-    """Return whether an object keeps state of its own for each thread."""
+    """Return whether an object keeps separate state for each thread."""
     threading = sys.modules.get("threading")
     if threading is None:
         return False
@@ -253,19 +253,19 @@ def is_thread_bound(client: Any) -> bool:
 
 
 def is_builtin(value: object) -> bool:
-    """Return whether a value is of a built-in type of data, or of a class made from one."""
+    """Return whether a value has a built-in data type, or a subclass of one."""
     return isinstance(value, _DATA)
 
 
 def close_unawaited(awaitable: Any) -> None:
-    """Close an awaitable whose await was refused, and that nobody else would await."""
+    """Close an awaitable whose await was refused, and which no other code will await."""
     close = getattr(awaitable, "close", None)
     if hasattr(type(awaitable), "__await__") and close is not None and kind_of(close) == "sync":
         close()
 
 
 def makes_async(fn: Any) -> bool:
-    """Return whether a plain function only makes something to be entered by ``async with``."""
+    """Return whether a plain function only makes an async context manager."""
     inner = getattr(fn, "__wrapped__", None)
     return inner is not None and kind_of(fn) == "sync" and kind_of(inner) == "async generator"
 

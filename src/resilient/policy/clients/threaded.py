@@ -1,4 +1,4 @@
-"""Generators of a client whose time limit is kept by worker threads: one call, a worker a step."""
+"""Generators of a client under a time limit that needs threads: one call, a worker a step."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from ...errors import WorkersBusyError
 class ThreadedFlow(SyncFlow):
     """One guarded generator, whose steps run on worker threads.
 
-    Like every stream it is one call: let in at its first step, bounded for its life. A step that
-    is still at work when the time is up is abandoned, and keeps the slot until it ends.
+    Like every stream it is one call: admitted at its first step, bounded for its whole life. A step
+    that still runs when the time is up is abandoned, and keeps the slot until it ends.
     """
 
     __slots__ = ("_left",)
@@ -30,7 +30,7 @@ class ThreadedFlow(SyncFlow):
 
     def __init__(self, call: DetachedCall) -> None:
         super().__init__(call)
-        self._left: tuple[Job, Deadline | None] | None = None  # the step that was abandoned
+        self._left: tuple[Job, Deadline | None] | None = None  # the abandoned step
 
     def _run(self, fn: Callable[..., Any], *args: Any) -> Any:
         call = self.call
@@ -67,7 +67,7 @@ class ThreadedFlow(SyncFlow):
             return super().raised(error, began)
         if began is not None:
             self._spend(began)
-        self.source = self.thrown = None  # it is at work: it can't be closed
+        self.source = self.thrown = None  # it still runs: it can't be closed
         step, on_end = abandon(self.call, error)
         job, own = left
         job.when_ended(partial(driver._end, own, on_end))

@@ -1,4 +1,4 @@
-"""What a method does, read from its code: whether it only reads what its object holds."""
+"""What a method does, according to its bytecode: whether it only reads what its object holds."""
 
 # pyright: reportUnknownArgumentType=false, reportUnknownVariableType=false
 # pyright: reportUnknownMemberType=false
@@ -15,15 +15,15 @@ _NEXT: Final = ("LOAD_ATTR", "LOAD_METHOD", "LOAD_SUPER", "STORE_ATTR", "DELETE_
 _SKIPPED: Final = frozenset({"CACHE", "EXTENDED_ARG", "NOP", "PRECALL", "PUSH_NULL", "RESUME"})
 _ASKS: Final = frozenset({"id", "isinstance", "type"})
 _NAMED: Final = frozenset({"getattr", "hasattr"})
-_RECORDS: Final = frozenset({"attr", "attrs", "msgspec", "pydantic"})  # they know no client
+_RECORDS: Final = frozenset({"attr", "attrs", "msgspec", "pydantic"})  # they hold no client
 
 
 def only_reads(cls: type, name: str, live: frozenset[str], *, itself: bool = False) -> bool:
     """Return whether a method of a class touches none of the live attributes of its object.
 
-    Where that can't be told, it is said to touch them: a method written in C, one that hands its
-    object to another function, one that is async. Where it is to read by itself, one that calls
-    other methods of its object as well.
+    If in doubt, the answer is no: for a method written in C, one that passes its object to another
+    function, one that is async. With `itself`, also for one that calls other methods of its
+    object.
     """
     read: set[str] = set()
     found = _reads(cls, name, live, {name}, read) and bool(read)
@@ -49,7 +49,7 @@ async def _async_itself(self: Any) -> Any:
 
 
 def _reads(cls: type, name: str, live: frozenset[str], seen: set[str], read: set[str]) -> bool:
-    """Look at all that a class has by a name; add what is read of the object."""
+    """Check all definitions of a name in a class; add the attributes that they read."""
     for base in cls.__mro__:
         fn = base.__dict__.get(name)
         if fn is None or base is object:
@@ -73,7 +73,7 @@ def _code_reads(
 ) -> bool:
     code = fn.__code__
     if not code.co_argcount or code.co_varnames[0] in code.co_cellvars:
-        return False  # it has no object, or one that an inner function knows
+        return False  # it has no self, or an inner function captures it
     if set(code.co_freevars) - {"__class__"}:
         return False
     names = _used(code)
@@ -88,7 +88,7 @@ def _code_reads(
 
 
 def static(cls: type, name: str) -> Any:
-    """Return what a class has by a name, unbound, without running any code of it."""
+    """Return a class's attribute, unbound, without running any of its code."""
     return next((base.__dict__[name] for base in cls.__mro__ if name in base.__dict__), None)
 
 
@@ -101,12 +101,12 @@ def _is_own(cls: type, name: str) -> bool:
 
 
 def _used(code: CodeType) -> set[str] | None:
-    """Return what some code uses of its object, None where the object itself goes elsewhere."""
+    """Return the attributes of self that some code uses, None if self itself goes elsewhere."""
     import dis
 
     own, found = code.co_varnames[0], set[str]()
     steps = [step for step in dis.get_instructions(code) if step.opname not in _SKIPPED]
-    if any(step.argval == "super" for step in steps):  # what it calls there may be any of these
+    if any(step.argval == "super" for step in steps):  # a method it calls there may have any name
         found |= {step.argval for step in steps if step.opname in ("LOAD_ATTR", "LOAD_METHOD")}
     for place, step in enumerate(steps):
         loaded = step.argval if isinstance(step.argval, tuple) else (step.argval,)
@@ -127,7 +127,7 @@ def _used(code: CodeType) -> set[str] | None:
 
 
 def _is_raised(steps: list[Any]) -> bool:
-    """Return whether what is loaded goes into an error that is raised at once, and nowhere else."""
+    """Return whether the value on the stack only goes into an error that is raised at once."""
     for step in steps:
         if step.opname == "RAISE_VARARGS":
             return True

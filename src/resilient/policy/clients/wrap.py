@@ -1,4 +1,4 @@
-"""`Policy.wrap`: what can be wrapped, and what is asked of its options."""
+"""`Policy.wrap`: checks what can be wrapped, and its options."""
 
 # pyright: reportUnknownArgumentType=false, reportUnknownVariableType=false
 # pyright: reportUnknownMemberType=false, reportUnknownLambdaType=false
@@ -26,7 +26,7 @@ from .proxy import Traits, bare, is_proxy
 from .selection import Selection, patterns
 from .wrapped_client import Wrapper
 
-_KEPT: Final = 16  # wraps of one policy with different options, whose proxy classes are kept
+_KEPT: Final = 16  # wraps of one policy with different options, whose proxy classes it keeps
 
 
 def wrap(
@@ -41,7 +41,7 @@ def wrap(
     failed_result: OnResult | None,
     strict: bool,
 ) -> Any:
-    """Return a proxy of client, by one of the wrappers made before or a new one: `Policy.wrap`."""
+    """Return a proxy of client, by an existing wrapper or a new one; see `Policy.wrap`."""
     options = (
         patterns("only", only),
         patterns("unless", unless) or (),
@@ -51,7 +51,7 @@ def wrap(
     )
     if type(strict) is not bool:
         validation.refuse_type("strict", strict, "True or False")
-    Judge(ignore=ignore, failed_result=failed_result)  # to refuse what is wrong, at once
+    Judge(ignore=ignore, failed_result=failed_result)  # raises at once for invalid predicates
     if is_proxy(client):
         known = _wrapped_by(client, policy)
         if known is not None:
@@ -60,7 +60,7 @@ def wrap(
     knowledge = source.of(type(client))
     wrapper = _wrapper(policy, made, knowledge, options)
     wrapper.selection.check(policy.name, bare(client))
-    # A policy for async calls only, and a client that has such: then it is an async client.
+    # With a policy for async calls only, a client that has async methods is an async client.
     is_async = subclients.is_async_client(type(client)) or (
         _is_async_only(policy) and subclients.has_async_methods(bare(client))
     )
@@ -74,7 +74,7 @@ def wrap(
 
 
 def _check_gaps(policy: GuardStack, proxy: Any) -> None:
-    """Raise the ValueError that says what the policy can't do for this client."""
+    """Raise a ValueError, if the policy declares something that it can't do for this client."""
     found = explained(proxy).gaps
     if found:
         raise ValueError(
@@ -104,11 +104,11 @@ def _wrapped_by(client: Any, policy: GuardStack) -> Wrapper | None:
 def _wrapper(
     policy: GuardStack, made: dict[Any, Wrapper], knowledge: ClientAdapter, options: Any
 ) -> Wrapper:
-    """Return what wraps such clients: the same for the next of them, with its proxy classes."""
+    """Return the wrapper for such clients; later ones get the same, with its proxy classes."""
     key: Any = (type(knowledge), *options)
     try:
         found = made.get(key)
-    except TypeError:  # a predicate that can't be hashed
+    except TypeError:  # an unhashable predicate
         found, key = None, None
     if found is None:
         only, unless, per_call, ignore, failed_result = options
@@ -156,7 +156,7 @@ def _limit(policy: GuardStack, seconds: float) -> Any:
 
 
 def _check(policy: GuardStack, client: Any) -> None:
-    """Raise the TypeError that says why something can't be wrapped, and what to do instead."""
+    """Raise a TypeError, if something can't be wrapped, that says why and what to do instead."""
     name = policy.name
     if isinstance(client, type):
         _refuse(name, label(client), "it is a class; wrap an instance of it, or guard one of its "

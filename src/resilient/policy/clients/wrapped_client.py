@@ -1,4 +1,4 @@
-"""What one `Policy.wrap` makes: the proxies of a client and of all it hands out."""
+"""The wrapper that one `Policy.wrap` makes: it makes the proxies of a client and all its parts."""
 
 # pyright: reportUnknownArgumentType=false, reportUnknownVariableType=false
 # pyright: reportUnknownMemberType=false, reportUnknownLambdaType=false
@@ -21,11 +21,11 @@ from .proxy_classes import make_class
 from .selection import RELEASES, Selection
 from .touching import static
 
-_MOST: Final = 128  # classes of clients and parts; a method that uses super() keeps its class
+_MOST: Final = 128  # classes of clients and parts; a method that uses super() keeps its class alive
 
 
 class Wrapper(Handing):
-    """A policy, a selection and what is known of a client: the same for all proxies of one wrap."""
+    """A policy, a selection and an adapter, shared by all proxies of one wrap."""
 
     def __init__(
         self,
@@ -35,23 +35,23 @@ class Wrapper(Handing):
         judges: tuple[Any, ...],
     ) -> None:
         super().__init__(policy, selection, knowledge, judges)
-        # Types whose instances are handed on as they are.
+        # Types whose instances are handed out unchanged.
         self.data: set[type] = set(subclients.ATOMS) - LISTS
         self.gave_up: Callable[[Exception], bool] = knowledge.gave_up
         self.timeouts: tuple[type[Exception], ...] = knowledge.timeouts
-        self.hands_out: bool = False  # so that it may come back as an argument
-        # The functions that were made, and what each stands for.
+        self.hands_out: bool = False  # once True, an argument may be one of our proxies
+        # The functions made here, and the original of each.
         self._made: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
         self._classes: weakref.WeakKeyDictionary[type, dict[Any, type[Proxy]]] = (
             weakref.WeakKeyDictionary()
         )
-        # So that what is handed out twice is one proxy, as it is one object.
+        # An object that is handed out twice gets one proxy.
         self._known: weakref.WeakValueDictionary[int, Proxy] = weakref.WeakValueDictionary()
 
     # -- proxies ---------------------------------------------
 
     def proxy(self, value: Any, traits: Traits, root: Any = None, *, brought: bool = False) -> Any:
-        """Return the proxy of a client, or of a part of root that was handed out."""
+        """Return the proxy of a client, or of a handed-out part of root."""
         known = self._known.get(id(value))
         if known is not None and known.__wrapped__ is value:
             return known
@@ -75,7 +75,7 @@ class Wrapper(Handing):
     def _class_for(self, value: Any, traits: Traits) -> type[Proxy]:
         cls: type[Any] = type(value)
         if len(self._classes) >= _MOST and cls not in self._classes:
-            self._classes.clear()  # who makes new classes all the time would keep them all
+            self._classes.clear()  # a program that keeps making classes would keep them all
         classes = self._classes.setdefault(cls, {})
         key = traits, _shadowed(value, cls), own_doc(value)
         if key not in classes:
@@ -84,15 +84,15 @@ class Wrapper(Handing):
         return classes[key]
 
     def changed(self, proxy: Proxy, name: str) -> None:
-        """Have a proxy look anew for what its client has by a name."""
+        """Update a proxy after a change of an attribute of its client."""
         if name in vars(type(proxy)) and not name.startswith("__"):
             made = self._class_for(proxy.__wrapped__, proxy._resilient_traits)
-            object.__dict__["__class__"].__set__(proxy, made)  # its own, not its client's
+            object.__dict__["__class__"].__set__(proxy, made)  # its own class, not its client's
 
     def original(self, proxy: Proxy, name: str) -> Any:
-        """Return a method of a proxy's client; that of its class, where the other has replaced it.
+        """Return a method of a proxy's client; the class's, if the instance has replaced it since.
 
-        Who read the method before holds what there was then, as of a bare client.
+        A caller who read the method before holds the old one, as with a bare client.
         """
         client = proxy.__wrapped__
         cls: type[Any] = type(client)
@@ -101,11 +101,11 @@ class Wrapper(Handing):
         return static(cls, name).__get__(client, cls)
 
     def opened(self, value: Any) -> Any:
-        """Return what the client gave out, where it comes back as the proxy of that."""
+        """Return the client's own object, if a proxy of it comes back as an argument."""
         return bare(value) if is_proxy(value) and value._resilient_by is self else value
 
     def assigned(self, value: Any) -> Any:
-        """Return what to put on a client: where it was read from one, what was there."""
+        """Return what to set on a client: the original of a guarded method, else the value."""
         if type(value) is MethodType:
             holder: Any = value.__self__
             if is_proxy(holder) and holder._resilient_by is self:
@@ -118,7 +118,7 @@ class Wrapper(Handing):
         return self.opened(value)
 
     def all_opened(self, given: Given) -> Given:
-        """Return arguments, those that are proxies opened."""
+        """Return arguments, with proxies replaced by what they wrap."""
         values = given.values() if isinstance(given, dict) else given
         if self.data.issuperset(map(type, values)):
             return given
@@ -129,7 +129,7 @@ class Wrapper(Handing):
     # -- attributes ---------------------------------------------
 
     def attribute(self, proxy: Proxy, name: str) -> Any:
-        """Return an attribute that the proxy has not got itself: of its client, guarded."""
+        """Return a client's attribute, guarded, if the proxy itself does not have it."""
         client = proxy.__wrapped__
         value = getattr(client, name)
         if name.startswith("_"):
@@ -142,11 +142,11 @@ class Wrapper(Handing):
         if traits.live is not None and type(value) in LISTS:
             return self._list(proxy, name, value, ())
         if callable(value) and not is_proxy(value):
-            return self._part(proxy, name, value, None)  # an object that can be called
+            return self._part(proxy, name, value, None)  # a callable object
         return self._handed(proxy, name, value)
 
     def _method(self, proxy: Proxy, client: Any, name: str, value: Any) -> Any:
-        """Return a method, guarded; it is made once for all instances where its class has it."""
+        """Return a method, guarded; made once for all instances if their class defines it."""
         cls: type[Any] = type(client)
         found = static(cls, name)
         bound = type(value) is MethodType and value.__self__ is client
@@ -167,11 +167,11 @@ class Wrapper(Handing):
         return known[name][1]
 
     def _alone(self, proxy: Proxy, name: str, value: Any) -> Any:
-        """Return a guarded function that is this client's only, or not made for each of a class."""
+        """Return a guarded function of this client alone."""
         made = self._guarded(proxy, name, value, value)
         if made is None:
             return value
-        # It holds the client and not the proxy, or the two would be a cycle.
+        # It holds the client and not the proxy, which would be a cycle.
         again = functools.partial(
             self.proxy, proxy.__wrapped__, proxy._resilient_traits, proxy._resilient_root
         )
@@ -183,7 +183,7 @@ class Wrapper(Handing):
         return MethodType(self._by(proxy, name, dressed(alone, value.__func__)), value.__self__)
 
     def _by(self, proxy: Proxy, name: str, made: Callable[..., Any]) -> Callable[..., Any]:
-        """Return a method that knows which policy guards it, if one does."""
+        """Return a method that knows which policy, if any, guards it."""
         guarding = self.guarding(proxy._resilient_traits, name, proxy.__wrapped__)
         if guarding is not None:
             setattr(made, BY, GuardedBy(guarding.policy, name))
@@ -206,7 +206,7 @@ class Wrapper(Handing):
     def _free(
         self, proxy: Proxy, name: str, kind: Kind, fn: Callable[..., Any] | None, *, marked: bool
     ) -> Callable[..., Any] | None:
-        """Return a method that is not guarded, or not always; None for a stream, left as it is."""
+        """Return a method that is not, or not always, guarded; None for a stream, left as it is."""
         if kind == "generator":
             return proxy_methods.free_stream(self, name, fn)
         if kind == "async generator":
@@ -223,15 +223,15 @@ class Wrapper(Handing):
 
 
 def _is_function(value: Any) -> bool:
-    """Return whether a value is a function, or passes for one: it would be bound as a method."""
-    cls = type(value)  # and not isinstance(): a mock of a function says that it is one
+    """Return whether a value is a function, or acts like one and would bind as a method."""
+    cls = type(value)  # not isinstance(): a mock of a function claims to be one
     if issubclass(cls, (*subclients.FUNCTIONS, functools.partial)):
         return True
     return callable(value) and hasattr(cls, "__get__")
 
 
 def _shadowed(value: Any, cls: type) -> frozenset[str]:
-    """Return the methods of a class that an instance has something of its own for."""
+    """Return the methods of a class that an instance shadows."""
     try:
         mine: dict[str, Any] = object.__getattribute__(value, "__dict__")
     except AttributeError:
