@@ -40,9 +40,7 @@ class _Flood(Generic[T]):
 
 
 class Folds(Generic[T]):
-    """The events that were reported, and the floods that are kept back. Used by one thread at a
-    time.
-    """
+    """The reported events, and the floods that are kept back. Used by one thread at a time."""
 
     def __init__(self) -> None:
         self.seen: dict[Hashable, deque[float]] = {}

@@ -49,12 +49,12 @@ class Event:
     Attributes:
         policy: the policy's name; ``""`` for a flag.
         flag: the flag's name; ``""`` for a policy.
-        guard: the kind of the guard that changed, ``"policy"``, or ``"flag"``.
+        guard: the kind of the guard concerned, ``"policy"``, or ``"flag"``.
         kind: what happened: ``opened``, ``half_open``, ``closed``, ``would_open`` (a breaker that
             only measures), ``forced``, ``released``, ``updated`` (options were changed),
             ``refused`` (the first refusal of a guard after a minute without one), ``flipped`` (a
             flag changed in this process), or ``abandoned`` (a caller gave up on a
-            worker thread, and no other worker of the policy was abandoned).
+            worker thread, and none of the policy's other workers is abandoned).
         cause: ``"auto"`` or ``"operator"``.
         at: when, by the policy's monotonic clock, in seconds.
         reason: why, in a few words.

@@ -113,8 +113,7 @@ class Judge:
         return FAILURE if self.weigh(error) == FAILURE else IGNORED
 
     def weigh(self, error: Exception) -> int:
-        """Return FAILURE, IGNORED, or CALLERS for an ignored exception that is the caller's own
-        doing.
+        """Return FAILURE, IGNORED, or CALLERS for an ignored exception of the caller's own doing.
 
         CALLERS are those that ``ignore`` names, and those that steer a framework unless ``on``
         names them; but not those that ``on`` merely leaves out.

@@ -102,7 +102,7 @@ def _source(frame: FrameType) -> str:
         file = names.get("__file__")
         return sys.intern(os.path.realpath(file)) if isinstance(file, str) else "__main__"
     file = frame.f_code.co_filename
-    # one shared string for all declarations of a file
+    # One shared string for all declarations of a file
     return file if file.startswith("<") else sys.intern(os.path.realpath(file))
 
 

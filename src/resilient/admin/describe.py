@@ -55,7 +55,7 @@ def _snapshot(core: PolicyState, guards: tuple[Guard, ...], now: float) -> dict[
 
 
 def peak_of(core: PolicyState, now: float) -> int:
-    """Return the most calls at once of the last minute, exact to a minute. Under the lock."""
+    """Return the last minute's most calls at once, exact to a minute. The caller holds the lock."""
     if now >= core.peak_until + PEAK_SPAN:
         return core.in_flight
     return core.peak if now >= core.peak_until else max(core.peak, core.peak_before)

@@ -64,7 +64,7 @@ class PolicyState(ForcedState):
         self.owner: str = owner
         self.tier: int | None = tier
         self.impact: str = impact
-        self.patience: float | None = None  # patience with a dependency at a caller's deadline
+        self.patience: float | None = None  # seconds until a failure at a caller's deadline counts
         self.clock = clock
         self.now: Callable[[], float] = real.now if clock is None else clock.now
         self.uncalled: bool = True  # no call has been made in this process

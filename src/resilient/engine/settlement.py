@@ -123,7 +123,10 @@ def _walk_out(call: Call, outcomes: list[int], reason: str, now: float) -> Step:
 
 
 def _asks_again(call: Call, level: int, ticket: int, outcomes: list[int], now: float) -> bool:
-    """Return True if the guard wants another attempt; set its delay. Under the lock."""
+    """Return True if the guard wants another attempt, and set its delay.
+
+    The caller holds the lock.
+    """
     retries = call.pipeline.retries
     if retries is None or retries[0] != level or outcomes[level] != FAILURE:
         return False

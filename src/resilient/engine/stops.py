@@ -43,7 +43,10 @@ TURNED: Final = Stopped(0, -1, (), "", None, 0.0)
 
 
 def count_refusal(core: PolicyState, kind: str, now: float) -> bool:
-    """Count a refusal; return False if it is news, whose event needs the error. Under the lock."""
+    """Count a refusal; return False if it is news, whose event needs the error.
+
+    The caller holds the lock.
+    """
     last = core.refused_at.get(kind)
     if last is None or now - last >= QUIET:
         return False

@@ -63,7 +63,7 @@ class Timeout(Admission, TimeLimit, Changeable, Peered):
 
     @property
     def workers(self) -> int:
-        """Worker threads that run a body, with the abandoned ones."""
+        """Worker threads that run a body, abandoned ones included."""
         return self._crew.busy
 
     def replaces(self, old: Guard) -> None:

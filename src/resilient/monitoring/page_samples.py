@@ -60,7 +60,7 @@ class PageSample:
         at: the time, on the monotonic clock.
         policies: the numbers of each policy, by name, added up over living and departed processes.
         flags: likewise, of the flags.
-        orders: likewise, of the orders for policies.
+        orders: likewise, when the orders for each policy began.
         about: the description of a policy or flag, by kind and name; of living processes.
         since: when the first process entered the present state of its breaker, in seconds
             since 1970, by policy and state.

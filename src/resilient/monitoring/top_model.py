@@ -99,7 +99,7 @@ class Row:
 
     @property
     def _answered(self) -> bool:
-        """Whether a fallback answers every call already, and no admitted call can hang."""
+        """Whether every call gets a fallback already, without waiting for the function."""
         cut = self.state.startswith("open") or not self.let_in
         return self.enough and self.degraded == 1 and cut
 

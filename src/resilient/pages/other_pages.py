@@ -53,9 +53,7 @@ class OtherPages:
     # -- reading ---------------------------------------------
 
     def rows(self) -> tuple[list[Entry], int]:
-        """Return their rows, and the number of unreadable pages. A scrape must not see less than
-        before.
-        """
+        """Return their rows, never less than before, and the number of unreadable pages."""
         with held(self._lock, PATIENCE) as mine:
             return self._read() if mine else (self._entries, 1)
 

@@ -175,8 +175,7 @@ class Records:
             self.page.remove(self._own.pop(key))
 
     def entries(self, others: list[Entry]) -> list[Entry]:
-        """Return this process's entries as they are now, those of policies without a record
-        included.
+        """Return this process's entries as they are now, also for policies without a record.
 
         A policy has no record before its first call, or if the page has no room. An uncalled one is
         left out if other processes have its name.

@@ -31,7 +31,7 @@ from .format import (
     places,
 )
 
-# never blocks, as a pipe would, and follows no link
+# Never block, as opening a pipe would; follow no link, which would be a file read twice.
 FLAGS: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
 
 _TRIES: Final = 20  # readings that a move may disturb before one is accepted

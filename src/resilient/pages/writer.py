@@ -54,7 +54,7 @@ class Slot:
         self.segment: int = segment
         self.start: int = start  # in its segment
         self.size: int = size
-        self.raw: bytes = b""  # the cells at the last look
+        self.raw: bytes = b""  # the cells at the last check
         self.last: Entry | None = None
 
 

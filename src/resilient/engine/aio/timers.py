@@ -43,7 +43,7 @@ class TimeoutEntry(TaskDeadline):
         if not self.open or self.fired or self.task is None:
             return
         left = self.when - self.now()
-        if left > _EARLY:  # the loop's clock jumped, as where a test freezes it
+        if left > _EARLY:  # the loop's clock jumped: perhaps a test has frozen it
             later(self.task.get_loop(), left, self.fire)
             return
         self.fired = True
