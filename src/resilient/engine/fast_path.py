@@ -1,9 +1,8 @@
 """The critical sections on both sides of a call that goes well, for any number of guards.
 
-``enter(now)`` returns tickets, or a value of `resilient.engine.stops`: a Stopped names the guard
-that did not admit the call and carries the tickets of the guards outside it, from where the
-interpreter goes on; AGAIN means that no guard was asked and the interpreter begins; TURNED means
-that a guard refused and a blind fallback answers. ``leave(tickets, started, now)`` books a success.
+``enter(now)`` returns tickets, or a value of `resilient.engine.stops`; a Stopped carries the
+tickets of the guards outside, so that the interpreter can go on from there. ``leave(tickets,
+started, now)`` books a success.
 
 Both are one section round a small step that asks the guards. Only for two guards is the step
 written into the section: kept apart, it makes a whole policy a fifth slower. The section takes the
@@ -106,7 +105,7 @@ def _enter(  # noqa: C901
         gate = core.gate
         if gate:
             return AGAIN
-        tickets, verdict = blank.copy(), PARK  # allocated here, since the section must not allocate
+        tickets, verdict = blank.copy(), PARK  # before the section, which allocates none
         place, why, left, turned = 0, "", None, False
         try:
             acquire()

@@ -92,7 +92,7 @@ def _stopped(call: Call, verdict: int, why: str, retry_after: float | None) -> S
 
 
 def _is_part_of_a_probe(call: Call, verdict: int) -> bool:
-    """Return True if a call comes from inside a probe that the guard admitted."""
+    """Return whether a call comes from inside a call that the guard has let in as a probe."""
     guard = call.guard
     if verdict != REFUSE or not (isinstance(guard, InFlight) and guard.is_probing):
         return False
