@@ -220,9 +220,8 @@ class on_abandon:
         if not callable(fn):
             refuse_type("fn", fn, "a function without arguments")
         self._fn: Callable[[], object] | None = fn
-        self._lock = (
-            threading.Lock()
-        )  # held while fn runs, so that the block does not end meanwhile
+        # Held while fn runs, so that the block does not end meanwhile.
+        self._lock = threading.Lock()
         self._told: list[Deadline] = []
 
     def __enter__(self) -> Self:

@@ -42,9 +42,8 @@ class Registry(Generic[Policy]):
         self.on_made: Callable[[PolicyState, Place], None] | None = None
         self._lock = threading.Lock()
         self._entries: dict[str, _Entry] = {}
-        self._replaced: list[
-            weakref.ref[PolicyState]
-        ] = []  # by code that was loaded again, oldest first
+        # By code that was loaded again, oldest first.
+        self._replaced: list[weakref.ref[PolicyState]] = []
         self._numbers: dict[str, int] = {}
         self._freed: dict[str, list[int]] = {}
 

@@ -49,9 +49,8 @@ def settle(call: Call, outcomes: list[int], reason: str, what: int | None = None
     """Settle the guards; if the call has ended, count it and what its caller got."""
     room()
     core, now = call.core, call.core.now()
-    if (
-        core.holds_lock()
-    ):  # in a finalizer or signal handler: the interrupted section settles at its end
+    # In a finalizer or signal handler: the interrupted section settles at its end.
+    if core.holds_lock():
         # Decided now, since the caller takes the error out of the call.
         what = served(call) if what is None else what
         if any(ticket is not None for ticket in call.tickets):

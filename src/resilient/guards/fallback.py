@@ -44,9 +44,8 @@ class Fallback(Answers):
         if fn is None and with_error:
             validation.refuse("with_error", with_error, "False where value=... is given")
         self._value = value
-        self.answer: str = (
-            validation.shown(value) if fn is None else label(fn)
-        )  # at construction: repr is foreign code
+        # At construction, outside every lock: repr is foreign code.
+        self.answer: str = validation.shown(value) if fn is None else label(fn)
         self._copy: Callable[[Any], Any] | None = None
         if isinstance(value, (list, dict, set)):  # two callers must not share one mutable answer
             from copy import copy

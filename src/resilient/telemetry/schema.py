@@ -25,7 +25,7 @@ Row = Sequence[float]  # kept as a tuple, which the garbage collector need not t
 WORDS: Final = ("line", "fallback", "thread")  # the optional groups of counts
 _MOST: Final = 10_000  # schemas that are kept; only broken pages can lead to more
 
-_GRAIN: Final = 2.0**20  # parts of a second
+_GRAIN: Final = 2.0**20  # parts of a second, to which sums are rounded
 
 _NAME: Final = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]{0,99}")
 _COUNT: Final = re.compile(r"[a-z_]{1,50}(:[a-z0-9_.]{1,50})?")

@@ -25,9 +25,8 @@ class Signal:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._lock.acquire()
-        self.take: Callable[[bool, float], bool] = (
-            self._lock.acquire
-        )  # takes (True, seconds); for callers to whom one more call matters
+        # Takes (True, seconds); for callers to whom one more call matters.
+        self.take: Callable[[bool, float], bool] = self._lock.acquire
 
     def set(self) -> bool:
         """Wake the waiter; a second call does no harm."""
