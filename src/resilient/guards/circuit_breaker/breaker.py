@@ -1,8 +1,8 @@
 """The circuit breaker: stop calls to a failing dependency, and probe gently whether it is back.
 
 The pattern is Michael Nygard's (*Release It!*, 2007); the rate over a sliding window with a minimum
-volume is that of Hystrix and resilience4j. ``docs/explanation/architecture.md`` says why there are
-epochs and leases.
+volume is that of Hystrix and resilience4j. Why there are epochs and leases is told in
+``docs/explanation/architecture.md``.
 """
 
 from __future__ import annotations
