@@ -1,4 +1,4 @@
-"""``python -m resilient``: as the command ``resilient``."""
+"""``python -m resilient`` runs the command ``resilient``."""
 
 from .cli import main
 

@@ -1,4 +1,4 @@
-"""What kind of callable something is, told without calling it."""
+"""Find out the kind of a callable or of a value, without calling anything."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _GENERATOR, _COROUTINE, _ITERABLE_COROUTINE, _ASYNC_GENERATOR = 0x20, 0x80, 0x10
 
 
 def kind_of(fn: object) -> Kind:
-    """Return whether calling fn gives a value, an awaitable or a stream of values."""
+    """Return the kind of fn: a call gives a value, an awaitable or a stream of values."""
     while isinstance(fn, functools.partial):
         fn = fn.func
     if isinstance(fn, MethodType):
@@ -58,7 +58,7 @@ def _kind_of_object(fn: object) -> Kind:
 
 
 def named_part(fn: object) -> Any:
-    """Return what gives a callable its name: the function in a partial, the type of an object."""
+    """Return what names a callable: the function in a partial, or the type of an object."""
     while isinstance(fn, functools.partial):
         fn = fn.func
     return fn if hasattr(fn, "__qualname__") else type(fn)
@@ -72,11 +72,11 @@ def label(fn: object) -> str:
 
 
 def returns_awaitable(value: object) -> bool:
-    """Return whether value can be awaited."""
+    """Return True if value can be awaited."""
     kind = type(value)
     if hasattr(kind, "__await__"):
         return True
-    # Nothing is asked of the value itself: a proxy or mock would answer anything.
+    # Look only at the type: a proxy or mock would claim any attribute.
     return kind is GeneratorType and _is_coroutine(cast("GeneratorType[Any, Any, Any]", value))
 
 
@@ -91,10 +91,10 @@ _FUTURE: Final = "concurrent.futures._base", "Future"
 
 
 def handle_of(value: object) -> str:
-    """Return what kind of work that has not ended a value stands for, "" where it is a value.
+    """Return the kind of unended work that a value stands for; "" for a plain value.
 
-    Objects of exactly these types are known: an iterator or a context manager of another class may
-    be an answer that is here already.
+    This knows only objects of exactly these types: an iterator or a context manager of another
+    class may be an answer that is complete.
     """
     kind = type(value)
     try:
@@ -103,18 +103,18 @@ def handle_of(value: object) -> str:
             return "future" if _name_of(kind) == _FUTURE or kind in _futures else ""
     except RecursionError:
         raise
-    except Exception:  # a class that has no module, or a metaclass that can't be hashed
+    except Exception:  # a class without a module, or a metaclass that can't be hashed
         return ""
     return "" if known == "generator" and _is_coroutine(cast("Any", value)) else known
 
 
 def is_future(kind: type) -> bool:
-    """Return whether a class is made from the standard library's Future for threads."""
+    """Return True if a class derives from the standard library's Future for threads."""
     return any(_name_of(base) == _FUTURE for base in kind.__mro__)
 
 
 def note_future(kind: type) -> None:
-    """Have objects of a class, which a wrapped client has handed out, taken for Futures."""
+    """Treat objects of a class that a wrapped client has returned as Futures."""
     _futures.add(kind)
 
 
@@ -125,11 +125,11 @@ def _name_of(kind: type) -> tuple[str, str]:
 PLAIN_VALUES: Final = frozenset(
     {type(None), bool, int, float, str, bytes, list, tuple, dict, set, frozenset}
 )
-"""Types of which nothing but the value itself is to be known."""
+"""Types of values that never stand for unended work."""
 
 
 def returns_work(value: object) -> bool:
-    """Return whether a value stands for work that has not ended: an awaitable, or a handle."""
+    """Return True if a value stands for work that has not ended: an awaitable, or a handle."""
     if type(value) in PLAIN_VALUES:
         return False
     return returns_awaitable(value) or handle_of(value) != ""
@@ -142,7 +142,7 @@ _MANAGERS: Final = {
 
 
 def manager_of(fn: object) -> str:
-    """Return which kind of context managers a function of contextlib's makes, "" for any other."""
+    """Return the kind of context managers that a contextlib function makes; "" for any other."""
     while isinstance(fn, functools.partial):
         fn = fn.func
     if isinstance(fn, MethodType):

@@ -1,4 +1,4 @@
-"""Time: the system's monotonic clock, and the clock that a policy is given in its place."""
+"""Time: the system's monotonic clock, and the manual clock that may replace it in a policy."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ class Alarm(Protocol):
     """A pending callback of a clock."""
 
     def cancel(self) -> None:
-        """Forget the callback, if it has not run."""
+        """Cancel the callback, if it has not run."""
         ...
 
 
 class Clock(Protocol):
-    """A source of time that can be injected: `resilient.testing.ManualClock` is one."""
+    """A source of time that a policy can be given, such as `resilient.testing.ManualClock`."""
 
     def now(self) -> float:
         """Return seconds on a clock that never goes back."""
@@ -29,20 +29,20 @@ class Clock(Protocol):
 
 
 class Real:
-    """The system's monotonic clock, also while a test has frozen the one in the module `time`.
+    """The system's monotonic clock, even while a test has frozen the one in the module `time`.
 
-    freezegun puts functions of its own in the place of the real ones, in every module that has
-    them by a name. An attribute of an object it leaves alone.
+    freezegun replaces the real functions in every module that has them by a name. It leaves an
+    attribute of an object alone.
     """
 
     __slots__ = ("now",)
 
     def __init__(self) -> None:
-        frozen = sys.modules.get("freezegun.api")  # perhaps at this very moment
+        frozen = sys.modules.get("freezegun.api")  # a test may have frozen the time already
         self.now: Callable[[], float] = getattr(frozen, "real_monotonic", time.monotonic)
 
     def is_frozen(self) -> bool:
-        """Return whether event loops go by another clock now, so that their timers stand still."""
+        """Return True if event loops use a frozen clock, so that their timers stand still."""
         return time.monotonic is not self.now
 
 
@@ -50,18 +50,18 @@ real: Final = Real()
 
 
 def alarm_at(when: float, callback: Callable[[], object]) -> Alarm:
-    """Call callback from a thread of its own at a time of the real clock; where loops stand still.
+    """Call callback in a thread of its own at a time of the real clock; for frozen event loops.
 
     Args:
-        when: the time.
-        callback: safe to call from any thread. That its loop is closed by then is no error.
+        when: the time, in seconds.
+        callback: safe to call from any thread; a closed event loop is no error.
     """
     import threading
 
     def ring() -> None:
         try:
             callback()
-        except RuntimeError:  # the loop is closed; trio.RunFinishedError is one too
+        except RuntimeError:  # the loop is closed; trio.RunFinishedError is a RuntimeError too
             pass
 
     timer = threading.Timer(max(0.0, when - real.now()), ring)

@@ -1,4 +1,4 @@
-"""The deadline in the context: what is left of the time of the call that encloses this code."""
+"""The deadline in the context: how much time the enclosing call has left."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ class Terms:
 
 
 class Deadline:
-    """One call's time limit; closed when the call ends, so that it binds nothing started in it.
+    """One call's time limit. It is closed when the call ends, and then binds nothing.
 
-    It has no constructor: one is made for each call, and `made` costs twice what its parts do.
+    It has no constructor: one is made for each call, and `made` costs twice as much as its parts.
     """
 
     __slots__ = ("cuts", "open", "outer", "terms", "when")
-    cuts: list[on_abandon] | None  # unset until somebody wants to be told; None once they were
+    cuts: list[on_abandon] | None  # unset until on_abandon adds itself; None once they were called
     open: bool
     outer: Deadline | None
     terms: Terms
     when: float
 
-    task: object = None  # the task that it cancels, where it is an async call's
+    task: object = None  # the task that it cancels, in an async call
 
     @staticmethod
     def made(when: float, terms: Terms, outer: Deadline | None) -> Deadline:
@@ -84,12 +84,12 @@ current: Final[ContextVar[Deadline | None]] = ContextVar("resilient_deadline", d
 
 
 def leave(own: Deadline) -> None:
-    """Close a deadline and put back the one around it, if this is the context it was set in.
+    """Close a deadline and restore the one around it, if this is the context it was set in.
 
-    Where that is none, the fast paths leave the closed one where it is: it binds nothing, and is
-    put away by the next. A coroutine may be closed in another context. Not by ``reset()``: before
-    Python 3.12 a finalizer that reads the variable while it is reset to nothing crashes the
-    interpreter.
+    If there was none around it, the fast paths leave the closed deadline in the context: it binds
+    nothing, and the next one replaces it. A coroutine may be closed in another context. This does
+    not use ``reset()``: before Python 3.12 a finalizer that reads the variable while it is reset to
+    nothing crashes the interpreter.
     """
     own.open = False
     if current.get() is own:
@@ -97,7 +97,7 @@ def leave(own: Deadline) -> None:
 
 
 def enclosing() -> Deadline | None:
-    """Return the tightest deadline that binds the code running now."""
+    """Return the tightest deadline that binds the code that is running."""
     found: Deadline | None = None
     seen = current.get()
     while seen is not None:
@@ -108,10 +108,10 @@ def enclosing() -> Deadline | None:
 
 
 def remaining() -> float | None:
-    """Return the seconds left to the code running now, or None if no timeout encloses it.
+    """Return the seconds left to the running code, or None if no timeout encloses it.
 
     Returns:
-        Seconds, never below 0. With nested timeouts, those of the tightest.
+        Seconds, never below 0; with nested timeouts, of the tightest one.
 
     Example:
         >>> from resilient import remaining, timeout
@@ -126,12 +126,12 @@ def remaining() -> float | None:
 
 
 def check() -> None:
-    """Raise `CallTimeoutError` if the time of the call that encloses this code is up.
+    """Raise `CallTimeoutError` if the time of the enclosing call is up.
 
-    A cooperative timeout bounds nothing by itself: call this between the steps of long work.
+    A cooperative timeout interrupts nothing: call this between the steps of long work.
 
     Raises:
-        CallTimeoutError: nothing is left. It names the policy whose timeout is the tightest.
+        CallTimeoutError: no time is left. It names the policy whose timeout is the tightest.
 
     Example:
         >>> from resilient import check
@@ -140,23 +140,24 @@ def check() -> None:
     found = enclosing()
     if found is None:
         return
-    abandoned = getattr(found, "cuts", _UNSET) is None  # its caller was interrupted, perhaps
+    # Its caller may have been interrupted before the deadline.
+    abandoned = getattr(found, "cuts", _UNSET) is None
     if abandoned or found.now() >= found.when:
         raise found.error()
 
 
-GRAIN: Final = 0.002  # a socket's own timer may be up so much before the deadline is
+GRAIN: Final = 0.002  # seconds by which a socket's own timer may fire early
 
 
 def raise_if_up() -> None:
-    """Raise `CallTimeoutError` where a library's own limit was up because the deadline was."""
+    """Raise `CallTimeoutError` if a library's own limit expired because the deadline did."""
     found = enclosing()
     if found is not None:
         raise_if_over(found)
 
 
 def raise_if_over(deadline: Deadline) -> None:
-    """Raise a deadline's `CallTimeoutError` where it is up."""
+    """Raise a deadline's `CallTimeoutError` if it has passed."""
     if deadline.now() >= deadline.when - GRAIN:
         raise deadline.error()
 
@@ -165,7 +166,7 @@ _UNSET: Final[Any] = object()
 
 
 class bounded:
-    """Set a deadline round a ``with`` block, as a cooperative timeout does; for servers' edges."""
+    """Set a deadline round a ``with`` block, as a cooperative timeout does; for server edges."""
 
     __slots__ = ("deadline",)
 
@@ -183,13 +184,13 @@ class bounded:
 class on_abandon:
     """Call fn if the caller of the code in this ``with`` block gives up on its worker thread.
 
-    A thread can't be stopped from outside, but what it waits for can be taken away: fn may shut a
-    socket down, so that the abandoned body ends, and its slot comes back. Our integrations do.
+    A thread can't be stopped from outside, but fn can take away what it waits for: shut down a
+    socket, say, so that the abandoned body ends and gives its slot back. Our integrations do so.
 
     Args:
         fn: a plain function without arguments, quick and safe to call from another thread. It is
             called at most once, by the thread that gives up, and never after the block has ended;
-            at the beginning of the block, if the caller had given up before. What it raises is
+            at the beginning of the block, if the caller had given up before. Its errors are
             logged.
 
     Raises:
@@ -219,9 +220,8 @@ class on_abandon:
         if not callable(fn):
             refuse_type("fn", fn, "a function without arguments")
         self._fn: Callable[[], object] | None = fn
-        self._lock = (
-            threading.Lock()
-        )  # held while fn runs, so that the block does not end meanwhile
+        # Held while fn runs, so that the block does not end meanwhile.
+        self._lock = threading.Lock()
         self._told: list[Deadline] = []
 
     def __enter__(self) -> Self:
@@ -273,7 +273,7 @@ class on_abandon:
 
 
 def abandoned(deadline: Deadline) -> None:
-    """Tell those in a call's body that its caller has given up on it."""
+    """Tell the code in a call's body that its caller has given up."""
     cuts, deadline.cuts = getattr(deadline, "cuts", None), None
     for cut in cuts or ():
         cut._fire()

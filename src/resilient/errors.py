@@ -1,15 +1,15 @@
-"""Every exception that resilient raises of its own."""
+"""The exceptions that resilient itself raises."""
 
 from __future__ import annotations
 
 
 class ResilientError(Exception):
-    """Base of every exception that resilient raises of its own.
+    """Base of every exception that resilient itself raises.
 
     Attributes:
         policy: the name of the policy that raised it.
-        guard: the kind of the guard that decided it, such as ``"bulkhead"``, or ``"policy"``
-            where the decision was made at the policy's entry.
+        guard: the kind of the guard that raised it, such as ``"bulkhead"``, or ``"policy"`` if the
+            policy refused the call at its entry.
     """
 
     policy: str
@@ -33,10 +33,10 @@ def _rebuild(kind: type[ResilientError], message: str, state: dict[str, object])
 
 
 class RefusedError(ResilientError):
-    """A guard did not let the call run: the protected function was not entered.
+    """A guard refused the call: the protected function did not run.
 
     Attributes:
-        retry_after: seconds after which a new call may be let through, or None where that
+        retry_after: seconds after which the guard may admit a new call, or None if that
             can't be known.
     """
 
@@ -60,7 +60,7 @@ class CircuitOpenError(RefusedError):
 
 
 class BulkheadFullError(RefusedError):
-    """All slots of the bulkhead are taken and its line is full, or the wait in it was too long."""
+    """All slots of the bulkhead are taken and its queue is full, or the wait was too long."""
 
 
 class WorkersBusyError(RefusedError):
@@ -83,7 +83,7 @@ class CallTimeoutError(ResilientError, TimeoutError):
     """
 
     timeout: float
-    _deadline: object = None  # the `Deadline` that was up; not kept by pickle or copy
+    _deadline: object = None  # the `Deadline` that expired; not kept by pickle or copy
 
     def __init__(
         self, message: str, *, policy: str = "", guard: str = "timeout", timeout: float = 0.0
@@ -93,16 +93,16 @@ class CallTimeoutError(ResilientError, TimeoutError):
 
 
 class StoreError(ResilientError):
-    """The store of flips could not be reached, or did not answer as a store should."""
+    """The store of flips could not be reached, or gave an answer that no store gives."""
 
 
 class ThreadBoundWarning(UserWarning):
-    """A wrapped object keeps state for each thread, so its calls can not be moved to a worker."""
+    """A wrapped object keeps state for each thread, so its calls can't run on a worker thread."""
 
 
 class DeclarationWarning(UserWarning):
-    """A guard or policy is declared where, or as, it does less than its reader would expect."""
+    """A guard or policy is declared in a way in which it does less than a reader would expect."""
 
 
 class OrderWarning(UserWarning):
-    """The order of a policy's guards makes one of them do less than its reader would expect."""
+    """The order of a policy's guards makes one of them do less than a reader would expect."""

@@ -1,4 +1,4 @@
-"""Floods: what happens again and again is told one by one at first, then as one with how often."""
+"""Fold floods: report the first events of a kind one by one, then only the last with a count."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ from collections import deque
 from collections.abc import Hashable
 from typing import Final, Generic, TypeVar
 
-SPAN: Final = 30.0  # seconds in which so many of one kind are told one by one
-CALM: Final = 10.0  # seconds without another, after which it is told
-LONGEST: Final = 480.0  # seconds after which a flood that goes on is told of again, at the latest
+# Seconds within which a limited number of events of one kind is reported one by one.
+SPAN: Final = 30.0
+CALM: Final = 10.0  # seconds without another event of the kind, after which a flood is reported
+LONGEST: Final = 480.0  # seconds between two reports of a flood that goes on, at most
 _MOVES: Final = ("opened", "half_open", "closed")
-_SINGLY: Final = {"abandoned": 1, "would_open": 1, "refused": 1}  # others 4
-_ORDERED: Final = 20  # of what somebody orders: a person does not flood, a program may
+_SINGLY: Final = {"abandoned": 1, "would_open": 1, "refused": 1}  # of other kinds 4
+_ORDERED: Final = 20  # for what somebody orders: a person causes no flood, but a program may
 
 T = TypeVar("T")
 
@@ -19,9 +20,9 @@ T = TypeVar("T")
 def key_of(
     policy: str, flag: str, guard: str, kind: str, cause: str
 ) -> tuple[tuple[str, ...], int]:
-    """Return what an event is one of, and how many of those are told one by one.
+    """Return the kind that an event belongs to, and how many of a kind are reported one by one.
 
-    The moves of one circuit are of one kind: it goes back and forth.
+    The moves of one circuit are of one kind, since a circuit goes back and forth.
     """
     moves = kind in _MOVES and cause == "auto"
     key = policy, flag, guard, "moved" if moves else kind, cause
@@ -34,19 +35,19 @@ class _Flood(Generic[T]):
     def __init__(self, last: T, begun: float, length: float) -> None:
         self.last: T = last
         self.begun: float = begun
-        self.length: float = length  # seconds until it is told
+        self.length: float = length  # seconds until it is reported
         self.times: int = 0
 
 
 class Folds(Generic[T]):
-    """What is told one by one, and what has been kept back. One thread at a time uses it."""
+    """The reported events, and the floods that are kept back. Used by one thread at a time."""
 
     def __init__(self) -> None:
         self.seen: dict[Hashable, deque[float]] = {}
         self.floods: dict[Hashable, _Flood[T]] = {}
 
     def keeps(self, key: Hashable, singly: int, item: T, now: float) -> bool:
-        """Return whether too many of a kind came to tell this one by itself; count it where so."""
+        """Return True, and count the item, if too many of its kind came to report it by itself."""
         times = self.seen.get(key)
         if times is None:
             times = self.seen[key] = deque(maxlen=singly)
@@ -64,7 +65,7 @@ class Folds(Generic[T]):
         return True
 
     def ended(self, now: float, *, every_one: bool = False) -> list[tuple[T, int, float]]:
-        """Return what is to be told now: the last of each flood, how many, and since when."""
+        """Return the floods to report now: the last item of each, its count, and its beginning."""
         told: list[tuple[T, int, float]] = []
         for key, flood in list(self.floods.items()):
             quiet = now - self.seen[key][-1]
@@ -73,7 +74,7 @@ class Folds(Generic[T]):
                 told.append((flood.last, flood.times, flood.begun))
                 flood.times, flood.length = 0, min(2 * flood.length, LONGEST)
                 flood.begun = now
-            if not flood.times and quiet >= 2 * SPAN:  # it is over
+            if not flood.times and quiet >= 2 * SPAN:  # the flood has ended
                 del self.floods[key]
         for key in [k for k, times in self.seen.items() if now - times[-1] >= 2 * SPAN]:
             if key not in self.floods:

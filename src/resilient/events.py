@@ -1,4 +1,4 @@
-"""What happened to a policy, as records, and their delivery to listeners and `logging`."""
+"""Events of policies and flags, and their delivery to listeners and `logging`."""
 
 from __future__ import annotations
 
@@ -47,23 +47,23 @@ class Event:
     """One change of a policy or flag.
 
     Attributes:
-        policy: the policy's name, ``""`` where a flag was flipped.
-        flag: the flag's name, ``""`` where it is about a policy.
-        guard: the kind of the guard it happened in, ``"policy"``, or ``"flag"``.
+        policy: the policy's name; ``""`` for a flag.
+        flag: the flag's name; ``""`` for a policy.
+        guard: the kind of the guard concerned, ``"policy"``, or ``"flag"``.
         kind: what happened: ``opened``, ``half_open``, ``closed``, ``would_open`` (a breaker that
             only measures), ``forced``, ``released``, ``updated`` (options were changed),
             ``refused`` (the first refusal of a guard after a minute without one), ``flipped`` (a
-            flag says something else in this process), or ``abandoned`` (a caller gave up on a
-            worker thread, and no other thread of the policy hangs).
+            flag changed in this process), or ``abandoned`` (a caller gave up on a
+            worker thread, and none of the policy's other workers is abandoned).
         cause: ``"auto"`` or ``"operator"``.
         at: when, by the policy's monotonic clock, in seconds.
         reason: why, in a few words.
         before: the state before, or the options that were changed.
         after: the state after, or what they were changed to.
-        evidence: of a circuit breaker's moves, what it had seen in its window: ``calls``,
+        evidence: for a circuit breaker's moves, what was in its window: ``calls``,
             ``failures``, ``failure_rate``, ``slow``, ``slow_rate``, ``consecutive_failures``, the
-            most frequent ``exceptions`` with their counts; ``retry_after``, in seconds, where it
-            opened; the ``settings`` it went by, and ``revision``, how often they had been changed.
+            most frequent ``exceptions`` with their counts; ``retry_after``, in seconds, if it
+            opened; the ``settings`` in force, and ``revision``, how often they had been changed.
             Empty for other events.
     """
 
@@ -111,8 +111,8 @@ Listener = Callable[[Event], object]
 class Bus:
     """Hands events to listeners in order, one at a time, and never while a lock is held.
 
-    Whoever finds the bus idle delivers for everybody; an event published meanwhile, also by a
-    listener, joins the queue. A listener that raises is logged once and removed.
+    The thread that finds the bus idle delivers for all threads; an event published meanwhile, also
+    by a listener, joins the queue. A listener that raises is logged once and removed.
     """
 
     def __init__(self) -> None:
@@ -128,12 +128,12 @@ class Bus:
         """Call listener with every event from now on.
 
         Args:
-            listener: a plain function of one `Event`. It runs in the thread of some guarded call,
+            listener: a plain function of one `Event`. It runs in the thread of a guarded call,
                 and all other events wait for it, so it should be quick.
-                One that raises is logged once and removed.
+                A listener that raises is logged once and removed.
 
         Returns:
-            A function that ends the subscription; calling it twice does no harm.
+            A function that ends the subscription; a second call does no harm.
 
         Raises:
             TypeError: listener is not a plain callable.
@@ -148,7 +148,7 @@ class Bus:
         return unsubscribe
 
     def enqueue(self, event: Event | Callable[[], object]) -> None:
-        """Queue an event, or a call, without delivering it: this much may be done under a lock."""
+        """Queue an event, or a function, without delivering it; allowed under a lock."""
         if len(self._queue) >= _BACKLOG:
             with tally:
                 self.dropped += 1
@@ -164,38 +164,39 @@ class Bus:
         self._log.reset()
 
     def leave_to_others(self) -> None:
-        """Have what this thread delivers delivered by another: a listener may hang."""
+        """Leave deliveries of this thread to another one, because a listener may hang."""
         self._reluctant.add(threading.get_ident())
 
     def calm(self) -> None:
-        """Have the log tell the next events one by one, whatever there was before."""
+        """Have the log report the next events one by one, whatever came before."""
         self._log.reset()
 
     def look_back(self) -> None:
-        """Have the log tell of floods that nothing has happened after; sometimes, and quickly."""
+        """Log the floods after which nothing has happened; to be called now and then."""
         self.enqueue(self._log.tell)
         self.deliver()
 
     def deliver(self) -> None:
-        """Hand out what is queued, unless somebody is at it already."""
+        """Deliver the queue, unless another thread is doing so."""
         try:
             room_for_call()
-        except RecursionError:  # the next one delivers it
+        except RecursionError:  # the next call delivers it
             return
         if threading.get_ident() not in self._reluctant:
             self._deliver()
         elif self._queue and not self._delivering.locked():
-            with contextlib.suppress(RuntimeError):  # no thread to be had: the next call does it
+            # No thread can be started: the next call does it.
+            with contextlib.suppress(RuntimeError):
                 threading.Thread(target=self._deliver, name="resilient-events", daemon=True).start()
 
     def _deliver(self) -> None:
-        # The queue is looked at again after the release: who found the lock taken has left.
+        # Check the queue again after the release: a thread that found the lock taken did not wait.
         while self._queue and (lock := self._delivering).acquire(blocking=False):
             try:
                 while self._queue:
                     self._send(self._queue.popleft())
             finally:
-                lock.release()  # not that of a child: a listener may fork
+                lock.release()  # the local lock, and not that of a child: a listener may fork
 
     def _send(self, event: Event | Callable[[], object]) -> None:
         if not isinstance(event, Event):
@@ -205,7 +206,7 @@ class Bus:
         for listener in self._listeners:
             try:
                 listener(event)
-            except RecursionError:  # the stack's end, and perhaps not the listener's fault
+            except RecursionError:  # the stack was too short: perhaps not the listener's fault
                 continue
             except Exception:
                 self._listeners = tuple(kept for kept in self._listeners if kept is not listener)
@@ -218,18 +219,18 @@ class Bus:
 
 
 class Log:
-    """Writes events to `logging`: those that come in floods as one, with how many they were."""
+    """Writes events to `logging`; a flood as one line with the number of its events."""
 
     def __init__(self) -> None:
         self._folds: Folds[Event] = Folds()
         self._at_exit = False
 
     def reset(self) -> None:
-        """Forget what was kept back before a fork: the parent tells it."""
+        """Forget in a child what was kept back before the fork: the parent reports it."""
         self._folds = Folds()
 
     def take(self, event: Event) -> None:
-        """Log an event, or keep it back; and what has been kept back for long enough."""
+        """Log an event or keep it back; then log the floods that are due."""
         now = time.monotonic()
         key, singly = key_of(event.policy, event.flag, event.guard, event.kind, event.cause)
         if not self._folds.keeps(key, singly, event, now):
@@ -241,7 +242,7 @@ class Log:
             self.tell()
 
     def tell(self, *, every_one: bool = False) -> None:
-        """Log what has been kept back for long enough."""
+        """Log the floods that are due."""
         now = time.monotonic()
         for event, times, since in self._folds.ended(now, every_one=every_one):
             _write(event, times, now - since)
@@ -263,9 +264,9 @@ _TIMES: Final = "resilient_times"
 
 
 def _fields(event: Event) -> dict[str, Any]:
-    """Return what a record of the log has of an event: always all of it, by names that stay.
+    """Return the fields of a log record for an event: always all of them, under stable names.
 
-    They are told in ``docs/howto/trace-and-log.md``.
+    ``docs/howto/trace-and-log.md`` documents them.
     """
     return {
         "resilient_event": event,
@@ -292,7 +293,7 @@ def _plain(value: Any) -> Any:
         return value
     if isinstance(value, float) and isfinite(value):
         return value
-    return str(value)  # JSON knows no infinity
+    return str(value)  # JSON has no infinity
 
 
 bus: Final = Bus()

@@ -1,8 +1,8 @@
-"""How this process stands, for readiness checks and for people.
+"""The state of this process, for readiness checks and for people.
 
-A dependency that fails is no reason to take the service off the load balancer: that is what its
-fallback is for, and all processes would go at once. So an open circuit is shown here, and makes a
-process unready only where that is asked for, by name.
+A failing dependency is no reason to take the service off the load balancer: the fallback is there
+for that, and all processes would go at once. So this reports an open circuit, which makes a process
+unready only if a name in `unready_on` asks for it.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ _CUT_OFF: Final = ("open", "forced_open")
 
 
 def report(*, unready_on: Iterable[str] = ()) -> dict[str, Any]:
-    """Return how the policies and flags of this process stand, as plain data.
+    """Return the state of the policies and flags of this process, as plain data.
 
     Args:
-        unready_on: names of policies without which this process can't do its work: it is not ready
+        unready_on: names of policies without which this process can't do its work: it is unready
             while one of them is open or forced open. Default none.
 
     Returns:
-        ``ready``, a bool; ``status``, ``"ok"`` where nothing is cut off, else ``"degraded"``;
+        ``ready``, a bool; ``status``, ``"ok"`` if nothing is cut off, else ``"degraded"``;
         ``policies``, those that are not closed, each with ``state``, ``why``, ``retry_after`` in
-        seconds or None, ``owner`` and ``impact``; ``flags_off``, those that have been turned off.
+        seconds or None, ``owner`` and ``impact``; ``flags_off``, the flags that are turned off.
 
     Raises:
         LookupError: no policy has such a name.
@@ -71,7 +71,7 @@ def _seen(core: PolicyState, now: float) -> dict[str, Any]:
 
 
 def wsgi_app(*, unready_on: Iterable[str] = ()) -> WSGI:
-    """Return a WSGI application that answers readiness checks: 200, or 503 where not ready.
+    """Return a WSGI application that answers readiness checks: 200 if ready, else 503.
 
     Args:
         unready_on: see `report`. Default none: a dependency's failure is not this service's.
@@ -90,7 +90,7 @@ def wsgi_app(*, unready_on: Iterable[str] = ()) -> WSGI:
 
 
 def asgi_app(*, unready_on: Iterable[str] = ()) -> ASGI:
-    """Return an ASGI application that answers readiness checks: 200, or 503 where not ready.
+    """Return an ASGI application that answers readiness checks: 200 if ready, else 503.
 
     Args:
         unready_on: see `report`. Default none: a dependency's failure is not this service's.

@@ -1,4 +1,4 @@
-"""Answers GET and HEAD as an application of WSGI and ASGI, whatever the path."""
+"""An application of WSGI and ASGI that answers GET and HEAD on any path."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ Answer = tuple[int, str, bytes]  # status, content type, body
 
 
 class Endpoint:
-    """Serves what a function of the header ``Accept`` answers."""
+    """Serves the answer of a function of the header ``Accept``."""
 
     def __init__(self, answer: Callable[[str], Answer], *, quick: bool = False) -> None:
         self._answer = answer
-        self._quick = quick  # it is arithmetic, and needs no thread
+        self._quick = quick  # the function is fast enough to run without a thread
 
     def wsgi(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Answer a request of WSGI."""
@@ -42,9 +42,9 @@ class Endpoint:
         receive: Callable[[], Awaitable[Message]],
         send: Callable[[Message], Awaitable[None]],
     ) -> None:
-        """Answer a request of ASGI; what takes long is done in a thread of its own limit.
+        """Answer a request of ASGI; a slow function runs in a thread, under a limit of its own.
 
-        The usual limit is that of the application's own threads, which may all hang.
+        The default limit is shared with the application's own threads, which may all hang.
         """
         if scope["type"] == "lifespan":
             await _lifespan(receive, send)

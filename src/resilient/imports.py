@@ -1,8 +1,8 @@
-"""Imports that are under way when the process forks.
+"""Wait at a fork for imports that are under way.
 
-A child has the locks of half imported modules, and none of the threads that would finish them: an
-import of its own would wait for ever. So a fork waits, for a moment, until no other thread is in
-the middle of one, and keeps others from beginning until it is made.
+A child inherits the locks of half imported modules, but none of the threads that would finish them:
+an import of its own would wait for ever. So a fork waits briefly until no other thread is
+importing, and keeps others from beginning until the fork is made.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def _hold() -> None:
 
 
 def _held() -> bool:
-    """Keep other threads from importing; False where one has not come to its end."""
+    """Keep other threads from importing; return False if one does not finish."""
     until = time.monotonic() + _LONGEST
     while True:
         _imp.acquire_lock()
@@ -54,7 +54,7 @@ def _release() -> None:
 
 
 def _of_others() -> list[Any]:
-    """Return the locks of the imports that other threads are in the middle of."""
+    """Return the locks of the imports that other threads are doing."""
     me = threading.get_ident()
     locks = [ref() for ref in list(_LOCKS.values())]
     return [

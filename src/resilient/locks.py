@@ -1,4 +1,4 @@
-"""Locks that are not a policy's own, and are made anew in a forked child."""
+"""Locks that belong to no policy, and are renewed in a forked child."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ _made: Final[list[Any]] = []
 
 
 def made_anew() -> threading.RLock:
-    """Return a lock that a forked child finds free, whoever held it in its parent.
+    """Return a lock that is free in a forked child, whoever held it in the parent.
 
-    Re-entrant: a signal handler or finalizer may come in the middle of what it covers.
+    It is re-entrant: a signal handler or finalizer may interrupt the code that holds it.
     """
     lock = threading.RLock()
     _made.append(lock)
@@ -21,29 +21,29 @@ def made_anew() -> threading.RLock:
 
 
 def reset_locks() -> None:
-    """Make all of them anew, in a forked child."""
+    """Renew all of these locks, in a forked child."""
     for lock in _made:
         lock._at_fork_reinit()
 
 
 @contextmanager
 def held(lock: Any, patience: float) -> Generator[bool]:
-    """Hold a lock while the body runs, which learns whether it got it.
+    """Try to hold a lock while the body runs; yield whether that succeeded.
 
-    Not where this very thread has it: in a finalizer, a listener, or a signal handler.
+    It yields False if this thread holds the lock: in a finalizer, a listener, or a signal handler.
     """
     if lock._is_owned():
         yield False
         return
     release = lock.release
-    try:  # an interrupt may come after any call, but not before the first of a `finally`
+    try:  # an interrupt may come after any call, but not before the first in a `finally`
         yield lock.acquire(timeout=patience)
     finally:
         try:
             release()
-        except RuntimeError:  # it was not ours
+        except RuntimeError:  # the lock was not acquired
             pass
 
 
 tally: Final = made_anew()
-"""For counts that no policy's own lock covers."""
+"""For counts that no policy's lock covers."""

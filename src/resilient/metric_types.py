@@ -1,4 +1,4 @@
-"""What a guard or policy can show as a metric, without a word about Prometheus."""
+"""The types of metrics and samples, independent of Prometheus."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from typing import Literal
 
 
 class Metric:
-    """One metric family; ``resilient_`` goes before its name, and ``policy`` before its labels.
+    """One metric family; its exported name begins with ``resilient_``, its labels with ``policy``.
 
     Attributes:
-        kind: ``"counter"``, ``"gauge"``, or ``"part"``: not exported, the weight of the mean that
-            stands before it.
-        over: how the numbers of several processes become one.
-        present: when its series are there, in the words of the docs.
+        kind: ``"counter"``, ``"gauge"``, or ``"part"``: not exported, the weight of the mean
+            before it.
+        over: how to combine the numbers of several processes.
+        present: when its series exist, in the words of the docs.
     """
 
     __slots__ = ("help", "kind", "labels", "name", "over", "present")

@@ -1,8 +1,8 @@
-"""The counts of every policy as Prometheus metrics, read at each scrape.
+"""Export the counts of every policy as Prometheus metrics, read at each scrape.
 
 Nothing is exported per call: a scrape copies the plain numbers of each policy in its critical
-section (`measuring`). prometheus_client is imported where it is needed, so that importing this
-module does not choose the moment at which its multiprocess mode is decided.
+section (`telemetry.policy_samples`). This module imports prometheus_client only when needed,
+because the first import of that library decides its multiprocess mode.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ MAX_POLICIES: Final = 1000
 
 # -- for prometheus_client -----------------------------------------------------------
 
-# For each family: where the value stands in a list of numbers, the sample's name, its labels.
-# Rows of one layout have the same one.
+# For each family: the value's index in a list of numbers, the sample's name, its labels. Rows of
+# one schema share one shape.
 _Shape = dict[str, list[tuple[int, str, dict[str, str]]]]
 _Row = tuple[dict[str, str], _Shape, Row]
 
@@ -49,10 +49,10 @@ def _shape_of(keys: Sequence[Key]) -> _Shape:
 
 
 class _Lines(Sequence["Line"]):
-    """The samples of one family, each made when it is asked for.
+    """The samples of one family, each constructed when it is read.
 
-    At 1,000 policies there are 50,000: as objects of a list they would cost more in garbage
-    collection than in everything else that is done for them here.
+    1,000 policies have 50,000 samples: kept as a list they would cost more in garbage collection
+    than everything else that a scrape does for them.
     """
 
     def __init__(self, family: str, rows: list[_Row]) -> None:
@@ -61,12 +61,12 @@ class _Lines(Sequence["Line"]):
     def __iter__(self) -> Iterator[Line]:
         from prometheus_client.samples import Sample as Line
 
-        make = cast("Any", tuple).__new__  # a third of what the constructor of a named tuple costs
+        make = cast("Any", tuple).__new__  # takes a third of a named tuple's constructor
         rest = Line("", {}, 0.0)[3:]
         for own, lines, values in self._rows:
             for place, name, labels in lines:
                 value = values[place]
-                if value == value:  # noqa: PLR0124 - not a number: there is nothing to say
+                if value == value:  # noqa: PLR0124 - NaN: no value
                     yield make(Line, (name, {**labels, **own}, value, *rest))
 
     def __len__(self) -> int:
@@ -81,18 +81,18 @@ class _Lines(Sequence["Line"]):
 
 
 class _Collector:
-    """What prometheus_client asks at each scrape."""
+    """The collector that prometheus_client reads at each scrape."""
 
     def __init__(self, limit: int) -> None:
         self.scraper: Scraper = Scraper(limit)
 
     def describe(self) -> list[Family]:
-        """Return the families without samples, so that registering is cheap and finds clashes."""
+        """Return the families without samples, so that registration is cheap and finds clashes."""
         return _families(known())
 
     def collect(self) -> Iterator[Family]:
         """Read every policy, and yield the families that have samples."""
-        if quiet.on:  # our own endpoint writes ours itself
+        if quiet.on:  # our own endpoint writes them itself
             return
         shapes: dict[int, _Shape] = {}
         rows: list[_Row] = []
@@ -133,20 +133,20 @@ def register(
 ) -> Callable[[], None]:
     """Export every policy's metrics on a registry of prometheus_client.
 
-    The default registry needs no call: that is done when the application imports prometheus_client.
-    A registry has them once; a second call takes the place of the first.
+    The default registry needs no call: the import of prometheus_client by the application does it.
+    A registry has the metrics once; a second call replaces the first.
 
     Args:
-        registry: where. Default `prometheus_client.REGISTRY`.
-        max_policies: how many policies have series of their own, in the order of their making; the
+        registry: the registry. Default `prometheus_client.REGISTRY`.
+        max_policies: how many policies have series of their own, in the order of creation; the
             others are added up in ``policy="_other"``. Default 1000.
 
     Returns:
-        A function that takes them off the registry again; calling it twice does no harm.
+        A function that removes them from the registry; a second call does no harm.
 
     Raises:
-        ValueError: max_policies is not from 1 to 1,000,000, or the registry has a metric of such a
-            name from elsewhere.
+        ValueError: max_policies is not from 1 to 1,000,000, or the registry has another metric
+            of the same name.
         TypeError: registry is not a registry.
 
     Example:
@@ -180,9 +180,9 @@ def register(
 
 
 def unregister() -> None:
-    """Take the metrics off `prometheus_client.REGISTRY`, or see to it that they never get there.
+    """Remove the metrics from `prometheus_client.REGISTRY`, or prevent their registration.
 
-    Policies count on; `register` exports them again.
+    Policies go on counting; `register` exports their counts again.
 
     Example:
         >>> from resilient import metrics
@@ -202,15 +202,15 @@ def unregister() -> None:
 def wsgi_app(
     registry: CollectorRegistry | None = None, *, max_policies: int = MAX_POLICIES
 ) -> WSGI:
-    """Return a WSGI application that serves all metrics, ours by a writer of our own.
+    """Return a WSGI application that serves all metrics, ours through a faster writer.
 
-    It takes the place of ``prometheus_client.make_wsgi_app()``, and of a `MultiProcessCollector`
-    in that library's multiprocess mode.
+    It replaces ``prometheus_client.make_wsgi_app()``, and a `MultiProcessCollector` in that
+    library's multiprocess mode.
 
     Args:
-        registry: whose other metrics are served too. Default: those of `prometheus_client.REGISTRY`
-            or, in multiprocess mode, of all processes, where the application has imported
-            prometheus_client; without, ours alone.
+        registry: also serve the other metrics of this registry. Default: if the application has
+            imported prometheus_client, those of `prometheus_client.REGISTRY` or, in multiprocess
+            mode, of all processes; otherwise none.
         max_policies: see `register`.
 
     Returns:
@@ -229,7 +229,7 @@ def wsgi_app(
 def asgi_app(
     registry: CollectorRegistry | None = None, *, max_policies: int = MAX_POLICIES
 ) -> ASGI:
-    """Return an ASGI application that serves all metrics, ours by a writer of our own.
+    """Return an ASGI application that serves all metrics, ours through a faster writer.
 
     Args:
         registry: see `wsgi_app`.
@@ -252,7 +252,7 @@ _metrics: Final = Metrics(None, MAX_POLICIES)
 
 
 def exposition(accept: str = "") -> tuple[bytes, str]:
-    """Return what a scrape is to be answered with, for a view of any framework.
+    """Return the answer to a scrape, for a view of any framework.
 
     Args:
         accept: the request's header ``Accept``: Prometheus asks for OpenMetrics with it. Default
@@ -275,5 +275,5 @@ def _take_off(registry: CollectorRegistry) -> None:
     if collector is not None:
         try:
             registry.unregister(collector)
-        except KeyError:  # whoever empties a registry for their tests was there before
+        except KeyError:  # a test has emptied the registry before
             return

@@ -17,7 +17,7 @@ IGNORED: Final = 2
 CANCELLED: Final = 3
 REFUSED: Final = 4
 OUTCOMES: Final = ("success", "failure", "ignored", "cancelled", "refused")
-CALLERS: Final = 5  # what a judge says of an exception that is ignored, and the caller's own doing
+CALLERS: Final = 5  # a judge's verdict: ignored, and the caller's own doing
 
 Served = Literal["full", "degraded", "error", "caller_error"]
 SERVED: Final = ("full", "degraded", "error", "caller_error")
@@ -29,10 +29,10 @@ OnResult = Callable[[Any], bool]
 
 
 class Result(Generic[T_co]):
-    """What a call came to, as data: the answer of ``try_call`` and ``atry_call``.
+    """How a call ended, as data; ``try_call`` and ``atry_call`` return it.
 
     Attributes:
-        value: what was returned, or None where ``error`` is set.
+        value: the returned value, or None if the call failed.
         error: the exception that a plain call would have raised, or the one that a fallback
             answered; None when the function itself answered.
         served: ``"full"``, ``"degraded"`` (a fallback answered), ``"error"``, or
@@ -60,9 +60,8 @@ class Result(Generic[T_co]):
 class Judge:
     """Decides whether an exception or a value is a failure, by a guard's three options.
 
-    ``on`` and ``ignore`` are exception types or a predicate of the exception, ``failed_result``
-    a predicate of the value. A predicate that raises gives the default answer; `faults` counts
-    how often that happened.
+    ``on`` and ``ignore`` are exception types or a predicate of the exception, ``failed_result`` a
+    predicate of the value. If a predicate raises, the default applies; `faults` counts such errors.
     """
 
     __slots__ = ("_ignore", "_on", "failed_result", "faults", "on_fault")
@@ -85,7 +84,7 @@ class Judge:
     def of(
         cls, on: OnError | None, ignore: OnError | None, failed_result: OnResult | None
     ) -> Judge:
-        """Return a judge by these options: the common one where none is given."""
+        """Return a judge with these options; the shared default judge without any."""
         given = on is not None or ignore is not None or failed_result is not None
         return cls(on, ignore, failed_result) if given else DEFAULT_JUDGE
 
@@ -97,7 +96,7 @@ class Judge:
 
     @property
     def chooses(self) -> bool:
-        """Whether it was told what a failure is, by ``on``."""
+        """Whether ``on`` says what a failure is."""
         return self._on is not None
 
     def options(self) -> dict[str, Any]:
@@ -114,13 +113,13 @@ class Judge:
         return FAILURE if self.weigh(error) == FAILURE else IGNORED
 
     def weigh(self, error: Exception) -> int:
-        """Return FAILURE, IGNORED, or CALLERS for an ignored one that is the caller's own doing.
+        """Return FAILURE, IGNORED, or CALLERS for an ignored exception of the caller's own doing.
 
-        That is what ``ignore`` names, and what steers a framework unless ``on`` names it; not what
-        ``on`` merely leaves out.
+        CALLERS are those that ``ignore`` names, and those that steer a framework unless ``on``
+        names them; but not those that ``on`` merely leaves out.
         """
         if isinstance(error, ExceptionGroup):
-            # Types may name the group's own; a predicate is asked about the leaves alone.
+            # Types may name the group's own class; a predicate sees only the leaves.
             if isinstance(self._ignore, _Types) and self._ignore(cast("object", error)):
                 return CALLERS
             group = cast("ExceptionGroup[Exception]", error)
@@ -154,7 +153,7 @@ class Judge:
 
 
 class _Types:
-    """Exception types, as the matcher that `Judge` asks most often."""
+    """A matcher for exception types, the most frequent kind."""
 
     __slots__ = ("types",)
 
@@ -171,7 +170,7 @@ _ALLOWED = "an exception type, a tuple of them, or a predicate of the exception"
 def _matcher(name: str, given: OnError | None) -> Callable[[Any], bool] | None:
     if given is None:
         return None
-    # Asked before callable(): every class is callable, and a metaclass may be anything.
+    # Checked before callable(): every class is callable, and a metaclass may do anything.
     if isinstance(given, (type, tuple)):
         kinds = cast("tuple[object, ...]", given if isinstance(given, tuple) else (given,))
         if not kinds:

@@ -1,4 +1,4 @@
-"""Where in the code something is declared, and whether two declarations are one and the same."""
+"""The place in the code of a declaration, and whether two declarations are the same."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 
 _IMPORTLIB: Final = "<frozen importlib._bootstrap>"
 _PACKAGE: Final = __name__.partition(".")[0]
-_IN_FUNCTION: Final = 0x1  # of a code object's flags: its names are those of a function
+_IN_FUNCTION: Final = 0x1  # a flag of a code object: it is that of a function
 
 _COMPREHENSIONS: Final = ("<listcomp>", "<setcomp>", "<dictcomp>", "<genexpr>")
 
@@ -17,10 +17,10 @@ Relation = Literal["elsewhere", "same run", "again", "anew"]
 
 
 class Place:
-    """Where in the code a policy or flag was declared.
+    """The place in the code where a policy or flag was declared.
 
     Attributes:
-        source: the file; of ``__main__`` its file, or one word for all cells of a notebook.
+        source: the file; in a notebook ``"__main__"``, for all its cells.
         scope: the qualified name of the function or class body, ``<module>`` at the top.
         importing: whether a module was being imported.
     """
@@ -39,12 +39,12 @@ class Place:
 
     def __init__(self, frame: FrameType) -> None:
         while frame.f_code.co_name in _COMPREHENSIONS and frame.f_back is not None:
-            frame = frame.f_back  # a frame of its own before Python 3.12
+            frame = frame.f_back  # a comprehension has a frame of its own before Python 3.12
         self.code: CodeType = frame.f_code
         self.line: int = frame.f_lineno
         self.scope: str = frame.f_code.co_qualname
         self.source: str = _source(frame)
-        # The module's own names, and not their id: another module's may come to have that.
+        # The dict itself and not its id, which another module's dict may get later.
         self._globals = None if self.repeats else frame.f_globals
         self._frame, self._at = id(frame), frame.f_lasti
         caller = frame.f_back
@@ -72,14 +72,15 @@ class Place:
 
     @property
     def repeats(self) -> bool:
-        """Whether its code may run again and again in one life of its module."""
+        """Whether its code may run repeatedly within one load of its module."""
         return bool(self.code.co_flags & _IN_FUNCTION) or "<locals>" in self.scope
 
     def relation(self, older: Place) -> Relation:
-        """Return how a declaration here stands to an older one of the same name.
+        """Return how a declaration here relates to an older one of the same name.
 
-        It is elsewhere; in the same run of one scope; by a function that runs again; or anew, by
-        code that was loaded again: a reload, a cell run again, a second import of the file.
+        "elsewhere": another scope; "same run": the same run of one scope; "again": a function that
+        runs again; "anew": code that was loaded again, by a reload, a cell run again, or a second
+        import.
         """
         if (self.source, self.scope) != (older.source, older.scope):
             return "elsewhere"
@@ -87,7 +88,7 @@ class Place:
             return "anew"
         if not self.repeats:
             return "same run"
-        # An older frame may be gone, and its number used again: by another call, of its caller's.
+        # An older frame may be gone, and another call's frame may have its id.
         same = self._frame == older._frame and self._caller == older._caller
         return "same run" if same and self._at > older._at else "again"
 
@@ -101,7 +102,7 @@ def _source(frame: FrameType) -> str:
         file = names.get("__file__")
         return sys.intern(os.path.realpath(file)) if isinstance(file, str) else "__main__"
     file = frame.f_code.co_filename
-    # One text for all that a file declares.
+    # One shared string for all declarations of a file
     return file if file.startswith("<") else sys.intern(os.path.realpath(file))
 
 

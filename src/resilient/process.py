@@ -1,7 +1,7 @@
-"""The order of what this package does when the process forks, and when it ends.
+"""What this package does when the process forks and when it ends, in a fixed order.
 
-Each part registers its own steps under a place in this order, when it is imported or wired; some
-are imported late, or never. Nobody else calls `os.register_at_fork` or `atexit.register`.
+Each part registers its steps under a place in this order, when it is imported or wired; some parts
+are imported late, or never. No other module calls `os.register_at_fork` or `atexit.register`.
 """
 
 from __future__ import annotations
@@ -14,23 +14,24 @@ from typing import Final
 
 Step = Callable[[], object]
 
-# After a fork, in the parent as in the child, from the first to the last; before it from the last
-# to the first. So no lock is held that an import may need, and no import is kept waiting that work
-# on files needs. Whoever takes a lock takes it in the order of files, imports, flags, policies.
+# The order after a fork, in the parent and in the child; before a fork it is reversed. So this
+# thread holds no lock that an import may need, and blocks no import that work on files needs. A
+# thread that takes several locks takes them in the order files, imports, flags, policies.
 FORK: Final = (
     "registry",  # its lock
     "policies",  # their locks, workers and calls
-    "flags",  # the lock of what is known of them; the follower
-    "imports",  # those that other threads are in the middle of
+    "flags",  # their lock, and the follower
+    "imports",  # those that other threads are doing
     "files",  # work on files that processes share
-    "pages",  # the parent's page, which the child lets go of
-    "scrapes",  # what was added up over scrapes
+    "pages",  # the child detaches from the parent's page
+    "scrapes",  # the totals of past scrapes
 )
-# Before what the application has registered earlier than the part; in this order among themselves.
+# A step runs before everything that the application registered earlier; the steps run in this
+# order.
 EXIT: Final = (
-    "log",  # events that were kept back, before `logging` shuts down
-    "pages",  # the last look at this process: it tells of the follower too
-    "flags",  # the follower's goodbye
+    "log",  # flushes kept-back events before `logging` shuts down
+    "pages",  # the last write of this process's page, which includes the follower
+    "flags",  # deregisters the follower
 )
 
 _at_fork: Final[dict[str, dict[str, Step | None]]] = {}  # by place and moment
@@ -44,7 +45,7 @@ def at_fork(
     in_parent: Step | None = None,
     in_child: Step | None = None,
 ) -> None:
-    """Take steps at each fork.
+    """Run steps at each fork.
 
     Raises:
         ValueError: there is no such place, or it is taken.
@@ -58,14 +59,14 @@ def at_fork(
 
 
 def at_exit(place: str, step: Step) -> None:
-    """Take a step when the process ends.
+    """Run a step when the process ends.
 
     Raises:
         ValueError: there is no such place.
     """
     _check(place, EXIT)
     _at_exit.setdefault(place, []).append(step)
-    for earlier in reversed(EXIT[: EXIT.index(place) + 1]):  # what is registered last comes first
+    for earlier in reversed(EXIT[: EXIT.index(place) + 1]):  # atexit runs the last registered first
         for each in _at_exit.get(earlier, ()):
             atexit.unregister(each)
             atexit.register(each)
@@ -77,7 +78,7 @@ def _check(place: str, places: tuple[str, ...]) -> None:
 
 
 def _register() -> None:
-    """Register each place by itself: where a step raises, Python takes the others all the same."""
+    """Register each place by itself: if a step raises, Python still runs the others."""
     if hasattr(os, "register_at_fork"):
         for place in FORK:
             os.register_at_fork(

@@ -1,8 +1,8 @@
-"""Room on the stack for what must not be left half done.
+"""Room on the stack for work that must not be left half done.
 
-Near its end a call of any function may raise RecursionError. So a section of bookkeeping that calls
-deeper than one step asks for `room` first, and has changed nothing where there is none; what could
-not be done is left in the policy's outbox, for a shorter stack.
+Near the end of the stack a call of any function may raise RecursionError. So a section that calls
+deeper than one step asks for `room` first, and has changed nothing if there is none; what could not
+be done goes to the policy's outbox, for a shorter stack.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-_SECTION: Final = 16  # steps of the longest way through a section
-_CALL: Final = 28  # of a call that is let in and ends, as the interpreter does it
+_SECTION: Final = 16  # depth of the longest path through a section
+_CALL: Final = 28  # depth of a call that the interpreter admits and ends
 
 
 def _end() -> None:
@@ -27,7 +27,7 @@ def _longer(way: Callable[[], None], steps: int) -> Callable[[], None]:
 
 # Without a counter: a recursion that counts down costs half as much again.
 room: Final = _longer(_end, _SECTION)
-"""Raise RecursionError where the stack is too short for a section."""
+"""Raise RecursionError if the stack is too short for a section."""
 
 room_for_call: Final = _longer(room, _CALL - _SECTION)
-"""Raise RecursionError where the stack is too short for a call to begin and to end."""
+"""Raise RecursionError if the stack is too short for a call to begin and end."""

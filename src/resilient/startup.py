@@ -1,6 +1,6 @@
-"""What a process does at its first read of a flag, its first call of a policy, forks and its end.
+"""Set the hooks of flags and policies, which do not import the modules that set them.
 
-Flags and policies have hooks for it, and know nobody who sets them. All are set here.
+The hooks run at a process's first read of a flag, its first call of a policy, and its forks.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def _first_call(core: PolicyState) -> bool:
 
 
 def _share(core: PolicyState | None = None) -> None:
-    """Begin the page of this process, where there is to be one; it is imported then."""
+    """Start the page of this process, if it should have one; imports `pages` only then."""
     if here.runtime_directory is not None:
         from .pages.sharing import here as pages
 

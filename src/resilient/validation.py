@@ -17,7 +17,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def shown(value: object) -> str:
-    """Return a short repr of any value, also of one whose repr raises."""
+    """Return a short repr of any value, even if its repr raises."""
     try:
         text = reprlib.repr(value)
     except Exception:
@@ -26,7 +26,7 @@ def shown(value: object) -> str:
 
 
 def clean(text: object) -> str:
-    """Return a text without what could move a cursor, forge a line, or can't be encoded."""
+    """Return a text without characters that move a cursor, forge a line or can't be encoded."""
     said = str(text)
     return said if said.isprintable() else "".join(c if c.isprintable() else "?" for c in said)
 
@@ -40,7 +40,7 @@ def refuse_type(name: str, value: object, allowed: str) -> NoReturn:
 
 
 def _plain_float(name: str, value: object, allowed: str) -> float:
-    # Only the built-in numbers: a subclass may lie in its comparisons, and a bool is a mistake.
+    # Only the built-in numbers: a subclass may override comparisons, and a bool is a mistake.
     if type(value) is int or type(value) is float:
         try:
             number = float(value)
@@ -53,7 +53,7 @@ def _plain_float(name: str, value: object, allowed: str) -> float:
 
 
 def as_timedelta(value: object) -> timedelta | None:
-    """Return value if it is a timedelta. Nothing can be one before datetime is imported."""
+    """Return value if it is a timedelta, without importing datetime."""
     module = sys.modules.get("datetime")
     if module is None or not isinstance(value, module.timedelta):
         return None
@@ -65,7 +65,7 @@ def duration(name: str, value: object, *, zero: bool = False) -> float:
     allowed = f"a duration {'>= 0' if zero else '> 0'}, in seconds (int, float) or a timedelta"
     span = as_timedelta(value)
     number = _plain_float(name, value, allowed) if span is None else span.total_seconds()
-    # Above ten years platform timers overflow; nobody means it.
+    # Platform timers overflow above ten years.
     if number < 0 or (number == 0 and not zero):
         refuse(name, value, allowed)
     if number > 315_576_000 or 0 < number < 1e-6:
@@ -116,7 +116,7 @@ def flag(name: str, value: object) -> bool:
 
 
 def methods(name: str, value: T, *needed: str) -> T:
-    """Return value if it has the methods that are needed."""
+    """Return value if it has the needed methods."""
     for method in needed:
         if not callable(getattr(value, method, None)):
             refuse_type(name, value, "an object with the methods " + " and ".join(needed))
@@ -150,9 +150,10 @@ def name_of(parameter: str, value: object) -> str:
 
 
 def keywords(fn: F) -> F:
-    """Have an unknown keyword refused with the nearest known one, for what is called seldom.
+    """Decorate fn so that an unknown keyword is refused with the nearest known one.
 
-    Python itself names none up to 3.12. The signature that is seen stays fn's own.
+    Python itself suggests none up to 3.12. The wrapper is slow, so it is for functions that run
+    seldom; inspection shows fn's own signature.
     """
     code = fn.__code__
     names = code.co_varnames[code.co_posonlyargcount : code.co_argcount + code.co_kwonlyargcount]
@@ -175,13 +176,13 @@ def _unknown(name: str, given: str, known: list[str]) -> str:
 
 
 def nearest(given: object, known: Iterable[str]) -> str:
-    """Return the known name that is most like one that is not known, "" where none is."""
+    """Return the known name most like an unknown one; "" if none is like it."""
     import difflib
 
     return next(iter(difflib.get_close_matches(str(given), list(known), n=1)), "")
 
 
 def did_you_mean(given: object, known: Iterable[str]) -> str:
-    """Return the end of a sentence that names the nearest of the known names, "" without one."""
+    """Return the end of a sentence that suggests the nearest known name; "" without one."""
     near = nearest(given, known)
     return f"; did you mean {near!r}?" if near else ""

@@ -1,4 +1,4 @@
-"""Whether this process protects its calls at all: for a debugger, or a test."""
+"""Switch the protection of this process's calls off and on, for a debugger or a test."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ _NO: Final = ("", "0", "false", "no", "off")
 
 WHY: Final = f"resilient is not active in this process: set_active(False), or {VARIABLE}"
 
-_told: list[bool] = []  # that it is not active, once until it is again
+_told: list[bool] = []  # whether the log has reported that the process is not active
 
 
 def set_active(active: bool, /) -> None:
-    """Let every call of this process pass its breaker, timeout and bulkhead, or protect it again.
+    """Let every call of this process pass its breaker, timeout and bulkhead, or undo that.
 
-    While not active, calls are counted, kill switches and forced states hold, and fallbacks answer
-    what those refuse and what the function raises. Calls that are in flight keep what they have
-    taken until they end. What is off is told: by a warning in the log, by the metric
-    ``resilient_active``, by ``resilient status``; and options that are ordered count as not
-    obeyed. The environment variable ``RESILIENT_DISABLED=1`` does it from the start.
+    While not active, calls are still counted, kill switches and forced states hold, and fallbacks
+    answer their refusals and the function's errors. Calls in flight keep their slots until they
+    end. The process reports that it is not active: by a warning in the log, by the metric
+    ``resilient_active``, and in ``resilient status``; and it does not acknowledge ordered
+    options. The environment variable ``RESILIENT_DISABLED=1`` makes it so from the start.
 
     Args:
-        active: False lets every call pass, True puts all back.
+        active: False lets every call pass, True protects calls again.
 
     Raises:
         TypeError: active is not a bool.
@@ -54,7 +54,7 @@ def set_active(active: bool, /) -> None:
 
 
 def tell() -> None:
-    """Say in the log, once, that calls are not protected."""
+    """Log, once, that calls are not protected."""
     if not PolicyState.active and not _told:
         _told.append(True)
         _log(
@@ -65,7 +65,7 @@ def tell() -> None:
 
 
 def from_environment() -> None:
-    """Do as the environment says, at the import."""
+    """Apply the environment variable, at the import."""
     said = os.environ.get(VARIABLE, "")
     word = said.strip().lower()
     if word in _YES:

@@ -1,4 +1,4 @@
-"""A policy as people and programs read it: the printed plan, and plain data."""
+"""Describe a policy for people and programs: the printed plan, and plain data."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .options import changed
 def snapshot_of(core: PolicyState, guards: tuple[Guard, ...]) -> dict[str, Any]:
     """Return options, state and counts as plain data, taken at one instant."""
     core.expire()
-    core.flush()  # what the end of a stack has left to be done
+    core.flush()  # runs what a too short stack has left
     return core.locked(_snapshot, core, guards, core.now())
 
 
@@ -55,14 +55,14 @@ def _snapshot(core: PolicyState, guards: tuple[Guard, ...], now: float) -> dict[
 
 
 def peak_of(core: PolicyState, now: float) -> int:
-    """Return the most calls at once of the last minute, exact to a minute; under the lock."""
+    """Return the last minute's most calls at once, exact to a minute. The caller holds the lock."""
     if now >= core.peak_until + PEAK_SPAN:
         return core.in_flight
     return core.peak if now >= core.peak_until else max(core.peak, core.peak_before)
 
 
 def plan_text(core: PolicyState, guards: tuple[Guard, ...]) -> str:
-    """Return the plan in plain English, with the live numbers."""
+    """Return the plan in plain English, with the current numbers."""
     core.expire()
     return core.locked(_plan_text, core, guards, core.now())
 
@@ -90,7 +90,7 @@ def _plan_text(core: PolicyState, guards: tuple[Guard, ...], now: float) -> str:
 
 
 def _heading(core: PolicyState, now: float) -> list[str]:
-    """Return who a policy is, and how it stands."""
+    """Return the first lines: the policy's name, state and owner."""
     left = core.left(now)
     more = "" if left is None else f"for {left:.0f} s more"
     forced = "; ".join(part for part in (core.forced_why, more) if part)
@@ -109,7 +109,7 @@ def _heading(core: PolicyState, now: float) -> list[str]:
 
 
 def _limits(guards: tuple[Guard, ...]) -> list[str]:
-    """Return what these guards can't do for some kinds of calls."""
+    """Return the limits of these guards for some kinds of calls."""
     lines: list[str] = []
     if any(isinstance(guard, Answers) for guard in guards):
         lines.append(

@@ -1,7 +1,7 @@
-"""Options that change at run time: layers over what was declared, all or nothing, state kept.
+"""Options that change at run time, in layers over the declared ones; the state is kept.
 
-A change is prepared outside the lock, by building a guard of the new options: its constructor
-checks them as it checked the declared ones. In the lock the living guard takes them over.
+A change is prepared outside the lock, by building a guard with the new options: its constructor
+checks them as it checked the declared ones. Under the lock the living guard takes them over.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Options = Mapping[str, Mapping[str, Any]]
 
 
 class OptionChange:
-    """What is about to change in one policy: nothing has yet."""
+    """A change of one policy's options that is being prepared."""
 
     def __init__(self, core: PolicyState) -> None:
         self.core: PolicyState = core
@@ -38,23 +38,24 @@ class OptionChange:
     def add(
         self, guard: Guard, layer: str, options: Mapping[str, Any], *, over: bool = False
     ) -> None:
-        """Set a layer of a guard's options, as a whole or over what it says; raises if invalid."""
+        """Set a layer of a guard's options, as a whole or over its present ones."""
         seen = guard._layers
         layers: Layers = dict(seen or {DECLARED: _changeable(guard)})
         layers[layer] = {**layers.get(layer, {}), **options} if over else dict(options)
         if not (changeable_options(guard) and (options or layer in (seen or {}))):
             return
-        # Also without the layers above: when they are taken away, what is left must be valid.
+        # Also build each layer without those above it: when they are removed, the rest must be
+        # valid.
         heights = range(LAYERS.index(layer) + 1, len(LAYERS) + 1)
         fresh = [renewed(guard, {k: layers.get(k, {}) for k in LAYERS[:top]}) for top in heights]
         self._steps.append((guard, seen, layers, fresh[-1]))
 
     def ready(self) -> bool:
-        """Return whether nothing came between; under the lock."""
+        """Return True if no concurrent change was made. The caller holds the lock."""
         return all(guard._layers is seen for guard, seen, _, _ in self._steps)
 
     def swap(self, now: float, reason: str) -> None:
-        """Make the change; under the lock."""
+        """Make the change. The caller holds the lock."""
         core = self.core
         before: list[str] = []
         after: list[str] = []
@@ -82,12 +83,13 @@ class OptionChange:
 
 
 def apply(changes: list[OptionChange], reason: str) -> bool:
-    """Make all changes, or none; False where another one came between."""
-    changes = sorted(changes, key=lambda change: id(change.core))  # one order of locks for all
+    """Make all changes, or none; return False if there was a concurrent change."""
+    # Every thread takes the locks in this order.
+    changes = sorted(changes, key=lambda change: id(change.core))
     moments = [change.core.now() for change in changes]
     for change in changes:
         change.core.must_be_free()
-    with ExitStack() as locked:  # events wait until all of them are free again
+    with ExitStack() as locked:  # events wait until all locks are free
         for change in changes:
             locked.enter_context(change.core.lock)
         if not all(change.ready() for change in changes):
@@ -108,7 +110,7 @@ def apply(changes: list[OptionChange], reason: str) -> bool:
 def update(
     core: PolicyState, guards: tuple[Guard, ...], layer: str, options: Options, reason: str
 ) -> None:
-    """Set some options of some guards in a layer, over what that layer says already."""
+    """Set some options of some guards in a layer, over the present ones of that layer."""
     while True:
         change = OptionChange(core)
         for kind, given in options.items():
@@ -123,7 +125,7 @@ def update(
 
 
 def renewed(guard: Guard, layers: Layers | None) -> Guard:
-    """Return a new guard of a guard's kind, with the options of some layers."""
+    """Return a new guard of the same kind, with the options of some layers."""
     options = guard.options()
     for layer in LAYERS:
         options.update((layers or {}).get(layer, {}))
@@ -132,7 +134,7 @@ def renewed(guard: Guard, layers: Layers | None) -> Guard:
 
 
 def guard_named(policy: str, guards: tuple[Guard, ...], kind: str) -> Guard:
-    """Return the one guard of a kind, or raise a ValueError that says what there is."""
+    """Return the one guard of a kind, or raise a ValueError that names those that exist."""
     found = [guard for guard in guards if guard.kind == kind]
     if len(found) == 1:
         return found[0]
@@ -146,7 +148,7 @@ def guard_named(policy: str, guards: tuple[Guard, ...], kind: str) -> Guard:
 
 
 def checked(policy: str, guard: Guard, given: object) -> Mapping[str, Any]:
-    """Return options whose names are known and whose values may change at run time."""
+    """Return the options, if all names are known and may change at run time."""
     if not isinstance(given, Mapping):
         validation.refuse_type(
             f"{policy}.{guard.kind}", given, "a mapping of option names to values"
@@ -164,7 +166,7 @@ def checked(policy: str, guard: Guard, given: object) -> Mapping[str, Any]:
 
 
 def unknown(what: str, name: object, there: list[str] | tuple[str, ...]) -> NoReturn:
-    """Raise a ValueError for a name that is not there, with the nearest one."""
+    """Raise a ValueError for an unknown name, with the nearest known one."""
     hint = validation.did_you_mean(name, there) or "."
     raise ValueError(
         f"{what} {validation.shown(name)}{hint} There is: {', '.join(there) or 'none'}"
@@ -172,7 +174,7 @@ def unknown(what: str, name: object, there: list[str] | tuple[str, ...]) -> NoRe
 
 
 def changed(guard: Guard) -> dict[str, Any]:
-    """Return the options that are not as declared: by whom they were set, and what was declared."""
+    """Return the options that differ from the declared ones: the declared value, and the layer."""
     if guard._layers is None:
         return {}
     declared, now = guard._layers[DECLARED], guard.options()
@@ -194,7 +196,7 @@ def _changeable(guard: Guard) -> dict[str, Any]:
 
 
 def _note(guard: Guard, fresh: Guard, before: list[str], after: list[str]) -> None:
-    """Write down what differs."""
+    """Record the options that differ."""
     old, new = _changeable(guard), _changeable(fresh)
     afresh = guard.starts_afresh if isinstance(guard, Changeable) else ()
     for name in old:

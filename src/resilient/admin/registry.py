@@ -15,7 +15,7 @@ from ..process import at_fork
 from ..validation import did_you_mean
 from .describe import snapshot_of
 
-# What `get` gives: the class lies above, and this is the name that users read in its signature.
+# What `get` returns: that class is in a higher package, and users read this name.
 Policy = TypeVar("Policy")
 
 
@@ -31,30 +31,31 @@ class _Entry:
 
 
 class Registry(Generic[Policy]):
-    """Named policies, looked at and listened to: `resilient.registry` is the one there is."""
+    """The policies of this process by name; `resilient.registry` is the only instance."""
 
     def __init__(self) -> None:
         self.clock: Clock | None = None  # given to policies that are made without one
-        self.patches: Callable[[], list[dict[str, Any]]] = list  # set by `resilient.patching`
-        self.rebuild: Callable[[PolicyState], Policy]  # set by `resilient.lookup`
-        self.on_made: Callable[[PolicyState, Place], None] | None = None  # for the testing plugin
+        # Set by `resilient.policy.patching`.
+        self.patches: Callable[[], list[dict[str, Any]]] = list
+        self.rebuild: Callable[[PolicyState], Policy]  # set by `resilient.policy.lookup`
+        # Called for each new policy, by the testing plugin.
+        self.on_made: Callable[[PolicyState, Place], None] | None = None
         self._lock = threading.Lock()
         self._entries: dict[str, _Entry] = {}
-        self._replaced: list[
-            weakref.ref[PolicyState]
-        ] = []  # by code that was loaded again, oldest first
+        # By code that was loaded again, oldest first.
+        self._replaced: list[weakref.ref[PolicyState]] = []
         self._numbers: dict[str, int] = {}
         self._freed: dict[str, list[int]] = {}
 
     # -- for applications ---------------------------------------------
 
     def snapshot(self) -> dict[str, Any]:
-        """Return every policy's options, state and counts as plain data.
+        """Return the options, state and counts of every policy as plain data.
 
         Returns:
             ``{"policies": {name: {...}}, "patches": [{...}]}`` of str, int, float, bool, None, list
-            and dict. Each policy is consistent in itself; one that took the place of others that
-            still live, in a module that was reloaded, has theirs in ``replaced``. A patch has
+            and dict. Each policy is consistent in itself; a policy that replaced others which still
+            live, because its module was reloaded, has theirs in ``replaced``. A patch has
             ``target``, ``policy`` and ``state``; see `resilient.patch`.
 
         Example:
@@ -78,9 +79,9 @@ class Registry(Generic[Policy]):
         """Call listener with every `Event` of every policy from now on.
 
         Args:
-            listener: a plain function of one `Event`. It runs in the thread of some guarded call,
+            listener: a plain function of one `Event`. It runs in the thread of a guarded call,
                 outside all locks, and all other events wait for it, so it should be quick.
-                One that raises is logged once and removed.
+                A listener that raises is logged once and removed.
 
         Returns:
             A function that ends the subscription.
@@ -100,13 +101,13 @@ class Registry(Generic[Policy]):
         return sorted({core.name for core in self.cores()})
 
     def get(self, name: str) -> Policy:
-        """Return a policy by its name: the very object, as long as there is one.
+        """Return a policy by its name: the same object, as long as it exists.
 
         Args:
-            name: as `Policy` was given it, or as it was made from the function's.
+            name: the name that `Policy` was given, or that was made from the function's.
 
         Raises:
-            LookupError: no policy has that name; the message has the nearest.
+            LookupError: no policy has that name; the message suggests the nearest.
 
         Example:
             >>> import resilient
@@ -121,27 +122,27 @@ class Registry(Generic[Policy]):
     # -- for the rest of the package ---------------------------------------------
 
     def cores(self) -> list[PolicyState]:
-        """Return the living cores, in the order of their making; first those that were replaced."""
-        # One step, and no lock: a signal handler may make a policy in the middle of it.
+        """Return all living states in the order of creation; replaced ones come first."""
+        # Atomic and without a lock: a signal handler may create a policy in the middle of it.
         found = [ref() for ref in list(self._replaced)]
         found += [entry.core() for entry in list(self._entries.values())]
         return [core for core in found if core is not None]
 
     def named(self, name: str) -> list[PolicyState]:
-        """Return the living cores of a name, the one that it stands for now last."""
+        """Return the living states of a name; the one that the name now stands for is last."""
         return [core for core in self.cores() if core.name == name]
 
     def made(self, core: PolicyState) -> None:
-        """Tell the testing plugin of a policy that is complete."""
+        """Report a complete policy to the testing plugin."""
         entry = self._entries.get(core.name)
         if self.on_made is not None and entry is not None:
             self.on_made(core, entry.place)
 
     def find(self, name: str) -> PolicyState:
-        """Return the core of a policy by name.
+        """Return the state of a policy by its name.
 
         Raises:
-            LookupError: there is none; the message has the nearest name.
+            LookupError: there is none; the message suggests the nearest name.
         """
         entry = self._entries.get(name)
         core = entry.core() if entry is not None else None
@@ -153,10 +154,10 @@ class Registry(Generic[Policy]):
         """Register a policy under its own name.
 
         Returns:
-            The core that the name stands for: the older one, where a function declares it again.
+            The state that the name stands for: the older one if a function declares it again.
 
         Raises:
-            ValueError: the name is another declaration's.
+            ValueError: the name belongs to another declaration.
         """
         with self._lock:
             entry = self._entries.get(core.name)
@@ -174,7 +175,7 @@ class Registry(Generic[Policy]):
         return core
 
     def _enter(self, name: str, entry: _Entry) -> None:
-        """Let a name stand for a policy; one that it stood for is kept while anybody has it."""
+        """Assign a name to a policy; keep an older one of that name while anybody uses it."""
         older = self._entries.pop(name, None)
         self._replaced = [ref for ref in self._replaced if ref() is not None]
         if older is not None and older.core() is not None:
@@ -184,7 +185,7 @@ class Registry(Generic[Policy]):
     def add_anonymous(self, core: PolicyState, base: str, place: Place) -> str:
         """Register a policy under a name made from base, for as long as it lives.
 
-        Where code is loaded again, its policies take their names again in the same order.
+        Policies of code that is loaded again get their names again in the same order.
         """
         base = _cleaned(base)
         with self._lock:
@@ -218,14 +219,14 @@ class Registry(Generic[Policy]):
         return place.repeats or place.relation(entry.place) != "anew"
 
     def remove(self, name: str) -> None:
-        """Forget a policy; whoever holds it can go on using it."""
+        """Forget a policy; code that refers to it can go on using it."""
         with self._lock:
             self._entries.pop(name, None)
             older = [ref for ref in self._replaced if (core := ref()) and core.name != name]
             self._replaced = older
 
     def drop(self, core: PolicyState) -> None:
-        """Forget a policy for good: its name is free, and its metrics end."""
+        """Forget a policy for good: its name becomes free, and its metrics end."""
         with self._lock:
             entry = self._entries.get(core.name)
             if entry is not None and entry.core() is core:
@@ -234,14 +235,15 @@ class Registry(Generic[Policy]):
         core.dropped = True
 
     def __reduce__(self) -> str:
-        return "registry"  # there is one, also in copies of what holds it
+        return "registry"  # copies of an object that refers to it share the one registry
 
     def reset_lock(self) -> None:
-        """Make the lock anew, in a forked child."""
+        """Renew the lock, in a forked child."""
         self._lock = threading.Lock()
 
     def _died(self, dead: weakref.ref[PolicyState], name: str, base: str, number: int) -> None:
-        # Runs in a finalizer, perhaps of a thread that holds the lock: dict operations are enough.
+        # This runs in a finalizer, perhaps of a thread that holds the lock; so it uses only atomic
+        # dict operations.
         entry = self._entries.get(name)
         if entry is None or entry.core is not dead:
             return

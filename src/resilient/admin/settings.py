@@ -1,4 +1,4 @@
-"""Options from outside the code: a TOML file, and the environment over it."""
+"""Options from outside the code: a TOML file, and environment variables over it."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ VARIABLE: Final = "RESILIENT_SETTINGS"  # names the file
 PREFIX: Final = "RESILIENT__"  # RESILIENT__<POLICY>__<GUARD>__<OPTION>
 _SECTION: Final = "policies"
 
-Sources = dict[tuple[str, str, str], str]  # where a policy's, guard's option was said
+Sources = dict[tuple[str, str, str], str]  # the source of an option, by policy, guard and option
 Wanted = dict[str, dict[str, dict[str, Any]]]  # policy, guard, option
 
 
 def load_settings(
     path: str | os.PathLike[str] | None = None, *, environ: Mapping[str, str] | None = None
 ) -> None:
-    """Change options of policies as a TOML file and the environment say: all of them, or none.
+    """Set options of policies from a TOML file and the environment: all of them, or none.
 
-    Call it once every policy is declared, and again whenever the file has changed: what it does not
-    name any more goes back to what was declared. `Policy.update` and operators go over it. State is
-    kept as with `Policy.update`, and each policy that changes tells so in an event.
+    Call it when all policies are declared, and again whenever the file has changed: an option that
+    it no longer names returns to its declared value. `Policy.update` and operators override it.
+    Guards keep their state as with `Policy.update`, and each changed policy publishes an event.
 
-    The file has a table for each guard; a variable of the environment goes over it, with every
+    The file has a table for each guard; an environment variable overrides it, with every
     character of the policy's name but A-Z and 0-9 written as ``_``:
 
     .. code-block:: toml
@@ -44,12 +44,12 @@ def load_settings(
     Durations are seconds, ``"none"`` is None, and ``"calls(100)"`` a window of calls.
 
     Args:
-        path: the file. Default: the one that the variable ``RESILIENT_SETTINGS`` names, if it is
+        path: the file. Default: the file that the variable ``RESILIENT_SETTINGS`` names, if it is
             set, else none.
         environ: the environment. Default `os.environ`.
 
     Raises:
-        ValueError: the file is no TOML, or a policy, guard or option is unknown (the message has
+        ValueError: the file is no TOML, or a policy, guard or option is unknown (the message names
             the nearest), or a value is not allowed. Nothing has changed.
         TypeError: a value has the wrong type. Nothing has changed.
         OSError: the file can't be read. Nothing has changed.
@@ -79,7 +79,7 @@ def load_settings(
 
 
 def _apply(wanted: Wanted, sources: Sources) -> bool:
-    """Prepare everything, then change everything; False where another change came between."""
+    """Prepare all changes, then make them; return False if there was a concurrent change."""
     changes: list[OptionChange] = []
     for core in registry.cores():
         options = wanted.get(core.name, {})
@@ -101,7 +101,7 @@ def _apply(wanted: Wanted, sources: Sources) -> bool:
 
 @contextmanager
 def _saying(sources: Sources, policy: str, kind: str) -> Generator[None]:
-    """Name the file, or the variables, in an error of what is done inside."""
+    """Name the file or the variables in errors of the body."""
     try:
         yield
     except (ValueError, TypeError) as error:
@@ -200,7 +200,7 @@ def _parsed(text: str) -> Any:
 
 
 def value_of(name: str, value: Any) -> Any:
-    """Return what TOML and the environment can't say otherwise: None, and a window of calls."""
+    """Return None or a window of calls for their text, which TOML and the environment need."""
     if not isinstance(value, str):
         return value
     if value.lower() == "none":

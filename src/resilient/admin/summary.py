@@ -1,4 +1,4 @@
-"""What a process says of its policies to whoever looks on: what levers do, and what can change."""
+"""Summarize a policy for other processes: what its levers do, and which options can change."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ _asked: Final[WeakKeyDictionary[Guard, dict[type[RefusedError], bool]]] = WeakKe
 
 
 def is_covered(core: PolicyState) -> bool:
-    """Return whether something answers its callers while the policy is forced open."""
+    """Return True if something answers the callers while the policy is forced open."""
     return any(_answers(guard, CircuitOpenError, core.name) for guard in answering(core.guards))
 
 
 def answer_of(core: PolicyState) -> str:
-    """Return what answers in place of the function, in a few words, "" where nothing does."""
+    """Return what answers in place of the function, in a few words; "" if nothing does."""
     return next((guard.answer for guard in answering(core.guards)), "")
 
 
 def switches(core: PolicyState) -> dict[str, list[str]]:
-    """Return the flags of a policy's kill switches, where it has some.
+    """Return the flags of a policy's kill switches, if it has some.
 
-    ``answered`` are those that something answers for while they are off.
+    ``answered`` are the flags for which something answers while they are off.
     """
     found = [guard for guard in core.guards if isinstance(guard, Switch)]
     if not found:
@@ -42,14 +42,14 @@ def switches(core: PolicyState) -> dict[str, list[str]]:
 
 
 def _answers(guard: Answers, kind: type[RefusedError], policy: str) -> bool:
-    """Return whether a guard answers such a refusal of another one; its judge is asked once."""
+    """Return True if a guard answers such a refusal of another guard; its judge runs once."""
     if guard.is_blind:
         return True
     known = _asked.setdefault(guard, {})
     if kind not in known:
         judge = guard.judge
         faults, tell = judge.faults, judge.on_fault
-        judge.on_fault = None  # it is our question, and no call's
+        judge.on_fault = None  # this question must not count as a fault of a call
         try:
             known[kind] = judge.of_error(kind("asked", policy=policy, guard="policy")) == FAILURE
         finally:
@@ -58,13 +58,13 @@ def _answers(guard: Answers, kind: type[RefusedError], policy: str) -> bool:
 
 
 class Moments:
-    """When policies came to their states, in seconds since 1970: told the same way each time."""
+    """The times at which policies entered their states, in seconds since 1970."""
 
     def __init__(self) -> None:
         self._known: WeakKeyDictionary[PolicyState, tuple[str, float]] = WeakKeyDictionary()
 
     def since(self, core: PolicyState) -> float | None:
-        """Return since when a policy is as it is, None where it has always been closed."""
+        """Return when a policy entered its state; None if it has always been closed."""
         state = core.state
         known = self._known.get(core)
         if known is not None and known[0] == state:
@@ -79,7 +79,7 @@ class Moments:
 
 
 def stack_of(guards: Iterable[Guard]) -> list[Said]:
-    """Return the guards whose options can change at run time, with the options they have now."""
+    """Return the guards with options that can change at run time, and their present values."""
     return [
         {
             "guard": guard.kind,
@@ -101,7 +101,7 @@ def _plain(value: Any) -> Any:
 
 
 class Stacks:
-    """The stacks of many policies, those that are alike told once."""
+    """The stacks of many policies, without duplicates."""
 
     def __init__(self) -> None:
         self._numbers: dict[str, str] = {}
@@ -121,7 +121,7 @@ class Stacks:
         return self._numbers[key]
 
 
-# What was told of a policy last, and at which revisions of its guards.
+# A policy's last stack, and the revisions of its guards at that time.
 _stacks: Final[WeakKeyDictionary[PolicyState, tuple[tuple[int, ...], str, list[Said]]]] = (
     WeakKeyDictionary()
 )

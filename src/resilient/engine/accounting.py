@@ -1,4 +1,4 @@
-"""The counts of a call that is over, and what its caller got."""
+"""Count a call that has ended, and what its caller got."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _LATE: Final = float("inf")
 
 
 def served(call: Call) -> int:
-    """Return what the caller gets."""
+    """Return what the caller got: an index into `SERVED`, or CALLER_GONE."""
     if call.error is None:
         if call.forced_outcome is not None and call.forced_outcome[0] == FAILURE:
             return ERROR
@@ -32,7 +32,7 @@ def served(call: Call) -> int:
 
 
 def count(call: Call, now: float, what: int | None) -> None:
-    """Count a call that is over, and what its caller got; under the lock."""
+    """Count a call that has ended, and what its caller got. The caller holds the lock."""
     core, outcome = call.core, call.outcome
     call.counted = True
     call.served = what = served(call) if what is None else what
@@ -43,7 +43,8 @@ def count(call: Call, now: float, what: int | None) -> None:
         core.buckets[bisect_left(EDGES, seconds)] += 1
         core.duration_sum += seconds
     if outcome != SUCCESS or not call.admitted:
-        core.counts[outcome] += 1  # after the bucket: an interrupt makes no success fewer
+        # After the bucket: an interrupt must not make the successes fewer.
+        core.counts[outcome] += 1
         core.not_succeeded += call.admitted
     core.timeouts += call.expired_level > -1
     core.late_values += call.is_late
@@ -59,7 +60,7 @@ def count(call: Call, now: float, what: int | None) -> None:
 
 
 def _count_refusal(core: PolicyState, refuser: str, now: float) -> bool:
-    """Count a refusal; return whether it is the first after a quiet time."""
+    """Count a refusal; return True if it is the first after a quiet time."""
     core.refusals[refuser] = core.refusals.get(refuser, 0) + 1
     last = core.refused_at.get(refuser)
     core.refused_at[refuser] = now
@@ -67,7 +68,7 @@ def _count_refusal(core: PolicyState, refuser: str, now: float) -> bool:
 
 
 def trace(call: Call, now: float) -> None:
-    """Give the end of a call to whoever traces calls."""
+    """Pass the end of a call to the call tracer."""
     refuser = call.refuser if call.outcome == REFUSED else ""
     late = call.duration == _LATE
     seconds = now - call.started if late else call.duration if call.ran else 0.0

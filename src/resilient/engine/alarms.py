@@ -1,4 +1,4 @@
-"""What rings once at a time of a policy's clock, also where nobody calls."""
+"""Alarms at a time of a policy's clock, which ring even if nobody calls the policy."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from ..clock import Alarm, Clock
 def alarm_at(
     when: float, now: float, clock: Clock | None, ring: Callable[[], object]
 ) -> Alarm | None:
-    """Have ring called, in a thread of its own where the clock is the system's.
+    """Have `ring` called at a time; with the system's clock in a thread of its own.
 
     Returns:
-        What cancels it; None where the system gives no more threads.
+        The alarm, which can be cancelled; None if the system starts no more threads.
     """
     if clock is not None:
         return clock.call_at(when, ring)

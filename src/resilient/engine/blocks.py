@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 class Block:
     """One guarded block, for one use; made by `Policy.block`.
 
-    It is let in at its beginning, and its outcome is taken at its end: an exception that leaves it
-    is judged as that of a call, and goes on to the caller. Nothing can be answered in its place, so
+    It is admitted at its beginning and judged at its end: an exception that leaves it
+    is judged as that of a call, and propagates to the caller. Nothing can replace the block, so
     fallbacks do not act.
 
     Example:
@@ -49,14 +49,14 @@ class Block:
         self._async_pipeline = async_plan
         self._call: DetachedCall | None = None
         self._own: Deadline | None = None  # of a sync block
-        self._limit: Limit | None = None  # of an async one
+        self._limit: Limit | None = None  # of an async block
         self._ended = False
 
     def fail(self, reason: str) -> None:
-        """Have the block count as a failure, although it may end well.
+        """Count the block as a failure, even if no exception leaves it.
 
         Args:
-            reason: why, in a few words; it is in the summary of an opening circuit.
+            reason: why, in a few words; a circuit that opens shows it in its summary.
 
         Raises:
             TypeError: reason is not a str.
@@ -68,7 +68,7 @@ class Block:
         self._running().forced_outcome = FAILURE, reason
 
     def ignore(self) -> None:
-        """Have the block say nothing of the dependency's health, however it ends.
+        """Count the block as ignored, however it ends: it says nothing of the dependency's health.
 
         Raises:
             RuntimeError: the block has not begun, or has ended.
@@ -135,7 +135,7 @@ class Block:
             settlement.abort(call)
             raise
         finally:
-            call.error = None  # it is on its way already, and would hold its own traceback
+            call.error = None  # the error is propagating already; a reference here would be a cycle
 
     # -- async ---------------------------------------------
 
@@ -174,7 +174,7 @@ class Block:
             if told is not None and told is not error:
                 raise told
         finally:
-            del told, error  # a frame that holds the exception whose traceback it is in is a cycle
+            del told, error  # the traceback holds this frame: a reference is a cycle
 
 
 def _nothing() -> None:

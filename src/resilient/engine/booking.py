@@ -1,4 +1,4 @@
-"""The bookings of the fast path that are not plain: late, in pieces, or from inside a section."""
+"""Bookings that the fast path does not do itself: slow ones, partial ones, re-entrant ones."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from .policy_state import PolicyState
 from .stops import Stopped
 from .tracing import tell_slow
 
-Tickets = Any  # opaque to the drivers: of one guard its own, of more a list, outermost first
+Tickets = Any  # opaque to the drivers: an int for one guard, for more a sequence, outermost first
 
 
 def taken_back(guards: tuple[Admission, ...], tickets: list[int], now: float) -> None:
-    """Give back the tickets that were taken, each once; under the lock."""
+    """Give back the tickets that were taken, each once. The caller holds the lock."""
     place = len(tickets)
     while place:
         place -= 1
-        if tickets[place] >= 0:  # else before the stack was too short for the others
+        if tickets[place] >= 0:  # -1: given back already, before a RecursionError stopped the rest
             guards[place].settle(tickets[place], now, REFUSED, 0.0, "", False)
             tickets[place] = -1
 
 
 def held(guards: tuple[Admission, ...], tickets: Tickets) -> list[tuple[Admission, int]]:
-    """Return the guards that have a ticket out, innermost first."""
+    """Return the guards that have issued a ticket, with it, innermost first."""
     given = (tickets,) if len(guards) == 1 else tickets
     pairs = zip(reversed(guards), reversed(given), strict=True) if guards else ()
     return [(guard, ticket) for guard, ticket in pairs if ticket >= 0]
@@ -37,7 +37,7 @@ def held(guards: tuple[Admission, ...], tickets: Tickets) -> list[tuple[Admissio
 def give_back(
     core: PolicyState, guards: tuple[Admission, ...], tickets: list[int], now: float
 ) -> None:
-    """Give back the tickets of a call that was never let in."""
+    """Give back the tickets of a call that was not admitted."""
     room()
     core.locked_or_later(_given_back, core, guards, tickets, now)
 
@@ -45,20 +45,20 @@ def give_back(
 def _given_back(
     core: PolicyState, guards: tuple[Admission, ...], tickets: list[int], now: float
 ) -> None:
-    if now >= core.counting_since:  # else they were a parent process's
+    if now >= core.counting_since:  # else a parent process issued them
         taken_back(guards, tickets, now)
         core.write_shared_row()
 
 
 def give_back_stopped(core: PolicyState, guards: tuple[Admission, ...], stop: Stopped) -> None:
-    """Have the tickets given back of a call that the interpreter could not take over."""
+    """Schedule the return of the tickets of a call that the interpreter could not take over."""
     core.outbox.append(partial(give_back, core, guards, [*stop.tickets], stop.now))
 
 
 def leave_slowly(
     core: PolicyState, guards: tuple[Admission, ...], tickets: Tickets, started: float, now: float
 ) -> None:
-    """Book a success where something is unusual: a slow one, a forced state, a fork meanwhile."""
+    """Book an unusual success: a slow call, a gate that is not zero, or a fork since it began."""
     try:
         book(core, guards, tickets, started, now)
     except RecursionError:
@@ -70,8 +70,8 @@ def book(
 ) -> None:
     """Book a success.
 
-    Inside the very section it wants to enter, in a finalizer or a signal handler, it leaves the
-    work to what it interrupted.
+    A finalizer or signal handler may call this inside the policy's own section: then the booking
+    goes to the outbox, for the interrupted code to do.
     """
     room()
     if core.holds_lock():
@@ -100,10 +100,10 @@ has_call(book, core="core", ended="started")
 def flush_entered(
     core: PolicyState, guards: tuple[Admission, ...], tickets: Tickets, now: float
 ) -> None:
-    """Do what the section left to be done, and give the call back if a listener ends it."""
+    """Run the outbox; if a listener ends the call, give back its tickets."""
     try:
         core.flush()
-    except RecursionError:  # it stays in the outbox
+    except RecursionError:  # the rest stays in the outbox
         return
     except BaseException:
         core.locked(_ended_by_listener, core, held(guards, tickets), now)

@@ -1,6 +1,6 @@
-"""One call through a policy, as data, and the steps that a driver can be asked to do.
+"""The data of one call through a policy, and the steps that it can ask a driver for.
 
-`interpreter` runs it; `classify` and `accounting` say how it ended.
+`interpreter` runs a call; `classify` and `accounting` determine and count how it ended.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from .stops import Stopped
 DO_RUN: Final = 0  # run the body
 DO_PARK: Final = 1  # wait in the queue of the guard at `level`
 DO_PAUSE: Final = 2  # sleep for `delay`, then begin another attempt
-DO_RECOVER: Final = 3  # run what answers in place of the body
+DO_RECOVER: Final = 3  # run the fallback in place of the body
 DONE: Final = 4
-LASTS: Final = 5  # the body returned work that has not ended: the call ends where that does
+LASTS: Final = 5  # the body returned work that has not ended: the call ends with that work
 Step = Literal[0, 1, 2, 3, 4, 5]
 
 ENTRY: Final = "policy"
 
 
 class AbandonedWorker:
-    """What a worker thread holds, whose caller has given up on it, until it ends."""
+    """What an abandoned worker thread holds until its body ends."""
 
     __slots__ = ("has_ended", "tickets")
 
@@ -40,7 +40,7 @@ class AbandonedWorker:
 class Call:
     """The state of one call."""
 
-    enters: ClassVar[bool] = False  # its body enters a context manager
+    enters: ClassVar[bool] = False  # whether its body enters a context manager
 
     # fmt: off
     __slots__ = (
@@ -53,15 +53,15 @@ class Call:
     )
     # fmt: on
     admitted: bool
-    answering: bool  # a guard is asked for an answer before the body is
+    answering: bool  # a guard is asked for an answer before the body runs
     counted: bool
     delay: float
     duration: float
-    handle: Any  # of work that goes on when the body has returned; unset where there is none
-    is_callers: bool  # its error is the caller's own doing
-    is_late: bool  # its value came when its time was up
+    handle: Any  # of work that goes on after the body returned; unset without such work
+    is_callers: bool  # the error is the caller's own doing
+    is_late: bool  # the value came after the time was up
     is_news: bool  # its refusal is the first after a quiet time
-    is_ours: bool  # it is known to be this process's own, and not that of one it was forked from
+    is_ours: bool  # the call is known to belong to this process, and not to its parent
     ran: bool
     served: int  # what its caller got, once it is counted
     settled: bool  # some of its guards know how it ended
@@ -80,26 +80,27 @@ class Call:
         self.args: tuple[Any, ...] = args
         self.kwargs: dict[str, Any] = kwargs
         self.tickets: list[int | None] = [None] * len(pipeline.guards)
-        self.limits: list[tuple[float, int]] = []  # (when, level) of the timeouts it is under
+        self.limits: list[tuple[float, int]] = []  # (when, level) of the timeouts that bound it
         self.level: int = 0
         self.value: Any = None
         self.error: BaseException | None = None
         self.recovering_from: Exception | None = None
         self.recovered_from: Exception | None = None
         self.deadline: Deadline | None = None  # the newest of its own
-        self.expired_level: int = -1  # of the own timeout that ended it
+        self.expired_level: int = -1  # level of its own timeout that ended it
         self.outcome: int = -1
         self.refuser: str = ENTRY
-        self.abandoned: AbandonedWorker | None = None  # that of this attempt
+        self.abandoned: AbandonedWorker | None = None  # of this attempt
         self.forced_outcome: tuple[int, str] | None = None  # with its reason; set by a block
-        self.active_seconds: float | None = None  # in the body, where that is not all of its life
+        # Seconds in the body, if that is not the whole call.
+        self.active_seconds: float | None = None
         self.fallbacks_failed: int = 0
-        self.final: bool = False  # nothing can take the place of its answer any more
+        self.final: bool = False  # nothing can replace its answer any more
         self.ran = self.is_ours = self.admitted = self.counted = self.is_callers = False
         self.is_late = self.settled = self.is_news = False
         self.answering = False
         self.attempts: int = 1
-        self.hint: Any = None  # what the error of the newest says of when to ask again
+        self.hint: Any = None  # what the newest error says of when to ask again
         self.served = 0
         self.delay = self.started = self.duration = 0.0
         self.began: float = self.core.now()
@@ -115,7 +116,7 @@ class Call:
         started: float,
         deadline: Deadline | None,
     ) -> Self:
-        """Return the call that the fast path has let in and whose body has just ended."""
+        """Return a call that the fast path admitted and whose body has just ended."""
         call = cls(pipeline, fn, args, kwargs)
         given = (tickets,) if type(tickets) is int else tickets
         for ticket, level in zip(given, pipeline.fast_levels, strict=False):
@@ -135,7 +136,7 @@ class Call:
         kwargs: dict[str, Any],
         stop: Stopped,
     ) -> Self:
-        """Return the call that a guard has kept the fast path from letting in."""
+        """Return a call that a guard stopped on the fast path."""
         call = cls(pipeline, fn, args, kwargs)
         levels = pipeline.fast_levels
         for ticket, level in zip(stop.tickets, levels[: stop.place], strict=True):
@@ -152,11 +153,11 @@ class Call:
 
     @property
     def guard(self) -> Guard:
-        """The guard at the level that the call has come to."""
+        """The guard at the call's current level."""
         return self.pipeline.guards[self.level]
 
     def recovery(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-        """Return what runs in place of the body, and its arguments."""
+        """Return the fallback that runs in place of the body, and its arguments."""
         guard = cast("Answers", self.pipeline.guards[self.level])
         return guard.recover, (self.recovering_from, self.args[self.pipeline.skip :], self.kwargs)
 
@@ -171,7 +172,7 @@ def value_or_raise(call: Call) -> Any:
     error = call.error
     call.error = call.recovered_from = None  # a traceback that holds its own exception is a cycle
     if error is None:
-        value, call.value = call.value, None  # an awaitable knows its call
+        value, call.value = call.value, None  # an awaitable refers to its call
         return value
     del call
     try:
@@ -181,7 +182,7 @@ def value_or_raise(call: Call) -> Any:
 
 
 def result_of(call: Call) -> Result[Any]:
-    """Return the end of a call as data; what is not an Exception is raised all the same."""
+    """Return the end of a call as a Result; raise an error that is not an Exception."""
     how: Served = "full"
     error = call.error
     if error is not None:

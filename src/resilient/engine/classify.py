@@ -1,4 +1,4 @@
-"""How a call ended, in the eyes of each of its guards and of its policy."""
+"""Classify how a call ended, for each of its guards and for its policy."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from .call import Call
 from .misuse import MisuseError
 from .patience import hung, is_cut_short, patience
 
-# Exceptions of which nothing is known: a failure to each guard that was told nothing else.
+# Exceptions that no adapter or framework rule knows: a failure, unless a guard's options differ.
 _plain: Final[WeakSet[type]] = WeakSet()
 
 
 def classify(call: Call) -> tuple[list[int], str]:
-    """Return the outcome as each guard sees it, the policy's own last, and its reason.
+    """Return the outcome for each guard, last the policy's own, and the reason.
 
-    It asks the predicates of the guards, so it is called outside the lock.
+    This runs the guards' predicates, so it must be called outside the lock.
     """
     error, pipeline = call.error, call.pipeline
     call.is_callers = False
@@ -53,20 +53,20 @@ def _plain_outcome(call: Call) -> int:
 
 
 def _weighed(call: Call, error: Exception) -> tuple[list[int], str]:
-    """Return the outcomes of an exception that judges decide about."""
+    """Return the outcomes of an exception about which the judges decide."""
     judges = call.pipeline.guard_judges
-    first = call.outcome < 0  # else it is how a fallback ended
+    first = call.outcome < 0  # else the call has an outcome already, and this error is a fallback's
     base = _base(call, error)
     if base == CANCELLED or is_cut_short(call):
         return [CANCELLED] * len(judges), ""
-    seen_by = {each: each.weigh(error) for each in {*judges}}  # each predicate is asked once
+    seen_by = {each: each.weigh(error) for each in {*judges}}  # run each predicate once
     call.is_callers = (first or steers(error)) and _is_callers(call, error, seen_by)
     outcomes = [FAILURE if seen_by[each] == FAILURE else IGNORED for each in judges]
     if base == FAILURE and FAILURE in outcomes and callers_fault(error):
         _leave_out(call, judges, outcomes, first=first)
     if base == REFUSED:
         outcomes = [REFUSED if seen == FAILURE else seen for seen in outcomes]
-        # Refused by a call of this very policy inside the body: nobody's failure.
+        # A nested call of this same policy was refused inside the body: no failure of anybody.
         outcomes[-1] = IGNORED if call.ran else REFUSED
     if base == FAILURE:
         _learn(error)
@@ -76,25 +76,25 @@ def _weighed(call: Call, error: Exception) -> tuple[list[int], str]:
 def _is_plain(kind: type) -> bool:
     try:
         return kind in _plain
-    except Exception:  # of an odd class, which can't be hashed
+    except Exception:  # an exotic class that can't be hashed
         return False
 
 
 def _learn(error: Exception) -> None:
-    """Remember the class of an exception, if nothing is known of it."""
+    """Remember the class of an exception that no adapter or framework rule knows."""
     kind = type(error)
     if issubclass(kind, (ResilientError, ExceptionGroup)):
         return
     try:
         if not (may_steer(kind) or is_known(kind)):
             _plain.add(kind)
-    except Exception:  # the same
+    except Exception:  # as in _is_plain
         return
 
 
 def _said(call: Call, error: BaseException | None) -> tuple[int, str] | None:
-    """Return the outcome and its reason where no guard needs to be asked."""
-    if isinstance(error, MisuseError):  # its caller's mistake: no guard's business
+    """Return the outcome and its reason if they do not depend on the guards."""
+    if isinstance(error, MisuseError):  # the caller's mistake: it concerns no guard
         return IGNORED, ""
     forced = call.forced_outcome
     if forced is not None and _base(call, error) == FAILURE:
@@ -108,7 +108,7 @@ def _said(call: Call, error: BaseException | None) -> tuple[int, str] | None:
 
 
 def _cancelled(call: Call, error: BaseException) -> tuple[list[int], str]:
-    """Return the outcomes of a call whose caller went away: it goes on, and nothing answers it."""
+    """Return the outcomes of a call whose caller went away; no fallback answers it."""
     guards = call.pipeline.guards
     if not hung(call, error):
         return [CANCELLED] * (len(guards) + 1), ""
@@ -117,9 +117,9 @@ def _cancelled(call: Call, error: BaseException) -> tuple[list[int], str]:
 
 
 def _leave_out(call: Call, judges: tuple[Judge, ...], outcomes: list[int], *, first: bool) -> None:
-    """Leave out what a library's error says of the caller, for guards that are not told otherwise.
+    """Ignore a library's error that is the caller's doing, for guards whose options do not name it.
 
-    A fallback answers it all the same.
+    A fallback still answers it.
     """
     asked = [*(guard.judges_health for guard in call.pipeline.guards), True]
     for level, judge in enumerate(judges):
@@ -129,7 +129,7 @@ def _leave_out(call: Call, judges: tuple[Judge, ...], outcomes: list[int], *, fi
 
 
 def _ruled(call: Call, error: BaseException | None) -> int | None:
-    """Return what a wrapped client's own judges say, where they say more than those of guards."""
+    """Return the outcome by a wrapped client's own judges; None if the guards' judges decide."""
     judges = call.pipeline.judges
     if error is None:
         failed = any(each.of_value(call.value) == FAILURE for each in judges)
@@ -147,9 +147,9 @@ def _ruled(call: Call, error: BaseException | None) -> int | None:
 
 
 def _is_callers(call: Call, error: Exception, seen_by: dict[Judge, int]) -> bool:
-    """Return whether an exception is the caller's own doing, as the policy's judges say.
+    """Return True if the policy's judges say that an exception is the caller's own doing.
 
-    Where no guard judges health, the ``ignore`` of any other says so.
+    If no guard judges health, the ``ignore`` of any guard decides.
     """
     pipeline = call.pipeline
     deciding = [pipeline.judge] if pipeline.judges_health else list(seen_by)
@@ -157,7 +157,7 @@ def _is_callers(call: Call, error: Exception, seen_by: dict[Judge, int]) -> bool
 
 
 def _is_ours(error: BaseException) -> bool:
-    """Return whether it is a timeout or refusal of ours, or a group that holds one."""
+    """Return True for a timeout or refusal of ours, and for a group that holds one."""
     if isinstance(error, BaseExceptionGroup):
         group = cast("BaseExceptionGroup[BaseException]", error)
         return any(_is_ours(leaf) for leaf in group.exceptions)
@@ -165,7 +165,7 @@ def _is_ours(error: BaseException) -> bool:
 
 
 def _base(call: Call, error: BaseException | None) -> int:
-    """Return CANCELLED or REFUSED where no judge is asked, else FAILURE."""
+    """Return CANCELLED or REFUSED if no judge is needed, else FAILURE."""
     if error is None:
         return FAILURE
     if not isinstance(error, Exception):
@@ -183,14 +183,14 @@ def _base(call: Call, error: BaseException | None) -> int:
 
 
 def _base_of_timeout(call: Call, deadline: Deadline) -> int:
-    if call.expired_level > -1 and not call.ran:  # its time was up before the body began
+    if call.expired_level > -1 and not call.ran:  # the time was up before the body began
         return REFUSED
     if deadline is call.deadline:
         call.expired_level = deadline.level
         return FAILURE
     outer = current.get()
     while outer is not None:
-        if outer is deadline:  # an enclosing call's time is up: it went away
+        if outer is deadline:  # an enclosing call timed out: this call's caller went away
             return FAILURE if call.ran and call.duration >= patience(call) else CANCELLED
         outer = outer.outer
     return FAILURE

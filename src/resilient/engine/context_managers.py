@@ -1,7 +1,7 @@
-"""Guarded context managers: the entry is judged and bounded, the slot is held until the exit.
+"""Guard context managers: judge and bound the entry, hold the slot until the exit.
 
-An error of the ``with`` body is the caller's own. Nothing can take the place of a context manager
-that could not be entered, so fallbacks do not act.
+An error of the ``with`` body is the caller's own. No fallback can replace a context manager that
+could not be entered, so fallbacks do not act.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ class EnteringCall(DetachedCall):
 
     __slots__ = ()
     enters = True
-    handle: list[Any]  # the context manager, once it is made; then when it is entered, if later
+    handle: list[Any]  # the manager, once it exists; then the time of an entry that came later
 
 
 class _Guarded:
-    """What a guarded function of contextlib's returns in place of its context manager."""
+    """What a guarded contextlib function returns in place of its context manager."""
 
     def __init__(
         self,
@@ -73,7 +73,7 @@ class _Guarded:
 
 
 class GuardedManager(_Guarded, ContextDecorator):
-    """For ``with``."""
+    """The guarded manager for ``with``."""
 
     def __enter__(self) -> Any:
         call, enter = self._begun()
@@ -94,7 +94,7 @@ class GuardedManager(_Guarded, ContextDecorator):
 
 
 class GuardedAsyncManager(_Guarded):
-    """For ``async with``."""
+    """The guarded manager for ``async with``."""
 
     async def __aenter__(self) -> Any:
         from .aio.driver import drive
@@ -128,7 +128,7 @@ class GuardedAsyncManager(_Guarded):
 
 
 def guard(pipeline: Pipeline, fn: Callable[..., Any], *, is_async: bool) -> Callable[..., Any]:
-    """Return a function that makes guarded context managers in place of fn's."""
+    """Return a function that returns guarded context managers in place of fn's."""
 
     def guarded(*args: Any, **kwargs: Any) -> _Guarded:
         handle: list[Any] = []
@@ -153,7 +153,7 @@ def _enter(handle: list[Any], names: tuple[str, str]) -> Any:
 
 
 def entering(call: DetachedCall, manager: Any, *, is_async: bool) -> _Guarded:
-    """Return a context manager that a guarded call has returned, as the rest of that very call."""
+    """Return a context manager that continues the guarded call which returned it."""
     call.__class__ = EnteringCall
     assert isinstance(call, EnteringCall)
     call.handle = [manager]
@@ -163,7 +163,7 @@ def entering(call: DetachedCall, manager: Any, *, is_async: bool) -> _Guarded:
 
 
 def _let_in(call: Call) -> Step:
-    """Begin the entry of a manager that a call, let in before, has returned."""
+    """Begin the entry of a manager that an earlier, admitted call has returned."""
     now = call.core.now()
     pause = now - call.started - (call.active_seconds or 0.0)
     call.handle.append(now)

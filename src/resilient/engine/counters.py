@@ -1,4 +1,4 @@
-"""What a policy counts: plain numbers, which only its critical sections change."""
+"""The counters of a policy: plain numbers that change only in its critical sections."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from typing import Final, Protocol
 
 from ..outcomes import OUTCOMES, SUCCESS
 
-# Upper edges of the duration buckets, in seconds: equal for every policy, so that sums make sense.
+# Upper edges of the duration buckets, in seconds; the same for every policy, so that they add up.
 EDGES: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
 SHORTEST: Final = EDGES[0]
 PEAK_SPAN: Final = 60.0
 
-# Where the numbers lie in a row. A good and quick call changes the first three alone.
+# Positions in a row. A fast success changes only the first three.
 QUICK: Final = 0
 DURATION_SUM: Final = 1
 IN_FLIGHT: Final = 2
-ENDED: Final = 3  # by outcome; the successes without the quick ones
-FULL: Final = ENDED + len(OUTCOMES)  # without the quick ones too
+ENDED: Final = 3  # by outcome; without the fast successes
+FULL: Final = ENDED + len(OUTCOMES)  # without the fast successes too
 DEGRADED: Final = FULL + 1
 DURATIONS: Final = DEGRADED + 8
 ROW: Final = (
@@ -33,19 +33,19 @@ LINE: Final = ("wait_sum", *(f"wait:{edge:g}" for edge in (*EDGES, float("inf"))
 
 
 class RowLayout(Protocol):
-    """What lies where in a row that other processes read: see `resilient.rows`."""
+    """The order of the numbers in a row that other processes read: see `telemetry.schema`."""
 
     line: bool
     refused_at: dict[str, int]
 
     @property
     def refusing(self) -> tuple[str, ...]:
-        """The guards that may refuse."""
+        """The kinds of the guards that may refuse."""
         ...
 
 
 class Counters:
-    """One policy's counts. Everything here is done under the policy's lock."""
+    """The counters of one policy. The caller of every method holds the policy's lock."""
 
     __slots__ = (
         "abandoned",
@@ -97,28 +97,28 @@ class Counters:
     wait_sum: float
 
     def clear(self) -> None:
-        """Set every count to zero, and share none with other processes."""
-        self.shared_row = None  # of a page that other processes read: see resilient.pages
-        self.layout = None  # what lies where in them
+        """Set all counts to zero, and share none with other processes."""
+        self.shared_row = None  # in a page that other processes read: see resilient.pages
+        self.layout = None  # of shared_row
         self.in_flight = self.abandoned = self.abandoned_total = 0
-        self.abandoned_at: dict[int, float] = {}  # when, of the bodies that still run
-        self.counts = [0] * len(OUTCOMES)  # of successes, only those that were never let in
-        self.not_succeeded = 0  # calls that were let in and did not succeed
+        self.abandoned_at: dict[int, float] = {}  # start times of abandoned bodies that still run
+        self.counts = [0] * len(OUTCOMES)  # for SUCCESS, only calls that were never admitted
+        self.not_succeeded = 0  # admitted calls that did not succeed
         self.full_without_success = self.degraded = self.errors = self.caller_errors = 0
         self.timeouts = self.fallback_failures = self.late_values = 0
         self.refusals: dict[str, int] = {}
         self.refused_at: dict[str, float] = {}
         self.buckets = [0] * (len(EDGES) + 1)  # see durations
-        self.quick = 0  # most of those in the first
-        self.wait_buckets: list[int] | None = None  # until somebody has waited
+        self.quick = 0  # successes within the first bucket that the fast path counted
+        self.wait_buckets: list[int] | None = None  # until a call has waited
         self.duration_sum = self.wait_sum = 0.0
         self.peak = self.peak_before = 0
         self.peak_until = float("-inf")
 
     def outcomes(self) -> list[int]:
-        """Return how many calls ended how; under the lock.
+        """Return the number of calls by outcome.
 
-        Successes are what is left of all that ended: a good call pays for one count less.
+        Successes are derived from the other counts, which saves a good call one increment.
         """
         counts = self.counts.copy()
         counts[SUCCESS] += self.quick + sum(self.buckets) - self.not_succeeded
@@ -126,11 +126,11 @@ class Counters:
 
     @property
     def full(self) -> int:
-        """Calls that the function itself answered; under the lock."""
+        """The number of calls that the function itself answered."""
         return self.outcomes()[SUCCESS] + self.full_without_success
 
     def entered(self, now: float) -> None:
-        """Count a call that all guards have let in; under the lock."""
+        """Count an admitted call."""
         if now >= self.peak_until:
             self.roll_peak(now)
         self.in_flight += 1
@@ -140,17 +140,17 @@ class Counters:
             self.shared_row[IN_FLIGHT] = self.in_flight
 
     def ended(self, outcome: int, duration: float) -> None:
-        """Count a call that had been let in; under the lock."""
+        """Count the end of an admitted call."""
         bucket = bisect_left(EDGES, duration)
         self.in_flight -= 1
         self.buckets[bucket] += 1
         self.duration_sum += duration
-        if outcome != SUCCESS:  # last: an interrupt must not make the successes fewer
+        if outcome != SUCCESS:  # last, so that an interrupt never lowers the number of successes
             self.counts[outcome] += 1
             self.not_succeeded += 1
 
     def answer_failed(self, callers: bool) -> None:
-        """Count a fallback that failed, and whose error it was; under the lock."""
+        """Count a fallback that failed, as the caller's own error or as an error."""
         self.errors += not callers
         self.caller_errors += callers
         self.fallback_failures += 1
@@ -158,11 +158,11 @@ class Counters:
 
     @property
     def durations(self) -> list[int]:
-        """How many calls took how long; under the lock."""
+        """The number of calls by duration bucket."""
         return [self.buckets[0] + self.quick, *self.buckets[1:]]
 
     def waited(self, seconds: float) -> None:
-        """Count a wait in line that got a slot; under the lock."""
+        """Count a wait in the queue that got a slot."""
         if self.wait_buckets is None:
             self.wait_buckets = [0] * (len(EDGES) + 1)
         self.wait_buckets[bisect_left(EDGES, seconds)] += 1
@@ -170,20 +170,20 @@ class Counters:
 
     @property
     def waits(self) -> list[int]:
-        """How many waited how long; under the lock."""
+        """The number of waits by duration bucket."""
         return [0] * (len(EDGES) + 1) if self.wait_buckets is None else self.wait_buckets.copy()
 
     def roll_peak(self, now: float) -> None:
-        """Begin a new span of the rolling peak; under the lock."""
+        """Begin a new span of the rolling peak."""
         recent = now < self.peak_until + PEAK_SPAN
         self.peak_before = self.peak if recent else self.in_flight
         self.peak = self.in_flight
         self.peak_until = now + PEAK_SPAN
 
-    # -- shown to other processes ---------------------------------------------
+    # -- shared with other processes ---------------------------------------------
 
     def row(self, layout: RowLayout) -> list[float]:
-        """Return the numbers in the order of ROW, then those of the line and of refusals."""
+        """Return the numbers in the order of ROW, then those of the queue and of refusals."""
         buckets, counts = self.buckets, self.counts
         good = counts[SUCCESS] + sum(buckets) - self.not_succeeded
         row = [
@@ -200,12 +200,12 @@ class Counters:
         return row + [refusals.get(kind, 0) for kind in layout.refusing]
 
     def show_in(self, shared_row: memoryview[float] | None, layout: RowLayout | None) -> None:
-        """Show all counts in cells from here on, or in none; under the lock."""
+        """Write all counts to this row from now on, or stop sharing them."""
         self.shared_row, self.layout = shared_row, layout
         self.write_shared_row()
 
     def write_shared_row(self) -> None:
-        """Write all counts to the cells, if there are any."""
+        """Write all counts to the shared row, if there is one."""
         if self.shared_row is not None and self.layout is not None:
             row = array("d", self.row(self.layout))
             self.shared_row[: len(row)] = row

@@ -1,4 +1,4 @@
-"""Calls that outlive the frame they began in: streams and blocks."""
+"""Calls that outlive the frame in which they began: streams and blocks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from .call import Call
 
 
 class DetachedCall(Call):
-    """A call that gives everything back when it is collected, should nobody have ended it."""
+    """A call that gives everything back when it is collected without having ended."""
 
     __slots__ = ()
 

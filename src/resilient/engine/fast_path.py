@@ -1,19 +1,18 @@
 """The critical sections on both sides of a call that goes well, for any number of guards.
 
-``enter(now)`` gives tickets, or what stopped it (`resilient.drive.stops`): which guard did not let
-the call in, with the tickets of those outside it, for the interpreter to go on from there; AGAIN,
-where nobody was asked and the interpreter begins; TURNED.
-``leave(tickets, started, now)`` books a success.
+``enter(now)`` returns tickets, or a value of `resilient.engine.stops`; a Stopped carries the
+tickets of the guards outside, so that the interpreter can go on from there. ``leave(tickets,
+started, now)`` books a success.
 
-Both are one section round a small step that asks the guards. Only for two guards the step is
-written into it: with it apart a whole policy takes a fifth longer. The lock is taken by
-``acquire`` inside a ``try`` that costs nothing, where ``with`` would cost as much again: an
-interrupt may come after any call, and `Core.owned` tells whether the lock was ours. That can be
-told because nobody enters here from inside a section: the gate is looked at before.
+Both are one section round a small step that asks the guards. Only for two guards is the step
+written into the section: kept apart, it makes a whole policy a fifth slower. The section takes the
+lock by ``acquire`` inside a ``try``, which costs nothing; ``with`` would double the cost. An
+interrupt may come after any call; `PolicyState.holds_lock` then says whether we had the lock. That
+is reliable because nobody enters from inside a section: ``enter`` reads the gate first.
 
 Near the end of the stack any call may raise RecursionError. A guard's `admit` and `settle_success`
-have then taken and given nothing (see `resilient.stack`), and so have the steps; what could not be
-booked is left in the outbox.
+then leave the guard unchanged (see `resilient.stack`), and so do the steps; what could not be
+booked goes to the outbox.
 """
 
 from __future__ import annotations
@@ -37,15 +36,15 @@ Leave = Callable[[Tickets, float, float], None]
 Take = Callable[[float, Tickets], int]
 Give = Callable[[Tickets, float, float], object]
 
-_PLACES: Final = 4  # a verdict of the guard at a place is -place * _PLACES + verdict
+_PLACES: Final = 4  # the verdict of the guard at a place is encoded as -place * _PLACES + verdict
 
 
 def fast_path(
     core: PolicyState, guards: tuple[Admission, ...], *, blind_fallback: bool
 ) -> tuple[Enter, Leave]:
-    """Return enter and leave for some guards.
+    """Return enter and leave for these guards.
 
-    Where the policy has a blind fallback, enter counts a refusal and answers TURNED.
+    If the policy has a blind fallback, enter counts a refusal and returns TURNED.
     """
     kinds = tuple(guard.kind for guard in guards) if blind_fallback else ()
     if len(guards) == 2:
@@ -63,7 +62,7 @@ def _none(_: float) -> int:
 
 
 def _taking(guards: tuple[Admission, ...]) -> Take:
-    """Return the step that asks guards, and puts their tickets into a list that is there."""
+    """Return the step that asks the guards, and writes their tickets into a given list."""
     befores = tuple(guard.admit for guard in guards)
 
     def take(now: float, tickets: list[int]) -> int:
@@ -80,7 +79,7 @@ def _taking(guards: tuple[Admission, ...]) -> Take:
 
 
 def _giving(core: PolicyState, guards: tuple[Admission, ...]) -> Give:
-    """Return the step that tells guards of a success, innermost first."""
+    """Return the step that settles a success with the guards, innermost first."""
     succeeded = tuple((level, guard.settle_success) for level, guard in enumerate(guards))[::-1]
 
     def give(tickets: list[int], now: float, duration: float) -> None:
@@ -137,7 +136,7 @@ def _enter(  # noqa: C901, PLR0915
             core.gate = 0
             release()
         except BaseException:
-            if holds_lock():  # here, and not by a function: at the end of the stack there is none
+            if holds_lock():  # inline: at the end of the stack no function can be called
                 core.gate = core.idle_gate
                 release()
             if verdict < 0 and not alone and tickets[0] >= 0:
@@ -183,7 +182,7 @@ def _leave(core: PolicyState, guards: tuple[Admission, ...]) -> Leave:
             core.gate = gate
             release()
         except BaseException as error:
-            if holds_lock():  # here, and not by a function: at the end of the stack there is none
+            if holds_lock():  # inline: at the end of the stack no function can be called
                 core.gate = core.idle_gate
                 release()
             if not isinstance(error, RecursionError):
@@ -202,7 +201,7 @@ def _leave(core: PolicyState, guards: tuple[Admission, ...]) -> Leave:
 def _two(  # noqa: C901, PLR0915
     core: PolicyState, guards: tuple[Admission, Admission], kinds: tuple[str, ...]
 ) -> tuple[Enter, Leave]:
-    """Return the sections of two guards, which most policies have: their tickets are a pair."""
+    """Return the sections for two guards, as most policies have: their tickets are a pair."""
     outer, inner = guards
     kind1, kind2 = kinds or ("", "")
     before1, before2 = outer.admit, inner.admit
@@ -246,7 +245,7 @@ def _two(  # noqa: C901, PLR0915
             core.gate = 0
             release()
         except BaseException:
-            if holds_lock():  # here, and not by a function: at the end of the stack there is none
+            if holds_lock():  # inline: at the end of the stack no function can be called
                 core.gate = core.idle_gate
                 release()
             if first >= 0 > second:
@@ -287,7 +286,7 @@ def _two(  # noqa: C901, PLR0915
             core.gate = gate
             release()
         except BaseException as error:
-            if holds_lock():  # here, and not by a function: at the end of the stack there is none
+            if holds_lock():  # inline: at the end of the stack no function can be called
                 core.gate = core.idle_gate
                 release()
             if not isinstance(error, RecursionError):

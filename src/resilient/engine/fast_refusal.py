@@ -1,7 +1,7 @@
-"""The fast path of a call that a guard refused and a fallback answers without looking at the error.
+"""Answer a refused call by a fallback that does not look at the error, on the fast path.
 
-No code will look at the refusal's error, so none is made: the section that refused has counted it,
-the fallback runs, and what the caller got is counted here.
+No code will look at the refusal's error, so none is constructed. The section that refused has
+counted the refusal; this module runs the fallback and counts what the caller got.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ async def answer_async(pipeline: Pipeline, args: tuple[Any, ...], kwargs: dict[s
 
 def _degraded(pipeline: Pipeline) -> None:
     core = pipeline.core
-    with core.lock:  # not a section: nothing else is done in it
+    with core.lock:  # no critical section: one addition needs no gate
         core.degraded += 1
         if core.shared_row is not None:
             core.shared_row[DEGRADED] = core.degraded
@@ -62,12 +62,12 @@ def _degraded(pipeline: Pipeline) -> None:
 
 
 def _newest(core: PolicyState) -> str:
-    """Return the guard that refused last."""
+    """Return the kind of the guard that refused last."""
     return max(core.refused_at, key=lambda kind: core.refused_at[kind])
 
 
 def _failed(pipeline: Pipeline, error: BaseException) -> None:
-    """Count a fallback that failed, and give its error the refusal as a cause."""
+    """Count a fallback that failed, and make the refusal the cause of its error."""
     if not isinstance(error, Exception):
         return
     core = pipeline.core
@@ -76,7 +76,7 @@ def _failed(pipeline: Pipeline, error: BaseException) -> None:
     refuser = next((guard for guard in asked if guard.kind == newest), None)
     if error.__cause__ is None and refuser is not None:
         error.__cause__ = by_guard(refuser, core, refuser.why, refuser.retry_after(core.now()))
-    elif error.__cause__ is None:  # the newest is another call's: the policy has been forced open
+    elif error.__cause__ is None:  # another call has refused since: the policy has been forced open
         why = f"{core.name}: refused"
         error.__cause__ = CircuitOpenError(why, policy=core.name, guard=newest)
     callers = steers(error)

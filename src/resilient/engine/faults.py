@@ -1,4 +1,4 @@
-"""Faults of code that a policy was given, and calls outside its lock."""
+"""Log faults of the predicates that a policy was given."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 
 def fault_logger(name: str, kind: str) -> Callable[[Exception], None]:
-    """Return what logs the first fault of the predicates of a guard, or of a wrapped client."""
+    """Return a function that logs the first fault of a guard's or a client's predicates."""
     logged: list[bool] = []
 
     def on_fault(fault: Exception) -> None:

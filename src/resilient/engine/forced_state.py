@@ -1,4 +1,4 @@
-"""The forced state of a policy, for good or for a time."""
+"""The forced state of a policy, permanent or for a time."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NEVER: Final = float("inf")
 
 
 class ForcedState(Section):
-    """The part of a policy's state that operators force."""
+    """The part of a policy's state that operators can force."""
 
     __slots__ = ("__weakref__", "alarm", "forced", "forced_why", "until")
     on_expired: ClassVar[Callable[[Any], object] | None] = None  # set by `startup`
@@ -27,10 +27,10 @@ class ForcedState(Section):
         self.forced: str | None = None
         self.forced_why: str = ""
         self.until: float = NEVER  # when the forced state ends by itself
-        self.alarm: Alarm | None = None  # that ends it then
+        self.alarm: Alarm | None = None  # ends it at that time
 
     def compute_gate(self, *, begun: bool = False) -> int:
-        """Compute the gate while nobody is inside. Under the lock."""
+        """Compute the idle gate. The caller holds the lock."""
         raise NotImplementedError
 
     def stateful(self) -> list[Stateful]:
@@ -40,9 +40,9 @@ class ForcedState(Section):
     def force(
         self, state: str | None, why: str, seconds: float = NEVER, *, cause: Cause = "operator"
     ) -> None:
-        """Set a forced state, for good or for so many seconds, or release it.
+        """Set a forced state, permanently or for some seconds, or release it.
 
-        By itself (auto) only one is released whose time is up.
+        The cause ``auto`` releases only a state whose time is up.
         """
         room_for_call()
         self.must_be_free()
@@ -81,7 +81,7 @@ class ForcedState(Section):
             guard.force(state, now)
 
     def expire(self) -> None:
-        """End a forced state whose time is up; where an order holds, that is in force then."""
+        """End a forced state whose time is up; an order that still holds then takes effect."""
         if self.until == NEVER or self.holds_lock() or self.now() < self.until:
             return
         self.force(None, f"its time was up: {self.forced_why}".removesuffix(": "), cause="auto")
@@ -89,11 +89,11 @@ class ForcedState(Section):
             ForcedState.on_expired(self)
 
     def left(self, now: float) -> float | None:
-        """Return the seconds until a forced state ends by itself, None where it does not."""
+        """Return the seconds until a forced state ends by itself; None if it does not."""
         return self.until - now if self.until < NEVER else None
 
     def arm(self) -> None:
-        """Have a forced state end also where nobody calls or looks."""
+        """Start an alarm that ends a forced state even if nobody calls or looks."""
         alarm, self.alarm = self.alarm, None
         if alarm is not None:
             alarm.cancel()
@@ -102,7 +102,7 @@ class ForcedState(Section):
 
 
 def _expiring(core: ForcedState) -> Callable[[], None]:
-    """Return what ends a forced state at its time, and keeps no policy alive."""
+    """Return a function that ends a forced state, through a weak reference to its policy."""
     ref = weakref.ref(core)
 
     def expire() -> None:

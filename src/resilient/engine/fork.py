@@ -1,8 +1,9 @@
-"""What a forked child must make anew of all policies of the process.
+"""Renew the state of all policies in a forked child.
 
-Locks are taken before the fork, so that no other thread is caught in the middle of its arithmetic.
-In the child only the forking thread lives on: waiters, workers and everybody else's calls are gone.
-uWSGI calls the hook of the child alone, so that one makes do without the one before.
+The fork hook takes all locks before the fork, so that no thread is inside a critical section at the
+moment of the fork. Only the forking thread lives on in the child: the waiters, workers and calls of
+other threads are dropped. uWSGI runs only the hook of the child, which therefore also works without
+the one before.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from .own_calls import OwnCall, own_calls
 from .policy_state import PolicyState, living
 from .sync.workers import pool
 
-_one_at_a_time: Final = threading.RLock()  # two threads may fork at once
+_one_at_a_time: Final = threading.RLock()  # two threads may fork at the same time
 _held: Final[list[PolicyState]] = []
 
 
@@ -43,11 +44,9 @@ def _in_child() -> None:
     own = own_calls(sys._getframe(1))
     held = {id(core) for core in _held}
     for core in _held:
-        core.lock.release()  # ours: this thread took it before the fork
+        core.lock.release()  # this thread took it before the fork
     for core in living():
-        if (
-            id(core) not in held
-        ):  # made by another thread at that very moment: its lock may be taken
+        if id(core) not in held:  # another thread made it during the fork: its lock may be held
             cast("Any", core.lock)._at_fork_reinit()
         _renew(core, [call for call in own if call.core is core])
     _held.clear()
@@ -56,7 +55,7 @@ def _in_child() -> None:
 
 def _renew(core: PolicyState, own: list[OwnCall]) -> None:
     core.uncalled = True
-    core.alarm = None  # its thread is not here: whoever calls or looks ends a forced state
+    core.alarm = None  # its thread does not exist here: the next call or look ends a forced state
     core.gate = core.compute_gate()
     core.outbox.clear()
     core.clear()
@@ -70,5 +69,5 @@ def _renew(core: PolicyState, own: list[OwnCall]) -> None:
 
 
 def install() -> None:
-    """Have forks take and renew the locks of policies."""
+    """Register the fork hooks that take and renew the locks of policies."""
     at_fork("policies", before=_before, in_parent=_in_parent, in_child=_in_child)

@@ -1,7 +1,7 @@
-"""Which frames have a call in them: a forked child reads its own calls from its stack.
+"""Find the calls in the frames of a stack: a forked child must know its own calls.
 
-A function that runs somebody else's code for a call says here which of its variables hold what.
-Each name is looked for when the function is declared, so that a renamed one fails then and there.
+A function that runs foreign code for a call declares here which of its variables hold what. The
+declaration looks up each name at once, so that a renamed variable fails at import.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 ROLES: Final[dict[CodeType, dict[str, str]]] = {}
-"""By the code of a function: the name of the variable that has each role."""
+"""For the code of a function, the name of the variable in each role."""
 
 
 def has_call(fn: Callable[P, T], **names: str) -> Callable[P, T]:
-    """Declare that a frame of fn has a call in it; return fn.
+    """Declare that the frames of fn have a call; return fn.
 
     Args:
         fn: the function.
-        names: of the variables that hold ``call``, a call of the interpreter; or ``plan``,
-            ``tickets`` and ``began`` of one on the fast path; or ``core`` and ``ended``, when one
-            began whose end is being counted.
+        names: the variables that hold ``call``, a call of the interpreter; or ``pipeline``,
+            ``tickets`` and ``began`` of a call on the fast path; or ``core`` and ``ended``, the
+            begin of a call whose end is being counted.
     """
     code: CodeType = fn.__code__
     if code not in ROLES:
@@ -37,7 +37,7 @@ def has_call(fn: Callable[P, T], **names: str) -> Callable[P, T]:
 
 
 def variables(frame: Any) -> dict[str, Any]:
-    """Return what a frame's variables hold, by role; nothing where it has no call."""
+    """Return the values of a frame's declared variables by role; empty without a call."""
     names = ROLES.get(frame.f_code)
     if names is None:
         return {}

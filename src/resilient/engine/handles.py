@@ -1,7 +1,7 @@
-"""What a guarded function hands out in place of work that has not ended: see `shapes.handle_of`.
+"""Wrap the unended work that a guarded function returns: see `callables.handle_of`.
 
-The call goes on until the work ends. A generator becomes a stream of the call, the entry of a
-context manager its body, a Future stays what it is and tells the call how it ended.
+The call goes on until the work ends. A generator becomes a stream of the call, and the entry of a
+context manager becomes its body; a Future stays as it is and reports to the call how it ended.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 
 def hand_out(call: Call, futures: tuple[type, ...] = ()) -> None:
-    """Make the value of a call, which is work that has not ended, what its caller gets.
+    """Replace the value of a call, work that has not ended, by what its caller gets.
 
-    What can be awaited is judged at the await, where it is not of the futures that are followed.
+    An awaitable is judged at the await, unless its type is one of `futures`, which are followed.
     """
     try:
         kind = handle_of(call.value)
@@ -38,7 +38,7 @@ def hand_out(call: Call, futures: tuple[type, ...] = ()) -> None:
 
 
 def _followed(call: Call, value: Any, kind: str) -> Any:
-    call.__class__ = DetachedCall  # it is given back when it is collected
+    call.__class__ = DetachedCall  # gives everything back when it is collected
     lasting = cast("DetachedCall", call)
     lasting.active_seconds = call.core.now() - call.started
     if kind in ("manager", "async manager"):
@@ -64,9 +64,9 @@ def _is_worker(guard: Guard) -> bool:
 
 
 def _follow(call: DetachedCall, future: Future[Any]) -> None:
-    """End a call when its Future is done; nothing can answer in its place any more."""
+    """End a call when its Future is done; no fallback can answer any more."""
     call.final = True
-    call.active_seconds = None  # its work goes on: all of its life counts
+    call.active_seconds = None  # its work goes on: the whole call counts
 
     def done(future: Future[Any]) -> None:
         try:
@@ -81,6 +81,6 @@ def _follow(call: DetachedCall, future: Future[Any]) -> None:
             settlement.abort(call)
             raise
         finally:
-            call.error = call.value = None  # the future has them, and the call is in it
+            call.error = call.value = None  # the future holds them, and refers to the call
 
     future.add_done_callback(done)

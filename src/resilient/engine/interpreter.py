@@ -1,7 +1,7 @@
-"""What happens to a call, step by step: the interpreter of both colours, which never waits.
+"""The interpreter: run a call step by step, without waiting; sync and async share it.
 
-A driver begins a call with `start`, does what the answer says (run the body, wait in a queue,
-pause, recover), reports how that ended, and does what the next answer says, until it is done.
+A driver begins a call with `start`, performs the step that is returned (run the body, wait in a
+queue, pause, recover), reports how that ended, performs the next step, and so on until DONE.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _LATE: Final = float("inf")  # the duration of a value that came late
 def start(call: Call) -> Step:
     """Begin: ask every guard, outermost first."""
     room_for_call()
-    if call.core.outbox:  # perhaps a slot that could not be given back
+    if call.core.outbox:  # may hold a slot that could not be given back before
         call.core.flush()
     if call.core.uncalled:
         call.core.begin()
@@ -76,7 +76,7 @@ def admit(call: Call, first: int) -> Step:
 
 
 def go_on(call: Call, stop: Stopped) -> Step:
-    """Go on with a call that the fast path could not let in."""
+    """Continue a call that the fast path could not admit."""
     lent = is_lent() and call.pipeline.lends[call.level] and call.core.locked(borrows, call)
     if lent or _passes(call, stop.verdict):
         return admit(call, call.level + 1)
@@ -84,7 +84,7 @@ def go_on(call: Call, stop: Stopped) -> Step:
 
 
 def _stopped(call: Call, verdict: int, why: str, retry_after: float | None) -> Step:
-    """Do what the guard at the call's level has said."""
+    """Act on the verdict of the guard at the call's level."""
     if verdict == PARK:
         return DO_PARK
     answers = verdict == ANSWER and not call.final
@@ -106,7 +106,7 @@ def _passes(call: Call, verdict: int) -> bool:
 
 
 def _ask(call: Call, first: int, now: float) -> tuple[int, int, str, float | None]:
-    """Return the verdict, its level (-1 is the policy's entry), and why it refuses."""
+    """Return the verdict, its level (-1: the policy's entry), and the reason of a refusal."""
     core = call.core
     if core.forced == "forced_open":
         first = _switch_off(call)
@@ -126,9 +126,9 @@ def _ask(call: Call, first: int, now: float) -> tuple[int, int, str, float | Non
 
 
 def _switch_off(call: Call) -> int:
-    """Return the level of the outermost switch that is off, -1 where none is; under the lock.
+    """Return the level of the outermost switch that is off, or -1. The caller holds the lock.
 
-    A switch goes before a forced state, which goes before all other guards.
+    A switch takes precedence over a forced state, a forced state over all other guards.
     """
     for level, guard in enumerate(call.pipeline.guards):
         if isinstance(guard, Switch) and guard.is_off():
@@ -137,7 +137,7 @@ def _switch_off(call: Call) -> int:
 
 
 def _walk_in(call: Call, first: int, now: float) -> tuple[int, int]:
-    """Ask the guards from first inwards: the verdict and its level; under the lock."""
+    """Ask the guards inwards; return the verdict and its level. The caller holds the lock."""
     pipeline = call.pipeline
     for level in range(first, len(pipeline.guards)):
         if not (PolicyState.active or pipeline.always[level]):
@@ -158,23 +158,23 @@ def _walk_in(call: Call, first: int, now: float) -> tuple[int, int]:
 def refused(
     call: Call, guard: Admission, why: str, retry_after: float | None, *, answers: bool = False
 ) -> Step:
-    """Take a guard's refusal; go out from there, or have the guard answer."""
+    """Record a guard's refusal; unwind from there, or have the guard answer."""
     call.refuser = guard.kind
     call.error = error = refusals.by_guard(guard, call.core, why, retry_after)
     if answers:
         call.recovering_from, call.outcome, call.answering = error, REFUSED, True
         return DO_RECOVER
     if isinstance(guard, Switch) and guard.answers_anywhere:
-        call.level = call.innermost  # so every fallback has its chance
+        call.level = call.innermost  # so that every fallback may answer
     return unwind(call)
 
 
 def _refused_at_entry(
     call: Call, kind: type[RefusedError], why: str, left: float | None = None
 ) -> Step:
-    """Take a refusal of the policy itself; go out as if from inside."""
+    """Record a refusal by the policy itself; unwind from the innermost level."""
     call.error, call.refuser = refusals.at_entry(kind, call.core, why, left), ENTRY
-    call.level = call.innermost  # so every fallback has its chance
+    call.level = call.innermost  # so that every fallback may answer
     return unwind(call)
 
 
@@ -182,7 +182,7 @@ def _refused_at_entry(
 
 
 def returned(call: Call, value: Any) -> Step:
-    """Take the value of the body, or of what recovers."""
+    """Record the value of the body or of a fallback."""
     call.value, call.error = value, None
     if call.enters:
         return enter(call)
@@ -190,7 +190,7 @@ def returned(call: Call, value: Any) -> Step:
 
 
 def raised(call: Call, error: BaseException) -> Step:
-    """Take what the body, or what recovers, raised."""
+    """Record the error of the body or of a fallback."""
     origin = call.recovering_from
     if origin is not None and isinstance(error, NoAnswer):
         if call.answering:
@@ -205,7 +205,7 @@ def raised(call: Call, error: BaseException) -> Step:
 
 
 def _no_answer(call: Call) -> Step:
-    """Go on inwards: the guard that was asked for an answer has none."""
+    """Continue inwards: the guard that was asked for an answer has none."""
     call.error = call.recovering_from = None
     call.outcome, call.refuser, call.answering = -1, ENTRY, False
     return admit(call, call.level + 1)
@@ -228,7 +228,7 @@ def _ended(call: Call) -> Step:
 
 
 def not_run(call: Call, error: ResilientError) -> Step:
-    """Take why the body, or what recovers, was not begun."""
+    """Record why the body or a fallback was not started."""
     if isinstance(error, CallTimeoutError):
         if error._deadline is call.deadline and call.deadline is not None:
             call.expired_level = level = call.deadline.level

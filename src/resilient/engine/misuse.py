@@ -1,4 +1,4 @@
-"""What is wrong with a function that a policy was given, where only its call can show that."""
+"""Errors for a function that does not suit its policy, where only its call can show that."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from typing import Any
 
 
 class MisuseError(TypeError):
-    """A policy was called with what it can't call."""
+    """A policy was asked to call something that it can't call."""
 
 
 def not_awaited(policy: str, value: Any) -> TypeError:
-    """Return what is wrong with an awaitable that a sync call's fallback returned; close it."""
+    """Return the error for a sync fallback that returned an awaitable; close the awaitable."""
     close = getattr(value, "close", None)
     if close is not None:
         close()

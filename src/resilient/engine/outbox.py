@@ -12,8 +12,8 @@ from ..guards.base import Waiter
 class Outbox(list[Any]):
     """Waiters to wake, None for events to deliver, functions to call; oldest first.
 
-    A list, whose every operation is one step. It knows the policy's name, and neither the core nor
-    a guard, so that a policy that is dropped is freed at once.
+    It is a list because every operation of a list is atomic. It holds the policy's name, but
+    neither its state nor a guard, so that a dropped policy is freed at once.
     """
 
     __slots__ = ("name",)
@@ -23,7 +23,7 @@ class Outbox(list[Any]):
         self.name: str = name
 
     def emit(self, item: Event | Waiter | Callable[[], object]) -> None:
-        """Take what a guard has to say."""
+        """Accept an event, a waiter or a function from a guard."""
         if isinstance(item, Event):
             item.policy = self.name
             bus.enqueue(item)

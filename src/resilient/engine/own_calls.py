@@ -1,4 +1,4 @@
-"""The calls that a thread is in the middle of, read from its stack; see `frames`."""
+"""Read the calls that a thread is running from its stack; see `frames`."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class OwnCall:
     def __init__(self, core: PolicyState, began: float, holding: tuple[Guard, ...]) -> None:
         self.core: PolicyState = core
         self.began: float = began
-        self.holding: tuple[Guard, ...] = holding  # the guards that it has a ticket of
+        self.holding: tuple[Guard, ...] = holding  # those that issued it a ticket
 
 
 def own_calls(frame: Any) -> list[OwnCall]:
-    """Return the calls that a frame, and those that it returns to, are in the middle of."""
+    """Return the calls that a frame and its callers are running."""
     found: dict[tuple[int, float], OwnCall | None] = {}  # None: its end is being counted
     for held in _held(frame):
         call = held.get("call")
@@ -40,7 +40,7 @@ def own_calls(frame: Any) -> list[OwnCall]:
 
 
 def is_inside(frame: Any, core: PolicyState, guard: Guard) -> bool:
-    """Return whether a frame is in the body of a call that a guard of a policy has let in."""
+    """Return True if a frame is inside the body of a call that this guard admitted."""
     calls = (_own_call(held) for held in _held(frame))
     return any(own is not None and own.core is core and guard in own.holding for own in calls)
 

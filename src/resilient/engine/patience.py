@@ -1,7 +1,7 @@
-"""What a failure at a caller's own deadline says, one that is tighter than the policy's.
+"""Judge a failure at a caller's own deadline that is tighter than the policy's.
 
-It says little of the dependency where that had little time, and all the same as a timeout of the
-policy's own where it had enough.
+If the dependency had little time, such a failure says little of it; if it had enough time, the
+failure counts like a timeout of the policy's own.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _CANCELLATIONS: Final = ("CancelledError", "Cancelled")  # asyncio's, and trio's
 
 
 def patience(call: Call) -> float:
-    """Return the seconds after which a failure at a caller's deadline counts all the same."""
+    """Return the seconds after which a failure at a caller's deadline counts as one."""
     given = call.core.patience
     if given is not None:
         return given
@@ -24,7 +24,7 @@ def patience(call: Call) -> float:
 
 
 def _callers_time_is_up(call: Call) -> bool:
-    """Return whether a deadline of an enclosing call, tighter than this one's own, is up."""
+    """Return True if an enclosing call's deadline, tighter than this call's own, has passed."""
     found: Deadline | None = None
     seen, own = current.get(), call.deadline
     while seen is not None:
@@ -37,14 +37,14 @@ def _callers_time_is_up(call: Call) -> bool:
 
 
 def is_cut_short(call: Call) -> bool:
-    """Return whether a failure came only because the caller gave the dependency so little time."""
+    """Return True if a failure came only because the caller gave the dependency so little time."""
     if not call.ran or current.get() is None or call.duration >= patience(call):
         return False
     return _callers_time_is_up(call)
 
 
 def hung(call: Call, error: BaseException) -> bool:
-    """Return whether a cancellation is that of a caller's deadline, after time enough."""
+    """Return True if a cancellation came from a caller's deadline, after enough time."""
     if type(error).__name__ not in _CANCELLATIONS or current.get() is None:
         return False
     return call.ran and call.duration >= patience(call) and _callers_time_is_up(call)

@@ -1,4 +1,4 @@
-"""An ordered stack of guards over one core, compiled for one mode of running the body."""
+"""A stack of guards over one policy's state, compiled for one mode of running the body."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..outcomes import DEFAULT_JUDGE, Judge
 from .fast_path import Enter, Leave, fast_path
 from .policy_state import PolicyState
 
-# Of an error, the function, and the arguments of the call that it ends.
+# Takes an error, and the function and arguments of the call that it ends.
 Kin = Callable[[Exception, Any, tuple[Any, ...], dict[str, Any]], Exception]
 
 
@@ -62,22 +62,23 @@ class Pipeline:
         kin: Kin | None = None,
     ) -> None:
         self.core: PolicyState = core
-        # A wrapped client's, who are asked before those of the guards.
+        # A wrapped client's judges, asked before those of the guards.
         self.judges: tuple[Judge, ...] = judges
-        # Tells a value that says nothing of the dependency: a part of a client, not yet at work.
+        # Recognises a value that says nothing of the dependency: a part of a client, not yet at
+        # work.
         self.neutral: Callable[[object], bool] | None = neutral
-        # Tells a value that the fast path leaves to the interpreter, by its type alone.
+        # Recognises, by its type alone, a value that the fast path leaves to the interpreter.
         self.odd: Callable[[object], bool] = is_answer if neutral is None else neutral
-        # Makes an error of ours one of a wrapped client's library as well, for its caller.
+        # Turns an error of ours into one that is also of a wrapped client's library.
         self.kin: Kin | None = kin
-        self.skip: int = skip  # so many leading arguments are no business of a fallback
+        self.skip: int = skip  # number of leading arguments that fallbacks do not get
         self._sort(guards, mode)
         self.threaded: bool = mode == "thread"
         self.judge: Judge = next(
             (guard.judge for guard in reversed(guards) if guard.judges_health), DEFAULT_JUDGE
         )
         self.guard_judges: tuple[Judge, ...] = (*(guard.judge for guard in guards), self.judge)
-        # None of them was told anything, and there is no client's.
+        # No guard has options that classify, and no client has judges.
         self.is_plain: bool = (
             set(self.guard_judges) == {DEFAULT_JUDGE} and not judges and neutral is None
         )
@@ -94,24 +95,24 @@ class Pipeline:
     def _sort(self, guards: tuple[Guard, ...], mode: Mode) -> None:
         """Sort the guards by their facets."""
         self.guards: tuple[Guard, ...] = guards
-        # By level: who is asked to let calls of this mode in, None where nobody is.
+        # By level: the guard, if it admits calls of this mode, else None.
         self.admissions: tuple[Admission | None, ...] = tuple(
             guard if _admits(guard, mode) else None for guard in guards
         )
-        # Of those that the fast path asks: a switch keeps calls off it instead.
+        # The levels that the fast path asks; a switch closes the gate instead.
         self.fast_levels: tuple[int, ...] = tuple(
             level
             for level, guard in enumerate(self.admissions)
             if guard is not None and not isinstance(guard, Switch)
         )
-        # By level: those that hold also while guards are off, and those that lend slots.
+        # By level: guards that act even while guards are off, and guards that lend slots.
         self.always: tuple[bool, ...] = _are(guards, Switch, Answers)
         self.lends: tuple[bool, ...] = _are(guards, Slots)
-        # These never admit anything but want to know how it ended, such as a fallback.
+        # By level: guards that admit nothing but learn how a call ended, such as a fallback.
         self.reacts: tuple[bool, ...] = tuple(not isinstance(guard, Admission) for guard in guards)
         self.watchers: tuple[tuple[int, InFlight], ...] = _levels(guards, InFlight)
         self.keepers: tuple[tuple[int, Keeps], ...] = _levels(guards, Keeps)
-        # A policy has one at most.
+        # A policy has at most one.
         self.retries: tuple[int, Retries] | None = next(iter(_levels(guards, Retries)), None)
         self.limits: tuple[tuple[int, TimeLimit], ...] = _levels(guards, TimeLimit)
         # The fast paths know one limit; with more, the interpreter finds the tightest each time.
@@ -127,12 +128,12 @@ class Pipeline:
 
     @property
     def one_limit(self) -> bool:
-        """Tell whether there is one time limit, and no predicate of the value."""
+        """Whether there is exactly one time limit, and no predicate of the value."""
         return self.single is not None and not self.judges_values
 
     @property
     def fast(self) -> bool:
-        """Tell whether a call that goes well needs no interpreter."""
+        """Whether a call that goes well needs no interpreter."""
         return not (self.judges_values or self.threaded or self.keepers or len(self.limits) > 1)
 
 
@@ -149,7 +150,7 @@ def _are(guards: tuple[Guard, ...], *facets: type[Guard]) -> tuple[bool, ...]:
 
 
 def _admits(guard: Guard, mode: Mode) -> TypeGuard[Admission]:
-    """Return whether a guard is asked to let in calls of a mode."""
+    """Return True if a guard admits calls of a mode."""
     if not isinstance(guard, Admission):
         return False
     return guard.takes_worker(mode) if isinstance(guard, TimeLimit) else True
@@ -160,5 +161,5 @@ def _answerer(guards: tuple[Guard, ...]) -> Answers | None:
     inside = [guard for guard in guards if not isinstance(guard, Switch)]
     answering = [guard for guard in inside if isinstance(guard, Answers)]
     alone = len(answering) == 1 and answering[0] is inside[0]
-    # An answer of a switch inside is not reached: the switch keeps its calls off the fast path.
+    # A switch inside needs no look: while it is off the gate keeps calls off the fast path.
     return answering[0] if alone and answering[0].is_blind else None

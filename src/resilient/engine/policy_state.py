@@ -1,4 +1,4 @@
-"""The state that a policy shares with its views, and the two critical sections of a call."""
+"""The state that a policy shares with its views, and the gate of its calls."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .faults import fault_logger
 from .forced_state import ForcedState
 from .section import BUSY, SHUT
 
-QUIET: Final = 60.0  # a refusal after so long without one is an event
+QUIET: Final = 60.0  # seconds; the first refusal after such a quiet time is an event
 
 
 _living: Final[dict[int, weakref.KeyedRef[int, PolicyState]]] = {}
@@ -28,12 +28,12 @@ def _died(ref: weakref.KeyedRef[int, PolicyState]) -> None:
 
 
 def living() -> list[PolicyState]:
-    """Return all cores; in one step, so that another thread may make one meanwhile."""
+    """Return all living states. The copy is atomic: another thread may create one meanwhile."""
     return [core for core in (ref() for ref in list(_living.values())) if core is not None]
 
 
 class PolicyState(ForcedState):
-    """One policy's lock, guards and counts. `Policy` objects made by `with_` share it."""
+    """One policy's lock, guards and counters. Its views, made by `with_`, share it."""
 
     __slots__ = (
         "anonymous",
@@ -51,10 +51,10 @@ class PolicyState(ForcedState):
         "uncalled",
         "view_guards",
     )  # fmt: skip
-    # Told of each call that was slow, or did not just go well, or took the long way: policy,
-    # outcome, what the caller got, the guard that refused, seconds. In the caller's context.
+    # Called in the caller's context at the end of every call that was slow, unsuccessful, or run by
+    # the interpreter: state, outcome, what the caller got, refusing guard, seconds.
     on_end: ClassVar[Callable[[PolicyState, str, str, str, float], None] | None] = None
-    active: ClassVar[bool] = True  # else every call passes all but switches and forced states
+    active: ClassVar[bool] = True  # if False, only switches and forced states act
     on_first_call: ClassVar[Callable[[PolicyState], bool] | None] = None  # set by `startup`
 
     def __init__(
@@ -64,29 +64,30 @@ class PolicyState(ForcedState):
         self.owner: str = owner
         self.tier: int | None = tier
         self.impact: str = impact
-        self.patience: float | None = None  # with a dependency, at a deadline of its callers'
+        self.patience: float | None = None  # seconds until a failure at a caller's deadline counts
         self.clock = clock
         self.now: Callable[[], float] = real.now if clock is None else clock.now
-        self.uncalled: bool = True  # nobody has called yet, in this process
+        self.uncalled: bool = True  # no call has been made in this process
         self.anonymous: bool = False
-        self.differs: bool = False  # it was declared again, otherwise
+        self.differs: bool = False  # it was declared again with other options
         self.dropped: bool = False
-        self.policy: weakref.ref[Any] | None = None  # what users hold
+        self.policy: weakref.ref[Any] | None = None  # the object that users hold
         self.guards: tuple[Guard, ...] = ()
         self.switches: tuple[weakref.ref[Switch], ...] = ()
-        self.view_guards: tuple[weakref.ref[Guard], ...] = ()  # those that only views have
+        self.view_guards: tuple[weakref.ref[Guard], ...] = ()  # guards that only views have
         self.counting_since: float = float("-inf")
-        self.inherited: set[float] | frozenset[float] = _NONE  # when they began: see forking
+        # Begin times of calls from before the fork: see fork.
+        self.inherited: set[float] | frozenset[float] = _NONE
         self.clear()
         _living[id(self)] = weakref.KeyedRef(self, _died, id(self))
 
     def adopt(self, guards: tuple[Guard, ...]) -> None:
-        """Take in guards that belong to no policy yet, outside those that are here."""
+        """Add guards that belong to no policy yet, outside the present ones."""
         self.guards = guards + self.guards
         self._take(guards)
 
     def adopt_view(self, guards: tuple[Guard, ...]) -> None:
-        """Take in guards that one view has and the policy itself has not."""
+        """Add guards that a view has and the policy itself has not."""
         self.locked(self._add_views, guards)
         self._take(guards)
         if self.forced is not None:
@@ -109,19 +110,19 @@ class PolicyState(ForcedState):
             if guard.judge is not DEFAULT_JUDGE and guard.judge.on_fault is None:
                 guard.judge.on_fault = fault_logger(self.name, guard.kind)
             if self.clock is not None and isinstance(guard, Stateful):
-                guard.jitter(False)  # who sets the time by hand wants none
+                guard.jitter(False)  # a manual clock should give exact times
         switches = [weakref.ref(guard) for guard in guards if isinstance(guard, Switch)]
         if switches:
             self.switches = (*(ref for ref in self.switches if ref() is not None), *switches)
             self.refresh_gate()
 
     def compute_gate(self, *, begun: bool = False) -> int:
-        """Find out how the gate stands while nobody is inside: shut where a call needs more.
+        """Compute the idle gate: SHUT if calls must take the slow path. The caller holds the lock.
 
-        Under the lock. Once begun, a first call needs no more than another.
+        If begun, the first-call setup of the process no longer shuts it.
         """
         shut = self.forced is not None or not PolicyState.active or (self.uncalled and not begun)
-        for ref in self.switches:  # nothing is allocated: a finalizer must not run in here
+        for ref in self.switches:  # allocates nothing, so that no finalizer runs here
             guard = ref()
             if guard is not None and guard.needs_asking():
                 shut = True
@@ -129,7 +130,7 @@ class PolicyState(ForcedState):
         return self.idle_gate
 
     def refresh_gate(self) -> None:
-        """Let the gate follow a guard that shuts it."""
+        """Recompute the gate after a guard's need to be asked has changed."""
         with self.lock:
             if self.gate & BUSY:
                 self.outbox.append(self.refresh_gate)
@@ -137,12 +138,12 @@ class PolicyState(ForcedState):
                 self.gate = self.compute_gate()
 
     def begin(self) -> None:
-        """Do what the first call of a process needs done, outside the lock."""
+        """Run the first-call setup of this process. The caller does not hold the lock."""
         followed = PolicyState.on_first_call is None or PolicyState.on_first_call(self)
         with self.lock:
             if followed and not self.gate & BUSY:
                 self.gate = self.compute_gate(begun=True)
-                self.uncalled = False  # last: an interrupt before it only has this done again
+                self.uncalled = False  # last: an interrupt before it only repeats the setup
 
     def all_guards(self) -> tuple[Guard, ...]:
         """Return the guards of the policy and of its views."""
@@ -150,11 +151,11 @@ class PolicyState(ForcedState):
         return self.guards + tuple(guard for guard in view_guards if guard is not None)
 
     def stateful(self) -> list[Stateful]:
-        """Return those of its guards, and of its views', that have a state."""
+        """Return the guards of the policy and of its views that have a state."""
         return [guard for guard in self.all_guards() if isinstance(guard, Stateful)]
 
     def follow(self, clock: Clock | None) -> None:
-        """Take the time from another clock, without jitter, or from the system's (None)."""
+        """Take the time from a manual clock, without jitter, or from the system's (None)."""
         self.clock = clock
         self.now = real.now if clock is None else clock.now
         for guard in self.stateful():
@@ -162,12 +163,12 @@ class PolicyState(ForcedState):
         self.arm()
 
     def slow(self, duration: float) -> None:
-        """Count a good call that took longer than most; under the lock."""
+        """Count a success above the first bucket. The caller holds the lock."""
         self.buckets[bisect_left(EDGES, duration)] += 1
         self.write_shared_row()
 
     def inherits(self, started: float) -> bool:
-        """Tell whether a call is this process's own: begun after a fork, or by its thread."""
+        """Return True for a call of this process: begun after the fork, or by its own thread."""
         if started >= self.counting_since:
             return True
         if started not in self.inherited:
@@ -183,7 +184,7 @@ class PolicyState(ForcedState):
 
     @property
     def state(self) -> str:
-        """The forced state, or else that of the guard that has one."""
+        """The forced state, else the state of the guard that has one."""
         self.expire()
         own = (guard.state for guard in self.guards if isinstance(guard, Stateful))
         states = [state for state in own if state]

@@ -1,4 +1,4 @@
-"""The errors of refusals, and the event that tells of the first after a quiet time."""
+"""Construct the errors of refusals, and publish the first refusal after a quiet time."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def at_entry(
 
 
 def publish(call: Call, now: float) -> None:
-    """Publish the first refusal of a guard after a quiet time."""
+    """Publish the event of a guard's first refusal after a quiet time."""
     refusal = call.error or call.recovered_from
     reason = "" if refusal is None else str(refusal)
     bus.enqueue(Event("refused", guard=call.refuser, at=now, reason=reason, policy=call.core.name))

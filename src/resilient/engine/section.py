@@ -1,4 +1,4 @@
-"""The critical section of a policy: its lock, its gate, and what is left to do after it."""
+"""The critical section of a policy: its lock, its gate, and the outbox that is run after it."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from ..stack import room, room_for_call
 from .counters import Counters
 from .outbox import Outbox
 
-BUSY: Final = 1  # bits of the gate: somebody is in the critical section
-SHUT: Final = 2  # every call takes the long way in: see `PolicyState.settle`
+BUSY: Final = 1  # bits of the gate: a thread is in the critical section
+SHUT: Final = 2  # every call takes the slow path: see `PolicyState.compute_gate`
 
 Args = TypeVarTuple("Args")
 T = TypeVar("T")
 
 
 class Section(Counters):
-    """What only one thread at a time does with a policy's guards and counts."""
+    """What only one thread at a time may do with a policy's guards and counters."""
 
     __slots__ = ("clock", "gate", "idle_gate", "lock", "name", "now", "outbox")
     clock: Clock | None
@@ -32,33 +32,34 @@ class Section(Counters):
     def __init__(self, name: str) -> None:
         self.name: str = name
         # Re-entrant, so that a finalizer that lands inside finds the gate instead of a deadlock.
-        # Taken by `with`, and by the fast path: an interrupt may come between acquire() and a try.
+        # Taken by `with`, or as the fast path does: an interrupt may come between acquire() and a
+        # try.
         self.lock: threading.RLock = threading.RLock()
         self.gate: int = SHUT
-        self.idle_gate: int = SHUT  # the gate while nobody is inside
+        self.idle_gate: int = SHUT  # the gate while no thread is inside
         self.outbox: Outbox = Outbox(name)
 
     def flush(self) -> None:
-        """Do what the critical section left to be done outside it: wakes, events, late endings.
+        """Run what the critical section left in the outbox: wakes, events, late endings.
 
-        From inside a section nothing is done: what was interrupted does it at its end.
+        Inside a section this does nothing: the interrupted section does it at its end.
         """
         outbox = self.outbox
         while outbox and not self.holds_lock():
             try:
                 room()
                 item = outbox.pop(0)
-            except (IndexError, RecursionError):  # another thread took the last one
+            except (IndexError, RecursionError):  # another thread took the last item
                 return
             try:
                 self._do(item)
-            except RecursionError:  # nothing may be lost: a shorter stack will do it
+            except RecursionError:  # lose nothing: a shorter stack will run it
                 outbox.append(item)
                 return
 
     def _do(self, item: Waiter | Callable[[], object] | None) -> None:
         if item is None:
-            room_for_call()  # or it is kept
+            room_for_call()  # raises before the events are taken
             bus.deliver()
         elif not isinstance(item, Waiter):
             item()
@@ -66,9 +67,9 @@ class Section(Counters):
             self.quit(item)
 
     def locked(self, step: Callable[[*Args], T], *args: *Args) -> T:
-        """Return what a step gives in the section; then do what it left to be done outside.
+        """Run a step in the section, return its result, then run the outbox.
 
-        A finalizer or signal handler may come here from inside the section: `owned` tells.
+        A finalizer or signal handler may call this from inside the section: `holds_lock` says so.
         """
         with self.lock:
             gate = self.gate
@@ -82,23 +83,23 @@ class Section(Counters):
         return result
 
     def locked_or_later(self, step: Callable[[*Args], object], *args: *Args) -> None:
-        """Take a step in the section; from inside it, leave that to what was interrupted."""
+        """Run a step in the section; inside a section, leave it to the interrupted one."""
         if self.holds_lock():
             self.outbox.append(partial(self.locked_or_later, step, *args))
         else:
             self.locked(step, *args)
 
     def must_be_free(self) -> None:
-        """Raise where an operator's change comes from inside the section it wants to enter."""
+        """Raise if an operator's change comes from inside the section that it needs."""
         if self.holds_lock():
             raise RuntimeError(f"{self.name}: not from inside its own bookkeeping")
 
     def quit(self, waiter: Waiter) -> None:
-        """Take a waiter out of its line, and hand on what it was granted."""
+        """Remove a waiter from its queue, and pass on what it was granted."""
         self.locked_or_later(cast("Queueing", waiter.guard).quit, waiter, self.now())
 
     @property
     def holds_lock(self) -> Callable[[], bool]:
-        """What tells whether this thread is in the section, without a frame of its own."""
+        """A function that returns True if this thread holds the lock; it needs no stack frame."""
         tell: Callable[[], bool] = cast("Any", self.lock)._is_owned
         return tell

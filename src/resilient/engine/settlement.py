@@ -1,6 +1,6 @@
-"""How a call is settled: its guards are told how it ended, and it is counted.
+"""Settle a call: tell its guards how it ended, and count it.
 
-A guard may want another attempt, or answer in place of the body, and then it is not over yet.
+A guard may ask for another attempt or answer in place of the body; then the call goes on.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from .faults import fault_logger
 from .pipeline import Pipeline
 from .policy_state import PolicyState
 
-_faulty: Final[WeakSet[Guard]] = WeakSet()  # a fault of theirs is logged already
-_NOBODY: Final[list[int]] = []  # in place of outcomes where no guard is left to be told
+_faulty: Final[WeakSet[Guard]] = WeakSet()  # guards with a fault that was logged
+_NOBODY: Final[list[int]] = []  # in place of outcomes if no guard is left to settle
 
 
 def unwind(call: Call) -> Step:
-    """Tell the guards from the call's level outwards how it ended, until one wants more."""
+    """Settle the guards from the call's level outwards, until one wants the call to go on."""
     outcomes, reason = _NOBODY, ""
     if call.level >= 0 or call.outcome < 0 or call.error is not None:
         outcomes, reason = classify(call)
@@ -52,13 +52,13 @@ def unwind(call: Call) -> Step:
 
 
 def settle(call: Call, outcomes: list[int], reason: str, what: int | None = None) -> Step:
-    """Tell the guards, and count the call where it is over, and what its caller got."""
+    """Settle the guards; if the call has ended, count it and what its caller got."""
     room()
     core, now = call.core, call.core.now()
-    if (
-        core.holds_lock()
-    ):  # in a finalizer or signal handler: what it interrupted does it at its end
-        what = served(call) if what is None else what  # its caller takes what tells it
+    # In a finalizer or signal handler: the interrupted section settles at its end.
+    if core.holds_lock():
+        # Decided now, since the caller takes the error out of the call.
+        what = served(call) if what is None else what
         if any(ticket is not None for ticket in call.tickets):
             core.outbox.append(partial(settle, call, outcomes, reason, what))
             return DONE
@@ -76,7 +76,7 @@ def settle(call: Call, outcomes: list[int], reason: str, what: int | None = None
 
 
 def _end(call: Call, outcomes: list[int], reason: str, what: int | None, now: float) -> Step | None:
-    """Tell the guards, and count the call where it is over; None where it is not ours."""
+    """Settle the guards, and count the call if it has ended; None if it is a parent process's."""
     if not (
         call.is_ours or call.began >= call.core.counting_since or call.core.inherits(call.began)
     ):
@@ -90,7 +90,7 @@ def _end(call: Call, outcomes: list[int], reason: str, what: int | None, now: fl
 
 
 def _settle_inside(call: Call, outcomes: list[int], reason: str, what: int) -> Step:
-    """Ask the fallbacks of a call that has no tickets; what was interrupted counts it."""
+    """Ask the fallbacks of a call that has no tickets; the interrupted section counts it."""
     step = _walk_out(call, outcomes, reason, call.core.now())
     if step == DONE:
         call.core.outbox.append(partial(_count_later, call, what))
@@ -111,7 +111,7 @@ def _walk_out(call: Call, outcomes: list[int], reason: str, now: float) -> Step:
         ticket = tickets[level]
         if ticket is None and not reacts[level]:
             continue
-        # A timeout that stands further out leaves no time for what a guard inside wants.
+        # If a timeout further out has expired, no time is left for what a guard inside wants.
         may_go_on = not (call.final or -1 < call.expired_level < level)
         if may_go_on and ticket is not None and _asks_again(call, level, ticket, outcomes, now):
             return DO_PAUSE
@@ -128,7 +128,10 @@ def _walk_out(call: Call, outcomes: list[int], reason: str, now: float) -> Step:
 
 
 def _asks_again(call: Call, level: int, ticket: int, outcomes: list[int], now: float) -> bool:
-    """Return whether the guard at a level wants another attempt, and when; under the lock."""
+    """Return True if the guard wants another attempt, and set its delay.
+
+    The caller holds the lock.
+    """
     retries = call.pipeline.retries
     if retries is None or retries[0] != level or outcomes[level] != FAILURE:
         return False
@@ -148,7 +151,7 @@ def _take_hint(call: Call, guard: Retries, error: Exception) -> None:
 
 
 def _keep(call: Call, outcomes: list[int]) -> None:
-    """Give a good value to the guards that keep some."""
+    """Pass a good value to the guards that keep values."""
     for level, guard in call.pipeline.keepers:
         if outcomes[level] == SUCCESS:
             try:
@@ -164,9 +167,9 @@ def _log_fault(call: Call, guard: Guard, fault: Exception) -> None:
 
 
 def tell_some(call: Call, which: Callable[[Guard], bool], outcomes: list[int], reason: str) -> None:
-    """Tell some of the guards how it ended; the others keep their tickets until it is over."""
+    """Settle some of the guards early; the others keep their tickets until the call ends."""
     room()
-    if not call.core.holds_lock():  # else in a finalizer or signal handler: told with the others
+    if not call.core.holds_lock():  # else in a finalizer or signal handler: settled with the others
         call.core.locked(_tell_some, call, which, outcomes, reason, call.core.now())
 
 
@@ -184,10 +187,10 @@ def _tell_some(
 
 
 def enter(call: Call) -> Step:
-    """Tell all guards but those that bound how many run that a context manager is entered."""
+    """Settle all guards but those that limit concurrency: a context manager is entered."""
     own, now = call.deadline, call.core.now()
     call.ran = True
-    later = len(call.handle) > 1  # what its maker did between is not the dependency's time
+    later = len(call.handle) > 1  # the time between the call and the entry is the caller's
     active = (call.active_seconds or 0.0) + now - call.handle[1] if later else now - call.started
     call.active_seconds = active
     call.is_late = own is not None and now >= own.when
@@ -204,7 +207,7 @@ def _holds_no_slot(guard: Guard) -> bool:
 
 
 def leave(call: Call) -> None:
-    """Settle a call whose context manager is left."""
+    """Settle a call whose context manager is exited."""
     if call.counted:
         return
     call.level = call.innermost
@@ -215,10 +218,10 @@ def leave(call: Call) -> None:
 
 
 def abort(call: Call) -> None:
-    """Give everything back after an exception in code that is not the body: a listener, say."""
+    """Give everything back after an exception in code that is not the body, such as a listener."""
     if call.counted:
         return
-    call.error = None  # it may have to wait for a shorter stack
+    call.error = None  # the call may have to wait for a shorter stack
     call.level = call.innermost
     if not call.settled:
         call.outcome = CANCELLED
@@ -229,7 +232,7 @@ def abort(call: Call) -> None:
 
 
 def _abort_later(call: Call) -> None:
-    """Give everything back, with a stack that is long enough."""
+    """Give everything back, on a stack that is long enough."""
     if not call.counted:
         _abort(call)
 
@@ -239,7 +242,7 @@ def _abort(call: Call) -> None:
 
 
 def give_back(pipeline: Pipeline, tickets: Any, started: float, call: Call | None) -> None:
-    """End a call for whose end the stack was too short: nothing is known of the dependency."""
+    """End a call for whose end the stack was too short: it says nothing of the dependency."""
     room_for_call()
     if call is None:
         call = Call.entered(pipeline, pipeline.enter, (), {}, tickets, started, None)

@@ -1,7 +1,7 @@
-"""The slot of a `with` block, lent to one call at a time of those that its body makes.
+"""Lend the slot of a `with` block to the calls that its body makes, one at a time.
 
-A context manager holds a slot from its entry to its exit. Were there no more of them, a call in the
-block would be refused for what its own block holds: so it runs on the block's.
+A context manager holds a slot from its entry to its exit. If no other slot is free, a call in the
+block would be refused because of the slot that its own block holds, so it runs on that slot.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from .policy_state import PolicyState
 
 
 class Lease:
-    """What a block lends, in the context that it was entered in."""
+    """The slot that a block lends, in the context in which it was entered."""
 
     __slots__ = ("_borrower", "_core", "_open", "_outer")
 
@@ -27,14 +27,14 @@ class Lease:
         _current.set(self)
 
     def end(self) -> None:
-        """Lend nothing any more; the block is left."""
+        """Stop lending: the block has been exited."""
         self._open = False
         if _current.get() is self:
             _current.set(self._outer)
         self._outer = None
 
     def lends(self, call: Call) -> bool:
-        """Lend the slot to a call, where it is lent to no other; under the lock of its policy."""
+        """Lend the slot to a call, unless another has it. The caller holds the policy's lock."""
         lent = None if self._borrower is None else self._borrower()
         if not self._open or self._core is not call.core or (lent is not None and not lent.counted):
             return False
@@ -46,12 +46,12 @@ _current: Final[ContextVar[Lease | None]] = ContextVar("resilient-lease", defaul
 
 
 def is_lent() -> bool:
-    """Return whether the code running now is in a block that lends its slot."""
+    """Return True if the running code is in a block that lends its slot."""
     return _current.get() is not None
 
 
 def borrows(call: Call) -> bool:
-    """Return whether a call that finds no slot runs on that of a block round it."""
+    """Return True if a call that finds no slot may run on that of an enclosing block."""
     lease = _current.get()
     while lease is not None:
         if lease.lends(call):

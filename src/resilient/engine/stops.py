@@ -1,4 +1,4 @@
-"""What the fast path gives in place of tickets, and the count of the refusals that it answers."""
+"""What the fast path returns in place of tickets, and the count of refusals that it answers."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from .policy_state import QUIET, PolicyState
 
 
 class Stopped:
-    """A guard did not let the call in: which one, what it said, and what those outside it gave.
+    """A guard did not admit the call: which one, its verdict, and the tickets of those outside it.
 
-    Two of them say something else: AGAIN and TURNED.
+    Two instances have a meaning of their own: AGAIN and TURNED.
     """
 
     __slots__ = ("now", "place", "retry_after", "tickets", "verdict", "why")
@@ -29,21 +29,24 @@ class Stopped:
     ) -> None:
         self.verdict: int = verdict
         self.place: int = place  # of the guard, among those that the fast path asks
-        self.tickets: Sequence[int] = tickets  # of those outside it
+        self.tickets: Sequence[int] = tickets  # of the guards outside it
         self.why: str = why
         self.retry_after: float | None = retry_after
-        self.now: float = now  # when it was asked
+        self.now: float = now  # when the guard was asked
 
 
 AGAIN: Final = Stopped(0, -1, (), "", None, 0.0)
-"""Nobody was asked: the interpreter begins."""
+"""No guard was asked: the interpreter begins."""
 
 TURNED: Final = Stopped(0, -1, (), "", None, 0.0)
-"""Refused, and counted as that: the fallback answers."""
+"""Refused, and counted: the fallback answers."""
 
 
 def count_refusal(core: PolicyState, kind: str, now: float) -> bool:
-    """Count a refusal; under the lock. False where it is news, whose event needs the error."""
+    """Count a refusal; return False if it is news, whose event needs the error.
+
+    The caller holds the lock.
+    """
     last = core.refused_at.get(kind)
     if last is None or now - last >= QUIET:
         return False
@@ -52,7 +55,7 @@ def count_refusal(core: PolicyState, kind: str, now: float) -> bool:
     core.counts[REFUSED] += 1
     if core.shared_row is not None and core.layout is not None:
         core.shared_row[ENDED + REFUSED] = core.counts[REFUSED]
-        at = core.layout.refused_at.get(kind)  # a view's guard may be younger than the cells
+        at = core.layout.refused_at.get(kind)  # a view's guard may be newer than the row
         if at is not None:
             core.shared_row[at] = core.refusals[kind]
     return True

@@ -1,4 +1,4 @@
-"""Which deadline binds what a call runs."""
+"""Find the deadline that binds what a call runs."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ ANY_TASK: Final = object()
 def binding(call: Call, level: int, task: object = ANY_TASK) -> Deadline | None:
     """Return the tightest deadline that binds what runs at a level.
 
-    One of this policy is made the call's `deadline` as well; a tighter one of an enclosing call is
-    not. An async caller names its task: a deadline that cancels another task does not bind this
-    one.
+    A deadline of this policy also becomes the call's `deadline`; a tighter one of an enclosing call
+    does not. An async caller passes its task: a deadline that cancels another task does not bind
+    this one.
     """
     call.deadline = None
     outer = enclosing() if current.get() is not None and PolicyState.active else None
@@ -37,7 +37,8 @@ def _made(call: Call, when: float, at: int, task: object) -> Deadline:
     core = call.core
     seconds = next(guard.seconds for level, guard in call.pipeline.limits if level == at)
     around = current.get()
-    while around is not None and not around.open:  # or a chain of dead ones would grow for ever
+    # Else a chain of closed ones would grow without end.
+    while around is not None and not around.open:
         around = around.outer
     terms = Terms(seconds, at, core.name, core.now)
     if task is ANY_TASK or task is None:

@@ -1,4 +1,4 @@
-"""What is told to whoever traces calls."""
+"""Report the end of calls to the call tracer."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from .policy_state import PolicyState
 
 
 def tell_end(core: PolicyState, outcome: int, served: str, guard: str, seconds: float) -> None:
-    """Tell whoever traces calls how one ended; what goes wrong there is not the call's business."""
+    """Report how a call ended. Errors in the tracer are logged and never reach the caller."""
     hook = PolicyState.on_end
     if hook is not None:
         try:
             hook(core, OUTCOMES[outcome], served, guard, seconds)
-        except RecursionError:  # the stack's end, and not the hook's fault
+        except RecursionError:  # the stack was too short: not the tracer's fault
             return
         except Exception:
             PolicyState.on_end = None
@@ -22,6 +22,6 @@ def tell_end(core: PolicyState, outcome: int, served: str, guard: str, seconds: 
 
 
 def tell_slow(core: PolicyState, seconds: float) -> None:
-    """Tell whoever traces calls of a good one that took longer than most."""
+    """Report a success that took longer than most."""
     if PolicyState.on_end is not None:
         tell_end(core, SUCCESS, "full", "", seconds)

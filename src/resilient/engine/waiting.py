@@ -1,4 +1,4 @@
-"""Standing in a guard's line: the steps that both drivers take between their waits."""
+"""Waiting in a guard's queue: the steps that both drivers take between their waits."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from ..guards.facets import Admission, InFlight, Queueing
 from . import interpreter, settlement
 from .call import DO_PARK, Call, Step
 
-CHOP: Final = 1.0  # a waiter looks up this often, so that a grant nobody takes is handed on
+CHOP: Final = 1.0  # a waiter checks this often, so that the queue reclaims grants that nobody takes
 
 
 def park(call: Call, waiter: Waiter) -> Step:
-    """Stand in line; the answer may be that no wait is needed any more."""
+    """Enter the queue; the returned step may say that no wait is needed any more."""
     waiter.arrived = call.core.now()
     return _line_up(call, waiter, cast("Queueing", call.guard).park)
 
 
 def unpark(call: Call, waiter: Waiter) -> Step:
-    """Go on after a wake or at the end of a wait; DO_PARK means to wait on."""
+    """Continue after a wake or at the end of a wait; DO_PARK means to wait again."""
     return _line_up(call, waiter, cast("Queueing", call.guard).unpark)
 
 
 def leave(call: Call, waiter: Waiter, error: BaseException) -> Step:
-    """Give up the wait: the caller went away, or a timeout outside the line is up."""
+    """Give up the wait: the caller went away, or a timeout outside the queue has expired."""
     call.core.quit(waiter)
     if isinstance(error, ResilientError):
         return interpreter.not_run(call, error)
@@ -49,7 +49,7 @@ def _line_up(call: Call, waiter: Waiter, ask: Callable[[Waiter, float], int]) ->
 def _asked(
     call: Call, waiter: Waiter, ask: Callable[[Waiter, float], int], now: float
 ) -> tuple[int, int, str, float | None]:
-    """Return the verdict of the guard that has the line, whose it is, and why it refuses."""
+    """Return the queueing guard's verdict, the level that gave it, and why it refuses."""
     refuser = call.level
     verdict = ask(waiter, now)
     if verdict >= 0:
@@ -65,7 +65,7 @@ def _asked(
 
 
 def _confirm(call: Call, now: float) -> tuple[int, int]:
-    """Let the guards outside confirm their tickets: something may have changed meanwhile."""
+    """Have the guards outside confirm their tickets: their state may have changed since."""
     for level, guard, ticket in _outside(call):
         verdict = guard.confirm(ticket, now)
         call.tickets[level] = verdict if verdict >= 0 else None
@@ -75,14 +75,14 @@ def _confirm(call: Call, now: float) -> tuple[int, int]:
 
 
 def _pause(call: Call, now: float) -> None:
-    """Tell the guards outside that the call waits here, and not for the dependency."""
+    """Tell the guards outside that the call waits for a slot, and not for the dependency."""
     for _, guard, ticket in _outside(call):
         if guard.watches_ages:
             guard.pause(ticket, now)
 
 
 def _outside(call: Call) -> Iterator[tuple[int, InFlight, int]]:
-    """Yield those outside that watch calls in flight, with their levels and tickets."""
+    """Yield the guards outside that watch calls in flight, with their levels and tickets."""
     for level, guard in call.pipeline.watchers:
         ticket = call.tickets[level]
         if level < call.level and ticket is not None:

@@ -1,4 +1,4 @@
-"""The bulkhead: at most so many calls at once, and a short line for the next."""
+"""The bulkhead: limit the calls in progress, with a short queue for the next ones."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _WAITING: Final = Metric(
 
 
 class Bulkhead(Queueing, Slots, Changeable):
-    """Bounds the calls in progress; made by `resilient.bulkhead`."""
+    """Limits the calls in progress; made by `resilient.bulkhead`."""
 
     kind: ClassVar[str] = "bulkhead"
     rank: ClassVar[float | None] = 60
@@ -169,7 +169,7 @@ class Bulkhead(Queueing, Slots, Changeable):
         }
 
     def take_over(self, new: Guard, now: float) -> None:
-        """Change the options: more slots are handed out at once, fewer as calls end."""
+        """Change the options: more slots are granted at once, fewer take effect as calls end."""
         assert isinstance(new, Bulkhead)
         self.max_concurrent = new.max_concurrent
         self.max_waiting = new.max_waiting

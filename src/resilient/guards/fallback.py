@@ -1,4 +1,4 @@
-"""The fallback: answer something lesser instead of an error."""
+"""The fallback: give a lesser answer instead of an error."""
 
 from __future__ import annotations
 
@@ -44,9 +44,8 @@ class Fallback(Answers):
         if fn is None and with_error:
             validation.refuse("with_error", with_error, "False where value=... is given")
         self._value = value
-        self.answer: str = (
-            validation.shown(value) if fn is None else label(fn)
-        )  # here: repr is not ours
+        # At construction, outside every lock: repr is foreign code.
+        self.answer: str = validation.shown(value) if fn is None else label(fn)
         self._copy: Callable[[Any], Any] | None = None
         if isinstance(value, (list, dict, set)):  # two callers must not share one mutable answer
             from copy import copy
@@ -59,7 +58,7 @@ class Fallback(Answers):
         self.only_streams: bool = kind in STREAMS
 
     def check_signature(self, fn: Callable[..., Any]) -> None:
-        """Refuse a function that could not be called with the arguments that fn is called with."""
+        """Raise if the fallback can't be called with the arguments of fn."""
         if self.fn is not None:
             check_signature("fallback", self.fn, fn, with_error=self.with_error)
 

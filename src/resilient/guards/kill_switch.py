@@ -1,4 +1,4 @@
-"""The kill switch: refuse, or answer otherwise, while a flag is off."""
+"""The kill switch: refuse, or give another answer, while a flag is off."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from .signatures import check_signature
 class KillSwitch(Switch, Answers):
     """Refuses calls while its flag is off; made by `resilient.kill_switch`.
 
-    While the flag is on no call asks it: it is a switch, and costs nothing.
+    While the flag is on no call asks the switch, so that it costs nothing.
     """
 
     kind: ClassVar[str] = "kill_switch"
-    rank: ClassVar[float | None] = 10  # as a fallback, which answers it on either side
+    rank: ClassVar[float | None] = 10  # like a fallback, which may stand on either side of it
     unique: ClassVar[bool] = False
     error: ClassVar[type[RefusedError]] = FlagOffError
     why: str
@@ -65,7 +65,8 @@ class KillSwitch(Switch, Answers):
         return REFUSE if self._fn is None else ANSWER
 
     def retry_after(self, now: float) -> float | None:
-        return self.flag.left()  # a flip ends by the system's clock, whatever the policy's is
+        # A flip ends by the system's clock, even if the policy has a manual one.
+        return self.flag.left()
 
     def recover(self, error: Exception, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         assert self._fn is not None

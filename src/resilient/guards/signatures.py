@@ -1,4 +1,4 @@
-"""What a function must be like that answers in place of another one."""
+"""Check that one function can be called with the arguments of another."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from ..callables import label
 def check_signature(
     what: str, answer: Callable[..., Any], fn: Callable[..., Any], *, with_error: bool = False
 ) -> None:
-    """Raise a TypeError if answer can't be called with the arguments that fn is called with."""
+    """Raise a TypeError if answer can't be called with the arguments of fn."""
     import inspect
 
     try:
         theirs, mine = inspect.signature(fn), inspect.signature(answer)
-    except (TypeError, ValueError):  # a builtin that has none
+    except (TypeError, ValueError):  # a builtin without a signature
         return
     if any(
         each.kind in (each.VAR_POSITIONAL, each.VAR_KEYWORD) for each in theirs.parameters.values()
     ):
-        return  # it takes anything, so what it will be given can't be known
+        return  # fn accepts any arguments, so those of a call can't be known
     for optional in (False, True):
         args, kwargs = _sample(theirs, optional=optional)
         try:
@@ -35,7 +35,7 @@ def check_signature(
 
 
 def _sample(signature: Any, *, optional: bool) -> tuple[list[str], dict[str, str]]:
-    """Return arguments that a signature takes: only those it requires, or all that it names."""
+    """Return arguments for a signature: only the required ones, or all that it names."""
     args: list[str] = []
     kwargs: dict[str, str] = {}
     for parameter in signature.parameters.values():

@@ -1,4 +1,4 @@
-"""The timeout: bound how long a caller waits."""
+"""The timeout: limit how long a caller waits."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _LIMIT: Final = Metric(
 
 
 class _Crew:
-    """The workers of a policy, counted for all its views together."""
+    """The worker threads of a policy, counted for all its views together."""
 
     __slots__ = ("busy",)
 
@@ -39,9 +39,9 @@ class _Crew:
 
 
 class Timeout(Admission, TimeLimit, Changeable, Peered):
-    """Bounds the time of everything inside it; made by `resilient.timeout`.
+    """Limits the time of everything inside it; made by `resilient.timeout`.
 
-    The limit itself is kept by the drivers; the state here is the count of worker threads.
+    The drivers enforce the limit; this class counts the worker threads.
     """
 
     kind: ClassVar[str] = "timeout"
@@ -59,11 +59,11 @@ class Timeout(Admission, TimeLimit, Changeable, Peered):
         self.sync: str | None = sync
         self.adds_counts: tuple[str, ...] = ("thread",) if sync == "thread" else ()
         self._crew = _Crew()
-        self._peers: tuple[Slots, ...] = ()  # those that bound how many run at once
+        self._peers: tuple[Slots, ...] = ()  # the guards that limit concurrency
 
     @property
     def workers(self) -> int:
-        """How many workers run a body, abandoned ones too."""
+        """Worker threads that run a body, abandoned ones included."""
         return self._crew.busy
 
     def replaces(self, old: Guard) -> None:
@@ -72,7 +72,7 @@ class Timeout(Admission, TimeLimit, Changeable, Peered):
 
     @property
     def max_workers(self) -> int:
-        """As many as the policy's bulkhead has slots, else 64."""
+        """The number of slots of the policy's bulkhead; 64 without a bulkhead."""
         return min((guard.slots() for guard in self._peers), default=WORKERS)
 
     @property
@@ -83,7 +83,7 @@ class Timeout(Admission, TimeLimit, Changeable, Peered):
         return mode == "thread" and self.sync == "thread"
 
     def admit(self, now: float) -> int:
-        # Who stands in an inner bulkhead's line counts here already, and has no worker yet.
+        # A call in the queue of an inner bulkhead counts here already, without a worker.
         if self._crew.busy >= self.max_workers + self._places:
             self.why = f"all {self.max_workers} worker threads of the policy are busy"
             return REFUSE

@@ -1,6 +1,7 @@
-"""A queue for slots: bounded, with a grant for each that is freed.
+"""A bounded queue for slots.
 
-A freed slot is granted to one waiter, who has a second to take it; then it is handed on.
+The queue grants a freed slot to one waiter. If the waiter does not take the slot within a second,
+the queue grants it to the next.
 """
 
 from __future__ import annotations
@@ -11,17 +12,17 @@ from typing import Final
 
 from .base import PARK, REFUSE, Waiter
 
-GRANT_LIFE: Final = 1.0  # seconds in which a granted slot must be taken
+GRANT_LIFE: Final = 1.0  # seconds within which a waiter must take a granted slot
 
 
 class WaitQueue:
-    """Who waits for a slot, and who has been granted one. Everything is done under the lock.
+    """The waiters, and those that were granted a slot. The caller of every method holds the lock.
 
     Args:
-        places: how many may wait.
-        max_wait: seconds after which who waits is refused.
+        places: the most that may wait.
+        max_wait: seconds after which a waiter is refused.
         order: "fifo" or "lifo".
-        wake: takes a waiter that was granted a slot.
+        wake: called with each waiter that is granted a slot.
     """
 
     __slots__ = ("_granted", "_line", "_wake", "max_wait", "order", "places", "why")
@@ -32,7 +33,7 @@ class WaitQueue:
         self.places: int = places
         self.max_wait: float = max_wait
         self.order: str = order
-        self.why: str = ""  # of the refusal made now
+        self.why: str = ""  # of the refusal that was just returned
         self._wake = wake
         self._line: OrderedDict[Waiter, None] = OrderedDict()
         self._granted: OrderedDict[Waiter, None] = OrderedDict()
@@ -42,30 +43,30 @@ class WaitQueue:
 
     @property
     def granted(self) -> int:
-        """Slots that are granted, and not taken yet."""
+        """Slots that are granted and not yet taken."""
         return len(self._granted)
 
     def park(self, waiter: Waiter, now: float) -> int:
-        """Put a waiter in the queue."""
+        """Add a waiter to the queue."""
         waiter.patience = self.max_wait
         waiter.deadline = now + self.max_wait
         self._line[waiter] = None
         return PARK
 
     def holds_grant(self, waiter: Waiter) -> bool:
-        """Return whether a waiter has been granted a slot."""
+        """Return True if a waiter has been granted a slot."""
         return waiter in self._granted
 
     def takes_grant(self, waiter: Waiter) -> bool:
-        """Take the slot that a waiter was granted; False where it was not."""
+        """Take the slot that a waiter was granted; return False without a grant."""
         if waiter not in self._granted:
             return False
         del self._granted[waiter]
         return True
 
     def waits_on(self, waiter: Waiter, now: float) -> int:
-        """Return PARK for a waiter without a grant, or REFUSE where it has waited long enough."""
-        if waiter not in self._line:  # its grant had grown too old and was handed on
+        """Return PARK for a waiter without a grant, or REFUSE if its time is up."""
+        if waiter not in self._line:  # the queue reclaimed its grant
             self.why = f"the granted slot was not taken within {GRANT_LIFE:g} s"
             return REFUSE
         if now >= waiter.deadline:
@@ -75,12 +76,12 @@ class WaitQueue:
         return PARK
 
     def quit(self, waiter: Waiter) -> bool:
-        """Take a waiter out; return whether it had been granted a slot."""
+        """Remove a waiter; return True if it had been granted a slot."""
         self._line.pop(waiter, None)
         return self.takes_grant(waiter)
 
     def grant(self, free: int, now: float) -> None:
-        """Grant free slots to those who wait."""
+        """Grant free slots to waiters."""
         line = self._line
         while line and free > 0:
             waiter, _ = line.popitem(last=self.order == "lifo")
@@ -99,11 +100,11 @@ class WaitQueue:
                 return
 
     def given_to(self, wake: Callable[[Waiter], object]) -> WaitQueue:
-        """Return this queue, with another that wakes."""
+        """Return this queue with another wake function."""
         self._wake = wake
         return self
 
     def clear(self) -> None:
-        """Forget all."""
+        """Forget all waiters."""
         self._line.clear()
         self._granted.clear()

@@ -1,4 +1,4 @@
-"""Sliding windows over call results, and the ages of calls in flight."""
+"""Sliding windows over the results of calls, and the ages of calls in flight."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class calls:
         return hash((calls, self.size))
 
 
-# In place of a list of its own where all are 0; never written to, and its copy is itself.
+# Shared by windows where all are 0. Nothing writes to it; a copy is the same object.
 _ZEROS: Final = cast("list[int]", (0,) * SLICES)
 
 
@@ -52,7 +52,7 @@ def _one_more(slices: list[int], index: int) -> list[int]:
 
 
 class TimeWindow:
-    """Counts of the last `seconds`, in slices: a slice leaves the window as a whole."""
+    """Counts of the last `seconds`, in slices; a slice leaves the window as a whole."""
 
     __slots__ = (
         "_calls",
@@ -81,19 +81,19 @@ class TimeWindow:
         """Forget everything."""
         self.failures = self.slow = 0
         self._calls = [0] * SLICES
-        self._failures = self._slow = _ZEROS  # until there is one
+        self._failures = self._slow = _ZEROS  # replaced at the first failure or slow call
         self._index = 0  # of the newest slice
         self._older = 0  # calls in the other slices
         self.newest = 0  # calls in the newest slice
-        self.end = float("-inf")  # when it is over
+        self.end = float("-inf")  # when the newest slice ends
 
     @property
     def calls(self) -> int:
-        """All calls in the window."""
+        """The number of calls in the window."""
         return self._older + self.newest
 
     def add(self, now: float, failed: bool, slow: bool) -> None:
-        """Count one result; with a clock read a little late, in the newest slice."""
+        """Count one result; one with an older time goes to the newest slice."""
         if now >= self.end:
             self.advance(now)
         self.newest += 1
@@ -105,14 +105,14 @@ class TimeWindow:
             self.slow += 1
 
     def advance(self, now: float) -> None:
-        """Drop the slices that have left the window at now."""
+        """Drop the slices that have left the window."""
         if now < self.end:
             return
         index = int(now // self.slice)
-        if index <= self._index and self.end > 0:  # rounded down, though the slice is over
+        if index <= self._index and self.end > 0:  # rounding error: the slice is over
             index = self._index + 1
         leaving = range(max(self._index + 1, index - SLICES + 1), index + 1)
-        # From here on nothing is called that the end of the stack could stop half-way.
+        # From here on no call is made, so that the end of the stack can't stop this half-way.
         self._calls[self._index % SLICES] = self.newest
         self._older += self.newest
         for left in leaving:
@@ -146,13 +146,14 @@ class CountWindow:
 
     def __init__(self, size: int) -> None:
         self.size: int = size
-        self.end: float = float("-inf")  # as a window of seconds has: no call is simply counted
+        # As in TimeWindow; always past, so that no fast path counts a call itself.
+        self.end: float = float("-inf")
         self.newest: int = 0
         self._results = bytearray(size)  # bit 0 counted, bit 1 failed, bit 2 slow
         self.clear()
 
     def clear(self) -> None:
-        self.calls: int = 0  # here, not in the class: there it would hide the class of that name
+        self.calls: int = 0  # set here: a class attribute would hide the class of that name
         self.failures = self.slow = 0
         self._place = 0
         for place in range(self.size):
@@ -173,7 +174,7 @@ class CountWindow:
         self._place = (place + 1) % self.size
 
     def advance(self, now: float) -> None:
-        """Time takes nothing out of a window of calls."""
+        """Do nothing: time removes nothing from a window of calls."""
 
     @property
     def spec(self) -> calls:
@@ -185,9 +186,9 @@ class CountWindow:
 
 
 class Ages:
-    """Tickets in flight by age: tells how many have been in flight for `limit` seconds or more.
+    """The start times of calls in flight, to count those older than `limit` seconds.
 
-    Each ticket crosses the limit at most once, so the work is O(1) a ticket.
+    Each ticket crosses the limit at most once, so that the work is O(1) a ticket.
     """
 
     __slots__ = ("_due", "_late", "_young", "limit")
@@ -214,7 +215,7 @@ class Ages:
             self._late.pop(ticket, None)
 
     def late(self, now: float) -> int:
-        """Return how many tickets are at or over the limit at now."""
+        """Return how many tickets have reached the limit."""
         if now >= self._due:
             self._sift(now)
         return len(self._late)
@@ -224,7 +225,7 @@ class Ages:
         self._late.clear()
 
     def rule(self, limit: float) -> None:
-        """Change the limit; who is over it is found out anew."""
+        """Change the limit, and sort the tickets by it again."""
         self.limit = limit
         self._young = dict(sorted((self._young | self._late).items(), key=lambda item: item[1]))
         self._late = {}
@@ -243,7 +244,7 @@ class Ages:
 
 
 class NoAges(Ages):
-    """The ages of calls whose age does not matter: nobody has one."""
+    """Stands in where ages do not matter: it keeps none."""
 
     __slots__ = ()
 

@@ -1,1 +1,1 @@
-"""Alert rules and a dashboard, made from the policies and flags that are declared."""
+"""Alert rules and a dashboard, made from the declared policies and flags."""

@@ -1,6 +1,6 @@
-"""Alert rules for Prometheus: on what customers get, on levers, and on what is about to hurt.
+"""Alert rules for Prometheus: on what customers get, on levers, and on imminent harm.
 
-Burn rates over two windows each are those of Google's *Site Reliability Workbook* (2018),
+The burn rates over two windows each are those of Google's *Site Reliability Workbook* (2018),
 chapter 5, "Alerting on SLOs".
 """
 
@@ -17,9 +17,9 @@ from .inventory import DOCTOR, Declared, Flag, Policy
 from .rule_file import Rule
 
 OBJECTIVES: Final[Mapping[int | None, float]] = {1: 0.999, 2: 0.995, 3: 0.99, None: 0.995}
-FULLY: Final = 0.95  # of the answers from which on a policy counts as fully degraded
-FEW: Final = 10  # calls within _SOON, for that to mean something
-DEGRADED: Final = 0.95  # of the answers are to be whole, whatever the tier
+FULLY: Final = 0.95  # share of degraded answers from which a policy counts as fully degraded
+FEW: Final = 10  # calls within _SOON that this needs at least
+DEGRADED: Final = 0.95  # share of answers that should not be degraded, whatever the tier
 
 _UNCOVERED: Final = (
     "nothing answers in its place: forcing it open would turn what is served in full into errors"
@@ -33,19 +33,19 @@ _COUNTED: Final = "{{ $value | humanizePercentage }} of the calls, callers' own 
 _FAST: Final = ((14.4, 3600, 300), (6.0, 21_600, 1800))
 _SLOW: Final = ((3.0, 86_400, 7200), (1.0, 259_200, 21_600))
 _SOON: Final = 180
-_HOURS: Final = 4  # after which a lever that has no end is somebody's forgotten one
+_HOURS: Final = 4  # a lever without an end counts as forgotten after so many hours
 
 
 class Alerts:
-    """Makes the rules for what is declared.
+    """Builds the rules for the declared policies and flags.
 
     Args:
         declared: the policies and flags.
         objectives: by tier, the share of calls that must not end in an error.
         selector: labels that the series must have too, such as ``job="shop"``.
-        runbook: where to read on: a URL in which ``{name}``, ``{kind}``, ``{owner}`` and
+        runbook: the URL of a runbook, in which ``{name}``, ``{kind}``, ``{owner}`` and
             ``{alert}`` are filled in; ``""`` for none.
-        scale: what all times are multiplied with: 1, but for tests.
+        scale: a factor for all times; 1, except in tests.
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class Alerts:
             yield self._fully_degraded(policy)
 
     def _of_circuit(self, policy: Policy) -> Iterator[Rule]:
-        """Yield the rules on what the circuit does."""
+        """Yield the rules on the circuit."""
         name, by = policy.name, self._ql.by
         workers = self._ql.series("breaker_workers", policy=name)
         open_ = f'{workers[:-1]},state=~"open|half_open"}}'
@@ -118,7 +118,7 @@ class Alerts:
             600, f"{name}: the circuit is open in some processes and closed in others",
             lever=policy.look,
         )  # fmt: skip
-        # Only what closes in between flaps: in a plain outage each failed probe opens it anew.
+        # Count only closes: in a plain outage each failed probe opens the circuit again.
         moves = self._ql.series("breaker_transitions_total", policy=name, to="closed", cause="auto")
         yield self._rule(
             policy, "ResilientCircuitFlaps", "ticket",
@@ -128,7 +128,7 @@ class Alerts:
         )  # fmt: skip
 
     def _of_operation(self, policy: Policy) -> Iterator[Rule]:
-        """Yield the rules on what hangs, and on what an operator has forgotten."""
+        """Yield the rules on hanging workers, and on forgotten orders."""
         name = policy.name
         used = self._ql.series("abandoned_workers", policy=name)
         limit = self._ql.series("worker_limit", policy=name)
@@ -163,7 +163,7 @@ class Alerts:
         )  # fmt: skip
 
     def _read_on(self, name: str, kind: str, owner: str, alert: str) -> dict[str, str]:
-        """Return where to read on, each part quoted as a URL has it."""
+        """Return the runbook's URL, each part quoted."""
         if not self._runbook:
             return {}
         parts = {"name": name, "kind": kind, "owner": owner, "alert": alert}
@@ -223,7 +223,7 @@ class Alerts:
         self, of: Policy | Flag, name: str, severity: str, expr: str, lasts: float, summary: str,
         *, lever: str = "", passed: bool = False,
     ) -> Rule:  # fmt: skip
-        """Return a rule; where passed, it is of errors that a fallback would have kept away."""
+        """Return a rule; if passed, it is about errors that a fallback should have answered."""
         labels = {"severity": severity, "owner": _literal(of.owner)}
         if isinstance(of, Policy):
             labels |= {"policy": of.name, "tier": "" if of.tier is None else str(of.tier)}
@@ -250,10 +250,10 @@ class Alerts:
 
 
 def checked_runbook(template: str) -> str:
-    """Return a template of a URL if it can be filled in.
+    """Return a template of a URL if it is valid.
 
     Raises:
-        ValueError: it can't.
+        ValueError: it is not.
     """
     allowed = "a URL with {name}, {kind}, {owner} or {alert} in it, or none of them"
     try:
@@ -266,5 +266,5 @@ def checked_runbook(template: str) -> str:
 
 
 def _literal(text: str) -> str:
-    """Return a text that Prometheus shows as it is: labels and annotations are templates."""
+    """Return a text that Prometheus shows unchanged: labels and annotations are templates."""
     return text.replace("{{", '{{ "{{" }}')

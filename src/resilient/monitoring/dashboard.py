@@ -1,4 +1,4 @@
-"""A dashboard for Grafana, as plain JSON: customers first, then policies, then what holds them."""
+"""A Grafana dashboard as plain JSON: customers first, then policies, then what is in use."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ Panel = dict[str, Any]
 
 
 def dashboard(title: str = "resilient", selector: str = "") -> dict[str, Any]:
-    """Return a dashboard, to be imported into Grafana.
+    """Return a dashboard to import into Grafana.
 
     Args:
         title: its title.
-        selector: labels that all series must have too, such as ``env="live"``.
+        selector: labels that all series must have as well, such as ``env="live"``.
     """
     panels: list[Panel] = []
     x = y = height = 0
@@ -104,7 +104,7 @@ def _panels(of: _Query) -> Iterator[Panel]:
 
 
 def _customers(of: _Query) -> Iterator[Panel]:
-    """Yield what callers get."""
+    """Yield the panels on what callers get."""
     served = of.rate("served_total", _POLICY, OWN)
     whole = f"sum({served})"
     for word, colour in (("error", "red"), ("degraded", "orange"), ("full", "green")):
@@ -112,7 +112,7 @@ def _customers(of: _Query) -> Iterator[Panel]:
         yield _panel(f"Customers: {word}", "stat", 5, 4, (f"{part} / {whole}", word),
                      unit="percentunit", colour=colour)  # fmt: skip
     yield _panel("Processes", "stat", 4, 4, (f"sum({of('processes')})", "processes"))
-    # One flag is one flag, in however many processes, on however many hosts.
+    # Count a flag once, in however many processes and on however many hosts it is off.
     off = f"count(min by (job, flag) ({of('flag_enabled')}) == 0) or vector(0)"
     yield _panel("Flags that are off", "stat", 5, 4, (off, "off"))
     yield _panel("What customers get", "timeseries", 12, 8,
@@ -123,7 +123,7 @@ def _customers(of: _Query) -> Iterator[Panel]:
 
 
 def _policies(of: _Query) -> Iterator[Panel]:
-    """Yield what policies do, and why."""
+    """Yield the panels on what policies do, and why."""
     state = f"sum by (policy, state) ({of('breaker_workers', _POLICY, _CLOSED)}) > 0"
     yield _panel("Circuits that are not closed, in processes", "timeseries", 12, 8,
                  (state, "{{policy}} {{state}}"))  # fmt: skip
@@ -134,7 +134,7 @@ def _policies(of: _Query) -> Iterator[Panel]:
     limit = f"max by (policy) ({of('timeout_seconds', _POLICY)})"
     for share in (0.5, 0.99):
         found = f"histogram_quantile({share}, {buckets})"
-        # Where a timeout cuts calls off, it is what they took at the least.
+        # A timeout cuts calls off at its limit, so that the limit is the least that they took.
         yield _panel(f"p{share * 100:g} of calls, at most their timeout", "timeseries", 12, 8,
                      (f"({limit} and ({found} >= {limit})) or {found}", "{{policy}}"),
                      unit="s")  # fmt: skip
@@ -146,7 +146,7 @@ def _policies(of: _Query) -> Iterator[Panel]:
 
 
 def _holding(of: _Query) -> Iterator[Panel]:
-    """Yield what is in use, and what an operator has ordered."""
+    """Yield the panels on what is in use, and on operators' orders."""
     used = f"sum by (policy) ({of('slots_used', _POLICY)})"
     limit = f"sum by (policy) ({of('limit', _POLICY)})"
     yield _panel("Slots used, of those there are", "timeseries", 12, 8,

@@ -1,4 +1,4 @@
-"""The expressions of alert rules: series with the labels that tell apart what is meant."""
+"""The expressions of alert rules: series, and the labels that keep apart what a selector names."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from typing import Final
 from .inventory import Policy
 from .rule_file import Rule
 
-OWN: Final = 'served!="caller_error"'  # what is the caller's own doing is outside every budget
-MINIMUM: Final = 100  # calls in the long window, for a ratio to mean something
+OWN: Final = 'served!="caller_error"'  # a caller's own error is outside every budget
+MINIMUM: Final = 100  # calls in the long window that a ratio needs at least
 _WINDOWS: Final = (300, 1800, 3600, 7200, 21_600, 86_400, 259_200)
 
 
 class Expressions:
-    """PromQL over the series of a selector; all times are multiplied with a scale, for tests."""
+    """PromQL over the series of a selector; a scale multiplies all times, for tests."""
 
     def __init__(self, selector: str, scale: float) -> None:
         self._selector = selector
         self.scale: float = scale
-        # A label that tells apart what is meant from what is not is kept.
+        # Keep the labels of the selector: they separate its series from others.
         named = [
             label for label in re.findall(r"(\w+)\s*(?:=~|!~|!=|=)", selector) if label != "job"
         ]

@@ -1,4 +1,4 @@
-"""Which policies and flags there are: as running processes show them, or as a module makes them."""
+"""The policies and flags that exist: in running processes, or in a module."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from ..pages.process_entries import entry_of
 
 
 class Policy:
-    """A policy that is declared.
+    """A declared policy.
 
     Attributes:
         name: its name.
         owner: the team to call, or ``""``.
-        tier: how much it matters, 1 the most, or None.
+        tier: its importance, 1 the highest, or None.
         impact: what customers see while it is cut off, or ``""``.
         flags: the flags of its kill switches.
         fallback: what answers in its place, or ``""``.
@@ -37,14 +37,14 @@ class Policy:
         flags: Any = about.get("flags")
         self.flags: list[str] = _texts(flags)
         self.fallback: str = str(about.get("fallback") or "")
-        covered: Any = about.get("covered", bool(self.fallback))  # not said by older versions
+        covered: Any = about.get("covered", bool(self.fallback))  # older versions do not write it
         answered: Any = about.get("answered", self.flags if covered else [])
         self.covered: bool = covered is True
         self.answered: list[str] = [name for name in _texts(answered) if name in self.flags]
 
     @property
     def lever(self) -> str:
-        """What helps: to cut it off, where something answers then; else to look at it."""
+        """The command that helps: to cut it off, if something answers then; else `look`."""
         if self.answered:
             return f'resilient flags off {shlex.quote(self.answered[0])} --reason "..." --for 30m'
         if self.covered:
@@ -59,7 +59,7 @@ class Policy:
 
     @property
     def look(self) -> str:
-        """The command that shows it: why it is as it is, and whose it is."""
+        """The command that shows its state, the reason, and its owner."""
         return f"resilient policies show {shlex.quote(self.name)}"
 
     @property
@@ -69,15 +69,15 @@ class Policy:
 
 
 def _texts(said: object) -> list[str]:
-    """Return a list of texts as a page has it, whatever that is."""
+    """Return a page's list of texts; an empty list if it is no list."""
     return [str(each) for each in cast("list[object]", said)] if isinstance(said, list) else []
 
 
-DOCTOR: Final = "resilient doctor"  # where processes do not do what they were told
+DOCTOR: Final = "resilient doctor"  # for processes that have not obeyed
 
 
 class Flag:
-    """A flag that is declared."""
+    """A declared flag."""
 
     def __init__(self, name: str, about: dict[str, Any]) -> None:
         self.name: str = name
@@ -96,7 +96,7 @@ class Flag:
 
 
 class Declared:
-    """All that is declared, by name."""
+    """All declared policies and flags, by name."""
 
     def __init__(self, policies: Iterable[Policy], flags: Iterable[Flag]) -> None:
         self.policies: list[Policy] = sorted(policies, key=lambda each: each.name)
@@ -104,7 +104,7 @@ class Declared:
 
 
 def in_this_process(module: str = "") -> Declared:
-    """Return what is declared here, after the import of a module.
+    """Return what this process declares, after the import of a module.
 
     Raises:
         ImportError: there is no such module.
@@ -125,11 +125,11 @@ def entry_of_core(core: Any) -> Policy:
 
 
 def in_pages(path: Path) -> Declared:
-    """Return what the processes of this host show in their pages, the departed left out.
+    """Return what the living processes of this host declare in their pages.
 
     Raises:
         OSError: the directory can't be read.
-        ValueError: it is somebody else's, or everybody may write there.
+        ValueError: another user owns it, or everybody may write there.
     """
     from ..pages.directory import Directory
 
@@ -139,7 +139,7 @@ def in_pages(path: Path) -> Declared:
 
 
 def of_entries(entries: Iterable[Entry]) -> Declared:
-    """Return what is declared by entries of pages."""
+    """Return what the entries of pages declare."""
     policies: dict[str, Policy] = {}
     flags: dict[str, Flag] = {}
     for entry in entries:

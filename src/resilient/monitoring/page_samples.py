@@ -1,6 +1,6 @@
-"""Looks at the pages of this host, and what happened between two of them.
+"""Samples of the pages of this host, and what happened between two of them.
 
-Nothing is asked of the processes: what they wrote is there, also while they hang.
+This asks the processes nothing: it reads what they wrote, even while they hang.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ..pages.reader import Reader
 from ..telemetry.policy_samples import exported
 
 SILENT: Final = 5.0  # seconds without a sign of life after which a process hangs
-ENOUGH: Final = 10  # calls from which on a share or a quantile means something
+ENOUGH: Final = 10  # calls that a share or a quantile needs at least
 
 _STATES: Final = ("open", "half_open", "metrics_only")
 
@@ -26,7 +26,7 @@ Numbers = dict[tuple[str, tuple[str, ...]], float]
 
 
 def numbers(entry: Entry) -> Numbers:
-    """Return what an entry shows, by the name of the metric and the values of its labels."""
+    """Return the values of an entry, by the name of the metric and the values of its labels."""
     keys, values = exported(entry.layout)
     row = values(entry.row)
     return {
@@ -42,7 +42,7 @@ class Process:
     Attributes:
         pid: its process id, in its own container.
         program: what it runs.
-        silent: seconds since it last gave a sign of life, where that is too long; else 0.
+        silent: seconds since its last sign of life, if that is too long; else 0.
     """
 
     def __init__(self, page: Reader, now: float) -> None:
@@ -54,19 +54,19 @@ class Process:
 
 
 class PageSample:
-    """What the pages say at one moment.
+    """The content of the pages at one moment.
 
     Attributes:
-        at: when, on the monotonic clock.
-        policies: what each policy shows, by name: added up over processes, the departed included.
-        flags: likewise, the flags.
-        orders: likewise, since when policies are under which order.
-        about: what is declared of a policy or flag, by kind and name; of the living.
-        since: when the first of the processes came to the state that its breaker is in, in seconds
+        at: the time, on the monotonic clock.
+        policies: the numbers of each policy, by name, added up over living and departed processes.
+        flags: likewise, of the flags.
+        orders: likewise, when the orders for each policy began.
+        about: the description of a policy or flag, by kind and name; of living processes.
+        since: when the first process entered the present state of its breaker, in seconds
             since 1970, by policy and state.
-        processes: those that live.
+        processes: the living processes.
         unread: pages that can't be read, and why.
-        unsynced: seconds since the process worst off last read the store; 0 where none follows one.
+        unsynced: the most seconds since a process last read the store; 0 if none follows a store.
     """
 
     def __init__(self, pages: list[Reader], left: list[Entry], unread: dict[str, str]) -> None:
@@ -75,7 +75,7 @@ class PageSample:
         self.processes: list[Process] = [Process(p, self.at) for p in pages if p.alive]
         self.unread: dict[str, str] = unread
         alive = [entry for page in pages if page.alive for entry in page.entries]
-        # Processes whose guards let every call pass; older versions say nothing of it.
+        # Processes whose guards let every call pass; older versions do not write it.
         self.inactive: int = sum(
             numbers(entry).get(("active", ())) == 0 for entry in alive if entry.kind == "process"
         )
@@ -112,18 +112,18 @@ class PageSample:
 
 
 class PagePoller:
-    """Looks again and again."""
+    """Samples the pages repeatedly."""
 
     def __init__(self, path: Path) -> None:
         self.path: Path = path
         self._directory = Directory(path)
 
     def look(self) -> PageSample:
-        """Look once.
+        """Take one sample.
 
         Raises:
             OSError: the directory can't be read.
-            ValueError: it is somebody else's, or everybody may write there.
+            ValueError: another user owns it, or everybody may write there.
         """
         pages, left = self._directory.read()
         unread = dict(self._directory.faults)
@@ -131,7 +131,7 @@ class PagePoller:
 
 
 class SampleDelta:
-    """What happened between two looks, of one policy."""
+    """What happened to one policy between two samples."""
 
     def __init__(self, name: str, before: PageSample, after: PageSample) -> None:
         self._then: Numbers = before.policies.get(name, {})
@@ -144,12 +144,12 @@ class SampleDelta:
         return max(0.0, self._now.get(key, 0.0) - self._then.get(key, 0.0))
 
     def now(self, metric: str, *labels: str) -> float | None:
-        """Return what a gauge says, None where it says nothing."""
+        """Return the value of a gauge, or None."""
         return self._now.get((metric, labels))
 
     @property
     def served(self) -> dict[str, float]:
-        """How many callers got what, but for errors of their own: they are outside every ratio."""
+        """How many callers got what, without errors of their own, which are outside every ratio."""
         return {word: self.more("served_total", word) for word in ("full", "degraded", "error")}
 
     @property
@@ -158,10 +158,10 @@ class SampleDelta:
         return self.more("served_total", "caller_error")
 
     def quantile(self, share: float) -> Quantile | None:
-        """Return the duration that so many calls stayed below, None where there are too few.
+        """Return the duration below which this share of calls stayed; None if there were too few.
 
-        Within a bucket it is taken to lie as in proportion, as Prometheus does it, and never above
-        the limit that cuts calls off.
+        Within a bucket this interpolates, as Prometheus does; it never exceeds the limit that cuts
+        calls off.
         """
         edges = [*map(str, EDGES), "+Inf"]
         upto = [self.more("call_duration_seconds_bucket", edge) for edge in edges]
@@ -169,7 +169,7 @@ class SampleDelta:
             return None
         rank = share * upto[-1]
         place = next(n for n, count in enumerate(upto) if count >= rank)
-        found = Quantile.of(EDGES[-1])  # who took longer is in no bucket of its own
+        found = Quantile.of(EDGES[-1])  # longer calls have no bucket with an edge
         if place < len(EDGES):
             low = EDGES[place - 1] if place else 0.0
             before = upto[place - 1] if place else 0.0
@@ -183,13 +183,13 @@ class SampleDelta:
 
 
 class Quantile(float):
-    """A duration that a share of calls stayed below, or that the rest took at the least."""
+    """A duration that a share of calls stayed below, or that the other calls took at least."""
 
     at_least: bool = False
 
     @classmethod
     def of(cls, seconds: float) -> Quantile:
-        """Return what the rest took at the least."""
+        """Return a duration that the other calls took at least."""
         found = cls(seconds)
         found.at_least = True
         return found

@@ -1,4 +1,4 @@
-"""Rules of Prometheus as a rule file."""
+"""Write Prometheus rules as a rule file."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ Rule = dict[str, Any]
 
 
 def _quoted(text: object) -> str:
-    """Return a text in quotes, as JSON and YAML both read it."""
+    """Return a text in quotes, which JSON and YAML both accept."""
     plain = str(text).encode(errors="replace").decode()
     quoted = json.dumps(plain, ensure_ascii=False)
     return "".join(c if c.isprintable() else f"\\U{ord(c):08x}" for c in quoted)
 
 
 def as_yaml(groups: list[dict[str, Any]]) -> str:
-    """Return a rule file; its texts are quoted as in JSON, which is YAML too."""
+    """Return a rule file; its texts are quoted as in JSON, which is valid YAML."""
     lines = ["groups:"]
     for group in groups:
         lines += [f"- name: {_quoted(group['name'])}", "  rules:"]

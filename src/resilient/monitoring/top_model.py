@@ -1,4 +1,4 @@
-"""What one screen tells whoever is on call: who is hurt, how badly, since when, what is left."""
+"""The model of `resilient top`: who is hurt, how badly, since when, and which lever helps."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .page_samples import ENOUGH, PageSample, Process, Quantile, SampleDelta
 
 _STATES: Final = ("open", "half_open", "metrics_only")
 _WEIGHTS: Final = {1: 4.0, 2: 2.0, 3: 1.0}  # of harm, by tier
-_MILD: Final = 0.2  # a degraded answer hurts so much less than an error
+_MILD: Final = 0.2  # the harm of a degraded answer, compared with an error
 
 
 class Row:
@@ -26,7 +26,7 @@ class Row:
         self.calls: float = ended
         own = between.callers_own
         self.rate: float = (ended + own) / between.seconds
-        self.caller_error: float = own / (ended + own) if own else 0.0  # of all there were
+        self.caller_error: float = own / (ended + own) if own else 0.0  # of all calls
         self.full: float = served["full"] / ended if ended else 0.0
         self.degraded: float = served["degraded"] / ended if ended else 0.0
         self.error: float = served["error"] / ended if ended else 0.0
@@ -36,11 +36,11 @@ class Row:
         self.limit: float | None = between.now("limit")
         self.abandoned: float = between.now("abandoned_workers") or 0.0
         self.let_in: float = between.more("call_duration_seconds_count")
-        # Where a fallback fails as often as it answers, it takes over nothing.
+        # A fallback that fails as often as it answers does not help.
         failed = between.more("fallbacks_total", "failure")
         self.falls: bool = failed > 0 and failed >= between.more("fallbacks_total", "success")
         self.off: str = ""  # the flag that cuts it off
-        self.partly: bool = False  # and that not every process has obeyed
+        self.partly: bool = False  # whether some processes have not obeyed
         stands = self._stand(name, between, after)
         self.state: str = stands[0]
         self.since: float | None = stands[1]
@@ -80,17 +80,17 @@ class Row:
 
     @property
     def well(self) -> bool:
-        """Whether there is nothing to be seen."""
+        """Whether nothing is wrong with it."""
         return not self.harm and self.state in ("", "closed") and not self.abandoned
 
     @property
     def enough(self) -> bool:
-        """Whether there were enough calls for shares to mean something."""
+        """Whether there were enough calls for meaningful shares."""
         return self.calls >= ENOUGH
 
     @property
     def lever(self) -> str:
-        """The command that helps: one that harms customers more than they are is none."""
+        """The command that helps; never one that would increase the harm to customers."""
         if self.state.startswith("flag off"):
             return DOCTOR if self.partly else Flag(self.off, {}).lever
         if self.state.startswith("forced"):
@@ -99,13 +99,13 @@ class Row:
 
     @property
     def _answered(self) -> bool:
-        """Whether every call is answered in its place already, and none is let in to wait."""
+        """Whether every call gets a fallback already, without waiting for the function."""
         cut = self.state.startswith("open") or not self.let_in
         return self.enough and self.degraded == 1 and cut
 
     @property
     def note(self) -> str:
-        """What is to be known before the lever is pulled, or why there is none."""
+        """What to know before pulling the lever, or why there is none."""
         full = f"{percent(self.full)} % full" if self.enough and self.full else ""
         if self.state.startswith("flag off"):
             return "not every process has obeyed" if self.partly else ""
@@ -165,7 +165,7 @@ class Row:
 
 
 class Screen:
-    """All of it, the worst first."""
+    """All policies, the worst first."""
 
     def __init__(self, before: PageSample, after: PageSample) -> None:
         rows = [Row(name, before, after) for name in after.policies]
@@ -218,7 +218,7 @@ def _of(word: str, number: float, whole: float) -> str:
 
 
 def percent(share: float) -> str:
-    """Return a share in percent; never 0 or 100 where it is not quite that."""
+    """Return a share in percent; 0 and 100 only if it is exactly that."""
     number = share * 100
     if 0 < number < 0.1:
         return "<.1"

@@ -1,9 +1,8 @@
-"""The pages of a host's processes in one directory: read, added up, and folded when their owner
-has died.
+"""The pages of a host's processes in one directory: read, add up, and fold the dead ones.
 
-A dead page's counters are added to the page of the departed, exactly once, by whoever comes first.
-The moment is the rename of the new page of the departed, which names the pages it has taken in:
-one that is still there after a crash is neither counted nor folded again.
+The first process that comes folds a dead page: it adds the counters to the page of the departed,
+exactly once. The rename of the new page of the departed is the decisive moment. That page names the
+pages that were folded: one that still exists after a crash is neither counted nor folded again.
 """
 
 from __future__ import annotations
@@ -21,11 +20,11 @@ from .format import DEPARTED, SUFFIX, Entry, departed
 from .merge import bounded, summed
 from .reader import FLAGS, Departed, Reader
 
-_TRIES: Final = 20  # readings that a fold may spoil before one is taken as it is
+_TRIES: Final = 20  # reads that a fold may disturb before one is accepted
 _AT_ONCE: Final = 64  # pages folded in one step: a header has room for so many names
 _CROWD: Final = 16  # pages
-_LEFT_AFTER: Final = 60.0  # seconds after which a file without its name is nobody's
-_PASSING: Final = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}  # what may be over in a moment
+_LEFT_AFTER: Final = 60.0  # seconds after which a temporary file counts as left behind
+_PASSING: Final = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}  # errors that may pass soon
 _BROKEN: Final = "departed.broken"
 _WRITTEN: Final = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -40,7 +39,7 @@ WRONG: Final = (
 
 
 class Directory:
-    """The pages in a directory. One thread at a time uses it."""
+    """The pages in a directory. Used by one thread at a time."""
 
     def __init__(self, path: Path, own: str = "") -> None:
         self.path: Path = path
@@ -51,26 +50,26 @@ class Directory:
         self._lock: int | None = None
 
     def prepare(self) -> None:
-        """Make the directory, for this user alone.
+        """Create the directory, for this user alone.
 
         Raises:
-            OSError: it can't be made.
-            ValueError: it is somebody else's, or everybody may write there.
+            OSError: it can't be created.
+            ValueError: another user owns it, or everybody may write there.
         """
         make_private(self.path)
 
     def crowded(self) -> bool:
-        """Tell whether processes that lived for moments have left their pages behind."""
+        """Return True if short-lived processes have left many pages behind."""
         return sum(1 for name in os.listdir(self.path) if name.endswith(SUFFIX)) > _CROWD
 
     # -- reading ---------------------------------------------
 
     def read(self) -> tuple[list[Reader], list[Entry]]:
-        """Return every other process's page, and what the departed have left.
+        """Return the pages of all other processes, and the entries of the departed.
 
         Raises:
             OSError: the directory can't be read.
-            ValueError: it is somebody else's, or everybody may write there.
+            ValueError: another user owns it, or everybody may write there.
         """
         check_private(self.path)
         found: list[Reader] = []
@@ -88,13 +87,13 @@ class Directory:
         try:
             self._departed.read()
         except WRONG as error:
-            # Pages may be gone whose counts are in it: without them, counters would fall.
+            # Folded pages may be gone already: without their counts, counters would fall.
             if isinstance(error, OSError) and error.errno in _PASSING:
                 raise
             self.faults[DEPARTED] = str(error)
 
     def _read_pages(self, *, alive: bool = True) -> list[Reader]:
-        """Read the pages; those of the living may be left out."""
+        """Read the pages; only those of dead processes if alive is False."""
         names = {name for name in os.listdir(self.path) if name.endswith(SUFFIX)}
         names -= {DEPARTED, self.own} | self._departed.taken
         readers = {
@@ -106,9 +105,9 @@ class Directory:
                     readers[name].read()
                 else:
                     del readers[name]
-            except FileNotFoundError:  # folded a moment ago
+            except FileNotFoundError:  # folded just now
                 del readers[name]
-            except WRONG as error:  # what was read before stands: nobody may see less
+            except WRONG as error:  # the entries of the last reading stay: counts must not fall
                 self.faults[name] = str(error)
         self._readers = readers
         return list(readers.values())
@@ -121,10 +120,10 @@ class Directory:
     # -- folding ---------------------------------------------
 
     def fold(self) -> list[Reader]:
-        """Take the dead pages into that of the departed, unless another process is at it.
+        """Fold the dead pages into that of the departed, unless another process is doing so.
 
         Returns:
-            The pages that were taken in.
+            The pages that were folded.
 
         Raises:
             OSError: the directory can't be written.
@@ -148,9 +147,9 @@ class Directory:
         self.faults = {}
         try:
             self._departed.read()
-        except OSError:  # another time
+        except OSError:  # may pass
             return []
-        except WRONG:  # kept for somebody to look at
+        except WRONG:  # kept for inspection
             os.rename(self.path / DEPARTED, self.path / f"{_BROKEN}-{time.time_ns()}")
             self._departed.read()
         for name in self._departed.taken:
@@ -180,7 +179,7 @@ class Directory:
             raise
 
     def _clear_aside(self) -> None:
-        """Remove what processes left that died while they made a page."""
+        """Remove the files of processes that died while they created a page."""
         for path in self.path.glob(f"*{SUFFIX}.new"):
             with contextlib.suppress(OSError):
                 if time.time() - path.lstat().st_mtime < _LEFT_AFTER:
@@ -193,12 +192,12 @@ class Directory:
                     os.close(fd)
 
     def forked(self) -> None:
-        """Let go, in a child, of the lock of a fold that the parent is at."""
+        """Release, in a child, the lock of a fold that the parent is doing."""
         fd, self._lock = self._lock, None
         if fd is not None:
             os.close(fd)
 
 
 def living(page: Reader) -> list[Entry]:
-    """Return what a page says, of a dead process only what outlives it."""
+    """Return the entries of a page; for a dead process only what outlives it."""
     return page.entries if page.alive else [e.kept() for e in page.entries if e.kind != "order"]

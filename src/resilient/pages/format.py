@@ -1,9 +1,9 @@
-"""What lies where in the file of a page.
+"""The format of a page's file.
 
-A header, then records; all numbers are 8 bytes in the order of this machine, since no other one
-reads them. A record's cells are the row of one policy (see `resilient.rows`); only they change
-once it is there, unless the header's sequence number says so: it is odd while the owner moves
-records, and a reader who saw it change reads again.
+A page is a header and records; all numbers have 8 bytes in the byte order of this machine, since no
+other machine reads them. The cells of a record are the row of one policy (see `telemetry.schema`).
+After a record is written only its cells change, except while the header's sequence number is odd:
+then the owner moves records. A reader that saw the number change reads again.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ from typing import Any, Final, cast
 from ..telemetry.schema import Row, RowSchema, counters, exact, parsed
 from ..validation import clean
 
-MAGIC: Final = b"RSLNTP01"  # its last two characters are the version of this form
+MAGIC: Final = b"RSLNTP01"  # the last two characters are the version of the format
 HEADER: Final = 4096
-SEGMENT: Final = 256 * 1024  # a page grows by so much
+SEGMENT: Final = 256 * 1024  # a page grows by this
 LARGEST: Final = 64 * 2**20  # bytes of one page: some 60,000 policies
 SUFFIX: Final = ".page"
 DEPARTED: Final = "departed" + SUFFIX
-MOST: Final = 10_000  # policies that are gone and yet named; the rest are added up
+MOST: Final = 10_000  # policies that are gone and still have a name; the rest are added up
 OTHER: Final = "_other"  # under this name
 
-# Of the header, counted in numbers of 8 bytes.
-BEAT: Final = 1  # when the owner last gave a sign of life, on the monotonic clock
+# Positions in the header, in units of 8 bytes.
+BEAT: Final = 1  # when the owner was last alive, on the monotonic clock
 USED: Final = 2  # bytes from the beginning to the end of the last record
 SEQUENCE: Final = 3
-LEFT: Final = 4  # 1 where the owner has said goodbye
-SWITCH: Final = 5  # while one record takes the place of others: which of them do not count
-FRESH: Final = 6  # where that one begins, which does not count where the switch is 1
-OLD: Final = 7  # and where those begin, up to two, which do not count where it is 2
-_ABOUT: Final = 128  # where its JSON begins, after a number with its length
+LEFT: Final = 4  # 1 if the owner has closed the page
+SWITCH: Final = 5  # while one record replaces others: which of them do not count
+FRESH: Final = 6  # start of the new record, which does not count while the switch is 1
+OLD: Final = 7  # starts of up to two old ones, which do not count while it is 2
+_ABOUT: Final = 128  # start of its JSON, after a number with the length
 
 FREE: Final = 0
 LAYOUT: Final = 1
@@ -51,18 +51,18 @@ _HEAD: Final = struct.Struct("qqqq")  # size in bytes, kind, bytes of JSON, cell
 
 
 class Entry:
-    """The row of one policy, or of a process's own counts, and whose it is.
+    """The row of one policy, or of a process's own counts, and its description.
 
-    There is one for as long as the policy is there; its row, a tuple, is another one when a number
-    has changed. So a scrape leaves next to nothing for garbage collection, which at thousands of
-    policies takes as long as the scrape. What is made of a row remembers which one it was.
+    The object lives as long as the policy; a changed number replaces its row, a tuple. So a scrape
+    leaves next to nothing for the garbage collector, which at thousands of policies takes as long
+    as the scrape. A derived object is stored with the row it was derived from.
     """
 
     __slots__ = ("_kept", "about", "info", "kind", "layout", "name", "row", "shown")
 
     def __init__(self, kind: str, name: str, about: Any, layout: RowSchema, row: Row) -> None:
-        self.shown: Any = None  # what a scrape made of its row, for the next one
-        self.info: Any = None  # and of what is said about it
+        self.shown: Any = None  # what a scrape derived from its row, for the next one
+        self.info: Any = None  # and from its description
         self.kind: str = kind  # "policy" or "process"
         self.name: str = name
         self.about: Any = about  # of a policy: owner, tier, impact
@@ -71,7 +71,7 @@ class Entry:
         self._kept: tuple[Row, Entry] | None = None
 
     def kept(self) -> Entry:
-        """Return what of it outlives its process: the same one while its row is."""
+        """Return the entry of what outlives its process; the same object for the same row."""
         row = self.row
         if self._kept is None or self._kept[0] is not row:
             kept = counters(self.layout, row)
@@ -94,10 +94,10 @@ def header(about: dict[str, Any], used: int, beat: float) -> bytes:
 
 
 def about_of(content: memoryview) -> dict[str, Any]:
-    """Return what a page says of itself.
+    """Return a page's description of itself.
 
     Raises:
-        ValueError: it is no page, or one of another form.
+        ValueError: it is no page, or has another version.
     """
     if bytes(content[:8]) != MAGIC:
         raise ValueError("not a page of this version")
@@ -113,27 +113,27 @@ def about_of(content: memoryview) -> dict[str, Any]:
 
 
 def record(kind: int, text: str, cells: int) -> tuple[bytes, int]:
-    """Return a record without its cells, which are to follow it, and its size with them."""
+    """Return a record without its cells, which must follow it, and its size with them."""
     data = text.encode()
-    # Sizes are multiples of a head, so that what is left of a segment always holds one.
+    # Sizes are multiples of a head, so that the rest of a segment always has room for one.
     size = -(-(_HEAD.size + len(data) + 8 * cells) // _HEAD.size) * _HEAD.size
     data = data.ljust(size - _HEAD.size - 8 * cells)
     return _HEAD.pack(size, kind, len(data), cells) + data, size
 
 
 def row_text(entry: Entry, number: int) -> str:
-    """Return what a row's record says of it, with the number of its layout."""
+    """Return the text of a row's record, with the number of its schema."""
     said = {"kind": entry.kind, "name": entry.name, "about": entry.about, "layout": number}
     return json.dumps(said, separators=(",", ":"))
 
 
 def filler(size: int) -> bytes:
-    """Return the head of a record that says nothing."""
+    """Return the head of an empty record."""
     return _HEAD.pack(size, FREE, 0, 0)
 
 
 class Place(Entry):
-    """An entry that lies in a page."""
+    """An entry that was read from a page."""
 
     __slots__ = ("order", "raw", "start", "stop")
 
@@ -157,13 +157,13 @@ class Place(Entry):
         self.raw: bytes = b""  # its cells at the last reading
 
     def fits(self, cells: int) -> bool:
-        """Tell whether a record of so many cells has what is read of it."""
+        """Return True if a record of so many cells has all that is read of it."""
         if self.order is None:
             return cells == len(self.layout)
         return max(self.order, default=-1) < cells
 
     def take(self, raw: bytes) -> None:
-        """Bring the row up to date with its cells: the same one where nothing changed."""
+        """Update the row from its cells; unchanged cells keep the same object."""
         if raw == self.raw and self.row:
             return
         row = row_in(memoryview(raw).cast("d"))
@@ -174,7 +174,7 @@ class Place(Entry):
 
 
 def _about(said: dict[str, Any]) -> dict[str, Any]:
-    """Return what is said about an entry, in the types that it has here; the rest is left out."""
+    """Return the description of an entry, without words that are unknown or of another type."""
     found: dict[str, Any] = {}
     for word, value in said.items():
         if word in _TEXTS and isinstance(value, str):
@@ -187,13 +187,13 @@ def _about(said: dict[str, Any]) -> dict[str, Any]:
 
 
 def row_in(cells: memoryview[float]) -> list[float]:
-    """Return what stands in cells now."""
+    """Return the current values of cells."""
     row: Any = cells.tolist()  # of floats, whatever typeshed says
     return cast("list[float]", row)
 
 
 def hidden(whole: memoryview) -> tuple[int, ...]:
-    """Return where the records begin that do not count, from a header seen as whole numbers."""
+    """Return the starts of the records that do not count; `whole` is the header as integers."""
     switch = whole[SWITCH]
     return (whole[FRESH],) if switch == 1 else (whole[OLD], whole[OLD + 1]) if switch == 2 else ()
 
@@ -201,10 +201,10 @@ def hidden(whole: memoryview) -> tuple[int, ...]:
 def places(
     content: memoryview, start: int, stop: int, layouts: list[Any], passed: tuple[int, ...] = ()
 ) -> Iterator[Place]:
-    """Yield where rows lie between two records; layouts are those found so far, and are added to.
+    """Yield the rows between two positions; append the schemas found there to `layouts`.
 
-    What can't be read is left out, and all that follows a record that has no end; so are records
-    that begin where `passed` says. A row may lie before its layout, in a place used again.
+    This skips records that can't be read, everything after a record with a broken size, and the
+    records whose start is in `passed`. A row may precede its schema, in a position that was reused.
     """
     rows: list[tuple[str, int, int]] = []
     while start + _HEAD.size <= stop:
@@ -216,7 +216,7 @@ def places(
             try:
                 layouts.append(parsed(_text(content, body, length).rstrip()))
             except ValueError:
-                layouts.append(None)  # those after it keep their numbers
+                layouts.append(None)  # the following schemas keep their numbers
         elif kind == ROW and start not in passed:
             rows.append((_text(content, body, length), body + length, cells))
         start += size
@@ -231,10 +231,10 @@ def places(
 
 
 def _said(texts: list[str]) -> list[Any]:
-    """Return what records say, at a third of what it costs to parse one by one."""
+    """Return the parsed texts of records, at a third of the cost of parsing one by one."""
     try:
         said: list[Any] = json.loads(f"[{','.join(texts)}]")
-    except (ValueError, RecursionError):  # of one of them
+    except (ValueError, RecursionError):  # one of them is broken
         said = []
     return said if len(said) == len(texts) else list(map(_said_by_one, texts))
 
@@ -251,7 +251,7 @@ def _text(content: memoryview, start: int, length: int) -> str:
 
 
 def departed(entries: list[Entry], about: dict[str, Any]) -> bytes:
-    """Return a whole page that nobody writes any more."""
+    """Return a complete page that nobody will write to."""
     out, numbers = bytearray(HEADER), dict[str, int]()
     for entry in entries:
         text = entry.layout.text

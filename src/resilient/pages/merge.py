@@ -1,4 +1,4 @@
-"""Adding up the entries of several pages."""
+"""Add up the entries of several pages."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .format import MOST, OTHER, Entry
 
 
 def summed(entries: list[Entry]) -> list[Entry]:
-    """Return one entry for each name, in the order in which they come."""
+    """Return one entry for each name, in the order of appearance."""
     by_name: dict[tuple[str, str], list[Entry]] = {}
     for entry in entries:
         by_name.setdefault((entry.kind, entry.name), []).append(entry)
@@ -18,13 +18,13 @@ def summed(entries: list[Entry]) -> list[Entry]:
 
 
 class Sums:
-    """Adds up entries again and again, and only what has changed."""
+    """Adds up entries repeatedly, and only those that have changed."""
 
     def __init__(self) -> None:
         self._known: dict[tuple[str, str], _Whole] = {}
 
     def of(self, entries: list[Entry]) -> list[Entry]:
-        """Return one entry for each name, the same one as the last time."""
+        """Return one entry for each name, the same object as the last time."""
         by_name: dict[tuple[str, str], list[Entry]] = {}
         for entry in entries:
             by_name.setdefault((entry.kind, entry.name), []).append(entry)
@@ -40,11 +40,11 @@ class _Whole:
 
     def __init__(self) -> None:
         self._entry: Entry | None = None
-        self._parts: list[Entry] = []  # what it is the sum of
-        self._rows: tuple[Row, ...] = ()  # as they were
+        self._parts: list[Entry] = []  # the summands
+        self._rows: tuple[Row, ...] = ()  # their rows at that time
 
     def of(self, parts: list[Entry]) -> Entry:
-        """Return it, brought up to date; a single one is its own sum."""
+        """Return the current sum; a single entry is its own sum."""
         if len(parts) == 1:
             return parts[0]
         last, rows, same = self._entry, tuple([each.row for each in parts]), parts == self._parts
@@ -57,7 +57,7 @@ class _Whole:
                 return last
         fresh = _sum(parts)
         if last is not None and last.layout is fresh.layout and last.about == fresh.about:
-            if _differ(last.row, fresh.row):  # a fold changes the parts, and nothing else
+            if _differ(last.row, fresh.row):  # a fold changes the parts, and not the sum
                 last.row = fresh.row
             fresh = last
         self._entry, self._parts, self._rows = fresh, parts, rows
@@ -65,7 +65,7 @@ class _Whole:
 
 
 def _differ(one: Row, other: Row) -> bool:
-    """Tell whether two rows differ; NaN is NaN here."""
+    """Return True if two rows differ; NaN equals NaN here."""
     return array("d", one).tobytes() != array("d", other).tobytes()
 
 
@@ -82,7 +82,7 @@ def _sum(same: list[Entry]) -> Entry:
 
 
 def bounded(entries: list[Entry]) -> list[Entry]:
-    """Return the entries, those beyond the most that are kept by name added up in one."""
+    """Return the entries; policies beyond the limit of names are added up in one."""
     policies = [entry for entry in entries if entry.kind == "policy" and entry.name != OTHER]
     if len(policies) < MOST:
         return entries

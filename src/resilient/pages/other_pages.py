@@ -1,4 +1,4 @@
-"""The pages of a host's other processes, as this one reads and folds them."""
+"""The pages of a host's other processes: read them, and fold the dead ones."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
 
     from .directory import Directory
 
-PATIENCE: Final = 10.0  # seconds that a scrape waits for whoever is at work
-_BRIEFLY: Final = 1.0  # seconds that the thread does
+PATIENCE: Final = 10.0  # seconds that a scrape waits for the lock
+_BRIEFLY: Final = 1.0  # seconds that the thread waits
 
 
 class OtherPages:
-    """What the other processes show.
+    """The entries of the other processes.
 
     Args:
-        path: returns the directory, None where there is none.
-        own: returns the name of this process's page, "" where it has none.
-        complain: is told what is wrong.
+        path: returns the directory, or None.
+        own: returns the name of this process's page, "" if it has none.
+        complain: called with each error.
     """
 
     def __init__(
@@ -35,24 +35,25 @@ class OtherPages:
         own: Callable[[], str],
         complain: Callable[[Exception], None],
     ) -> None:
-        self.dead: bool = False  # there are dead pages, to be folded at the next look
-        self.alive: int = 1  # processes, this one too
+        self.dead: bool = False  # there are dead pages; the thread should fold them soon
+        self.alive: int = 1  # number of processes, with this one
         self._path = path
         self._own = own
         self._complain = complain
-        self._lock = threading.RLock()  # never taken by who has that of the records
+        # Never acquired by a thread that holds the lock of the records.
+        self._lock = threading.RLock()
         self._directory: Directory | None = None
         self._folder: Directory | None = None  # while the thread folds
-        self._entries: list[Entry] = []  # their rows, as they were last read
+        self._entries: list[Entry] = []  # the rows of the last reading
 
     def begin(self, directory: Directory) -> None:
-        """Read a directory, in which this process has a page."""
+        """Read this directory, in which this process has a page."""
         self._directory = directory
 
     # -- reading ---------------------------------------------
 
     def rows(self) -> tuple[list[Entry], int]:
-        """Return their rows, and how many pages can't be read; nobody may see less than before."""
+        """Return their rows, never less than before, and the number of unreadable pages."""
         with held(self._lock, PATIENCE) as mine:
             return self._read() if mine else (self._entries, 1)
 
@@ -82,15 +83,15 @@ class OtherPages:
         for page in pages:
             entries += living(page)
         self._entries, self.alive = entries, 1 + sum(page.alive for page in pages)
-        alone = int(not own)  # it could not open a page
+        alone = int(not own)  # this process could not open a page
         return entries, alone + len(directory.faults)
 
     # -- folding ---------------------------------------------
 
     def _taken_in(self, directory: Directory, own: str) -> bool:
-        """Have the dead pages folded: by the thread at its next look, or here where there is none.
+        """Have dead pages folded by the thread; without a thread fold here, and return True.
 
-        It is not woken: it would run beside this scrape.
+        This does not wake the thread, which would compete with this scrape.
         """
         if not own:
             return self._folded(directory)
@@ -98,7 +99,7 @@ class OtherPages:
         return False
 
     def fold(self) -> None:
-        """Fold, in a directory of its own: nobody who reads waits for that."""
+        """Fold, with a Directory of its own, so that no reader waits."""
         own, directory = self._own(), self._directory
         if not own or directory is None:
             return
@@ -117,13 +118,13 @@ class OtherPages:
         return True
 
     def leave_room(self, thread: threading.Thread | None, patience: float) -> None:
-        """Fold dead pages where there are many: other processes may live for moments too.
+        """Fold dead pages if there are many: other processes may be short-lived too.
 
         Args:
-            thread: may be folding, and is waited for.
-            patience: for how many seconds.
+            thread: wait for this thread, which may be folding.
+            patience: seconds to wait at most.
         """
-        with contextlib.suppress(OSError, RuntimeError):  # the latter: it is this very thread
+        with contextlib.suppress(OSError, RuntimeError):  # RuntimeError: it is this very thread
             if self._directory is None or not self._directory.crowded():
                 return
             if thread is not None:
@@ -131,7 +132,7 @@ class OtherPages:
             self.fold()
 
     def forked(self) -> None:
-        """Let go, in a child, of what the parent is at."""
+        """Drop, in a child, what the parent was doing."""
         self._lock = threading.RLock()
         directories = self._directory, self._folder
         self._directory = self._folder = None

@@ -1,4 +1,4 @@
-"""What a process shows of itself, besides its policies."""
+"""What a process exports of itself, besides its policies."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _PACKAGE: Final = __name__.partition(".")[0]
 
 
 def own_entries() -> list[Entry]:
-    """Return what this process shows of itself, its flags and its orders, at this instant."""
+    """Return the entries of this process, its flags and its orders, at this instant."""
     version = str(vars(sys.modules[_PACKAGE])["__version__"])
     samples: list[Sample] = [
         (_POLICIES, (), len(registry.cores())),
@@ -63,11 +63,11 @@ def _entry(
 
 
 def entry_of(core: PolicyState, found: RowSchema, row: list[float], since: float) -> Entry:
-    """Return a policy's entry; `since` says which policies have been there longest."""
+    """Return a policy's entry; `since` says which policies are the oldest."""
     about: dict[str, Any] = {
         "owner": core.owner, "tier": core.tier, "impact": core.impact, "since": since,
         "fallback": answer_of(core),
         "covered": is_covered(core),
     }  # fmt: skip
-    about |= switches(core)  # a table with a list in it costs garbage collection three times one
+    about |= switches(core)  # a nested table would cost the garbage collector three times as much
     return Entry("policy", core.name, about, found, row)

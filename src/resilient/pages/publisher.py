@@ -1,4 +1,4 @@
-"""The records of this process's page: one for each policy, and for what it shows besides."""
+"""The records of this process's page: one for each policy, and for its other entries."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from .process_entries import entry_of, own_entries
 from .wakeup import Wakeup
 from .writer import FullError, Page, Slot
 
-_FADES: Final = 130.0  # seconds after the last call in which a policy still changes by itself
-_FADING: Final = 5.0  # seconds between two looks at such a one
-_AT_ONCE: Final = 100  # policies that get their record in one go
+_FADES: Final = 130.0  # seconds after the last call in which the numbers of a policy still change
+_FADING: Final = 5.0  # seconds between two checks of such a policy
+_AT_ONCE: Final = 100  # policies that get their record in one refresh
 
 
 class _Kept:
@@ -33,35 +33,34 @@ class _Kept:
     def __init__(self, core: PolicyState, slot: Slot, now: float) -> None:
         self.core: weakref.ref[PolicyState] = weakref.ref(core)
         self.slot: Slot = slot
-        self.seen: tuple[Any, ...] = ()  # the counts at the last look
+        self.seen: tuple[Any, ...] = ()  # the counts at the last check
         self.since: float = now  # when they last changed
-        self.next: float = now  # when it is to be looked at again though they don't
+        self.next: float = now  # when to publish again even if they don't change
 
 
 class Records:
-    """Keeps the records of one page. One thread at a time uses it.
+    """Keeps the records of one page. Used by one thread at a time.
 
-    What goes wrong with one record is told to `complain`, and is no reason for the others not to
-    have their turn.
+    An error in one record goes to `complain`; the other records are still updated.
     """
 
     def __init__(self, page: Page, complain: Callable[[Exception], None]) -> None:
         self.page: Page = page
-        self.stop: threading.Event = threading.Event()  # of the thread that keeps it up to date
-        self.bell: Wakeup = Wakeup()  # which this wakes
+        self.stop: threading.Event = threading.Event()  # of the thread that updates the page
+        self.bell: Wakeup = Wakeup()  # wakes that thread
         self._complain = complain
-        self._kept: dict[int, _Kept] = {}  # by the id of the policy's core
+        self._kept: dict[int, _Kept] = {}  # by the id of the policy's state
         self._past: dict[tuple[str, RowSchema], Slot] = {}  # of policies that are gone
-        self._single: list[Slot] = []  # of those that there was no room for to add them up
+        self._single: list[Slot] = []  # records that the page had no room to add up
         self._own: dict[tuple[str, str], Slot] = {}  # by kind and name
-        self.told: set[str] = set()  # policies of which there are news
+        self.told: set[str] = set()  # policies with a recent event
 
     # -- policies ---------------------------------------------
 
     def attach(self, core: PolicyState) -> None:
-        """Give a policy its record, and its counts their cells."""
+        """Add a record for a policy, and let its counts write to the cells."""
         there = self._kept.get(id(core))
-        if there is not None and there.core() is not core:  # one that is gone had this id
+        if there is not None and there.core() is not core:  # a policy that is gone had this id
             self._retire(id(core), there)
         elif there is not None:
             return
@@ -84,7 +83,7 @@ class Records:
             core.locked(core.write_shared_row)
 
     def _widen(self, kept: _Kept, core: PolicyState, found: RowSchema, row: list[float]) -> None:
-        """Give a policy a record of another layout."""
+        """Give a policy a record of another schema."""
 
         def widen() -> None:  # nothing may be counted in the old cells meanwhile
             row[: found.heads] = core.row(found)
@@ -95,12 +94,12 @@ class Records:
         core.locked(widen)
 
     def _leave(self, core: PolicyState | None) -> None:
-        """Take its cells from a policy that was dropped, and counts on."""
+        """Detach a dropped policy from its cells; it goes on counting."""
         if core is not None:
             core.locked(core.show_in, None, None)
 
     def _retire(self, key: int, kept: _Kept) -> None:
-        """Keep what a policy that is gone has counted, with others of its name."""
+        """Keep the counts of a policy that is gone, together with others of its name."""
         entry = kept.slot.entry
         name = entry.name
         if (name, entry.layout) not in self._past and len(self._past) >= MOST:
@@ -114,7 +113,7 @@ class Records:
             with self.page.step():
                 if past is not None or name != entry.name:
                     fresh = self._added(name, entry, row, kept.slot, past)
-                # No signal is heard between these two: what is past is no policy's any more.
+                # No signal is handled between these two: no policy may own the record any more.
                 self._past[name, entry.layout], kept.slot = fresh, fresh
                 del self._kept[key]
         except FullError:
@@ -122,7 +121,7 @@ class Records:
             del self._kept[key]
 
     def _added(self, name: str, entry: Entry, row: Row, slot: Slot, past: Slot | None) -> Slot:
-        """Put one record in the place of two."""
+        """Replace two records by one."""
         if past is not None:
             _, row = add([(entry.layout, row), (entry.layout, row_in(past.cells))])
         row = exact(entry.layout, list(row))
@@ -132,7 +131,7 @@ class Records:
     # -- all of them ---------------------------------------------
 
     def refresh(self, until: float) -> None:
-        """Bring all records up to date, or as many as can be until a time."""
+        """Update all records, or as many as possible until a time."""
         now = time.monotonic()
         self.page.beat(now)
         self._try(self._publish_own)
@@ -160,7 +159,7 @@ class Records:
         return [core for core in registry.cores() if core.shared_row is None]
 
     def _publish_own(self) -> None:
-        """Show what this process has besides policies; what it no longer has, no longer."""
+        """Update the entries besides policies, and remove those that no longer exist."""
         seen = set[tuple[str, str]]()
         for entry in own_entries():
             key = entry.kind, entry.name
@@ -176,10 +175,10 @@ class Records:
             self.page.remove(self._own.pop(key))
 
     def entries(self, others: list[Entry]) -> list[Entry]:
-        """Return what this process shows, now: also of policies that have no record.
+        """Return this process's entries as they are now, also for policies without a record.
 
-        Such a one has not been called yet, so it is left out where others show it, or there is no
-        room for it.
+        A policy has no record before its first call, or if the page has no room. An uncalled one is
+        left out if other processes have its name.
         """
         kept = [each.slot for each in list(self._kept.values())]
         slots = {id(s): s for s in (*self._past.values(), *kept, *self._own.values())}
@@ -195,9 +194,9 @@ class Records:
     # -- another page ---------------------------------------------
 
     def give_up(self, *, spoilt: bool) -> list[Entry]:
-        """Take their cells from all policies; return what is kept of those that are gone.
+        """Detach all policies from their cells; return the counts of those that are gone.
 
-        Of a page that was spoilt, nothing is read: what is remembered has to do.
+        If the page was spoilt, the cells are not read: the values of the last check are used.
         """
         self.stop.set()
         slots = {id(slot): slot for slot in (*self._past.values(), *self._single)}
@@ -211,7 +210,7 @@ class Records:
         return summed([said(slot) for slot in slots.values()])
 
     def take_over(self, past: list[Entry]) -> None:
-        """Keep what another page kept of policies that are gone."""
+        """Keep the counts that another page kept of policies that are gone."""
         for entry in past:
             row = counters(entry.layout, entry.row)
             whole = Entry("policy", entry.name, entry.about, entry.layout, row)
@@ -229,12 +228,12 @@ def _now(slot: Slot) -> Entry:
 
 
 def _remembered(slot: Slot) -> Entry:
-    """Return what a slot said at the last look, or when it was made."""
+    """Return the entry of the last check, or the first one."""
     return slot.last or slot.entry
 
 
 def _changes(kept: _Kept, core: PolicyState, now: float) -> bool:
-    """Tell whether what a policy shows is to be looked at: it has changed, or fades."""
+    """Return True if a policy must be published: it has changed, or its numbers still fade."""
     core.expire()
     counts = sum(core.counts), sum(core.buckets), core.abandoned
     seen = core.quick, core.in_flight, core.forced, *counts

@@ -1,8 +1,8 @@
-"""Reads the page of a process; nothing of it stays open between two readings.
+"""Read the page of a process; no file stays open between two readings.
 
-It is read and never mapped: a mapping of a file that somebody cuts short kills whoever looks at it.
-A number of 8 bytes that is written meanwhile is copied as it was or as it is, since all numbers lie
-at multiples of 8; and nothing that was moved meanwhile is believed.
+The file is read and never mapped: if somebody truncates a mapped file, access to it kills the
+process. A number that is written meanwhile is read as it was or as it is, since all numbers have 8
+bytes and are aligned; a reading during which a record was moved is discarded.
 """
 
 from __future__ import annotations
@@ -31,21 +31,21 @@ from .format import (
     places,
 )
 
-# Never waiting, as for a pipe, and never twice for one file.
+# Never block, as opening a pipe would; follow no link, which would be a file read twice.
 FLAGS: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
 
-_TRIES: Final = 20  # readings that a move may spoil before one is taken as it is
+_TRIES: Final = 20  # readings that a move may disturb before one is accepted
 _PAUSE: Final = 0.001
 
 
 class Reader:
-    """What is known of a page; `read` brings it up to date.
+    """A page as it was last read; `read` updates it.
 
     Attributes:
-        about: what its owner says of itself: ``pid``, ``id``, ``program``, ``started``.
+        about: the owner's description of itself: ``pid``, ``id``, ``program``, ``started``.
         alive: whether the owner holds its lock.
-        left: whether it has said goodbye.
-        beat: when it last gave a sign of life, on the monotonic clock.
+        left: whether the owner has closed it.
+        beat: when the owner was last alive, on the monotonic clock.
         entries: its rows.
     """
 
@@ -65,25 +65,25 @@ class Reader:
         self._places: list[Place] = []
 
     def read(self) -> None:
-        """Read the page as it is now; again, where the owner moved a record meanwhile.
+        """Read the page as it is now; read again if the owner moved a record meanwhile.
 
         Raises:
             OSError: it can't be read.
-            ValueError: it is no page, or one of another form.
+            ValueError: it is no page, or has another version.
         """
         with _opened(self.path) as fd:
-            self.alive = _is_locked(fd)  # before it is read: what it counts after dying is nothing
+            self.alive = _is_locked(fd)  # before reading: a process counts nothing after its death
             for _ in range(_TRIES):
                 content = _content(fd)
                 if not self.about:
                     self.about = about_of(content)
                 if self._read(content, lambda: _header(fd)):
                     return
-                self._begin(-1)  # read it all: the owner is moving records, or died so
+                self._begin(-1)  # read it all: the owner is moving records, or died while it did
                 time.sleep(_PAUSE)
 
     def is_owned(self) -> bool:
-        """Tell whether the owner holds its lock now.
+        """Return True if the owner holds its lock now.
 
         Raises:
             OSError: it can't be opened.
@@ -93,7 +93,7 @@ class Reader:
             return _is_locked(fd)
 
     def _read(self, content: memoryview, after: Callable[[], memoryview]) -> bool:
-        """Take in what there is; tell whether nothing moved meanwhile."""
+        """Read the entries; return True if no record was moved meanwhile."""
         whole = content[:HEADER].cast("q")
         before = whole[SEQUENCE]
         anew = before != self._sequence
@@ -105,7 +105,7 @@ class Reader:
         self._known = max(self._known, stop)
         raws = [bytes(content[place.start : place.stop]) for place in self._places]
         still = bool(before % 2 == 0 and after().cast("q")[SEQUENCE] == before)
-        if still or anew:  # else others may be adding up these very entries
+        if still or anew:  # else another thread may be adding up these entries
             for place, raw in zip(self._places, raws, strict=True):
                 place.take(raw)
             self.entries = list[Entry](self._places)
@@ -115,16 +115,16 @@ class Reader:
 
 
 class Departed:
-    """The page of the departed: never changed, only replaced, and known until it is."""
+    """The page of the departed: never changed, only replaced, and kept until then."""
 
     def __init__(self, path: Path) -> None:
         self.path: Path = path
         self.identity: tuple[int, ...] | None = None
-        self.taken: frozenset[str] = frozenset()  # the pages that it took in last
+        self.taken: frozenset[str] = frozenset()  # the pages that it folded last
         self.entries: list[Entry] = []
 
     def now(self) -> tuple[int, ...] | None:
-        """Return what tells one such page from another."""
+        """Return an identity that differs for each such page."""
         try:
             about = os.lstat(self.path)
         except FileNotFoundError:
@@ -132,11 +132,11 @@ class Departed:
         return about.st_dev, about.st_ino, about.st_mtime_ns, about.st_size
 
     def read(self) -> None:
-        """Read it, where it is another one.
+        """Read it, if it was replaced.
 
         Raises:
             OSError: it can't be read.
-            ValueError: it is not whole.
+            ValueError: it is incomplete.
         """
         identity = self.now()
         if identity == self.identity:
@@ -154,7 +154,8 @@ class Departed:
         if len(reader.entries) != about.get("rows"):
             raise ValueError("a part of it can't be read")
         self.taken = frozenset(_names(about.get("folded")))
-        self.entries = reader.entries  # others: whoever has those before has the pages taken in too
+        # A new list: a scrape that has the old one also has the folded pages.
+        self.entries = reader.entries
         self.identity = identity
 
 
@@ -170,24 +171,24 @@ def _opened(path: Path) -> Generator[int]:
 
 
 def _names(said: object) -> list[str]:
-    """Return the names of pages among what is said; they are removed, so no path is believed."""
+    """Return the valid names of pages. They will be removed, so no name with a path is accepted."""
     listed = cast("list[object]", said) if isinstance(said, list) else []
     return [name for name in map(str, listed) if name.endswith(SUFFIX) and "/" not in name]
 
 
 def _content(fd: int) -> memoryview:
-    """Return what stands in a page, as far as it is used.
+    """Return the used part of a page.
 
     Raises:
         OSError: it can't be read.
-        ValueError: it is no page, or was cut short.
+        ValueError: it is no page, or was truncated.
     """
     tries = _TRIES
     while True:
         said = used = _header(fd).cast("q")[USED]
         size = os.fstat(fd).st_size
         if not HEADER <= used <= LARGEST or used % 8:
-            used = size // 8 * 8  # it lies, and is read as far as it can be
+            used = size // 8 * 8  # wrong, and read as far as possible
         if used > size:
             raise ValueError(f"cut short: {size:,} bytes are left of {used:,}")
         content = memoryview(_read_all(fd, used))
@@ -195,7 +196,7 @@ def _content(fd: int) -> memoryview:
             raise ValueError("cut short, a moment ago")
         tries -= 1
         if content[:HEADER].cast("q")[USED] == said or not tries:
-            return content  # else a record was moved to where this has not read
+            return content  # else a record was moved beyond what was read
 
 
 def _header(fd: int) -> memoryview:

@@ -1,8 +1,8 @@
-"""The page of this process: opened at its first call, kept up to date, given up at its end.
+"""The page of this process: opened at its first call, updated, and closed at its end.
 
-The counts of a call are written by the call itself. What a guard shows besides (its state, ratios,
-slots) is written at each event of its policy, and by a thread about once a second: late enough to
-cost little, and soon enough for a screen.
+A call writes its counts itself. What else a guard exports (its state, ratios, slots) is written at
+each event of its policy, and by a thread about once a second: seldom enough to cost little, and
+often enough for a screen.
 """
 
 from __future__ import annotations
@@ -35,24 +35,24 @@ if TYPE_CHECKING:
 
     from .publisher import Records
 
-EVERY: Final = 1.0  # seconds between two looks of the thread, and more where one takes long
-_SHARE: Final = 50  # the thread works for at most one part in so many of the time
+EVERY: Final = 1.0  # seconds between two refreshes by the thread; more if one takes long
+_SHARE: Final = 50  # the thread may use one part in so many of the time
 _LONGEST: Final = 5.0
-_NEWS: Final = 0.1  # seconds between two looks because of news
-_FAULTS: Final = 20  # kinds of them that are logged
-_FOLDING: Final = 10.0  # seconds between two looks for dead pages
-_SETTLED: Final = 0.5  # seconds until the first, since a process has enough to do when it begins
+_NEWS: Final = 0.1  # seconds between two refreshes because of events
+_FAULTS: Final = 20  # kinds of faults that are logged
+_FOLDING: Final = 10.0  # seconds between two checks for dead pages
+_SETTLED: Final = 0.5  # seconds before the first: a process is busy at its start
 _PATIENCE_AT_END: Final = 1.0  # seconds that the end of a process waits for its thread
-_BRIEF: Final = 0.003  # seconds that a scrape takes for bringing this process's page up to date
+_BRIEF: Final = 0.003  # seconds that a scrape spends on updating this process's page
 
 
 class PageSharing:
-    """What this process shares with those that look. There is one: `here`."""
+    """What this process shares with others. The only instance is `here`."""
 
     def __init__(self) -> None:
         self.fault: str = ""
         self._told: set[str] = set()
-        self._lock = threading.RLock()  # of the records
+        self._lock = threading.RLock()  # guards the records
         self._listening = False
         self._records: Records | None = None
         self._thread: threading.Thread | None = None
@@ -60,7 +60,7 @@ class PageSharing:
 
     @property
     def path(self) -> Path | None:
-        """The directory of the pages, None where this process counts for itself."""
+        """The directory of the pages; None if this process shares nothing."""
         return levers.runtime_directory
 
     @property
@@ -73,13 +73,13 @@ class PageSharing:
         return "" if records is None else records.page.name
 
     def _at_work(self, patience: float = 1.0) -> AbstractContextManager[bool]:
-        """Hold the lock of the records while the body runs, which learns whether it got it."""
+        """Try to hold the lock of the records while the body runs; yield whether that succeeded."""
         return held(self._lock, patience)
 
     # -- beginning ---------------------------------------------
 
     def begin(self, core: PolicyState | None = None) -> None:
-        """Open the page, if there is to be one, and give a policy its record."""
+        """Open the page, if there should be one, and give a policy its record."""
         if self._records is None and (self.fault or self.path is None):
             return
         with self._at_work() as mine:
@@ -118,17 +118,17 @@ class PageSharing:
         )
         try:
             thread.start()
-        except BaseException:  # nobody would keep it up, and it would look like a process
+        except BaseException:  # else the page would stay without updates, and look like a process
             page.give_up()
             raise
         self._others.begin(directory)
         self._records = records
-        if not self._listening:  # a child has its parent's listeners
+        if not self._listening:  # a child inherits its parent's listeners
             self._listening = True
             bus.subscribe(self._on_event)
 
     def _complain(self, error: Exception) -> None:
-        """Log what is wrong, once."""
+        """Log an error, once."""
         text = clean(f"{self.path}: {error}")
         if text not in self._told and len(self._told) < _FAULTS:
             try:
@@ -138,13 +138,13 @@ class PageSharing:
                 logger.warning("counts of processes are not shared: %s", text)
                 self.fault = text
                 self._told.add(text)
-            except Exception:  # no more files to be opened, say: another time
+            except Exception:  # too many open files, for example: the next time
                 return
 
     # -- keeping up ---------------------------------------------
 
     def _run(self, stop: threading.Event, bell: Wakeup) -> None:
-        # It holds no page: what it holds, a forked child never gets rid of.
+        # Holds no reference to a page: a forked child could never release it.
         due = quiet = time.monotonic()
         folding = due + _SETTLED
         warm = rung = False
@@ -177,14 +177,14 @@ class PageSharing:
         records = self._records
         if records is None:
             return
-        with contextlib.suppress(OSError):  # closed a moment ago, by another thread's move
+        with contextlib.suppress(OSError):  # another thread has just replaced the page
             if records.page.there():
                 records.page.beat(time.monotonic())
             else:
                 self.refresh()
 
     def refresh(self, *, within: float = float("inf")) -> None:
-        """Bring the page up to date, or as far as a time allows."""
+        """Update the page, or as much of it as the time allows."""
         with self._at_work() as mine:
             if not mine or self._records is None:
                 return
@@ -196,7 +196,7 @@ class PageSharing:
                 self._complain(error)
 
     def _move(self, records: Records) -> None:
-        """Open a new page, where the one there was has been removed or spoilt; nothing is lost."""
+        """Open a new page after the old one was removed or spoilt, without losing counts."""
         self._records = None
         spoilt = records.page.is_spoilt()
         if spoilt:
@@ -212,7 +212,7 @@ class PageSharing:
             fresh.take_over(past)
 
     def _on_event(self, event: Event) -> None:
-        """Have a policy's new state shown soon: the call whose doing it is does not wait for it."""
+        """Have the thread publish a policy's new state soon; the call does not wait for that."""
         records = self._records
         if event.policy and records is not None:
             records.told.add(event.policy)
@@ -221,9 +221,9 @@ class PageSharing:
     # -- reading ---------------------------------------------
 
     def look(self) -> tuple[list[Entry], int, int]:
-        """Return the rows of every process, how many live, and how many pages can't be read.
+        """Return the entries of all processes, how many live, and how many pages are unreadable.
 
-        Without pages, these are the rows of this process.
+        Without pages, the entries are those of this process.
         """
         self.begin()
         self.refresh(within=_BRIEF)
@@ -238,9 +238,9 @@ class PageSharing:
     # -- ending ---------------------------------------------
 
     def stop(self) -> None:
-        """Write what there is, and say goodbye.
+        """Flush the page and mark it closed.
 
-        The page stays: calls that are still made are counted, and its lock goes with the process.
+        The page stays: later calls are still counted, and the lock goes with the process.
         """
         self.refresh()
         records = self._records
@@ -251,7 +251,7 @@ class PageSharing:
         self._others.leave_room(self._thread, _PATIENCE_AT_END)
 
     def in_child(self) -> None:
-        """Let go of the parent's page: the child's first call opens its own."""
+        """Detach from the parent's page: the child's first call opens its own."""
         self._lock = threading.RLock()
         rows.forked()
         records, self._records = self._records, None

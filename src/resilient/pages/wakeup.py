@@ -1,4 +1,4 @@
-"""What wakes the thread that keeps a page up to date."""
+"""Wake the thread that updates a page."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ import threading
 
 
 class Wakeup:
-    """Wakes a thread; may be rung in a signal handler, where an Event may not be set."""
+    """Wakes a thread. Unlike an Event, it may be rung in a signal handler."""
 
     def __init__(self) -> None:
         self._silent = threading.Lock()
         self._silent.acquire()
 
     def ring(self) -> None:
-        """Have the next wait, or the one under way, end."""
-        with contextlib.suppress(RuntimeError):  # it rings already
+        """End the current wait, or else the next one."""
+        with contextlib.suppress(RuntimeError):  # it has been rung already
             self._silent.release()
 
     def wait(self, seconds: float) -> bool:
-        """Wait until it is rung, at the most so long; tell whether it was."""
+        """Wait until it is rung, or for so many seconds; return True if it was rung."""
         return self._silent.acquire(timeout=max(0.0, seconds))

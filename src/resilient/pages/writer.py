@@ -1,9 +1,8 @@
 """The page that this process writes: one memory-mapped file that others read.
 
-A page belongs to one process, which opens it after the fork it comes from: two that add to one
-page lose a part of their counts. Its owner holds a lock on the file for as long as it lives, so
-that others can tell a dead one without trusting process ids, which are not the same in every
-container.
+A page belongs to one process, which opens it after the fork that made it: two processes that add to
+one page would lose counts. The owner holds a lock on the file while it lives, so that others
+recognise a dead one without its process id, which differs between containers.
 """
 
 from __future__ import annotations
@@ -41,11 +40,11 @@ from .format import (
 
 
 class FullError(Exception):
-    """A page has no room for more, or the disk has none."""
+    """The page has no room for more, or the disk has none."""
 
 
 class Slot:
-    """The record of one entry: its cells, and where it lies."""
+    """The record of one entry: its cells, and its position."""
 
     __slots__ = ("cells", "entry", "last", "raw", "segment", "size", "start")
 
@@ -55,31 +54,32 @@ class Slot:
         self.segment: int = segment
         self.start: int = start  # in its segment
         self.size: int = size
-        self.raw: bytes = b""  # the cells when they were last looked at
+        self.raw: bytes = b""  # the cells at the last check
         self.last: Entry | None = None
 
 
 class Page:
-    """A page being written; all methods are for one thread at a time but `slot`'s cells."""
+    """A page being written. Used by one thread at a time, but for the cells of its slots."""
 
     def __init__(self, directory: Path, about: dict[str, Any], now: float) -> None:
         self.name: str = f"{about['pid']}-{about['id']}{SUFFIX}"
         self.path: Path = directory / self.name
         self._segments: list[memoryview] = []
-        self._numbers: dict[str, int] = {}  # of layouts
+        self._numbers: dict[str, int] = {}  # of schemas
         self._free: dict[int, list[tuple[int, int]]] = {}  # by size: segment and start
         self._end = HEADER  # in the last segment
-        self._under_way: int = 0  # steps; not 0 with nobody at work: one broke off
+        # Steps in progress; if nobody is at work, not 0 means that one was interrupted.
+        self._under_way: int = 0
         aside = directory / f"{self.name}.new"
         self._fd = os.open(aside, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        # Opened twice: a mapping keeps its own copy of the file it was made with, which a forked
-        # child may not get rid of, and with it the lock.
+        # Opened twice: a mapping duplicates the descriptor of its file, which a forked child can't
+        # close, so that it would keep the lock.
         self._lock = os.open(aside, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX)
             self._grow()
             self._segments[0][:HEADER] = header(about, HEADER, now)
-            os.rename(aside, self.path)  # now it is seen: locked, and with a header
+            os.rename(aside, self.path)  # visible from now on: locked, and with a header
         except BaseException:
             self.forked()
             aside.unlink(missing_ok=True)
@@ -93,7 +93,7 @@ class Page:
         if size + SEGMENT > LARGEST:
             raise FullError(f"{self.path} is full: it has {size:,} bytes")
         try:
-            # Room on the disk is taken now: a write to a mapping that has none kills the process.
+            # Allocate disk space now: a write to a mapping without space kills the process.
             if hasattr(os, "posix_fallocate"):
                 os.posix_fallocate(self._fd, size, SEGMENT)
             else:
@@ -106,7 +106,7 @@ class Page:
     # -- records ---------------------------------------------
 
     def add(self, entry: Entry, *, instead_of: tuple[Slot, ...] = ()) -> Slot:
-        """Make a record for an entry, with its row in it; up to two others go, at the same moment.
+        """Add a record with an entry's row, and remove up to two others in the same instant.
 
         Raises:
             FullError: there is no room; nothing has changed.
@@ -122,7 +122,7 @@ class Page:
             self._hide(segment, start, instead_of)
             self._whole[SWITCH] = 1
             self._put(segment, start, content)
-            self._whole[SWITCH] = 2 if instead_of else 0  # at this moment
+            self._whole[SWITCH] = 2 if instead_of else 0  # the decisive moment
             for old in instead_of:
                 filling = filler(old.size)
                 self._segments[old.segment][old.start : old.start + len(filling)] = filling
@@ -131,7 +131,7 @@ class Page:
         return self._slot(entry, segment, start, len(head), size)
 
     def remove(self, old: Slot) -> None:
-        """Take a record away."""
+        """Remove a record."""
         with self._moving():
             filling = filler(old.size)
             self._segments[old.segment][old.start : old.start + len(filling)] = filling
@@ -159,7 +159,7 @@ class Page:
         return segment, start
 
     def _room(self, size: int) -> tuple[int, int]:
-        """Return where a new record may go."""
+        """Return where a new record may be written."""
         if size > SEGMENT - HEADER:
             raise FullError(f"{self.path}: a record of {size:,} bytes")
         if self._end + size > SEGMENT:
@@ -171,7 +171,7 @@ class Page:
         return len(self._segments) - 1, self._end
 
     def _put(self, segment: int, start: int, content: bytes) -> None:
-        """Write a record; its head comes last, so that none has a head without the rest."""
+        """Write a record; its head comes last, so that no incomplete record has a head."""
         size = len(content)
         body = len(filler(0))
         self._segments[segment][start + body : start + size] = content[body:]
@@ -182,7 +182,7 @@ class Page:
 
     @contextmanager
     def step(self) -> Generator[None]:
-        """Do in one step what must not be half done: where it breaks off, the page is given up."""
+        """Run a step that must not be left half done; if interrupted, the page is given up."""
         self._under_way += 1
         try:
             yield
@@ -201,38 +201,38 @@ class Page:
     # -- life ---------------------------------------------
 
     def beat(self, now: float) -> None:
-        """Give a sign of life."""
+        """Record that the process is alive."""
         self._beat[BEAT] = now
 
     def there(self) -> bool:
-        """Tell whether the file is still in its directory, whole, and no step broke off."""
+        """Return True if the file is in its directory, complete, and no step was interrupted."""
         there = not self._under_way and os.fstat(self._fd).st_nlink > 0
         return there and not self.is_spoilt()
 
     def is_spoilt(self) -> bool:
-        """Tell whether somebody has cut the file short, when writing to it kills the process."""
+        """Return True if somebody truncated the file, so that writing to it kills the process."""
         if os.fstat(self._fd).st_size < len(self._segments) * SEGMENT:
             return True
-        return bytes(self._segments[0][: len(MAGIC)]) != MAGIC  # and made it longer again
+        return bytes(self._segments[0][: len(MAGIC)]) != MAGIC  # truncated, and then extended again
 
     def mend(self) -> None:
-        """Let nobody be killed who still writes to a file that was cut short; it says nothing more.
+        """Extend a truncated file, so that writing to it kills nobody; its content is lost.
 
         Raises:
-            OSError: there is no room for it.
+            OSError: the disk is full.
         """
         os.ftruncate(self._fd, len(self._segments) * SEGMENT)
 
     def give_up(self) -> None:
-        """Take the file out of its directory: another page has, or will have, all that it says."""
+        """Remove the file from its directory: another page has, or will have, its counts."""
         self.path.unlink(missing_ok=True)
         self.forked()
 
     def leave(self) -> None:
-        """Say goodbye; the lock goes when the process does, and then somebody folds the page."""
+        """Mark the page as closed. The lock ends with the process; then somebody folds the page."""
         self._whole[LEFT] = 1
 
     def forked(self) -> None:
-        """Let go of the parent's page in a child; the parent keeps its lock."""
+        """Detach from the parent's page in a child; the parent keeps its lock."""
         os.close(self._lock)
         os.close(self._fd)

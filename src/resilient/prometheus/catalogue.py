@@ -1,4 +1,4 @@
-"""Every metric that there is, and how Prometheus names it."""
+"""All metrics, and their names in Prometheus."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .scrape import OF_SCRAPES
 
 
 def known() -> list[Metric]:
-    """Return every metric that there may be: ours, and those that guards declare."""
+    """Return every metric that can exist: ours, and those that guards declare."""
     found = dict.fromkeys(OF_POLICIES)
     kinds: list[type[Guard]] = [Guard]
     for kind in kinds:

@@ -1,4 +1,4 @@
-"""/metrics for a service of any framework: ours, and what prometheus_client has besides."""
+"""/metrics for a service of any framework: our metrics, and those of prometheus_client."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class _Quiet(threading.local):
     on: bool = False
 
 
-quiet: Final = _Quiet()  # while on, our collector on a registry of prometheus_client yields nothing
+quiet: Final = _Quiet()  # if on, our collector on a registry of prometheus_client yields nothing
 
 
 class Metrics:
@@ -36,7 +36,7 @@ class Metrics:
         self._scraper = Scraper(limit)
 
     def body(self, accept: str) -> tuple[bytes, str]:
-        """Return what is to be served, and its content type."""
+        """Return the body of the answer, and its content type."""
         openmetrics = "application/openmetrics-text" in accept
         text = render(self._scraper.scrape(), openmetrics=openmetrics).encode(errors="replace")
         others = self._others(openmetrics=openmetrics)
@@ -50,7 +50,7 @@ class Metrics:
         return 200, kind, body
 
     def _others(self, *, openmetrics: bool) -> bytes:
-        """Return what prometheus_client has, where the application has imported it."""
+        """Return the metrics of prometheus_client, if the application has imported it."""
         registry, client = self._registry, sys.modules.get("prometheus_client")
         if client is None:
             return b""

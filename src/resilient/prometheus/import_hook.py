@@ -1,8 +1,8 @@
-"""Registers the metrics once the application imports prometheus_client, and never imports it first.
+"""Register the metrics once the application imports prometheus_client, which we never import first.
 
-prometheus_client decides at its import whether it runs in multiprocess mode, so the application is
-to choose the moment. wrapt has such a hook too, but importing wrapt brings in 130 modules, asyncio
-and inspect among them, and takes about 40 ms: more than all of `resilient`.
+prometheus_client decides at its import whether it runs in multiprocess mode, so the application
+must choose the moment. wrapt has such a hook too, but importing wrapt brings in 130 modules,
+asyncio and inspect among them, and takes about 40 ms: more than all of `resilient`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ SWITCH: Final = "RESILIENT_METRICS"
 
 
 class _Loader:
-    """Loads what another loader loads, and tells the hook when that is done."""
+    """Wraps another loader, and calls the hook when the module is loaded."""
 
     def __init__(self, inner: Any, hook: _Hook) -> None:
         self._inner = inner
@@ -33,22 +33,22 @@ class _Loader:
         return module
 
     def exec_module(self, module: ModuleType) -> None:
-        inner = module.__loader__ = self._inner  # the module shows no trace of this one
+        inner = module.__loader__ = self._inner  # the module shows no trace of this loader
         if module.__spec__ is not None:
             module.__spec__.loader = inner
         inner.exec_module(module)
         self._hook.fire()
 
-    def __getattr__(self, name: str) -> Any:  # for those who only look at a spec
+    def __getattr__(self, name: str) -> Any:  # for code that only inspects a spec
         return getattr(self._inner, name)
 
 
 class _Hook:
-    """A finder that finds what the finders after it find, and acts once, for one module."""
+    """A finder that returns what the finders after it find, and acts once, for one module."""
 
     def __init__(self) -> None:
-        self._register: Callable[[], object] = int  # until it is told what to call
-        self._claim = Lock()  # taken for good by the one who registers, or who calls it off
+        self._register: Callable[[], object] = int  # until `enter` sets it
+        self._claim = Lock()  # taken for good by the thread that registers or cancels
         self._asking: set[int] = set()  # threads that are in find_spec
 
     def find_spec(
@@ -56,7 +56,7 @@ class _Hook:
     ) -> ModuleSpec | None:
         if name != TARGET or self._claim.locked() or get_ident() in self._asking:
             return None
-        self._asking.add(get_ident())  # another hook may ask all finders again, this one too
+        self._asking.add(get_ident())  # another hook may ask all finders again, this one included
         try:
             spec = self._ask_others(name, path, target)
         finally:
@@ -78,21 +78,21 @@ class _Hook:
         return None
 
     def enter(self, register: Callable[[], object]) -> None:
-        """Take the first place among the finders, unless it is there or has done its work."""
+        """Become the first finder, unless it is one already or has done its work."""
         self._register = register
         if not self._claim.locked() and self not in sys.meta_path:
             sys.meta_path.insert(0, self)
 
     def leave(self) -> bool:
-        """Never act again; return whether it had not yet acted."""
+        """Never act again; return True if it had not yet acted."""
         if not self._claim.acquire(blocking=False):
             return False
-        # A new list: another thread that walks the old one must not miss the finder after this.
+        # A new list: a thread that iterates over the old one must not skip the finder after this.
         sys.meta_path = [finder for finder in sys.meta_path if finder is not self]
         return True
 
     def fire(self) -> None:
-        """Register the metrics; what goes wrong is no reason for an import to fail."""
+        """Register the metrics; an error only warns, since an import must not fail by it."""
         if not self.leave():
             return
         try:
@@ -105,20 +105,20 @@ _hook: Final = _Hook()
 
 
 def install(register: Callable[[], object]) -> None:
-    """Have the metrics registered on prometheus_client's registry, now or when it is imported.
+    """Register the metrics on prometheus_client's registry, now or when it is imported.
 
     The environment variable ``RESILIENT_METRICS=off`` prevents it.
     """
     if not _wanted():
         return
-    # First the finder, then the look: an import that another thread begins now is not missed.
+    # First install the finder, then check: an import that another thread begins now is not missed.
     _hook.enter(register)
     if sys.modules.get(TARGET) is not None:
         _hook.fire()
 
 
 def cancel() -> None:
-    """Register nothing of its own accord from now on."""
+    """Register nothing automatically from now on."""
     _hook.leave()
 
 

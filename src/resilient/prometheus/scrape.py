@@ -1,5 +1,4 @@
-"""One scrape: the rows of all policies, in the processes there are, and those beyond a limit added
-up in one."""
+"""One scrape: the rows of all policies of all processes; beyond a limit they are added up."""
 
 from __future__ import annotations
 
@@ -20,34 +19,35 @@ _FOLDED: Final = Metric("policies_in_other", "gauge", 'Policies added up in poli
 _EVER: Final = Metric("policies_folded_total", "counter", "Policies that were ever put there.")
 _PROCESSES: Final = Metric("processes", "gauge", "Processes whose counts are in this scrape.")
 _UNREAD: Final = Metric("pages_unread", "gauge", "Pages of processes that can't be read.")
-# What is exported besides policies, and under which label its name.
+# What is exported besides policies, and the label for its name.
 _LABELS: Final = {"process": (), "flag": ("flag",), "order": ("policy",)}
 OF_SCRAPES: Final = (_FOLDED, _EVER, _PROCESSES, _UNREAD)
 
 
 class Series:
-    """What is exported under some labels: the samples, and their values.
+    """The samples under some labels, and their values.
 
-    The values are others when one has changed. What is made of something is kept together with
-    what it was made of, since two threads may be at it.
+    A change of a value replaces `values`. What is derived from an object is stored in one tuple
+    with that object, since two threads may derive it at once.
     """
 
     __slots__ = ("chunks", "keys", "labels", "made")
 
     def __init__(self, labels: dict[str, str], keys: list[Key], values: Row) -> None:
         self.labels: dict[str, str] = labels
-        self.keys: list[Key] = keys  # the very same list for rows of one layout
-        self.made: tuple[Row | None, Row] = None, tuple(values)  # of which row, and the values
-        self.chunks: tuple[Row, tuple[str, ...]] = (), ()  # values, as they were written
+        self.keys: list[Key] = keys  # the same list object for all rows of one schema
+        # The row, and the values derived from it.
+        self.made: tuple[Row | None, Row] = None, tuple(values)
+        self.chunks: tuple[Row, tuple[str, ...]] = (), ()  # the values, and their text
 
     @property
     def values(self) -> Row:
-        """The values, NaN where there is nothing to say."""
+        """The values, NaN where there is none."""
         return self.made[1]
 
 
 class Scraper:
-    """Reads what there is to show; scrapes at once take turns, since each sees all there is."""
+    """Reads everything that is exported; concurrent scrapes take turns."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -58,13 +58,13 @@ class Scraper:
         _scrapers.add(self)
 
     def in_child(self) -> None:
-        """Begin anew in a forked child: counts did, and the lock may be held."""
+        """Start again in a forked child: its counts did, and the lock may be held."""
         self._lock, self._last = threading.RLock(), []
         self._places, self._sums = SeriesLimiter(self._limit), Sums()
 
     def scrape(self) -> list[Series]:
-        """Return everything that is to be exported now."""
-        if self._lock._is_owned():  # by a listener or signal handler, in the middle of a scrape
+        """Return everything that is exported now."""
+        if self._lock._is_owned():  # a listener or signal handler in the middle of a scrape
             return self._last
         with self._lock:
             entries, alive, unread = here.look()
@@ -96,7 +96,7 @@ _INFOS: Final[list[Key]] = [(INFO, ())]
 
 
 def _shown(entry: Entry, labels: dict[str, str]) -> Series:
-    """Return what is shown of an entry: made once, while it does not change."""
+    """Return the series of an entry, derived again only when its row has changed."""
     shown: Series | None = entry.shown
     row = entry.row
     if shown is None or shown.made[0] is not row:
@@ -126,11 +126,11 @@ def _info_of(entry: Entry) -> Series:
 
 
 class SeriesLimiter:
-    """Which policies have series of their own, and what the others have counted together."""
+    """Which policies have series of their own, and the sum of all others."""
 
     def __init__(self, limit: int) -> None:
         self.ever: int = 0
-        self.known: list[Entry] = []  # those that the last scrape showed
+        self.known: list[Entry] = []  # those in the last scrape
         self._limit = limit
         self._shown: set[str] = set()
         self._folded: dict[str, tuple[RowSchema, Row]] = {}  # as they were last read
@@ -138,14 +138,14 @@ class SeriesLimiter:
 
     @property
     def folded(self) -> int:
-        """How many policies are added up."""
+        """The number of policies that are added up."""
         return len(self._folded)
 
     def shown(self, entries: list[Entry]) -> list[Entry]:
-        """Return the policies to show, the others added up in the last one.
+        """Return the policies to export; the last entry is the sum of the others.
 
-        None changes sides while it is there, and what one that is gone has counted stays in the
-        sum.
+        A policy never moves between its own series and ``_other`` while it exists, and the counts
+        of a policy that is gone stay in the sum.
         """
         there = {entry.name for entry in entries}
         self._shown &= there
@@ -174,7 +174,8 @@ class SeriesLimiter:
         before = self._folded.get(entry.name)
         if before is None:
             self.ever += 1
-        elif _fell(before, (entry.layout, entry.row)):  # another one, which began at zero
+        # Another policy of that name, which began at zero.
+        elif _fell(before, (entry.layout, entry.row)):
             self._keep(before)
         self._folded[entry.name] = entry.layout, entry.row
 
@@ -192,7 +193,7 @@ class SeriesLimiter:
 
 
 def _fell(before: tuple[RowSchema, Row], after: tuple[RowSchema, Row]) -> bool:
-    """Tell whether a counter went back."""
+    """Return True if a counter has decreased."""
     if after[0] is not before[0]:
         return False
     now, then = (counters(*each) for each in (after, before))

@@ -1,9 +1,8 @@
-"""The metrics as text: what is served at /metrics, without prometheus_client's writer.
+"""The metrics as text, as /metrics serves it, without prometheus_client's writer.
 
-Its writer takes some microseconds a line, which is 150 ms and more at 1,000 policies, in which the
-process does nothing else. This one writes all lines of a policy at once, and keeps them for as long
-as its numbers do not change. It follows the text format of Prometheus (version
-0.0.4) and OpenMetrics 1.0.
+That writer takes some microseconds a line, which blocks the process for 150 ms and more at 1,000
+policies. This one writes all lines of a policy at once, and caches them while its numbers do not
+change. It follows the text format of Prometheus (version 0.0.4) and OpenMetrics 1.0.
 """
 
 from __future__ import annotations
@@ -20,12 +19,12 @@ from .scrape import Series
 
 _ESCAPED: Final = str.maketrans({"\\": r"\\", "\n": r"\n", '"': r"\""})
 
-# Where a run of lines of one family ends, in the text of a row: no line begins so.
+# Separates the runs of lines of one family in the text of a row: no line begins like this.
 _RUN: Final = "\n|"
 
 
 def render(shown: Sequence[Series], *, openmetrics: bool = False) -> str:
-    """Return all samples as text, without an end."""
+    """Return all samples as text, without an end marker."""
     text = _Text(openmetrics=openmetrics)
     for metric in known():
         text.family(metric)
@@ -56,7 +55,7 @@ class _Text:
         self._shapes: dict[int, _Shape] = {}
 
     def family(self, metric: Metric) -> list[str]:
-        """Return the pieces of a metric's family, which has a heading from now on."""
+        """Return the pieces of a metric's family, and create its heading."""
         name, kind = name_and_type(metric)
         pieces = self._pieces.get(name)
         if pieces is None:
@@ -70,7 +69,7 @@ class _Text:
         return pieces
 
     def shape(self, keys: list[Key]) -> _Shape:
-        """Return how rows of one layout are written."""
+        """Return the shape of rows of one schema."""
         shape = self._shapes.get(id(keys))
         if shape is None:
             families = [self.family(metric) for metric, _ in keys]
@@ -78,18 +77,18 @@ class _Text:
         return shape
 
     def whole(self) -> str:
-        """Return the text: the families that have samples, each with its heading."""
+        """Return the text of the families that have samples, each with its heading."""
         bodies = ((name, "".join(pieces)) for name, pieces in self._pieces.items())
         text = "".join(self._headings[name] + body for name, body in bodies if body)
         return text[1:] + "\n" if text else ""
 
 
 class _Shape:
-    """How rows of one layout are written: all of a row at once, its runs of one family apart."""
+    """How to write rows of one schema: a row in one go, then split into runs by family."""
 
     def __init__(self, keys: list[Key], families: list[list[str]]) -> None:
-        self.runs: list[list[str]] = []  # the pieces of the family that each run belongs to
-        self._heads: list[str] = []  # of lines, up to the row's own labels
+        self.runs: list[list[str]] = []  # the pieces of each run's family
+        self._heads: list[str] = []  # the beginnings of lines, up to the row's own labels
         self._said: dict[tuple[int, ...], tuple[list[int], list[str], str]] = {}
         for (metric, values), pieces in zip(keys, families, strict=True):
             own = _labels(zip(metric.labels, values, strict=True)) + "," if values else ""
@@ -100,7 +99,7 @@ class _Shape:
             self._heads.append(head)
 
     def chunks(self, labels: dict[str, str], values: Row, hung: dict[int, str]) -> tuple[str, ...]:
-        """Return the lines of a row, a piece for each run; NaN says nothing, so has no line."""
+        """Return the lines of a row, a piece for each run; NaN has no line."""
         silent = tuple([n for n, value in enumerate(values) if value != value])  # noqa: PLR0124
         places, heads, rest = self._without(silent)
         said = [values[place] for place in places] if silent else values
@@ -110,12 +109,12 @@ class _Shape:
         if hung:
             parts[2::3] = [f"{_texts[values[n]]}{hung.get(n, '')}" for n in places]
         text = "".join(parts) + rest
-        if not labels:  # a brace or comma is left with nothing in it
+        if not labels:  # removes an empty brace or comma
             text = text.replace("{} ", " ").replace(",} ", "} ")
         return tuple(text.split(_RUN))
 
     def _without(self, silent: tuple[int, ...]) -> tuple[list[int], list[str], str]:
-        """Return the places that say something, the heads of their lines, and what is left."""
+        """Return the positions of values, the heads of their lines, and the rest."""
         found = self._said.get(silent)
         if found is None:
             places, heads, ends = list[int](), list[str](), ""
@@ -131,7 +130,7 @@ class _Shape:
 
 
 class _Texts(dict[float, str]):
-    """Numbers as text; those that are there again and again are made once."""
+    """Numbers as text; the text of frequent ones is cached."""
 
     def __missing__(self, value: float) -> str:
         value = float(value)
@@ -150,7 +149,7 @@ def _labels(pairs: Any) -> str:
 
 
 def _hung(keys: list[Key], kept: Kept) -> dict[int, str]:
-    """Return what hangs on which sample: the newest slow and failed calls, on their buckets."""
+    """Return the exemplars of the newest slow and failed calls, by sample index."""
     buckets = [place for place, (metric, _) in enumerate(keys) if metric is DURATION[0]]
     return {
         buckets[bucket]: f" # {{{_labels(labels.items())}}} {seconds!r} {at:.3f}"

@@ -1,4 +1,4 @@
-"""The newest slow and failed calls of each policy, by their trace: exemplars of OpenMetrics."""
+"""The newest slow and failed calls of each policy, by their traces: exemplars of OpenMetrics."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from ..engine.policy_state import PolicyState
 
 _LONGEST: Final = 128  # characters of an exemplar's labels, by the standard
 
-Kept = dict[int, tuple[Mapping[str, str], float, float]]  # by bucket: labels, seconds, and when
+Kept = dict[int, tuple[Mapping[str, str], float, float]]  # by bucket: labels, seconds, and time
 
 _kept: Final[WeakKeyDictionary[PolicyState, Kept]] = WeakKeyDictionary()
 
 
 def note(core: PolicyState, labels: Mapping[str, str] | None, seconds: float) -> None:
-    """Remember a call by its trace, as the newest of its duration."""
+    """Keep a call's trace as the newest in the bucket of its duration."""
     if labels and sum(len(k) + len(v) for k, v in labels.items()) <= _LONGEST:
         kept = _kept.setdefault(core, {})
         kept[bisect_left(EDGES, seconds)] = labels, seconds, time.time()

@@ -1,4 +1,4 @@
-"""What flags show as metrics, without a word about Prometheus."""
+"""The metrics of flags, independent of Prometheus."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def measure_flags() -> Iterator[tuple[Flag, list[Sample]]]:
 
 
 def measure_store() -> list[Sample]:
-    """Return the samples of all flags, and of the store they follow."""
+    """Return the samples that concern all flags, and those of their store."""
     samples: list[Sample] = [(_FLAGS, (), len(here.flags.all()))]
     if here.follower is not None and not here.in_memory:
         age = here.state.now() - here.follower.synced_at
@@ -106,7 +106,7 @@ def measure_store() -> list[Sample]:
 
 
 def measure_orders() -> Iterator[tuple[str, list[Sample]]]:
-    """Yield the name of each policy under an order, since when and until when it is."""
+    """Yield the name of each policy under an order, with the times of its beginning and end."""
     state = here.state
     there = set(registry.names()) if state.flips else set[str]()
     found: dict[str, dict[str, list[Flip]]] = {}
@@ -127,4 +127,4 @@ def _midnight(day: date) -> float:
     return (day.toordinal() - _EPOCH) * 86400.0
 
 
-_EPOCH: Final = 719163  # the first of January of 1970, as an ordinal
+_EPOCH: Final = 719163  # 1 January 1970 as an ordinal

@@ -1,4 +1,4 @@
-"""What policies show as metrics, without a word about Prometheus."""
+"""The metrics of policies, independent of Prometheus."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ INFO: Final = Metric(
     "policy_info", "gauge", "Always 1: whose policy it is, to join others with.", "owner", "tier",
     over="max",
 )  # fmt: skip
-# A histogram is three metrics: all are counters, when it comes to adding policies up.
+# A histogram is three metrics; all of them are added up as counters.
 DURATION: Final = (
     Metric(
         "call_duration_seconds_bucket", "counter",
@@ -129,7 +129,7 @@ reserve((
 def row_of(core: PolicyState) -> tuple[RowSchema, list[float]]:
     """Return all numbers of a policy, taken at one instant."""
     core.expire()
-    core.flush()  # what the end of a stack has left to be done
+    core.flush()  # runs what a too short stack has left
     now, guards = core.now(), core.all_guards()
     counted, row, samples, measured = core.locked(_measured, core, guards, now)
     judges = {guard.judge for guard in core.guards}
@@ -165,7 +165,7 @@ def _overrides(core: PolicyState) -> list[Sample]:
 
 
 def _words(core: PolicyState, guards: tuple[Guard, ...]) -> tuple[str, ...]:
-    """Return which optional counts there are: once there, they stay, whatever guards go."""
+    """Return the optional counts that exist; a count stays even if its guard goes."""
     there = {word for guard in guards for word in guard.adds_counts}
     if core.wait_buckets is not None:
         there.add("line")
@@ -178,7 +178,7 @@ def _words(core: PolicyState, guards: tuple[Guard, ...]) -> tuple[str, ...]:
 
 def _refusing(guards: tuple[Guard, ...]) -> list[str]:
     """Return the kinds of the guards that may refuse a call, the forced state first."""
-    # Where somebody may wait, a time can be up before the body began.
+    # After a wait, a timeout may expire before the body begins.
     waits = any(isinstance(guard, Queueing) and guard.places() for guard in guards)
     kinds = [guard.kind for guard in guards if _refuses(guard, waits)]
     return list(dict.fromkeys(["policy", *kinds]))
@@ -191,18 +191,18 @@ def _refuses(guard: Guard, waits: bool) -> bool:
 
 
 def _others(core: PolicyState, known: list[str]) -> list[str]:
-    """Return who else has refused: a view's guards, and the view is gone."""
+    """Return kinds with refusals whose guard is gone: it belonged to a view that was dropped."""
     return [kind for kind in core.refusals if kind not in known]
 
 
 def _joined(measured: list[list[Sample]]) -> list[Sample]:
-    """Make one sample of those that two guards of one policy give alike."""
+    """Merge equal samples of two guards of one policy."""
     joined: dict[Key, float] = {}
     for part in measured:
         for metric, labels, value in part:
             key = metric, labels
             if key in joined:
-                # Two timeouts hold one and the same worker; what they count is their own.
+                # Two timeouts share the same workers, but each counts on its own.
                 other = joined[key]
                 value = value + other if metric.kind == "counter" else max(value, other)
             joined[key] = value
@@ -215,7 +215,7 @@ Exported = tuple[list[Key], Callable[[Row], Row]]
 
 
 def exported(found: RowSchema) -> Exported:
-    """Return which samples are exported of such rows, and what takes their values from one."""
+    """Return the exported samples of such rows, and a function that gets their values."""
     if found.exported is None:
         found.exported = _exporter(found)
     known: Exported = found.exported
@@ -256,7 +256,7 @@ def _exporter(found: RowSchema) -> Exported:
 
 
 def _keys_of_counts(found: RowSchema) -> list[Key]:
-    """Return what the counts of a policy are exported as, in the order of the values."""
+    """Return the metrics and labels of a policy's counts, in the order of the values."""
     keys = [
         *_each(_SERVED, SERVED),
         *_each(_CALLS, OUTCOMES),

@@ -1,8 +1,8 @@
-"""The numbers of a policy as one row: what lies where, and how rows of processes add up.
+"""The schema of a policy's row of numbers, and the addition of rows of several processes.
 
-A row is a list of floats, NaN where there is nothing to say. It is this process's own, or read
-from what another one shares, which may have other guards or another version of this library: so
-numbers are matched by their names, never by their places.
+A row is a list of floats, NaN where there is no value. It is this process's own, or was read from
+the page of another process, which may have other guards or another version of this library: so
+numbers are matched by name, never by position.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from ..validation import clean
 
 Key = tuple[Metric, tuple[str, ...]]
 Keys = tuple[Key, ...]
-Row = Sequence[float]  # what is kept is a tuple: garbage collection passes it by
+Row = Sequence[float]  # kept as a tuple, which the garbage collector need not track
 
-WORDS: Final = ("line", "fallback", "thread")  # which of the counts mean something
-_MOST: Final = 10_000  # layouts that are kept; more can only come of broken pages
+WORDS: Final = ("line", "fallback", "thread")  # the optional groups of counts
+_MOST: Final = 10_000  # schemas that are kept; only broken pages can lead to more
 
-_GRAIN: Final = 2.0**20  # parts of a second
+_GRAIN: Final = 2.0**20  # parts of a second, to which sums are rounded
 
 _NAME: Final = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]{0,99}")
 _COUNT: Final = re.compile(r"[a-z_]{1,50}(:[a-z0-9_.]{1,50})?")
@@ -36,13 +36,13 @@ _lock: threading.Lock = threading.Lock()
 _layouts: Final[dict[str, RowSchema]] = {}
 _by_parts: Final[dict[tuple[Any, ...], RowSchema]] = {}
 _metrics: Final[dict[str, Metric]] = {}
-_taken: Final[set[str]] = set()  # families that heads alone have samples of
+_taken: Final[set[str]] = set()  # families whose samples come only from the heads of rows
 _INFO: Final = frozenset({"build_info", "policy_info"})
 _PARTS: Final = ("_total", "_bucket", "_count", "_sum", "_created", "_info")
 
 
 class RowSchema:
-    """What lies where in a row: the counts of a policy, its refusals, and samples."""
+    """The order of the numbers in a row: the counts of a policy, its refusals, and samples."""
 
     __slots__ = (
         "exported", "heads", "line", "refused_at", "rising", "special", "tail", "text", "words",
@@ -57,9 +57,9 @@ class RowSchema:
         if self.line:
             counts += LINE
         self.refused_at: dict[str, int] = {k: len(counts) + n for n, k in enumerate(refusing)}
-        self.heads: int = len(counts) + len(refusing)  # the numbers before the samples
+        self.heads: int = len(counts) + len(refusing)  # how many numbers precede the samples
         self.tail: Keys = tail
-        # Those that are not just added up over processes, and how they are.
+        # By position, how to combine the numbers that are not simply added up.
         self.special: dict[int, str] = {
             place: metric.over
             for place, (metric, _) in enumerate(tail, self.heads)
@@ -68,7 +68,7 @@ class RowSchema:
         self.rising: tuple[int, ...] = tuple(
             place for place, (metric, _) in enumerate(tail, self.heads) if metric.kind == "counter"
         )
-        self.exported: Any = None  # what `resilient.measuring` makes of it, once
+        self.exported: Any = None  # what `telemetry.policy_samples` derives from it, once
         self.text: str = json.dumps(
             {
                 "counts": counts,
@@ -84,7 +84,7 @@ class RowSchema:
 
     @property
     def refusing(self) -> tuple[str, ...]:
-        """The guards that may refuse."""
+        """The kinds of the guards that may refuse."""
         return tuple(self.refused_at)
 
     def __len__(self) -> int:
@@ -92,7 +92,7 @@ class RowSchema:
 
 
 def forked() -> None:
-    """Make the lock anew, in a forked child: another thread of the parent may have held it."""
+    """Renew the lock in a forked child: another thread of the parent may have held it."""
     global _lock  # noqa: PLW0603
     if _lock.locked():
         _lock = threading.Lock()
@@ -101,7 +101,7 @@ def forked() -> None:
 def layout(
     *, words: tuple[str, ...] | None, refusing: tuple[str, ...] = (), tail: Keys = ()
 ) -> RowSchema:
-    """Return the layout of such a row, the same one every time; no words: it has no counts."""
+    """Return the schema of such a row, the same object each time; no words means no counts."""
     parts = words, refusing, tail
     quick = _by_parts.get(parts)
     if quick is not None:
@@ -116,13 +116,13 @@ def layout(
 
 
 def parsed(text: str) -> tuple[RowSchema, list[int] | None]:
-    """Return a layout as another process wrote it, and where our numbers lie in its rows.
+    """Return the schema that another process wrote, and the positions of our numbers in its rows.
 
     Returns:
-        The layout, and None where all lies as it does here; -1 stands for what it does not have.
+        The schema, and None if the positions are the same here; -1 stands for a missing number.
 
     Raises:
-        ValueError: it is none.
+        ValueError: the text is no schema.
     """
     known = _layouts.get(text)
     if known is not None:
@@ -169,14 +169,14 @@ def _word(said: Any, form: re.Pattern[str] = _NAME) -> str:
 
 
 def _sound(name: str, kind: str) -> bool:
-    """Return whether a sample of that name can stand in a scrape beside ours."""
+    """Return True if a sample of that name can be exported beside ours."""
     if kind == "counter":
         return name.endswith("_total") and name.removesuffix("_total") not in _taken
     return name in _INFO or not (name in _taken or name.endswith(_PARTS))
 
 
 def reserve(metrics: Iterable[Metric]) -> None:
-    """Keep the families of metrics for what the heads of rows say."""
+    """Reserve the families of metrics for the heads of rows."""
     for metric in metrics:
         _taken.add(metric.name)
         _taken.update(metric.name.removesuffix(part) for part in _PARTS)
@@ -187,7 +187,7 @@ def _counted(found: RowSchema) -> int:
 
 
 def _same(metric: Metric) -> Metric:
-    """Return one object for all metrics of the same words: ours and those of other processes."""
+    """Return one object for all equal metrics, ours and those of other processes."""
     return _metrics.setdefault(f"{metric.name} {metric.kind} {metric.over} {metric.labels}", metric)
 
 
@@ -195,7 +195,7 @@ def _same(metric: Metric) -> Metric:
 
 
 def add(rows: list[tuple[RowSchema, Row]]) -> tuple[RowSchema, Row]:
-    """Return the sum of some rows: at least one."""
+    """Return the sum of at least one row."""
     if len(rows) == 1:
         return rows[0]
     whole = rows[0][0]
@@ -206,7 +206,7 @@ def add(rows: list[tuple[RowSchema, Row]]) -> tuple[RowSchema, Row]:
     row: list[float] = list(map(sum, zip(*numbers, strict=True)))
     for place, over in whole.special.items():
         column = [each[place] for each in numbers]
-        if over == "mean":  # weighted by the number that follows
+        if over == "mean":  # weighted by the next number
             row[place] = _mean(column, [each[place + 1] for each in numbers])
         else:
             row[place] = _EXTREME[over](_said(column))
@@ -221,7 +221,7 @@ _EXTREME: Final[dict[str, Callable[[list[float]], float]]] = {"max": max, "min":
 
 
 def _said(column: list[float]) -> list[float]:
-    """Return the numbers among some: NaN where there are none."""
+    """Return the numbers that are not NaN; one NaN if there are none."""
     if not isnan(sum(column)):
         return column
     return [value for value in column if not isnan(value)] or [nan]
@@ -244,7 +244,7 @@ def _union(layouts: list[RowSchema]) -> RowSchema:
 
 
 def _pairs(tail: Keys) -> list[Keys]:
-    """Return the samples, a mean with its weight."""
+    """Return the samples, each mean together with its weight."""
     found: list[Keys] = []
     for place, key in enumerate(tail):
         if key[0].kind != "part":
@@ -254,7 +254,7 @@ def _pairs(tail: Keys) -> list[Keys]:
 
 
 def _moved(row: Row, old: RowSchema, new: RowSchema) -> list[float]:
-    """Return a row in a wider layout."""
+    """Return a row in a wider schema."""
     counted = _counted(old)
     moved = [*row[:counted], *([0.0] * (_counted(new) - counted))]
     refused = {kind: row[at] for kind, at in old.refused_at.items()}
@@ -264,10 +264,10 @@ def _moved(row: Row, old: RowSchema, new: RowSchema) -> list[float]:
 
 
 def exact(found: RowSchema, row: list[float]) -> list[float]:
-    """Round the sums of durations down, in place, so that they add up to the same in any order.
+    """Round the sums of durations down, in place, so that the order of addition does not matter.
 
-    A sum that falls by its last digit is a counter that began anew, to Prometheus. A count below
-    zero or without bounds, which only a page that lies can have, is none.
+    To Prometheus, a sum that falls by its last digit is a counter that was reset. Counts that are
+    negative or infinite, which only a corrupt page can have, become zero.
     """
     heads = row[: found.heads]
     if heads and not (min(heads) >= 0 and max(heads) < inf):
@@ -283,7 +283,7 @@ def exact(found: RowSchema, row: list[float]) -> list[float]:
 
 
 def counters(found: RowSchema, row: Row) -> list[float]:
-    """Return what of a row outlives its process: its counters, and nothing it had in hand."""
+    """Return the numbers that outlive a row's process: its counters, but nothing in progress."""
     kept = list(row)
     for place, name in enumerate(ROW if _counted(found) else ()):
         if name in ("in_flight", "abandoned"):

@@ -1,4 +1,4 @@
-"""The awaitable that a guarded sync callable hands out in place of the callable's own."""
+"""The awaitable that a guarded sync callable returns in place of the callable's own."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from ..call import DO_RUN, LASTS, Call, Step, value_or_raise
 
 
 class GuardedAwaitable:
-    """A call that was let in at the call and is judged at the await.
+    """A call that was admitted when it was made, and is judged when it is awaited.
 
-    It is a coroutine to asyncio, which makes tasks of it.
+    It has the methods of a coroutine, so that asyncio can make a task of it.
     """
 
     __slots__ = ("__weakref__", "_awaitable", "_call", "_hand_out", "_steps")
@@ -24,18 +24,18 @@ class GuardedAwaitable:
         hand_out: Callable[[Call, tuple[type, ...]], None],
     ) -> None:
         self._call: Call | None = call
-        self._hand_out = hand_out  # where the await gives work that has not ended
+        self._hand_out = hand_out  # called where the await returns work that has not ended
         self._awaitable = awaitable
-        self._steps: Generator[Any, Any, Any] | None = None  # once a task runs it
+        self._steps: Generator[Any, Any, Any] | None = None  # set once the awaitable runs
 
     def send(self, value: Any) -> Any:
-        """Run it on, as a task does."""
+        """Run to the next await, as a task does."""
         if self._steps is None:
             self._steps = self.__await__()
         return self._steps.send(value)
 
     def throw(self, *error: Any) -> Any:
-        """Run it on with an error, as a task that is cancelled does."""
+        """Resume with an error, as a cancelled task does."""
         if self._steps is None:
             self._steps = self.__await__()
         return self._steps.throw(*error)
@@ -46,14 +46,15 @@ class GuardedAwaitable:
         return self._run()
 
     def _run(self) -> Generator[Any, Any, Any]:
-        # A generator: nothing is taken over before it is run, and it may never be.
+        # A generator function: the call is taken over only once the awaitable runs, which may be
+        # never.
         call, self._call = self._call, None
         if call is None:
             raise RuntimeError("this guarded call was already awaited")
         return (yield from self._finish(call).__await__())
 
     async def _finish(self, call: Call) -> Any:
-        """Await what the sync callable returned, for a call that was let in before."""
+        """Await what the sync callable returned, for a call that was admitted before."""
         from .driver import FUTURES, drive
 
         awaitable = self._awaitable
@@ -63,7 +64,7 @@ class GuardedAwaitable:
         return value_or_raise(call)
 
     def close(self) -> None:
-        """Give up a call that nobody will await: neutral, its slot comes back."""
+        """Give up a call that nobody will await: the outcome is neutral, its slot is given back."""
         if self._steps is not None:
             self._steps.close()
         call, self._call = self._call, None
@@ -75,7 +76,7 @@ class GuardedAwaitable:
 
     def __del__(self) -> None:
         call, self._call = self._call, None
-        if call is not None:  # the awaitable inside gives the warning that it was never awaited
+        if call is not None:  # the inner awaitable warns that it was never awaited
             interpreter.raised(call, GeneratorExit())
 
 

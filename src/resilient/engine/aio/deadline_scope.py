@@ -1,4 +1,4 @@
-"""What bounds a stretch of async code: a timer of asyncio's, or a cancel scope of trio's."""
+"""Enforce deadlines in async code: by a timer on asyncio, by a cancel scope on trio."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from .waker import current_task
 
 
 class Limit(Protocol):
-    """A time limit on the code that runs between its making and `end`."""
+    """A time limit on the code that runs from its creation to `end`."""
 
     def end(self, error: BaseException | None) -> BaseException | None:
-        """Lift the limit, and return what is to be raised in place of an error."""
+        """Lift the limit, and return the error to raise in place of the given one."""
         ...
 
 
 class DeadlineScope:
-    """Which deadline binds an async call here and now, and whose it is."""
+    """The deadline that binds a call in the current task, and the policy that set it."""
 
     __slots__ = ("_bound", "_call", "_loop", "_own", "_task")
 
@@ -33,24 +33,24 @@ class DeadlineScope:
         self._bound = bound = binding(call, level, self._task)
         self._own = call.deadline
         if self._own is None and call.limits and bound is not None and bound.task is None:
-            # A limit of a sync call that encloses this one: it is kept in this loop.
+            # An enclosing sync call set this limit: enforce it in this loop.
             terms = Terms(bound.seconds, -1, bound.policy, bound.terms.now)
             self._own = own = TaskDeadline()
             own.when, own.terms, own.outer, own.open = bound.when, terms, bound, True
             own.task = self._task
 
     def over(self) -> Deadline | None:
-        """Return the deadline if its time is up."""
+        """Return the deadline if it has passed."""
         own = self._own
         return (self._bound or own) if own is not None and own.now() >= own.when else None
 
     def begin(self, timer: Timer | None = None) -> Limit | None:
-        """Set the limit, where there is one to be kept here; a stream has one timer for all."""
+        """Begin to enforce the limit, if there is one. All steps of a stream share one timer."""
         own, call = self._own, self._call
         if own is None:
             return None
         if self._loop is None or self._task is None:
-            if call.enters:  # a scope that stays open may be entered, and can't be in one of ours
+            if call.enters:  # the body may enter a scope that stays open: ours can't be round it
                 return _Told(own)
             return _InTrio(call, own, self._bound or own, timer)
         entry = TimeoutEntry.of(own, self._task)
@@ -78,7 +78,7 @@ class _InAsyncio:
         self._alarm.cancel()
         leave(entry)
         ours = entry.fired and entry.took_back(error)
-        entry.task = None  # the context of a task that was started in here has it
+        entry.task = None  # the contexts of tasks that were started inside still refer to the entry
         if ours:
             timeout = self._bound.error()
             timeout.__cause__ = error
@@ -87,7 +87,7 @@ class _InAsyncio:
 
 
 class _Told:
-    """A limit that the code inside can read, and that nothing keeps."""
+    """A limit that the code inside can read, and that nothing enforces."""
 
     __slots__ = ("_own",)
 
@@ -141,16 +141,17 @@ class _InTrio:
             import trio
 
             task = trio.lowlevel.current_task()
-            # Private, and asked of trio by nobody else: without it all scopes are taken for left.
+            # Private. Without it every scope would look exited, and trio has no other way to ask.
             inner, mine = (getattr(it, "_cancel_status", None) for it in (task, self._scope))
             if inner is not mine:
-                # The body holds a scope or nursery open across its yield: ours is left after it.
+                # The body holds a scope or nursery open across its yield: exit our scope after that
+                # one.
                 self._scope.deadline = float("inf")
                 self._timer.scope = self._scope
                 return error
             self._timer.scope = None
         try:
             swallowed = self._scope.__exit__(kind, error, trace)
-        except BaseException as other:  # what is left of a group whose cancellations it took
+        except BaseException as other:  # the rest of a group whose cancellations trio took out
             return other
         return self._bound.error() if swallowed and error is not None else error

@@ -22,7 +22,7 @@ FUTURES: Final = (Future, Task)
 
 
 async def drive(call: Call, first: Callable[..., Step], *args: Any) -> Step:
-    """Do the steps of a call, from the one that comes first, until it is DONE or LASTS."""
+    """Run the steps of a call, beginning with `first`, until one is DONE or LASTS."""
     try:
         step = first(call, *args)
         while step < DONE:
@@ -46,7 +46,7 @@ has_call(drive, call="call")
 async def _limited(
     call: Call, level: int, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Step:
-    """Run what stands at a level under the time limits outside it."""
+    """Run fn under the time limits of the guards outside the given level."""
     bounds = DeadlineScope(call, level)
     over = bounds.over()
     if over is not None:
@@ -59,7 +59,7 @@ async def _limited(
 
 
 def took(call: Call, value: Any) -> Step:
-    """Take what the body, or a fallback, returned."""
+    """Accept the value that the body or a fallback returned."""
     new = call.recovering_from is None and not call.enters
     if new and is_under_way(value) and not _is_part(call, value):
         call.value = value
@@ -68,7 +68,7 @@ def took(call: Call, value: Any) -> Step:
 
 
 def is_under_way(value: object) -> bool:
-    """Return whether what an async function returned stands for work that has not ended."""
+    """Return True if the value of an async function stands for work that has not ended."""
     return handle_of(value) != "" or type(value) in (CoroutineType, *FUTURES)
 
 
@@ -85,7 +85,7 @@ async def within(
     kwargs: dict[str, Any],
     timer: Timer | None = None,
 ) -> Any:
-    """Await fn, and raise a timeout where the time was up."""
+    """Await fn; raise a timeout if its time was up."""
     value: Any = None
     limit, told = bounds.begin(timer), None
     try:
@@ -101,7 +101,7 @@ async def within(
             raise told
         return value
     finally:
-        del told  # a frame that holds the exception whose traceback it is in is a cycle
+        del told  # the traceback holds this frame: a reference here is a cycle
 
 
 has_call(within, call="call")
@@ -118,14 +118,14 @@ async def _awaited(
             f"{call.core.name}: an async call needs a function that returns an awaitable; "
             f"it returned {type(value).__name__}. Use call() for a plain function."
         )
-    return value  # a plain function may serve as the fallback of an async call
+    return value  # a plain function may be the fallback of an async call
 
 
 # -- waiting ---------------------------------------------
 
 
 async def wait(call: Call) -> Step:
-    """Stand in a line."""
+    """Wait in the queue of the guard at the call's level."""
     bell = AsyncWaker()
     waiter = Waiter(call.guard, bell.ring)
     limit = binding(call, call.level, current_task()[1])
@@ -143,7 +143,7 @@ async def wait(call: Call) -> Step:
 
 
 async def pause(call: Call) -> Step:
-    """Sleep between two attempts."""
+    """Sleep before the next attempt."""
     limit = binding(call, call.level, current_task()[1])
     until = call.core.now() + call.delay
     try:

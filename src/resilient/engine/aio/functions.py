@@ -1,4 +1,4 @@
-"""The functions that users call in place of their async ones, and their fast paths."""
+"""Build the functions that users call in place of their async ones, with their fast paths."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from .waker import task_in
 
 
 async def run(call: Call, first: Callable[..., Step] = interpreter.start, *args: Any) -> None:
-    """Drive a call to its end, or until it goes on in what the caller gets."""
+    """Drive a call to its end, or until the value it returned carries it on."""
     if await drive(call, first, *args) == LASTS:
         hand_out(call, FUTURES)
 
 
 def guard(pipeline: Pipeline, fn: Callable[..., Any]) -> Callable[..., Any]:
-    """Return an async function that calls fn under the plan."""
+    """Return an async function that calls fn through the pipeline."""
     if not pipeline.fast:
         return _interpreted(pipeline, fn)
     return _plain(pipeline, fn) if pipeline.single is None else _timed(pipeline, fn)
@@ -39,7 +39,7 @@ def guard(pipeline: Pipeline, fn: Callable[..., Any]) -> Callable[..., Any]:
 async def call(
     pipeline: Pipeline, fn: Callable[..., Any], args: Any, kwargs: Any, *, final: bool = False
 ) -> Any:
-    """Call fn once, by the interpreter; where final, no fallback can answer."""
+    """Call fn once, by the interpreter; if final, no fallback can answer."""
     done = Call(pipeline, fn, args, kwargs)
     done.final = final
     await run(done)
@@ -49,7 +49,7 @@ async def call(
 async def _stopped(
     pipeline: Pipeline, fn: Callable[..., Any], args: Any, kwargs: Any, stop: Stopped
 ) -> Any:
-    """Go on with a call that the fast path did not let in."""
+    """Continue a call that the fast path did not admit."""
     if stop is TURNED:
         return await answer_async(pipeline, args, kwargs)
     if stop is AGAIN:
@@ -82,7 +82,7 @@ _NOBODY: Final[dict[TimeoutEntry, None]] = {}
 
 
 async def _ended(call: Call, value: Any) -> Any:
-    """Return the value of a body that has ended well, but not in the plainest way."""
+    """Return the value of a body that succeeded but needs the interpreter."""
     try:
         await run(call, took, value)
     except RecursionError:
@@ -101,7 +101,7 @@ async def _failed(
     own: TimeoutEntry | None,
     error: BaseException,
 ) -> Call:
-    """Return the call that the fast path let in and whose body raised, driven to its end."""
+    """Drive a call whose body raised on the fast path to its end, and return it."""
     done: Call | None = None
     told: BaseException | None = None
     try:
@@ -112,14 +112,14 @@ async def _failed(
         pipeline.core.outbox.append(partial(settlement.give_back, pipeline, tickets, now, done))
         raise
     finally:
-        told = None  # a frame that holds the exception whose traceback it is in is a cycle
+        told = None  # the traceback holds this frame: a reference here is a cycle
     return done
 
 
 def _plain(pipeline: Pipeline, fn: Callable[..., Any]) -> Callable[..., Any]:
     core, enter, done_well = pipeline.core, pipeline.enter, pipeline.leave
     unusual = partial(_slow, pipeline.odd)
-    plain: type[Any] = type(None)  # the newest type of value that was seen to be no work or part
+    plain: type[Any] = type(None)  # the last type that proved to be neither unended work nor a part
 
     async def guarded(*args: Any, **kwargs: Any) -> Any:
         nonlocal plain
@@ -167,7 +167,7 @@ def _timed(  # noqa: PLR0915
     plain: type[Any] = type(None)
     assert pipeline.single is not None
     level, limit = pipeline.single
-    known: weakref.ref[TimeoutQueue] | None = None  # the wheel of the newest call
+    known: weakref.ref[TimeoutQueue] | None = None  # the queue of the last call
     terms = Terms(0.0, level, core.name, monotonic)
 
     async def guarded(*args: Any, **kwargs: Any) -> Any:
@@ -216,14 +216,14 @@ def _timed(  # noqa: PLR0915
             if entry is not None:
                 entries.pop(entry, None)
                 leave(entry)
-            task = None  # the exception has this frame
+            task = None  # the traceback of the exception keeps this frame alive
             done = await _failed(pipeline, fn, args, kwargs, tickets, now, entry, error)
             if done.error is error:
                 done.error = None
                 raise
             return value_or_raise(done)
         plain = type(value)  # pyright: ignore[reportUnknownVariableType]
-        entry.task = None  # it stays in the context, which the task has
+        entry.task = None  # the entry stays in the context, which the task keeps
         done_well(tickets, now, ended)
         return value
 

@@ -1,4 +1,4 @@
-"""Guarded async generators: as `streams`, on asyncio and trio."""
+"""Guard async generators, on asyncio and trio; see `engine.sync.streams`."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ class AsyncFlow(Flow):
     def __init__(self, call: DetachedCall, source: Any = None) -> None:
         super().__init__(call, source)
         self._timer = Timer()
-        self._fresh = source is not None  # it was handed out, and has not run yet
+        self._fresh = source is not None  # handed out, and not yet run
 
     async def step(self) -> bool:
-        """Go on to the next item; False at the end."""
+        """Advance to the next item; return False at the end."""
         call = self.call
         try:
             todo: int = interpreter.start(call) if self.source is None else await self._again()
@@ -59,7 +59,7 @@ class AsyncFlow(Flow):
         over = over_at(binding(self.call, self.level))
         own = self.call.deadline if over is None else None
         try:
-            if own is not None:  # told, and not cut: its clean-up is waited for
+            if own is not None:  # the code inside reads the deadline; nothing cuts its clean-up
                 current.set(own)
             await self.source.aclose()
         except BaseException as error:
@@ -121,13 +121,13 @@ class AsyncFlow(Flow):
         return self.given(item, began)
 
     async def _throw(self) -> Any:
-        return await self.source.athrow(self.thrown)  # a frame that holds it would make a cycle
+        return await self.source.athrow(self.thrown)  # no local variable: it would make a cycle
 
     async def _within(self, bounds: DeadlineScope, fn: Callable[..., Any], *args: Any) -> Any:
         return await within(self.call, bounds, fn, args, {}, self._timer)
 
     async def _cut(self, over: Deadline) -> int:
-        """Close a stream whose time is up; its clean-up is waited for."""
+        """Close a stream whose time is up; wait for its clean-up."""
         timeout = over.error()
         try:
             await self.source.aclose()
@@ -148,7 +148,7 @@ def guard(
     final: bool = False,
     begun: AsyncFlow | None = None,
 ) -> Callable[..., AsyncGenerator[Any, Any]]:
-    """Return an async generator function that runs fn's generators; see `streams.guard`."""
+    """Return an async generator function that guards fn's generators; see `streams.guard`."""
 
     async def guarded(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
         flow = begun or AsyncFlow(DetachedCall(pipeline, fn, args, kwargs))
@@ -167,18 +167,18 @@ def guard(
 
 
 def going_on(call: DetachedCall, source: Any) -> AsyncGenerator[Any, Any]:
-    """Return an async generator that a guarded call has returned, as the stream of that call."""
+    """Return an async generator that continues one which a guarded call has returned."""
     flow = AsyncFlow(call, source)
     flow.age(paused=True)
     return guard(call.pipeline, call.fn, begun=flow)()
 
 
 def _first(source: Any, sent: Any) -> Any:
-    """Return the first step of a generator that the event loop does not learn of.
+    """Return the first step of a generator that the event loop does not register.
 
-    Its guarded stream closes it, and is closed by the loop. Were both, each would find the other at
-    it. Its own finalizer does nothing: when a cycle of both is collected, the loop revives the
-    guarded one, and that closes it.
+    The guarded stream closes it, and the loop closes the guarded stream. If the loop registered
+    both, each would find the other one running. The generator's own finalizer does nothing: when a
+    cycle of both is collected, the loop revives the guarded stream, which closes the generator.
     """
     hooks = sys.get_asyncgen_hooks()
     sys.set_asyncgen_hooks(None, _leave_alone)

@@ -1,7 +1,7 @@
 """Time limits of async calls on asyncio: one timer for each loop and duration.
 
-`asyncio.timeout` makes a timer for every call and cancels nearly all of them. Calls with one and
-the same limit expire in the order in which they began, so a dict of them and one timer do.
+`asyncio.timeout` makes a timer for every call and cancels nearly all of them. Calls with the same
+limit expire in the order in which they began, so one dict of them and one timer are enough.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from ...clock import Alarm, alarm_at, real
 from ...deadline import Deadline, TaskDeadline
 from ..policy_state import PolicyState
 
-_EARLY: Final = 0.01  # more than a loop's timer may be early
+_EARLY: Final = 0.01  # seconds; a loop fires a timer at most this early
 
 
 class TimeoutEntry(TaskDeadline):
-    """A deadline that cancels a task of asyncio's when it passes."""
+    """A deadline that cancels an asyncio task when it passes."""
 
     __slots__ = ("cancelling", "fired")
     cancelling: int
     fired: bool
-    task: Any  # a task of asyncio's, or None once it is over
+    task: Any  # an asyncio task; None once the call has ended
 
     @staticmethod
     def of(own: Deadline, task: Task[Any]) -> TimeoutEntry:
@@ -39,20 +39,20 @@ class TimeoutEntry(TaskDeadline):
         return entry
 
     def fire(self) -> None:
-        """Cancel the task, once; in its loop."""
+        """Cancel the task, once. Runs in the task's loop."""
         if not self.open or self.fired or self.task is None:
             return
         left = self.when - self.now()
-        if left > _EARLY:  # the loop's clock has jumped, as where a test freezes it
+        if left > _EARLY:  # the loop's clock jumped: perhaps a test has frozen it
             later(self.task.get_loop(), left, self.fire)
             return
         self.fired = True
         self.task.cancel()
 
     def reason(self, error: BaseException) -> BaseException:
-        """Return what the caller is told: the timeout, where it was this that ended the call."""
+        """Return the error for the caller: the timeout, if this entry ended the call."""
         ours = self.fired and self.took_back(error)
-        self.task = None  # the context of a task that was started inside has this entry
+        self.task = None  # the contexts of tasks that were started inside still refer to this entry
         if not ours:
             return error
         timeout = self.error()
@@ -60,13 +60,13 @@ class TimeoutEntry(TaskDeadline):
         return timeout
 
     def took_back(self, error: BaseException | None) -> bool:
-        """After a fire, take the cancellation back; tell whether it was the only one."""
+        """Take back the cancellation that `fire` made; return True if there was no other."""
         assert self.task is not None
         return self.task.uncancel() <= self.cancelling and isinstance(error, CancelledError)
 
 
 class TimeoutQueue:
-    """The calls of one loop that have one and the same time limit, oldest first."""
+    """The calls of one loop that have the same time limit, oldest first."""
 
     __slots__ = ("__weakref__", "_now", "entries", "handle", "loop", "seconds")
 
@@ -97,14 +97,14 @@ class TimeoutQueue:
             entry.fire()
 
 
-# Weak: a wheel lives as long as its timer does, and a loop that is left behind is not kept by it.
+# Weak: a queue lives as long as its timer, and keeps no abandoned loop alive.
 _wheels: weakref.WeakValueDictionary[tuple[int, float], TimeoutQueue] = (
     weakref.WeakValueDictionary()
 )
 
 
 def wheel_of(loop: AbstractEventLoop, seconds: float) -> TimeoutQueue:
-    """Return the loop's wheel for calls that may take so many seconds."""
+    """Return the loop's queue for calls with this time limit."""
     wheel = _wheels.get((id(loop), seconds))
     if wheel is None or wheel.loop is not loop:
         wheel = _wheels[id(loop), seconds] = TimeoutQueue(loop, seconds, real.now)
@@ -112,36 +112,36 @@ def wheel_of(loop: AbstractEventLoop, seconds: float) -> TimeoutQueue:
 
 
 def arm(entry: TimeoutEntry, loop: AbstractEventLoop, core: PolicyState) -> Alarm:
-    """Give one entry a timer of its own: for a limit that is partly used up, or a manual clock."""
+    """Start a timer for one entry alone: its limit is partly used up, or the clock is manual."""
     if core.clock is not None:
         return core.clock.call_at(entry.when, lambda: loop.call_soon_threadsafe(entry.fire))
     return later(loop, entry.when - core.now(), entry.fire)
 
 
 def later(loop: AbstractEventLoop, seconds: float, fire: Callable[[], object]) -> Alarm:
-    """Have a loop call fire after so many seconds, also where the loop's clock stands still."""
+    """Have a loop call `fire` after so many seconds, even if the loop's clock stands still."""
     if real.is_frozen():
         return alarm_at(real.now() + seconds, lambda: loop.call_soon_threadsafe(fire))
     return loop.call_later(max(0.0, seconds), fire)
 
 
 class Timer:
-    """One timer for all the steps of a stream: a step that is over leaves it running.
+    """One timer for all the steps of a stream; it keeps running between them.
 
-    It knows the step under way alone, so that a stream which is dropped is not kept by it.
+    It refers only to the step that is running, so that it does not keep a dropped stream alive.
     """
 
     __slots__ = ("_alarm", "_entry", "_loop", "_when", "scope")
 
     def __init__(self) -> None:
-        self.scope: Any = None  # of trio, which could not be left yet
+        self.scope: Any = None  # a trio scope that could not be exited yet
         self._alarm: Alarm | None = None
         self._entry: TimeoutEntry | None = None
         self._loop: AbstractEventLoop | None = None
         self._when = 0.0
 
     def arm(self, entry: TimeoutEntry, loop: AbstractEventLoop, core: PolicyState) -> Alarm:
-        """Have it cancel this step; what is returned ends that, and leaves the timer running."""
+        """Have the timer cancel this step; `cancel` detaches the step and keeps the timer."""
         if self._alarm is None or self._loop is not loop or self._when != entry.when:
             self.stop()
             self._loop, self._when = loop, entry.when
@@ -158,7 +158,7 @@ class Timer:
         self._entry = None
 
     def stop(self) -> None:
-        """Stop it for good; anything but a loop's own thread may do so as well."""
+        """Stop the timer for good; any thread may call this."""
         scope, self.scope = self.scope, None
         if scope is not None:
             scope.__exit__(None, None, None)
@@ -167,7 +167,7 @@ class Timer:
             alarm.cancel()
 
     def _ring(self) -> None:
-        self._alarm = None  # a loop may ring a little early, between two steps
+        self._alarm = None  # a loop may fire a little early, between two steps
         entry, self._entry = self._entry, None
         if entry is not None:
             entry.fire()

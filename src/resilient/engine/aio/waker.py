@@ -1,4 +1,4 @@
-"""Waking one async task from any thread, on asyncio and trio."""
+"""Wake one async task from any thread, on asyncio and trio."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from ...clock import Alarm, alarm_at, real
 from ..call import Call
 
-# Up to 3.11, which only gets security fixes, current_task() is Python round this.
+# Up to 3.11, current_task() is a Python function round this dict.
 _tasks: dict[Any, Any] | None = getattr(asyncio.tasks, "_current_tasks", None)
 task_in: Callable[[Any], Any] = (
     asyncio.current_task if _tasks is None or sys.version_info >= (3, 12) else _tasks.get
@@ -19,7 +19,7 @@ task_in: Callable[[Any], Any] = (
 
 
 def current_task() -> tuple[Any, Any]:
-    """Return the running asyncio loop, or None under trio, and the running task."""
+    """Return the running asyncio loop, or None under trio, and the current task."""
     loop = _get_running_loop()
     task = None if loop is None else task_in(loop)
     if task is not None:
@@ -47,10 +47,10 @@ class AsyncWaker:
         )
 
     def ring(self) -> bool:
-        """Wake the task; False where its loop is gone."""
+        """Wake the task; return False if its loop is closed."""
         try:
             self._soon(self._set)
-        except RuntimeError:  # closed; trio.RunFinishedError is one too
+        except RuntimeError:  # of a closed loop; trio.RunFinishedError is a RuntimeError too
             return False
         return True
 
@@ -58,13 +58,13 @@ class AsyncWaker:
         self._event.set()
 
     async def wait(self, call: Call, until: float) -> None:
-        """Wait for a ring or until the policy's clock says so, whichever is first."""
+        """Wait until somebody rings, or until this time of the policy's clock."""
         left = max(0.0, until - call.core.now())
         if call.core.clock is not None or real.is_frozen():
             call_at = alarm_at if call.core.clock is None else call.core.clock.call_at
             await self._wait_for_alarm(call_at(until, self.ring))
         elif self._loop is not None:
-            # No cancel scope: it could not be left by a coroutine that is closed in another task.
+            # No cancel scope: a coroutine that is closed in another task could not exit it.
             await self._wait_for_alarm(self._loop.call_later(left, self._set))
         else:
             with sys.modules["trio"].move_on_after(left):

@@ -14,7 +14,7 @@ from ..policy_state import PolicyState
 
 
 def abandon(call: Call, error: BaseException) -> tuple[Step, Callable[[], None]]:
-    """End a call with an error; the second answer is to be called when its worker ends."""
+    """End a call with an error; also return a function to call when its worker ends."""
     call.abandoned = held = AbandonedWorker(len(call.tickets))
     kind = call.pipeline.limits[0][1].kind
     call.core.locked(_abandoned, call.core, held, kind, call.core.now(), str(error))
@@ -35,7 +35,7 @@ def _abandoned(
 
 
 def _worker_ended(call: Call, held: AbandonedWorker) -> None:
-    """Give back what an abandoned worker held until now."""
+    """Give back what an abandoned worker has held."""
     call.core.locked_or_later(_given_back, call, held, call.core.now())
 
 

@@ -23,7 +23,7 @@ from .workers import Job, Signal, pool
 
 
 def drive(call: Call, first: Callable[..., Step], *args: Any) -> Step:
-    """Do the steps of a call, from the one that comes first, until it is DONE or LASTS."""
+    """Run the steps of a call, beginning with `first`, until one is DONE or LASTS."""
     try:
         step = first(call, *args)
         while step < DONE:
@@ -57,7 +57,7 @@ def _recover(call: Call) -> Step:
 def limited(
     call: Call, level: int, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Step:
-    """Run what stands at a level under the time limits outside it."""
+    """Run fn under the time limits of the guards outside the given level."""
     bound = call.limits or current.get() is not None
     deadline = binding(call, level) if bound else None
     own = call.deadline
@@ -78,7 +78,7 @@ def limited(
 
 
 def took(call: Call, value: Any) -> Step:
-    """Take what the body, or a fallback, returned."""
+    """Accept the value that the body or a fallback returned."""
     neutral = call.pipeline.neutral
     if (
         type(value) in PLAIN_VALUES
@@ -124,14 +124,14 @@ def job_done(call: Call, job: Job, deadline: Deadline, reason: BaseException | N
         reason = deadline.error()
     if reason is not None and job.abandon():
         step, on_end = abandon(call, reason)
-        job.when_ended(partial(_end, own, on_end))  # until then the body reads that its time is up
+        job.when_ended(partial(_end, own, on_end))  # until then the body sees an expired deadline
         abandoned(deadline)
         return step
     if own is not None:
         own.open = False
     if reason is not None and (call.core.clock is not None or not _is_timeout(reason)):
         return interpreter.raised(call, reason)
-    error, job.error = job.error, None  # it has ended, perhaps this very moment
+    error, job.error = job.error, None  # it has ended, perhaps just now
     return took(call, job.value) if error is None else interpreter.raised(call, error)
 
 
@@ -146,7 +146,7 @@ def _is_timeout(reason: BaseException) -> bool:
 
 
 def _wait_for(call: Call, job: Job, deadline: Deadline) -> BaseException | None:
-    """Wait for the end of a job; return why its caller gives up, None where it has ended."""
+    """Wait for a job; return why its caller gives up, or None if the job has ended."""
     try:
         while not job.ended and deadline.now() < deadline.when:
             _sleep(call, deadline.when, job.signal)
@@ -161,7 +161,7 @@ def _wait_for(call: Call, job: Job, deadline: Deadline) -> BaseException | None:
 
 
 def _sleep(call: Call, until: float, signal: Signal) -> None:
-    """Wait for the signal or until the policy's clock says so, whichever is first."""
+    """Wait for the signal, or until this time of the policy's clock."""
     clock = call.core.clock
     if clock is None:
         signal.wait(max(0.0, until - call.core.now()))
@@ -174,7 +174,7 @@ def _sleep(call: Call, until: float, signal: Signal) -> None:
 
 
 def wait(call: Call) -> Step:
-    """Stand in a line."""
+    """Wait in the queue of the guard at the call's level."""
     if _in_event_loop():
         return interpreter.refused(
             call,
@@ -200,7 +200,7 @@ def wait(call: Call) -> Step:
 
 
 def pause(call: Call) -> Step:
-    """Sleep between two attempts."""
+    """Sleep before the next attempt."""
     limit = binding(call, call.level)
     until = call.core.now() + call.delay
     try:

@@ -1,4 +1,4 @@
-"""The functions that users call in place of their sync ones, and their fast paths."""
+"""Build the functions that users call in place of their sync ones, with their fast paths."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from .workers import Job, pool
 
 
 def run(call: Call, first: Callable[..., Step] = interpreter.start, *args: Any) -> None:
-    """Drive a call to its end, or until it goes on in what the caller gets."""
+    """Drive a call to its end, or until the value it returned carries it on."""
     if drive(call, first, *args) == LASTS:
         hand_out(call)
 
 
 def guard(pipeline: Pipeline, fn: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a function that calls fn under the plan."""
+    """Return a function that calls fn through the pipeline."""
     if pipeline.threaded and pipeline.one_limit:
         return _threaded(pipeline, fn)
     if not pipeline.fast:
@@ -39,7 +39,7 @@ def guard(pipeline: Pipeline, fn: Callable[..., Any]) -> Callable[..., Any]:
 def call(
     pipeline: Pipeline, fn: Callable[..., Any], args: Any, kwargs: Any, *, final: bool = False
 ) -> Any:
-    """Call fn once, by the interpreter; where final, no fallback can answer."""
+    """Call fn once, by the interpreter; if final, no fallback can answer."""
     done = Call(pipeline, fn, args, kwargs)
     done.final = final
     run(done)
@@ -49,7 +49,7 @@ def call(
 def _stopped(
     pipeline: Pipeline, fn: Callable[..., Any], args: Any, kwargs: Any, stop: Stopped
 ) -> Any:
-    """Go on with a call that the fast path neither let in nor has answered."""
+    """Continue a call that the fast path neither admitted nor answered."""
     if stop is AGAIN:
         return call(pipeline, fn, args, kwargs)
     done = None
@@ -66,7 +66,7 @@ def _stopped(
 
 
 def _ended(call: Call, value: Any) -> Any:
-    """Return the value of a body that has ended well, but not in the plainest way."""
+    """Return the value of a body that succeeded but needs the interpreter."""
     try:
         run(call, took, value)
     except RecursionError:
@@ -85,7 +85,7 @@ def _failed(
     own: Deadline | None,
     error: BaseException,
 ) -> Call:
-    """Return the call that the fast path let in and whose body raised, driven to its end."""
+    """Drive a call whose body raised on the fast path to its end, and return it."""
     done = None
     try:
         done = Call.entered(pipeline, fn, args, kwargs, tickets, now, own)
@@ -110,7 +110,7 @@ def _interpreted(pipeline: Pipeline, fn: Callable[..., Any]) -> Callable[..., An
 def _plain(pipeline: Pipeline, fn: Callable[..., Any]) -> Callable[..., Any]:
     core, enter, done_well, around = pipeline.core, pipeline.enter, pipeline.leave, current.get
     unusual = partial(_slow, pipeline.odd)
-    plain: type[Any] = type(None)  # the newest type of value that was seen to be no work
+    plain: type[Any] = type(None)  # the last type that proved not to be unended work
 
     def guarded(*args: Any, **kwargs: Any) -> Any:
         nonlocal plain
@@ -264,7 +264,7 @@ def _threaded(pipeline: Pipeline, fn: Callable[..., Any]) -> Callable[..., Any]:
             core.outbox.append(partial(settlement.give_back, pipeline, tickets, now, done))
             raise
         finally:
-            del reason  # it holds this frame
+            del reason  # it refers to this frame
         return value_or_raise(done)
 
     return has_call(guarded, pipeline="pipeline", tickets="tickets", began="now")
@@ -277,12 +277,12 @@ def _hired(
     reason: BaseException | None,
     woken: bool,
 ) -> Step:
-    """Report how a call ended whose body was, or could not be, given to a worker."""
+    """Report how a call ended whose body was given to a worker, or could not be."""
     if job is None or own is None:
         assert reason is not None
         return interpreter.raised(call, reason)
     if isinstance(reason, RecursionError) and not woken:
-        job.abandon()  # should a worker have it, it does not run it
+        job.abandon()  # if a worker has taken it, the worker does not run it
         return interpreter.raised(call, reason)
     if isinstance(reason, RuntimeError) and not woken:
         return no_thread(call, reason)

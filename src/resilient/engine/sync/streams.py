@@ -1,7 +1,7 @@
-"""Guarded generators: admission at the first step, the outcome at the end, a limit round each step.
+"""Guard generators: admit at the first step, judge at the end, bound each step.
 
-Nothing is set across a yield: between two steps the consumer's code runs, perhaps in another
-thread or task, and neither the deadline nor the context of the stream are its business.
+Nothing is set across a yield: between two steps the consumer's code runs, perhaps in another thread
+or task, so the stream's deadline and context must not apply to it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ..pipeline import Pipeline
 from ..time_limits import binding
 from .driver import pause, wait
 
-GIVEN: Final = 6  # besides the steps of a call: an item is there
+GIVEN: Final = 6  # besides the steps of a call: an item is ready
 
 
 class Flow:
@@ -31,19 +31,19 @@ class Flow:
     def __init__(self, call: DetachedCall, source: Any = None) -> None:
         self.call: DetachedCall = call
         call.active_seconds = call.active_seconds or 0.0
-        self.source: Any = source  # the generator that is run
+        self.source: Any = source  # the generator that runs
         self.item: Any = None
         self.sent: Any = None
         self.thrown: BaseException | None = None
 
     @property
     def level(self) -> int:
-        """Where in the policy the source stands: innermost, or in a fallback's place."""
+        """The level at which the source runs: innermost, or that of a fallback."""
         call = self.call
         return len(call.tickets) if call.recovering_from is None else call.level
 
     def given(self, item: Any, began: float) -> int:
-        """Report an item: from here on no fallback can answer any more."""
+        """Report an item: from now on no fallback can answer."""
         self._spend(began)
         self.age(paused=True)
         self.call.final = True
@@ -51,13 +51,13 @@ class Flow:
         return GIVEN
 
     def returned(self, value: Any, began: float) -> int:
-        """Report that the source is exhausted, and what to do now."""
+        """Report that the source is exhausted; return the next step."""
         self._spend(began)
         self.source = self.thrown = None
         return interpreter.returned(self.call, value)
 
     def raised(self, error: BaseException, began: float | None = None) -> int:
-        """Report that the source has failed, or could not be made, and what to do now."""
+        """Report that the source failed or could not be made; return the next step."""
         if began is not None:
             self._spend(began)
         if error is self.thrown:  # the consumer's own, which says nothing of the dependency
@@ -66,26 +66,26 @@ class Flow:
         return interpreter.raised(self.call, error)
 
     def gone(self, reason: BaseException) -> None:
-        """Report an early end: neutral where the reason is that the consumer closed the stream."""
+        """Report an early end: neutral if the consumer closed the stream."""
         self.source = None
-        if not self.call.counted:  # by its finalizer, where a cycle was collected
+        if not self.call.counted:  # else its finalizer did, when a cycle was collected
             interpreter.raised(self.call, reason)
         self.call.error = None  # a traceback that holds its own exception is a cycle
 
     def taken(self) -> Any:
-        """Return the item, and keep no reference to it."""
+        """Return the item, and drop the reference to it."""
         item, self.item = self.item, None
         return item
 
     def not_iterable(self, answer: object) -> TypeError:
-        """Return what a fallback's answer that is no stream raises."""
+        """Return the error for a fallback's answer that can't be iterated over."""
         return TypeError(
             f"{self.call.core.name}: the fallback of a stream must give something to iterate "
             f"over; got {type(answer).__name__}"
         )
 
     def age(self, *, paused: bool) -> None:
-        """Tell the guards that watch ages whether the dependency is at work, or the consumer."""
+        """Tell the guards that watch ages whether the dependency or the consumer is at work."""
         call = self.call
         watching = [
             (guard, ticket)
@@ -116,7 +116,7 @@ class SyncFlow(Flow):
     thrown: BaseException | None
 
     def step(self) -> bool:
-        """Go on to the next item; False at the end."""
+        """Advance to the next item; return False at the end."""
         call = self.call
         try:
             todo: int = interpreter.start(call) if self.source is None else self._again()
@@ -189,7 +189,7 @@ class SyncFlow(Flow):
         return self.given(item, began)
 
     def _throw(self) -> Any:
-        return self.source.throw(self.thrown)  # a frame that holds it would make a cycle
+        return self.source.throw(self.thrown)  # no local variable: it would make a cycle
 
     def _run(self, fn: Callable[..., Any], *args: Any) -> Any:
         return _within(self.call.deadline, fn, *args)
@@ -214,7 +214,7 @@ def guard(
     begun: SyncFlow | None = None,
     runs: type[SyncFlow] | None = None,
 ) -> Callable[..., Generator[Any, Any, Any]]:
-    """Return a generator function that runs fn's generators; where final, no fallback answers."""
+    """Return a generator function that guards fn's generators; if final, no fallback answers."""
 
     def guarded(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
         flow = begun or (runs or SyncFlow)(DetachedCall(pipeline, fn, args, kwargs))
@@ -233,14 +233,14 @@ def guard(
 
 
 def going_on(call: DetachedCall, source: Any) -> Generator[Any, Any, Any]:
-    """Return a generator that a guarded call has returned, as the stream of that very call."""
+    """Return a generator that continues one which a guarded call has returned."""
     flow = SyncFlow(call, source)
     flow.age(paused=True)
     return guard(call.pipeline, call.fn, begun=flow)()
 
 
 def over_at(bound: Deadline | None) -> Deadline | None:
-    """Return a deadline whose time is up, else None."""
+    """Return a deadline that has passed, else None."""
     return bound if bound is not None and bound.now() >= bound.when else None
 
 

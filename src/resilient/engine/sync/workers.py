@@ -1,8 +1,8 @@
 """Daemon worker threads for ``timeout(..., sync="thread")``.
 
-Spawned when needed, reused last in first out, ended after ten idle seconds. Nothing ever queues:
-who may have a worker is decided by the timeout guard, before. A thread can't be stopped from
-outside, so a worker whose caller gave up runs on; its end is reported.
+The pool starts threads when needed, reuses the last idle one first, and ends them after ten idle
+seconds. Jobs never queue: the timeout guard limits the number of workers before one is requested. A
+thread can't be stopped from outside, so a worker whose caller gave up runs on; its end is reported.
 """
 
 from __future__ import annotations
@@ -25,12 +25,11 @@ class Signal:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._lock.acquire()
-        self.take: Callable[[bool, float], bool] = (
-            self._lock.acquire
-        )  # (True, seconds), for those to whom a call more matters
+        # Takes (True, seconds); for callers to whom one more call matters.
+        self.take: Callable[[bool, float], bool] = self._lock.acquire
 
     def set(self) -> bool:
-        """Let the waiter go; setting it twice does no harm."""
+        """Wake the waiter; a second call does no harm."""
         try:
             self._lock.release()
         except RuntimeError:
@@ -38,11 +37,11 @@ class Signal:
         return True
 
     def wait(self, seconds: float) -> bool:
-        """Wait for set(), at most so long; negative waits for ever. Consumes the signal."""
+        """Wait for set(), at most so long; for ever if negative. Consumes the signal."""
         return self._lock.acquire(timeout=min(seconds, threading.TIMEOUT_MAX))
 
 
-_ending: Final = threading.Lock()  # of an abandoned job; held for two assignments
+_ending: Final = threading.Lock()  # guards _on_end of all jobs; held for two assignments
 
 
 class Job:
@@ -62,7 +61,7 @@ class Job:
     def __init__(self, context: Context, fn: Callable[[], Any]) -> None:
         self._context = context
         self._fn: Callable[[], Any] | None = fn
-        self._claim = threading.Lock()  # taken once: by the end, or by the caller who gives up
+        self._claim = threading.Lock()  # acquired once: by the end, or by the caller who gives up
         self.ended: bool = False  # in time: value and error are set
         self._on_end: Callable[[], None] | None = None
         self.signal: Signal = Signal()
@@ -70,7 +69,7 @@ class Job:
         self.error: BaseException | None = None
 
     def run(self) -> None:
-        """Run the body; on the worker."""
+        """Run the body, on the worker."""
         fn, self._fn = self._fn, None
         assert fn is not None
         value, error = None, None
@@ -79,8 +78,8 @@ class Job:
                 value = self._context.run(fn)
         except BaseException as raised:
             error = raised
-        self.value, self.error = value, error  # before the claim: who loses it reads them
-        del value, error, fn  # this frame is in the error's traceback
+        self.value, self.error = value, error  # before the claim, whose loser reads them
+        del value, error, fn  # the error's traceback refers to this frame
         if self._claim.acquire(blocking=False):
             self.ended = True
             return
@@ -91,11 +90,11 @@ class Job:
             on_end()
 
     def abandon(self) -> bool:
-        """Give up on the body, unless it has ended: then False, and the result stands."""
+        """Give up on the body; return False if it has ended, and its result stands."""
         return self._claim.acquire(blocking=False)
 
     def when_ended(self, on_end: Callable[[], None]) -> None:
-        """Call on_end once the abandoned body has ended; at once if it has already."""
+        """Call on_end once the abandoned body has ended; at once if it already has."""
         with _ending:
             ended = self._on_end is _nothing
             if not ended:
@@ -117,7 +116,7 @@ class Pool:
     def reset(self) -> None:
         """Forget every worker: in a forked child their threads do not exist."""
         cast("Any", _ending)._at_fork_reinit()  # another thread may have held it
-        # No lock, only operations that are atomic: a signal handler may come in between.
+        # No lock, only atomic operations: a signal handler may come in between.
         self._idle: deque[_Worker] = deque()
         self._numbers = itertools.count(1)
 
@@ -125,22 +124,23 @@ class Pool:
         """Run a job at once, on an idle worker or a new one.
 
         Raises:
-            RuntimeError: the system gives no more threads.
+            RuntimeError: the system starts no more threads.
         """
         self.hire(job)()
 
     def hire(self, job: Job) -> Callable[[], object]:
-        """Give a job to an idle worker or a new one; what is returned wakes it.
+        """Give a job to an idle worker or a new one; return a function that wakes the worker.
 
-        Who waits for the job wakes at the last moment: a worker that is awake before its caller
-        waits has to wait for the interpreter's lock, and is woken twice.
+        Call it as late as possible: a worker that wakes before its caller waits must wait for the
+        interpreter's lock, and is woken twice.
         """
         try:
             worker = self._idle.pop()
         except IndexError:
             worker = None
         if worker is not None and worker.ident == threading.get_ident():
-            # We are a finalizer on the worker itself, as it lies down: it can't wait for itself.
+            # We are a finalizer on the worker itself, while it becomes idle: it can't wait for
+            # itself.
             self._idle.append(worker)
             worker = None
         if worker is None:
@@ -150,11 +150,11 @@ class Pool:
         return worker.give(job)
 
     def rest(self, worker: _Worker) -> None:
-        """Take a worker back."""
+        """Make a worker available again."""
         self._idle.append(worker)
 
     def retire(self, worker: _Worker) -> bool:
-        """Let an idle worker end, unless a job was given to it just now."""
+        """Let an idle worker end; return False if a job was given to it just now."""
         try:
             self._idle.remove(worker)
         except ValueError:
@@ -184,7 +184,7 @@ class _Worker(threading.Thread):
             rest(self)
             wake = job.signal.set
             del job
-            wake()  # at the last moment, as in hire()
+            wake()  # as late as possible, as in hire()
 
 
 pool: Final = Pool()

@@ -1,4 +1,4 @@
-"""The circuit breaker: stop calling what is failing, and find out gently when it is back.
+"""The circuit breaker: stop calls to a failing dependency, and probe gently whether it is back.
 
 The pattern is Michael Nygard's (*Release It!*, 2007); the rate over a sliding window with a minimum
 volume is that of Hystrix and resilience4j. Why there are epochs and leases is told in
@@ -28,7 +28,8 @@ from .trip_rules import Health, counted
 if TYPE_CHECKING:
     from datetime import timedelta
 
-_UNCOUNTED: Final = 0  # the ticket of a call that one that acts would have refused
+# The ticket of a call that metrics-only admits and a real breaker would refuse.
+_UNCOUNTED: Final = 0
 
 
 class CircuitBreaker(Moving, Changeable, Peered):
@@ -91,20 +92,20 @@ class CircuitBreaker(Moving, Changeable, Peered):
         self.random = source()
         self.watches_ages: bool = slow_call_duration is not None
         self._probes = Ages(self._lease or self.recovery.timeout)
-        self.state = self._home  # what it shows
-        self.phase: str = CLOSED  # what it acts by; one that only measures has one, too
-        self.seen: Health | None = None  # all results, where it only measures
+        self.state = self._home  # the state that operators see
+        self.phase: str = CLOSED  # the state that decides; a metrics-only breaker has one, too
+        self.seen: Health | None = None  # all results, if metrics-only
         self._watch()
         self._limits: tuple[TimeLimit, ...] = ()  # the timeouts of its policy
         self.serial: int = 1  # the newest ticket
         self.epoch: int = 1  # the first ticket that still counts
-        self._simple = NEVER  # the same in the usual case, which needs no bookkeeping
+        self._simple = NEVER  # the epoch while the fast checks suffice, else NEVER
         self._simplify()
-        self.recovered: int = 0  # successful probes of this half-open time
-        self.until: float = 0.0  # an open circuit lets a probe through from here
-        self.relapses: int = 0  # opened again and again without a close between
+        self.recovered: int = 0  # successful probes of this half-open period
+        self.until: float = 0.0  # when an open circuit admits a probe
+        self.relapses: int = 0  # times it opened again without a close between
         self.slow_total = self.late_total = 0
-        self.moves: dict[tuple[str, Cause], int] = {}  # those that there were
+        self.moves: dict[tuple[str, Cause], int] = {}  # counts by new state and cause
         self.history: History = History()
 
     # -- the life of an attempt ---------------------------------------------
@@ -130,7 +131,7 @@ class CircuitBreaker(Moving, Changeable, Peered):
         return _UNCOUNTED
 
     def confirm(self, ticket: int, now: float) -> int:
-        if ticket < self.epoch:  # the circuit moved while the call stood in line
+        if ticket < self.epoch:  # the circuit moved while the call waited in the queue
             return self.admit(now)
         self.go_on(ticket, now)
         return ticket
@@ -139,7 +140,7 @@ class CircuitBreaker(Moving, Changeable, Peered):
         self, ticket: int, now: float, outcome: int, duration: float, reason: str, held: bool
     ) -> None:
         health = self.health
-        if ticket == _UNCOUNTED and (outcome != REFUSED or reason):  # else it is asked again
+        if ticket == _UNCOUNTED and (outcome != REFUSED or reason):  # else the guard is asked again
             self.would_refuse_total += 1
         slow = duration >= health.slow_from
         if self.seen is not None and outcome <= FAILURE:
@@ -150,7 +151,7 @@ class CircuitBreaker(Moving, Changeable, Peered):
             self._expire(now)
         if ticket < self.epoch:
             self.late_total += outcome <= FAILURE and ticket != _UNCOUNTED
-        elif outcome > FAILURE:  # says nothing of the dependency: only a probe's place is free
+        elif outcome > FAILURE:  # says nothing of the dependency: only gives the probe's place back
             self._probes.discard(ticket)
         else:
             self._result(ticket, now, outcome == FAILURE, slow, reason)
@@ -172,7 +173,7 @@ class CircuitBreaker(Moving, Changeable, Peered):
             self._look(now)
 
     def _look(self, now: float, bad: bool | None = None) -> None:
-        """Open where a rule says so; where the stack is too short for that, at the next result."""
+        """Open if a rule says so; if the stack is too short for that, the next result will."""
         try:
             if self.health.bad(now) if bad is None else bad:
                 self._decide(now)
@@ -215,7 +216,7 @@ class CircuitBreaker(Moving, Changeable, Peered):
 
     def _probed(self, now: float, failed: bool, slow: bool, reason: str) -> None:
         if failed:
-            self.health.failed(now, slow, reason)  # what it is to go by, if it closes, is fresh
+            self.health.failed(now, slow, reason)  # after a close the window starts afresh
             self._relapse(now, f"a probe failed ({reason})")
         elif slow:
             self.health.window.add(now, False, True)
@@ -267,7 +268,7 @@ class CircuitBreaker(Moving, Changeable, Peered):
         self._lease = new._lease
         self.watches_ages = new.watches_ages
         if self._home != new._home:
-            if self.phase != CLOSED:  # open or half-open: that is over
+            if self.phase != CLOSED:  # the open or half-open period is over
                 self.relapses = 0
                 self.why = ""
                 self.phase = CLOSED

@@ -1,4 +1,4 @@
-"""Why a circuit moved: the reasons of failures, and what was seen at each of the last moves."""
+"""Why a circuit moved: the reasons of failures, and the evidence of its last moves."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from ...events import Event
 
-MOST: Final = 8  # kinds of reasons, and moves, that are remembered
+MOST: Final = 8  # kinds of reasons, and moves, that are kept
 OTHERS: Final = "others"
-_SPAN: Final = 60.0  # seconds that count where the window is one of calls
+_SPAN: Final = 60.0  # seconds of reasons that a window of calls keeps
 
 
 class Reasons:
-    """How often which reason was given, in the last one to two windows."""
+    """Counts of failure reasons in the last one to two windows."""
 
     __slots__ = ("_before", "_now", "_turns", "span")
 
@@ -26,7 +26,7 @@ class Reasons:
         self._before: dict[str, int] = {}
 
     def note(self, reason: str, now: float) -> None:
-        """Count a reason; beyond the first few kinds, as one of the others."""
+        """Count a reason; when there are too many kinds, count it under OTHERS."""
         if now >= self._turns:
             recent = now < self._turns + self.span
             self._before = self._now if recent else {}
@@ -37,7 +37,7 @@ class Reasons:
         self._now[reason] = self._now.get(reason, 0) + 1
 
     def top(self, now: float) -> dict[str, int]:
-        """Return the most frequent reasons first, and how many others there were."""
+        """Return the most frequent reasons first, and the number of all others."""
         if now >= self._turns + self.span:
             return {}
         whole = dict(self._before) if now < self._turns else {}
@@ -49,22 +49,22 @@ class Reasons:
         return {**dict(found[:MOST]), **({OTHERS: others} if others else {})}
 
     def clear(self) -> None:
-        """Forget all."""
+        """Forget everything."""
         self._now.clear()
         self._before.clear()
 
     def save(self) -> tuple[Any, ...]:
-        """Return what it knows, for restore()."""
+        """Return the state, for restore()."""
         return self._turns, dict(self._now), dict(self._before)
 
     def restore(self, saved: tuple[Any, ...]) -> None:
-        """Know what save() returned."""
+        """Set the state that save() returned."""
         self._turns, now, before = saved
         self._now, self._before = dict(now), dict(before)
 
 
 class History:
-    """The last moves of a circuit, with what was seen at each."""
+    """The last moves of a circuit, with the evidence of each."""
 
     __slots__ = ("_moves", "moved")
 
@@ -73,7 +73,7 @@ class History:
         self._moves: tuple[tuple[Event, dict[str, Any]], ...] = ()  # a deque takes 700 bytes
 
     def add(self, event: Event) -> None:
-        """Remember a move."""
+        """Add a move."""
         if event.before != event.after:
             self.moved = event.at
         move = event, _copied(event.evidence)  # listeners get the event's own
@@ -84,7 +84,7 @@ class History:
         return self.moved, self._moves
 
     def restore(self, saved: tuple[Any, ...]) -> None:
-        """Remember what save() returned."""
+        """Set the moves that save() returned."""
         self.moved, self._moves = saved
 
     def told(self, now: float) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""How a circuit moves from state to state, and what it tells of it."""
+"""How a circuit moves from state to state, and the events of its moves."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NEVER: Final = 1 << 62  # above every ticket
 
 
 class Moving(InFlight, Stateful):
-    """The part of a circuit breaker that moves."""
+    """The part of a circuit breaker that changes its state."""
 
     health: Health
     seen: Health | None
@@ -31,7 +31,7 @@ class Moving(InFlight, Stateful):
     history: History
     moves: dict[tuple[str, Cause], int]
     phase: str
-    # Of the class until they are needed: with 30 of its own an object takes 1,300 bytes more.
+    # Class attributes until they are set: 30 attributes of its own cost an object 1,300 bytes more.
     forced: str | None = None
     would_open_total: int = 0
     would_refuse_total: int = 0
@@ -76,7 +76,7 @@ class Moving(InFlight, Stateful):
         self._tell(kind, now, why, before, state, seen, cause)
 
     def _moved_unseen(self, state: str, now: float, why: str) -> None:
-        """Move as one that acts would, and tell of no more than that it would have opened."""
+        """Move like a real breaker, but publish only that it would have opened."""
         evidence = self.health.evidence(now)
         self._fresh()
         if state == OPEN:
@@ -84,19 +84,19 @@ class Moving(InFlight, Stateful):
             self._tell("would_open", now, why, METRICS_ONLY, METRICS_ONLY, evidence)
 
     def _watch(self) -> None:
-        """See all results, or no more than those that count."""
+        """Keep all results if metrics-only, else only those that count."""
         self.seen = None
         if self._home != CLOSED:
             self.seen = Health(**self.health.options())
             self.seen.restore(self.health.save())
 
     def _simplify(self) -> None:
-        """Find out whether the fast paths hold."""
+        """Decide whether the fast checks suffice."""
         simple = self.phase == CLOSED and not self.watches_ages and self.seen is None
         self._simple = self.epoch if simple else NEVER
 
     def _fresh(self) -> None:
-        """Begin a new epoch: results of calls that were let in before move nothing."""
+        """Begin a new epoch: results of calls that were admitted before move nothing."""
         self.serial += 1
         self.epoch = self.serial
         self._simplify()
@@ -161,7 +161,7 @@ class Moving(InFlight, Stateful):
 
     @property
     def probes(self) -> Ages:
-        """Those that are under way."""
+        """The probes in flight."""
         return self._probes
 
     @property
@@ -170,7 +170,7 @@ class Moving(InFlight, Stateful):
         return self.seen is not None
 
     def in_force(self) -> dict[str, Any]:
-        """Return the options that are in force, as plain data."""
+        """Return the options in force, as plain data."""
         options = self.options()
         return {
             **{name: options[name] for name in self.changeable},

@@ -1,4 +1,4 @@
-"""How long an open circuit refuses: longer with each try that fails, up to a limit."""
+"""How long an open circuit refuses: longer after each failed probe, up to a limit."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from ... import validation
 if TYPE_CHECKING:
     from datetime import timedelta
 
-LONGEST: Final = 60.0  # where nothing is said, or the first time is not longer
-JITTER: Final = 0.2  # a recovery time is drawn from the last fifth, never longer than announced
+LONGEST: Final = 60.0  # seconds, unless max_recovery_timeout is given or recovery_timeout is longer
+# A recovery time is drawn from its last fifth, and never exceeds the announced time.
+JITTER: Final = 0.2
 
 
 class Recovery:
-    """The options of a circuit breaker that say when it tries again."""
+    """The options of a circuit breaker that determine when it tries again."""
 
     __slots__ = ("_longest", "backoff", "timeout")
 
@@ -40,11 +41,11 @@ class Recovery:
 
     @property
     def longest(self) -> float:
-        """The most seconds that it refuses at a stretch."""
+        """The most seconds that an open circuit refuses without a probe."""
         return max(LONGEST, self.timeout) if self._longest is None else self._longest
 
     def options(self) -> dict[str, Any]:
-        """Return what its constructor was given, by name."""
+        """Return the constructor's arguments by name."""
         return {
             "recovery_timeout": self.timeout,
             "recovery_backoff": self.backoff,
@@ -52,9 +53,9 @@ class Recovery:
         }
 
     def seconds(self, relapses: int, random: Callable[[], float] | None) -> float:
-        """Return for how long it refuses, after so many tries that failed."""
+        """Return how long to refuse after so many failed probes, in seconds."""
         first, backoff, longest = self.timeout, self.backoff, self.longest
-        # The power is taken only where it stays below the limit: it can't overflow.
+        # Compute the power only where it stays below the limit, so that it can't overflow.
         if relapses and backoff > 1 and relapses >= log(longest / first) / log(backoff):
             seconds = longest
         else:
@@ -63,7 +64,8 @@ class Recovery:
 
 
 def source() -> Callable[[], float]:
-    """Return what draws at random."""
-    import random  # when the first breaker is made: an import in a call could be interrupted
+    """Return a function that draws a random number."""
+    # Here, when the first breaker is made: an import during a call could be interrupted.
+    import random
 
     return random.random

@@ -1,4 +1,4 @@
-"""What a circuit breaker shows: metrics, and plain data."""
+"""What a circuit breaker reports: metrics, and plain data."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ _NO_MOVES: Final[dict[tuple[str, Cause], int]] = {
 
 
 def samples(breaker: Moving, now: float) -> list[Sample]:
-    """Return the samples of a breaker at this instant; under the lock."""
+    """Return the samples of a breaker at this instant. The caller holds the lock."""
     measuring = breaker.only_measures
     states = (*_STATES, "metrics_only") if measuring else _STATES
     found: list[Sample] = [(_STATE, (state,), state == breaker.state) for state in states]
@@ -86,12 +86,12 @@ def samples(breaker: Moving, now: float) -> list[Sample]:
 
 
 def _share(metric: Metric, of: Metric, ratio: float | None, calls: int) -> list[Sample]:
-    """Return a share and its weight; where it is not known, it is there all the same, as NaN."""
+    """Return a share and its weight; an unknown share is NaN."""
     return [(metric, (), nan if ratio is None else ratio), (of, (), calls)]
 
 
 def data(breaker: Moving, now: float) -> dict[str, Any]:
-    """Return a breaker's options, state and counts as plain data; under the lock."""
+    """Return a breaker's options, state and counts as plain data. The caller holds the lock."""
     health = breaker.seen or breaker.health
     window = health.window
     return {
@@ -131,7 +131,7 @@ def described(breaker: Moving) -> str:
 
 
 def live(breaker: Moving, now: float) -> str:
-    """Return its state and the newest numbers; under the lock."""
+    """Return the state and the newest numbers. The caller holds the lock."""
     left = breaker.retry_after(now)
     if left is not None:
         return f"{breaker.state} for {left:.1f} s more: {breaker.why}"

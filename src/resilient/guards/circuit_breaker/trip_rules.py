@@ -1,4 +1,4 @@
-"""What a circuit breaker has seen of its dependency, and whether that is bad enough to open."""
+"""The results that a circuit breaker has seen, and the rules by which they open it."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Health:
             )
             validation.refuse("failure_rate", None, allowed)
         self.slow_from: float = self.slow_call_duration or _INFINITY
-        # Of calls in flight, kept where slowness matters.
+        # Of calls in flight; kept only if slow calls can open the circuit.
         self.ages = NO_AGES if self.slow_call_duration is None else Ages(self.slow_from)
         self.consecutive: int = 0
         self.reasons: Reasons = _reasons(self.window)
@@ -74,7 +74,7 @@ class Health:
         self.reasons.clear()
 
     def failed(self, now: float, slow: bool, reason: str) -> bool:
-        """Count a failure; return whether a rule says to open."""
+        """Count a failure; return True if a rule says to open."""
         self.consecutive += 1
         self.window.add(now, True, slow)
         bad = self.bad(now)
@@ -82,7 +82,7 @@ class Health:
         return bad
 
     def bad(self, now: float) -> bool:
-        """Tell whether a rule says to open, now that a result is in the window."""
+        """Return True if a rule says to open, after the newest result was counted."""
         window = self.window
         if self.failure_rate is not None and window.calls >= self.minimum_calls:
             failing = window.failures / window.calls >= self.failure_rate
@@ -92,7 +92,7 @@ class Health:
         return failing or (self.slow_call_duration is not None and self.too_slow(now))
 
     def too_slow(self, now: float) -> bool:
-        """Tell whether the share of slow calls, those still in flight included, says to open."""
+        """Return True if the share of slow calls, those still in flight included, says to open."""
         if self.slow_call_duration is None:
             return False
         late = self.ages.late(now)
@@ -106,13 +106,13 @@ class Health:
     # -- showing ---------------------------------------------
 
     def failure_ratio(self, now: float) -> float | None:
-        """Return the share of failures in the window, or None below the minimum volume."""
+        """Return the share of failures in the window; None below the minimum volume."""
         self.window.advance(now)
         enough = self.window.calls >= self.minimum_calls
         return self.window.failures / self.window.calls if enough else None
 
     def slow_ratio(self, now: float) -> float | None:
-        """Return the share of slow calls, or None below the minimum volume."""
+        """Return the share of slow calls; None below the minimum volume."""
         if self.slow_call_duration is None:
             return None
         late = self.ages.late(now)
@@ -122,11 +122,11 @@ class Health:
 
     @property
     def memory(self) -> float:
-        """The seconds for which a call is remembered; 0 where it is so many calls instead."""
+        """The seconds for which a call counts; 0 if the window is a number of calls."""
         return self.window.spec if isinstance(self.window, TimeWindow) else 0.0
 
     def summary(self, now: float) -> str:
-        """Return in a few words what was seen."""
+        """Return what was seen, in a few words."""
         window = self.window
         parts = [f"{window.failures} of {counted(window.calls, 'call')} failed"]
         if self.slow_call_duration is not None:
@@ -171,7 +171,7 @@ class Health:
         return " or ".join(rules)
 
     def adopt(self, fresh: Health) -> None:
-        """Take over the options of another; only a changed window starts afresh."""
+        """Copy the options of another; a changed window starts afresh."""
         if self.window.spec != fresh.window.spec:
             self.window = fresh.window
             self.reasons.span = fresh.reasons.span
@@ -214,7 +214,7 @@ class Health:
 
 
 def counted(number: int, one: str, many: str = "") -> str:
-    """Return a number with its noun, in the right one of its forms."""
+    """Return a number with its noun in the singular or plural."""
     return f"{number} {one if number == 1 else many or one + 's'}"
 
 
