@@ -7,7 +7,7 @@ from typing import Any
 from ..engine.counters import EDGES, PEAK_SPAN
 from ..engine.policy_state import PolicyState
 from ..guards.base import Guard
-from ..guards.facets import Admission, Answers, time_limits
+from ..guards.facets import Admission, answering, time_limits
 from ..outcomes import OUTCOMES
 from .options import changed
 
@@ -111,7 +111,7 @@ def _heading(core: PolicyState, now: float) -> list[str]:
 def _limits(guards: tuple[Guard, ...]) -> list[str]:
     """Return the limits of these guards for some kinds of calls."""
     lines: list[str] = []
-    if any(isinstance(guard, Answers) for guard in guards):
+    if answering(guards):
         lines.append(
             "  in a block, a context manager and a Future no fallback acts, in a stream "
             "only before its first item"

@@ -3,27 +3,37 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
-from ..guards.facets import Admission
+from ..guards.facets import Admission, InFlight, Slots
 from ..outcomes import CANCELLED, REFUSED, SUCCESS
 from ..stack import room
 from .counters import SHORTEST
 from .frames import has_call
+from .lent_slots import lent
 from .policy_state import PolicyState
-from .stops import Stopped
+from .stops import Stopped, Tickets
 from .tracing import tell_slow
 
-Tickets = Any  # opaque to the drivers: an int for one guard, for more a sequence, outermost first
+
+def may_pass(guard: Admission) -> bool:
+    """Return whether a call may pass a guard that has refused it: see `interpreter`.
+
+    It may where a block round it lends a slot, and inside a call that is a probe.
+    """
+    if isinstance(guard, Slots) and lent.get() is not None:
+        return True
+    return isinstance(guard, InFlight) and guard.is_probing
 
 
-def taken_back(guards: tuple[Admission, ...], tickets: list[int], now: float) -> None:
+def taken_back(
+    guards: tuple[Admission, ...], tickets: list[int], now: float, reason: str = ""
+) -> None:
     """Give back the tickets that were taken, each once. The caller holds the lock."""
     place = len(tickets)
     while place:
         place -= 1
         if tickets[place] >= 0:  # -1: given back already, before a RecursionError stopped the rest
-            guards[place].settle(tickets[place], now, REFUSED, 0.0, "", False)
+            guards[place].settle(tickets[place], now, REFUSED, 0.0, reason, False)
             tickets[place] = -1
 
 

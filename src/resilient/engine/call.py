@@ -47,9 +47,9 @@ class Call:
         "__weakref__", "abandoned", "active_seconds", "admitted", "answering", "args", "attempts",
         "began", "core", "counted", "deadline", "delay", "duration", "error", "expired_level",
         "fallbacks_failed", "final", "fn", "forced_outcome", "handle", "hint", "is_callers",
-        "is_late", "is_news", "is_ours", "kwargs", "level", "limits", "outcome", "pipeline", "ran",
-        "recovered_from", "recovering_from", "refuser", "served", "settled", "started", "tickets",
-        "value",
+        "is_late", "is_news", "is_ours", "kwargs", "lasted", "level", "limits", "outcome",
+        "pipeline", "ran", "recovered_from", "recovering_from", "refuser", "seen", "served",
+        "settled", "started", "tickets", "value",
     )
     # fmt: on
     admitted: bool
@@ -62,7 +62,9 @@ class Call:
     is_late: bool  # the value came after the time was up
     is_news: bool  # its refusal is the first after a quiet time
     is_ours: bool  # the call is known to belong to this process, and not to its parent
+    lasted: bool  # its body returned work that had not ended
     ran: bool
+    seen: tuple[list[int], str]  # how it ended in the eyes of its guards, and the reason
     served: int  # what its caller got, once it is counted
     settled: bool  # some of its guards know how it ended
     started: float
@@ -98,7 +100,7 @@ class Call:
         self.final: bool = False  # nothing can replace its answer any more
         self.ran = self.is_ours = self.admitted = self.counted = self.is_callers = False
         self.is_late = self.settled = self.is_news = False
-        self.answering = False
+        self.answering = self.lasted = False
         self.attempts: int = 1
         self.hint: Any = None  # what the newest error says of when to ask again
         self.served = 0
@@ -139,7 +141,7 @@ class Call:
         """Return a call that a guard stopped on the fast path."""
         call = cls(pipeline, fn, args, kwargs)
         levels = pipeline.fast_levels
-        for ticket, level in zip(stop.tickets, levels[: stop.place], strict=True):
+        for ticket, level in zip(stop.tickets, levels, strict=False):
             call.tickets[level] = ticket
         call.level = levels[stop.place]
         call.began = stop.now

@@ -33,7 +33,8 @@ def classify(call: Call) -> tuple[list[int], str]:
         return [said[0]] * (len(pipeline.guards) + 1), said[1]
     if error is None:
         values = {each: each.of_value(call.value) for each in {*pipeline.guard_judges}}
-        return [values[each] for each in pipeline.guard_judges], "failed_result"
+        seen = [values[each] for each in pipeline.guard_judges]
+        return seen, "failed_result" if FAILURE in seen else ""
     if not isinstance(error, Exception):
         return _cancelled(call, error)
     return _weighed(call, error)

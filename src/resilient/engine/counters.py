@@ -149,6 +149,11 @@ class Counters:
             self.counts[outcome] += 1
             self.not_succeeded += 1
 
+    def count_error(self) -> None:
+        """Count a refusal that nothing has answered. The caller holds the lock."""
+        self.errors += 1
+        self.write_shared_row()
+
     def answer_failed(self, callers: bool) -> None:
         """Count a fallback that failed, as the caller's own error or as an error."""
         self.errors += not callers

@@ -5,10 +5,11 @@ tickets of the guards outside, so that the interpreter can go on from there. ``l
 started, now)`` books a success.
 
 Both are one section round a small step that asks the guards. Only for two guards is the step
-written into the section: kept apart, it makes a whole policy a fifth slower. The section takes the
-lock by ``acquire`` inside a ``try``, which costs nothing; ``with`` would double the cost. An
-interrupt may come after any call; `PolicyState.holds_lock` then says whether we had the lock. That
-is reliable because nobody enters from inside a section: ``enter`` reads the gate first.
+written into the section (`two_guards`): kept apart, it makes a whole policy a fifth slower. The
+section takes the lock by ``acquire`` inside a ``try``, which costs nothing; ``with`` would double
+the cost. An interrupt may come after any call; `PolicyState.holds_lock` then says whether we had
+the lock. That is reliable because nobody enters from inside a section: ``enter`` reads the gate
+first.
 
 Near the end of the stack any call may raise RecursionError. A guard's `admit` and `settle_success`
 then leave the guard unchanged (see `resilient.stack`), and so do the steps; what could not be
@@ -23,16 +24,14 @@ from typing import Any, Final
 
 from ..guards.base import PARK, REFUSE
 from ..guards.facets import Admission
-from ..outcomes import REFUSED
-from .booking import Tickets, book, flush_entered, give_back, leave_slowly, taken_back
+from .booking import book, flush_entered, give_back, leave_slowly, may_pass, taken_back
 from .counters import DURATION_SUM, IN_FLIGHT, QUICK, SHORTEST
 from .frames import has_call
 from .policy_state import PolicyState
 from .section import BUSY
-from .stops import AGAIN, TURNED, Stopped, count_refusal
+from .stops import AGAIN, TURNED, Enter, Leave, Stopped, Tickets, count_refusal
+from .two_guards import two_guards
 
-Enter = Callable[[float], Tickets]
-Leave = Callable[[Tickets, float, float], None]
 Take = Callable[[float, Tickets], int]
 Give = Callable[[Tickets, float, float], object]
 
@@ -48,7 +47,7 @@ def fast_path(
     """
     kinds = tuple(guard.kind for guard in guards) if blind_fallback else ()
     if len(guards) == 2:
-        enter, leave = _two(core, guards, kinds)
+        enter, leave = two_guards(core, guards, kinds)
     else:
         enter, leave = _enter(core, guards, kinds), _leave(core, guards)
     return enter, has_call(leave, core="core", ended="started")
@@ -109,6 +108,7 @@ def _enter(  # noqa: C901, PLR0915
         verdict, place = PARK, 0
         why: str | None = None  # of what is neither let in nor answered
         left: float | None = None
+        stopped: Stopped | None = None
         try:
             acquire()
             if core.gate:
@@ -128,13 +128,15 @@ def _enter(  # noqa: C901, PLR0915
                 if not alone:
                     place = -verdict // _PLACES
                     verdict += place * _PLACES
-                if not (kinds and verdict == REFUSE and count_refusal(core, kinds[place], now)):
-                    refuser = guards[place]
-                    why, left = refuser.why, refuser.retry_after(now)
-                elif place:
-                    taken_back(guards, tickets, now)
+                answered = kinds and verdict == REFUSE and count_refusal(core, kinds[place], now)
+                if not answered:
+                    why, left = guards[place].why, guards[place].retry_after(now)
+                if place and verdict == REFUSE and (answered or not may_pass(guards[place])):
+                    taken_back(guards, tickets, now, guards[place].error.__name__)
             core.gate = 0
             release()
+            if why is not None:
+                stopped = Stopped(verdict, place, tickets[:place] if place else (), why, left, now)
         except BaseException:
             if holds_lock():  # inline: at the end of the stack no function can be called
                 core.gate = core.idle_gate
@@ -147,9 +149,8 @@ def _enter(  # noqa: C901, PLR0915
             if outbox:
                 flush_entered(core, guards, given, now)
             return given
-        if why is not None:
-            taken = tickets[:place] if place else ()
-            return Stopped(verdict, place, taken, why, left, now)
+        if stopped is not None:
+            return stopped
         if outbox:
             flush()
         return TURNED
@@ -193,108 +194,3 @@ def _leave(core: PolicyState, guards: tuple[Admission, ...]) -> Leave:
             flush()
 
     return leave
-
-
-# -- the same, written out for two guards ---------------------------------------------
-
-
-def _two(  # noqa: C901, PLR0915
-    core: PolicyState, guards: tuple[Admission, Admission], kinds: tuple[str, ...]
-) -> tuple[Enter, Leave]:
-    """Return the sections for two guards, as most policies have: their tickets are a pair."""
-    outer, inner = guards
-    kind1, kind2 = kinds or ("", "")
-    before1, before2 = outer.admit, inner.admit
-    succeeded1, succeeded2 = outer.settle_success, inner.settle_success
-    outbox, flush, acquire, release = core.outbox, core.flush, core.lock.acquire, core.lock.release
-    holds_lock = core.holds_lock
-
-    def enter(now: float) -> Tickets:  # noqa: C901, PLR0912
-        gate = core.gate
-        if gate:
-            return AGAIN
-        first: int = PARK
-        second: int = PARK
-        why: str | None = None  # of what is neither let in nor answered
-        left: float | None = None
-        try:
-            acquire()
-            if core.gate:
-                release()
-                return AGAIN
-            core.gate = BUSY
-            if now >= core.peak_until:
-                core.roll_peak(now)
-            first = before1(now)
-            if first < 0:
-                if not (kind1 and first == REFUSE and count_refusal(core, kind1, now)):
-                    why, left = outer.why, outer.retry_after(now)
-            else:
-                second = before2(now)
-                if second >= 0:
-                    core.in_flight = running = core.in_flight + 1
-                    if running > core.peak:
-                        core.peak = running
-                    if (shared_row := core.shared_row) is not None:
-                        shared_row[IN_FLIGHT] = running
-                elif kind2 and second == REFUSE and count_refusal(core, kind2, now):
-                    outer.settle(first, now, REFUSED, 0.0, "", False)
-                    first = PARK
-                else:
-                    why, left = inner.why, inner.retry_after(now)
-            core.gate = 0
-            release()
-        except BaseException:
-            if holds_lock():  # inline: at the end of the stack no function can be called
-                core.gate = core.idle_gate
-                release()
-            if first >= 0 > second:
-                outbox.append(partial(give_back, core, guards, [first], now))
-            raise
-        if second >= 0:
-            if outbox:
-                flush_entered(core, guards, (first, second), now)
-            return first, second
-        if why is not None:
-            if first < 0:
-                return Stopped(first, 0, (), why, left, now)
-            return Stopped(second, 1, (first,), why, left, now)
-        if outbox:
-            flush()
-        return TURNED
-
-    def leave(tickets: Tickets, started: float, now: float) -> None:
-        first, second = tickets
-        duration, half = now - started, False
-        if core.gate or started < core.counting_since or duration > SHORTEST:
-            leave_slowly(core, guards, tickets, started, now)
-            return
-        try:
-            acquire()
-            gate = core.gate
-            core.gate = gate | BUSY
-            succeeded2(second, now, duration)
-            half = True
-            succeeded1(first, now, duration)
-            core.in_flight = running = core.in_flight - 1
-            core.duration_sum = total = core.duration_sum + duration
-            core.quick = quick = core.quick + 1
-            if (shared_row := core.shared_row) is not None:
-                shared_row[QUICK] = quick
-                shared_row[DURATION_SUM] = total
-                shared_row[IN_FLIGHT] = running
-            core.gate = gate
-            release()
-        except BaseException as error:
-            if holds_lock():  # inline: at the end of the stack no function can be called
-                core.gate = core.idle_gate
-                release()
-            if not isinstance(error, RecursionError):
-                raise
-            left = (first, -1 if half else second)
-            outbox.append(partial(book, core, guards, left, started, now))
-            return
-        if outbox:
-            flush()
-
-    return enter, leave

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from ..callables import returns_awaitable
 from ..errors import CircuitOpenError, RefusedError
+from ..guards.base import NoAnswer
 from ..guards.facets import Admission
 from ..knowledge.frameworks import steers
 from ..outcomes import REFUSED
@@ -30,6 +31,8 @@ def answer(pipeline: Pipeline, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
         value = pipeline.answers.recover(_UNTOLD, args[pipeline.skip :], kwargs)
         if returns_awaitable(value):
             raise not_awaited(pipeline.core.name, value)
+    except NoAnswer:
+        raise _unanswered(pipeline) from None
     except BaseException as error:
         _failed(pipeline, error)
         raise
@@ -44,6 +47,8 @@ async def answer_async(pipeline: Pipeline, args: tuple[Any, ...], kwargs: dict[s
         value = pipeline.answers.recover(_UNTOLD, args[pipeline.skip :], kwargs)
         if returns_awaitable(value):
             value = await value
+    except NoAnswer:
+        raise _unanswered(pipeline) from None
     except BaseException as error:
         _failed(pipeline, error)
         raise
@@ -66,19 +71,32 @@ def _newest(core: PolicyState) -> str:
     return max(core.refused_at, key=lambda kind: core.refused_at[kind])
 
 
+def _refusal(pipeline: Pipeline, newest: str) -> RefusedError:
+    """Return the error of the newest refusal, which was not constructed then."""
+    core = pipeline.core
+    asked = (guard for guard in pipeline.guards if isinstance(guard, Admission))
+    refuser = next((guard for guard in asked if guard.kind == newest), None)
+    if refuser is None:  # another call has refused since: the policy has been forced open
+        return CircuitOpenError(f"{core.name}: refused", policy=core.name, guard=newest)
+    return by_guard(refuser, core, refuser.why, refuser.retry_after(core.now()))
+
+
+def _unanswered(pipeline: Pipeline) -> RefusedError:
+    """Count a refusal that nothing has answered; return its error."""
+    core, newest = pipeline.core, _newest(pipeline.core)
+    core.locked(core.count_error)
+    if PolicyState.on_end is not None:
+        tell_end(core, REFUSED, "error", newest, 0.0)
+    return _refusal(pipeline, newest)
+
+
 def _failed(pipeline: Pipeline, error: BaseException) -> None:
     """Count a fallback that failed, and make the refusal the cause of its error."""
     if not isinstance(error, Exception):
         return
-    core = pipeline.core
-    newest = _newest(core)
-    asked = (guard for guard in pipeline.guards if isinstance(guard, Admission))
-    refuser = next((guard for guard in asked if guard.kind == newest), None)
-    if error.__cause__ is None and refuser is not None:
-        error.__cause__ = by_guard(refuser, core, refuser.why, refuser.retry_after(core.now()))
-    elif error.__cause__ is None:  # another call has refused since: the policy has been forced open
-        why = f"{core.name}: refused"
-        error.__cause__ = CircuitOpenError(why, policy=core.name, guard=newest)
+    core, newest = pipeline.core, _newest(pipeline.core)
+    if error.__cause__ is None:
+        error.__cause__ = _refusal(pipeline, newest)
     callers = steers(error)
     core.locked(core.answer_failed, callers)
     if PolicyState.on_end is not None:

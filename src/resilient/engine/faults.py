@@ -1,8 +1,10 @@
-"""Log faults of the predicates that a policy was given."""
+"""Log faults of code that a policy was given."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+
+from ..guards.base import Guard
 
 
 def fault_logger(name: str, kind: str) -> Callable[[Exception], None]:
@@ -22,3 +24,15 @@ def fault_logger(name: str, kind: str) -> Callable[[Exception], None]:
             )
 
     return on_fault
+
+
+def log_fault(name: str, guard: Guard, what: str, fault: Exception) -> None:
+    """Log the first fault of a guard's own code."""
+    if guard._fault_logged:
+        return
+    guard._fault_logged = True
+    import logging
+
+    logging.getLogger("resilient").error(
+        "%s: the %s guard's %s (logged once)", name, guard.kind, what, exc_info=fault
+    )

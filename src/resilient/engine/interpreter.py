@@ -22,10 +22,11 @@ from ..outcomes import REFUSED
 from ..stack import room_for_call
 from . import refusals
 from .call import DO_PARK, DO_RECOVER, DO_RUN, ENTRY, Call, Step
+from .lent_slots import lent
 from .own_calls import is_inside
 from .policy_state import PolicyState
-from .settlement import enter, unwind
-from .slot_leases import borrows, is_lent
+from .settlement import enter, unanswered, unwind
+from .slot_leases import borrows
 from .stops import Stopped
 
 _INSIDE: Final = "called inside its own bookkeeping, by a finalizer or signal handler"
@@ -77,8 +78,8 @@ def admit(call: Call, first: int) -> Step:
 
 def go_on(call: Call, stop: Stopped) -> Step:
     """Continue a call that the fast path could not admit."""
-    lent = is_lent() and call.pipeline.lends[call.level] and call.core.locked(borrows, call)
-    if lent or _passes(call, stop.verdict):
+    needs_slot = call.pipeline.lends[call.level] and lent.get() is not None
+    if (needs_slot and call.core.locked(borrows, call)) or _passes(call, stop.verdict):
         return admit(call, call.level + 1)
     return _stopped(call, stop.verdict, stop.why, stop.retry_after)
 
@@ -193,10 +194,8 @@ def raised(call: Call, error: BaseException) -> Step:
     """Record the error of the body or of a fallback."""
     origin = call.recovering_from
     if origin is not None and isinstance(error, NoAnswer):
-        if call.answering:
-            return _no_answer(call)
-        error = origin
-    elif origin is not None and isinstance(error, Exception):
+        return _no_answer(call)
+    if origin is not None and isinstance(error, Exception):
         call.fallbacks_failed += 1
         if error is not origin and error.__cause__ is None:
             error.__cause__ = origin
@@ -205,8 +204,11 @@ def raised(call: Call, error: BaseException) -> Step:
 
 
 def _no_answer(call: Call) -> Step:
-    """Continue inwards: the guard that was asked for an answer has none."""
-    call.error = call.recovering_from = None
+    """Go on as if the guard that has no answer had not been asked."""
+    call.recovering_from = None
+    if not call.answering:
+        return unanswered(call)
+    call.error = None
     call.outcome, call.refuser, call.answering = -1, ENTRY, False
     return admit(call, call.level + 1)
 
@@ -235,7 +237,7 @@ def not_run(call: Call, error: ResilientError) -> Step:
             call.refuser = call.pipeline.guards[level].kind
     elif isinstance(error, RefusedError):
         error._core, call.refuser = call.core, error.guard
-    call.error = error
+    call.error, call.answering = error, False
     if call.recovering_from is None:
         call.level = call.innermost
     else:

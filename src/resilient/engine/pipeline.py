@@ -6,11 +6,22 @@ from collections.abc import Callable
 from typing import Any, TypeGuard, TypeVar
 
 from ..guards.base import Guard, Mode
-from ..guards.facets import Admission, Answers, InFlight, Keeps, Retries, Slots, Switch, TimeLimit
+from ..guards.facets import (
+    Admission,
+    Answers,
+    InFlight,
+    Keeps,
+    Retries,
+    Slots,
+    Switch,
+    TimeLimit,
+    answering,
+)
 from ..knowledge.libraries import is_answer
 from ..outcomes import DEFAULT_JUDGE, Judge
-from .fast_path import Enter, Leave, fast_path
+from .fast_path import fast_path
 from .policy_state import PolicyState
+from .stops import Enter, Leave
 
 # Takes an error, and the function and arguments of the call that it ends.
 Kin = Callable[[Exception, Any, tuple[Any, ...], dict[str, Any]], Exception]
@@ -20,32 +31,10 @@ class Pipeline:
     """What a driver needs to know to run calls of one mode through a policy."""
 
     __slots__ = (
-        "admissions",
-        "always",
-        "answers",
-        "core",
-        "enter",
-        "fast_levels",
-        "guard_judges",
-        "guards",
-        "is_plain",
-        "judge",
-        "judges",
-        "judges_health",
-        "judges_values",
-        "keepers",
-        "kin",
-        "leave",
-        "lends",
-        "limits",
-        "neutral",
-        "odd",
-        "reacts",
-        "retries",
-        "single",
-        "skip",
-        "threaded",
-        "watchers",
+        "admissions", "always", "answers", "core", "enter", "fast_guards", "fast_levels",
+        "guard_judges", "guards", "is_plain", "judge", "judges", "judges_health",
+        "judges_values", "keepers", "kin", "leave", "lends", "limits", "neutral", "odd",
+        "reacts", "retries", "single", "skip", "threaded", "watchers", "worker_guard",
     )  # fmt: skip
     enter: Enter
     leave: Leave
@@ -105,6 +94,8 @@ class Pipeline:
             for level, guard in enumerate(self.admissions)
             if guard is not None and not isinstance(guard, Switch)
         )
+        asked = (self.admissions[level] for level in self.fast_levels)
+        self.fast_guards: tuple[Admission, ...] = tuple(each for each in asked if each is not None)
         # By level: guards that act even while guards are off, and guards that lend slots.
         self.always: tuple[bool, ...] = _are(guards, Switch, Answers)
         self.lends: tuple[bool, ...] = _are(guards, Slots)
@@ -115,16 +106,13 @@ class Pipeline:
         # A policy has at most one.
         self.retries: tuple[int, Retries] | None = next(iter(_levels(guards, Retries)), None)
         self.limits: tuple[tuple[int, TimeLimit], ...] = _levels(guards, TimeLimit)
+        # The kind of the guard whose limit is kept by a worker.
+        bounding = [guard for level, guard in self.limits if self.admissions[level] is not None]
+        self.worker_guard: str = bounding[0].kind if bounding else ""
         # The fast paths know one limit; with more, the interpreter finds the tightest each time.
         self.single: tuple[int, TimeLimit] | None = (
             self.limits[0] if len(self.limits) == 1 else None
         )
-
-    @property
-    def fast_guards(self) -> tuple[Admission, ...]:
-        """The guards that the fast path asks."""
-        asked = (self.admissions[level] for level in self.fast_levels)
-        return tuple(guard for guard in asked if guard is not None)
 
     @property
     def one_limit(self) -> bool:
@@ -153,13 +141,13 @@ def _admits(guard: Guard, mode: Mode) -> TypeGuard[Admission]:
     """Return True if a guard admits calls of a mode."""
     if not isinstance(guard, Admission):
         return False
-    return guard.takes_worker(mode) if isinstance(guard, TimeLimit) else True
+    return guard.admits(mode)
 
 
 def _answerer(guards: tuple[Guard, ...]) -> Answers | None:
     """Return the guard that answers every refusal without looking at it, if there is one."""
     inside = [guard for guard in guards if not isinstance(guard, Switch)]
-    answering = [guard for guard in inside if isinstance(guard, Answers)]
-    alone = len(answering) == 1 and answering[0] is inside[0]
-    # A switch inside needs no look: while it is off the gate keeps calls off the fast path.
-    return answering[0] if alone and answering[0].is_blind else None
+    found = [guard for guard in inside if isinstance(guard, Answers)]
+    outermost = len(found) == 1 and found[0] is inside[0] and found == answering(inside)
+    # An answer of a switch inside is not reached: the switch keeps its calls off the fast path.
+    return found[0] if outermost and found[0].is_blind else None

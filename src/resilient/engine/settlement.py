@@ -8,22 +8,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
-from weakref import WeakSet
 
 from ..errors import ResilientError
-from ..guards.base import Guard
-from ..guards.facets import Retries, Slots
+from ..guards.base import RECOVER, Guard
+from ..guards.facets import Answers, Retries, Slots
 from ..outcomes import CANCELLED, FAILURE, SUCCESS
 from ..stack import room, room_for_call
 from . import refusals
 from .accounting import CALLER_GONE, count, served, trace
 from .call import DO_PAUSE, DO_RECOVER, DONE, Call, Step
 from .classify import classify
-from .faults import fault_logger
+from .faults import log_fault
 from .pipeline import Pipeline
 from .policy_state import PolicyState
 
-_faulty: Final[WeakSet[Guard]] = WeakSet()  # guards with a fault that was logged
 _NOBODY: Final[list[int]] = []  # in place of outcomes if no guard is left to settle
 
 
@@ -34,16 +32,22 @@ def unwind(call: Call) -> Step:
         outcomes, reason = classify(call)
     if call.outcome < 0:
         call.outcome = outcomes[-1]
-    if (
-        call.pipeline.keepers
-        and call.ran
-        and not call.final
-        and call.error is None
-        and call.recovered_from is None
-    ):
+    call.seen = outcomes, reason
+    pipeline = call.pipeline
+    if pipeline.keepers and call.ran and call.error is None and call.recovered_from is None:
         _keep(call, outcomes)
-    if call.pipeline.retries is not None and isinstance(call.error, Exception):
-        _take_hint(call, call.pipeline.retries[1], call.error)
+    if pipeline.retries is not None and isinstance(call.error, Exception):
+        _take_hint(call, *pipeline.retries, call.error)
+    return _unwind(call, outcomes, reason)
+
+
+def unanswered(call: Call) -> Step:
+    """Settle the guards outside one that had no answer; the call ended as it had before."""
+    call.level -= 1
+    return _unwind(call, *call.seen)
+
+
+def _unwind(call: Call, outcomes: list[int], reason: str) -> Step:
     step = settle(call, outcomes, reason)
     kin = call.pipeline.kin
     if kin is not None and step == DONE and isinstance(call.error, ResilientError):
@@ -120,7 +124,7 @@ def _walk_out(call: Call, outcomes: list[int], reason: str, now: float) -> Step:
         if worker is not None and held:
             worker.tickets[level] = ticket
         tickets[level] = None
-        if wish is not None and may_go_on:
+        if wish == RECOVER and may_go_on and isinstance(guards[level], Answers):
             call.level = level
             call.recovering_from = call.error if isinstance(call.error, Exception) else None
             return DO_RECOVER
@@ -142,28 +146,31 @@ def _asks_again(call: Call, level: int, ticket: int, outcomes: list[int], now: f
     return True
 
 
-def _take_hint(call: Call, guard: Retries, error: Exception) -> None:
+def _take_hint(call: Call, level: int, guard: Retries, error: Exception) -> None:
+    """Have a retry read an error that it may be asked about."""
+    call.hint = None
+    if call.final or call.level < level or call.seen[0][level] != FAILURE:
+        return
     try:
         call.hint = guard.hint(error)
+    except RecursionError:
+        return
     except Exception as fault:
-        call.hint = None
-        _log_fault(call, guard, fault)
+        log_fault(call.core.name, guard, "hint() raised, so there is no hint", fault)
 
 
 def _keep(call: Call, outcomes: list[int]) -> None:
     """Pass a good value to the guards that keep values."""
+    if call.final or call.lasted:  # nobody could be answered with it
+        return
     for level, guard in call.pipeline.keepers:
         if outcomes[level] == SUCCESS:
             try:
                 guard.keep(call.value, call.args[call.pipeline.skip :], call.kwargs)
+            except RecursionError:
+                continue
             except Exception as fault:
-                _log_fault(call, guard, fault)
-
-
-def _log_fault(call: Call, guard: Guard, fault: Exception) -> None:
-    if guard not in _faulty:
-        _faulty.add(guard)
-        fault_logger(call.core.name, guard.kind)(fault)
+                log_fault(call.core.name, guard, "keep() raised, so the value is not kept", fault)
 
 
 def tell_some(call: Call, which: Callable[[Guard], bool], outcomes: list[int], reason: str) -> None:

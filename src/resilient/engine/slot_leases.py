@@ -7,10 +7,10 @@ block would be refused because of the slot that its own block holds, so it runs 
 from __future__ import annotations
 
 import weakref
-from contextvars import ContextVar
-from typing import Final
+from typing import cast
 
 from .call import Call
+from .lent_slots import lent
 from .policy_state import PolicyState
 
 
@@ -22,37 +22,30 @@ class Lease:
     def __init__(self, core: PolicyState) -> None:
         self._core = core
         self._open = True
-        self._outer = _current.get()
+        self._outer: Lease | None = cast("Lease | None", lent.get())
         self._borrower: weakref.ref[Call] | None = None
-        _current.set(self)
+        lent.set(self)
 
     def end(self) -> None:
         """Stop lending: the block has been exited."""
         self._open = False
-        if _current.get() is self:
-            _current.set(self._outer)
+        if lent.get() is self:
+            lent.set(self._outer)
         self._outer = None
 
     def lends(self, call: Call) -> bool:
         """Lend the slot to a call, unless another has it. The caller holds the policy's lock."""
-        lent = None if self._borrower is None else self._borrower()
-        if not self._open or self._core is not call.core or (lent is not None and not lent.counted):
+        borrower = None if self._borrower is None else self._borrower()
+        is_taken = borrower is not None and not borrower.counted
+        if not self._open or self._core is not call.core or is_taken:
             return False
         self._borrower = weakref.ref(call)
         return True
 
 
-_current: Final[ContextVar[Lease | None]] = ContextVar("resilient-lease", default=None)
-
-
-def is_lent() -> bool:
-    """Return True if the running code is in a block that lends its slot."""
-    return _current.get() is not None
-
-
 def borrows(call: Call) -> bool:
     """Return True if a call that finds no slot may run on that of an enclosing block."""
-    lease = _current.get()
+    lease = cast("Lease | None", lent.get())
     while lease is not None:
         if lease.lends(call):
             return True

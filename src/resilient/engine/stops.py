@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Callable, Sequence
+from typing import Any, Final
 
 from ..outcomes import REFUSED
 from .counters import ENDED
 from .policy_state import QUIET, PolicyState
+
+Tickets = Any  # opaque to the drivers: an int for one guard, for more a sequence, outermost first
+Enter = Callable[[float], Tickets]
+Leave = Callable[[Tickets, float, float], None]
 
 
 class Stopped:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Final, cast
 
 from ..errors import ResilientError
 from ..guards.base import PARK, REFUSE, Waiter
-from ..guards.facets import Admission, InFlight, Queueing
+from ..guards.facets import Admission, Queueing
 from . import interpreter, settlement
 from .call import DO_PARK, Call, Step
 
@@ -66,24 +66,21 @@ def _asked(
 
 def _confirm(call: Call, now: float) -> tuple[int, int]:
     """Have the guards outside confirm their tickets: their state may have changed since."""
-    for level, guard, ticket in _outside(call):
-        verdict = guard.confirm(ticket, now)
-        call.tickets[level] = verdict if verdict >= 0 else None
-        if verdict < 0:
-            return REFUSE, level
+    for level, guard in call.pipeline.watchers:
+        ticket = call.tickets[level]
+        if level < call.level and ticket is not None:
+            verdict = guard.confirm(ticket, now)
+            call.tickets[level] = verdict if verdict >= 0 else None
+            if verdict < 0:
+                return REFUSE, level
+            if guard.watches_ages:
+                guard.go_on(verdict, now)
     return 0, call.level
 
 
 def _pause(call: Call, now: float) -> None:
     """Tell the guards outside that the call waits for a slot, and not for the dependency."""
-    for _, guard, ticket in _outside(call):
-        if guard.watches_ages:
-            guard.pause(ticket, now)
-
-
-def _outside(call: Call) -> Iterator[tuple[int, InFlight, int]]:
-    """Yield the guards outside that watch calls in flight, with their levels and tickets."""
     for level, guard in call.pipeline.watchers:
         ticket = call.tickets[level]
-        if level < call.level and ticket is not None:
-            yield level, guard, ticket
+        if level < call.level and ticket is not None and guard.watches_ages:
+            guard.pause(ticket, now)

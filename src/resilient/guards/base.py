@@ -70,6 +70,7 @@ class Guard:
     _layers: dict[str, dict[str, Any]] | None = None  # its options, by who set them
     _revision: int = 0  # how often its options were changed
     _decorated: tuple[Callable[[], Any], Any] | None = None  # weakly, with the code of what
+    _fault_logged: bool = False
     _policy: object = None  # that it keeps alive, where it decorates again and again
     _decorate: ClassVar[Callable[[Any, Guard], Any]]  # set by the floor that makes policies
     _facet_of: ClassVar[dict[str, type[Guard]]] = {}  # by the name of a method
@@ -77,14 +78,15 @@ class Guard:
     def __init__(self) -> None:
         self.emit = _drop
 
-    def __init_subclass__(cls) -> None:
+    def __init_subclass__(cls, **options: Any) -> None:
         """Raise a TypeError where it has a method that nobody would ever call."""
-        for name in vars(cls):
-            facet = cls._facet_of.get(name)
-            if facet is not None and not issubclass(cls, facet):
+        super().__init_subclass__(**options)
+        for name, facet in cls._facet_of.items():
+            if not issubclass(cls, facet) and hasattr(cls, name):
                 raise TypeError(
                     f"{cls.__name__}.{name} would never be asked: a guard that has it inherits "
-                    f"from {facet.__module__}.{facet.__name__}"
+                    f"from {facet.__module__}.{facet.__name__}. For something else take another "
+                    "name: this one belongs to the contract"
                 )
 
     def settle(
@@ -122,7 +124,8 @@ class Guard:
 
     def snapshot(self, now: float) -> dict[str, Any]:
         """Return options and state as plain data; under the lock."""
-        return {"guard": self.kind, "options": self.options()}
+        options = {name: _plain(value) for name, value in self.options().items()}
+        return {"guard": self.kind, "options": options}
 
     def measure(self, now: float) -> list[Sample]:
         """Return its metrics at this instant: the same ones every time, from the start."""
@@ -166,3 +169,7 @@ class Guard:
 
 def _drop(_: object) -> None:
     return None
+
+
+def _plain(value: Any) -> Any:
+    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)

@@ -24,6 +24,10 @@ class Admission(Guard):
         """Let an attempt in: a ticket >= 0, or REFUSE, PARK or ANSWER. Under the lock."""
         raise NotImplementedError
 
+    def admits(self, mode: Mode) -> bool:
+        """Return whether admit() and settle() are called for calls that run in this mode."""
+        return True
+
     def settle_success(self, ticket: int, now: float, duration: float) -> None:
         """Take a success: settle(), for those to whom each good call's nanoseconds matter."""
         self.settle(ticket, now, SUCCESS, duration, "", False)
@@ -150,10 +154,6 @@ class TimeLimit(Guard):
 
     seconds: float
     sync: str | None = None  # how it is kept for sync calls: "thread", "cooperative" or not at all
-
-    def takes_worker(self, mode: Mode) -> bool:
-        """Return whether a call of a mode needs a worker, which admit() grants."""
-        return False
 
 
 class Gated(Protocol):

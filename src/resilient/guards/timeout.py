@@ -79,7 +79,7 @@ class Timeout(Admission, TimeLimit, Changeable, Peered):
     def _places(self) -> int:
         return sum(guard.places() for guard in self._peers if isinstance(guard, Queueing))
 
-    def takes_worker(self, mode: Mode) -> bool:
+    def admits(self, mode: Mode) -> bool:
         return mode == "thread" and self.sync == "thread"
 
     def admit(self, now: float) -> int:

@@ -8,7 +8,7 @@ from .. import validation
 from ..engine.policy_state import PolicyState
 from ..errors import DeclarationWarning, OrderWarning
 from ..guards.base import Guard
-from ..guards.facets import TimeLimit, answering, time_limits
+from ..guards.facets import Retries, TimeLimit, answering, time_limits
 from ..place import Place
 
 
@@ -33,6 +33,14 @@ def check_together(guards: tuple[Guard, ...]) -> None:
     for guard in guards:
         if guard.unique and sum(other.kind == guard.kind for other in guards) > 1:
             raise ValueError(f"a policy has at most one {guard.kind}")
+        if hasattr(guard, "seconds") and not isinstance(guard, TimeLimit):
+            raise TypeError(
+                f"the seconds of a {guard.kind} would bound nothing: a guard that has them "
+                f"inherits from {TimeLimit.__module__}.{TimeLimit.__name__}"
+            )
+    asking = [guard.kind for guard in guards if isinstance(guard, Retries)]
+    if len(asking) > 1:
+        raise ValueError(f"a policy has at most one guard that asks again; got {', '.join(asking)}")
     ways = {guard.sync for guard in time_limits(guards)} - {None}
     if len(ways) > 1:
         raise ValueError(

@@ -185,9 +185,9 @@ def _refusing(guards: tuple[Guard, ...]) -> list[str]:
 
 
 def _refuses(guard: Guard, waits: bool) -> bool:
-    if isinstance(guard, TimeLimit):
-        return waits or any(guard.takes_worker(mode) for mode in _MODES)
-    return isinstance(guard, Admission)
+    if isinstance(guard, Admission) and any(guard.admits(mode) for mode in _MODES):
+        return True
+    return waits and isinstance(guard, TimeLimit)
 
 
 def _others(core: PolicyState, known: list[str]) -> list[str]:

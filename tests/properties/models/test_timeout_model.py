@@ -79,7 +79,7 @@ class TestWorkers(Workers.TestCase):
 def test_T3_only_calls_on_worker_threads_are_counted(sync: str | None, mode: Any) -> None:
     """A timeout takes part in the admission of threaded calls alone."""
     guard = timeout(0.5) if sync is None else timeout(0.5, sync=sync)
-    assert guard.takes_worker(mode) == (sync == mode == "thread")
+    assert guard.admits(mode) == (sync == mode == "thread")
 
 
 def test_T3_without_a_bulkhead_sixty_four_workers() -> None:

@@ -62,7 +62,7 @@ def took(call: Call, value: Any) -> Step:
     """Accept the value that the body or a fallback returned."""
     new = call.recovering_from is None and not call.enters
     if new and is_under_way(value) and not _is_part(call, value):
-        call.value = value
+        call.value, call.lasted = value, True
         return LASTS
     return interpreter.returned(call, value)
 

@@ -25,8 +25,12 @@ from .waker import task_in
 
 async def run(call: Call, first: Callable[..., Step] = interpreter.start, *args: Any) -> None:
     """Drive a call to its end, or until the value it returned carries it on."""
-    if await drive(call, first, *args) == LASTS:
-        hand_out(call, FUTURES)
+    try:
+        if await drive(call, first, *args) == LASTS:
+            hand_out(call, FUTURES)
+    except BaseException:
+        settlement.abort(call)
+        raise
 
 
 def guard(pipeline: Pipeline, fn: Callable[..., Any]) -> Callable[..., Any]:

@@ -16,7 +16,7 @@ from ..policy_state import PolicyState
 def abandon(call: Call, error: BaseException) -> tuple[Step, Callable[[], None]]:
     """End a call with an error; also return a function to call when its worker ends."""
     call.abandoned = held = AbandonedWorker(len(call.tickets))
-    kind = call.pipeline.limits[0][1].kind
+    kind = call.pipeline.worker_guard
     call.core.locked(_abandoned, call.core, held, kind, call.core.now(), str(error))
     return interpreter.raised(call, error), partial(_worker_ended, call, held)
 

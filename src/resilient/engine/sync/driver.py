@@ -88,7 +88,7 @@ def took(call: Call, value: Any) -> Step:
     ):
         return interpreter.returned(call, value)
     if call.recovering_from is None:
-        call.value = value
+        call.value, call.lasted = value, True
         return LASTS
     if not returns_awaitable(value):
         return interpreter.returned(call, value)  # a fallback's answer
@@ -113,7 +113,7 @@ def _on_worker(call: Call, body: Callable[[], Any], deadline: Deadline) -> Step:
 def no_thread(call: Call, fault: RuntimeError) -> Step:
     why = f"{call.core.name}: the system gives no more threads ({fault})"
     call.ran = False
-    kind = call.pipeline.limits[0][1].kind
+    kind = call.pipeline.worker_guard
     return interpreter.not_run(call, WorkersBusyError(why, policy=call.core.name, guard=kind))
 
 

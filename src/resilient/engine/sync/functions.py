@@ -23,8 +23,12 @@ from .workers import Job, pool
 
 def run(call: Call, first: Callable[..., Step] = interpreter.start, *args: Any) -> None:
     """Drive a call to its end, or until the value it returned carries it on."""
-    if drive(call, first, *args) == LASTS:
-        hand_out(call)
+    try:
+        if drive(call, first, *args) == LASTS:
+            hand_out(call)
+    except BaseException:
+        settlement.abort(call)
+        raise
 
 
 def guard(pipeline: Pipeline, fn: Callable[..., Any]) -> Callable[..., Any]:

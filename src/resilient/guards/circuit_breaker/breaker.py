@@ -133,7 +133,6 @@ class CircuitBreaker(Moving, Changeable, Peered):
     def confirm(self, ticket: int, now: float) -> int:
         if ticket < self.epoch:  # the circuit moved while the call waited in the queue
             return self.admit(now)
-        self.go_on(ticket, now)
         return ticket
 
     def settle(

@@ -45,7 +45,7 @@ class ThreadedFlow(SyncFlow):
             pool.submit(job)
         except RuntimeError as fault:
             why = f"{call.core.name}: the system gives no more threads ({fault})"
-            kind = call.pipeline.limits[0][1].kind
+            kind = call.pipeline.worker_guard
             raise WorkersBusyError(why, policy=call.core.name, guard=kind) from None
         reason = driver._wait_for(call, job, deadline)
         if reason is None and not job.ended:
