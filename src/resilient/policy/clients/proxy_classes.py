@@ -3,7 +3,7 @@
 Each has the very special methods of its client's class, no more: what the interpreter and abstract
 base classes ask of a type they are answered as by the client's own. `wrapt.ObjectProxy` has all of
 them, whatever it wraps, and makes a call through it 0.6 us dearer; see
-``docs/explanation/architecture.md``.
+``docs/explanation/functions-and-clients.md``.
 """
 
 # pyright: reportUnknownArgumentType=false, reportUnknownVariableType=false
