@@ -44,8 +44,9 @@ def table() -> str:
         "| name | type | labels | meaning | of several processes | present |",
         "|---|---|---|---|---|---|",
     ]
-    guards = _guards()
-    for metric in known():
+    guards = _guards("resilient.")
+    others = _guards("").keys() - guards.keys()  # of tests and of examples in the docs
+    for metric in (each for each in known() if each not in others):
         name, kind = name_and_type(metric)
         if not metric.help:  # another line of a histogram
             continue
@@ -64,12 +65,12 @@ def table() -> str:
     return "\n".join(rows) + "\n"
 
 
-def _guards() -> dict[Metric, str]:
-    """Return whose each metric is that a guard declares."""
+def _guards(package: str) -> dict[Metric, str]:
+    """Return whose each metric is that a guard of a package declares."""
     found: dict[Metric, str] = {}
     kinds: list[type[Guard]] = [Guard]
     for kind in kinds:
-        kinds += [each for each in kind.__subclasses__() if each.__module__.startswith("resilient")]
+        kinds += [each for each in kind.__subclasses__() if each.__module__.startswith(package)]
         found.update(dict.fromkeys(kind.metrics, getattr(kind, "kind", "")))
     return found
 
