@@ -95,7 +95,7 @@ class InFlight(Admission):
         return False
 
     def pause(self, ticket: int, now: float) -> None:
-        """Stop the age of an attempt, which waits for its own caller; under the lock."""
+        """Stop the age of an attempt, which waits, but not for the dependency; under the lock."""
 
     def go_on(self, ticket: int, now: float) -> None:
         """Begin the age of a paused attempt anew; under the lock."""
