@@ -22,16 +22,16 @@ REFUSE: Final = -1
 """What `admit` answers where the call must not run."""
 
 PARK: Final = -2
-"""What `admit` answers where the caller shall wait: the engine goes on with `park`."""
+"""What `admit` answers where the caller shall wait; the engine goes on with `park`."""
 
 ANSWER: Final = -3
-"""What `admit` answers where the guard answers by itself: the engine goes on with `recover`."""
+"""What `admit` answers where the guard answers by itself; the engine goes on with `recover`."""
 
 RECOVER: Final = -1.0
 """What `settle` answers where `recover` shall answer in place of the function."""
 
 Mode = Literal["async", "cooperative", "thread"]
-"""How the body is run: awaited, called in place, or called on a worker thread."""
+"""How the body is run, which is awaited, called in place, or called on a worker thread."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
