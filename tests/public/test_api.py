@@ -27,6 +27,19 @@ MODULES = (
 )  # fmt: skip
 # Documented, in a module without `__all__`.
 NAMED = {PLUGIN: ("Policies",), FLAG_PLUGIN: ("Flags",)}
+# What a guard of one's own is written against: a minor version may change it.
+PROVISIONAL = {
+    "resilient.guards.base": (
+        "REFUSE", "PARK", "ANSWER", "RECOVER", "Mode", "NoAnswer", "Waiter", "Guard",
+    ),
+    "resilient.guards.facets": (
+        "Admission", "Queueing", "Slots", "InFlight", "Answers", "Keeps", "Retries", "TimeLimit",
+        "Gated", "Switch", "Changeable", "Peered", "Stateful",
+    ),
+    "resilient.guards.wait_queue": ("GRANT_LIFE", "WaitQueue"),
+    "resilient.metric_types": ("Metric", "Sample"),
+    "resilient.outcomes": ("SUCCESS", "FAILURE", "IGNORED", "CANCELLED", "REFUSED", "Judge"),
+}  # fmt: skip
 # The rest of these classes is for the package itself.
 ONLY = {
     "Registry": ("get", "names", "snapshot", "subscribe"),
@@ -80,7 +93,17 @@ def api() -> str:
     parts = [section(name) for name in MODULES]
     parts.append(["types in the signatures", *types()])
     parts.append(["environment", *(f"    {word}" for word in environment())])
+    parts.append(["provisional: may change with each minor version", *provisional()])
     return "\n".join("\n".join(part) + "\n" for part in parts)
+
+
+def provisional() -> Iterator[str]:
+    """Yield the lines of the names that are public as provisional."""
+    for name, words in PROVISIONAL.items():
+        module = importlib.import_module(name)
+        yield f"    {name}"
+        for word in words:
+            yield from (f"        {line}" for line in described(word, vars(module)[word]))
 
 
 def section(name: str) -> list[str]:

@@ -20,11 +20,6 @@ BEGIN, END = f"<!-- made by {RENEW} -->\n", "<!-- end of what is made -->\n"
 OVER = {"sum": "added up", "max": "the largest", "min": "the smallest", "mean": "by their calls"}
 
 
-def ours() -> list[Metric]:
-    """Return every metric but those of guards that tests have written."""
-    return [metric for metric in known() if not metric.name.startswith("own_")]
-
-
 def test_the_catalogue_is_that_of_the_code() -> None:
     """The page has each metric with its type, labels and meaning, as the code declares them."""
     before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
@@ -36,7 +31,7 @@ def test_the_catalogue_is_that_of_the_code() -> None:
 def test_every_metric_has_a_meaning() -> None:
     """No family is without a word on what it says, and none says two things."""
     families: dict[str, list[Metric]] = {}
-    for metric in ours():
+    for metric in known():
         families.setdefault(name_and_type(metric)[0], []).append(metric)
     for name, metrics in families.items():
         assert any(metric.help.endswith(".") for metric in metrics), name
@@ -49,8 +44,9 @@ def table() -> str:
         "| name | type | labels | meaning | of several processes | present |",
         "|---|---|---|---|---|---|",
     ]
-    guards = _guards()
-    for metric in ours():
+    guards = _guards("resilient.")
+    others = _guards("").keys() - guards.keys()  # of tests and of examples in the docs
+    for metric in (each for each in known() if each not in others):
         name, kind = name_and_type(metric)
         if not metric.help:  # another line of a histogram
             continue
@@ -69,12 +65,12 @@ def table() -> str:
     return "\n".join(rows) + "\n"
 
 
-def _guards() -> dict[Metric, str]:
-    """Return whose each metric is that a guard declares."""
+def _guards(package: str) -> dict[Metric, str]:
+    """Return whose each metric is that a guard of a package declares."""
     found: dict[Metric, str] = {}
     kinds: list[type[Guard]] = [Guard]
     for kind in kinds:
-        kinds += [each for each in kind.__subclasses__() if each.__module__.startswith("resilient")]
+        kinds += [each for each in kind.__subclasses__() if each.__module__.startswith(package)]
         found.update(dict.fromkeys(kind.metrics, getattr(kind, "kind", "")))
     return found
 

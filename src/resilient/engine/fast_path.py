@@ -136,7 +136,8 @@ def _enter(  # noqa: C901, PLR0915
             core.gate = 0
             release()
             if why is not None:
-                stopped = Stopped(verdict, place, tickets[:place] if place else (), why, left, now)
+                taken = tickets[:place] if place and tickets[0] >= 0 else ()
+                stopped = Stopped(verdict, place, taken, why, left, now)
         except BaseException:
             if holds_lock():  # inline: at the end of the stack no function can be called
                 core.gate = core.idle_gate

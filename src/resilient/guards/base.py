@@ -1,10 +1,10 @@
-"""The contract between a guard and the engine.
+"""The contract between a guard and the engine. Provisional: a minor version may change it.
 
-A guard is options and a pure state machine. The clock is passed in as a number; a guard never
-sleeps, awaits, logs, reads a clock or takes a lock. All methods marked "under the lock" are called
-in the policy's one critical section and do arithmetic only.
+A guard is options and a pure state machine. It gets the time as a number; it never sleeps, awaits,
+logs, reads a clock or takes a lock. The engine calls the methods that say "under the lock" in the
+policy's one critical section: they do arithmetic only, and assign last, after all that can raise.
 
-`Guard` is what all have. What a guard takes part in besides, it says by inheriting from facets
+`Guard` is what all guards have. A guard says what else it takes part in by inheriting from facets
 (`resilient.guards.facets`); the engine sorts the guards of a policy by them, once.
 """
 
@@ -17,16 +17,21 @@ from ..events import Event
 from ..metric_types import Metric, Sample
 from ..outcomes import DEFAULT_JUDGE, Judge
 
-# What admit() answers besides a ticket, which is >= 0.
-REFUSE: Final = -1  # do not run the call
-PARK: Final = -2  # there may be a place soon: get in the queue with park()
-ANSWER: Final = -3  # do not run the call: recover() has the answer
+# What admit() answers besides a ticket, which is at least 0.
+REFUSE: Final = -1
+"""What `admit` answers where the call must not run."""
 
-# What settle() answers besides None (keep the outcome).
-RECOVER: Final = -1.0  # run recover() instead
+PARK: Final = -2
+"""What `admit` answers where the caller shall wait; the engine goes on with `park`."""
+
+ANSWER: Final = -3
+"""What `admit` answers where the guard answers by itself; the engine goes on with `recover`."""
+
+RECOVER: Final = -1.0
+"""What `settle` answers where `recover` shall answer in place of the function."""
 
 Mode = Literal["async", "cooperative", "thread"]
-"""How the body is run: awaited, called in place, or called on a worker thread."""
+"""How the body is run, which is awaited, called in place, or called on a worker thread."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -34,52 +39,102 @@ M = TypeVar("M", bound="classmethod[Any, Any, Any] | staticmethod[Any, Any]")
 
 
 class NoAnswer(Exception):  # noqa: N818 - it says that there is none, and is no error
-    """What recover() raises where it has no answer: the call goes on, or its error is raised."""
+    """Raised by `recover` where the guard has no answer: the call goes on, or its error stands."""
 
 
 class Waiter:
-    """One caller in a guard's queue. The guard decides, the driver waits and wakes."""
+    """One caller in a guard's queue: the guard decides, the driver waits and wakes.
+
+    Attributes:
+        arrived: when it got in the queue, by the policy's clock; set by the engine.
+        deadline: when the driver asks the guard again, if nobody has woken it; set by `park`.
+        granted_at: when it was granted a slot; None where it was not, or where there are no slots.
+        guard: whose queue it is in.
+        patience: for how many seconds it would wait; set by `park`, for messages alone.
+        wake: wakes it, and returns False where the caller has gone. A guard does not call it under
+            the lock: it gives the waiter to its `emit`.
+    """
 
     __slots__ = ("arrived", "deadline", "granted_at", "guard", "patience", "wake")
 
     def __init__(self, guard: Guard, wake: Callable[[], bool]) -> None:
         self.guard: Guard = guard
-        self.wake: Callable[[], bool] = wake  # returns False where nobody is left to be woken
+        self.wake: Callable[[], bool] = wake
         self.arrived: float = 0.0
         self.deadline: float = 0.0
-        self.patience: float = 0.0  # how long it would wait, when it got in the queue
+        self.patience: float = 0.0
         self.granted_at: float | None = None
 
 
 class Guard:
-    """Base of every guard."""
+    """One pattern in a policy; also a decorator, which makes a policy of its own.
+
+    Attributes:
+        kind: its name in errors, events, metrics, settings and commands; the same word as nobody
+            else's.
+        rank: its place in the recommended order, outermost lowest; None fits anywhere.
+        unique: a policy may have one of its kind, and no more.
+        misplaced: what is lost where it stands too far inside; a sentence for the warning.
+        metrics: those that `measure` may give.
+        judges_health: its judge decides the outcome that the policy counts.
+        judge: decides which exceptions and values are failures to it.
+        emit: hands an event, a waiter to be woken, or a function to be called to the policy, which
+            does it when the lock is free again.
+        adds_counts: counts of the policy that mean something with this guard: `"line"` (time in a
+            queue), `"fallback"`, `"thread"`.
+
+    Example:
+        >>> from resilient import Policy
+        >>> from resilient.guards.base import REFUSE
+        >>> from resilient.guards.facets import Admission
+        >>> class AtMost(Admission):
+        ...     kind = "at_most"
+        ...     def __init__(self, calls):
+        ...         super().__init__()
+        ...         self.left = calls
+        ...     def admit(self, now):
+        ...         if not self.left:
+        ...             self.why = "there were enough"
+        ...             return REFUSE
+        ...         self.left -= 1
+        ...         return 0
+        >>> offers = Policy("offers", AtMost(1))
+        >>> offers.call(len, "abc")
+        3
+        >>> offers.try_call(len, "abc").error
+        RefusedError('offers: refused by its at_most (there were enough)')
+    """
 
     kind: ClassVar[str]
-    rank: ClassVar[float | None] = None  # place in the recommended order; None fits anywhere
-    unique: ClassVar[bool] = True  # at most one in a policy
-    misplaced: ClassVar[str] = ""  # what is lost where it stands too far inside
-    metrics: ClassVar[tuple[Metric, ...]] = ()  # those that measure() may give
-    judges_health: ClassVar[bool] = False  # its judge names the outcome that the policy counts
+    rank: ClassVar[float | None] = None
+    unique: ClassVar[bool] = True
+    misplaced: ClassVar[str] = ""
+    metrics: ClassVar[tuple[Metric, ...]] = ()
+    judges_health: ClassVar[bool] = False
 
     judge: Judge = DEFAULT_JUDGE
     emit: Callable[[Event | Waiter | Callable[[], object]], object]
-    adds_counts: tuple[str, ...] = ()  # those of `rows.WORDS` that mean something with it
+    adds_counts: tuple[str, ...] = ()  # of `resilient.telemetry.schema.WORDS`
 
-    # What the policy knows of it.
+    # Set by the policy that it belongs to.
     _policy_name: str = ""  # "" while it belongs to none
     _layers: dict[str, dict[str, Any]] | None = None  # its options, by who set them
     _revision: int = 0  # how often its options were changed
-    _decorated: tuple[Callable[[], Any], Any] | None = None  # weakly, with the code of what
+    _decorated: tuple[Callable[[], Any], Any] | None = None  # what it made, weakly; the code of it
     _fault_logged: bool = False
-    _policy: object = None  # that it keeps alive, where it decorates again and again
-    _decorate: ClassVar[Callable[[Any, Guard], Any]]  # set by the floor that makes policies
+    _policy: object = None  # which it keeps alive, where it decorates again and again
+    _decorate: ClassVar[Callable[[Any, Guard], Any]]  # set by `resilient.policy.decoration`
     _facet_of: ClassVar[dict[str, type[Guard]]] = {}  # by the name of a method
 
     def __init__(self) -> None:
         self.emit = _drop
 
     def __init_subclass__(cls, **options: Any) -> None:
-        """Raise a TypeError where it has a method that nobody would ever call."""
+        """Refuse a class with a method that the engine would never call.
+
+        Raises:
+            TypeError: the class has a method of a facet, and does not inherit from that facet.
+        """
         super().__init_subclass__(**options)
         for name, facet in cls._facet_of.items():
             if not issubclass(cls, facet) and hasattr(cls, name):
@@ -92,43 +147,48 @@ class Guard:
     def settle(
         self, ticket: int, now: float, outcome: int, duration: float, reason: str, held: bool
     ) -> float | None:
-        """Take an attempt's outcome, and its ticket back; under the lock.
+        """Take back the ticket of an attempt, and how it ended; under the lock.
 
-        A guard without admission is asked too, with the ticket 0.
+        The engine calls it once for each ticket. A guard without `Admission` has none, and gets 0.
 
         Args:
-            ticket: what admit() gave.
-            now: the clock.
-            outcome: one of the outcome codes.
+            ticket: what `admit` gave.
+            now: the policy's clock, in seconds.
+            outcome: `SUCCESS`, `FAILURE`, `IGNORED`, `CANCELLED` or `REFUSED` of
+                `resilient.outcomes`, as this guard's judge sees it.
             duration: seconds from the start of the body; infinite for a value that came late.
-            reason: the name of the exception's type, or "" for a success.
-            held: the body still runs on an abandoned worker, so its slot stays taken until
-                release() is called.
+            reason: the name of the exception's type; "" for a success.
+            held: the body goes on, on a worker thread that its caller has given up: its slot stays
+                taken until `release`.
 
         Returns:
-            None to keep the outcome, or RECOVER.
+            None to keep the outcome, or `RECOVER` (only from a guard that inherits from `Answers`).
         """
         return None
 
     def options(self) -> dict[str, Any]:
-        """Return what its constructor was given, or has been given since, by name."""
+        """Return the options in force, by the names that the constructor takes them by."""
         return {}
 
     def describe(self) -> str:
-        """Return what it does, as a clause in plain English."""
+        """Return what it does, as a clause in plain English for the printed plan."""
         return self.kind
 
     def live(self, now: float) -> str:
-        """Return its live numbers for the printed plan, or ""; under the lock."""
+        """Return its numbers at this instant for the printed plan, or ""; under the lock."""
         return ""
 
     def snapshot(self, now: float) -> dict[str, Any]:
-        """Return options and state as plain data; under the lock."""
+        """Return options and state as plain data that JSON can hold; under the lock."""
         options = {name: _plain(value) for name, value in self.options().items()}
         return {"guard": self.kind, "options": options}
 
     def measure(self, now: float) -> list[Sample]:
-        """Return its metrics at this instant: the same ones every time, from the start."""
+        """Return its metrics at this instant, the same series each time; under the lock.
+
+        Returns:
+            For each series the metric, the values of its labels, and its value.
+        """
         return []
 
     if TYPE_CHECKING:

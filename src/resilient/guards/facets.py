@@ -1,6 +1,8 @@
-"""What a guard can take part in: it inherits from the facets of what it does.
+"""What a guard takes part in: it inherits from the facets of what it does. Provisional.
 
-The engine looks at a facet only to sort the guards of a policy, when that is built.
+The engine asks which facets a guard has once, when a policy is built. Arguments that come again:
+`now` is the policy's clock in seconds, `ticket` is what `admit` gave, `waiter` is a caller in the
+guard's queue, `args` and `kwargs` are those of the call. What is not "under the lock" is outside.
 """
 
 from __future__ import annotations
@@ -15,13 +17,23 @@ from .base import Guard, Mode, Waiter
 
 
 class Admission(Guard):
-    """It lets each attempt in, or refuses it."""
+    """It lets each attempt in, or refuses it.
+
+    Attributes:
+        error: the class of the error that a refused caller gets.
+        why: the reason of a refusal; set by `admit` before it answers, read under the same lock.
+    """
 
     error: ClassVar[type[RefusedError]] = RefusedError
-    why: str = ""  # the reason of the refusal made now
+    why: str = ""
 
     def admit(self, now: float) -> int:
-        """Let an attempt in: a ticket >= 0, or REFUSE, PARK or ANSWER. Under the lock."""
+        """Let an attempt in, or not; under the lock.
+
+        Returns:
+            A ticket, at least 0, which `settle` gives back; or `REFUSE`; or `PARK`, with
+            `Queueing`; or `ANSWER`, with `Answers`.
+        """
         raise NotImplementedError
 
     def admits(self, mode: Mode) -> bool:
@@ -29,33 +41,33 @@ class Admission(Guard):
         return True
 
     def settle_success(self, ticket: int, now: float, duration: float) -> None:
-        """Take a success: settle(), for those to whom each good call's nanoseconds matter."""
+        """Take back the ticket of a success: as `settle`, or faster; under the lock."""
         self.settle(ticket, now, SUCCESS, duration, "", False)
 
     def release(self, ticket: int, now: float) -> None:
-        """Take back the slot of an abandoned worker that has ended. Under the lock."""
+        """Take back the slot of an abandoned worker that has ended; under the lock."""
 
     def retry_after(self, now: float) -> float | None:
-        """Return the seconds until a new call may pass, where it is known. Under the lock."""
+        """Return the seconds until a new call may pass, None if unknown; under the lock."""
         return None
 
     def after_fork(self, now: float, own: int) -> None:
-        """Drop, in a forked child, all but what `own` calls of the forking thread hold."""
+        """Drop in a forked child all tickets and waiters, but those of `own` calls that go on."""
 
 
 class Queueing(Admission):
-    """It has a queue: admit() may answer PARK. See `resilient.guards.wait_queue`."""
+    """It has a queue: `admit` may answer `PARK`. See `resilient.guards.wait_queue`."""
 
     def park(self, waiter: Waiter, now: float) -> int:
-        """Put a waiter in the queue: PARK, or a ticket or REFUSE where no wait is needed."""
+        """Put a waiter in the queue: `PARK`, or what `admit` would say by now; under the lock."""
         raise NotImplementedError
 
     def unpark(self, waiter: Waiter, now: float) -> int:
-        """Answer a waiter that woke: a ticket, REFUSE, or PARK to wait on. Under the lock."""
+        """Answer a waiter that woke: a ticket, `REFUSE`, or `PARK` to wait on; under the lock."""
         raise NotImplementedError
 
     def quit(self, waiter: Waiter, now: float) -> None:
-        """Take a waiter out of the queue, and hand on what it was granted. Under the lock."""
+        """Take a waiter out that gave up, and hand on what it was granted; under the lock."""
         raise NotImplementedError
 
     def places(self) -> int:
@@ -64,7 +76,7 @@ class Queueing(Admission):
 
 
 class Slots(Admission):
-    """It bounds how many calls run at once."""
+    """It bounds how many calls run at once: a block keeps its slot for as long as it is open."""
 
     def slots(self) -> int:
         """Return how many calls it lets run at once."""
@@ -74,124 +86,141 @@ class Slots(Admission):
 class InFlight(Admission):
     """It watches calls while they are in flight."""
 
-    watches_ages: bool = False  # pause() and go_on() tell it something
+    watches_ages: bool = False  # `pause` and `go_on` are called
 
     @property
     def slow_from(self) -> float:
-        """The seconds from which on it takes a call for slow."""
+        """The seconds from which on a call is slow to it."""
         return float("inf")
 
     @property
     def is_probing(self) -> bool:
-        """Whether it lets few in, the calls of whose bodies are not to be refused."""
+        """Whether it lets probes in; it does not refuse calls that their bodies make."""
         return False
 
     def pause(self, ticket: int, now: float) -> None:
-        """Learn that an attempt waits for something that is not the dependency: its age stops."""
+        """Stop the age of an attempt, which waits, but not for the dependency; under the lock."""
 
     def go_on(self, ticket: int, now: float) -> None:
-        """Learn that a paused attempt goes on: its age begins anew. Under the lock."""
+        """Begin the age of a paused attempt anew; under the lock."""
 
     def confirm(self, ticket: int, now: float) -> int:
-        """Confirm the ticket of an attempt that waited further inside: a ticket or REFUSE."""
+        """Return a ticket, or `REFUSE`, for an attempt that waited further in; under the lock."""
         return ticket
 
 
 class Answers(Guard):
-    """It can answer in place of the function: settle() says RECOVER, or admit() ANSWER."""
+    """It can answer in place of the function: `settle` says `RECOVER`, or `admit` `ANSWER`.
 
-    is_blind: bool = False  # it answers every refusal, without looking at the error
-    answer: str = ""  # what it answers, in a few words
-    only_async: bool = False  # it can't serve sync calls
-    only_streams: bool = False  # it can't serve calls that are not generators
+    Attributes:
+        is_blind: it answers every refusal, and does not look at the error.
+        answer: what it answers, in a few words.
+        only_async: it can't serve sync calls.
+        only_streams: it can't serve calls that are not generators.
+    """
+
+    is_blind: bool = False
+    answer: str = ""
+    only_async: bool = False
+    only_streams: bool = False
 
     def recover(self, error: Exception, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Answer instead of the function; outside the lock. It may return an awaitable.
+        """Answer in place of the function, for an async call perhaps by an awaitable.
 
         Raises:
-            NoAnswer: there is none. Where admit() said ANSWER the call goes on inwards.
+            NoAnswer: it has none: the error stands, or, after `ANSWER`, the call goes on inwards.
         """
         raise NotImplementedError
 
     def check_signature(self, fn: Callable[..., Any]) -> None:
-        """Raise a TypeError if it can't serve calls of fn."""
+        """Raise a TypeError, which says why, where it can't serve calls of fn."""
 
 
 class Keeps(Guard):
-    """It takes note of good values, such as to answer with one later."""
+    """It sees good values, perhaps to answer with one later."""
 
     def keep(self, value: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Take what the function returned, a success; outside the lock."""
+        """Take what the function returned, a success. What it raises is logged once."""
         raise NotImplementedError
 
 
 class Retries(Admission):
-    """It asks again: the guards inside it see each attempt, those outside the call."""
+    """It asks again: guards inside it see each attempt, those outside it see the one call."""
 
     def hint(self, error: Exception) -> Any:
-        """Return what an error says of when to ask again; outside the lock."""
+        """Return what `again` shall know of an error; without the lock, so it may look at it."""
         return None
 
     def again(
         self, ticket: int, now: float, attempts: int, outcome: int, hint: Any
     ) -> float | None:
-        """Return the seconds until another attempt, None where there is to be none.
+        """Return the seconds until another attempt, None for no other; under the lock.
 
-        Under the lock. The ticket is kept for another attempt, else settle() takes it back.
+        It keeps its ticket for another attempt; `settle` takes it back when there is none.
 
         Args:
-            ticket: what admit() gave.
-            now: the clock.
+            ticket: what `admit` gave.
+            now: the policy's clock, in seconds.
             attempts: how many have ended, this one too.
-            outcome: how this one ended.
-            hint: what hint() gave.
+            outcome: how this one ended: a failure.
+            hint: what `hint` returned, None where it raised.
         """
         raise NotImplementedError
 
 
 class TimeLimit(Guard):
-    """It bounds the time of all that is inside it; the drivers keep the limit."""
+    """It bounds the time of all that is inside it; the drivers keep the limit.
+
+    Attributes:
+        seconds: how long that may take.
+        sync: how sync calls keep to it: "thread", "cooperative", or None: not at all.
+    """
 
     seconds: float
-    sync: str | None = None  # how it is kept for sync calls: "thread", "cooperative" or not at all
+    sync: str | None = None
 
 
 class Gated(Protocol):
-    """What a switch knows of its policy."""
+    """A policy as its switches know it."""
 
     def refresh_gate(self) -> None:
-        """Look at the switches again."""
+        """Ask the switches again whether calls have to ask them."""
         ...
 
 
 class Switch(Admission):
-    """It refuses while it is off; while it is on, no call asks it."""
+    """It refuses while its flag is off; while that is on, no call asks it."""
 
     answers_anywhere: bool = False  # fallbacks inside it, too, answer its refusal
     flag: Flag
     has_answer: bool = False  # it answers by itself
 
     def attach(self, core: Gated) -> None:
-        """Learn whose gate is to be looked at anew when it is moved."""
+        """Take the policy whose `refresh_gate` it calls when it is moved."""
         raise NotImplementedError
 
     def needs_asking(self) -> bool:
-        """Return whether calls have to ask it. While not, none does. Under the lock."""
+        """Return whether calls have to ask it; under the lock."""
         raise NotImplementedError
 
     def is_off(self) -> bool:
-        """Return whether it refuses every call now, whatever else there is. Under the lock."""
+        """Return whether it refuses every call now, a forced state or not; under the lock."""
         raise NotImplementedError
 
 
 class Changeable(Guard):
-    """Some of its options can change at run time."""
+    """Some of its options can change at run time.
+
+    Attributes:
+        changeable: their names, as the constructor takes them.
+        starts_afresh: those among them whose change costs the state.
+    """
 
     changeable: ClassVar[tuple[str, ...]] = ()
-    starts_afresh: ClassVar[tuple[str, ...]] = ()  # those among them that cost the state
+    starts_afresh: ClassVar[tuple[str, ...]] = ()
 
     def take_over(self, new: Guard, now: float) -> None:
-        """Take over the options named in `changeable` from a new one. Under the lock."""
+        """Copy the options in `changeable` from a new guard of its kind; under the lock."""
         raise NotImplementedError
 
 
@@ -199,13 +228,13 @@ class Peered(Guard):
     """It has to know the other guards of its policy."""
 
     def replaces(self, old: Guard) -> None:
-        """Share what is one policy's with the guard of its kind whose place it takes in a view."""
+        """Share what is the policy's with the guard whose place it takes in a view."""
 
     def meet(self, guards: tuple[Guard, ...]) -> None:
         """Learn which guards stand in the same policy."""
 
     def peers_changed(self) -> None:
-        """Learn that options of those guards, or its own, have changed. Under the lock."""
+        """Learn that options of those guards, or its own, have changed; under the lock."""
 
 
 class Stateful(Admission):
@@ -218,24 +247,24 @@ class Stateful(Admission):
         return 0.0
 
     def force(self, state: str | None, now: float) -> None:
-        """Follow a forced state of the policy; None releases it. Under the lock."""
+        """Follow a forced state of the policy, None where it is released; under the lock."""
 
     def reset(self, now: float, why: str) -> None:
-        """Begin anew. Under the lock."""
+        """Begin anew; `why` is for its event; under the lock."""
 
     def jitter(self, on: bool) -> None:
-        """Draw from the random source, or leave it out."""
+        """Spread its times at random, or not: a policy with a manual clock wants none."""
 
     def save(self) -> dict[str, Any]:
-        """Return its state, for restore(); options that can change at run time are part of it."""
+        """Return its state for `restore`; under the lock."""
         return {}
 
     def restore(self, saved: dict[str, Any]) -> None:
-        """Set the state that save() returned."""
+        """Set the state that `save` returned; under the lock."""
 
 
 def _note(*facets: type[Guard]) -> None:
-    """Remember whose each method is, so that none can be written in vain."""
+    """Remember which facet each method is of, for a class that forgets to inherit from it."""
     for facet in facets:
         for name, member in vars(facet).items():
             asked = callable(member) or isinstance(member, property) or name == "changeable"

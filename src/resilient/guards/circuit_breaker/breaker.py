@@ -2,7 +2,7 @@
 
 The pattern is Michael Nygard's (*Release It!*, 2007); the rate over a sliding window with a minimum
 volume is that of Hystrix and resilience4j. Why there are epochs and leases is told in
-``docs/explanation/architecture.md``.
+``docs/explanation/call.md``.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Each has exactly the special methods of its client's class, so that the interpreter and abstract
 base classes get the same answers from the proxy as from the client. `wrapt.ObjectProxy` has all
 of them, whatever it wraps, and makes a call through it 0.6 us slower; see
-``docs/explanation/architecture.md``.
+``docs/explanation/functions-and-clients.md``.
 """
 
 # pyright: reportUnknownArgumentType=false, reportUnknownVariableType=false
