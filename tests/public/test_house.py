@@ -36,7 +36,8 @@ FLOORS: list[tuple[str, ...]] = [
     ("metrics", "health"),
     ("monitoring",),
     ("integrations", "testing"),
-    ("cli", "__main__", ""),
+    ("cli", "__main__"),
+    ("",),
 ]  # fmt: skip
 # Who may import what is heavy, at any depth of the module.
 ALLOWED = {
@@ -108,8 +109,9 @@ LONG_FUNCTIONS = {
     "engine/aio/functions.py:_timed",
     "engine/aio/functions.py:guarded",
     "engine/fast_path.py:_enter",
-    "engine/fast_path.py:_two",
     "engine/fast_path.py:enter",
+    "engine/two_guards.py:enter",
+    "engine/two_guards.py:two_guards",
     "engine/sync/functions.py:_threaded",
     "engine/sync/functions.py:_timed",
     "engine/sync/functions.py:guarded",
@@ -120,7 +122,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 def floor_of(module: str) -> int:
     """Return the floor of a module: that of the longest name that it begins with."""
     parts = module.split(".")
-    for length in range(len(parts), -1, -1):
+    for length in range(len(parts), 0, -1):
         name = ".".join(parts[:length])
         for number, names in enumerate(FLOORS):
             if name in names:
@@ -215,7 +217,7 @@ def test_heavy_imports_stay_where_they_are_allowed(path: Path) -> None:
             assert relative in ALLOWED[target[1]], f"{relative} imports {target[1]}"
 
 
-@pytest.mark.parametrize("path", sorted((SOURCE / "guards").glob("*.py")), ids=lambda p: p.name)
+@pytest.mark.parametrize("path", sorted((SOURCE / "guards").rglob("*.py")), ids=lambda p: p.name)
 def test_guards_never_wait_lock_log_or_read_a_clock(path: Path) -> None:
     """A guard is pure: no module that could do any of it is imported there."""
     banned = {"time", "threading", "_thread", "logging", "asyncio", "anyio", "trio", "os", "socket"}
@@ -249,7 +251,10 @@ def arrows(name: str, tree: ast.Module, known: set[str]) -> set[str]:
 
 
 def test_no_import_circles() -> None:
-    """No modules import each other, by whatever way, at any depth and for type checkers too."""
+    """No modules import each other, at any depth and for type checkers too.
+
+    What names its module by a string, to find what is known of a library, is not seen here.
+    """
     found = modules()
     graph = {name: arrows(name, tree, set(found)) for name, tree in found.items()}
     TopologicalSorter(graph).prepare()  # it raises CycleError, with the circle
