@@ -36,8 +36,7 @@ FLOORS: list[tuple[str, ...]] = [
     ("metrics", "health"),
     ("monitoring",),
     ("integrations", "testing"),
-    ("cli", "__main__"),
-    ("",),
+    ("cli", "__main__", ""),
 ]  # fmt: skip
 # Who may import what is heavy, at any depth of the module.
 ALLOWED = {
