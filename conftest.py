@@ -14,7 +14,7 @@ from sybil.parsers.markdown import PythonCodeBlockParser
 from sybil.parsers.rest import DocTestParser
 
 from resilient import registry
-from resilient.flags.here import here
+from resilient.flags.runtime import here
 
 
 def _setup(namespace: dict[str, Any]) -> None:
