@@ -25,7 +25,7 @@ SLOW := $(addprefix tests/,unit/cli unit/flags/journal unit/integrations unit/mo
 	integration/transparency integration/versions)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test quick trial freeze soak prefork picture lint types docs bench profile house format clean
+.PHONY: help demo test quick trial freeze soak prefork picture lint changelog types docs bench profile house format clean
 
 help:  ## say what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -58,6 +58,10 @@ prefork: $(VENV)/test  ## kill gunicorn's workers under load: totals stay exact,
 lint: $(VENV)/lint  ## check style and layout
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	@$(BIN)/towncrier build --draft --version next >/dev/null
+
+changelog: $(VENV)/lint  ## build CHANGELOG.md from the fragments in changes/, for the version of pyproject.toml
+	$(BIN)/towncrier build --yes
 
 types: $(VENV)/types  ## mypy and pyright, both strict
 	$(BIN)/mypy
