@@ -25,7 +25,7 @@ SLOW := $(addprefix tests/,unit/cli unit/flags/journal unit/integrations unit/mo
 	integration/transparency integration/versions)
 # What `make coverage` runs: the tests of guards, engine and flags; unit/flags, which waits, beforehand.
 MEASURED := $(addprefix tests/,unit/admin unit/engine unit/guards unit/policy regressions \
-	properties/differential properties/models properties/promises)
+	properties/differential properties/fork properties/models properties/promises unit/test_process.py)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test quick trial freeze soak prefork coverage picture lint changelog types docs bench profile house format clean
