@@ -23,9 +23,12 @@ SLOW := $(addprefix tests/,unit/cli unit/flags/journal unit/integrations unit/mo
 	properties/cancellation/test_streams_sweep.py properties/stress/test_counts.py \
 	integration/clients integration/demo integration/gunicorn integration/prefork integration/prometheus \
 	integration/transparency integration/versions)
+# What `make coverage` runs: the tests of guards, engine and flags; unit/flags, which waits, beforehand.
+MEASURED := $(addprefix tests/,unit/admin unit/engine unit/guards unit/policy regressions \
+	properties/differential properties/fork properties/models properties/promises unit/test_process.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test quick trial freeze soak prefork picture lint types docs bench profile house format clean
+.PHONY: help demo test quick trial freeze soak prefork coverage picture lint changelog types docs bench profile house format clean
 
 help:  ## say what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -55,9 +58,21 @@ soak: $(VENV)/test  ## fork and flip together on one SQLite store: it stays whol
 prefork: $(VENV)/test  ## kill gunicorn's workers under load: totals stay exact, scrapes fast; about 90 s
 	$(BIN)/python -m tests.integration.prefork.deaths_trial
 
+# Which tests fail is what `make test` says: here it is ignored.
+coverage: $(VENV)/test  ## the branches that tests take; fails where they are fewer than benchmarks/branches.toml says
+	@$(BIN)/coverage erase
+	-$(BIN)/coverage run -m pytest -n 4 -q tests/unit/flags
+	-$(BIN)/coverage run -m pytest -n 2 -q $(MEASURED)
+	@$(BIN)/coverage combine --quiet
+	$(BIN)/python -m benchmarks.branches
+
 lint: $(VENV)/lint  ## check style and layout
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	@$(BIN)/towncrier build --draft --version next >/dev/null
+
+changelog: $(VENV)/lint  ## build CHANGELOG.md from the fragments in changes/, for the version of pyproject.toml
+	$(BIN)/towncrier build --yes
 
 types: $(VENV)/types  ## mypy and pyright, both strict
 	$(BIN)/mypy
@@ -84,7 +99,7 @@ format: $(VENV)/lint  ## format the code
 	$(BIN)/ruff format .
 
 clean:  ## remove what the other targets made
-	rm -rf .venv .venv-* docs/_build demo-output .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-* docs/_build demo-output .mypy_cache .ruff_cache .hypothesis .coverage*
 
 $(VENV)/made:
 	@test -n '$(FOUND)'

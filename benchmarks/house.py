@@ -6,6 +6,7 @@ import ast
 import logging
 import re
 import sys
+import tomllib
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -14,12 +15,13 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
-import resilient
+import resilient.guards.facets
 from resilient import Policy, bulkhead, circuit_breaker, fallback, flag, flags, metrics, timeout
 from resilient.errors import RefusedError
 from resilient.guards.base import Guard
 
 SOURCE: Final = Path(resilient.__file__).parent
+FLOORS: Final = Path(__file__).parents[1] / "tests/public/floors.toml"
 MOST_LINES: Final = 300  # of a file
 LONGEST: Final = 40  # lines of a function
 SHOWN: Final = 5
@@ -88,10 +90,29 @@ def circles(graph: dict[str, set[str]]) -> list[set[str]]:
 
 
 def functions(tree: ast.Module) -> Iterator[tuple[int, str]]:
-    """Yield the length of every function, and its name."""
+    """Yield the lines of every function besides its signature and docstring, and its name."""
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            yield (node.end_lineno or 0) - node.lineno + 1, node.name
+            body = node.body[1:] if ast.get_docstring(node) else node.body
+            yield (node.end_lineno or 0) - body[0].lineno + 1 if body else 0, node.name
+
+
+def floors() -> list[tuple[str, ...]]:
+    """Return the names of modules and packages on each floor, the lowest first."""
+    return [tuple(each["names"]) for each in tomllib.loads(FLOORS.read_text())["floor"]]
+
+
+def floor_of(name: str, order: list[tuple[str, ...]]) -> int:
+    """Return the floor of a module: that of the longest name that it begins with."""
+    parts = [] if name == "resilient" else name.split(".")
+    stems = [".".join(parts[:length]) for length in range(len(parts), -1, -1)]
+    return next(n for stem in stems for n, names in enumerate(order) if stem in names)
+
+
+def facets() -> list[type[Guard]]:
+    """Return the facets of guards, in the order in which they are written."""
+    kinds = [each for each in vars(resilient.guards.facets).values() if isinstance(each, type)]
+    return [each for each in kinds if issubclass(each, Guard) and each is not Guard]
 
 
 def members(kind: type[Any]) -> int:
@@ -175,6 +196,9 @@ def main() -> None:
     wide = sorted(named, reverse=True)
     top = [name for name in trees if "." not in name and name != "resilient"]
     rings = circles(graph)
+    order = floors()
+    floor = {name: floor_of(name, order) for name in trees}
+    upwards = sum(floor[other] > floor[name] for name in trees for other in graph[name])
     outside = ("flags", "pages", "registry", "metrics", "events", "locks", "integrations", "place")
     sections = sum(
         len(_SECTION.findall(ast.unparse(tree)))
@@ -185,7 +209,7 @@ def main() -> None:
     print(f"at the top: {sum(not is_package(n) for n in top)} modules, "
           f"{sum(is_package(n) for n in top)} packages")  # fmt: skip
     print(f"imports {sum(map(len, graph.values()))}; circles, deferred and typing imports too: "
-          f"{len(rings)} of {sum(map(len, rings))} modules")  # fmt: skip
+          f"{len(rings)} of {sum(map(len, rings))} modules; upwards: {upwards}")  # fmt: skip
     for ring in rings[:SHOWN]:
         print(f"    {', '.join(sorted(ring))}")
     print(f"files over {MOST_LINES} lines: {len(long)}")
@@ -194,7 +218,8 @@ def main() -> None:
     print(f"functions over {LONGEST} lines: {sum(n > LONGEST for n, _ in wide)}")
     for number, name in wide[:SHOWN]:
         print(f"    {number} {name}")
-    print(f"members of the contract of a guard: {members(Guard)}")
+    told = ", ".join(f"{each.__name__} {members(each)}" for each in facets())
+    print(f"members of the contract of a guard: {members(Guard)}; of its facets: {told}")
     print(f"places that take a policy's lock by hand: {sections}")
     for name, way in trips():
         print(f"{name:<34}{way}")

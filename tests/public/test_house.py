@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -15,29 +16,12 @@ import resilient
 from resilient.guards.base import Guard
 
 SOURCE = Path(resilient.__file__).parent
-# From the lowest to the highest: packages and modules, each with the words that it stands for. A module
-# belongs where the longest of these names is that it begins with.
+# Packages and modules from the lowest floor to the highest. A module belongs where the longest of these
+# names is that it begins with.
 FLOORS: list[tuple[str, ...]] = [
-    (  # vocabulary, and what is known of others
-        "callables", "clock", "deadline", "errors", "event_folding", "events", "flag_handle",
-        "http_endpoint", "imports", "knowledge", "locks", "metric_types", "outcomes", "place",
-        "process", "stack", "validation",
-    ),
-    ("guards",),
-    ("engine",),
-    ("admin",),
-    ("telemetry",),
-    ("policy",),
-    ("flags",),
-    ("telemetry.flag_samples",),
-    ("pages",),
-    ("startup",),
-    ("prometheus",),
-    ("metrics", "health"),
-    ("monitoring",),
-    ("integrations", "testing"),
-    ("cli", "__main__", ""),
-]  # fmt: skip
+    tuple(each["names"])
+    for each in tomllib.loads(Path(__file__).with_name("floors.toml").read_text())["floor"]
+]
 # Who may import what is heavy, at any depth of the module.
 ALLOWED = {
     "anyio": {"engine/aio/waker.py", "http_endpoint.py", "policy/wrapping.py"},

@@ -173,9 +173,9 @@ def test_neither(tmp_path: Path) -> None:
 def test_a_process_that_hangs(at_rest: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is named by its pid, and by the store as silent: 3, and 1 where there are only pages."""
     for module in (
-        "monitoring.looks.SILENT",
-        "cli.view.SILENT_AFTER",
-        "flags.flipping.SILENT_AFTER",
+        "monitoring.page_samples.SILENT",
+        "cli.store_view.SILENT_AFTER",
+        "flags.operations.SILENT_AFTER",
     ):
         monkeypatch.setattr(f"resilient.{module}", 2.5)
     at_rest.worker.stopped()
