@@ -16,7 +16,9 @@ from .flags.runtime import here
 
 
 def install() -> None:
-    """Set the hooks, once."""
+    """Set the hooks, once: not again where the package is loaded anew."""
+    if Flag.on_first_read is _first_read:
+        return
     here.flags.before_declaring = here.load
     here.flags.on_declared = here.declared
     Flag.on_first_read = _first_read

@@ -120,7 +120,7 @@ class Call:
     ) -> Self:
         """Return a call that the fast path admitted and whose body has just ended."""
         call = cls(pipeline, fn, args, kwargs)
-        given = (tickets,) if type(tickets) is int else tickets
+        given = (tickets,) if isinstance(tickets, int) else tickets
         for ticket, level in zip(given, pipeline.fast_levels, strict=False):
             call.tickets[level] = ticket
         call.began = call.started = started

@@ -25,7 +25,7 @@ from .call import DO_PARK, DO_RECOVER, DO_RUN, ENTRY, Call, Step
 from .lent_slots import lent
 from .own_calls import is_inside
 from .policy_state import PolicyState
-from .settlement import enter, unanswered, unwind
+from .settlement import enter, give_back_inside, unanswered, unwind
 from .slot_leases import borrows
 from .stops import Stopped
 
@@ -49,6 +49,7 @@ def try_again(call: Call) -> Step:
     """Begin another attempt, after the pause that a guard asked for."""
     first = call.level + 1
     call.attempts += 1
+    call.hint = None
     call.tickets[first:] = [None] * (len(call.tickets) - first)
     call.limits = [limit for limit in call.limits if limit[1] < first]
     call.error = call.value = call.recovered_from = call.abandoned = call.deadline = None
@@ -71,6 +72,8 @@ def admit(call: Call, first: int) -> Step:
             return DO_RUN
         if level < 0:
             return _refused_at_entry(call, CircuitOpenError, why, retry_after)
+        if level < first and verdict == ANSWER:  # a switch was moved during a wait further inside
+            give_back_inside(call, level)
         if not _passes(call, verdict):
             return _stopped(call, verdict, why, retry_after)
         first = level + 1

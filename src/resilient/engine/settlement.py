@@ -12,7 +12,7 @@ from typing import Any, Final
 from ..errors import ResilientError
 from ..guards.base import RECOVER, Guard
 from ..guards.facets import Answers, Retries, Slots
-from ..outcomes import CANCELLED, FAILURE, SUCCESS
+from ..outcomes import CANCELLED, FAILURE, REFUSED, SUCCESS
 from ..stack import room, room_for_call
 from . import refusals
 from .accounting import CALLER_GONE, count, served, trace
@@ -171,6 +171,18 @@ def _keep(call: Call, outcomes: list[int]) -> None:
                 continue
             except Exception as fault:
                 log_fault(call.core.name, guard, "keep() raised, so the value is not kept", fault)
+
+
+def give_back_inside(call: Call, level: int) -> None:
+    """Give back the tickets of the guards inside a level: the call will not come to the body."""
+    call.core.locked(_give_back_inside, call, level, call.core.now())
+
+
+def _give_back_inside(call: Call, level: int, now: float) -> None:
+    for inside in range(call.innermost, level, -1):
+        ticket, call.tickets[inside] = call.tickets[inside], None
+        if ticket is not None:
+            call.pipeline.guards[inside].settle(ticket, now, REFUSED, 0.0, "", False)
 
 
 def tell_some(call: Call, which: Callable[[Guard], bool], outcomes: list[int], reason: str) -> None:

@@ -66,7 +66,7 @@ def test_options_of_an_operator_are_an_override(scrape: Scrapes) -> None:
     core, guards = policy._core, policy._guards
     updating.update(core, guards, "operator", {"bulkhead": {"max_concurrent": 2}}, "a try")
     assert scrape()("override_active", "metrics-ordered", kind="options") == 1
-    change = updating.Change(core)
+    change = updating.OptionChange(core)
     change.add(guards[0], "operator", {})
     assert updating.apply([change], "enough")
     assert scrape()("override_active", "metrics-ordered", kind="options") == 0

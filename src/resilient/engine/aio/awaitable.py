@@ -57,8 +57,13 @@ class GuardedAwaitable:
         """Await what the sync callable returned, for a call that was admitted before."""
         from .driver import FUTURES, drive
 
-        awaitable = self._awaitable
-        call.fn, call.args, call.kwargs = lambda: awaitable, (), {}
+        made, fn = [self._awaitable], call.fn
+
+        def body(*args: Any, **kwargs: Any) -> Any:
+            """Return what was made already, and in another attempt what is made then."""
+            return made.pop() if made else fn(*args, **kwargs)
+
+        call.fn = body
         if await drive(call, _run) == LASTS:
             self._hand_out(call, FUTURES)
         return value_or_raise(call)

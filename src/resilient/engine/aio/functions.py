@@ -56,7 +56,9 @@ async def _stopped(
     """Continue a call that the fast path did not admit."""
     if stop is TURNED:
         return await answer_async(pipeline, args, kwargs)
-    if stop is AGAIN:
+    if stop is AGAIN or pipeline.core.outbox:  # a slot may wait there: all are asked again
+        if stop.tickets:
+            give_back_stopped(pipeline.core, pipeline.fast_guards, stop)
         return await call(pipeline, fn, args, kwargs)
     done = None
     try:

@@ -54,7 +54,9 @@ def _stopped(
     pipeline: Pipeline, fn: Callable[..., Any], args: Any, kwargs: Any, stop: Stopped
 ) -> Any:
     """Continue a call that the fast path neither admitted nor answered."""
-    if stop is AGAIN:
+    if stop is AGAIN or pipeline.core.outbox:  # a slot may wait there: all are asked again
+        if stop.tickets:
+            give_back_stopped(pipeline.core, pipeline.fast_guards, stop)
         return call(pipeline, fn, args, kwargs)
     done = None
     try:
