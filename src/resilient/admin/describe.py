@@ -7,7 +7,8 @@ from typing import Any
 from ..engine.counters import EDGES, PEAK_SPAN
 from ..engine.policy_state import PolicyState
 from ..guards.base import Guard
-from ..guards.facets import Admission, answering, time_limits
+from ..guards.facets import Admission
+from ..guards.sorting import answering, time_limits
 from ..outcomes import OUTCOMES
 from .options import changed
 

@@ -15,7 +15,8 @@ from ..engine.policy_state import PolicyState
 from ..engine.section import BUSY
 from ..events import Event
 from ..guards.base import Guard
-from ..guards.facets import Changeable, Peered, changeable_options
+from ..guards.facets import Changeable, Peered
+from ..guards.sorting import changeable_options
 
 # Later ones win: an operator's order, then policy.update(), then a settings file, then the code.
 DECLARED: Final = "declared"

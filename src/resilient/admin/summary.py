@@ -10,7 +10,8 @@ from weakref import WeakKeyDictionary
 from ..engine.policy_state import PolicyState
 from ..errors import CircuitOpenError, FlagOffError, RefusedError
 from ..guards.base import Guard
-from ..guards.facets import Answers, Switch, answering, changeable_options
+from ..guards.facets import Answers, Switch
+from ..guards.sorting import answering, changeable_options
 from ..outcomes import FAILURE
 
 Said = dict[str, Any]

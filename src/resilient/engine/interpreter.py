@@ -17,7 +17,7 @@ from ..errors import (
     ResilientError,
 )
 from ..guards.base import ANSWER, PARK, REFUSE, NoAnswer
-from ..guards.facets import Admission, InFlight, Keeps, Switch, TimeLimit
+from ..guards.facets import Admission, InFlight, Keeps, Queueing, Switch, TimeLimit
 from ..outcomes import REFUSED
 from ..stack import room_for_call
 from . import refusals
@@ -90,6 +90,8 @@ def go_on(call: Call, stop: Stopped) -> Step:
 def _stopped(call: Call, verdict: int, why: str, retry_after: float | None) -> Step:
     """Act on the verdict of the guard at the call's level."""
     if verdict == PARK:
+        if not isinstance(call.guard, Queueing):
+            raise TypeError(f"{call.guard!r} said PARK, and has no queue: it is not Queueing")
         return DO_PARK
     answers = verdict == ANSWER and not call.final
     return refused(call, cast("Admission", call.guard), why, retry_after, answers=answers)

@@ -6,17 +6,8 @@ from collections.abc import Callable
 from typing import Any, TypeGuard, TypeVar
 
 from ..guards.base import Guard, Mode
-from ..guards.facets import (
-    Admission,
-    Answers,
-    InFlight,
-    Keeps,
-    Retries,
-    Slots,
-    Switch,
-    TimeLimit,
-    answering,
-)
+from ..guards.facets import Admission, Answers, InFlight, Keeps, Retries, Slots, Switch, TimeLimit
+from ..guards.sorting import answering
 from ..knowledge.libraries import is_answer
 from ..outcomes import DEFAULT_JUDGE, Judge
 from .fast_path import fast_path

@@ -7,8 +7,8 @@ guard's queue, `args` and `kwargs` are those of the call. What is not "under the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any, ClassVar, Protocol
+from collections.abc import Callable
+from typing import Any, ClassVar, Final, Protocol
 
 from ..errors import RefusedError
 from ..flag_handle import Flag
@@ -278,17 +278,9 @@ _note(
 )  # fmt: skip
 
 
-def time_limits(guards: Iterable[Guard]) -> list[TimeLimit]:
-    """Return those that bound time, outermost first."""
-    return [guard for guard in guards if isinstance(guard, TimeLimit)]
-
-
-def changeable_options(guard: Guard) -> tuple[str, ...]:
-    """Return the names of the options that can change at run time."""
-    return guard.changeable if isinstance(guard, Changeable) else ()
-
-
-def answering(guards: Iterable[Guard]) -> list[Answers]:
-    """Return those that answer for the guards inside them, as a switch does not."""
-    found = (guard for guard in guards if isinstance(guard, Answers))
-    return [guard for guard in found if not isinstance(guard, Admission)]
+# What a guard has to write itself.
+REQUIRED: Final[dict[type[Guard], tuple[str, ...]]] = {
+    Admission: ("admit",), Queueing: ("park", "unpark", "quit", "places"), Slots: ("slots",),
+    Answers: ("recover",), Keeps: ("keep",), Retries: ("again",), Changeable: ("take_over",),
+    Switch: ("attach", "needs_asking", "is_off"),
+}  # fmt: skip

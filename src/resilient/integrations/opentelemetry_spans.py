@@ -14,7 +14,8 @@ from ..engine.policy_state import PolicyState
 from ..events import Event
 from ..flag_handle import Flag
 from ..flags.runtime import here
-from ..guards.facets import InFlight, Stateful, Switch, time_limits
+from ..guards.facets import InFlight, Stateful, Switch
+from ..guards.sorting import time_limits
 from ..outcomes import FAILURE, IGNORED, OUTCOMES, SUCCESS
 from ..telemetry.exemplars import note
 

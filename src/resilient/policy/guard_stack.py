@@ -8,7 +8,8 @@ from weakref import ref
 from ..engine.pipeline import Pipeline
 from ..engine.policy_state import PolicyState
 from ..guards.base import Guard, Mode
-from ..guards.facets import Peered, time_limits
+from ..guards.facets import Peered
+from ..guards.sorting import time_limits
 from . import ordering
 
 

@@ -8,7 +8,8 @@ from .. import validation
 from ..engine.policy_state import PolicyState
 from ..errors import DeclarationWarning, OrderWarning
 from ..guards.base import Guard
-from ..guards.facets import Retries, TimeLimit, answering, time_limits
+from ..guards.facets import REQUIRED, Retries, TimeLimit
+from ..guards.sorting import answering, time_limits
 from ..place import Place
 
 
@@ -19,6 +20,7 @@ def check_new(guards: tuple[Guard, ...]) -> None:
             validation.refuse_type(
                 "guards", guard, "guards, such as circuit_breaker() with its parentheses"
             )
+        _check_whole(guard)
         if guard._policy_name:
             raise ValueError(
                 f"this {guard.kind} belongs to {guard._policy_name} already: a guard's state is "
@@ -28,16 +30,27 @@ def check_new(guards: tuple[Guard, ...]) -> None:
         raise ValueError("the same guard stands twice in one policy; make two, or see with_()")
 
 
+def _check_whole(guard: Guard) -> None:
+    """Raise the TypeError that says what a guard lacks."""
+    name = type(guard).__name__
+    if not getattr(guard, "kind", ""):
+        raise TypeError(f'{name} has no kind: a word for it, such as kind = "rate_limit"')
+    for facet, methods in REQUIRED.items():
+        for method in methods if isinstance(guard, facet) else ():
+            if getattr(type(guard), method) is getattr(facet, method):
+                raise TypeError(f"{name} has no {method}(): every {facet.__name__} guard needs one")
+    if hasattr(guard, "seconds") and not isinstance(guard, TimeLimit):
+        raise TypeError(
+            f"the seconds of {name} would bound nothing: a guard that has them inherits from "
+            f"{TimeLimit.__module__}.{TimeLimit.__name__}"
+        )
+
+
 def check_together(guards: tuple[Guard, ...]) -> None:
     """Raise if two guards can't stand in one policy."""
     for guard in guards:
         if guard.unique and sum(other.kind == guard.kind for other in guards) > 1:
             raise ValueError(f"a policy has at most one {guard.kind}")
-        if hasattr(guard, "seconds") and not isinstance(guard, TimeLimit):
-            raise TypeError(
-                f"the seconds of a {guard.kind} would bound nothing: a guard that has them "
-                f"inherits from {TimeLimit.__module__}.{TimeLimit.__name__}"
-            )
     asking = [guard.kind for guard in guards if isinstance(guard, Retries)]
     if len(asking) > 1:
         raise ValueError(f"a policy has at most one guard that asks again; got {', '.join(asking)}")

@@ -9,7 +9,7 @@ import pytest
 
 import resilient
 from resilient import Policy, bulkhead, calls, circuit_breaker, fallback, timeout
-from resilient.guards.facets import changeable_options
+from resilient.guards.sorting import changeable_options
 from tests.kit.policies import fails, policy
 from tests.unit.admin.kit import options, said, updated
 

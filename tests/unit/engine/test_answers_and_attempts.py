@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import threading
 from collections.abc import Generator, Iterator
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -16,9 +18,11 @@ from resilient import (
     bulkhead,
     circuit_breaker,
     fallback,
+    flag,
+    kill_switch,
     timeout,
 )
-from resilient.guards.base import ANSWER, RECOVER, REFUSE, Guard, NoAnswer
+from resilient.guards.base import ANSWER, PARK, RECOVER, REFUSE, Guard, NoAnswer
 from resilient.guards.facets import (
     Admission,
     Answers,
@@ -28,9 +32,10 @@ from resilient.guards.facets import (
     TimeLimit,
 )
 from resilient.outcomes import FAILURE, REFUSED
-from resilient.testing import ManualClock
+from resilient.testing import ManualClock, flag_off
 from tests.kit.own_guards import Cache, Retry
 from tests.kit.policies import comes_to_idle, counts
+from tests.kit.waiting import until
 
 
 class Never(Answers):
@@ -296,6 +301,84 @@ def test_seconds_without_the_facet_are_refused(name: str) -> None:
 
     with pytest.raises(TypeError, match=r"would bound nothing.*TimeLimit"):
         Policy(name, Slow())
+
+
+def test_what_a_guard_lacks_is_named(name: str) -> None:
+    """When the policy is built, and not at the first call; a PARK without a queue at that call."""
+
+    class Nameless(Guard):
+        pass
+
+    class Mute(Admission):
+        kind: ClassVar[str] = "own_mute"
+
+    class Parks(Admission):
+        kind: ClassVar[str] = "own_parks"
+
+        def admit(self, now: float) -> int:
+            return PARK
+
+    with pytest.raises(TypeError, match="Nameless has no kind"):
+        Policy(name, Nameless())
+    with pytest.raises(TypeError, match=r"Mute has no admit\(\)"):
+        Policy(name, Mute())
+    policy = Policy(name, Parks())
+    with pytest.raises(TypeError, match="said PARK, and has no queue"):
+        policy.call(lambda: 1)
+    assert policy.snapshot()["in_flight"] == 0
+
+
+def test_an_answer_of_a_switch_gives_back_what_a_wait_inside_has_taken(name: str) -> None:
+    """Turned off and forced open while a caller waits for a slot: the slot comes back."""
+    shut = flag(f"{name}-shut")
+    policy = Policy(
+        name, kill_switch(shut, answer=lambda: "off"), bulkhead(1, max_waiting=1, max_wait=30.0)
+    )
+    held = policy.block()
+    held.__enter__()
+    answers: list[Any] = []
+    waiter = threading.Thread(target=lambda: answers.append(policy.call(lambda: "on")))
+    waiter.start()
+    until(lambda: policy.guards[1].waiting == 1)  # type: ignore[attr-defined]
+    with flag_off(shut):
+        policy.force_open("trial")
+        held.__exit__(None, None, None)
+        waiter.join(30)
+    policy.release()
+    assert answers == ["off"]
+    assert policy.guards[1].used == 0  # type: ignore[attr-defined]
+    comes_to_idle(policy)
+
+
+def test_a_slot_that_waits_to_be_given_back_is_no_reason_to_refuse(name: str) -> None:
+    """What the end of a stack has left in the outbox is done first."""
+    slots = bulkhead(1)
+    policy = Policy(name, slots)
+    guarded = policy(lambda: 1)
+    assert guarded() == 1
+    slots.running = 1
+    policy._core.outbox.append(lambda: setattr(slots, "running", 0))
+    assert guarded() == 1
+
+
+def test_another_attempt_makes_another_awaitable(name: str) -> None:
+    """A plain function that returns one is called again, and a fallback has its arguments."""
+    policy = Policy(name, fallback(lambda user: f"less for {user}"), Retry(1, 0.0))
+    tries: list[int] = []
+
+    async def work(user: str) -> str:
+        tries.append(1)
+        raise OSError
+
+    @policy
+    def fetch(user: str) -> Any:
+        return work(user)
+
+    async def body() -> Any:
+        return await fetch("ana")
+
+    assert asyncio.run(body()) == "less for ana"
+    assert len(tries) == 2
 
 
 def test_a_fault_of_a_guard_that_can_not_be_hashed_is_logged(

@@ -22,7 +22,8 @@ from ...engine.sync import streams
 from ...engine.sync.driver import drive, wait
 from ...engine.time_limits import binding
 from ...guards.base import Mode
-from ...guards.facets import TimeLimit, time_limits
+from ...guards.facets import TimeLimit
+from ...guards.sorting import time_limits
 from ...outcomes import Judge
 from ..guard_stack import GuardStack
 from ..wrapping import sync_mode

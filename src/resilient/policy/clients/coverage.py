@@ -8,7 +8,7 @@ from typing import Any, Final, Literal
 
 from ...callables import kind_of
 from ...engine.policy_state import PolicyState
-from ...guards.facets import time_limits
+from ...guards.sorting import time_limits
 from ..guard_stack import GuardStack
 from . import reach, steps, subclients
 from .adapter import ClientAdapter

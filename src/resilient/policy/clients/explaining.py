@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from ... import validation
 from ...callables import kind_of, label
-from ...guards.facets import time_limits
+from ...guards.sorting import time_limits
 from . import steps, subclients
 from .client_policy import ClientPolicy
 from .explanation import ORDER, Explained, Explanation

@@ -13,7 +13,7 @@ from ... import validation
 from ...callables import kind_of, label
 from ...engine.faults import fault_logger
 from ...errors import ThreadBoundWarning
-from ...guards.facets import time_limits
+from ...guards.sorting import time_limits
 from ...guards.timeout import Timeout
 from ...outcomes import Judge, OnError, OnResult
 from ...place import Place
