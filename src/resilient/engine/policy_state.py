@@ -57,6 +57,8 @@ class PolicyState(ForcedState):
     active: ClassVar[bool] = True  # if False, only switches and forced states act
     on_first_call: ClassVar[Callable[[PolicyState], bool] | None] = None  # set by `startup`
 
+    gate: int
+
     def __init__(
         self, name: str, owner: str, tier: int | None, impact: str, clock: Clock | None
     ) -> None:

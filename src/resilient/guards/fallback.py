@@ -21,7 +21,7 @@ class Fallback(Answers):
     kind: ClassVar[str] = "fallback"
     rank: ClassVar[float | None] = 10
     unique: ClassVar[bool] = False
-    adds_counts = ("fallback",)
+    adds_counts: tuple[str, ...] = ("fallback",)
     misplaced = "The guards outside would take its answers for successes of the dependency."
 
     def __init__(

@@ -7,6 +7,7 @@ volume is that of Hystrix and resilience4j. Why there are epochs and leases is t
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import inf
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
@@ -47,6 +48,10 @@ class CircuitBreaker(Moving, Changeable, Peered):
     starts_afresh: ClassVar[tuple[str, ...]] = ("window",)
     misplaced = "An open circuit would still take the outer guard's slots."
     error: ClassVar[type[RefusedError]] = CircuitOpenError
+    random: Callable[[], float] | None
+    slow_total: int
+    late_total: int
+    would_refuse_total: int
 
     def __init__(
         self,
