@@ -16,9 +16,9 @@ from .tracing import tell_slow
 
 
 def may_pass(guard: Admission) -> bool:
-    """Return whether a call may pass a guard that has refused it: see `interpreter`.
+    """Return whether the interpreter may let a call pass a guard that has refused it.
 
-    It may where a block round it lends a slot, and inside a call that is a probe.
+    It may if a block around the call lends a slot, or if the guard has admitted a probe.
     """
     if isinstance(guard, Slots) and lent.get() is not None:
         return True

@@ -41,7 +41,7 @@ def classify(call: Call) -> tuple[list[int], str]:
 
 
 def _plain_outcome(call: Call) -> int:
-    """Return how a call ended in the eyes of all, where no judge was told anything; -1 if odd."""
+    """Return the outcome that all guards see, if no judge has options; -1 if it is not plain."""
     error = call.error
     if error is None:
         plain = type(call.value) in PLAIN_VALUES or not is_answer(call.value)

@@ -104,9 +104,9 @@ def _enter(  # noqa: C901, PLR0915
         gate = core.gate
         if gate:
             return AGAIN
-        tickets: Any = None if alone else blank.copy()  # before the section, which allocates none
+        tickets: Any = None if alone else blank.copy()  # here: the section must not allocate
         verdict, place = PARK, 0
-        why: str | None = None  # of what is neither let in nor answered
+        why: str | None = None  # set if the call is neither admitted nor answered
         left: float | None = None
         stopped: Stopped | None = None
         try:

@@ -98,10 +98,10 @@ def _stopped(call: Call, verdict: int, why: str, retry_after: float | None) -> S
 
 
 def _passes(call: Call, verdict: int) -> bool:
-    """Return whether a call passes its guard in spite of what that has said.
+    """Return whether a call passes its guard although that did not admit it.
 
-    It does so inside a call that the guard has let in as a probe, whose outcome its own is a part
-    of; and where nothing can answer in its place, such as in a block, a guard that keeps answers.
+    A call made inside a probe's body passes: its outcome is part of the probe's. A call that
+    nothing can answer, such as a block, passes a guard that would answer with a kept value.
     """
     guard = call.guard
     if verdict == ANSWER:

@@ -174,7 +174,7 @@ def _keep(call: Call, outcomes: list[int]) -> None:
 
 
 def give_back_inside(call: Call, level: int) -> None:
-    """Give back the tickets of the guards inside a level: the call will not come to the body."""
+    """Give back the tickets of the guards inside a level: the body will not run."""
     call.core.locked(_give_back_inside, call, level, call.core.now())
 
 

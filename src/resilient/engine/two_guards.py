@@ -31,8 +31,8 @@ def two_guards(  # noqa: C901, PLR0915
             return AGAIN
         first: int = PARK
         second: int = PARK
-        place = 0  # of the guard that stops it
-        why: str | None = None  # of what is neither let in nor answered
+        place = 0  # of the guard that stops the call
+        why: str | None = None  # set if the call is neither admitted nor answered
         left: float | None = None
         stopped: Stopped | None = None
         try:
@@ -62,7 +62,7 @@ def two_guards(  # noqa: C901, PLR0915
                         why, left = inner.why, inner.retry_after(now)
                     if second == REFUSE and (answered or not may_pass(inner)):
                         outer.settle(first, now, REFUSED, 0.0, inner.error.__name__, False)
-                        first = PARK  # it has its ticket back
+                        first = PARK  # its ticket is back
             core.gate = 0
             release()
             if why is not None:
