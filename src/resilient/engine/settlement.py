@@ -64,6 +64,7 @@ def settle(call: Call, outcomes: list[int], reason: str, what: int | None = None
         # Decided now, since the caller takes the error out of the call.
         what = served(call) if what is None else what
         if any(ticket is not None for ticket in call.tickets):
+            call.final = True  # no fallback and no other attempt: its caller goes on now
             core.outbox.append(partial(settle, call, outcomes, reason, what))
             return DONE
         return _settle_inside(call, outcomes, reason, what)
