@@ -43,16 +43,21 @@ class NoAnswer(Exception):  # noqa: N818 - it says that there is none, and is no
 
 
 class Waiter:
-    """One caller in a guard's queue: the guard decides, the driver waits and wakes.
+    """One caller in a guard's queue: the guard decides when it goes on, the driver sleeps for it.
+
+    The driver makes it, and a test may: ``Waiter(guard, lambda: True)``. It is the same waiter from
+    `park` on until `unpark` has answered with a ticket or `REFUSE`, or `quit` has taken it out; it
+    is equal to none but itself, so that a dict can have it as a key.
 
     Attributes:
         arrived: when it got in the queue, by the policy's clock; set by the engine.
-        deadline: when the driver asks the guard again, if nobody has woken it; set by `park`.
+        deadline: when the driver asks the guard again, if nobody has woken it; set by `park`, and
+            anew by `unpark` where it answers `PARK`. The driver asks each second in any case.
         granted_at: when it was granted a slot; None where it was not, or where there are no slots.
         guard: whose queue it is in.
         patience: for how many seconds it would wait; set by `park`, for messages alone.
-        wake: wakes it, and returns False where the caller has gone. A guard does not call it under
-            the lock: it gives the waiter to its `emit`.
+        wake: wakes it, and returns False where the caller has gone. A guard never calls it, but
+            gives the waiter to its `emit`: the policy wakes it when the lock is free.
     """
 
     __slots__ = ("arrived", "deadline", "granted_at", "guard", "patience", "wake")
@@ -79,7 +84,8 @@ class Guard:
         judges_health: its judge decides the outcome that the policy counts.
         judge: decides which exceptions and values are failures to it.
         emit: hands an event, a waiter to be woken, or a function to be called to the policy, which
-            does it when the lock is free again.
+            does it when the lock is free again. It does nothing until the guard belongs to one; so
+            it is read when it is needed, and not kept.
         adds_counts: counts of the policy that mean something with this guard: `"line"` (time in a
             queue), `"fallback"`, `"thread"`.
 
@@ -149,7 +155,9 @@ class Guard:
     ) -> float | None:
         """Take back the ticket of an attempt, and how it ended; under the lock.
 
-        The engine calls it once for each ticket. A guard without `Admission` has none, and gets 0.
+        The engine calls it, or `settle_success`, once for each ticket, but for one that `confirm`
+        refused. A guard without `Admission` has none, and gets 0. It must not raise: the guards
+        further out would not get their tickets back.
 
         Args:
             ticket: what `admit` gave.

@@ -28,7 +28,7 @@ class Admission(Guard):
     why: str = ""
 
     def admit(self, now: float) -> int:
-        """Let an attempt in, or not; under the lock.
+        """Let an attempt in, or not; under the lock. What it raises, the caller gets.
 
         Returns:
             A ticket, at least 0, which `settle` gives back; or `REFUSE`; or `PARK`, with
@@ -56,7 +56,10 @@ class Admission(Guard):
 
 
 class Queueing(Admission):
-    """It has a queue: `admit` may answer `PARK`. See `resilient.guards.wait_queue`."""
+    """It has a queue: `admit` may answer `PARK`. See `resilient.guards.wait_queue`.
+
+    It wakes those whose turn is another now by ``self.emit(waiter)``, also in `take_over`.
+    """
 
     def park(self, waiter: Waiter, now: float) -> int:
         """Put a waiter in the queue: `PARK`, or what `admit` would say by now; under the lock."""
@@ -67,11 +70,11 @@ class Queueing(Admission):
         raise NotImplementedError
 
     def quit(self, waiter: Waiter, now: float) -> None:
-        """Take a waiter out that gave up, and hand on what it was granted; under the lock."""
+        """Take a waiter out that gave up, if it is in, and hand on its grant; under the lock."""
         raise NotImplementedError
 
     def places(self) -> int:
-        """Return how many callers may wait."""
+        """Return how many callers may wait; 0 says that nobody ever does."""
         raise NotImplementedError
 
 
@@ -105,7 +108,10 @@ class InFlight(Admission):
         """Begin the age of a paused attempt anew; under the lock."""
 
     def confirm(self, ticket: int, now: float) -> int:
-        """Return a ticket, or `REFUSE`, for an attempt that waited further in; under the lock."""
+        """Return a ticket, or `REFUSE`, for an attempt that waited further in; under the lock.
+
+        With `REFUSE` it has set `why` and taken the old ticket back itself, which no `settle` does.
+        """
         return ticket
 
 

@@ -22,7 +22,8 @@ class WaitQueue:
         places: the most that may wait.
         max_wait: seconds after which a waiter is refused.
         order: "fifo" or "lifo".
-        wake: called with each waiter that is granted a slot.
+        wake: called with each waiter that is granted a slot: a method of the guard that gives it to
+            `emit`, which is another one when the guard belongs to a policy.
     """
 
     __slots__ = ("_granted", "_line", "_wake", "max_wait", "order", "places", "why")

@@ -40,4 +40,4 @@ def test_its_files_are_a_package_with_tests_that_pass(tmp_path: Path) -> None:
         capture_output=True, text=True, timeout=WAIT, check=False,
     )  # fmt: skip
     assert ran.returncode == 0, ran.stdout
-    assert "9 passed" in ran.stdout
+    assert "10 passed" in ran.stdout
