@@ -23,7 +23,7 @@ from resilient import (
     timeout,
 )
 from resilient.flags.runtime import here
-from resilient.integrations import opentelemetry as ours
+from resilient.integrations import opentelemetry_spans as ours
 from resilient.telemetry.exemplars import all_of_them
 from resilient.testing import ManualClock, flag_off
 from tests.unit.integrations.otel_kit import (
