@@ -181,9 +181,9 @@ def test_which_of_two_switches(spans: Spans) -> None:
         assert ours_of(spans.around(lambda: policy.call(int)))["flag"] == inner.name
         with flag_off(outer):
             assert ours_of(spans.around(lambda: policy.call(int)))["flag"] == outer.name
-    ours._on_end(policy._core, "refused", "error", "kill_switch", 0.0)
+    ours.on_end(policy._core, "refused", "error", "kill_switch", 0.0)
     with spans("on again"):  # before the telling: which it was can't be known
-        ours._on_end(policy._core, "refused", "error", "kill_switch", 0.0)
+        ours.on_end(policy._core, "refused", "error", "kill_switch", 0.0)
     assert "flag" not in ours_of(spans.named("on again"))
 
 
@@ -191,7 +191,7 @@ def test_a_flag_that_is_on_again(spans: Spans) -> None:
     """The only switch is named also where its flag was turned on before the telling."""
     only = flag(f"only-{next(numbers)}")
     policy = policy_of(kill_switch(only))
-    span = spans.around(lambda: ours._on_end(policy._core, "refused", "error", "kill_switch", 0.0))
+    span = spans.around(lambda: ours.on_end(policy._core, "refused", "error", "kill_switch", 0.0))
     (said,) = evaluations(span)
     assert said["feature_flag.key"] == only.name
     assert said["feature_flag.result.reason"] == "unknown"
@@ -306,7 +306,7 @@ def test_a_late_value_has_an_exemplar_that_is_a_number(spans: Spans, clock: Manu
     policy = policy_of(timeout(1, sync="cooperative"), clock=clock)
     spans.around(lambda: policy.call(clock.advance, 2))
     assert [seconds for _, seconds, _ in all_of_them()[policy.name].values()] == [2]
-    spans.around(lambda: ours._on_end(policy._core, "success", "full", "", float("inf")))
+    spans.around(lambda: ours.on_end(policy._core, "success", "full", "", float("inf")))
     assert [seconds for _, seconds, _ in all_of_them()[policy.name].values()] == [2]
 
 
