@@ -402,6 +402,8 @@ class Machine(RuleBasedStateMachine):
         self.now += step
         call = waiting[choice % len(waiting)]
         ticket = self.guard.confirm(call.ticket, self.now)
+        if ticket >= 0:  # as the engine does
+            self.guard.go_on(ticket, self.now)
         if call.epoch == self.model.epoch:
             assert ticket == call.ticket
             call.since, call.in_line = self.now, False

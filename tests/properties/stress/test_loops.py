@@ -124,7 +124,7 @@ def test_a_waiter_whose_loop_was_closed_loses_no_slot(granted: bool) -> None:
 def test_two_loops_share_a_function_with_a_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
     """A call of one function in another thread's loop does not take this loop's timer."""
     shop = policy(timeout(0.05))
-    real, once, ends = aio.Entry, [1], []
+    real, once, ends = aio.TimeoutEntry, [1], []
 
     async def slow() -> None:
         await asyncio.sleep(5 if asyncio.get_running_loop() is mine[0] else 0)
@@ -139,7 +139,7 @@ def test_two_loops_share_a_function_with_a_timeout(monkeypatch: pytest.MonkeyPat
             ends.append(end)
         return real(*args)
 
-    monkeypatch.setattr(aio, "Entry", entry)
+    monkeypatch.setattr(aio, "TimeoutEntry", entry)
 
     async def main() -> None:
         mine.append(asyncio.get_running_loop())
