@@ -143,6 +143,17 @@ def test_an_answer_that_comes_too_late_is_asked_for_once(name: str) -> None:
     comes_to_idle(policy)
 
 
+@pytest.mark.parametrize("guards", [2, 3])
+def test_an_answer_gives_back_what_the_guards_outside_have_given(guards: int, name: str) -> None:
+    """The fast path hands their tickets over with the verdict; each comes back once."""
+    slots = bulkhead(2)
+    policy = Policy(name, *[circuit_breaker(metrics_only=True), slots][3 - guards :], Sure())
+    guarded = policy(lambda: 1)
+    assert [guarded() for _ in range(5)] == ["sure"] * 5
+    assert slots.running == 0
+    comes_to_idle(policy)
+
+
 def test_nothing_is_kept_of_work_that_goes_on(name: str) -> None:
     """Of a coroutine or a generator that a plain function returned, the value is no answer."""
     cache = Cache()
