@@ -1,8 +1,10 @@
 """Guards for calls to what can fail: circuit breaker, timeout, bulkhead, fallback, kill switch."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
 from . import flags, integrations, startup
 from .admin.activity import from_environment, set_active
-from .admin.settings import load_settings
 from .deadline import check, on_abandon, remaining
 from .engine.blocks import Block
 from .errors import (
@@ -24,12 +26,15 @@ from .flag_handle import Flag
 from .flags import configure, flag
 from .guards.window import calls
 from .outcomes import Result
-from .policy.clients.explanation import Explained, Explanation
 from .policy.decorators import bulkhead, circuit_breaker, fallback, kill_switch, timeout
 from .policy.lookup import explain, policy_of, registry
-from .policy.patching import Patch, patch
 from .policy.policy import Policy
 from .prometheus import import_hook
+
+if TYPE_CHECKING:
+    from .admin.settings import load_settings
+    from .policy.clients.explanation import Explained, Explanation
+    from .policy.patching import Patch, patch
 
 startup.install()
 
@@ -44,6 +49,14 @@ import_hook.install(_register_metrics)
 from_environment()
 
 __version__ = "0.1.0"
+
+_LATER: Final = {  # what most programs never ask for is loaded when it is asked for
+    "Explained": "policy.clients.explanation",
+    "Explanation": "policy.clients.explanation",
+    "Patch": "policy.patching",
+    "load_settings": "admin.settings",
+    "patch": "policy.patching",
+}
 
 __all__ = (
     "Block",
@@ -86,3 +99,15 @@ __all__ = (
     "set_active",
     "timeout",
 )
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name)
+    found = getattr(import_module(f".{_LATER[name]}", __name__), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -103,7 +103,7 @@ def provisional() -> Iterator[str]:
         module = importlib.import_module(name)
         yield f"    {name}"
         for word in words:
-            yield from (f"        {line}" for line in described(word, vars(module)[word]))
+            yield from (f"        {line}" for line in described(word, getattr(module, word)))
 
 
 def section(name: str) -> list[str]:
@@ -111,7 +111,7 @@ def section(name: str) -> list[str]:
     module = importlib.import_module(name)
     lines = [name]
     for word in NAMED.get(name) or module.__all__:
-        lines += (f"    {line}" for line in described(word, vars(module)[word]))
+        lines += (f"    {line}" for line in described(word, getattr(module, word)))
     if name == "resilient":
         lines.append(f"    __version__: {type(module.__version__).__name__}")
     if name in (PLUGIN, FLAG_PLUGIN):

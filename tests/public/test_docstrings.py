@@ -53,7 +53,7 @@ def public() -> dict[str, Any]:
     for name in MODULES:
         module = importlib.import_module(name)
         for word in module.__all__:
-            take(f"{name}.{word}".removeprefix("resilient."), vars(module)[word], found)
+            take(f"{name}.{word}".removeprefix("resilient."), getattr(module, word), found)
     for module, name in PLUGINS:
         take(name, vars(importlib.import_module(module))[name], found)
     return found

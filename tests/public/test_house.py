@@ -309,6 +309,25 @@ def test_import_starts_nothing() -> None:
     assert done.stdout.split() == ["1", "0"]
 
 
+def test_what_is_seldom_asked_for_is_loaded_when_asked_for() -> None:
+    """Those public names load their modules at their first use; they stay, and `dir` has them."""
+    code = (
+        "import sys, resilient\n"
+        "for name, module in resilient._LATER.items():\n"
+        "    assert f'resilient.{module}' not in sys.modules, module\n"
+        "    assert name in resilient.__all__ and name in dir(resilient), name\n"
+        "for name, module in resilient._LATER.items():\n"
+        "    assert getattr(resilient, name) is getattr(sys.modules[f'resilient.{module}'], name)\n"
+        "    assert name in vars(resilient), name\n"
+        "try: resilient.nothing\n"
+        "except AttributeError as error: print(error)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True
+    )
+    assert done.stdout.strip() == "module 'resilient' has no attribute 'nothing'"
+
+
 def test_public_names_are_declared() -> None:
     """`__all__` is a sorted tuple, and each name in it exists and has a docstring."""
     assert isinstance(resilient.__all__, tuple)

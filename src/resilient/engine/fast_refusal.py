@@ -6,6 +6,7 @@ counted the refusal; this module runs the fallback and counts what the caller go
 
 from __future__ import annotations
 
+from types import GeneratorType
 from typing import Any, Final
 
 from ..callables import returns_awaitable
@@ -26,11 +27,15 @@ _UNTOLD: Final = RefusedError("not told to anybody")
 
 def answer(pipeline: Pipeline, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Return the fallback's answer to a sync call."""
-    assert pipeline.answers is not None
+    answers = pipeline.answers
+    assert answers is not None
     try:
-        value = pipeline.answers.recover(_UNTOLD, args[pipeline.skip :], kwargs)
-        if returns_awaitable(value):
-            raise not_awaited(pipeline.core.name, value)
+        value = answers.recover(_UNTOLD, args[pipeline.skip :], kwargs)
+        if type(value) is not pipeline.plain:
+            if returns_awaitable(value):
+                raise not_awaited(pipeline.core.name, value)
+            if type(value) is not GeneratorType:  # one of them can be awaited, another not
+                pipeline.plain = type(value)
     except NoAnswer:
         raise _unanswered(pipeline) from None
     except BaseException as error:

@@ -25,7 +25,7 @@ class Pipeline:
         "admissions", "always", "answers", "core", "enter", "fast_guards", "fast_levels",
         "guard_judges", "guards", "is_plain", "judge", "judges", "judges_health",
         "judges_values", "keepers", "kin", "leave", "lends", "limits", "neutral", "odd",
-        "reacts", "retries", "single", "skip", "threaded", "watchers", "worker_guard",
+        "plain", "reacts", "retries", "single", "skip", "threaded", "watchers", "worker_guard",
     )  # fmt: skip
     enter: Enter
     leave: Leave
@@ -51,6 +51,8 @@ class Pipeline:
         self.odd: Callable[[object], bool] = is_answer if neutral is None else neutral
         # Turns an error of ours into one that is also of a wrapped client's library.
         self.kin: Kin | None = kin
+        # The last type of a blind fallback's answers that proved not to be awaitable.
+        self.plain: type[Any] = type(None)
         self.skip: int = skip  # number of leading arguments that fallbacks do not get
         self._sort(guards, mode)
         self.threaded: bool = mode == "thread"

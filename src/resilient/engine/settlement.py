@@ -110,7 +110,8 @@ def _count_later(call: Call, what: int) -> None:
 
 def _walk_out(call: Call, outcomes: list[int], reason: str, now: float) -> Step:
     guards, reacts, tickets = call.pipeline.guards, call.pipeline.reacts, call.tickets
-    worker = call.abandoned
+    retries, worker = call.pipeline.retries, call.abandoned
+    asking = -1 if retries is None else retries[0]  # the level of the guard that asks again
     held = worker is not None and not worker.has_ended
     for level in range(call.level, -1, -1):
         ticket = tickets[level]
@@ -118,7 +119,12 @@ def _walk_out(call: Call, outcomes: list[int], reason: str, now: float) -> Step:
             continue
         # If a timeout further out has expired, no time is left for what a guard inside wants.
         may_go_on = not (call.final or -1 < call.expired_level < level)
-        if may_go_on and ticket is not None and _asks_again(call, level, ticket, outcomes, now):
+        if (
+            level == asking
+            and may_go_on
+            and ticket is not None
+            and _asks_again(call, level, ticket, outcomes, now)
+        ):
             return DO_PAUSE
         outcome, duration = outcomes[level], call.duration
         wish = guards[level].settle(ticket or 0, now, outcome, duration, reason, held)
@@ -138,7 +144,7 @@ def _asks_again(call: Call, level: int, ticket: int, outcomes: list[int], now: f
     The caller holds the lock.
     """
     retries = call.pipeline.retries
-    if retries is None or retries[0] != level or outcomes[level] != FAILURE:
+    if retries is None or outcomes[level] != FAILURE:
         return False
     delay = retries[1].again(ticket, now, call.attempts, outcomes[level], call.hint)
     if delay is None:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import sys
 from functools import cached_property, partial, partialmethod
 from types import FunctionType, MethodType
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 from weakref import ref
 
 from .. import validation
 from ..admin.registry import Registry
 from ..admin.registry import registry as policies
 from ..engine.policy_state import PolicyState
-from .clients.explanation import Explanation
 from .policy import Policy
 from .wrapping import BY, MARK, GuardedBy, Mark
+
+if TYPE_CHECKING:
+    from .clients.explanation import Explanation
 
 _MOST: Final = 100  # an object that answers to every name has an endless chain
 _HOLDERS: Final[tuple[type, ...]] = (classmethod, property, partialmethod, cached_property)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
@@ -103,4 +102,6 @@ class History:
 
 
 def _copied(evidence: Mapping[str, Any]) -> dict[str, Any]:
+    import copy
+
     return copy.deepcopy(dict(evidence))
