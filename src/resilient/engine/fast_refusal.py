@@ -31,11 +31,12 @@ def answer(pipeline: Pipeline, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
     assert answers is not None
     try:
         value = answers.recover(_UNTOLD, args[pipeline.skip :], kwargs)
-        if type(value) is not pipeline.plain:
+        kind = type(value)  # pyright: ignore[reportUnknownVariableType]
+        if kind is not pipeline.plain:
             if returns_awaitable(value):
                 raise not_awaited(pipeline.core.name, value)
-            if type(value) is not GeneratorType:  # one of them can be awaited, another not
-                pipeline.plain = type(value)
+            if kind is not GeneratorType:  # one of them can be awaited, another not
+                pipeline.plain = kind
     except NoAnswer:
         raise _unanswered(pipeline) from None
     except BaseException as error:
