@@ -112,8 +112,15 @@ class Cli:
 
     def applied_by(self, number: int, name: str = "recs") -> None:
         """Wait until so many processes follow, and have applied all there is."""
-        until(lambda: self("flags", "--json").out.strip() != "[]")
-        until(lambda: self.flag(name)["applied"] == self.flag(name)["processes"] == number)
+        until(lambda: self._followed(name) == (number, number))
+
+    def _followed(self, name: str) -> tuple[int, int]:
+        """Return how many processes have applied all of a flag, and how many follow."""
+        done = self("flags", "--json")
+        if done.code == 4:  # a process that makes the store may hold it for as long as we wait
+            return -1, -1
+        (row,) = [each for each in done.said(0).json if each["flag"] == name] or [None]
+        return (0, 0) if row is None else (row["applied"], row["processes"])
 
 
 class Command:
