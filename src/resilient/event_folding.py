@@ -49,10 +49,11 @@ class Folds(Generic[T]):
     def keeps(self, key: Hashable, singly: int, item: T, now: float) -> bool:
         """Return True, and count the item, if too many of its kind came to report it by itself."""
         times = self.seen.get(key)
-        if times is None:
-            times = self.seen[key] = deque(maxlen=singly)
-        many = len(times) == singly and now - times[0] < SPAN
-        times.append(now)
+        many = times is not None and len(times) == singly and now - times[0] < SPAN
+        if times is None:  # never kept empty: an interrupt may come at any place
+            self.seen[key] = deque((now,), maxlen=singly)
+        else:
+            times.append(now)
         flood = self.floods.get(key)
         if not many and (flood is None or not flood.times):
             return False

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from resilient import Policy, bulkhead, circuit_breaker, fallback, timeout
+from resilient.event_folding import Folds
 from tests.kit.policies import fails
 
 _INTERRUPTED = """
@@ -84,6 +85,43 @@ def test_interrupted_bookkeeping_never_makes_successes_fewer() -> None:
         sys.settrace(before)
     assert order
     assert not any(number.startswith("-") for number in order)
+
+
+def test_an_interrupt_while_events_are_folded_spoils_no_later_report() -> None:
+    """Wherever an interrupt comes, the events of before and after are told at the end."""
+    lines = 0
+
+    def interrupted(at: int) -> Folds[str]:
+        nonlocal lines
+        folds: Folds[str] = Folds()
+        lines = 0
+
+        def trace(frame: Any, event: str, arg: Any) -> Any:
+            nonlocal lines
+            if frame.f_code.co_name != "keeps":
+                return None
+            lines += event == "line"
+            if lines == at:
+                raise KeyboardInterrupt
+            return trace
+
+        before = sys.gettrace()
+        sys.settrace(trace)
+        try:
+            folds.keeps("key", 1, "first", 0.0)
+        except KeyboardInterrupt:
+            pass
+        finally:
+            sys.settrace(before)
+        return folds
+
+    interrupted(0)
+    for at in range(1, lines + 1):
+        folds = interrupted(at)
+        folds.ended(1.0, every_one=True)
+        told = [folds.keeps("key", 1, each, 2.0) for each in ("second", "third")]
+        assert told[1] is True
+        assert [last for last, *_ in folds.ended(3.0, every_one=True)] == ["third"]
 
 
 @pytest.mark.parametrize("stack", ["breaker", "bulkhead", "both", "whole"])

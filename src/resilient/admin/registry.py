@@ -13,7 +13,6 @@ from ..events import Listener, bus
 from ..place import Place
 from ..process import at_fork
 from ..validation import did_you_mean
-from .describe import snapshot_of
 
 # What `get` returns: that class is in a higher package, and users read this name.
 Policy = TypeVar("Policy")
@@ -69,6 +68,8 @@ class Registry(Generic[Policy]):
         }
 
     def _shown(self, core: PolicyState) -> dict[str, Any]:
+        from .describe import snapshot_of
+
         shown = snapshot_of(core, core.guards)
         older = [each for each in self.named(core.name) if each is not core]
         if older:

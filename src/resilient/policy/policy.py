@@ -7,7 +7,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from .. import validation
-from ..admin.describe import plan_text, snapshot_of
 from ..admin.registry import registry
 from ..callables import label
 from ..clock import Clock
@@ -130,6 +129,8 @@ class Policy(Calling, Levers, Sole):
 
     def snapshot(self) -> dict[str, Any]:
         """Return options, state and counts as plain data, consistent in itself."""
+        from ..admin.describe import snapshot_of
+
         return snapshot_of(self._core, self._guards)
 
     def with_(self, *guards: Guard) -> Policy:
@@ -269,4 +270,6 @@ class Policy(Calling, Levers, Sole):
         return f"<Policy {self.name}: {', '.join(guard.kind for guard in self._guards)}>"
 
     def __str__(self) -> str:
+        from ..admin.describe import plan_text
+
         return plan_text(self._core, self._guards)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
@@ -102,6 +103,4 @@ class History:
 
 
 def _copied(evidence: Mapping[str, Any]) -> dict[str, Any]:
-    import copy
-
     return copy.deepcopy(dict(evidence))
