@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 
 from resilient import Policy, bulkhead, circuit_breaker, fallback, timeout
 from resilient.engine.sync import workers
+from resilient.engine.sync.workers import pool
 from tests.kit.policies import idle, part, policy
 from tests.kit.waiting import WAIT, until
 
@@ -20,8 +22,13 @@ Interrupt = Callable[[Callable[[], bool]], None]
 
 @pytest.fixture
 def interrupt() -> Iterator[Interrupt]:
-    """Send the main thread a real SIGINT once it blocks in a wait and a condition holds."""
+    """Send the main thread a real SIGINT once it blocks in a wait and a condition holds.
+
+    A signal that comes just before the thread blocks is not looked at until the wait is over, which
+    is CPython's way: other signals, which do nothing, follow until the thread has woken.
+    """
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    also = signal.signal(signal.SIGUSR1, lambda *_: None)
     threads: list[threading.Thread] = []
     main = threading.main_thread().ident
     assert main is not None
@@ -34,6 +41,9 @@ def interrupt() -> Iterator[Interrupt]:
         def send() -> None:
             until(lambda: condition() and waits())
             signal.pthread_kill(main, signal.SIGINT)
+            while waits():
+                time.sleep(0.02)
+                signal.pthread_kill(main, signal.SIGUSR1)
 
         threads.append(threading.Thread(target=send, daemon=True))
         threads[-1].start()
@@ -42,6 +52,7 @@ def interrupt() -> Iterator[Interrupt]:
     for thread in threads:
         thread.join(WAIT)
     signal.signal(signal.SIGINT, before)
+    signal.signal(signal.SIGUSR1, also)
 
 
 def whole(*inner: Any) -> Policy:
@@ -102,6 +113,51 @@ def test_in_the_line(interrupt: Interrupt, way: Any) -> None:
     assert shop.state == "closed"
     assert shop.snapshot()["calls"]["cancelled"] == 1
     assert shop.call(lambda: "full") == "full"
+
+
+@pytest.mark.parametrize("way", ["decorated", "call"])
+@pytest.mark.parametrize("begins", [True, False])
+def test_while_a_worker_starts(monkeypatch: pytest.MonkeyPatch, way: str, begins: bool) -> None:
+    """A body that has begun keeps its slot until it ends; one that has not never begins."""
+    shop = whole(timeout(60, sync="thread"))
+    entered, go = threading.Event(), threading.Event()
+    hire, waking = pool.hire, []
+
+    def body() -> None:
+        entered.set()
+        go.wait(WAIT)
+
+    def interrupted(job: Any) -> Any:
+        wake = hire(job)
+
+        def start() -> None:
+            if begins:
+                wake()
+                assert entered.wait(WAIT)
+            else:
+                waking.append(wake)
+            raise KeyboardInterrupt
+
+        return start
+
+    monkeypatch.setattr(pool, "hire", interrupted)
+    guarded = shop(body)
+    with pytest.raises(KeyboardInterrupt):
+        if way == "decorated":
+            guarded()
+        else:
+            shop.call(body)
+    monkeypatch.undo()
+    for wake in waking:
+        wake()
+    held = int(begins)
+    assert shop.snapshot()["in_flight"] == 0
+    assert shop.snapshot()["abandoned"] == part(shop, "bulkhead")["used"] == held
+    go.set()
+    until(lambda: shop.snapshot()["abandoned"] == 0)
+    idle(shop)
+    assert shop.call(lambda: "full") == "full"
+    assert entered.is_set() is begins
 
 
 def test_in_the_wait_for_a_worker(interrupt: Interrupt) -> None:

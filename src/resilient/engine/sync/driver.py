@@ -102,12 +102,17 @@ def _on_worker(call: Call, body: Callable[[], Any], deadline: Deadline) -> Step:
     own, context = call.deadline, copy_context()
     if own is not None:
         context.run(current.set, own)
-    job = Job(context, body)
+    job, reason = Job(context, body), None
     try:
         pool.submit(job)
     except RuntimeError as fault:
         return no_thread(call, fault)
-    return job_done(call, job, deadline, _wait_for(call, job, deadline))
+    except BaseException as interrupt:  # such as KeyboardInterrupt, while a new thread starts
+        if not job.begun:
+            job.abandon()  # so that it never begins
+            raise
+        reason = interrupt
+    return job_done(call, job, deadline, reason or _wait_for(call, job, deadline))
 
 
 def no_thread(call: Call, fault: RuntimeError) -> Step:

@@ -287,9 +287,10 @@ def _hired(
     if job is None or own is None:
         assert reason is not None
         return interpreter.raised(call, reason)
-    if isinstance(reason, RecursionError) and not woken:
-        job.abandon()  # if a worker has taken it, the worker does not run it
-        return interpreter.raised(call, reason)
-    if isinstance(reason, RuntimeError) and not woken:
+    lacks_stack = isinstance(reason, RecursionError)
+    if isinstance(reason, RuntimeError) and not (woken or lacks_stack):
         return no_thread(call, reason)
+    if reason is not None and not woken and (lacks_stack or not job.begun):
+        job.abandon()  # if a worker takes it up, the worker does not run it
+        return interpreter.raised(call, reason)
     return job_done(call, job, own, reason)

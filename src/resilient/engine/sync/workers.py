@@ -89,6 +89,11 @@ class Job:
         if on_end is not None:
             on_end()
 
+    @property
+    def begun(self) -> bool:
+        """Whether a worker has taken it up."""
+        return self._fn is None
+
     def abandon(self) -> bool:
         """Give up on the body; return False if it has ended, and its result stands."""
         return self._claim.acquire(blocking=False)
