@@ -52,4 +52,5 @@ def _predicates_in(module: str) -> Predicates | None:
 
 Found.of = _predicates_in
 source.of = knowledge_of
+source.knows = _KNOWN.__contains__
 source.within = knowledge_in

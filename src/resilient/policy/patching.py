@@ -19,7 +19,7 @@ from .. import validation
 from ..admin.registry import registry
 from ..engine.pipeline import Pipeline
 from ..guards.base import Mode
-from .clients.adapter import source
+from .late_knowledge import knowledge_of
 from .patch_targets import MISSING, find, is_half_made, is_inside, module_of, put_back, unknown
 from .policy import Policy
 from .wrapping import check_not_ours
@@ -215,9 +215,7 @@ def patch(target: str, policy: Policy, /) -> Patch:
 
 def _guarded(policy: Policy, owner: Any, original: Any) -> Any:
     """Return a function guarded with what is known of its library."""
-    is_class = isinstance(owner, type)
-    known = source.of(owner) if is_class else source.within(str(getattr(owner, "__name__", "")))
-    judge = known.judge
+    judge, kin = knowledge_of(owner)
     if judge is None:
         return policy(original)
     check_not_ours(policy.name, original)
@@ -225,9 +223,7 @@ def _guarded(policy: Policy, owner: Any, original: Any) -> Any:
 
     def pipeline(mode: Mode) -> Pipeline:
         if mode not in plans:
-            plans[mode] = Pipeline(
-                policy._core, policy.guards, mode, judges=(judge,), kin=known.kin
-            )
+            plans[mode] = Pipeline(policy._core, policy.guards, mode, judges=(judge,), kin=kin)
         return plans[mode]
 
     return guard_by(policy, original, pipeline)

@@ -63,6 +63,7 @@ class Source:
     """Where adapters come from; `integrations` sets it."""
 
     of: Callable[[type], ClientAdapter] = staticmethod(_nothing)  # by the class of a client
+    knows: Callable[[str], bool] = staticmethod(bool)  # whether a library has one, by its package
     within: Callable[[str], ClientAdapter] = staticmethod(_nothing)  # by the name of a module
 
 
