@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from .admin.settings import load_settings
     from .policy.clients.explanation import Explained, Explanation
     from .policy.patching import Patch, patch
+    from .policy.retry_decorator import retry
 
 startup.install()
 
@@ -56,6 +57,7 @@ _LATER: Final = {  # what most programs never ask for is loaded when it is asked
     "Patch": "policy.patching",
     "load_settings": "admin.settings",
     "patch": "policy.patching",
+    "retry": "policy.retry_decorator",
 }
 
 __all__ = (
@@ -96,6 +98,7 @@ __all__ = (
     "policy_of",
     "registry",
     "remaining",
+    "retry",
     "set_active",
     "timeout",
 )

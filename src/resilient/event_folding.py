@@ -11,7 +11,12 @@ SPAN: Final = 30.0
 CALM: Final = 10.0  # seconds without another event of the kind, after which a flood is reported
 LONGEST: Final = 480.0  # seconds between two reports of a flood that goes on, at most
 _MOVES: Final = ("opened", "half_open", "closed")
-_SINGLY: Final = {"abandoned": 1, "would_open": 1, "refused": 1}  # of other kinds 4
+_SINGLY: Final = {
+    "abandoned": 1,
+    "would_open": 1,
+    "refused": 1,
+    "not_retried": 1,
+}  # of other kinds 4
 _ORDERED: Final = 20  # for what somebody orders: a person causes no flood, but a program may
 
 T = TypeVar("T")

@@ -18,27 +18,14 @@ from .stack import room_for_call
 from .validation import refuse_type
 
 Kind = Literal[
-    "opened",
-    "half_open",
-    "closed",
-    "would_open",
-    "forced",
-    "released",
-    "refused",
-    "updated",
-    "flipped",
-    "abandoned",
-]
+    "opened", "half_open", "closed", "would_open", "forced", "released", "refused", "updated",
+    "flipped", "abandoned", "retried", "not_retried",
+]  # fmt: skip
 Cause = Literal["auto", "operator"]
 
-_LEVELS: Final = {
-    "opened": 30,
-    "forced": 30,
-    "refused": 30,
-    "would_open": 30,
-    "flipped": 30,
-    "abandoned": 30,
-}
+_LEVELS: Final = dict.fromkeys(
+    ("opened", "forced", "refused", "would_open", "flipped", "abandoned", "not_retried"), 30
+)
 _INFO: Final = 20
 _BACKLOG: Final = 10_000
 
@@ -53,8 +40,10 @@ class Event:
         kind: what happened: ``opened``, ``half_open``, ``closed``, ``would_open`` (a breaker that
             only measures), ``forced``, ``released``, ``updated`` (options were changed),
             ``refused`` (the first refusal of a guard after a minute without one), ``flipped`` (a
-            flag changed in this process), or ``abandoned`` (a caller gave up on a
-            worker thread, and none of the policy's other workers is abandoned).
+            flag changed in this process), ``abandoned`` (a caller gave up on a
+            worker thread, and none of the policy's other workers is abandoned), ``retried``
+            (another attempt begins), or ``not_retried`` (the first failure after a minute without
+            one to which a retry makes no other attempt, for that reason).
         cause: ``"auto"`` or ``"operator"``.
         at: when, by the policy's monotonic clock, in seconds.
         reason: why, in a few words.

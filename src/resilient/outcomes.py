@@ -38,17 +38,29 @@ class Result(Generic[T_co]):
         served: ``"full"``, ``"degraded"`` (a fallback answered), ``"error"``, or
             ``"caller_error"``: an exception that is the caller's own doing, as an ``ignore=`` says.
         elapsed: seconds from the call to its end.
+        attempts: how many attempts began; 0 if a guard let none begin.
+        why_no_retry: why the last attempt, a failure, was not followed by another; None if it was
+            a success, or if no guard asks again after such a failure.
     """
 
-    __slots__ = ("elapsed", "error", "served", "value")
+    __slots__ = ("attempts", "elapsed", "error", "served", "value", "why_no_retry")
 
     def __init__(
-        self, value: T_co, error: Exception | None, served: Served, elapsed: float
+        self,
+        value: T_co,
+        error: Exception | None,
+        served: Served,
+        elapsed: float,
+        *,
+        attempts: int = 1,
+        why_no_retry: str | None = None,
     ) -> None:
         self.value: T_co = value
         self.error: Exception | None = error
         self.served: Served = served
         self.elapsed: float = elapsed
+        self.attempts: int = attempts
+        self.why_no_retry: str | None = why_no_retry
 
     def __repr__(self) -> str:
         return (

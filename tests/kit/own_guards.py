@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from resilient import RefusedError
 from resilient.guards.base import ANSWER, PARK, REFUSE, NoAnswer, Waiter
 from resilient.guards.facets import Admission, Answers, Changeable, Keeps, Queueing, Retries, Slots
+from resilient.guards.tried import Tried
 from resilient.guards.wait_queue import WaitQueue
 from resilient.metric_types import Metric, Sample
 from resilient.outcomes import FAILURE, SUCCESS
@@ -52,15 +53,15 @@ class Retry(Counting, Retries):
     def admit(self, now: float) -> int:
         return self.ticket()
 
-    def hint(self, error: Exception) -> float | None:
+    def hint(self, error: Exception | None, value: Any) -> float | None:
         return getattr(error, "again_in", None)
 
-    def again(
-        self, ticket: int, now: float, attempts: int, outcome: int, hint: Any
-    ) -> float | None:
-        if attempts > self.more:
+    def again(self, ticket: int, now: float, tried: Tried) -> float | None:
+        if tried.attempts > self.more:
+            self.why_not = "there were enough"
             return None
-        return self.delay if hint is None else hint
+        hinted: float | None = tried.hint
+        return self.delay if hinted is None else hinted
 
     def describe(self) -> str:
         return f"tries again {self.more} times"

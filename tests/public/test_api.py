@@ -36,6 +36,7 @@ PROVISIONAL = {
         "Admission", "Queueing", "Slots", "InFlight", "Answers", "Keeps", "Retries", "TimeLimit",
         "Gated", "Switch", "Changeable", "Peered", "Stateful",
     ),
+    "resilient.guards.tried": ("Tried",),
     "resilient.guards.wait_queue": ("GRANT_LIFE", "WaitQueue"),
     "resilient.metric_types": ("Metric", "Sample"),
     "resilient.outcomes": ("SUCCESS", "FAILURE", "IGNORED", "CANCELLED", "REFUSED", "Judge"),

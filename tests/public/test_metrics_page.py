@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from resilient.guards.base import Guard
+from resilient.guards.kinds import kinds
 from resilient.metric_types import Metric
 from resilient.prometheus.catalogue import known, name_and_type
 from resilient.telemetry.flag_samples import OF_FLAG, OF_ORDER
@@ -68,10 +68,9 @@ def table() -> str:
 def _guards(package: str) -> dict[Metric, str]:
     """Return whose each metric is that a guard of a package declares."""
     found: dict[Metric, str] = {}
-    kinds: list[type[Guard]] = [Guard]
-    for kind in kinds:
-        kinds += [each for each in kind.__subclasses__() if each.__module__.startswith(package)]
-        found.update(dict.fromkeys(kind.metrics, getattr(kind, "kind", "")))
+    for kind in kinds():
+        if kind.__module__.startswith(package):
+            found.update(dict.fromkeys(kind.metrics, kind.kind))
     return found
 
 

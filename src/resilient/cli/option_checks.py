@@ -6,10 +6,11 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, TypeGuard, cast
 
+import resilient
+
 from ..admin.options import unknown
 from ..admin.settings import value_of
-from ..guards.base import Guard
-from ..policy import decorators
+from ..guards.kinds import kinds
 from .store_view import StoreView, shown_id
 
 Options = dict[str, dict[str, Any]]  # by guard and name
@@ -85,18 +86,11 @@ def _is_told(each: object) -> TypeGuard[dict[str, Any]]:
 
 def _build(kind: str, now: dict[str, Any], wanted: dict[str, Any]) -> None:
     """Build a guard of this kind: its constructor raises for bad options."""
-    make: Callable[..., Any] | None = getattr(decorators, kind, None)
-    if make is None or all(each.kind != kind for each in _guards()):
+    make: Callable[..., Any] | None = getattr(resilient, kind, None)
+    if make is None or all(each.kind != kind for each in kinds()):
         return  # a third party's guard, which this process does not have
     names = inspect.signature(make).parameters
     if kind == "bulkhead" and "max_waiting" in wanted and not now:
         now = {"max_wait": 1.0}  # the declared policy may have one
     given = {name: value_of(name, value) for name, value in now.items() if name in names}
     make(**{**given, **wanted})
-
-
-def _guards() -> list[type[Guard]]:
-    kinds: list[type[Guard]] = [Guard]
-    for kind in kinds:
-        kinds += kind.__subclasses__()
-    return [kind for kind in kinds if "kind" in vars(kind)]

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Final, Literal, Self, cast
 from ..deadline import Deadline
 from ..guards.base import Guard
 from ..guards.facets import Answers
+from ..guards.tried import Tried
 from ..outcomes import Result, Served
 from .pipeline import Pipeline
 from .policy_state import PolicyState
@@ -37,6 +38,23 @@ class AbandonedWorker:
         self.has_ended: bool = False
 
 
+class Retrying:
+    """What is known between the attempts of a call."""
+
+    __slots__ = ("failed", "paid_by", "payer", "pending", "since", "stopped", "tried", "why")
+
+    def __init__(self, since: float) -> None:
+        self.since: float = since  # when its first attempt was let in
+        self.tried: Tried | None = None  # of the newest failure, until the guard was asked
+        self.pending: bool = False  # another attempt was asked for, and has not begun
+        # How the last attempt ended, while another is pending.
+        self.failed: tuple[Any, ...] | None = None
+        self.payer: Any = None  # the attempt of another policy that is to pay for it too
+        self.paid_by: Any = None  # the one that did, while it is pending
+        self.stopped: bool = False
+        self.why: str = ""  # there is no other attempt
+
+
 class Call:
     """The state of one call."""
 
@@ -46,10 +64,10 @@ class Call:
     __slots__ = (
         "__weakref__", "abandoned", "active_seconds", "admitted", "answering", "args", "attempts",
         "began", "core", "counted", "deadline", "delay", "duration", "error", "expired_level",
-        "fallbacks_failed", "final", "fn", "forced_outcome", "handle", "hint", "is_callers",
-        "is_late", "is_news", "is_ours", "kwargs", "lasted", "level", "limits", "outcome",
-        "pipeline", "ran", "recovered_from", "recovering_from", "refuser", "seen", "served",
-        "settled", "started", "tickets", "value",
+        "fallbacks_failed", "final", "fn", "forced_outcome", "handle", "is_callers", "is_late",
+        "is_news", "is_ours", "kwargs", "lasted", "level", "limits", "outcome", "pipeline", "ran",
+        "recovered_from", "recovering_from", "refuser", "retrying", "seen", "served", "settled",
+        "started", "tickets", "value",
     )
     # fmt: on
     admitted: bool
@@ -101,8 +119,8 @@ class Call:
         self.ran = self.is_ours = self.admitted = self.counted = self.is_callers = False
         self.is_late = self.settled = self.is_news = False
         self.answering = self.lasted = False
-        self.attempts: int = 1
-        self.hint: Any = None  # what the newest error says of when to ask again
+        self.attempts: int = 1  # that have begun
+        self.retrying: Retrying | None = None  # once an attempt failed that could be repeated
         self.served = 0
         self.delay = self.started = self.duration = 0.0
         self.began: float = self.core.now()
@@ -194,4 +212,7 @@ def result_of(call: Call) -> Result[Any]:
     elif call.recovered_from is not None:
         how, error = "degraded", call.recovered_from
     call.error = call.recovered_from = None
-    return Result(call.value, error, how, call.core.now() - call.began)
+    why = None if call.retrying is None else call.retrying.why or None
+    elapsed = call.core.now() - call.began
+    attempts = call.attempts if call.ran else call.attempts - 1
+    return Result(call.value, error, how, elapsed, attempts=attempts, why_no_retry=why)

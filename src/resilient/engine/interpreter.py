@@ -21,11 +21,12 @@ from ..guards.facets import Admission, InFlight, Keeps, Queueing, Switch, TimeLi
 from ..outcomes import REFUSED
 from ..stack import room_for_call
 from . import refusals
+from .attempts import begun
 from .call import DO_PARK, DO_RECOVER, DO_RUN, ENTRY, Call, Step
 from .lent_slots import lent
 from .own_calls import is_inside
 from .policy_state import PolicyState
-from .settlement import enter, give_back_inside, unanswered, unwind
+from .settlement import enter, failed_before, give_back_inside, unanswered, unwind
 from .slot_leases import borrows
 from .stops import Stopped
 
@@ -47,15 +48,24 @@ def start(call: Call) -> Step:
 
 def try_again(call: Call) -> Step:
     """Begin another attempt, after the pause that a guard asked for."""
-    first = call.level + 1
-    call.attempts += 1
-    call.hint = None
+    first, known = call.level + 1, call.retrying
+    assert known is not None
+    known.failed = call.error, call.value, call.seen, call.outcome, call.expired_level
     call.tickets[first:] = [None] * (len(call.tickets) - first)
     call.limits = [limit for limit in call.limits if limit[1] < first]
     call.error = call.value = call.recovered_from = call.abandoned = call.deadline = None
     call.outcome = call.expired_level = -1
     call.ran = call.is_late = call.settled = False
     return admit(call, first)
+
+
+def woken(call: Call, error: BaseException) -> Step:
+    """End a call whose pause before another attempt was cut short."""
+    call.outcome, call.value = -1, None
+    if isinstance(error, ResilientError):
+        return not_run(call, error)
+    call.error = error
+    return unwind(call)
 
 
 def admit(call: Call, first: int) -> Step:
@@ -114,14 +124,19 @@ def _passes(call: Call, verdict: int) -> bool:
 def _ask(call: Call, first: int, now: float) -> tuple[int, int, str, float | None]:
     """Return the verdict, its level (-1: the policy's entry), and the reason of a refusal."""
     core = call.core
-    if core.forced == "forced_open":
-        first = _switch_off(call)
+    forced, again = core.forced == "forced_open", call.retrying is not None
+    if forced or again:  # a switch outside the guard that asks again may have been turned off
+        off = _switch_off(call)
+        if forced or 0 <= off < first:
+            first = off
         if first < 0:
             why = f"forced open: {core.forced_why}".removesuffix(": ")
             return REFUSE, first, why, core.left(now)
     verdict, level = _walk_in(call, first, now)
     if verdict >= 0:
         call.started = now
+        if call.retrying is not None:
+            begun(call, now)
         if not call.admitted:
             core.entered(now)
             call.admitted = True
@@ -165,6 +180,8 @@ def refused(
     call: Call, guard: Admission, why: str, retry_after: float | None, *, answers: bool = False
 ) -> Step:
     """Record a guard's refusal; unwind from there, or have the guard answer."""
+    if call.retrying is not None and call.retrying.failed is not None and not answers:
+        return failed_before(call, f"its {guard.kind} refuses ({why})")
     call.refuser = guard.kind
     call.error = error = refusals.by_guard(guard, call.core, why, retry_after)
     if answers:
@@ -179,6 +196,8 @@ def _refused_at_entry(
     call: Call, kind: type[RefusedError], why: str, left: float | None = None
 ) -> Step:
     """Record a refusal by the policy itself; unwind from the innermost level."""
+    if call.retrying is not None and call.retrying.failed is not None:
+        return failed_before(call, why)
     call.error, call.refuser = refusals.at_entry(kind, call.core, why, left), ENTRY
     call.level = call.innermost  # so that every fallback may answer
     return unwind(call)

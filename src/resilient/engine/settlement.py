@@ -11,10 +11,10 @@ from typing import Any, Final
 
 from ..errors import ResilientError
 from ..guards.base import RECOVER, Guard
-from ..guards.facets import Answers, Retries, Slots
+from ..guards.facets import Answers, Slots
 from ..outcomes import CANCELLED, FAILURE, REFUSED, SUCCESS
 from ..stack import room, room_for_call
-from . import refusals
+from . import attempts, refusals
 from .accounting import CALLER_GONE, count, served, trace
 from .call import DO_PAUSE, DO_RECOVER, DONE, Call, Step
 from .classify import classify
@@ -36,9 +36,22 @@ def unwind(call: Call) -> Step:
     pipeline = call.pipeline
     if pipeline.keepers and call.ran and call.error is None and call.recovered_from is None:
         _keep(call, outcomes)
-    if pipeline.retries is not None and isinstance(call.error, Exception):
-        _take_hint(call, *pipeline.retries, call.error)
+    if pipeline.retries is not None:
+        attempts.prepare(call, outcomes)
     return _unwind(call, outcomes, reason)
+
+
+def failed_before(call: Call, why: str) -> Step:
+    """End a call whose next attempt may not begin, as its last one ended."""
+    assert call.retrying is not None
+    assert call.pipeline.retries is not None
+    known, level = call.retrying, call.pipeline.retries[0]
+    give_back_inside(call, level)
+    assert known.failed is not None
+    call.error, call.value, call.seen, call.outcome, call.expired_level = known.failed
+    known.failed, known.stopped, known.why = None, True, why
+    call.level, call.ran = level, True
+    return _unwind(call, *call.seen)
 
 
 def unanswered(call: Call) -> Step:
@@ -49,6 +62,8 @@ def unanswered(call: Call) -> Step:
 
 def _unwind(call: Call, outcomes: list[int], reason: str) -> Step:
     step = settle(call, outcomes, reason)
+    if call.retrying is not None and step != DO_PAUSE:
+        attempts.concluded(call)
     kin = call.pipeline.kin
     if kin is not None and step == DONE and isinstance(call.error, ResilientError):
         call.error = kin(call.error, call.fn, call.args, call.kwargs)
@@ -69,6 +84,8 @@ def settle(call: Call, outcomes: list[int], reason: str, what: int | None = None
             return DONE
         return _settle_inside(call, outcomes, reason, what)
     step = core.locked(_end, call, outcomes, reason, what, now)
+    if step == DO_PAUSE and not attempts.is_paid(call):
+        step = core.locked(_end, call, outcomes, reason, what, now)
     if step is None:  # a parent process's call
         return DONE
     if call.is_news:
@@ -119,13 +136,11 @@ def _walk_out(call: Call, outcomes: list[int], reason: str, now: float) -> Step:
             continue
         # If a timeout further out has expired, no time is left for what a guard inside wants.
         may_go_on = not (call.final or -1 < call.expired_level < level)
-        if (
-            level == asking
-            and may_go_on
-            and ticket is not None
-            and _asks_again(call, level, ticket, outcomes, now)
-        ):
-            return DO_PAUSE
+        if level == asking and ticket is not None:
+            attempts.given_back(call, level, ticket, now)
+            may_ask = may_go_on and outcomes[level] == FAILURE
+            if may_ask and attempts.asks_again(call, level, ticket, now):
+                return DO_PAUSE
         outcome, duration = outcomes[level], call.duration
         wish = guards[level].settle(ticket or 0, now, outcome, duration, reason, held)
         if worker is not None and held:
@@ -136,34 +151,6 @@ def _walk_out(call: Call, outcomes: list[int], reason: str, now: float) -> Step:
             call.recovering_from = call.error if isinstance(call.error, Exception) else None
             return DO_RECOVER
     return DONE
-
-
-def _asks_again(call: Call, level: int, ticket: int, outcomes: list[int], now: float) -> bool:
-    """Return True if the guard wants another attempt, and set its delay.
-
-    The caller holds the lock.
-    """
-    retries = call.pipeline.retries
-    if retries is None or outcomes[level] != FAILURE:
-        return False
-    delay = retries[1].again(ticket, now, call.attempts, outcomes[level], call.hint)
-    if delay is None:
-        return False
-    call.level, call.delay = level, delay
-    return True
-
-
-def _take_hint(call: Call, level: int, guard: Retries, error: Exception) -> None:
-    """Have a retry read an error that it may be asked about."""
-    call.hint = None
-    if call.final or call.level < level or call.seen[0][level] != FAILURE:
-        return
-    try:
-        call.hint = guard.hint(error)
-    except RecursionError:
-        return
-    except Exception as fault:
-        log_fault(call.core.name, guard, "hint() raised, so there is no hint", fault)
 
 
 def _keep(call: Call, outcomes: list[int]) -> None:
@@ -189,6 +176,7 @@ def _give_back_inside(call: Call, level: int, now: float) -> None:
     for inside in range(call.innermost, level, -1):
         ticket, call.tickets[inside] = call.tickets[inside], None
         if ticket is not None:
+            attempts.given_back(call, inside, ticket, now)
             call.pipeline.guards[inside].settle(ticket, now, REFUSED, 0.0, "", False)
 
 

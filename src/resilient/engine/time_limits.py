@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final, cast
 
 from ..deadline import Deadline, TaskDeadline, Terms, current, enclosing
 from .call import Call
@@ -31,6 +31,15 @@ def binding(call: Call, level: int, task: object = ANY_TASK) -> Deadline | None:
         return outer
     call.deadline = own = _made(call, when, at, task)
     return own
+
+
+def pause_end(call: Call, limit: Deadline | None) -> float:
+    """Return when the pause before another attempt ends, or the limit that cuts it short."""
+    now, clock = call.core.now(), call.core.clock
+    until = now + call.delay if limit is None else min(now + call.delay, limit.when)
+    if clock is not None and getattr(clock, "skips", False):
+        cast("Any", clock).advance(max(0.0, until - now))
+    return until
 
 
 def _made(call: Call, when: float, at: int, task: object) -> Deadline:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, cast
 
+from ..deadline import Deadline
 from ..errors import ResilientError
 from ..guards.base import PARK, REFUSE, Waiter
 from ..guards.facets import Admission, Queueing
@@ -14,9 +15,11 @@ from .call import DO_PARK, Call, Step
 CHOP: Final = 1.0  # a waiter checks this often, so that the queue reclaims grants that nobody takes
 
 
-def park(call: Call, waiter: Waiter) -> Step:
+def park(call: Call, waiter: Waiter, limit: Deadline | None) -> Step:
     """Enter the queue; the returned step may say that no wait is needed any more."""
     waiter.arrived = call.core.now()
+    if limit is not None:
+        waiter.left = limit.when - limit.now()
     return _line_up(call, waiter, cast("Queueing", call.guard).park)
 
 

@@ -11,6 +11,7 @@ policy's one critical section: they do arithmetic only, and assign last, after a
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import inf
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, ParamSpec, TypeVar, overload
 
 from ..events import Event
@@ -55,18 +56,21 @@ class Waiter:
             anew by `unpark` where it answers `PARK`. The driver asks each second in any case.
         granted_at: when it was granted a slot; None where it was not, or where there are no slots.
         guard: whose queue it is in.
+        left: the seconds that its caller had when it arrived, until the tightest time limit round
+            it; infinite without one. Set by the driver.
         patience: for how many seconds it would wait; set by `park`, for messages alone.
         wake: wakes it, and returns False where the caller has gone. A guard never calls it, but
             gives the waiter to its `emit`: the policy wakes it when the lock is free.
     """
 
-    __slots__ = ("arrived", "deadline", "granted_at", "guard", "patience", "wake")
+    __slots__ = ("arrived", "deadline", "granted_at", "guard", "left", "patience", "wake")
 
     def __init__(self, guard: Guard, wake: Callable[[], bool]) -> None:
         self.guard: Guard = guard
         self.wake: Callable[[], bool] = wake
         self.arrived: float = 0.0
         self.deadline: float = 0.0
+        self.left: float = inf
         self.patience: float = 0.0
         self.granted_at: float | None = None
 

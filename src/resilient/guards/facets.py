@@ -8,12 +8,13 @@ guard's queue, `args` and `kwargs` are those of the call. What is not "under the
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar, Final, Protocol
+from typing import Any, ClassVar, Protocol
 
 from ..errors import RefusedError
 from ..flag_handle import Flag
 from ..outcomes import SUCCESS
 from .base import Guard, Mode, Waiter
+from .tried import Tried
 
 
 class Admission(Guard):
@@ -151,27 +152,38 @@ class Keeps(Guard):
 
 
 class Retries(Admission):
-    """It asks again: guards inside it see each attempt, those outside it see the one call."""
+    """It asks again: guards inside it see each attempt, those outside it see the one call.
 
-    def hint(self, error: Exception) -> Any:
-        """Return what `again` shall know of an error; without the lock, so it may look at it."""
+    All but `hint` is called under the lock.
+
+    Attributes:
+        why_not: why there is no other attempt; set by `again`, read under the same lock.
+        nested: "share" if the policy of an attempt that it is inside of pays, too.
+    """
+
+    why_not: str = ""
+    nested: str = "share"
+
+    def hint(self, error: Exception | None, value: Any) -> Any:
+        """Return what `again` shall know of an error, or of a value that is a failure."""
         return None
 
-    def again(
-        self, ticket: int, now: float, attempts: int, outcome: int, hint: Any
-    ) -> float | None:
-        """Return the seconds until another attempt, None for no other; under the lock.
-
-        It keeps its ticket for another attempt; `settle` takes it back when there is none.
-
-        Args:
-            ticket: what `admit` gave.
-            now: the policy's clock, in seconds.
-            attempts: how many have ended, this one too.
-            outcome: how this one ended: a failure.
-            hint: what `hint` returned, None where it raised.
-        """
+    def again(self, ticket: int, now: float, tried: Tried) -> float | None:
+        """Return the seconds until another attempt; None for no other, and `settle` follows."""
         raise NotImplementedError
+
+    def begun(self, ticket: int, now: float, number: int) -> None:
+        """Learn that the attempt it asked for begins, the so-manieth of the call."""
+
+    def not_begun(self, ticket: int, now: float) -> None:
+        """Learn that the attempt it asked for was not begun; `settle` follows."""
+
+    def pay(self, now: float) -> bool:
+        """Pay an attempt that another policy makes inside one of ours, or not."""
+        return True
+
+    def pay_back(self, now: float) -> None:
+        """Take back what `pay` paid: that attempt was not begun."""
 
 
 class TimeLimit(Guard):
@@ -282,11 +294,3 @@ _note(
     Admission, Queueing, Slots, InFlight, Answers, Keeps, Retries, TimeLimit, Switch, Changeable,
     Peered, Stateful,
 )  # fmt: skip
-
-
-# What a guard has to write itself.
-REQUIRED: Final[dict[type[Guard], tuple[str, ...]]] = {
-    Admission: ("admit",), Queueing: ("park", "unpark", "quit", "places"), Slots: ("slots",),
-    Answers: ("recover",), Keeps: ("keep",), Retries: ("again",), Changeable: ("take_over",),
-    Switch: ("attach", "needs_asking", "is_off"),
-}  # fmt: skip

@@ -3,14 +3,32 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Final
 
 from .. import validation
 from ..engine.policy_state import PolicyState
 from ..errors import DeclarationWarning, OrderWarning
 from ..guards.base import Guard
-from ..guards.facets import REQUIRED, Retries, TimeLimit
+from ..guards.facets import (
+    Admission,
+    Answers,
+    Changeable,
+    Keeps,
+    Queueing,
+    Retries,
+    Slots,
+    Switch,
+    TimeLimit,
+)
 from ..guards.sorting import answering, time_limits
 from ..place import Place
+
+# What a guard has to write itself.
+REQUIRED: Final[dict[type[Guard], tuple[str, ...]]] = {
+    Admission: ("admit",), Queueing: ("park", "unpark", "quit", "places"), Slots: ("slots",),
+    Answers: ("recover",), Keeps: ("keep",), Retries: ("again",), Changeable: ("take_over",),
+    Switch: ("attach", "needs_asking", "is_off"),
+}  # fmt: skip
 
 
 def check_new(guards: tuple[Guard, ...]) -> None:

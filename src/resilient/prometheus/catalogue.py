@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..guards.base import Guard
+from ..guards.kinds import kinds
 from ..metric_types import Metric
 from ..pages.process_entries import OF_PROCESSES
 from ..telemetry.policy_samples import HISTOGRAMS, OF_POLICIES
@@ -12,9 +12,7 @@ from .scrape import OF_SCRAPES
 def known() -> list[Metric]:
     """Return every metric that can exist: ours, and those that guards declare."""
     found = dict.fromkeys(OF_POLICIES)
-    kinds: list[type[Guard]] = [Guard]
-    for kind in kinds:
-        kinds += kind.__subclasses__()
+    for kind in kinds():
         found.update(dict.fromkeys(kind.metrics))
     return [*found, *OF_PROCESSES, *OF_SCRAPES]
 

@@ -40,6 +40,10 @@ class ManualClock:
     Args:
         start: its first time, in seconds. Default 1000.
 
+    Attributes:
+        skips: a pause between two attempts of a retry takes no time: the clock moves on by itself,
+            as far as the pause is long. Default False: such a call waits until `advance`.
+
     Example:
         >>> from resilient import CircuitOpenError, Policy, circuit_breaker
         >>> clock = ManualClock()
@@ -54,6 +58,7 @@ class ManualClock:
     """
 
     def __init__(self, start: float = 1000.0) -> None:
+        self.skips: bool = False
         self._now = float(start)
         self._lock = threading.Lock()
         self._alarms: list[_Alarm] = []

@@ -339,7 +339,7 @@ def test_a_signal_handler_may_take_a_worker_while_one_is_taken() -> None:
 _ABANDONED = """
 import threading, time
 from resilient import CallTimeoutError, Policy, bulkhead, timeout
-shop = Policy("shop", bulkhead(4), timeout(0.02, sync="thread"))
+shop = Policy("shop", bulkhead(4), timeout(0.2, sync="thread"))
 for body in (threading.Event().wait, lambda: time.sleep(3600)):
     try:
         shop.call(body)
@@ -360,7 +360,10 @@ def test_the_interpreter_ends_though_workers_hang() -> None:
         [sys.executable, "-c", _ABANDONED], capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == 0
-    assert done.stderr == "shop: timeout abandoned: shop: no answer within 0.02 s\n"
+    # On a busy machine the time of a call may be up before its body began, which is a refusal.
+    late = "shop: timeout refused: shop: no answer within 0.2 s"
+    told = [line for line in done.stderr.splitlines() if line != late]
+    assert told == ["shop: timeout abandoned: shop: no answer within 0.2 s"]
     assert done.stdout.split("\n")[:3] == ["gave up"] * 3
 
 

@@ -221,7 +221,7 @@ def test_a_hint_is_asked_for_where_it_matters(name: str) -> None:
             super().__init__(0, 0.0)
             self.seen: list[str] = []
 
-        def hint(self, error: Exception) -> float | None:
+        def hint(self, error: Exception | None, value: Any) -> float | None:
             self.seen.append(type(error).__name__)
             return None
 

@@ -11,7 +11,7 @@ import prometheus_client
 import pytest
 
 import resilient
-from resilient import Policy, bulkhead, circuit_breaker, fallback, flag, flags, timeout
+from resilient import Policy, bulkhead, circuit_breaker, fallback, flag, flags, retry, timeout
 from resilient.errors import CallTimeoutError, CircuitOpenError
 from resilient.flags.flip import FORCED, Flip, lever_of
 from resilient.flags.runtime import here
@@ -346,7 +346,7 @@ def test_the_catalogue_is_what_is_exported(scrape, clock, monkeypatch) -> None:
         minimum_calls=1, slow_call_duration=1, metrics_only=True, ignore=lambda error: False
     )
     policy = Policy(
-        "all", fallback(value=1), breaker, bulkhead(1, max_waiting=1, max_wait=1),
+        "all", fallback(value=1), retry(on=KeyError), breaker, bulkhead(1, max_waiting=1, max_wait=1),
         timeout(1, sync="thread"), clock=clock,
     )  # fmt: skip
     policy.call(int)

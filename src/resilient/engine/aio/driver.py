@@ -9,11 +9,11 @@ from typing import Any, Final
 
 from ...callables import handle_of, returns_awaitable
 from ...guards.base import Waiter
-from .. import interpreter, settlement, waiting
+from .. import attempts, interpreter, settlement, waiting
 from ..call import DO_PARK, DO_RECOVER, DO_RUN, DONE, LASTS, Call, Step
 from ..frames import has_call
 from ..misuse import MisuseError
-from ..time_limits import binding
+from ..time_limits import binding, pause_end
 from .deadline_scope import DeadlineScope
 from .timers import Timer
 from .waker import AsyncWaker, current_task
@@ -110,9 +110,18 @@ has_call(within, call="call")
 async def _awaited(
     call: Call, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
-    value = fn(*args, **kwargs)
-    if returns_awaitable(value):
-        return await value
+    if attempts.is_one(call):
+        own = attempts.begin(call.pipeline)
+        try:
+            value = fn(*args, **kwargs)
+            if returns_awaitable(value):
+                return await value
+        finally:
+            attempts.end(own)
+    else:
+        value = fn(*args, **kwargs)
+        if returns_awaitable(value):
+            return await value
     if call.recovering_from is None:
         raise MisuseError(
             f"{call.core.name}: an async call needs a function that returns an awaitable; "
@@ -129,7 +138,7 @@ async def wait(call: Call) -> Step:
     bell = AsyncWaker()
     waiter = Waiter(call.guard, bell.ring)
     limit = binding(call, call.level, current_task()[1])
-    step = waiting.park(call, waiter)
+    step = waiting.park(call, waiter, limit)
     while step == DO_PARK:
         until = min(waiter.deadline, call.core.now() + waiting.CHOP)
         try:
@@ -145,11 +154,11 @@ async def wait(call: Call) -> Step:
 async def pause(call: Call) -> Step:
     """Sleep before the next attempt."""
     limit = binding(call, call.level, current_task()[1])
-    until = call.core.now() + call.delay
+    until = pause_end(call, limit)
     try:
-        await AsyncWaker().wait(call, until if limit is None else min(until, limit.when))
+        await AsyncWaker().wait(call, until)
     except BaseException as error:
-        return interpreter.raised(call, error)
+        return interpreter.woken(call, error)
     if limit is not None and limit.when <= until:
-        return interpreter.not_run(call, limit.error())
+        return interpreter.woken(call, limit.error())
     return interpreter.try_again(call)

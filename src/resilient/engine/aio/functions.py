@@ -11,6 +11,7 @@ from typing import Any, Final, cast
 
 from ...deadline import Terms, current, leave
 from .. import interpreter, settlement
+from ..attempts import inside_async
 from ..booking import give_back_stopped
 from ..call import LASTS, Call, Step, value_or_raise
 from ..fast_refusal import answer_async
@@ -37,6 +38,7 @@ def guard(pipeline: Pipeline, fn: Callable[..., Any]) -> Callable[..., Any]:
     """Return an async function that calls fn through the pipeline."""
     if not pipeline.fast:
         return _interpreted(pipeline, fn)
+    fn = inside_async(pipeline, fn)
     return _plain(pipeline, fn) if pipeline.single is None else _timed(pipeline, fn)
 
 

@@ -13,11 +13,11 @@ from ...deadline import Deadline, abandoned, current, leave
 from ...errors import CallTimeoutError, WorkersBusyError
 from ...guards.base import Waiter
 from ...guards.facets import Admission, Answers
-from .. import interpreter, settlement, waiting
+from .. import attempts, interpreter, settlement, waiting
 from ..call import DO_PARK, DO_RECOVER, DO_RUN, DONE, LASTS, Call, Step
 from ..frames import has_call
 from ..misuse import not_awaited
-from ..time_limits import binding
+from ..time_limits import binding, pause_end
 from .abandoned import abandon
 from .workers import Job, Signal, pool
 
@@ -63,6 +63,8 @@ def limited(
     own = call.deadline
     if deadline is not None and deadline.now() >= deadline.when:
         return interpreter.not_run(call, deadline.error())
+    if attempts.is_one(call):
+        fn = attempts.inside(call.pipeline, fn)
     if call.pipeline.threaded and deadline is not None:
         return _on_worker(call, partial(fn, *args, **kwargs), deadline)
     if own is not None:
@@ -191,7 +193,7 @@ def wait(call: Call) -> Step:
     signal = Signal()
     waiter = Waiter(call.guard, signal.set)
     limit = binding(call, call.level)
-    step = waiting.park(call, waiter)
+    step = waiting.park(call, waiter, limit)
     while step == DO_PARK:
         until = min(waiter.deadline, call.core.now() + waiting.CHOP)
         try:
@@ -207,13 +209,13 @@ def wait(call: Call) -> Step:
 def pause(call: Call) -> Step:
     """Sleep before the next attempt."""
     limit = binding(call, call.level)
-    until = call.core.now() + call.delay
+    until = pause_end(call, limit)
     try:
-        _sleep(call, until if limit is None else min(until, limit.when), Signal())
+        _sleep(call, until, Signal())
     except BaseException as error:
-        return interpreter.raised(call, error)
+        return interpreter.woken(call, error)
     if limit is not None and limit.when <= until:
-        return interpreter.not_run(call, limit.error())
+        return interpreter.woken(call, limit.error())
     return interpreter.try_again(call)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from ...callables import returns_work
 from ...deadline import Deadline, Terms, current, enclosing
 from .. import interpreter, settlement
+from ..attempts import inside
 from ..booking import give_back_stopped
 from ..call import LASTS, Call, Step, value_or_raise
 from ..fast_refusal import answer
@@ -33,10 +34,11 @@ def run(call: Call, first: Callable[..., Step] = interpreter.start, *args: Any) 
 
 def guard(pipeline: Pipeline, fn: Callable[..., Any]) -> Callable[..., Any]:
     """Return a function that calls fn through the pipeline."""
-    if pipeline.threaded and pipeline.one_limit:
-        return _threaded(pipeline, fn)
-    if not pipeline.fast:
+    if not pipeline.fast and not (pipeline.threaded and pipeline.one_limit):
         return _interpreted(pipeline, fn)
+    fn = inside(pipeline, fn)
+    if pipeline.threaded:
+        return _threaded(pipeline, fn)
     return _plain(pipeline, fn) if pipeline.single is None else _timed(pipeline, fn)
 
 

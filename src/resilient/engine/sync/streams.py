@@ -13,7 +13,7 @@ from ...callables import returns_awaitable
 from ...deadline import Deadline, current, leave
 from ...guards.facets import InFlight
 from ...outcomes import IGNORED
-from .. import interpreter, settlement
+from .. import attempts, interpreter, settlement
 from ..call import DO_PARK, DO_RECOVER, DO_RUN, DONE, value_or_raise
 from ..detached_call import DetachedCall
 from ..pipeline import Pipeline
@@ -150,7 +150,7 @@ class SyncFlow(Flow):
         if over is not None:
             return interpreter.not_run(call, over.error())
         try:
-            source: Any = _within(call.deadline, fn, *args, **kwargs)
+            source: Any = self._run(fn, *args, **kwargs)
             generates = hasattr(source, "throw") and hasattr(source, "__next__")
             self.source = source if generates else self._each(source)
         except BaseException as error:
@@ -191,8 +191,10 @@ class SyncFlow(Flow):
     def _throw(self) -> Any:
         return self.source.throw(self.thrown)  # no local variable: it would make a cycle
 
-    def _run(self, fn: Callable[..., Any], *args: Any) -> Any:
-        return _within(self.call.deadline, fn, *args)
+    def _run(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        if attempts.is_one(self.call):
+            fn = attempts.inside(self.call.pipeline, fn)
+        return _within(self.call.deadline, fn, *args, **kwargs)
 
     def _cut(self, over: Deadline) -> int:
         """Close a stream whose time is up."""

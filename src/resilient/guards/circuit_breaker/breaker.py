@@ -19,10 +19,11 @@ from ...outcomes import FAILURE, REFUSED, SUCCESS, Judge, OnError, OnResult
 from ...stack import room
 from ..base import REFUSE, Guard
 from ..facets import Changeable, Peered, TimeLimit
+from ..jitter import source
 from ..window import Ages, calls
 from .history import History
 from .moves import CLOSED, HALF_OPEN, METRICS_ONLY, NEVER, OPEN, Moving
-from .recovery import Recovery, source
+from .recovery import Recovery
 from .report import METRICS, data, described, live, samples
 from .trip_rules import Health, counted
 

@@ -8,9 +8,10 @@ from typing import Any, ClassVar, Final
 from ...events import Cause, Event, Kind
 from ...stack import room
 from ..facets import InFlight, Stateful
+from ..jitter import source
 from ..window import Ages
 from .history import History
-from .recovery import Recovery, source
+from .recovery import Recovery
 from .trip_rules import Health
 
 CLOSED: Final = "closed"

@@ -61,11 +61,3 @@ class Recovery:
         else:
             seconds = min(first * backoff**relapses, longest)
         return seconds if random is None else seconds * (1 - JITTER * random())
-
-
-def source() -> Callable[[], float]:
-    """Return a function that draws a random number."""
-    # Here, when the first breaker is made: an import during a call could be interrupted.
-    import random
-
-    return random.random

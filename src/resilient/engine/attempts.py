@@ -1,0 +1,220 @@
+"""The attempts of a call that a guard asks again for: what it is told, and who pays.
+
+The body of an attempt sees by a context variable whose attempt it is, so that a retry further in
+knows that it multiplies. The record is closed at the attempt's end: a task that was started inside
+is not bound by it for ever.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from contextvars import ContextVar
+from math import inf
+from typing import Any, Final
+
+from ..deadline import enclosing
+from ..guards.facets import Queueing, Retries
+from ..guards.tried import Tried
+from ..outcomes import FAILURE
+from .call import Call, Retrying
+from .faults import log_fault
+from .pipeline import Pipeline
+from .policy_state import PolicyState
+
+
+class Attempt:
+    """One attempt of a policy that may ask again."""
+
+    __slots__ = ("core", "guard", "open", "outer")
+    core: PolicyState
+    guard: Retries
+    open: bool
+    outer: Attempt | None
+
+
+current: Final[ContextVar[Attempt | None]] = ContextVar("resilient_attempt", default=None)
+
+
+def is_one(call: Call) -> bool:
+    """Return whether what a call runs now is an attempt, or a part of one."""
+    retries = call.pipeline.retries
+    return retries is not None and (call.recovering_from is None or call.level > retries[0])
+
+
+def begin(pipeline: Pipeline) -> Attempt:
+    """Record in the context that an attempt runs."""
+    assert pipeline.retries is not None
+    own = Attempt()
+    own.core, own.guard, own.open, own.outer = (
+        pipeline.core, pipeline.retries[1], True, current.get()
+    )  # fmt: skip
+    current.set(own)
+    return own
+
+
+def end(own: Attempt) -> None:
+    """Close the record; a coroutine may be closed in another context."""
+    own.open = False
+    if current.get() is own:
+        current.set(own.outer)
+
+
+def around(call: Call) -> Attempt | None:
+    """Return the attempt of another policy that the running code is a part of."""
+    seen = current.get()
+    while seen is not None and not (seen.open and seen.core is not call.core):
+        seen = seen.outer
+    return seen
+
+
+def inside(pipeline: Pipeline, fn: Callable[..., Any]) -> Callable[..., Any]:
+    """Return fn, run as an attempt; fn itself where the policy never asks again."""
+    if pipeline.retries is None:
+        return fn
+
+    def attempt(*args: Any, **kwargs: Any) -> Any:
+        own = begin(pipeline)
+        try:
+            return fn(*args, **kwargs)
+        finally:
+            end(own)
+
+    return attempt
+
+
+def inside_async(pipeline: Pipeline, fn: Callable[..., Any]) -> Callable[..., Any]:
+    """Return an async fn, run as an attempt; fn itself where the policy never asks again."""
+    if pipeline.retries is None:
+        return fn
+
+    async def attempt(*args: Any, **kwargs: Any) -> Any:
+        own = begin(pipeline)
+        try:
+            return await fn(*args, **kwargs)
+        finally:
+            end(own)
+
+    return attempt
+
+
+# -- between two attempts ---------------------------------------------
+
+
+def prepare(call: Call, outcomes: list[int]) -> None:
+    """Gather what the guard that may ask again is told of a failure; without the lock."""
+    assert call.pipeline.retries is not None
+    level, guard = call.pipeline.retries
+    if call.level < level or call.outcome < 0 or not outcomes or outcomes[level] != FAILURE:
+        return
+    known = call.retrying
+    if known is None:
+        known = call.retrying = Retrying(call.started)
+    if known.stopped:
+        return
+    if call.final:
+        known.stopped, known.why = True, "its caller has had a part of it"
+        return
+    known.tried = tried = Tried(call.attempts, _hint(call, guard))
+    tried.elapsed = call.core.now() - known.since
+    tried.left = _left(call, level)
+    outer = around(call)
+    if outer is not None:
+        tried.inside = outer.core.name
+        known.payer = outer if guard.nested == "share" else None
+
+
+def _hint(call: Call, guard: Retries) -> Any:
+    error = call.error if isinstance(call.error, Exception) else None
+    try:
+        return guard.hint(error, call.value)
+    except RecursionError:
+        return None
+    except Exception as fault:
+        log_fault(call.core.name, guard, "hint() raised, so there is no hint", fault)
+        return None
+
+
+def _left(call: Call, level: int) -> float:
+    """Return the seconds until the tightest limit round the guard at a level."""
+    now = call.core.now()
+    own = min((when - now for when, at in call.limits if at < level), default=inf)
+    outer = enclosing()
+    if outer is None or not PolicyState.active:
+        return own
+    gone = getattr(outer, "cuts", ()) is None  # its caller was interrupted, and has left
+    return -inf if gone else min(own, outer.when - outer.now())
+
+
+def given_back(call: Call, level: int, ticket: int, now: float) -> None:
+    """Tell the guard at a level that the attempt it asked for did not begin; under the lock."""
+    retries, known = call.pipeline.retries, call.retrying
+    if retries is not None and retries[0] == level and known is not None and known.pending:
+        known.pending = False
+        retries[1].not_begun(ticket, now)
+
+
+def asks_again(call: Call, level: int, ticket: int, now: float) -> bool:
+    """Return whether the guard wants another attempt, and set its delay; under the lock."""
+    retries, known = call.pipeline.retries, call.retrying
+    if retries is None or known is None or known.stopped or known.tried is None:
+        return False
+    guard, tried = retries[1], known.tried
+    known.tried = None
+    for inner in call.pipeline.admissions[level + 1 :]:
+        if inner is None or (isinstance(inner, Queueing) and inner.places()):
+            continue
+        left = inner.retry_after(now) or 0.0
+        if left > tried.refuses_for:
+            tried.refuser, tried.refuses_for = inner.kind, left
+    delay = guard.again(ticket, now, tried)
+    if delay is None:
+        known.stopped, known.why = True, guard.why_not
+        return False
+    call.level, call.delay = level, delay
+    known.pending = True
+    return True
+
+
+def is_paid(call: Call) -> bool:
+    """Have the policy outside pay for the attempt too; return False if it does not."""
+    known = call.retrying
+    if known is None or known.payer is None:
+        return True
+    outer = known.payer
+    known.payer = None
+    core = outer.core
+    if not core.holds_lock() and core.locked(outer.guard.pay, core.now()):
+        known.paid_by = outer
+        return True
+    known.stopped = True
+    known.why = f"the budget of {core.name}, inside whose attempt it is, is empty"
+    return False
+
+
+def begun(call: Call, now: float) -> None:
+    """Note that the attempt that was asked for begins; under the lock."""
+    retries, known = call.pipeline.retries, call.retrying
+    if retries is None or known is None or not known.pending:
+        return
+    level, guard = retries
+    call.attempts += 1
+    known.pending, known.failed, known.paid_by = False, None, None
+    guard.begun(call.tickets[level] or 0, now, call.attempts)
+
+
+def concluded(call: Call) -> None:
+    """Settle what is left of asking again: who paid gets it back, the error says why not."""
+    error, known = call.error, call.retrying
+    if known is None:
+        return
+    known.failed = known.tried = None  # the error's traceback may hold this call
+    if known.paid_by is not None:
+        outer, known.paid_by = known.paid_by, None
+        outer.core.locked_or_later(outer.guard.pay_back, outer.core.now())
+    if not known.why or not isinstance(error, Exception):
+        return
+    text = f"{call.core.name}: not tried again: {known.why}"
+    with contextlib.suppress(Exception):  # an exception may refuse to be written on
+        if text not in getattr(error, "__notes__", ()):
+            error.add_note(text)

@@ -1,0 +1,19 @@
+"""Every kind of guard that there is: ours, loaded or not, and those of others that are loaded."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pkgutil import walk_packages
+
+from .base import Guard
+
+
+def kinds() -> list[type[Guard]]:
+    """Return the classes of all guards, whatever has been imported before."""
+    package = __name__.rpartition(".")[0]
+    for module in walk_packages(import_module(package).__path__, f"{package}."):
+        import_module(module.name)
+    found: list[type[Guard]] = [Guard]
+    for kind in found:
+        found += kind.__subclasses__()
+    return [kind for kind in found if "kind" in vars(kind)]

@@ -1,0 +1,1 @@
+"""The retry: its decisions, and what it shows."""

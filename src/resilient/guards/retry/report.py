@@ -1,0 +1,79 @@
+"""What a retry says of itself: its metrics, its plan, its data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import inf
+from typing import Any, Final
+
+from ...metric_types import Metric, Sample
+from ...outcomes import OnError
+from ..budget import Budget
+
+REASONS: Final = ("attempts", "time", "budget", "refused", "server", "caller", "nested")
+NUMBERS: Final = ("2", "3", "4", "5", "more")
+
+_RETRIES: Final = Metric(
+    "retries_total", "counter", "Attempts beyond the first, by their number in the call.", "number"
+)
+_NOT: Final = Metric(
+    "not_retried_total", "counter", "Failures without another attempt, by what stood against it.",
+    "reason",
+)  # fmt: skip
+_LEFT: Final = Metric(
+    "retry_budget", "gauge", "Extra attempts that the budget has left.", over="min",
+    present="with a budget",
+)  # fmt: skip
+
+METRICS: Final = (_RETRIES, _NOT, _LEFT)
+
+
+class Counts:
+    """What a retry counts: attempts beyond the first, and failures that it let stand."""
+
+    __slots__ = ("by_number", "by_reason")
+
+    def __init__(self) -> None:
+        self.by_number: list[int] = [0] * len(NUMBERS)
+        self.by_reason: dict[str, int] = dict.fromkeys(REASONS, 0)
+
+    def begun(self, number: int) -> None:
+        """Count an attempt by its number in the call, from the second on."""
+        self.by_number[min(number - 2, len(NUMBERS) - 1)] += 1
+
+    def data(self, budget: Budget, now: float) -> dict[str, Any]:
+        """Return counts and budget as plain data."""
+        left = budget.left(now)
+        return {
+            "retries": sum(self.by_number),
+            "not_retried": dict(self.by_reason),
+            "budget_left": None if left == inf else left,
+        }
+
+    def samples(self, budget: Budget, now: float) -> list[Sample]:
+        """Return counts and budget as samples of metrics."""
+        numbered = zip(NUMBERS, self.by_number, strict=True)
+        found: list[Sample] = [(_RETRIES, (number,), count) for number, count in numbered]
+        found += [(_NOT, (reason,), count) for reason, count in self.by_reason.items()]
+        if budget.share is not None:
+            found.append((_LEFT, (), budget.left(now)))
+        return found
+
+
+def described(options: Mapping[str, Any]) -> str:
+    """Return the plan in plain English."""
+    after = "a failed result" if options["on"] is None else named(options["on"])
+    waits = f"waits up to {options['wait_initial']:g} s, doubled each time"
+    share = options["budget"]
+    spends = "without a budget" if share is None else f"at most {share:g} extra attempts a call"
+    return (
+        f"makes up to {options['attempts']} attempts after {after}; {waits}, "
+        f"{options['wait_max']:g} s at most; {spends}"
+    )
+
+
+def named(on: OnError) -> str:
+    """Return the names of exceptions, or of a predicate."""
+    if isinstance(on, tuple):
+        return ", ".join(each.__name__ for each in on)
+    return getattr(on, "__name__", repr(on))

@@ -1,0 +1,290 @@
+"""Retry: ask a dependency again after a failure, and never too often.
+
+Exponential waits, capped and then drawn at random from nothing up to the cap ("full jitter": Marc
+Brooker, *Exponential Backoff and Jitter*, AWS 2015); a budget bounds a policy's extra attempts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import inf, ldexp
+from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
+
+from ... import validation
+from ...callables import kind_of
+from ...events import Event
+from ...knowledge.libraries import callers_fault
+from ...knowledge.retry_after import NEVER, asked_wait
+from ...metric_types import Metric, Sample
+from ...outcomes import REFUSED, SUCCESS, Judge, OnError, OnResult
+from ..base import PARK, REFUSE, Guard, Waiter
+from ..budget import Budget
+from ..facets import Changeable, Queueing, Retries, Stateful
+from ..jitter import source
+from ..tried import Tried
+from .report import METRICS, Counts, described
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+TICKET: Final = 0
+QUIET: Final = 60.0  # seconds; the first retry that is not made after such a time is an event
+_CROWD: Final = 1_000_000  # may wait for the time that a server has told
+_EXPONENT: Final = 64  # 2 ** 64 times any wait is longer than any cap
+_CALLERS: Final = -inf  # a hint: the error is the caller's own doing
+
+
+class Retry(Retries, Queueing, Changeable, Stateful):
+    """Asks again after a failure; made by `resilient.retry`."""
+
+    kind: ClassVar[str] = "retry"
+    rank: ClassVar[float | None] = 30
+    metrics: ClassVar[tuple[Metric, ...]] = METRICS
+    changeable: ClassVar[tuple[str, ...]] = (
+        "attempts", "timeout", "wait_initial", "wait_max", "budget",
+    )  # fmt: skip
+    misplaced = (
+        "The guards outside would see one call where the dependency gets several, and keep their "
+        "slots while it waits between them."
+    )
+    random: Callable[[], float] | None
+
+    def __init__(
+        self,
+        *,
+        on: OnError | None,
+        ignore: OnError | None,
+        failed_result: OnResult | None,
+        attempts: int,
+        timeout: float | timedelta | None,
+        wait_initial: float | timedelta,
+        wait_max: float | timedelta,
+        retry_after: Callable[[Any], float | None] | None,
+        hold: bool,
+        budget: float | None,
+        nested: str,
+    ) -> None:
+        super().__init__()
+        if on is None and failed_result is None:
+            validation.refuse_type(
+                "on", on, "the exceptions to try again after, such as (ConnectionError, "
+                "TimeoutError): after any other error a second attempt does no good",
+            )  # fmt: skip
+        self.judge: Judge = Judge(_nothing if on is None else on, ignore, failed_result)
+        self.on, self._failed_result = on, failed_result
+        self.attempts: int = validation.count("attempts", attempts, most=100)
+        self.timeout: float | None = (
+            None if timeout is None else validation.duration("timeout", timeout)
+        )
+        self.wait_initial: float = validation.duration("wait_initial", wait_initial, zero=True)
+        self.wait_max: float = validation.duration("wait_max", wait_max, zero=True)
+        if self.wait_max < self.wait_initial:
+            validation.refuse("wait_max", wait_max, f"at least wait_initial ({wait_initial})")
+        if retry_after is not None and (
+            not callable(retry_after) or kind_of(retry_after) != "sync"
+        ):
+            validation.refuse_type("retry_after", retry_after, "a plain function of the error")
+        self._read = retry_after
+        self.hold: bool = validation.flag("hold", hold)
+        self.adds_counts: tuple[str, ...] = ("line",) if self.hold else ()
+        share = None if budget is None else validation.share("budget", budget)
+        self.budget: Budget = Budget(share)
+        self.nested = validation.one_of("nested", nested, ("share", "apart", "never"))
+        self.random = source()
+        self.held_until: float = -inf  # a server has asked all to wait so long
+        self.typical: float = 0.0  # seconds that a good attempt takes: a running median
+        self.counts = Counts()
+        self._told: dict[str, float] = {}  # when the last failure without a retry was an event
+
+    # -- the life of a call ---------------------------------------------
+
+    def admit(self, now: float) -> int:
+        return PARK if self.hold and now < self.held_until else TICKET
+
+    def settle(
+        self, ticket: int, now: float, outcome: int, duration: float, reason: str, held: bool
+    ) -> None:
+        if outcome == SUCCESS and duration < inf:
+            self.settle_success(ticket, now, duration)
+        elif outcome != REFUSED:
+            self.budget.calls += 1
+
+    def settle_success(self, ticket: int, now: float, duration: float) -> None:
+        self.budget.calls += 1
+        # A running median (Ma, Muthukrishnan, Sandler: Frugal Streaming, 2013), by steps of 5 %.
+        typical = self.typical
+        self.typical = typical * (1.05 if duration > typical else 0.95) if typical else duration
+
+    def places(self) -> int:
+        return _CROWD if self.hold else 0
+
+    def park(self, waiter: Waiter, now: float) -> int:
+        waiter.patience = self.held_until - now
+        return self.unpark(waiter, now)
+
+    def unpark(self, waiter: Waiter, now: float) -> int:
+        if now >= self.held_until:
+            return TICKET
+        if waiter.arrived + waiter.left < self.held_until:
+            self.why = f"a server asked to wait for {self.held_until - now:.3g} s more"
+            return REFUSE
+        waiter.deadline = self.held_until
+        return PARK
+
+    def quit(self, waiter: Waiter, now: float) -> None:
+        pass
+
+    def retry_after(self, now: float) -> float | None:
+        return max(0.0, self.held_until - now) if self.hold else None
+
+    def hint(self, error: Exception | None, value: Any) -> Any:
+        if error is not None and isinstance(self.on, (type, tuple)) and callers_fault(error):
+            return _CALLERS
+        if self._read is not None:
+            return _checked(self._read(value if error is None else error))
+        return asked_wait(error, value)
+
+    def again(self, ticket: int, now: float, tried: Tried) -> float | None:
+        asked = cast("float | None", tried.hint)
+        if asked is not None and 0 <= asked < NEVER:
+            self.held_until = max(self.held_until, now + min(asked, self.wait_max))
+        delay = self._delay(tried.attempts, now)
+        said = self._unwanted(tried, asked) or self._untimely(tried, delay)
+        if said is None and not self.budget.take(now):
+            said = "budget", "its budget of extra attempts is empty"
+        if said is not None:
+            self._refrain(now, *said)
+            return None
+        return delay
+
+    def begun(self, ticket: int, now: float, number: int) -> None:
+        self.counts.begun(number)
+        self.emit(Event("retried", guard=self.kind, at=now, reason=f"attempt {number}"))
+
+    def not_begun(self, ticket: int, now: float) -> None:
+        self.budget.give_back()
+        self.counts.by_reason["refused"] += 1
+
+    def pay(self, now: float) -> bool:
+        return self.budget.take(now)
+
+    def pay_back(self, now: float) -> None:
+        self.budget.give_back()
+
+    def _delay(self, attempts: int, now: float) -> float:
+        """Return the seconds to wait after so many attempts."""
+        cap = min(self.wait_max, ldexp(self.wait_initial, min(attempts - 1, _EXPONENT)))
+        drawn = cap if self.random is None else cap * self.random()
+        held = self.held_until - now
+        if held <= 0:
+            return drawn
+        # Who was told the same time does not come back in step.
+        return min(held if self.random is None else held + drawn, self.wait_max)
+
+    def _unwanted(self, tried: Tried, asked: float | None) -> tuple[str, str] | None:
+        """Return why nobody wants another attempt, or None."""
+        if asked == _CALLERS:
+            return "caller", "the error is the caller's own doing"
+        if asked == NEVER:
+            return "server", "the server wants no other attempt"
+        if tried.inside and self.nested == "never":
+            return "nested", f"it is inside an attempt of {tried.inside}, which tries again"
+        if tried.attempts >= self.attempts:
+            return "attempts", f"{tried.attempts} attempts were made"
+        return None
+
+    def _untimely(self, tried: Tried, delay: float) -> tuple[str, str] | None:
+        """Return why another attempt after such a delay would come too late or too soon."""
+        if tried.refuses_for > delay:
+            return "refused", f"its {tried.refuser} refuses for {tried.refuses_for:.3g} s"
+        if self.timeout is not None and tried.elapsed + delay >= self.timeout:
+            return "time", f"its timeout of {self.timeout:g} s would be over"
+        if tried.left <= delay + self.typical:
+            return "time", _short_of_time(tried.left, delay, self.typical)
+        return None
+
+    def _refrain(self, now: float, reason: str, why: str) -> None:
+        last = self._told.get(reason)
+        if last is None or now - last >= QUIET:
+            self.emit(Event("not_retried", guard=self.kind, at=now, reason=why))
+        self._told[reason] = now
+        self.counts.by_reason[reason] += 1
+        self.why_not = why
+
+    # -- the operator and the process ---------------------------------------------
+
+    def options(self) -> dict[str, Any]:
+        return {
+            "on": self.on,
+            "ignore": self.judge.options()["ignore"],
+            "failed_result": self._failed_result,
+            "attempts": self.attempts,
+            "timeout": self.timeout,
+            "wait_initial": self.wait_initial,
+            "wait_max": self.wait_max,
+            "retry_after": self._read,
+            "hold": self.hold,
+            "budget": self.budget.share,
+            "nested": self.nested,
+        }
+
+    def take_over(self, new: Guard, now: float) -> None:
+        assert isinstance(new, Retry)
+        self.budget.adopt(new.budget.share, now)
+        self.attempts, self.timeout = new.attempts, new.timeout
+        self.wait_initial, self.wait_max = new.wait_initial, new.wait_max
+        self.held_until = min(self.held_until, now + self.wait_max)
+
+    def after_fork(self, now: float, own: int) -> None:
+        self.reset(now, "")
+        self.counts = Counts()
+
+    def reset(self, now: float, why: str) -> None:
+        self.budget.refill()
+        self.held_until = -inf
+
+    def memory(self) -> float:
+        return self.wait_max
+
+    def jitter(self, on: bool) -> None:
+        self.random = source() if on else None
+
+    def save(self) -> dict[str, Any]:
+        return {"budget": self.budget.saved(), "held": self.held_until, "typical": self.typical}
+
+    def restore(self, saved: dict[str, Any]) -> None:
+        self.budget.put(saved["budget"])
+        self.held_until, self.typical = saved["held"], saved["typical"]
+
+    # -- showing ---------------------------------------------
+
+    def describe(self) -> str:
+        return described(self.options())
+
+    def live(self, now: float) -> str:
+        left = self.budget.left(now)
+        return "" if left == inf else f"{left:.1f} extra attempts left"
+
+    def snapshot(self, now: float) -> dict[str, Any]:
+        return {**super().snapshot(now), **self.counts.data(self.budget, now)}
+
+    def measure(self, now: float) -> list[Sample]:
+        return self.counts.samples(self.budget, now)
+
+
+def _nothing(_: Exception) -> bool:
+    return False
+
+
+def _checked(seconds: object) -> float | None:
+    """Return what a function for `retry_after` gave, as seconds."""
+    if seconds is None:
+        return None
+    return validation.number("the wait that retry_after gave", seconds, least=0, most=1e9)
+
+
+def _short_of_time(left: float, delay: float, typical: float) -> str:
+    if left <= 0:
+        return "no time is left"
+    needed = f"a wait of {delay:.3g} s and an attempt of about {typical:.3g} s"
+    return f"{left:.3g} s are left, for {needed}"
