@@ -65,10 +65,7 @@ class Place:
     @classmethod
     def here(cls) -> Place:
         """Return the place of the first caller outside this package."""
-        frame = sys._getframe(1)
-        while frame.f_back is not None and _is_ours(frame.f_globals):
-            frame = frame.f_back
-        return cls(frame)
+        return cls(outside())
 
     @property
     def repeats(self) -> bool:
@@ -94,6 +91,14 @@ class Place:
 
     def __str__(self) -> str:
         return f"{self.code.co_filename}:{self.line} in {self.scope}"
+
+
+def outside() -> FrameType:
+    """Return the frame of the first caller outside this package."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and _is_ours(frame.f_globals):
+        frame = frame.f_back
+    return frame
 
 
 def _source(frame: FrameType) -> str:

@@ -23,17 +23,17 @@ from .pipeline import Pipeline
 from .policy_state import PolicyState
 
 
-class Attempt:
+class AttemptMark:
     """One attempt of a policy that may ask again."""
 
     __slots__ = ("core", "guard", "open", "outer")
     core: PolicyState
     guard: Retries
     open: bool
-    outer: Attempt | None
+    outer: AttemptMark | None
 
 
-current: Final[ContextVar[Attempt | None]] = ContextVar("resilient_attempt", default=None)
+current: Final[ContextVar[AttemptMark | None]] = ContextVar("resilient_attempt", default=None)
 
 
 def is_one(call: Call) -> bool:
@@ -42,10 +42,10 @@ def is_one(call: Call) -> bool:
     return retries is not None and (call.recovering_from is None or call.level > retries[0])
 
 
-def begin(pipeline: Pipeline) -> Attempt:
+def begin(pipeline: Pipeline) -> AttemptMark:
     """Record in the context that an attempt runs."""
     assert pipeline.retries is not None
-    own = Attempt()
+    own = AttemptMark()
     own.core, own.guard, own.open, own.outer = (
         pipeline.core, pipeline.retries[1], True, current.get()
     )  # fmt: skip
@@ -53,14 +53,14 @@ def begin(pipeline: Pipeline) -> Attempt:
     return own
 
 
-def end(own: Attempt) -> None:
+def end(own: AttemptMark) -> None:
     """Close the record; a coroutine may be closed in another context."""
     own.open = False
     if current.get() is own:
         current.set(own.outer)
 
 
-def around(call: Call) -> Attempt | None:
+def around(call: Call) -> AttemptMark | None:
     """Return the attempt of another policy that the running code is a part of."""
     seen = current.get()
     while seen is not None and not (seen.open and seen.core is not call.core):

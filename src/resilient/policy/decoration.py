@@ -63,7 +63,9 @@ def _policy_for(fn: Any, guard: Guard, inner: GuardStack | None) -> GuardStack:
     if inner is not None:
         return inner._view((guard, *inner.guards), (guard,))
     _warn_of_split(fn, guard)
-    return Policy._anonymous(fn, guard)
+    policy = Policy._anonymous(label(fn), guard)
+    short_lived.notice(fn, policy._core, guard.kind)
+    return policy
 
 
 def _warn_of_split(fn: Any, guard: Guard) -> None:

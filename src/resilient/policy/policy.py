@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from .. import validation
 from ..admin.registry import registry
-from ..callables import label
 from ..clock import Clock
 from ..engine.blocks import Block
 from ..engine.policy_state import PolicyState
 from ..guards.base import Guard
 from ..outcomes import OnError, OnResult
 from ..place import Place
-from . import ordering, short_lived, wrapping
+from . import ordering, wrapping
 from .calling import Calling
 from .controls import Levers
 from .process_bound import Sole
@@ -109,15 +108,14 @@ class Policy(Calling, Levers, Sole):
         return Policy.__new__(Policy)
 
     @classmethod
-    def _anonymous(cls, fn: object, guard: Guard) -> Policy:
+    def _anonymous(cls, base: str, guard: Guard) -> Policy:
         ordering.check_new((guard,))
         core = PolicyState("", "", None, "", registry.clock)
-        core.name = registry.add_anonymous(core, label(fn), Place.here())
+        core.name = registry.add_anonymous(core, base, Place.here())
         core.adopt((guard,))
         policy = cls.__new__(cls)
         policy._join(core, core.guards, core.guards)
         registry.made(core)
-        short_lived.notice(fn, core, guard.kind)
         return policy
 
     # -- what it is ---------------------------------------------

@@ -9,6 +9,7 @@ from .. import validation
 from ..guards.retry.retry import Retry
 from ..outcomes import OnError, OnResult
 from .decoration import is_decorated
+from .retry_loops import loop
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -100,3 +101,6 @@ def retry(
         budget=budget,
         nested=nested,
     )
+
+
+Retry._loop = staticmethod(loop)

@@ -6,7 +6,7 @@ Brooker, *Exponential Backoff and Jitter*, AWS 2015); a budget bounds a policy's
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from math import inf, ldexp
 from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
 
@@ -17,7 +17,7 @@ from ...knowledge.libraries import callers_fault
 from ...knowledge.retry_after import NEVER, asked_wait
 from ...metric_types import Metric, Sample
 from ...outcomes import REFUSED, SUCCESS, Judge, OnError, OnResult
-from ..base import PARK, REFUSE, Guard, Waiter
+from ..base import PARK, REFUSE, Guard, Mode, Waiter
 from ..budget import Budget
 from ..facets import Changeable, Queueing, Retries, Stateful
 from ..jitter import source
@@ -48,6 +48,8 @@ class Retry(Retries, Queueing, Changeable, Stateful):
         "slots while it waits between them."
     )
     random: Callable[[], float] | None
+    # Set by `resilient.policy.retry_decorator`.
+    _loop: ClassVar[Callable[[Retry, Mode], Any]]
 
     def __init__(
         self,
@@ -95,6 +97,14 @@ class Retry(Retries, Queueing, Changeable, Stateful):
         self.typical: float = 0.0  # seconds that a good attempt takes: a running median
         self.counts = Counts()
         self._told: dict[str, float] = {}  # when the last failure without a retry was an event
+
+    def __iter__(self) -> Iterator[Any]:
+        """Return a loop whose body is an attempt; see `resilient.engine.loops`."""
+        return cast("Iterator[Any]", type(self)._loop(self, "cooperative"))
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        """Return an async loop whose body is an attempt."""
+        return cast("AsyncIterator[Any]", type(self)._loop(self, "async"))
 
     # -- the life of a call ---------------------------------------------
 
