@@ -33,6 +33,7 @@ from .prometheus import import_hook
 
 if TYPE_CHECKING:
     from .admin.settings import load_settings
+    from .engine.loops import Attempt
     from .policy.clients.explanation import Explained, Explanation
     from .policy.patching import Patch, patch
     from .policy.retry_decorator import retry
@@ -52,6 +53,7 @@ from_environment()
 __version__ = "0.1.0"
 
 _LATER: Final = {  # what most programs never ask for is loaded when it is asked for
+    "Attempt": "engine.loops",
     "Explained": "policy.clients.explanation",
     "Explanation": "policy.clients.explanation",
     "Patch": "policy.patching",
@@ -61,6 +63,7 @@ _LATER: Final = {  # what most programs never ask for is loaded when it is asked
 }
 
 __all__ = (
+    "Attempt",
     "Block",
     "BulkheadFullError",
     "CallTimeoutError",

@@ -48,6 +48,7 @@ ONLY = {
 }
 # Handed out, never made by users: their constructors may change.
 HANDED_OUT = {
+    "Attempt",
     "Block",
     "Explained",
     "Explanation",

@@ -32,6 +32,7 @@ SHOWN = ("name", "owner", "impact", "review", "default")  # of a flag
 ONLY = {"Registry": ("names", "snapshot", "subscribe"), "Flag": SHOWN}
 # Handed out and not made by users: their docstrings describe attributes, not a constructor.
 HANDED_OUT = {
+    "Attempt",
     "Explained",
     "Explanation",
     "Block",

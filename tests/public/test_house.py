@@ -174,6 +174,7 @@ def test_nobody_knows_a_guard_by_its_kind() -> None:
         "",
         "policy.circuit_decorator",
         "policy.retry_decorator",
+        "policy.retry_loops",
         "cli.option_checks",
         "policy.decorators",
         "policy.clients.wrap",

@@ -7,7 +7,7 @@ from typing import Any
 from ..engine.counters import EDGES, PEAK_SPAN
 from ..engine.policy_state import PolicyState
 from ..guards.base import Guard
-from ..guards.facets import Admission
+from ..guards.facets import Admission, Retries
 from ..guards.sorting import answering, time_limits
 from ..outcomes import OUTCOMES
 from .options import changed
@@ -116,6 +116,11 @@ def _limits(guards: tuple[Guard, ...]) -> list[str]:
         lines.append(
             "  in a block, a context manager and a Future no fallback acts, in a stream "
             "only before its first item"
+        )
+    if any(isinstance(guard, Retries) for guard in guards):
+        lines.append(
+            "  in a block, a context manager and a Future nothing is tried again, in a "
+            "stream only before its first item"
         )
     if time_limits(guards):
         lines.append(
