@@ -42,6 +42,15 @@ pyresilience
 - its window of calls, off by default (on, it is walked at every call); its Prometheus listener, not
   set; the context's variables in workers
 
+tenacity
++ a copy of the retry object and a state object for each call; a list of actions for each attempt;
+  statistics of the last call
+- a budget, hints of servers, deadlines, locks, metrics
+
+stamina
++ tenacity, with its instrumentation, which is not set; a time limit over all attempts
+- a budget, hints of servers, deadlines, locks, metrics
+
 asyncio.timeout
 + a time limit, with a timer made and cancelled for each call
 - everything else

@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
-from . import ours, peers, sharing
+from . import asking_again, ours, peers, sharing
 from .model import Colour, Row, Side
 from .timing import Series, Track, interleaved, paired
 
@@ -77,6 +77,14 @@ SIDES: Final[dict[str, tuple[Colour, Maker]]] = {
     "asyncio.timeout": ("asyncio", peers.asyncio_timeout),
     "anyio.fail_after": ("asyncio", peers.anyio_fail_after),
     "trio.fail_after": ("trio", peers.trio_fail_after),
+    "retry": ("sync", asking_again.alone),
+    "async retry": ("asyncio", asking_again.aalone),
+    "whole with retry": ("sync", asking_again.whole),
+    "second attempt": ("sync", asking_again.second),
+    "tenacity": ("sync", asking_again.tenacity_alone),
+    "tenacity, async": ("asyncio", asking_again.tenacity_async),
+    "tenacity, second attempt": ("sync", asking_again.tenacity_second),
+    "stamina": ("sync", asking_again.stamina_alone),
 }
 
 # asyncio.timeout itself became half as dear with 3.13.
@@ -90,6 +98,7 @@ COMPARISONS: Final = (
     Comparison("open circuit, fallback answers", "answered", "pybreaker, open", 0.6),
     Comparison("sync, whole policy, counts shared", "shared", "cooperative", 1.15),
     Comparison("async, whole policy, counts shared", "async shared", "async whole", 1.15),
+    Comparison("sync, retry alone, no failure", "retry", "tenacity", 0.15),
     # From here on they are shown without a goal.
     Comparison("two bare hand-overs between threads", "hand-over", "executor"),
     Comparison("nothing but a closure", "closure", "bare"),
@@ -117,6 +126,10 @@ COMPARISONS: Final = (
     Comparison("async, whole policy, others", "async whole", "pyresilience, async"),
     Comparison("async, whole policy, others", "async whole", "anyio.fail_after"),
     Comparison("async, open circuit", "async answered", "async bare"),
+    Comparison("sync, retry alone, no failure", "retry", "stamina"),
+    Comparison("async, retry alone, no failure", "async retry", "tenacity, async"),
+    Comparison("sync, retry in a whole policy, no failure", "whole with retry", "cooperative"),
+    Comparison("sync, the second attempt succeeds", "second attempt", "tenacity, second attempt"),
     Comparison("trio, whole policy", "trio whole", "trio.fail_after"),
     Comparison("trio, whole policy over bare", "trio whole", "trio bare"),
 )
