@@ -88,7 +88,7 @@ def tenacity_second() -> Side:
         stop=tenacity.stop_after_attempt(3),
         reraise=True,
     )
-    call: Any = tried(lambda x: flaky(x))
+    call: Any = tried(flaky.__call__)
     return Side(call, ended=flaky.ended)
 
 
