@@ -118,6 +118,8 @@ def prepare(call: Call, outcomes: list[int]) -> None:
     known.tried = tried = Tried(call.attempts, _hint(call, guard))
     tried.elapsed = call.core.now() - known.since
     tried.left = _left(call, level)
+    if call.pipeline.once is not None:
+        tried.once = call.pipeline.once(call.fn, call.args, call.kwargs)
     outer = around(call)
     if outer is not None:
         tried.inside = outer.core.name

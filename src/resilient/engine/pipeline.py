@@ -15,6 +15,8 @@ from .policy_state import PolicyState
 from .stops import Enter, Leave
 
 # Takes an error, and the function and arguments of the call that it ends.
+# Takes the function and arguments of a client's call; returns why it must not be repeated, or "".
+Once = Callable[[Any, tuple[Any, ...], dict[str, Any]], str]
 Kin = Callable[[Exception, Any, tuple[Any, ...], dict[str, Any]], Exception]
 
 
@@ -24,7 +26,7 @@ class Pipeline:
     __slots__ = (
         "admissions", "always", "answers", "core", "enter", "fast_guards", "fast_levels",
         "guard_judges", "guards", "is_plain", "judge", "judges", "judges_health",
-        "judges_values", "keepers", "kin", "leave", "lends", "limits", "neutral", "odd",
+        "judges_values", "keepers", "kin", "leave", "lends", "limits", "neutral", "odd", "once",
         "plain", "reacts", "retries", "single", "skip", "threaded", "watchers", "worker_guard",
     )  # fmt: skip
     enter: Enter
@@ -40,6 +42,7 @@ class Pipeline:
         skip: int = 0,
         neutral: Callable[[object], bool] | None = None,
         kin: Kin | None = None,
+        once: Once | None = None,
     ) -> None:
         self.core: PolicyState = core
         # A wrapped client's judges, asked before those of the guards.
@@ -51,6 +54,8 @@ class Pipeline:
         self.odd: Callable[[object], bool] = is_answer if neutral is None else neutral
         # Turns an error of ours into one that is also of a wrapped client's library.
         self.kin: Kin | None = kin
+        # Says of a wrapped client's call why it must not be repeated.
+        self.once: Once | None = once
         # The last type of a blind fallback's answers that proved not to be awaitable.
         self.plain: type[Any] = type(None)
         self.skip: int = skip  # number of leading arguments that fallbacks do not get

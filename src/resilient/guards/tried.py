@@ -16,10 +16,12 @@ class Tried:
         hint: what the guard's own `hint` returned of the newest; None where it raised.
         refuser: the kind of a guard further in that would refuse the next attempt; "" if none.
         refuses_for: for how many seconds it will.
+        once: why the call must not be repeated, for a method of a wrapped client that nobody said
+            to be idempotent; "" if it may.
         inside: the policy whose attempt the call is a part of; "" if of none.
     """
 
-    __slots__ = ("attempts", "elapsed", "hint", "inside", "left", "refuser", "refuses_for")
+    __slots__ = ("attempts", "elapsed", "hint", "inside", "left", "once", "refuser", "refuses_for")
 
     def __init__(self, attempts: int, hint: Any = None) -> None:
         self.attempts: int = attempts
@@ -29,3 +31,4 @@ class Tried:
         self.refuser: str = ""
         self.refuses_for: float = 0.0
         self.inside: str = ""
+        self.once: str = ""

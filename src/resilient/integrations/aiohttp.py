@@ -68,6 +68,7 @@ def failed_response(response: object) -> bool:
 class AiohttpClient(ClientAdapter):
     """What `Policy.wrap` knows of an `aiohttp.ClientSession`."""
 
+    speaks_http: ClassVar[bool] = True
     judge: ClassVar[Judge | None] = Judge(ignore=callers_fault, failed_result=failed_response)
 
     family: ClassVar[Family | None] = Family("aiohttp", aiohttp.ClientError)

@@ -84,6 +84,11 @@ class Boto3Client(ClientAdapter):
          "get_waiter"}
     )  # fmt: skip
 
+    def asks_again(self, client: Any) -> str:
+        about = getattr(client.meta.config, "retries", None) or {}
+        total = about.get("total_max_attempts", about.get("max_attempts", 4) + 1)
+        return f"{total - 1} times (Config(retries=...))" if total > 1 else ""
+
     def free(self, cls: type, name: str) -> bool:
         return name in self._FREE or (cls.__name__ == "Paginator" and name == "paginate")
 

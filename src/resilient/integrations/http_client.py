@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from functools import update_wrapper
-from typing import Any
+from typing import Any, ClassVar
 
 from ..deadline import enclosing
 from ..policy.clients.adapter import ClientAdapter
@@ -16,6 +16,7 @@ class HttpClient(ClientAdapter):
     """What `Policy.wrap` knows of a client of either package."""
 
     library: Library
+    speaks_http: ClassVar[bool] = True
 
     def free(self, cls: type, name: str) -> bool:
         return name in ("build_request", "__enter__", "__aenter__")

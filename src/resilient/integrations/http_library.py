@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ..deadline import Deadline, check, enclosing, raise_if_over
 from ..errors import CallTimeoutError
 from ..knowledge.error_families import Family
+from ..knowledge.repeats import once_over_http
 from ..outcomes import Judge
 from ..policy.clients.client_policy import ClientPolicy
 from ..policy.clients.proxy_methods import in_time
@@ -108,7 +109,12 @@ class SyncTransport:
 
     def _guard(self, policy: Policy, inner: Any) -> None:
         self._inner, self._left = inner, False
-        guarding = ClientPolicy(policy, (self.library.judge,), kin=self.library.family.error)
+        guarding = ClientPolicy(
+            policy,
+            (self.library.judge,),
+            kin=self.library.family.error,
+            once=once_over_http,
+        )
         self._guarded = guarding.function("sync", self._send)
 
     def handle_request(self, request: Any) -> Any:
@@ -161,7 +167,12 @@ class AsyncTransport:
 
     def _guard(self, policy: Policy, inner: Any) -> None:
         self._inner, self._left = inner, False
-        guarding = ClientPolicy(policy, (self.library.judge,), kin=self.library.family.error)
+        guarding = ClientPolicy(
+            policy,
+            (self.library.judge,),
+            kin=self.library.family.error,
+            once=once_over_http,
+        )
         self._guarded = guarding.function("async", self._send)
 
     async def handle_async_request(self, request: Any) -> Any:

@@ -108,6 +108,12 @@ class RedisClient(ClientAdapter):
     # Of a pipeline only these contact the server; it queues all other commands.
     _PIPELINE: ClassVar[frozenset[str]] = frozenset({"execute", "load_scripts", "unwatch", "watch"})
 
+    def asks_again(self, client: Any) -> str:
+        pool = getattr(client, "connection_pool", None)
+        given = getattr(pool, "connection_kwargs", {}).get("retry")
+        total = getattr(given, "_retries", 0)
+        return f"{total} times (retry=)" if total else ""
+
     def free(self, cls: type, name: str) -> bool:
         if _is_pipeline(cls):
             return name not in self._PIPELINE

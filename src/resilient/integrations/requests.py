@@ -14,6 +14,7 @@ from urllib3.util import Retry
 
 from ..deadline import check, enclosing, remaining
 from ..knowledge.error_families import Family
+from ..knowledge.repeats import once_over_http
 from ..outcomes import Judge
 from ..policy.clients.adapter import ClientAdapter
 from ..policy.clients.client_policy import ClientPolicy
@@ -151,9 +152,9 @@ class Adapter(HTTPAdapter):
         super().__init__(**options)
         self.max_retries = deadline_retry(self.max_retries)
         self._policy = policy
-        self._guarded = ClientPolicy(policy, (JUDGE,), kin=FAMILY.error).function(
-            "sync", self._send
-        )
+        self._guarded = ClientPolicy(
+            policy, (JUDGE,), kin=FAMILY.error, once=once_over_http
+        ).function("sync", self._send)
 
     def __getstate__(self) -> Any:
         raise TypeError(f"an adapter of the policy {self._policy.name} can't be pickled: mount one "
@@ -199,6 +200,7 @@ def _read(response: requests.Response, *, stream: bool) -> None:
 class RequestsClient(ClientAdapter):
     """What `Policy.wrap` knows of a `requests.Session`."""
 
+    speaks_http: ClassVar[bool] = True
     judge: ClassVar[Judge | None] = JUDGE
     family: ClassVar[Family | None] = FAMILY
 
@@ -207,6 +209,11 @@ class RequestsClient(ClientAdapter):
         "prepare_request", "rebuild_auth", "rebuild_method", "rebuild_proxies",
         "should_strip_auth", "__enter__",
     })  # fmt: skip
+
+    def asks_again(self, client: Any) -> str:
+        totals = [getattr(each.max_retries, "total", 0) for each in client.adapters.values()]
+        most = max((each for each in totals if isinstance(each, int)), default=0)
+        return f"{most} times (HTTPAdapter's max_retries)" if most else ""
 
     def free(self, cls: type, name: str) -> bool:
         return name in self._FREE

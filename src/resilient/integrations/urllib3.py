@@ -213,9 +213,15 @@ def failed_response(response: object) -> bool:
 class Urllib3Client(ClientAdapter):
     """What `Policy.wrap` knows of a `urllib3.PoolManager`."""
 
+    speaks_http: ClassVar[bool] = True
     judge: ClassVar[Judge | None] = Judge(ignore=callers_fault, failed_result=failed_response)
     family: ClassVar[Family | None] = Family("urllib3", errors.HTTPError)
     timeouts: ClassVar[tuple[type[Exception], ...]] = (errors.TimeoutError, errors.MaxRetryError)
+
+    def asks_again(self, client: Any) -> str:
+        given = getattr(client, "connection_pool_kw", {}).get("retries", Retry.DEFAULT)
+        total = Retry.from_int(given).total
+        return f"{total} times (retries=)" if total else ""
 
     def free(self, cls: type, name: str) -> bool:
         return name in _FREE

@@ -27,6 +27,7 @@ def retry(
     wait_max: float | timedelta = 5.0,
     retry_after: Callable[[Any], float | None] | None = None,
     hold: bool = False,
+    idempotent: bool = False,
     budget: float | None = 0.1,
     nested: Literal["share", "apart", "never"] = "share",
 ) -> Retry:
@@ -58,6 +59,9 @@ def retry(
             ``retry_after`` of a refusal say. All retries of the policy keep to it.
         hold: have first attempts wait as well for the time that a server told; who has less time
             left is refused at once. Default False: only further attempts wait.
+        idempotent: say that every method of a client that the policy wraps may be repeated. Default
+            False: through `Policy.wrap` only HTTP methods that are idempotent are, and only with a
+            body that can be sent again. A decorated function is yours to say, by decorating it.
         budget: how many extra attempts each call pays for. Default 0.1: at most a tenth more load,
             and 10 at once, and one in 10 seconds if there are no calls. None: no limit.
         nested: what an attempt inside an attempt of another policy is: paid by the budgets of both
@@ -98,6 +102,7 @@ def retry(
         wait_max=wait_max,
         retry_after=retry_after,
         hold=hold,
+        idempotent=idempotent,
         budget=budget,
         nested=nested,
     )

@@ -10,7 +10,7 @@ from ...metric_types import Metric, Sample
 from ...outcomes import OnError
 from ..budget import Budget
 
-REASONS: Final = ("attempts", "time", "budget", "refused", "server", "caller", "nested")
+REASONS: Final = ("attempts", "time", "budget", "refused", "server", "caller", "unsafe", "nested")
 NUMBERS: Final = ("2", "3", "4", "5", "more")
 
 _RETRIES: Final = Metric(
@@ -77,3 +77,11 @@ def named(on: OnError) -> str:
     if isinstance(on, tuple):
         return ", ".join(each.__name__ for each in on)
     return getattr(on, "__name__", repr(on))
+
+
+def short_of_time(left: float, delay: float, typical: float) -> str:
+    """Return why the time that is left does not do for another attempt."""
+    if left <= 0:
+        return "no time is left"
+    needed = f"a wait of {delay:.3g} s and an attempt of about {typical:.3g} s"
+    return f"{left:.3g} s are left, for {needed}"

@@ -22,7 +22,7 @@ from ..budget import Budget
 from ..facets import Changeable, Queueing, Retries, Stateful
 from ..jitter import source
 from ..tried import Tried
-from .report import METRICS, Counts, described
+from .report import METRICS, Counts, described, short_of_time
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -63,6 +63,7 @@ class Retry(Retries, Queueing, Changeable, Stateful):
         wait_max: float | timedelta,
         retry_after: Callable[[Any], float | None] | None,
         hold: bool,
+        idempotent: bool,
         budget: float | None,
         nested: str,
     ) -> None:
@@ -88,6 +89,7 @@ class Retry(Retries, Queueing, Changeable, Stateful):
             validation.refuse_type("retry_after", retry_after, "a plain function of the error")
         self._read = retry_after
         self.hold: bool = validation.flag("hold", hold)
+        self.idempotent: bool = validation.flag("idempotent", idempotent)
         self.adds_counts: tuple[str, ...] = ("line",) if self.hold else ()
         share = None if budget is None else validation.share("budget", budget)
         self.budget: Budget = Budget(share)
@@ -197,6 +199,8 @@ class Retry(Retries, Queueing, Changeable, Stateful):
             return "caller", "the error is the caller's own doing"
         if asked == NEVER:
             return "server", "the server wants no other attempt"
+        if tried.once and not self.idempotent:
+            return "unsafe", tried.once
         if tried.inside and self.nested == "never":
             return "nested", f"it is inside an attempt of {tried.inside}, which tries again"
         if tried.attempts >= self.attempts:
@@ -210,7 +214,7 @@ class Retry(Retries, Queueing, Changeable, Stateful):
         if self.timeout is not None and tried.elapsed + delay >= self.timeout:
             return "time", f"its timeout of {self.timeout:g} s would be over"
         if tried.left <= delay + self.typical:
-            return "time", _short_of_time(tried.left, delay, self.typical)
+            return "time", short_of_time(tried.left, delay, self.typical)
         return None
 
     def _refrain(self, now: float, reason: str, why: str) -> None:
@@ -234,6 +238,7 @@ class Retry(Retries, Queueing, Changeable, Stateful):
             "wait_max": self.wait_max,
             "retry_after": self._read,
             "hold": self.hold,
+            "idempotent": self.idempotent,
             "budget": self.budget.share,
             "nested": self.nested,
         }
@@ -291,10 +296,3 @@ def _checked(seconds: object) -> float | None:
     if seconds is None:
         return None
     return validation.number("the wait that retry_after gave", seconds, least=0, most=1e9)
-
-
-def _short_of_time(left: float, delay: float, typical: float) -> str:
-    if left <= 0:
-        return "no time is left"
-    needed = f"a wait of {delay:.3g} s and an attempt of about {typical:.3g} s"
-    return f"{left:.3g} s are left, for {needed}"

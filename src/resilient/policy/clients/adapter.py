@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 from ...knowledge.error_families import Family
+from ...knowledge.repeats import once_over_http, unknown
 from ...outcomes import Judge
 
 
@@ -14,6 +15,7 @@ class ClientAdapter:
 
     judge: ClassVar[Judge | None] = None  # classifies its errors and values, beside the guards' own
     family: ClassVar[Family | None] = None  # our errors also take on the library's types
+    speaks_http: ClassVar[bool] = False  # its methods, or their requests, are those of HTTP
     # The client's own timeouts: when the deadline is up, they count as the policy's timeout.
     timeouts: ClassVar[tuple[type[Exception], ...]] = ()
 
@@ -21,6 +23,14 @@ class ClientAdapter:
     def kin(self) -> Callable[[Exception, Any, tuple[Any, ...], dict[str, Any]], Exception] | None:
         """Return what turns one of our errors into one of the library's too."""
         return None if self.family is None else self.family.error
+
+    def once(self, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+        """Return why a call must not be repeated, "" if it may."""
+        return (once_over_http if self.speaks_http else unknown)(fn, args, kwargs)
+
+    def asks_again(self, client: Any) -> str:
+        """Return how often a client asks again by itself, in words; "" if it does not."""
+        return ""
 
     def free(self, cls: type, name: str) -> bool:
         """Return whether a method does no I/O, so that it needs no guard."""

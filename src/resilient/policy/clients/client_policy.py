@@ -14,7 +14,7 @@ from ...engine import interpreter, settlement
 from ...engine.call import DO_PARK, DO_RUN, Step, value_or_raise
 from ...engine.context_managers import EnteringCall
 from ...engine.detached_call import DetachedCall
-from ...engine.pipeline import Kin, Pipeline
+from ...engine.pipeline import Kin, Once, Pipeline
 from ...engine.policy_state import PolicyState
 from ...engine.slot_leases import Lease
 from ...engine.sync import functions as sync
@@ -24,6 +24,7 @@ from ...engine.time_limits import binding
 from ...guards.base import Mode
 from ...guards.facets import TimeLimit
 from ...guards.sorting import time_limits
+from ...knowledge.repeats import unknown
 from ...outcomes import Judge
 from ..guard_stack import GuardStack
 from ..wrapping import sync_mode
@@ -38,7 +39,7 @@ _ABSENT: Final = Judge(ignore=(KeyError, IndexError))
 class ClientPolicy:
     """A policy, and the judges that a client adds to those of its guards."""
 
-    __slots__ = ("_judges", "_kin", "_pipelines", "inline", "policy")
+    __slots__ = ("_judges", "_kin", "_once", "_pipelines", "inline", "policy")
 
     def __init__(
         self,
@@ -47,8 +48,10 @@ class ClientPolicy:
         *,
         inline: bool = False,
         kin: Kin | None = None,
+        once: Once = unknown,
     ) -> None:
         self.policy: GuardStack = policy
+        self._once: Once = once  # says why a call must not be repeated
         self._kin = kin  # turns errors into the library's own types, which its handlers catch
         self.inline: bool = inline  # its sync calls stay in their thread
         self._judges = judges
@@ -73,7 +76,7 @@ class ClientPolicy:
                 guards = tuple(each for each in guards if not isinstance(each, TimeLimit))
             found = Pipeline(
                 self.policy._core, guards, mode, judges=judges, skip=skip, neutral=is_handed,
-                kin=self._kin,
+                kin=self._kin, once=self._once if what == "call" else _part,
             )  # fmt: skip
             self._pipelines[key] = found
         return found
@@ -136,13 +139,15 @@ class ClientPolicy:
             return fn
         return partial(_within, min(limits), self.policy.name, fn)
 
-    async def awaited(self, awaitable: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Await what a method returned; args and kwargs are the method's."""
+    async def awaited(
+        self, awaitable: Any, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """Await what a method, fn, returned for its arguments; another attempt calls it again."""
         from ...engine.aio import functions as aio
 
         box = [awaitable]
         try:
-            return await aio.call(self.plan("async"), lambda *_, **__: box.pop(), args, kwargs)
+            return await aio.call(self.plan("async"), _Made(box, fn), args, kwargs)
         finally:
             if box:
                 close_unawaited(box[0])
@@ -172,6 +177,24 @@ class ClientPolicy:
         while step == DO_PARK:
             step = await wait(call)
         return call.began_at(step)
+
+
+class _Made:
+    """The body of a call whose awaitable was made before it began."""
+
+    __slots__ = ("__name__", "_box", "_fn")
+
+    def __init__(self, box: list[Any], fn: Callable[..., Any]) -> None:
+        self.__name__: str = getattr(fn, "__name__", "")
+        self._box = box
+        self._fn = fn
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._box.pop() if self._box else self._fn(*args, **kwargs)
+
+
+def _part(fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+    return "it is a part of what a call has handed out, and can't be made again"
 
 
 async def _within(seconds: float, policy: str, fn: Callable[[], Any]) -> Any:

@@ -109,7 +109,11 @@ class Coverage:
         found = self._guardings.get(key)
         if found is None:
             found = self._guardings[key] = ClientPolicy(
-                policy, self._judges, inline=inline, kin=self._knowledge.kin
+                policy,
+                self._judges,
+                inline=inline,
+                kin=self._knowledge.kin,
+                once=self._knowledge.once,
             )
         return found
 

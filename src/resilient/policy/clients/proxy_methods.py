@@ -179,9 +179,11 @@ def asynchronous(
 
     def calls(self: Any, /, *args: Any, **kwargs: Any) -> Any:
         args, kwargs = wrapper.all_opened(args), wrapper.all_opened(kwargs)
-        value = (wrapper.original(self, name) if fn is None else fn)(*args, **kwargs)
+        method = wrapper.original(self, name) if fn is None else fn
+        value = method(*args, **kwargs)
         if is_coroutine(value):
-            return _named(value, _awaited(wrapper, guarding, self, name, value, args, kwargs))
+            made = value, method
+            return _named(value, _awaited(wrapper, guarding, self, name, made, args, kwargs))
         return wrapper.hand(self, name, value, args, kwargs)
 
     return calls
@@ -203,11 +205,11 @@ async def _awaited(
     guarding: ClientPolicy,
     proxy: Any,
     name: str,
-    value: Any,
+    made: tuple[Any, Callable[..., Any]],
     args: Any,
     kwargs: Any,
 ) -> Any:
-    return wrapper.hand(proxy, name, await guarding.awaited(value, args, kwargs), args, kwargs)
+    return wrapper.hand(proxy, name, await guarding.awaited(*made, args, kwargs), args, kwargs)
 
 
 def special(

@@ -4,6 +4,7 @@
 # pyright: reportUnknownMemberType=false, reportUnknownLambdaType=false
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections.abc import Mapping
 from types import ModuleType
@@ -12,7 +13,8 @@ from typing import Any, Final, NoReturn
 from ... import validation
 from ...callables import kind_of, label
 from ...engine.faults import fault_logger
-from ...errors import ThreadBoundWarning
+from ...errors import DeclarationWarning, ThreadBoundWarning
+from ...guards.facets import Retries
 from ...guards.sorting import time_limits
 from ...guards.timeout import Timeout
 from ...outcomes import Judge, OnError, OnResult
@@ -67,10 +69,28 @@ def wrap(
     if not is_async:
         _check_mode(policy, client, wrapper.selection)
     knowledge.prepare(client)
+    _warn_of_retries(policy, knowledge, client)
     proxy = wrapper.proxy(client, Traits(is_async=is_async))
     if strict:
         _check_gaps(policy, proxy)
     return proxy
+
+
+def _warn_of_retries(policy: GuardStack, knowledge: ClientAdapter, client: Any) -> None:
+    """Warn where both the policy and the client ask again: attempts multiply."""
+    if not any(isinstance(guard, Retries) for guard in policy.guards):
+        return
+    often = ""
+    with contextlib.suppress(Exception):  # an unknown version of the library
+        often = knowledge.asks_again(bare(client))
+    if often:
+        warnings.warn(
+            f"{policy.name}: the policy asks again, and so does {validation.shown(bare(client))}, "
+            f"up to {often}: attempts multiply, and the policy sees only some of them. Switch one "
+            "of the two off",
+            DeclarationWarning,
+            stacklevel=Place.depth(),
+        )
 
 
 def _check_gaps(policy: GuardStack, proxy: Any) -> None:
