@@ -150,7 +150,7 @@ class SyncFlow(Flow):
         if over is not None:
             return interpreter.not_run(call, over.error())
         try:
-            source: Any = self._run(fn, *args, **kwargs)
+            source: Any = _within(call.deadline, self.attempt(fn), *args, **kwargs)
             generates = hasattr(source, "throw") and hasattr(source, "__next__")
             self.source = source if generates else self._each(source)
         except BaseException as error:
@@ -191,10 +191,12 @@ class SyncFlow(Flow):
     def _throw(self) -> Any:
         return self.source.throw(self.thrown)  # no local variable: it would make a cycle
 
-    def _run(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        if attempts.is_one(self.call):
-            fn = attempts.inside(self.call.pipeline, fn)
-        return _within(self.call.deadline, fn, *args, **kwargs)
+    def attempt(self, fn: Callable[..., Any]) -> Callable[..., Any]:
+        """Return fn, run as a part of an attempt if the policy may ask again."""
+        return attempts.inside(self.call.pipeline, fn) if attempts.is_one(self.call) else fn
+
+    def _run(self, fn: Callable[..., Any], *args: Any) -> Any:
+        return _within(self.call.deadline, self.attempt(fn), *args)
 
     def _cut(self, over: Deadline) -> int:
         """Close a stream whose time is up."""

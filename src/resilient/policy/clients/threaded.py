@@ -40,7 +40,7 @@ class ThreadedFlow(SyncFlow):
         context = copy_context()
         if own is not None:
             context.run(current.set, own)
-        job = Job(context, partial(fn, *args))
+        job = Job(context, partial(self.attempt(fn), *args))
         try:
             pool.submit(job)
         except RuntimeError as fault:
