@@ -141,7 +141,7 @@ def _left(call: Call, level: int) -> float:
     """Return the seconds until the tightest limit round the guard at a level."""
     now = call.core.now()
     own = min((when - now for when, at in call.limits if at < level), default=inf)
-    outer = enclosing()
+    outer = enclosing(but=call.deadline)  # its own are among its limits
     if outer is None or not PolicyState.active:
         return own
     gone = getattr(outer, "cuts", ()) is None  # its caller was interrupted, and has left

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ..deadline import GRAIN, Deadline, current
+from ..deadline import GRAIN, current, enclosing
 from .call import Call
 
 _CANCELLATIONS: Final = ("CancelledError", "Cancelled")  # asyncio's, and trio's
@@ -25,12 +25,8 @@ def patience(call: Call) -> float:
 
 def _callers_time_is_up(call: Call) -> bool:
     """Return True if an enclosing call's deadline, tighter than this call's own, has passed."""
-    found: Deadline | None = None
-    seen, own = current.get(), call.deadline
-    while seen is not None:
-        if seen.open and seen is not own and (found is None or seen.when < found.when):
-            found = seen
-        seen = seen.outer
+    own = call.deadline
+    found = enclosing(but=own)
     if found is None or (own is not None and own.when < found.when):
         return False
     return found.now() >= found.when - GRAIN

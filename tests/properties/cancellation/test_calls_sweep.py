@@ -11,10 +11,12 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from resilient import CallTimeoutError, Policy, bulkhead, circuit_breaker, fallback, timeout
+from resilient import CallTimeoutError, Policy, bulkhead, circuit_breaker, fallback, retry, timeout
 from tests.kit.cancellation import Swept, sweep
 from tests.kit.policies import idle, part, policy, trip
 from tests.kit.waiting import WAIT
+
+LOOPING = retry(on=OSError, attempts=3, wait_initial=1e-6, wait_max=1e-6)
 
 Run = Callable[[Callable[[], Coroutine[Any, Any, Any]]], Awaitable[None]]
 checkpoint = anyio.lowlevel.checkpoint
@@ -165,6 +167,47 @@ def test_sweep_of_a_failure_and_its_fallback(loop: str, way: str) -> None:
     points = sweep(loop, scene, lambda seen: nothing_held(shop, seen, {"less"}))
     assert points > 2
     assert shop.snapshot()["served"]["degraded"] == 1
+
+
+@pytest.mark.parametrize("way", ["decorated", "acall", "awaited", "loop"])
+def test_sweep_of_attempts_and_the_pauses_between_them(loop: str, way: str) -> None:
+    """Cancelled in a body, in a pause or in a fallback, nothing is held, and no token is lost."""
+    again = retry(on=OSError, attempts=3, wait_initial=1e-6, wait_max=1e-6, budget=0.1)
+    shop = policy(
+        *([] if way == "loop" else [fallback(less)]), again,
+        *([] if way == "loop" else [circuit_breaker(failure_threshold=None), bulkhead(1)]),
+    )  # fmt: skip
+    begun: list[int] = []
+
+    async def twice() -> str:
+        begun.append(1)
+        await fails()
+        return "full"
+
+    async def looped() -> str:
+        try:
+            async for attempt in LOOPING:
+                async with attempt:
+                    await twice()
+        except OSError:
+            return "less"
+        return "never"
+
+    async def scene(run: Run) -> None:
+        again.budget.refill()
+        LOOPING.budget.refill()
+        begun.clear()
+        await run(looped if way == "loop" else ways(shop, twice)[way])
+
+    def check(seen: Swept) -> None:
+        budget = (LOOPING if way == "loop" else again).budget
+        spent = 10 - budget.left(time.monotonic())
+        assert round(spent) == max(0, len(begun) - 1)
+        if way != "loop":
+            nothing_held(shop, seen, {"less"})
+
+    points = sweep(loop, scene, check)
+    assert points > 4
 
 
 def test_sweep_of_a_refusal_and_its_fallback(loop: str) -> None:

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 import resilient
-from resilient import Event, Policy, bulkhead, circuit_breaker, fallback, timeout
+from resilient import Event, Policy, bulkhead, circuit_breaker, fallback, retry, timeout
 from resilient.admin.registry import registry
 from resilient.testing import ManualClock
 from tests.kit.colours import ASYNC_COLOURS, SYNC, THREAD, TIMED_COLOURS, Colour, Gone
@@ -68,6 +68,7 @@ class Run:
         self.colour = colour
         self.way = way
         self.clock = ManualClock()
+        self.clock.skips = True
         self.hold = threading.Event()
         self.trace: list[Any] = []
         self.bodies = 0
@@ -88,6 +89,10 @@ class Run:
             "judging": lambda: circuit_breaker(
                 failure_threshold=2, minimum_calls=6, ignore=KeyError,
                 failed_result=lambda value: value == "bad value",
+            ),
+            "retry": lambda: retry(
+                on=(ValueError, TimeoutError), failed_result=lambda value: value == "bad value",
+                attempts=3, wait_initial=0.3,
             ),
             "bulkhead": lambda: bulkhead(2),
             "timeout": lambda: timeout(limit, sync=self.colour.sync),
@@ -208,6 +213,8 @@ STACKS = [
     "breaker", "bulkhead", "breaker bulkhead", "timeout", "breaker timeout",
     "fallback breaker bulkhead timeout", "fallback total breaker bulkhead timeout",
     "fallback judging bulkhead timeout", "fallback", "",
+    "retry breaker bulkhead", "fallback total retry breaker bulkhead timeout",
+    "fallback retry judging timeout",
 ]  # fmt: skip
 
 
@@ -231,11 +238,12 @@ def test_g7_every_way_of_calling_gives_the_same_trace(ops: list[Op], stack: str)
 
 
 NOTHING_LESSER = [stack for stack in STACKS if "fallback" not in stack]
+ONCE = [stack for stack in NOTHING_LESSER if "retry" not in stack]
 UNHURRIED = flat.map(lambda ops: [op for op in ops if op[0] != "call" or op[1] < LIMIT])
 
 
 @relaxed
-@given(ops=flat, stack=st.sampled_from(NOTHING_LESSER))
+@given(ops=flat, stack=st.sampled_from(ONCE))
 def test_g7_a_block_gives_the_same_trace_as_a_call(ops: list[Op], stack: str) -> None:
     """Admission, outcome, deadline and counts of a block are those of a call, in every colour."""
     for colour in (colour for colour in TIMED_COLOURS if not colour.threaded):
@@ -244,7 +252,7 @@ def test_g7_a_block_gives_the_same_trace_as_a_call(ops: list[Op], stack: str) ->
 
 
 @relaxed
-@given(ops=UNHURRIED, stack=st.sampled_from(NOTHING_LESSER))
+@given(ops=UNHURRIED, stack=st.sampled_from(ONCE))
 def test_g7_a_stream_of_one_gives_the_same_trace_as_a_call(ops: list[Op], stack: str) -> None:
     """So are those of a stream; but after a late item it is cut, where a late value is given."""
     for colour in (colour for colour in TIMED_COLOURS if not colour.threaded):
@@ -266,7 +274,10 @@ def test_g7_calls_inside_calls_give_the_same_trace(ops: list[Op], stack: str, wa
     for colour in TIMED_COLOURS[1:]:
         if colour.threaded and "total" in stack:
             continue  # there a call may find no worker, before it gets to the bulkhead
-        assert Run(colour, way, stack, 1e6).run(ops) == expected, colour.name
+        seen = Run(colour, way, stack, 1e6).run(ops)
+        if colour.threaded and "as many probes run as may" in repr(seen):
+            continue  # inside a probe that runs on a worker the policy is refused, as documented
+        assert seen == expected, colour.name
     if way == "decorated":
         assert Run(SYNC, "call", stack, 1e6).run(ops) == expected
         assert Run(ASYNC_COLOURS[0], "try", stack, 1e6).run(ops) == expected

@@ -21,6 +21,7 @@ from resilient import (
     circuit_breaker,
     fallback,
     registry,
+    retry,
     timeout,
 )
 from tests.kit.forks import Fork, in_both
@@ -120,6 +121,32 @@ def test_a_fork_inside_a_body_keeps_the_threads_own_calls(depth: int, way: str) 
     assert child["calls"] == ZERO
     assert child_after["in_flight"] == child_after["bulkhead.used"] == 0
     idle(shop)
+
+
+@pytest.mark.parametrize("where", ["attempt", "last"])
+def test_a_fork_inside_an_attempt_goes_on_in_both(where: str) -> None:
+    """Parent and child each make the attempts that are left, with a budget of their own."""
+    shop = policy(retry(on=OSError, attempts=3, wait_initial=0), bulkhead(2))
+
+    def scene(fork: Fork) -> Any:
+        seen: list[int] = []
+        here = 1 if where == "attempt" else 3
+
+        def body() -> str:
+            seen.append(len(seen) + 1)
+            if seen[-1] == here:
+                fork()
+            if seen[-1] < 3:
+                raise OSError("down")
+            return "full"
+
+        value = shop.call(body)
+        return value, seen, part(shop, "retry")["budget_left"] > 7, numbers(shop)
+
+    for value, seen, has_budget, after in in_both(scene):
+        assert (value, seen, has_budget) == ("full", [1, 2, 3], True)
+        assert after["in_flight"] == after["bulkhead.used"] == 0
+        assert after["calls"]["success"] == 1
 
 
 def test_a_fork_inside_a_fallback_keeps_no_slot() -> None:

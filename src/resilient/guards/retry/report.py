@@ -7,7 +7,6 @@ from math import inf
 from typing import Any, Final
 
 from ...metric_types import Metric, Sample
-from ...outcomes import OnError
 from ..budget import Budget
 
 REASONS: Final = ("attempts", "time", "budget", "refused", "server", "caller", "unsafe", "nested")
@@ -72,7 +71,14 @@ def described(options: Mapping[str, Any]) -> str:
     )
 
 
-def named(on: OnError) -> str:
+def shown(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options as plain data: exceptions and functions by their names."""
+    whose = ("on", "ignore", "failed_result", "retry_after")
+    names = {word: named(options[word]) for word in whose if options[word] is not None}
+    return {**options, **names}
+
+
+def named(on: Any) -> str:
     """Return the names of exceptions, or of a predicate."""
     if isinstance(on, tuple):
         return ", ".join(each.__name__ for each in on)

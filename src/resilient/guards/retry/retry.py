@@ -22,7 +22,7 @@ from ..budget import Budget
 from ..facets import Changeable, Queueing, Retries, Stateful
 from ..jitter import source
 from ..tried import Tried
-from .report import METRICS, Counts, described, short_of_time
+from .report import METRICS, Counts, described, short_of_time, shown
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -281,7 +281,8 @@ class Retry(Retries, Queueing, Changeable, Stateful):
         return "" if left == inf else f"{left:.1f} extra attempts left"
 
     def snapshot(self, now: float) -> dict[str, Any]:
-        return {**super().snapshot(now), **self.counts.data(self.budget, now)}
+        options = shown(self.options())
+        return {"guard": self.kind, "options": options, **self.counts.data(self.budget, now)}
 
     def measure(self, now: float) -> list[Sample]:
         return self.counts.samples(self.budget, now)
