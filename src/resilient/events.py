@@ -23,7 +23,7 @@ Kind = Literal[
 ]  # fmt: skip
 Cause = Literal["auto", "operator"]
 
-_LEVELS: Final = dict.fromkeys(
+_LEVELS: Final[dict[str, int]] = dict.fromkeys(
     ("opened", "forced", "refused", "would_open", "flipped", "abandoned", "not_retried"), 30
 )
 _INFO: Final = 20

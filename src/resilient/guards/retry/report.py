@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from math import inf
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from ...metric_types import Metric, Sample
 from ..budget import Budget
@@ -81,7 +81,7 @@ def shown(options: Mapping[str, Any]) -> dict[str, Any]:
 def named(on: Any) -> str:
     """Return the names of exceptions, or of a predicate."""
     if isinstance(on, tuple):
-        return ", ".join(each.__name__ for each in on)
+        return ", ".join(each.__name__ for each in cast("tuple[type, ...]", on))
     return getattr(on, "__name__", repr(on))
 
 
