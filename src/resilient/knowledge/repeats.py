@@ -6,7 +6,6 @@ read once, such as a generator or a file, can't be sent a second time.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any, Final
 
 IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
@@ -47,7 +46,7 @@ def _stream_of(request: Any) -> Any:
 
 
 def _is_read_once(body: Any) -> bool:
-    if isinstance(body, (dict, list, tuple)):
-        parts: Iterable[Any] = body.values() if isinstance(body, dict) else body
-        return any(_is_read_once(part) for part in parts)
+    kind: type[Any] = type(body)
+    if issubclass(kind, (dict, list, tuple)):
+        return any(map(_is_read_once, body.values() if issubclass(kind, dict) else body))
     return any(hasattr(body, each) for each in ("__next__", "__anext__", "read", "aread"))
