@@ -37,10 +37,10 @@ def count(call: Call, now: float, what: int | None) -> None:
     call.counted = True
     call.served = what = served(call) if what is None else what
     if call.admitted:
-        began = call.started if call.retrying is None else call.retrying.since
-        life = now - began if call.active_seconds is None else call.active_seconds
-        whole = call.duration == _LATE or call.retrying is not None
-        seconds = life if whole else call.duration
+        life = now - call.started if call.active_seconds is None else call.active_seconds
+        seconds = life if call.duration == _LATE else call.duration
+        if call.retrying is not None:  # until the end of the last attempt
+            seconds += call.started - call.retrying.since
         core.in_flight -= 1
         core.buckets[bisect_left(EDGES, seconds)] += 1
         core.duration_sum += seconds

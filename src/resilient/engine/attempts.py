@@ -16,10 +16,11 @@ from typing import Any, Final
 from ..deadline import enclosing
 from ..guards.facets import Queueing, Retries
 from ..guards.tried import Tried
+from ..knowledge.repeats import UNKNOWN
 from ..outcomes import FAILURE
 from .call import Call, Retrying
 from .faults import log_fault
-from .pipeline import Pipeline
+from .pipeline import Once, Pipeline
 from .policy_state import PolicyState
 
 
@@ -45,10 +46,11 @@ def is_one(call: Call) -> bool:
 def begin(pipeline: Pipeline) -> AttemptMark:
     """Record in the context that an attempt runs."""
     assert pipeline.retries is not None
-    own = AttemptMark()
-    own.core, own.guard, own.open, own.outer = (
-        pipeline.core, pipeline.retries[1], True, current.get()
-    )  # fmt: skip
+    own, outer = AttemptMark(), current.get()
+    while outer is not None and not outer.open:  # else the chain would grow without end
+        outer = outer.outer
+    own.core, own.guard = pipeline.core, pipeline.retries[1]
+    own.open, own.outer = True, outer
     current.set(own)
     return own
 
@@ -80,6 +82,7 @@ def inside(pipeline: Pipeline, fn: Callable[..., Any]) -> Callable[..., Any]:
         finally:
             end(own)
 
+    attempt.__name__ = getattr(fn, "__name__", "attempt")
     return attempt
 
 
@@ -95,6 +98,7 @@ def inside_async(pipeline: Pipeline, fn: Callable[..., Any]) -> Callable[..., An
         finally:
             end(own)
 
+    attempt.__name__ = getattr(fn, "__name__", "attempt")
     return attempt
 
 
@@ -119,7 +123,7 @@ def prepare(call: Call, outcomes: list[int]) -> None:
     tried.elapsed = call.core.now() - known.since
     tried.left = _left(call, level)
     if call.pipeline.once is not None:
-        tried.once = call.pipeline.once(call.fn, call.args, call.kwargs)
+        tried.once = _once(call, call.pipeline.once)
     outer = around(call)
     if outer is not None:
         tried.inside = outer.core.name
@@ -135,6 +139,13 @@ def _hint(call: Call, guard: Retries) -> Any:
     except Exception as fault:
         log_fault(call.core.name, guard, "hint() raised, so there is no hint", fault)
         return None
+
+
+def _once(call: Call, why: Once) -> str:
+    try:
+        return why(call.fn, call.args[call.pipeline.skip :], call.kwargs)
+    except Exception:  # an argument may be anything
+        return UNKNOWN
 
 
 def _left(call: Call, level: int) -> float:

@@ -56,6 +56,8 @@ def try_again(call: Call) -> Step:
     call.error = call.value = call.recovered_from = call.abandoned = call.deadline = None
     call.outcome = call.expired_level = -1
     call.ran = call.is_late = call.settled = False
+    if call.active_seconds is not None:
+        call.active_seconds = 0.0
     return admit(call, first)
 
 
@@ -124,11 +126,12 @@ def _passes(call: Call, verdict: int) -> bool:
 def _ask(call: Call, first: int, now: float) -> tuple[int, int, str, float | None]:
     """Return the verdict, its level (-1: the policy's entry), and the reason of a refusal."""
     core = call.core
-    forced, again = core.forced == "forced_open", call.retrying is not None
-    if forced or again:  # a switch outside the guard that asks again may have been turned off
-        off = _switch_off(call)
-        if forced or 0 <= off < first:
-            first = off
+    if call.retrying is not None:  # a switch outside may have been turned off in the pause
+        stopped = _ask_switches(call, first, now)
+        if stopped is not None:
+            return stopped
+    if core.forced == "forced_open":
+        first = _switch_off(call)
         if first < 0:
             why = f"forced open: {core.forced_why}".removesuffix(": ")
             return REFUSE, first, why, core.left(now)
@@ -144,6 +147,20 @@ def _ask(call: Call, first: int, now: float) -> tuple[int, int, str, float | Non
         guard = cast("Admission", call.pipeline.guards[level])
         return verdict, level, guard.why, guard.retry_after(now)
     return verdict, level, "", None
+
+
+def _ask_switches(call: Call, first: int, now: float) -> tuple[int, int, str, float | None] | None:
+    """Return the refusal of a switch outside a level; None if none refuses. Under the lock."""
+    for level, guard in enumerate(call.pipeline.guards[:first]):
+        if not isinstance(guard, Switch):
+            continue
+        verdict = guard.admit(now)
+        if verdict < 0:
+            return verdict, level, guard.why, guard.retry_after(now)
+        held, call.tickets[level] = call.tickets[level], verdict
+        if held is not None:
+            guard.settle(held, now, REFUSED, 0.0, "", False)
+    return None
 
 
 def _switch_off(call: Call) -> int:

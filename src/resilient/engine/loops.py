@@ -41,13 +41,14 @@ class Attempt:
 
     def __init__(self, loop: _Loop, number: int) -> None:
         self.number: int = number
-        self._loop = loop
+        self._loop: _Loop | None = loop
         self._mark: attempts.AttemptMark | None = None
         self._state = "new"
 
     def __enter__(self) -> Self:
         if self._state != "new":
             raise RuntimeError("this attempt was entered before: each turn of the loop has its own")
+        assert self._loop is not None
         self._state = "entered"
         self._mark = attempts.begin(self._loop.call.pipeline)
         return self
@@ -61,7 +62,9 @@ class Attempt:
         assert self._mark is not None
         attempts.end(self._mark)
         self._state = "ended"
-        return self._loop.ended(error)
+        loop, self._loop = self._loop, None  # each refers to the other
+        assert loop is not None
+        return loop.ended(error)
 
     async def __aenter__(self) -> Self:
         return self.__enter__()

@@ -15,9 +15,10 @@ from .policy_state import PolicyState
 from .stops import Enter, Leave
 
 # Takes an error, and the function and arguments of the call that it ends.
+Kin = Callable[[Exception, Any, tuple[Any, ...], dict[str, Any]], Exception]
+
 # Takes the function and arguments of a client's call; returns why it must not be repeated, or "".
 Once = Callable[[Any, tuple[Any, ...], dict[str, Any]], str]
-Kin = Callable[[Exception, Any, tuple[Any, ...], dict[str, Any]], Exception]
 
 
 class Pipeline:

@@ -62,8 +62,6 @@ def unanswered(call: Call) -> Step:
 
 def _unwind(call: Call, outcomes: list[int], reason: str) -> Step:
     step = settle(call, outcomes, reason)
-    if call.retrying is not None and step != DO_PAUSE:
-        attempts.concluded(call)
     kin = call.pipeline.kin
     if kin is not None and step == DONE and isinstance(call.error, ResilientError):
         call.error = kin(call.error, call.fn, call.args, call.kwargs)
@@ -88,6 +86,8 @@ def settle(call: Call, outcomes: list[int], reason: str, what: int | None = None
         step = core.locked(_end, call, outcomes, reason, what, now)
     if step is None:  # a parent process's call
         return DONE
+    if call.retrying is not None and step != DO_PAUSE:
+        attempts.concluded(call)
     if call.is_news:
         refusals.publish(call, now)
     if step == DO_RECOVER and call.recovering_from is None:

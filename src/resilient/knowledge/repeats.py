@@ -4,14 +4,15 @@ GET, HEAD, OPTIONS, TRACE, PUT and DELETE are idempotent (RFC 9110, section 9.2.
 read once, such as a generator or a file, can't be sent a second time.
 """
 
+# pyright: basic
 from __future__ import annotations
 
 from typing import Any, Final
 
 IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
 _OTHERS: Final = frozenset({"POST", "PATCH", "CONNECT"})
-_BODIES: Final = ("data", "content", "body", "files", "fields")
 UNKNOWN: Final = "nothing says that it may be repeated (retry(idempotent=True) would)"
+_ONCE: Final = "its body can't be sent again"
 
 
 def unknown(fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
@@ -20,33 +21,40 @@ def unknown(fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
 
 
 def once_over_http(fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
-    """Return why a call of an HTTP client must not be made again; "" if it may."""
+    """Return why a call of an HTTP client must not be made again; "" if it may.
+
+    Args:
+        fn: the method, by whose name it is known.
+        args: without the client itself.
+        kwargs: as they were given.
+    """
     request = next((each for each in args if isinstance(getattr(each, "method", None), str)), None)
-    method = _method(fn, args, kwargs) if request is None else request.method.upper()
+    method = _method(fn, args, kwargs) if request is None else str(request.method).upper()
     if method not in IDEMPOTENT:
         return f"{method} is not idempotent" if method in _OTHERS else UNKNOWN
-    bodies = [kwargs.get(name) for name in _BODIES]
     if request is not None:
-        bodies += [getattr(request, "body", None), _stream_of(request)]
-    if any(_is_read_once(body) for body in bodies):
-        return "its body can't be sent again"
-    return ""
+        return _ONCE if _is_read_once(_body_of(request)) else ""
+    return _ONCE if _is_read_once([*args, *kwargs.values()]) else ""
 
 
 def _method(fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
-    named = kwargs.get("method")
-    words = [named, *args[:2], getattr(fn, "__name__", "")]
-    known = IDEMPOTENT | _OTHERS
-    return next((w.upper() for w in words if isinstance(w, str) and w.upper() in known), "")
+    named = str(getattr(fn, "__name__", "")).upper()
+    if named in IDEMPOTENT | _OTHERS:  # get(url): what is given besides is no method
+        return named
+    said = kwargs.get("method", args[0] if args else "")
+    return said.upper() if isinstance(said, str) else ""
 
 
-def _stream_of(request: Any) -> Any:
-    """Return the body of an httpx.Request that has not been read."""
-    return None if hasattr(request, "_content") else getattr(request, "stream", None)
+def _body_of(request: Any) -> Any:
+    if hasattr(request, "_content"):  # of httpx, and read
+        return None
+    stream = getattr(request, "stream", None)
+    if hasattr(stream, "__iter__") or hasattr(stream, "__aiter__"):  # of httpx, and not read
+        return iter(())
+    return getattr(request, "body", None)
 
 
 def _is_read_once(body: Any) -> bool:
-    kind: type[Any] = type(body)
-    if issubclass(kind, (dict, list, tuple)):
-        return any(map(_is_read_once, body.values() if issubclass(kind, dict) else body))
+    if isinstance(body, (dict, list, tuple)):
+        return any(map(_is_read_once, body.values() if isinstance(body, dict) else body))
     return any(hasattr(body, each) for each in ("__next__", "__anext__", "read", "aread"))
