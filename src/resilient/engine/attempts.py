@@ -119,9 +119,10 @@ def prepare(call: Call, outcomes: list[int]) -> None:
     if call.final:
         known.stopped, known.why = True, "its caller has had a part of it"
         return
+    _detach(call.error, known)
     known.tried = tried = Tried(call.attempts, _hint(call, guard))
     tried.elapsed = call.core.now() - known.since
-    tried.left = _left(call, level)
+    tried.left = time_left(call, level)
     if call.pipeline.once is not None:
         tried.once = _once(call, call.pipeline.once)
     outer = around(call)
@@ -148,7 +149,7 @@ def _once(call: Call, why: Once) -> str:
         return UNKNOWN
 
 
-def _left(call: Call, level: int) -> float:
+def time_left(call: Call, level: int) -> float:
     """Return the seconds until the tightest limit round the guard at a level."""
     now = call.core.now()
     own = min((when - now for when, at in call.limits if at < level), default=inf)
@@ -164,7 +165,7 @@ def given_back(call: Call, level: int, ticket: int, now: float) -> None:
     retries, known = call.pipeline.retries, call.retrying
     if retries is not None and retries[0] == level and known is not None and known.pending:
         known.pending = False
-        retries[1].not_begun(ticket, now)
+        retries[1].not_begun(ticket, now, known.why)
 
 
 def asks_again(call: Call, level: int, ticket: int, now: float) -> bool:
@@ -186,6 +187,7 @@ def asks_again(call: Call, level: int, ticket: int, now: float) -> bool:
         return False
     call.level, call.delay = level, delay
     known.pending = True
+    known.failed = call.error, call.value, call.seen, call.outcome, call.expired_level
     return True
 
 
@@ -212,8 +214,18 @@ def begun(call: Call, now: float) -> None:
         return
     level, guard = retries
     call.attempts += 1
+    known.before = known.failed[0] if known.failed is not None else None
     known.pending, known.failed, known.paid_by = False, None, None
     guard.begun(call.tickets[level] or 0, now, call.attempts)
+
+
+def _detach(error: BaseException | None, known: Retrying) -> None:
+    """Take out of an error the one of the attempt before, in whose handling it came."""
+    before, known.before = known.before, None
+    if before is not None and error is not None and error is not before:
+        while error.__context__ is not None and error.__context__ is not before:
+            error = error.__context__
+        error.__context__ = None
 
 
 def concluded(call: Call) -> None:
@@ -221,13 +233,18 @@ def concluded(call: Call) -> None:
     error, known = call.error, call.retrying
     if known is None:
         return
+    _detach(error, known)
     known.failed = known.tried = None  # the error's traceback may hold this call
     if known.paid_by is not None:
         outer, known.paid_by = known.paid_by, None
         outer.core.locked_or_later(outer.guard.pay_back, outer.core.now())
     if not known.why or not isinstance(error, Exception):
         return
-    text = f"{call.core.name}: not tried again: {known.why}"
+    whose = f"{call.core.name}: not tried again: "
     with contextlib.suppress(Exception):  # an exception may refuse to be written on
-        if text not in getattr(error, "__notes__", ()):
-            error.add_note(text)
+        notes = getattr(error, "__notes__", [])
+        for place, note in enumerate(notes):
+            if note.startswith(whose):  # one object that is raised again and again
+                notes[place] = whose + known.why
+                return
+        error.add_note(whose + known.why)

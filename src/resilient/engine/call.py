@@ -41,7 +41,9 @@ class AbandonedWorker:
 class Retrying:
     """What is known between the attempts of a call."""
 
-    __slots__ = ("failed", "paid_by", "payer", "pending", "since", "stopped", "tried", "why")
+    __slots__ = (
+        "before", "failed", "paid_by", "payer", "pending", "since", "stopped", "tried", "why",
+    )  # fmt: skip
 
     def __init__(self, since: float) -> None:
         self.since: float = since  # when its first attempt was let in
@@ -49,6 +51,7 @@ class Retrying:
         self.pending: bool = False  # another attempt was asked for, and has not begun
         # How the last attempt ended, while another is pending.
         self.failed: tuple[Any, ...] | None = None
+        self.before: BaseException | None = None  # its error, while the next attempt runs
         self.payer: Any = None  # the attempt of another policy that is to pay for it too
         self.paid_by: Any = None  # the one that did, while it is pending
         self.stopped: bool = False
@@ -65,9 +68,9 @@ class Call:
         "__weakref__", "abandoned", "active_seconds", "admitted", "answering", "args", "attempts",
         "began", "core", "counted", "deadline", "delay", "duration", "error", "expired_level",
         "fallbacks_failed", "final", "fn", "forced_outcome", "handle", "is_callers", "is_late",
-        "is_news", "is_ours", "kwargs", "lasted", "level", "limits", "outcome", "pipeline", "ran",
-        "recovered_from", "recovering_from", "refuser", "retrying", "seen", "served", "settled",
-        "started", "tickets", "value",
+        "is_news", "kwargs", "lasted", "level", "limits", "ours_since", "outcome", "pipeline",
+        "ran", "recovered_from", "recovering_from", "refuser", "retrying", "seen", "served",
+        "settled", "started", "tickets", "value",
     )
     # fmt: on
     admitted: bool
@@ -79,7 +82,7 @@ class Call:
     is_callers: bool  # the error is the caller's own doing
     is_late: bool  # the value came after the time was up
     is_news: bool  # its refusal is the first after a quiet time
-    is_ours: bool  # the call is known to belong to this process, and not to its parent
+    ours_since: float | None  # the `counting_since` of the process that it is known to belong to
     lasted: bool  # its body returned work that had not ended
     ran: bool
     seen: tuple[list[int], str]  # how it ended in the eyes of its guards, and the reason
@@ -116,9 +119,10 @@ class Call:
         self.active_seconds: float | None = None
         self.fallbacks_failed: int = 0
         self.final: bool = False  # nothing can replace its answer any more
-        self.ran = self.is_ours = self.admitted = self.counted = self.is_callers = False
+        self.ran = self.admitted = self.counted = self.is_callers = False
         self.is_late = self.settled = self.is_news = False
         self.answering = self.lasted = False
+        self.ours_since = None
         self.attempts: int = 1  # that have begun
         self.retrying: Retrying | None = None  # once an attempt failed that could be repeated
         self.served = 0
@@ -214,5 +218,5 @@ def result_of(call: Call) -> Result[Any]:
     call.error = call.recovered_from = None
     why = None if call.retrying is None else call.retrying.why or None
     elapsed = call.core.now() - call.began
-    attempts = call.attempts if call.ran else call.attempts - 1
+    attempts = call.attempts if call.ran or call.retrying is not None else 0
     return Result(call.value, error, how, elapsed, attempts=attempts, why_no_retry=why)

@@ -21,7 +21,7 @@ from ..guards.facets import Admission, InFlight, Keeps, Queueing, Switch, TimeLi
 from ..outcomes import REFUSED
 from ..stack import room_for_call
 from . import refusals
-from .attempts import begun
+from .attempts import begun, time_left
 from .call import DO_PARK, DO_RECOVER, DO_RUN, ENTRY, Call, Step
 from .lent_slots import lent
 from .own_calls import is_inside
@@ -48,9 +48,9 @@ def start(call: Call) -> Step:
 
 def try_again(call: Call) -> Step:
     """Begin another attempt, after the pause that a guard asked for."""
-    first, known = call.level + 1, call.retrying
-    assert known is not None
-    known.failed = call.error, call.value, call.seen, call.outcome, call.expired_level
+    first = call.level + 1
+    if time_left(call, call.level) <= 0:  # its caller may have gone in the pause
+        return failed_before(call, "no time is left")
     call.tickets[first:] = [None] * (len(call.tickets) - first)
     call.limits = [limit for limit in call.limits if limit[1] < first]
     call.error = call.value = call.recovered_from = call.abandoned = call.deadline = None
@@ -63,6 +63,8 @@ def try_again(call: Call) -> Step:
 
 def woken(call: Call, error: BaseException) -> Step:
     """End a call whose pause before another attempt was cut short."""
+    assert call.retrying is not None
+    call.retrying.stopped = True  # what ends a pause is no failure of an attempt
     call.outcome, call.value = -1, None
     if isinstance(error, ResilientError):
         return not_run(call, error)

@@ -37,19 +37,18 @@ class Attempt:
         [1, 2, 3]
     """
 
-    __slots__ = ("_loop", "_mark", "_state", "number")
+    __slots__ = ("_loop", "_mark", "_turn", "number")
 
-    def __init__(self, loop: _Loop, number: int) -> None:
+    def __init__(self, loop: _Loop, turn: _Turn, number: int) -> None:
         self.number: int = number
-        self._loop: _Loop | None = loop
+        self._loop = loop
+        self._turn = turn
         self._mark: attempts.AttemptMark | None = None
-        self._state = "new"
 
     def __enter__(self) -> Self:
-        if self._state != "new":
+        if self._turn.state != "new":
             raise RuntimeError("this attempt was entered before: each turn of the loop has its own")
-        assert self._loop is not None
-        self._state = "entered"
+        self._turn.state = "entered"
         self._mark = attempts.begin(self._loop.call.pipeline)
         return self
 
@@ -61,10 +60,8 @@ class Attempt:
     ) -> bool:
         assert self._mark is not None
         attempts.end(self._mark)
-        self._state = "ended"
-        loop, self._loop = self._loop, None  # each refers to the other
-        assert loop is not None
-        return loop.ended(error)
+        self._turn.state = "ended"
+        return self._loop.ended(error)
 
     async def __aenter__(self) -> Self:
         return self.__enter__()
@@ -77,10 +74,14 @@ class Attempt:
     ) -> bool:
         return self.__exit__(kind, error, trace)
 
-    @property
-    def is_over(self) -> bool:
-        """Whether its block was entered and left."""
-        return self._state == "ended"
+
+class _Turn:
+    """Where the block of an attempt is; its loop knows this, and not the attempt: no cycle."""
+
+    __slots__ = ("state",)
+
+    def __init__(self) -> None:
+        self.state: str = "new"
 
 
 class _Loop:
@@ -89,7 +90,7 @@ class _Loop:
     def __init__(self, pipeline: Pipeline) -> None:
         self.call: DetachedCall = DetachedCall(pipeline, _nothing, (), {})
         self._step: Step | None = None  # what is to be done before the next attempt
-        self._attempt: Attempt | None = None
+        self._turn: _Turn | None = None
 
     def ended(self, error: BaseException | None) -> bool:
         """Report the end of an attempt; return whether there is another one."""
@@ -109,9 +110,9 @@ class _Loop:
 
     def _begin(self) -> Step:
         """Return the first step of the next turn; DONE at the end of the loop."""
-        if self._attempt is None:
+        if self._turn is None:
             return interpreter.start(self.call)
-        if not self._attempt.is_over:
+        if self._turn.state != "ended":
             raise RuntimeError(
                 "the body of this loop must stand in a block of its attempt: "
                 "for attempt in retry(...): with attempt: ..."
@@ -122,8 +123,8 @@ class _Loop:
     def _next(self, step: Step) -> Attempt | None:
         """Return the next attempt; None at the end of the loop; raise if it may not begin."""
         if step == DO_RUN:
-            self._attempt = Attempt(self, self.call.attempts)
-            return self._attempt
+            self._turn = _Turn()
+            return Attempt(self, self._turn, self.call.attempts)
         value_or_raise(self.call)
         return None
 
@@ -141,6 +142,7 @@ class SyncLoop(_Loop, Iterator[Attempt]):
             while step not in (DO_RUN, DONE):
                 step = driver.wait(call) if step == DO_PARK else driver.pause(call)
         except BaseException:
+            self._step = DONE
             settlement.abort(call)
             raise
         attempt = self._next(step)
@@ -164,6 +166,7 @@ class AsyncLoop(_Loop, AsyncIterator[Attempt]):
             while step not in (DO_RUN, DONE):
                 step = await (aio_driver.wait(call) if step == DO_PARK else aio_driver.pause(call))
         except BaseException:
+            self._step = DONE
             settlement.abort(call)
             raise
         attempt = self._next(step)

@@ -46,10 +46,11 @@ def failed_before(call: Call, why: str) -> Step:
     assert call.retrying is not None
     assert call.pipeline.retries is not None
     known, level = call.retrying, call.pipeline.retries[0]
+    known.stopped, known.why = True, why
     give_back_inside(call, level)
     assert known.failed is not None
     call.error, call.value, call.seen, call.outcome, call.expired_level = known.failed
-    known.failed, known.stopped, known.why = None, True, why
+    known.failed = None
     call.level, call.ran = level, True
     return _unwind(call, *call.seen)
 
@@ -99,16 +100,23 @@ def settle(call: Call, outcomes: list[int], reason: str, what: int | None = None
 
 def _end(call: Call, outcomes: list[int], reason: str, what: int | None, now: float) -> Step | None:
     """Settle the guards, and count the call if it has ended; None if it is a parent process's."""
-    if not (
-        call.is_ours or call.began >= call.core.counting_since or call.core.inherits(call.began)
-    ):
+    if not _is_ours(call):
         call.counted = True
         return None
-    call.is_ours = call.settled = True
+    call.settled = True
     step = _walk_out(call, outcomes, reason, now)
     if step == DONE:
         count(call, now, what)
     return step
+
+
+def _is_ours(call: Call) -> bool:
+    """Return whether a call belongs to this process, and not to the one that forked it."""
+    since = call.core.counting_since
+    if call.ours_since != since and not call.core.inherits(call.began):
+        return False
+    call.ours_since = since
+    return True
 
 
 def _settle_inside(call: Call, outcomes: list[int], reason: str, what: int) -> Step:
@@ -190,9 +198,8 @@ def tell_some(call: Call, which: Callable[[Guard], bool], outcomes: list[int], r
 def _tell_some(
     call: Call, which: Callable[[Guard], bool], outcomes: list[int], reason: str, now: float
 ) -> None:
-    if not (call.is_ours or call.core.inherits(call.began)):
+    if not _is_ours(call):
         return
-    call.is_ours = True
     for level in range(call.innermost, -1, -1):
         guard, ticket = call.pipeline.guards[level], call.tickets[level]
         if ticket is not None and which(guard):

@@ -175,8 +175,8 @@ class Retries(Admission):
     def begun(self, ticket: int, now: float, number: int) -> None:
         """Learn that the attempt it asked for begins, the so-manieth of the call."""
 
-    def not_begun(self, ticket: int, now: float) -> None:
-        """Learn that the attempt it asked for was not begun; `settle` follows."""
+    def not_begun(self, ticket: int, now: float, why: str) -> None:
+        """Learn that the attempt it asked for does not begin; why is "" if its caller left."""
 
     def pay(self, now: float) -> bool:
         """Pay an attempt that another policy makes inside one of ours, or not."""

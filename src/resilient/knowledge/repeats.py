@@ -12,6 +12,7 @@ from typing import Any, Final
 IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
 _OTHERS: Final = frozenset({"POST", "PATCH", "CONNECT"})
 UNKNOWN: Final = "nothing says that it may be repeated (retry(idempotent=True) would)"
+_REPEATABLE: Final = (str, bytes, bytearray, memoryview, set, frozenset)
 _ONCE: Final = "its body can't be sent again"
 
 
@@ -57,4 +58,7 @@ def _body_of(request: Any) -> Any:
 def _is_read_once(body: Any) -> bool:
     if isinstance(body, (dict, list, tuple)):
         return any(map(_is_read_once, body.values() if isinstance(body, dict) else body))
-    return any(hasattr(body, each) for each in ("__next__", "__anext__", "read", "aread"))
+    if any(hasattr(body, each) for each in ("__next__", "__anext__", "read", "aread")):
+        return True
+    iterable = hasattr(body, "__iter__") or hasattr(body, "__aiter__")
+    return iterable and not (isinstance(body, _REPEATABLE) or hasattr(body, "keys"))

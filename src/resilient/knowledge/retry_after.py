@@ -10,6 +10,8 @@ from collections.abc import Iterable
 from math import inf, isfinite
 from typing import Any, Final, cast
 
+from .. import validation
+
 NEVER: Final = inf
 """What a server says that wants no other attempt."""
 
@@ -105,3 +107,10 @@ def _until(said: str, date: str | None) -> float | None:
 
         now = time.time()
     return max(0.0, then - now)
+
+
+def checked_wait(seconds: object) -> float | None:
+    """Return what a function for `retry_after` gave, as seconds."""
+    if seconds is None:
+        return None
+    return validation.number("the wait that retry_after gave", seconds, least=0, most=1e9)

@@ -90,36 +90,21 @@ def warn_of_order(name: str, guards: tuple[Guard, ...]) -> None:
 
 def warn_of_difference(there: PolicyState, again: PolicyState, guards: tuple[Guard, ...]) -> None:
     """Warn, once, if a policy is declared again with other options."""
+    if there.differs:
+        return
     words = {
         name: (getattr(there, name), getattr(again, name))
         for name in ("owner", "tier", "impact", "patience")
     }
     kinds = [guard.kind for guard in there.guards], [guard.kind for guard in guards]
-    if kinds[0] != kinds[1]:
+    if kinds[0] == kinds[1]:
+        for old, new in zip(there.guards, guards, strict=True):
+            theirs, ours = (
+                (old._layers or {}).get("declared", old.options()), new.options()
+            )  # fmt: skip
+            words |= {f"{old.kind}.{name}": (theirs.get(name), ours[name]) for name in ours}
+    else:
         words["guards"] = kinds
-        guards = ()
-    warn_of_options(
-        there, guards, words,
-        "Make the policy once, outside the function, or use policy.update() to change it",
-    )  # fmt: skip
-
-
-def warn_of_options(
-    there: PolicyState, guards: tuple[Guard, ...], words: dict[str, Any], advice: str
-) -> None:
-    """Warn, once, if guards that are declared again have other options than those that are there.
-
-    Args:
-        there: the state of the policy that is there.
-        guards: those that would take the places of its own.
-        words: what else was declared, then and now, by name.
-        advice: what to do instead.
-    """
-    if there.differs:
-        return
-    for old, new in zip(there.guards, guards, strict=False):
-        theirs, ours = (old._layers or {}).get("declared", old.options()), new.options()
-        words |= {f"{old.kind}.{name}": (theirs.get(name), ours[name]) for name in ours}
     found = [
         f"{name} was {validation.shown(old)}, and is {validation.shown(new)} now"
         for name, (old, new) in words.items()
@@ -131,10 +116,16 @@ def warn_of_options(
         there.differs = True
         warnings.warn(
             f"{there.name}: declared again, and joined with the policy that is there, as that was "
-            f"declared first: {'; '.join(found)}. {advice}",
+            f"declared first: {'; '.join(found)}. Make the policy once, outside the function, or "
+            "use policy.update() to change it",
             DeclarationWarning,
             stacklevel=Place.depth(),
         )
+
+
+def alike(old: dict[str, Any], new: dict[str, Any]) -> bool:
+    """Return whether two guards of a kind have the same options."""
+    return all(_alike(old[name], new[name]) for name in old)
 
 
 def _alike(old: object, new: object) -> bool:

@@ -24,8 +24,14 @@ def loop(guard: Retry, mode: Mode) -> SyncLoop | AsyncLoop:
     """Return one run of a loop over a retry.
 
     Raises:
-        TypeError: the retry is a part of a policy, whose other guards would not act.
+        TypeError: the retry is a part of a policy, whose other guards would not act; or it has a
+            predicate of the value, which a block has not.
     """
+    if guard.judge.failed_result is not None:
+        raise TypeError(
+            "the failed_result of this retry judges a value, and the body of a loop has none: "
+            "raise an exception there that on= names"
+        )
     policy = cast("Policy | None", guard._policy)
     if policy is None:
         if guard._policy_name:
@@ -45,11 +51,10 @@ def _policy_of(guard: Retry) -> Policy:
     with _lock:
         sites = _policies.setdefault(frame.f_code, {})
         policy = sites.get((module, frame.f_lasti))
-        if policy is None:
+        if policy is None or policy._core.dropped:  # as the pytest plugin drops those of a test
             policy = Policy._anonymous(f"{module}.{frame.f_code.co_qualname}", guard)
             guard._policy = sites[module, frame.f_lasti] = policy
             return policy
-    ordering.warn_of_options(
-        policy._core, (guard,), {}, "Make the retry once, outside the function, and loop over it"
-    )
-    return policy
+    there = policy._core.guards[0]
+    declared = there.options() | (there._layers or {}).get("declared", {})
+    return policy if ordering.alike(declared, guard.options()) else policy.with_(guard)

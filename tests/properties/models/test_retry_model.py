@@ -147,7 +147,7 @@ def test_a_wait_is_never_longer_than_its_cap(
         assert 0 <= delay <= longest
         held = guard.held_until - 5.0
         if held > 0:
-            assert delay >= min(held, longest) - 1e-6
+            assert delay >= (held if held < longest - 1e-6 else 0.8 * longest) - 1e-6
 
 
 @pytest.mark.parametrize("jitter", [True, False])
@@ -188,9 +188,9 @@ def test_no_wait_goes_beyond_a_deadline(
 
 
 def test_only_what_reached_the_dependency_puts_in_a_share() -> None:
-    """A call that a guard inside refused puts nothing in."""
+    """A call that a guard inside refused, or whose caller left, puts nothing in."""
     guard = made()
     for outcome in (SUCCESS, FAILURE, CANCELLED, REFUSED):
         guard.settle(guard.admit(0.0), 0.0, outcome, 0.1, "", False)
     guard.settle_success(guard.admit(0.0), 0.0, 0.1)
-    assert guard.budget.calls == 4
+    assert guard.budget.calls == 3

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 import trio
 
-from resilient import DeclarationWarning, Policy, registry, retry
+from resilient import Policy, registry, retry
 from resilient.testing import ManualClock
 from tests.kit.policies import counts
 from tests.kit.waiting import until
@@ -160,22 +159,60 @@ def test_a_retry_that_is_made_once_serves_many_loops() -> None:
     assert "second" not in policies()
 
 
-def test_other_options_are_warned_of_once() -> None:
-    """The first ones stand."""
+def asks(attempts: int, error: type[Exception] = ConnectionError) -> None:
+    options = {**QUICK, "on": lambda raised: isinstance(raised, error)}
+    for attempt in retry(**options, attempts=attempts):
+        with attempt:
+            raise error(attempt.number)
 
-    def asks(attempts: int) -> None:
-        for attempt in retry(**QUICK, attempts=attempts):
-            with attempt:
-                raise ConnectionError
 
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        for attempts in (2, 3, 4):
-            with pytest.raises(ConnectionError):
-                asks(attempts)
-    (told,) = [each for each in caught if each.category is DeclarationWarning]
-    assert "retry.attempts was 2, and is 3 now" in str(told.message)
-    assert told.filename == __file__
+def test_each_run_has_its_own_options() -> None:
+    """And all of them share one budget and one count."""
+    numbers = []
+    for attempts, error in (2, ConnectionError), (3, KeyError), (4, ConnectionError), (9, KeyError):
+        with pytest.raises(error) as caught:
+            asks(attempts, error)
+        numbers.append(caught.value.args[0])
+    assert numbers == [2, 3, 4, 5]  # 1 + 2 + 3 + 4 of the budget's 10
+    assert policies()["asks"]["calls"]["failure"] == 4
+    assert policies()["asks"]["guards"][0]["retries"] == 10
+
+
+def test_an_operators_change_holds_in_each_run() -> None:
+    """It is over what the code declares."""
+    with pytest.raises(KeyError):
+        asks(2, KeyError)
+    (name,) = [name for name in registry.names() if name.endswith(".asks")]
+    changed: Any = registry.get(name)
+    changed.update(retry={"attempts": 3})
+    with pytest.raises(KeyError) as caught:
+        asks(2, KeyError)
+    assert caught.value.args == (3,)
+
+
+def test_a_predicate_of_the_value_makes_no_loop() -> None:
+    """A block has no value."""
+    with pytest.raises(TypeError, match="the body of a loop has none"):
+        iter(retry(failed_result=lambda value: not value))
+
+
+def once_more() -> None:
+    for _ in retry(**QUICK):
+        return
+
+
+def test_no_run_leaves_a_cycle() -> None:
+    """What it held is given back when the loop is left, without a collection."""
+    gc.collect()
+    gc.disable()
+    try:
+        sync_loop(failing(2))
+        once_more()
+        found = gc.collect()
+    finally:
+        gc.enable()
+    assert policies()["once_more"]["in_flight"] == 0
+    assert found == 0
 
 
 def test_the_retry_of_a_policy_makes_no_loop(name: str) -> None:

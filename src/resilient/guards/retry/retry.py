@@ -14,12 +14,12 @@ from ... import validation
 from ...callables import kind_of
 from ...events import Event
 from ...knowledge.libraries import callers_fault
-from ...knowledge.retry_after import NEVER, asked_wait
+from ...knowledge.retry_after import NEVER, asked_wait, checked_wait
 from ...metric_types import Metric, Sample
-from ...outcomes import REFUSED, SUCCESS, Judge, OnError, OnResult
+from ...outcomes import IGNORED, SUCCESS, Judge, OnError, OnResult
 from ..base import PARK, REFUSE, Guard, Mode, Waiter
 from ..budget import Budget
-from ..facets import Changeable, Queueing, Retries, Stateful
+from ..facets import Changeable, Peered, Queueing, Retries, Stateful
 from ..jitter import source
 from ..tried import Tried
 from .report import METRICS, Counts, described, short_of_time, shown
@@ -30,11 +30,12 @@ if TYPE_CHECKING:
 TICKET: Final = 0
 QUIET: Final = 60.0  # seconds; the first retry that is not made after such a time is an event
 _CROWD: Final = 1_000_000  # may wait for the time that a server has told
+_SPREAD: Final = 0.2  # of the longest wait, over which those are spread who wait for it
 _EXPONENT: Final = 64  # 2 ** 64 times any wait is longer than any cap
 _CALLERS: Final = -inf  # a hint: the error is the caller's own doing
 
 
-class Retry(Retries, Queueing, Changeable, Stateful):
+class Retry(Retries, Queueing, Changeable, Peered, Stateful):
     """Asks again after a failure; made by `resilient.retry`."""
 
     kind: ClassVar[str] = "retry"
@@ -118,7 +119,7 @@ class Retry(Retries, Queueing, Changeable, Stateful):
     ) -> None:
         if outcome == SUCCESS and duration < inf:
             self.settle_success(ticket, now, duration)
-        elif outcome != REFUSED:
+        elif outcome <= IGNORED:  # else the dependency was perhaps not reached
             self.budget.calls += 1
 
     def settle_success(self, ticket: int, now: float, duration: float) -> None:
@@ -132,16 +133,15 @@ class Retry(Retries, Queueing, Changeable, Stateful):
 
     def park(self, waiter: Waiter, now: float) -> int:
         waiter.patience = self.held_until - now
-        return self.unpark(waiter, now)
+        if waiter.left < waiter.patience:
+            self.why = f"a server asked to wait for {waiter.patience:.3g} s more"
+            return REFUSE
+        drawn = 0.0 if self.random is None else self.random() * self.wait_initial
+        waiter.deadline = min(self.held_until + drawn, now + self.wait_max)
+        return PARK
 
     def unpark(self, waiter: Waiter, now: float) -> int:
-        if now >= self.held_until:
-            return TICKET
-        if waiter.arrived + waiter.left < self.held_until:
-            self.why = f"a server asked to wait for {self.held_until - now:.3g} s more"
-            return REFUSE
-        waiter.deadline = self.held_until
-        return PARK
+        return TICKET if now >= waiter.deadline else PARK
 
     def quit(self, waiter: Waiter, now: float) -> None:
         pass
@@ -153,7 +153,7 @@ class Retry(Retries, Queueing, Changeable, Stateful):
         if error is not None and isinstance(self.on, (type, tuple)) and callers_fault(error):
             return _CALLERS
         if self._read is not None:
-            return _checked(self._read(value if error is None else error))
+            return checked_wait(self._read(value if error is None else error))
         return asked_wait(error, value)
 
     def again(self, ticket: int, now: float, tried: Tried) -> float | None:
@@ -173,9 +173,10 @@ class Retry(Retries, Queueing, Changeable, Stateful):
         self.counts.begun(number)
         self.emit(Event("retried", guard=self.kind, at=now, reason=f"attempt {number}"))
 
-    def not_begun(self, ticket: int, now: float) -> None:
+    def not_begun(self, ticket: int, now: float, why: str) -> None:
         self.budget.give_back()
-        self.counts.by_reason["refused"] += 1
+        if why:
+            self._refrain(now, "refused", why)
 
     def pay(self, now: float) -> bool:
         return self.budget.take(now)
@@ -190,8 +191,11 @@ class Retry(Retries, Queueing, Changeable, Stateful):
         held = self.held_until - now
         if held <= 0:
             return drawn
-        # Who was told the same time does not come back in step.
-        return min(held if self.random is None else held + drawn, self.wait_max)
+        if self.random is None:
+            return min(held, self.wait_max)
+        # Who was told the same time does not come back in step, not even at the cap.
+        least = held if held < self.wait_max else self.wait_max * (1 - _SPREAD)
+        return least + (min(held + cap, self.wait_max) - least) * self.random()
 
     def _unwanted(self, tried: Tried, asked: float | None) -> tuple[str, str] | None:
         """Return why nobody wants another attempt, or None."""
@@ -224,6 +228,10 @@ class Retry(Retries, Queueing, Changeable, Stateful):
         self._told[reason] = now
         self.counts.by_reason[reason] += 1
         self.why_not = why
+
+    def replaces(self, old: Guard) -> None:
+        if isinstance(old, Retry):  # the budget is the policy's
+            self.budget, self.counts, self.typical = old.budget, old.counts, old.typical
 
     # -- the operator and the process ---------------------------------------------
 
@@ -290,10 +298,3 @@ class Retry(Retries, Queueing, Changeable, Stateful):
 
 def _nothing(_: Exception) -> bool:
     return False
-
-
-def _checked(seconds: object) -> float | None:
-    """Return what a function for `retry_after` gave, as seconds."""
-    if seconds is None:
-        return None
-    return validation.number("the wait that retry_after gave", seconds, least=0, most=1e9)
