@@ -129,6 +129,11 @@ class Registry(Generic[Policy]):
         found += [entry.core() for entry in list(self._entries.values())]
         return [core for core in found if core is not None]
 
+    def knows(self, core: PolicyState) -> bool:
+        """Return whether a policy is what its name stands for."""
+        entry = self._entries.get(core.name)
+        return entry is not None and entry.core() is core
+
     def named(self, name: str) -> list[PolicyState]:
         """Return the living states of a name; the one that the name now stands for is last."""
         return [core for core in self.cores() if core.name == name]

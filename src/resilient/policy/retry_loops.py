@@ -6,6 +6,7 @@ from types import CodeType
 from typing import Final, cast
 from weakref import WeakKeyDictionary
 
+from ..admin.registry import registry
 from ..engine.loops import AsyncLoop, SyncLoop
 from ..guards.base import Mode
 from ..guards.retry.retry import Retry
@@ -51,7 +52,7 @@ def _policy_of(guard: Retry) -> Policy:
     with _lock:
         sites = _policies.setdefault(frame.f_code, {})
         policy = sites.get((module, frame.f_lasti))
-        if policy is None or policy._core.dropped:  # as the pytest plugin drops those of a test
+        if policy is None or not registry.knows(policy._core):  # a test's was removed after it
             policy = Policy._anonymous(f"{module}.{frame.f_code.co_qualname}", guard)
             guard._policy = sites[module, frame.f_lasti] = policy
             return policy
