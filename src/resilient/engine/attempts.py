@@ -16,6 +16,7 @@ from typing import Any, Final
 from ..deadline import enclosing
 from ..guards.facets import Queueing, Retries
 from ..guards.tried import Tried
+from ..knowledge.libraries import is_answer
 from ..knowledge.repeats import UNKNOWN
 from ..outcomes import FAILURE
 from .call import Call, Retrying
@@ -214,18 +215,30 @@ def begun(call: Call, now: float) -> None:
         return
     level, guard = retries
     call.attempts += 1
-    known.before = known.failed[0] if known.failed is not None else None
+    if known.failed is not None:
+        first, known.dropped = known.failed[:2]
+        known.first = known.first or first
     known.pending, known.failed, known.paid_by = False, None, None
     guard.begun(call.tickets[level] or 0, now, call.attempts)
 
 
+def dropped(call: Call) -> Any:
+    """Return a known client's answer that nobody gets, once: it may hold a connection."""
+    known = call.retrying
+    if known is None or known.dropped is None:
+        return None
+    value, known.dropped = known.dropped, None
+    return value if is_answer(value) else None
+
+
 def _detach(error: BaseException | None, known: Retrying) -> None:
-    """Take out of an error the one of the attempt before, in whose handling it came."""
-    before, known.before = known.before, None
-    if before is not None and error is not None and error is not before:
-        while error.__context__ is not None and error.__context__ is not before:
-            error = error.__context__
-        error.__context__ = None
+    """Take the first attempt's error out of the context of a later one's."""
+    first = known.first
+    if first is None or error is None or error is first:
+        return
+    while error.__context__ is not None and error.__context__ is not first:
+        error = error.__context__
+    error.__context__ = None
 
 
 def concluded(call: Call) -> None:
@@ -234,7 +247,7 @@ def concluded(call: Call) -> None:
     if known is None:
         return
     _detach(error, known)
-    known.failed = known.tried = None  # the error's traceback may hold this call
+    known.first = known.failed = known.tried = None  # the error's traceback may hold this call
     if known.paid_by is not None:
         outer, known.paid_by = known.paid_by, None
         outer.core.locked_or_later(outer.guard.pay_back, outer.core.now())

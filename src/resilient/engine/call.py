@@ -42,7 +42,8 @@ class Retrying:
     """What is known between the attempts of a call."""
 
     __slots__ = (
-        "before", "failed", "paid_by", "payer", "pending", "since", "stopped", "tried", "why",
+        "dropped", "failed", "first", "paid_by", "payer", "pending", "since", "stopped", "tried",
+        "why",
     )  # fmt: skip
 
     def __init__(self, since: float) -> None:
@@ -51,7 +52,8 @@ class Retrying:
         self.pending: bool = False  # another attempt was asked for, and has not begun
         # How the last attempt ended, while another is pending.
         self.failed: tuple[Any, ...] | None = None
-        self.before: BaseException | None = None  # its error, while the next attempt runs
+        self.dropped: Any = None  # a client's answer that nobody gets, until it is closed
+        self.first: BaseException | None = None  # the error that the attempts after it came in
         self.payer: Any = None  # the attempt of another policy that is to pay for it too
         self.paid_by: Any = None  # the one that did, while it is pending
         self.stopped: bool = False
@@ -199,10 +201,12 @@ def value_or_raise(call: Call) -> Any:
         value, call.value = call.value, None  # an awaitable refers to its call
         return value
     del call
+    context = error.__context__
     try:
         raise error
     finally:
-        del error
+        error.__context__ = context  # the one that is being handled here is not its own
+        del context, error
 
 
 def result_of(call: Call) -> Result[Any]:

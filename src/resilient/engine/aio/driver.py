@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from asyncio import Future, Task
 from collections.abc import Callable
 from types import CoroutineType
@@ -27,6 +28,9 @@ async def drive(call: Call, first: Callable[..., Step], *args: Any) -> Step:
         step = first(call, *args)
         while step < DONE:
             if step == DO_RUN:
+                answer = attempts.dropped(call)
+                if answer is not None:
+                    await _closed(answer)
                 step = await _limited(call, len(call.tickets), call.fn, call.args, call.kwargs)
             elif step == DO_PARK:
                 step = await wait(call)
@@ -41,6 +45,15 @@ async def drive(call: Call, first: Callable[..., Step], *args: Any) -> Step:
 
 
 has_call(drive, call="call")
+
+
+async def _closed(answer: Any) -> None:
+    """Close an answer that another attempt replaces: it may hold a connection."""
+    close = getattr(answer, "aclose", None) or answer.close
+    with contextlib.suppress(Exception):
+        found = close()
+        if returns_awaitable(found):
+            await found
 
 
 async def _limited(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Callable
 from contextvars import copy_context
@@ -45,6 +46,10 @@ has_call(drive, call="call")
 
 
 def _body(call: Call) -> Step:
+    answer = attempts.dropped(call)
+    if answer is not None:
+        with contextlib.suppress(Exception):
+            answer.close()
     return limited(call, len(call.tickets), call.fn, call.args, call.kwargs)
 
 

@@ -40,6 +40,11 @@ class Counts:
         """Count an attempt by its number in the call, from the second on."""
         self.by_number[min(number - 2, len(NUMBERS) - 1)] += 1
 
+    def live(self, budget: Budget, now: float) -> str:
+        """Return what is left of the budget, for the plan."""
+        left = budget.left(now)
+        return "" if left == inf else f"{left:.1f} extra attempts left"
+
     def data(self, budget: Budget, now: float) -> dict[str, Any]:
         """Return counts and budget as plain data."""
         left = budget.left(now)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
 TICKET: Final = 0
-QUIET: Final = 60.0  # seconds; the first retry that is not made after such a time is an event
+QUIET: Final = 60.0  # seconds without a failure that stands, after which the first is an event
 _CROWD: Final = 1_000_000  # may wait for the time that a server has told
 _SPREAD: Final = 0.2  # of the longest wait, over which those are spread who wait for it
 _EXPONENT: Final = 64  # 2 ** 64 times any wait is longer than any cap
@@ -49,8 +49,12 @@ class Retry(Retries, Queueing, Changeable, Peered, Stateful):
         "slots while it waits between them."
     )
     random: Callable[[], float] | None
-    # Set by `resilient.policy.retry_decorator`.
-    _loop: ClassVar[Callable[[Retry, Mode], Any]]
+    on: OnError | None
+    why: str
+    why_not: str
+    nested: str
+    counts: Counts
+    _loop: ClassVar[Callable[[Retry, Mode], Any]]  # set by `policy.retry_decorator`
 
     def __init__(
         self,
@@ -74,7 +78,7 @@ class Retry(Retries, Queueing, Changeable, Peered, Stateful):
                 "on", on, "the exceptions to try again after, such as (ConnectionError, "
                 "TimeoutError): after any other error a second attempt does no good",
             )  # fmt: skip
-        self.judge: Judge = Judge(_nothing if on is None else on, ignore, failed_result)
+        self.judge: Judge = Judge((lambda _: False) if on is None else on, ignore, failed_result)
         self.on, self._failed_result = on, failed_result
         self.attempts: int = validation.count("attempts", attempts, most=100)
         self.timeout: float | None = (
@@ -175,7 +179,7 @@ class Retry(Retries, Queueing, Changeable, Peered, Stateful):
 
     def not_begun(self, ticket: int, now: float, why: str) -> None:
         self.budget.give_back()
-        if why:
+        if why:  # else its caller left
             self._refrain(now, "refused", why)
 
     def pay(self, now: float) -> bool:
@@ -259,7 +263,7 @@ class Retry(Retries, Queueing, Changeable, Peered, Stateful):
         self.held_until = min(self.held_until, now + self.wait_max)
 
     def after_fork(self, now: float, own: int) -> None:
-        self.reset(now, "")
+        self.reset(now, "after a fork")
         self.counts = Counts()
 
     def reset(self, now: float, why: str) -> None:
@@ -285,16 +289,12 @@ class Retry(Retries, Queueing, Changeable, Peered, Stateful):
         return described(self.options())
 
     def live(self, now: float) -> str:
-        left = self.budget.left(now)
-        return "" if left == inf else f"{left:.1f} extra attempts left"
+        return self.counts.live(self.budget, now)
 
     def snapshot(self, now: float) -> dict[str, Any]:
-        options = shown(self.options())
-        return {"guard": self.kind, "options": options, **self.counts.data(self.budget, now)}
+        said = {"guard": self.kind, "options": shown(self.options())}
+        held = max(0.0, self.held_until - now)
+        return {**said, **self.counts.data(self.budget, now), "held_for": held}
 
     def measure(self, now: float) -> list[Sample]:
         return self.counts.samples(self.budget, now)
-
-
-def _nothing(_: Exception) -> bool:
-    return False
