@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 
-from resilient import Policy, fallback
+from resilient import Policy, fallback, retry
 from tests.kit.own_guards import RateLimit
 
 shop = Policy("own-shop", fallback(value="later"), RateLimit(0.001, 0.0), owner="team-shop")
+again = Policy("own-retry", retry(on=ConnectionError, attempts=4, wait_max=2.0))
 
 
 def main() -> None:
@@ -17,6 +18,9 @@ def main() -> None:
     for line in sys.stdin:
         if line.strip() == "options":
             print(shop.guards[1].options(), flush=True)
+        elif line.strip() == "retry":
+            options = again.guards[0].options()
+            print(options["attempts"], options["wait_max"], options["budget"], flush=True)
         else:
             print(shop.call(lambda: "ok"), flush=True)
 

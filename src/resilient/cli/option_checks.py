@@ -92,5 +92,8 @@ def _build(kind: str, now: dict[str, Any], wanted: dict[str, Any]) -> None:
     names = inspect.signature(make).parameters
     if kind == "bulkhead" and "max_waiting" in wanted and not now:
         now = {"max_wait": 1.0}  # the declared policy may have one
-    given = {name: value_of(name, value) for name, value in now.items() if name in names}
+    if kind == "retry":
+        now = {**now, "on": Exception}  # it has one, which is told by its name alone
+    can = {*names} - {"ignore", "failed_result", "retry_after"}  # told by their names, too
+    given = {name: value_of(name, value) for name, value in now.items() if name in can}
     make(**{**given, **wanted})

@@ -30,3 +30,22 @@ def test_own_guards_are_seen_and_changed(cli: Cli) -> None:
         assert "own-shop" in screen
     finally:
         worker.close()
+
+
+def test_the_options_of_a_retry_are_set_and_taken_back(cli: Cli) -> None:
+    """What a process can't take is refused before it is recorded."""
+    worker = Worker(WORKER, cli.env(PYTHONPATH=python_path()), cli.home)
+    try:
+        assert worker.ask("retry") == "4 2.0 0.1"
+        cli.flip(
+            "policies", "set", "own-retry", "retry.attempts=2", "retry.wait_max=0.5",
+            "retry.budget=none",
+        ).said(0, "applied by 1 of 1")  # fmt: skip
+        until(lambda: worker.ask("retry") == "2 0.5 None")
+        for bad in "retry.attempts=0", "retry.budget=2", "retry.wait_max=0.01", "retry.on=1":
+            word = bad.partition("=")[0].partition(".")[2]
+            assert word in cli.flip("policies", "set", "own-retry", bad).said(2).err
+        cli.flip("policies", "unset", "own-retry", "retry.attempts").said(0)
+        until(lambda: worker.ask("retry") == "4 0.5 None")
+    finally:
+        worker.close()

@@ -104,7 +104,7 @@ def chunks() -> Iterator[bytes]:
 
 def test_a_body_that_is_read_once_is_not_sent_again(name: str) -> None:
     """A generator, an open file; bytes and forms can be."""
-    of = policy(name)
+    of = policy(name, budget=None)
     session = of.wrap(requests.Session())
     client = of.wrap(httpx.Client(trust_env=False))
     for call, times in (
@@ -116,8 +116,54 @@ def test_a_body_that_is_read_once_is_not_sent_again(name: str) -> None:
         (lambda: client.put(URL, content=b"bytes"), 3),
         (lambda: client.put(URL, json={"a": 1}), 3),
         (lambda: client.put(URL, content=chunks()), 1),
+        (lambda: session.put(URL, chunks()), 1),
+        (lambda: session.put(URL, io.BytesIO(b"file")), 1),
+        (lambda: session.put(URL, b"bytes"), 3),
+        (lambda: client.put(URL, content=Parts()), 1),
+        (lambda: session.put(URL, data=Parts()), 1),
+        (lambda: client.send(client.build_request("PUT", URL, content=chunks())), 1),
+        (lambda: client.send(client.build_request("PUT", URL, content=b"bytes")), 3),
+        (lambda: client.send(client.build_request("PUT", URL, json={"a": 1})), 3),
+        (lambda: client.send(client.build_request("POST", URL)), 1),
     ):
         assert attempts(of, call) == times
+
+
+class Parts:
+    """A body that can be gone over, and only once."""
+
+    def __init__(self) -> None:
+        self.file = io.BytesIO(b"once")
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield from self.file
+
+
+def test_a_url_is_no_method(name: str) -> None:
+    """The method's own name says what it is."""
+    of = policy(name, budget=None)
+    client = of.wrap(httpx.Client(trust_env=False, base_url=URL))
+    for url in "get", "delete", "put":
+        assert attempts(of, lambda: client.post(url)) == 1
+        assert attempts(of, lambda: client.get(url)) == 3
+
+
+def test_an_argument_that_raises_hides_no_error(name: str) -> None:
+    """The caller gets what the function raised."""
+
+    class Lazy:
+        @property
+        def method(self) -> str:
+            raise RuntimeError("outside of a request")
+
+    class Shop:
+        def buy(self, basket: object) -> None:
+            raise ConnectionError
+
+    session = requests.Session()
+    session.get = Shop().buy  # type: ignore[method-assign, assignment]
+    with pytest.raises(ConnectionError):
+        policy(name).wrap(session).get(Lazy())
 
 
 class Fat:
