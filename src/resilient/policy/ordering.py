@@ -139,12 +139,15 @@ def _alike(old: object, new: object) -> bool:
 def _same(old: object, new: object) -> bool:
     if callable(old) and callable(new):
         one, other = getattr(old, "__code__", old), getattr(new, "__code__", new)
-        return one == other and _cells(old) == _cells(new)
+        return one == other and _bound(old) == _bound(new)
     return old is new or (type(old) is type(new) and bool(old == new))
 
 
-def _cells(fn: object) -> list[object]:
-    return [cell.cell_contents for cell in getattr(fn, "__closure__", None) or ()]
+def _bound(fn: object) -> tuple[object, ...]:
+    """Return what else than its code makes a function: its object, defaults and closure."""
+    cells = [cell.cell_contents for cell in getattr(fn, "__closure__", None) or ()]
+    defaults = getattr(fn, "__defaults__", None), getattr(fn, "__kwdefaults__", None)
+    return id(getattr(fn, "__self__", None)), defaults, cells
 
 
 def order_faults(guards: tuple[Guard, ...]) -> list[str]:

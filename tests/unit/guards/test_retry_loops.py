@@ -178,6 +178,34 @@ def test_each_run_has_its_own_options() -> None:
     assert policies()["asks"]["guards"][0]["retries"] == 10
 
 
+class Hook:
+    """An object whose loops ask itself what is worth another attempt."""
+
+    def __init__(self, kind: type[Exception]) -> None:
+        self.kind = kind
+
+    def passes(self, error: Exception) -> bool:
+        return isinstance(error, self.kind)
+
+    def fetch(self, error: Exception) -> int:
+        number = 0
+        try:
+            for attempt in retry(**{**QUICK, "on": self.passes}, budget=None):
+                with attempt:
+                    number = attempt.number
+                    raise error
+        except Exception as raised:
+            assert raised is error
+        return number
+
+
+def test_each_object_has_its_own_predicate() -> None:
+    """A method of another object is another predicate."""
+    keys, values = Hook(KeyError), Hook(ValueError)
+    assert [keys.fetch(KeyError()), values.fetch(KeyError())] == [3, 1]
+    assert [keys.fetch(ValueError()), values.fetch(ValueError())] == [1, 3]
+
+
 def test_an_operators_change_holds_in_each_run() -> None:
     """It is over what the code declares."""
     with pytest.raises(KeyError):
