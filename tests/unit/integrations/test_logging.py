@@ -15,7 +15,7 @@ import pytest
 import structlog
 
 import resilient
-from resilient import Event, Policy, bulkhead, circuit_breaker, flag, flags, timeout
+from resilient import Event, Policy, bulkhead, circuit_breaker, flag, flags, retry, timeout
 from resilient import events as module
 from resilient.events import Bus, Kind
 from resilient.flags.runtime import here
@@ -52,6 +52,8 @@ NAMES = {
     ),
     "resilient.flipped": ("WARNING", "flag", "operator", "on", "off"),
     "resilient.abandoned": ("WARNING", "timeout", "auto", "", ""),
+    "resilient.retried": ("INFO", "retry", "auto", "", ""),
+    "resilient.not_retried": ("WARNING", "retry", "auto", "", ""),
 }  # fmt: skip
 
 
@@ -68,6 +70,7 @@ def story() -> Iterator[Callable[[], None]]:
     watched = Policy("watched", circuit_breaker(failure_threshold=1, metrics_only=True))
     stuck = Policy("stuck", timeout(0.1, sync="thread"))
     full = Policy("full", bulkhead(2), clock=clock)
+    again = Policy("again", retry(on=ConnectionError, attempts=2, wait_initial=0))
 
     def tell() -> None:
         quick.try_call(fails)
@@ -80,6 +83,7 @@ def story() -> Iterator[Callable[[], None]]:
         full.update(bulkhead={"max_concurrent": 3}, reason="more")
         flags.off(switch, reason="vendor down", by="ana")
         stuck.try_call(time.sleep, 0.2)
+        again.try_call(fails)
 
     yield tell
     for name in set(resilient.registry.names()) - before:
