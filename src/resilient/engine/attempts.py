@@ -24,6 +24,8 @@ from .faults import log_fault
 from .pipeline import Once, Pipeline
 from .policy_state import PolicyState
 
+_DEEPEST: Final = 100  # contexts of an error that are looked at: they may be a circle
+
 
 class AttemptMark:
     """One attempt of a policy that may ask again."""
@@ -118,7 +120,8 @@ def prepare(call: Call, outcomes: list[int]) -> None:
     if known.stopped:
         return
     if call.final:
-        known.stopped, known.why = True, "its caller has had a part of it"
+        known.stopped = True
+        known.why = "a block, or a stream after its first item, is not repeated"
         return
     _detach(call.error, known)
     known.tried = tried = Tried(call.attempts, _hint(call, guard))
@@ -236,9 +239,12 @@ def _detach(error: BaseException | None, known: Retrying) -> None:
     first = known.first
     if first is None or error is None or error is first:
         return
-    while error.__context__ is not None and error.__context__ is not first:
+    for _ in range(_DEEPEST):
+        if error.__context__ is first:
+            error.__context__ = None
+        if error.__context__ is None:
+            return
         error = error.__context__
-    error.__context__ = None
 
 
 def concluded(call: Call) -> None:

@@ -48,8 +48,8 @@ def retry(
         failed_result: a predicate of the value; if True, it is asked again. The last value is
             returned as it is. Default none.
         attempts: how many there are at most, the first too. Default 3: more seldom help, and cost.
-        timeout: no attempt begins so many seconds after the first. It cuts off none: that is what
-            a `timeout` is for. Default None: only the time limits round it count.
+        timeout: no other attempt is asked for so many seconds after the first. It cuts off none:
+            that is what a `timeout` is for. Default None: only the time limits round it count.
         wait_initial: the longest wait before the second attempt, in seconds; it doubles for each
             further one. The wait is drawn from nothing up to that, so that callers do not come
             back in step. Default 0.1.
@@ -63,7 +63,8 @@ def retry(
             False: through `Policy.wrap` only HTTP methods that are idempotent are, and only with a
             body that can be sent again. A decorated function is yours to say, by decorating it.
         budget: how many extra attempts each call pays for. Default 0.1: at most a tenth more load,
-            and 10 at once, and one in 10 seconds if there are no calls. None: no limit.
+            and 10 at once, and one in 10 seconds if there are no calls. None: no limit. A view
+            of a policy keeps the policy's.
         nested: what an attempt inside an attempt of another policy is: paid by the budgets of both
             (``"share"``), by this one's alone (``"apart"``), or not made (``"never"``). Default
             ``"share"``, since attempts multiply.

@@ -423,7 +423,9 @@ def test_a_stream_is_never_replayed(name: str, clock: ManualClock) -> None:
     with pytest.raises(ConnectionError) as caught:
         taken.extend(rows(1))
     assert begun == [1]
-    assert caught.value.__notes__ == [f"{name}: not tried again: its caller has had a part of it"]
+    assert caught.value.__notes__ == [
+        f"{name}: not tried again: a block, or a stream after its first item, is not repeated"
+    ]
 
 
 def test_a_fallback_answers_what_is_not_tried_again(tries: Any) -> None:

@@ -28,11 +28,24 @@ METRICS: Final = (_RETRIES, _NOT, _LEFT)
 
 
 class Counts:
-    """What a retry counts: attempts beyond the first, and failures that it let stand."""
+    """What a retry counts and remembers; the views of its policy share it.
 
-    __slots__ = ("by_number", "by_reason")
+    Attributes:
+        by_number: attempts beyond the first, by their number in the call.
+        by_reason: failures that it let stand, by what stood against another attempt.
+        held_until: a server has asked all to wait so long.
+        told: when a failure was last let stand, by the reason: the first in a while is an event.
+    """
+
+    __slots__ = ("by_number", "by_reason", "held_until", "told")
 
     def __init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        """Begin anew, in a forked child."""
+        self.held_until: float = -inf
+        self.told: dict[str, float] = {}
         self.by_number: list[int] = [0] * len(NUMBERS)
         self.by_reason: dict[str, int] = dict.fromkeys(REASONS, 0)
 
@@ -52,6 +65,7 @@ class Counts:
             "retries": sum(self.by_number),
             "not_retried": dict(self.by_reason),
             "budget_left": None if left == inf else left,
+            "held_for": max(0.0, self.held_until - now),
         }
 
     def samples(self, budget: Budget, now: float) -> list[Sample]:

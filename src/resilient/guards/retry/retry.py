@@ -100,10 +100,8 @@ class Retry(Retries, Queueing, Changeable, Peered, Stateful):
         self.budget: Budget = Budget(share)
         self.nested = validation.one_of("nested", nested, ("share", "apart", "never"))
         self.random = source()
-        self.held_until: float = -inf  # a server has asked all to wait so long
         self.typical: float = 0.0  # seconds that a good attempt takes: a running median
         self.counts = Counts()
-        self._told: dict[str, float] = {}  # when the last failure without a retry was an event
 
     def __iter__(self) -> Iterator[Any]:
         """Return a loop whose body is an attempt; see `resilient.engine.loops`."""
@@ -116,7 +114,7 @@ class Retry(Retries, Queueing, Changeable, Peered, Stateful):
     # -- the life of a call ---------------------------------------------
 
     def admit(self, now: float) -> int:
-        return PARK if self.hold and now < self.held_until else TICKET
+        return PARK if self.hold and now < self.counts.held_until else TICKET
 
     def settle(
         self, ticket: int, now: float, outcome: int, duration: float, reason: str, held: bool
@@ -136,12 +134,12 @@ class Retry(Retries, Queueing, Changeable, Peered, Stateful):
         return _CROWD if self.hold else 0
 
     def park(self, waiter: Waiter, now: float) -> int:
-        waiter.patience = self.held_until - now
+        waiter.patience = self.counts.held_until - now
         if waiter.left < waiter.patience:
             self.why = f"a server asked to wait for {waiter.patience:.3g} s more"
             return REFUSE
         drawn = 0.0 if self.random is None else self.random() * self.wait_initial
-        waiter.deadline = min(self.held_until + drawn, now + self.wait_max)
+        waiter.deadline = min(self.counts.held_until + drawn, now + self.wait_max)
         return PARK
 
     def unpark(self, waiter: Waiter, now: float) -> int:
@@ -151,7 +149,7 @@ class Retry(Retries, Queueing, Changeable, Peered, Stateful):
         pass
 
     def retry_after(self, now: float) -> float | None:
-        return max(0.0, self.held_until - now) if self.hold else None
+        return max(0.0, self.counts.held_until - now) if self.hold else None
 
     def hint(self, error: Exception | None, value: Any) -> Any:
         if error is not None and isinstance(self.on, (type, tuple)) and callers_fault(error):
@@ -163,7 +161,7 @@ class Retry(Retries, Queueing, Changeable, Peered, Stateful):
     def again(self, ticket: int, now: float, tried: Tried) -> float | None:
         asked = cast("float | None", tried.hint)
         if asked is not None and 0 <= asked < NEVER:
-            self.held_until = max(self.held_until, now + min(asked, self.wait_max))
+            self.counts.held_until = max(self.counts.held_until, now + min(asked, self.wait_max))
         delay = self._delay(tried.attempts, now)
         said = self._unwanted(tried, asked) or self._untimely(tried, delay)
         if said is None and not self.budget.take(now):
@@ -192,7 +190,7 @@ class Retry(Retries, Queueing, Changeable, Peered, Stateful):
         """Return the seconds to wait after so many attempts."""
         cap = min(self.wait_max, ldexp(self.wait_initial, min(attempts - 1, _EXPONENT)))
         drawn = cap if self.random is None else cap * self.random()
-        held = self.held_until - now
+        held = self.counts.held_until - now
         if held <= 0:
             return drawn
         if self.random is None:
@@ -226,15 +224,15 @@ class Retry(Retries, Queueing, Changeable, Peered, Stateful):
         return None
 
     def _refrain(self, now: float, reason: str, why: str) -> None:
-        last = self._told.get(reason)
+        last = self.counts.told.get(reason)
         if last is None or now - last >= QUIET:
             self.emit(Event("not_retried", guard=self.kind, at=now, reason=why))
-        self._told[reason] = now
+        self.counts.told[reason] = now
         self.counts.by_reason[reason] += 1
         self.why_not = why
 
     def replaces(self, old: Guard) -> None:
-        if isinstance(old, Retry):  # the budget is the policy's
+        if isinstance(old, Retry):  # budget and counts are the policy's
             self.budget, self.counts, self.typical = old.budget, old.counts, old.typical
 
     # -- the operator and the process ---------------------------------------------
@@ -260,15 +258,15 @@ class Retry(Retries, Queueing, Changeable, Peered, Stateful):
         self.budget.adopt(new.budget.share, now)
         self.attempts, self.timeout = new.attempts, new.timeout
         self.wait_initial, self.wait_max = new.wait_initial, new.wait_max
-        self.held_until = min(self.held_until, now + self.wait_max)
+        self.counts.held_until = min(self.counts.held_until, now + self.wait_max)
 
     def after_fork(self, now: float, own: int) -> None:
         self.reset(now, "after a fork")
-        self.counts = Counts()
+        self.counts.clear()
 
     def reset(self, now: float, why: str) -> None:
         self.budget.refill()
-        self.held_until = -inf
+        self.counts.held_until = -inf
 
     def memory(self) -> float:
         return self.wait_max
@@ -277,11 +275,11 @@ class Retry(Retries, Queueing, Changeable, Peered, Stateful):
         self.random = source() if on else None
 
     def save(self) -> dict[str, Any]:
-        return {"budget": self.budget.saved(), "held": self.held_until, "typical": self.typical}
+        return {"budget": self.budget.saved(), "times": (self.counts.held_until, self.typical)}
 
     def restore(self, saved: dict[str, Any]) -> None:
         self.budget.put(saved["budget"])
-        self.held_until, self.typical = saved["held"], saved["typical"]
+        self.counts.held_until, self.typical = saved["times"]
 
     # -- showing ---------------------------------------------
 
@@ -292,9 +290,8 @@ class Retry(Retries, Queueing, Changeable, Peered, Stateful):
         return self.counts.live(self.budget, now)
 
     def snapshot(self, now: float) -> dict[str, Any]:
-        said = {"guard": self.kind, "options": shown(self.options())}
-        held = max(0.0, self.held_until - now)
-        return {**said, **self.counts.data(self.budget, now), "held_for": held}
+        known = self.counts.data(self.budget, now)
+        return {"guard": self.kind, "options": shown(self.options()), **known}
 
     def measure(self, now: float) -> list[Sample]:
         return self.counts.samples(self.budget, now)
