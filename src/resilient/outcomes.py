@@ -39,11 +39,13 @@ class Result(Generic[T_co]):
             ``"caller_error"``: an exception that is the caller's own doing, as an ``ignore=`` says.
         elapsed: seconds from the call to its end.
         attempts: how many attempts began; 0 if a guard let none begin.
+        stale_for: how many seconds old the answer is, where a guard answered with a value from
+            before; else None.
         why_no_retry: why the last attempt, a failure, was not followed by another; None if it was
             a success, or if no guard asks again after such a failure.
     """
 
-    __slots__ = ("attempts", "elapsed", "error", "served", "value", "why_no_retry")
+    __slots__ = ("attempts", "elapsed", "error", "served", "stale_for", "value", "why_no_retry")
 
     def __init__(
         self,
@@ -54,6 +56,7 @@ class Result(Generic[T_co]):
         *,
         attempts: int = 1,
         why_no_retry: str | None = None,
+        stale_for: float | None = None,
     ) -> None:
         self.value: T_co = value
         self.error: Exception | None = error
@@ -61,6 +64,7 @@ class Result(Generic[T_co]):
         self.elapsed: float = elapsed
         self.attempts: int = attempts
         self.why_no_retry: str | None = why_no_retry
+        self.stale_for: float | None = stale_for
 
     def __repr__(self) -> str:
         return (

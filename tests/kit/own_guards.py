@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 from resilient import RefusedError
+from resilient.guards.asked import Asked
 from resilient.guards.base import ANSWER, PARK, REFUSE, NoAnswer, Waiter
 from resilient.guards.facets import Admission, Answers, Changeable, Keeps, Queueing, Retries, Slots
 from resilient.guards.tried import Tried
@@ -218,8 +219,8 @@ class Cache(Admission, Answers, Keeps):
         self.kept[args] = value, left - 1
         return value
 
-    def keep(self, value: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        self.kept[args] = value, self.most
+    def keep(self, value: Any, asked: Asked) -> None:
+        self.kept[asked.args] = value, self.most
 
 
 class Switching(Counting, Answers):

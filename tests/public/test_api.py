@@ -37,6 +37,8 @@ PROVISIONAL = {
         "Gated", "Switch", "Changeable", "Peered", "Stateful",
     ),
     "resilient.guards.tried": ("Tried",),
+    "resilient.guards.asked": ("Asked", "Stale"),
+    "resilient.guards.recalls": ("Recalls",),
     "resilient.guards.wait_queue": ("GRANT_LIFE", "WaitQueue"),
     "resilient.metric_types": ("Metric", "Sample"),
     "resilient.outcomes": ("SUCCESS", "FAILURE", "IGNORED", "CANCELLED", "REFUSED", "Judge"),

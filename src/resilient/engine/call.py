@@ -13,6 +13,7 @@ from ..guards.base import Guard
 from ..guards.facets import Answers
 from ..guards.tried import Tried
 from ..outcomes import Result, Served
+from .keeping import asking
 from .pipeline import Pipeline
 from .policy_state import PolicyState
 from .stops import Stopped
@@ -72,7 +73,7 @@ class Call:
         "fallbacks_failed", "final", "fn", "forced_outcome", "handle", "is_callers", "is_late",
         "is_news", "kwargs", "lasted", "level", "limits", "ours_since", "outcome", "pipeline",
         "ran", "recovered_from", "recovering_from", "refuser", "retrying", "seen", "served",
-        "settled", "started", "tickets", "value",
+        "settled", "stale_for", "started", "tickets", "value",
     )
     # fmt: on
     admitted: bool
@@ -90,6 +91,7 @@ class Call:
     seen: tuple[list[int], str]  # how it ended in the eyes of its guards, and the reason
     served: int  # what its caller got, once it is counted
     settled: bool  # some of its guards know how it ended
+    stale_for: float | None  # how old the answer is that a guard recalled
     started: float
 
     def __init__(
@@ -124,7 +126,7 @@ class Call:
         self.ran = self.admitted = self.counted = self.is_callers = False
         self.is_late = self.settled = self.is_news = False
         self.answering = self.lasted = False
-        self.ours_since = None
+        self.ours_since = self.stale_for = None
         self.attempts: int = 1  # that have begun
         self.retrying: Retrying | None = None  # once an attempt failed that could be repeated
         self.served = 0
@@ -185,7 +187,8 @@ class Call:
     def recovery(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         """Return the fallback that runs in place of the body, and its arguments."""
         guard = cast("Answers", self.pipeline.guards[self.level])
-        return guard.recover, (self.recovering_from, self.args[self.pipeline.skip :], self.kwargs)
+        origin = self.recovering_from
+        return asking(guard, self.pipeline, origin, self.fn, self.args, self.kwargs)
 
     @property
     def innermost(self) -> int:
@@ -223,4 +226,7 @@ def result_of(call: Call) -> Result[Any]:
     why = None if call.retrying is None else call.retrying.why or None
     elapsed = call.core.now() - call.began
     attempts = call.attempts if call.ran or call.retrying is not None else 0
-    return Result(call.value, error, how, elapsed, attempts=attempts, why_no_retry=why)
+    stale = call.stale_for if how == "degraded" else None
+    return Result(
+        call.value, error, how, elapsed, attempts=attempts, why_no_retry=why, stale_for=stale
+    )

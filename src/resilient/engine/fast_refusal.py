@@ -6,16 +6,19 @@ counted the refusal; this module runs the fallback and counts what the caller go
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import GeneratorType
 from typing import Any, Final
 
 from ..callables import returns_awaitable
 from ..errors import CircuitOpenError, RefusedError
+from ..guards.asked import Stale
 from ..guards.base import NoAnswer
 from ..guards.facets import Admission
 from ..knowledge.frameworks import steers
 from ..outcomes import REFUSED
 from .counters import DEGRADED
+from .keeping import asking
 from .misuse import not_awaited
 from .pipeline import Pipeline
 from .policy_state import PolicyState
@@ -25,12 +28,17 @@ from .tracing import tell_end
 _UNTOLD: Final = RefusedError("not told to anybody")
 
 
-def answer(pipeline: Pipeline, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def answer(
+    pipeline: Pipeline, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
     """Return the fallback's answer to a sync call."""
     answers = pipeline.answers
     assert answers is not None
     try:
-        value = answers.recover(_UNTOLD, args[pipeline.skip :], kwargs)
+        ask, told = asking(answers, pipeline, _UNTOLD, fn, args, kwargs)
+        value = ask(*told)
+        if type(value) is Stale:
+            value = value.value
         kind = type(value)  # pyright: ignore[reportUnknownVariableType]
         if kind is not pipeline.plain:
             if returns_awaitable(value):
@@ -46,11 +54,16 @@ def answer(pipeline: Pipeline, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
     return value
 
 
-async def answer_async(pipeline: Pipeline, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+async def answer_async(
+    pipeline: Pipeline, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
     """Return the fallback's answer to an async call."""
     assert pipeline.answers is not None
     try:
-        value = pipeline.answers.recover(_UNTOLD, args[pipeline.skip :], kwargs)
+        ask, told = asking(pipeline.answers, pipeline, _UNTOLD, fn, args, kwargs)
+        value = ask(*told)
+        if type(value) is Stale:
+            value = value.value
         if returns_awaitable(value):
             value = await value
     except NoAnswer:

@@ -16,6 +16,7 @@ from ..errors import (
     RefusedError,
     ResilientError,
 )
+from ..guards.asked import Stale
 from ..guards.base import ANSWER, PARK, REFUSE, NoAnswer
 from ..guards.facets import Admission, InFlight, Keeps, Queueing, Switch, TimeLimit
 from ..outcomes import REFUSED
@@ -227,6 +228,10 @@ def _refused_at_entry(
 
 def returned(call: Call, value: Any) -> Step:
     """Record the value of the body or of a fallback."""
+    if call.recovering_from is not None:
+        call.stale_for = None
+        if type(value) is Stale:
+            call.stale_for, value = value.age, value.value
     call.value, call.error = value, None
     if call.enters:
         return enter(call)

@@ -121,7 +121,7 @@ class Pipeline:
     @property
     def fast(self) -> bool:
         """Whether a call that goes well needs no interpreter."""
-        return not (self.judges_values or self.threaded or self.keepers or len(self.limits) > 1)
+        return not (self.judges_values or self.threaded or len(self.limits) > 1)
 
 
 F = TypeVar("F", bound=Guard)

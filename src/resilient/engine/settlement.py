@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any, Final
 
 from ..errors import ResilientError
+from ..guards.asked import Asked
 from ..guards.base import RECOVER, Guard
 from ..guards.facets import Answers, Slots
 from ..outcomes import CANCELLED, FAILURE, REFUSED, SUCCESS
@@ -18,7 +19,7 @@ from . import attempts, refusals
 from .accounting import CALLER_GONE, count, served, trace
 from .call import DO_PAUSE, DO_RECOVER, DONE, Call, Step
 from .classify import classify
-from .faults import log_fault
+from .keeping import keep
 from .pipeline import Pipeline
 from .policy_state import PolicyState
 
@@ -165,14 +166,11 @@ def _keep(call: Call, outcomes: list[int]) -> None:
     """Pass a good value to the guards that keep values."""
     if call.final or call.lasted:  # nobody could be answered with it
         return
-    for level, guard in call.pipeline.keepers:
+    pipeline = call.pipeline
+    asked = Asked(call.fn, call.args, call.kwargs, pipeline.skip, call.core.now())
+    for level, guard in pipeline.keepers:
         if outcomes[level] == SUCCESS:
-            try:
-                guard.keep(call.value, call.args[call.pipeline.skip :], call.kwargs)
-            except RecursionError:
-                continue
-            except Exception as fault:
-                log_fault(call.core.name, guard, "keep() raised, so the value is not kept", fault)
+            keep(pipeline, guard, call.value, asked)
 
 
 def give_back_inside(call: Call, level: int) -> None:

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Protocol
 from ..errors import RefusedError
 from ..flag_handle import Flag
 from ..outcomes import SUCCESS
+from .asked import Asked
 from .base import Guard, Mode, Waiter
 from .tried import Tried
 
@@ -146,7 +147,7 @@ class Answers(Guard):
 class Keeps(Guard):
     """It sees good values, perhaps to answer with one later."""
 
-    def keep(self, value: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def keep(self, value: Any, asked: Asked) -> None:
         """Take what the function returned, a success. What it raises is logged once."""
         raise NotImplementedError
 

@@ -20,14 +20,15 @@ from ..guards.facets import (
     Switch,
     TimeLimit,
 )
+from ..guards.recalls import Recalls
 from ..guards.sorting import answering, time_limits
 from ..place import Place
 
 # What a guard has to write itself.
 REQUIRED: Final[dict[type[Guard], tuple[str, ...]]] = {
     Admission: ("admit",), Queueing: ("park", "unpark", "quit", "places"), Slots: ("slots",),
-    Answers: ("recover",), Keeps: ("keep",), Retries: ("again",), Changeable: ("take_over",),
-    Switch: ("attach", "needs_asking", "is_off"),
+    Answers: ("recover",), Keeps: ("keep",), Recalls: ("recall",), Retries: ("again",),
+    Changeable: ("take_over",), Switch: ("attach", "needs_asking", "is_off"),
 }  # fmt: skip
 
 

@@ -22,6 +22,7 @@ from resilient import (
     kill_switch,
     timeout,
 )
+from resilient.guards.asked import Asked
 from resilient.guards.base import ANSWER, PARK, RECOVER, REFUSE, Guard, NoAnswer
 from resilient.guards.facets import (
     Admission,
@@ -401,7 +402,7 @@ def test_a_fault_of_a_guard_that_can_not_be_hashed_is_logged(
         kind: ClassVar[str] = "own_odd"
         __hash__ = None  # type: ignore[assignment]
 
-        def keep(self, value: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        def keep(self, value: Any, asked: Asked) -> None:
             raise LookupError
 
     policy = Policy(name, Odd())

@@ -17,6 +17,7 @@ from ..call import LASTS, Call, Step, value_or_raise
 from ..fast_refusal import answer_async
 from ..frames import has_call
 from ..handles import hand_out
+from ..keeping import Fn, keeping_async
 from ..pipeline import Pipeline
 from ..stops import AGAIN, TURNED, Stopped
 from .driver import FUTURES, drive, is_under_way, took
@@ -38,8 +39,8 @@ def guard(pipeline: Pipeline, fn: Callable[..., Any]) -> Callable[..., Any]:
     """Return an async function that calls fn through the pipeline."""
     if not pipeline.fast:
         return _interpreted(pipeline, fn)
-    fn = inside_async(pipeline, fn)
-    return _plain(pipeline, fn) if pipeline.single is None else _timed(pipeline, fn)
+    attempt = inside_async(pipeline, keeping_async(pipeline, fn, partial(_slow, pipeline.odd)))
+    return (_plain if pipeline.single is None else _timed)(pipeline, attempt, fn)
 
 
 async def call(
@@ -57,7 +58,7 @@ async def _stopped(
 ) -> Any:
     """Continue a call that the fast path did not admit."""
     if stop is TURNED:
-        return await answer_async(pipeline, args, kwargs)
+        return await answer_async(pipeline, fn, args, kwargs)
     if stop is AGAIN or pipeline.core.outbox:  # a slot may wait there: all are asked again
         if stop.tickets:
             give_back_stopped(pipeline.core, pipeline.fast_guards, stop)
@@ -124,7 +125,7 @@ async def _failed(
     return done
 
 
-def _plain(pipeline: Pipeline, fn: Callable[..., Any]) -> Callable[..., Any]:
+def _plain(pipeline: Pipeline, fn: Fn, bare: Fn) -> Fn:
     core, enter, done_well = pipeline.core, pipeline.enter, pipeline.leave
     unusual = partial(_slow, pipeline.odd)
     plain: type[Any] = type(None)  # the last type that proved to be neither unended work nor a part
@@ -135,19 +136,19 @@ def _plain(pipeline: Pipeline, fn: Callable[..., Any]) -> Callable[..., Any]:
         now = clock()
         tickets = enter(now)
         if tickets.__class__ is Stopped:
-            return await _stopped(pipeline, fn, args, kwargs, tickets)
+            return await _stopped(pipeline, bare, args, kwargs, tickets)
         done = None
         try:
             value = await (fn(*args, **kwargs) if kwargs else fn(*args))
             if type(value) is not plain:
                 if unusual(value):
-                    done = Call.entered(pipeline, fn, args, kwargs, tickets, now, None)
+                    done = Call.entered(pipeline, bare, args, kwargs, tickets, now, None)
                     return await _ended(done, value)
                 plain = type(value)  # pyright: ignore[reportUnknownVariableType]
         except BaseException as error:
             if done is not None:
                 raise
-            done = await _failed(pipeline, fn, args, kwargs, tickets, now, None, error)
+            done = await _failed(pipeline, bare, args, kwargs, tickets, now, None, error)
             if done.error is error:
                 done.error = None
                 raise
@@ -167,9 +168,7 @@ def _lifted(entry: TimeoutEntry) -> None:
     entry.task = None
 
 
-def _timed(  # noqa: PLR0915
-    pipeline: Pipeline, fn: Callable[..., Any]
-) -> Callable[..., Any]:
+def _timed(pipeline: Pipeline, fn: Fn, bare: Fn) -> Fn:  # noqa: PLR0915
     core, enter, done_well = pipeline.core, pipeline.enter, pipeline.leave
     around, put, unusual = current.get, current.set, partial(_slow, pipeline.odd)
     plain: type[Any] = type(None)
@@ -185,7 +184,7 @@ def _timed(  # noqa: PLR0915
         outer = around()
         nested = outer is not None and (outer.open or outer.outer is not None)
         if task is None or nested or core.now is not monotonic:
-            return await call(pipeline, fn, args, kwargs)  # trio, a nested limit, a manual clock
+            return await call(pipeline, bare, args, kwargs)  # trio, a nested limit, a manual clock
         seconds = terms.seconds
         if limit.seconds != seconds:
             seconds = limit.seconds
@@ -193,7 +192,7 @@ def _timed(  # noqa: PLR0915
         now = monotonic()
         tickets = enter(now)
         if tickets.__class__ is Stopped:
-            return await _stopped(pipeline, fn, args, kwargs, tickets)
+            return await _stopped(pipeline, bare, args, kwargs, tickets)
         entry, done, entries = cast("TimeoutEntry | None", None), cast("Call | None", None), _NOBODY
         try:
             wheel = None if known is None else known()
@@ -216,7 +215,7 @@ def _timed(  # noqa: PLR0915
             ended = monotonic()
             if ended >= when or (type(value) is not plain and unusual(value)):
                 _lifted(entry)
-                done = Call.entered(pipeline, fn, args, kwargs, tickets, now, entry)
+                done = Call.entered(pipeline, bare, args, kwargs, tickets, now, entry)
                 return await _ended(done, value)
         except BaseException as error:
             if done is not None:
@@ -225,7 +224,7 @@ def _timed(  # noqa: PLR0915
                 entries.pop(entry, None)
                 leave(entry)
             task = None  # the traceback of the exception keeps this frame alive
-            done = await _failed(pipeline, fn, args, kwargs, tickets, now, entry, error)
+            done = await _failed(pipeline, bare, args, kwargs, tickets, now, entry, error)
             if done.error is error:
                 done.error = None
                 raise

@@ -13,7 +13,7 @@ from ...callables import PLAIN_VALUES, returns_awaitable, returns_work
 from ...deadline import Deadline, abandoned, current, leave
 from ...errors import CallTimeoutError, WorkersBusyError
 from ...guards.base import Waiter
-from ...guards.facets import Admission, Answers
+from ...guards.facets import Admission
 from .. import attempts, interpreter, settlement, waiting
 from ..call import DO_PARK, DO_RECOVER, DO_RUN, DONE, LASTS, Call, Step
 from ..frames import has_call
@@ -54,9 +54,7 @@ def _body(call: Call) -> Step:
 
 
 def _recover(call: Call) -> Step:
-    args = call.recovering_from, call.args[call.pipeline.skip :], call.kwargs
-    guard = cast("Answers", call.pipeline.guards[call.level])
-    return limited(call, call.level, guard.recover, args, {})
+    return limited(call, call.level, *call.recovery(), {})
 
 
 def limited(

@@ -16,6 +16,7 @@ from ..call import LASTS, Call, Step, value_or_raise
 from ..fast_refusal import answer
 from ..frames import has_call
 from ..handles import hand_out
+from ..keeping import Fn, keeping
 from ..pipeline import Pipeline
 from ..stops import AGAIN, TURNED, Stopped
 from .driver import drive, job_done, no_thread, took
@@ -34,12 +35,13 @@ def run(call: Call, first: Callable[..., Step] = interpreter.start, *args: Any) 
 
 def guard(pipeline: Pipeline, fn: Callable[..., Any]) -> Callable[..., Any]:
     """Return a function that calls fn through the pipeline."""
-    if not pipeline.fast and not (pipeline.threaded and pipeline.one_limit):
-        return _interpreted(pipeline, fn)
-    fn = inside(pipeline, fn)
     if pipeline.threaded:
-        return _threaded(pipeline, fn)
-    return _plain(pipeline, fn) if pipeline.single is None else _timed(pipeline, fn)
+        quick = pipeline.one_limit and not pipeline.keepers  # they keep nothing that came late
+        return (_threaded if quick else _interpreted)(pipeline, inside(pipeline, fn), fn)
+    if not pipeline.fast:
+        return _interpreted(pipeline, fn, fn)
+    attempt = inside(pipeline, keeping(pipeline, fn, partial(_slow, pipeline.odd)))
+    return (_plain if pipeline.single is None else _timed)(pipeline, attempt, fn)
 
 
 def call(
@@ -108,14 +110,14 @@ def _slow(odd: Callable[[object], bool], value: object) -> bool:
     return returns_work(value) or odd(value)
 
 
-def _interpreted(pipeline: Pipeline, fn: Callable[..., Any]) -> Callable[..., Any]:
+def _interpreted(pipeline: Pipeline, _: Fn, bare: Fn) -> Fn:
     def guarded(*args: Any, **kwargs: Any) -> Any:
-        return call(pipeline, fn, args, kwargs)
+        return call(pipeline, bare, args, kwargs)
 
     return guarded
 
 
-def _plain(pipeline: Pipeline, fn: Callable[..., Any]) -> Callable[..., Any]:
+def _plain(pipeline: Pipeline, fn: Fn, bare: Fn) -> Fn:
     core, enter, done_well, around = pipeline.core, pipeline.enter, pipeline.leave, current.get
     unusual = partial(_slow, pipeline.odd)
     plain: type[Any] = type(None)  # the last type that proved not to be unended work
@@ -125,27 +127,27 @@ def _plain(pipeline: Pipeline, fn: Callable[..., Any]) -> Callable[..., Any]:
         clock = core.now  # a local: a call through a slot costs as much as the clock itself
         now = clock()
         if around() is not None and (outer := enclosing()) is not None and now >= outer.when:
-            return call(pipeline, fn, args, kwargs)  # no time is left
+            return call(pipeline, bare, args, kwargs)  # no time is left
         tickets = enter(now)
         if tickets.__class__ is Stopped:
             turned = tickets is TURNED
             return (
-                answer(pipeline, args, kwargs)
+                answer(pipeline, bare, args, kwargs)
                 if turned
-                else _stopped(pipeline, fn, args, kwargs, tickets)
+                else _stopped(pipeline, bare, args, kwargs, tickets)
             )
         done = None
         try:
             value = fn(*args, **kwargs) if kwargs else fn(*args)
             if type(value) is not plain:
                 if unusual(value):
-                    done = Call.entered(pipeline, fn, args, kwargs, tickets, now, None)
+                    done = Call.entered(pipeline, bare, args, kwargs, tickets, now, None)
                     return _ended(done, value)
                 plain = type(value)  # pyright: ignore[reportUnknownVariableType]
         except BaseException as error:
             if done is not None:
                 raise
-            done = _failed(pipeline, fn, args, kwargs, tickets, now, None, error)
+            done = _failed(pipeline, bare, args, kwargs, tickets, now, None, error)
             if done.error is error:
                 done.error = None
                 raise
@@ -156,7 +158,7 @@ def _plain(pipeline: Pipeline, fn: Callable[..., Any]) -> Callable[..., Any]:
     return has_call(guarded, pipeline="pipeline", tickets="tickets", began="now")
 
 
-def _timed(pipeline: Pipeline, fn: Callable[..., Any]) -> Callable[..., Any]:
+def _timed(pipeline: Pipeline, fn: Fn, bare: Fn) -> Fn:
     core, enter, done_well = pipeline.core, pipeline.enter, pipeline.leave
     around, put = current.get, current.set
     unusual = partial(_slow, pipeline.odd)
@@ -169,7 +171,7 @@ def _timed(pipeline: Pipeline, fn: Callable[..., Any]) -> Callable[..., Any]:
         nonlocal plain, terms
         outer, clock = around(), core.now
         if outer is not None and (outer.open or outer.outer is not None):  # a nested limit
-            return call(pipeline, fn, args, kwargs)
+            return call(pipeline, bare, args, kwargs)
         if terms.seconds != limit.seconds or terms.now is not clock:
             terms = Terms(limit.seconds, level, core.name, clock)
         now = clock()
@@ -177,9 +179,9 @@ def _timed(pipeline: Pipeline, fn: Callable[..., Any]) -> Callable[..., Any]:
         if tickets.__class__ is Stopped:
             turned = tickets is TURNED
             return (
-                answer(pipeline, args, kwargs)
+                answer(pipeline, bare, args, kwargs)
                 if turned
-                else _stopped(pipeline, fn, args, kwargs, tickets)
+                else _stopped(pipeline, bare, args, kwargs, tickets)
             )
         own, done = Deadline(), None
         own.when = when = now + terms.seconds
@@ -192,12 +194,12 @@ def _timed(pipeline: Pipeline, fn: Callable[..., Any]) -> Callable[..., Any]:
             own.open = False
             if type(value) is not plain:
                 if unusual(value):
-                    done = Call.entered(pipeline, fn, args, kwargs, tickets, now, own)
+                    done = Call.entered(pipeline, bare, args, kwargs, tickets, now, own)
                     return _ended(done, value)
                 plain = type(value)  # pyright: ignore[reportUnknownVariableType]
             ended = clock()
             if ended >= when:
-                done = Call.entered(pipeline, fn, args, kwargs, tickets, now, own)
+                done = Call.entered(pipeline, bare, args, kwargs, tickets, now, own)
                 return _ended(done, value)
         except BaseException as error:
             if done is not None:
@@ -205,7 +207,7 @@ def _timed(pipeline: Pipeline, fn: Callable[..., Any]) -> Callable[..., Any]:
             own.open = False
             if around() is own:
                 put(None)
-            done = _failed(pipeline, fn, args, kwargs, tickets, now, own, error)
+            done = _failed(pipeline, bare, args, kwargs, tickets, now, own, error)
             if done.error is error:
                 done.error = None
                 raise
@@ -216,7 +218,7 @@ def _timed(pipeline: Pipeline, fn: Callable[..., Any]) -> Callable[..., Any]:
     return has_call(guarded, pipeline="pipeline", tickets="tickets", began="now")
 
 
-def _threaded(pipeline: Pipeline, fn: Callable[..., Any]) -> Callable[..., Any]:
+def _threaded(pipeline: Pipeline, fn: Fn, bare: Fn) -> Fn:
     core, enter, done_well = pipeline.core, pipeline.enter, pipeline.leave
     assert pipeline.single is not None
     level, limit = pipeline.single
@@ -229,7 +231,7 @@ def _threaded(pipeline: Pipeline, fn: Callable[..., Any]) -> Callable[..., Any]:
         outer, clock, reason, woken = current.get(), core.now, None, False
         nested = outer is not None and (outer.open or outer.outer is not None)
         if nested or core.clock is not None:  # a nested limit, a manual clock
-            return call(pipeline, fn, args, kwargs)
+            return call(pipeline, bare, args, kwargs)
         if terms.seconds != limit.seconds or terms.now is not clock:
             terms = Terms(limit.seconds, level, core.name, clock)
         now, seconds = clock(), terms.seconds
@@ -237,9 +239,9 @@ def _threaded(pipeline: Pipeline, fn: Callable[..., Any]) -> Callable[..., Any]:
         if tickets.__class__ is Stopped:
             turned = tickets is TURNED
             return (
-                answer(pipeline, args, kwargs)
+                answer(pipeline, bare, args, kwargs)
                 if turned
-                else _stopped(pipeline, fn, args, kwargs, tickets)
+                else _stopped(pipeline, bare, args, kwargs, tickets)
             )
         own = job = done = None
         try:
@@ -266,7 +268,7 @@ def _threaded(pipeline: Pipeline, fn: Callable[..., Any]) -> Callable[..., Any]:
                     own.open = False
                     done_well(tickets, now, ended)
                     return value
-            done = Call.entered(pipeline, fn, args, kwargs, tickets, now, own)
+            done = Call.entered(pipeline, bare, args, kwargs, tickets, now, own)
             run(done, _hired, job, own, reason, woken)
         except RecursionError:
             core.outbox.append(partial(settlement.give_back, pipeline, tickets, now, done))

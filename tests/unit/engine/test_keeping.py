@@ -1,0 +1,166 @@
+"""Guards that keep good values and recall them: on the fast path, and by the interpreter."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import pytest
+
+from resilient import Policy, circuit_breaker, fallback, retry, timeout
+from resilient.guards.asked import Asked, Stale
+from resilient.guards.base import RECOVER, NoAnswer
+from resilient.guards.recalls import Recalls
+from resilient.outcomes import FAILURE, REFUSED
+from resilient.testing import ManualClock
+from tests.kit.policies import policy
+from tests.kit.worlds import BACKENDS, run
+
+
+class Memory(Recalls):
+    """Recalls the last good value of the same function and arguments."""
+
+    kind: ClassVar[str] = "own_memory"
+
+    def __init__(self, *, blind: bool = False) -> None:
+        super().__init__()
+        self.is_blind = blind
+        self.kept: dict[Any, tuple[Any, float]] = {}
+        self.asked: list[Asked] = []
+
+    def settle(
+        self, ticket: int, now: float, outcome: int, duration: float, reason: str, held: bool
+    ) -> float | None:
+        return RECOVER if outcome in (FAILURE, REFUSED) else None
+
+    def keep(self, value: Any, asked: Asked) -> None:
+        self.asked.append(asked)
+        self.kept[asked.fn, asked.args] = value, asked.now
+
+    def recall(self, asked: Asked) -> Stale:
+        found = self.kept.get((asked.fn, asked.args))
+        if found is None:
+            raise NoAnswer
+        return Stale(found[0], asked.now - found[1])
+
+
+class Flaky:
+    def __init__(self) -> None:
+        self.down = False
+
+    def find(self, number: int) -> str:
+        if self.down:
+            raise ConnectionError("down")
+        return f"found {number}"
+
+    async def afind(self, number: int) -> str:
+        return self.find(number)
+
+
+LIMITS: list[list[Any]] = [
+    [],
+    [timeout(5, sync="cooperative")],
+    [timeout(5, sync="thread")],
+    [timeout(9, sync="cooperative"), timeout(5, sync="cooperative")],
+]
+
+
+def copies(limits: list[Any]) -> list[Any]:
+    return [timeout(each.seconds, sync=each.sync) for each in limits]
+
+
+@pytest.mark.parametrize("limits", LIMITS, ids=["none", "cooperative", "thread", "two"])
+@pytest.mark.parametrize("more", [[], [(ConnectionError,)]], ids=["", "retry"])
+def test_an_old_answer_says_its_age(limits: list[Any], more: list[Any]) -> None:
+    clock, memory, flaky = ManualClock(), Memory(), Flaky()
+    asking = [retry(on=on, wait_initial=0) for on in more]
+    of = policy(memory, *asking, circuit_breaker(), *copies(limits), clock=clock)
+    guarded = of(flaky.find)
+    assert [guarded(1), guarded(2)] == ["found 1", "found 2"]
+    assert [each.args for each in memory.asked] == [(1,), (2,)]
+    flaky.down = True
+    clock.advance(2)
+    assert guarded(1) == "found 1"
+    found = of.try_call(flaky.find, 1)
+    assert (found.value, found.served, found.stale_for) == ("found 1", "degraded", 2)
+    missing = of.try_call(flaky.find, 3)
+    assert (missing.served, missing.stale_for) == ("error", None)
+    assert of.snapshot()["served"]["degraded"] == 2
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("limit", [False, True])
+def test_async_calls_keep_too(backend: str, limit: bool) -> None:
+    memory, flaky = Memory(), Flaky()
+    of = policy(memory, circuit_breaker(), *([timeout(60)] if limit else []))
+    guarded = of(flaky.afind)
+
+    async def body() -> None:
+        assert await guarded(0) == "found 0"  # a policy's first call is the interpreter's
+        assert await guarded(1) == "found 1"
+        flaky.down = True
+        assert await guarded(1) == "found 1"
+        found = await of.atry_call(flaky.afind, 1)
+        assert found.served == "degraded"
+        assert found.stale_for is not None
+        assert found.stale_for >= 0
+        with pytest.raises(ConnectionError):
+            await guarded(2)
+
+    run(backend, body)
+    assert [each.args for each in memory.asked] == [(0,), (1,)]
+
+
+@pytest.mark.parametrize("backend", [None, *BACKENDS])
+def test_an_open_circuit_is_answered_by_a_blind_one(backend: str | None) -> None:
+    clock, memory, flaky = ManualClock(), Memory(blind=True), Flaky()
+    of = policy(memory, circuit_breaker(failure_threshold=1, recovery_timeout=60), clock=clock)
+    find, afind = of(flaky.find), of(flaky.afind)
+
+    async def body() -> None:
+        ask: Any = afind
+        assert await ask(1) == "found 1"
+        flaky.down = True
+        assert [await ask(1) for _ in range(4)] == ["found 1"] * 4
+
+    if backend is None:
+        assert find(1) == "found 1"
+        flaky.down = True
+        assert [find(1) for _ in range(4)] == ["found 1"] * 4
+    else:
+        run(backend, body)
+    counted = of.snapshot()
+    assert counted["served"]["degraded"] == 4
+    assert counted["calls"]["refused"] == 3  # the first of them, as news, by the interpreter
+
+
+def test_a_method_is_told_with_its_object() -> None:
+    memory = Memory()
+    of = policy(memory, circuit_breaker())
+
+    class Shop:
+        @of
+        def find(self, number: int, *, size: int = 1) -> int:
+            return number * size
+
+    shop = Shop()
+    assert shop.find(4, size=2) == 8
+    (asked,) = memory.asked
+    assert (asked.args, asked.kwargs, asked.skip) == ((shop, 4), {"size": 2}, 0)
+    assert asked.fn.__name__ == "find"
+
+
+def test_what_a_fallback_outside_answers_is_not_old() -> None:
+    memory, flaky = Memory(), Flaky()
+    of = policy(fallback(value="top 100"), memory, circuit_breaker())
+    flaky.down = True
+    result = of.try_call(flaky.find, 1)
+    assert (result.value, result.served, result.stale_for) == ("top 100", "degraded", None)
+
+
+def test_a_guard_without_recall_is_refused() -> None:
+    class Half(Memory):
+        kind: ClassVar[str] = "half"
+        recall = Recalls.recall
+
+    with pytest.raises(TypeError, match=r"Half has no recall\(\)"):
+        Policy("half", Half())
