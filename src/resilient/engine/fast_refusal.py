@@ -12,13 +12,12 @@ from typing import Any, Final
 
 from ..callables import returns_awaitable
 from ..errors import CircuitOpenError, RefusedError
-from ..guards.asked import Stale
+from ..guards.asked import Asked
 from ..guards.base import NoAnswer
 from ..guards.facets import Admission
 from ..knowledge.frameworks import steers
 from ..outcomes import REFUSED
 from .counters import DEGRADED
-from .keeping import asking
 from .misuse import not_awaited
 from .pipeline import Pipeline
 from .policy_state import PolicyState
@@ -35,10 +34,10 @@ def answer(
     answers = pipeline.answers
     assert answers is not None
     try:
-        ask, told = asking(answers, pipeline, _UNTOLD, fn, args, kwargs)
-        value = ask(*told)
-        if type(value) is Stale:
-            value = value.value
+        if pipeline.recalls is None:
+            value = answers.recover(_UNTOLD, args[pipeline.skip :], kwargs)
+        else:
+            value = _recalled(pipeline, fn, args, kwargs)
         kind = type(value)  # pyright: ignore[reportUnknownVariableType]
         if kind is not pipeline.plain:
             if returns_awaitable(value):
@@ -60,10 +59,10 @@ async def answer_async(
     """Return the fallback's answer to an async call."""
     assert pipeline.answers is not None
     try:
-        ask, told = asking(pipeline.answers, pipeline, _UNTOLD, fn, args, kwargs)
-        value = ask(*told)
-        if type(value) is Stale:
-            value = value.value
+        if pipeline.recalls is None:
+            value = pipeline.answers.recover(_UNTOLD, args[pipeline.skip :], kwargs)
+        else:
+            value = _recalled(pipeline, fn, args, kwargs)
         if returns_awaitable(value):
             value = await value
     except NoAnswer:
@@ -73,6 +72,15 @@ async def answer_async(
         raise
     _degraded(pipeline)
     return value
+
+
+def _recalled(
+    pipeline: Pipeline, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    """Return what the guard kept of such a call."""
+    assert pipeline.recalls is not None
+    asked = Asked(fn, args, kwargs, pipeline.skip, pipeline.core.now())
+    return pipeline.recalls.recall(asked).value
 
 
 def _degraded(pipeline: Pipeline) -> None:

@@ -7,6 +7,7 @@ from typing import Any, TypeGuard, TypeVar
 
 from ..guards.base import Guard, Mode
 from ..guards.facets import Admission, Answers, InFlight, Keeps, Retries, Slots, Switch, TimeLimit
+from ..guards.recalls import Recalls
 from ..guards.sorting import answering
 from ..knowledge.libraries import is_answer
 from ..outcomes import DEFAULT_JUDGE, Judge
@@ -28,7 +29,8 @@ class Pipeline:
         "admissions", "always", "answers", "core", "enter", "fast_guards", "fast_levels",
         "guard_judges", "guards", "is_plain", "judge", "judges", "judges_health",
         "judges_values", "keepers", "kin", "leave", "lends", "limits", "neutral", "odd", "once",
-        "plain", "reacts", "retries", "single", "skip", "threaded", "watchers", "worker_guard",
+        "plain", "reacts", "recalls", "retries", "single", "skip", "threaded", "watchers",
+        "worker_guard",
     )  # fmt: skip
     enter: Enter
     leave: Leave
@@ -76,6 +78,7 @@ class Pipeline:
             for judge in (*judges, *(guard.judge for guard in guards))
         )
         self.answers: Answers | None = _answerer(guards)
+        self.recalls: Recalls | None = self.answers if isinstance(self.answers, Recalls) else None
         self.enter, self.leave = fast_path(
             core, self.fast_guards, blind_fallback=self.answers is not None
         )
