@@ -12,6 +12,7 @@ from .faults import log_fault
 from .pipeline import Pipeline
 
 Fn = Callable[..., Any]
+Keeper = Callable[[Any, tuple[Any, ...], dict[str, Any], float], None]
 
 
 def keep(pipeline: Pipeline, guard: Keeps, value: Any, asked: Asked) -> None:
@@ -24,51 +25,15 @@ def keep(pipeline: Pipeline, guard: Keeps, value: Any, asked: Asked) -> None:
         log_fault(pipeline.core.name, guard, "keep() raised, so the value is not kept", fault)
 
 
-def keeping(pipeline: Pipeline, fn: Fn, unusual: Callable[[object], bool]) -> Fn:
-    """Return fn for the fast path, where a plain value is a success; the interpreter keeps others.
-
-    Unusual values are those that the fast path leaves to the interpreter.
-    """
+def keeper(pipeline: Pipeline, fn: Fn) -> Keeper | None:
+    """Return what keeps the value of a call that went well on the fast path, once it is booked."""
     if not pipeline.keepers:
-        return fn
-    keep_all = _keeper(pipeline, fn, unusual)
+        return None
+    guards, skip = [guard for _, guard in pipeline.keepers], pipeline.skip
 
-    def kept(*args: Any, **kwargs: Any) -> Any:
-        value = fn(*args, **kwargs)
-        keep_all(value, args, kwargs)
-        return value
-
-    return kept
-
-
-def keeping_async(pipeline: Pipeline, fn: Fn, unusual: Callable[[object], bool]) -> Fn:
-    """Return an async fn for the fast path: see `keeping`."""
-    if not pipeline.keepers:
-        return fn
-    keep_all = _keeper(pipeline, fn, unusual)
-
-    async def kept(*args: Any, **kwargs: Any) -> Any:
-        value = await fn(*args, **kwargs)
-        keep_all(value, args, kwargs)
-        return value
-
-    return kept
-
-
-def _keeper(
-    pipeline: Pipeline, fn: Fn, unusual: Callable[[object], bool]
-) -> Callable[[Any, tuple[Any, ...], dict[str, Any]], None]:
-    core, keepers, skip = pipeline.core, pipeline.keepers, pipeline.skip
-    plain: type[Any] = type(None)
-
-    def keep_all(value: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        nonlocal plain
-        if type(value) is not plain:
-            if unusual(value):
-                return
-            plain = type(value)  # pyright: ignore[reportUnknownVariableType]
-        asked = Asked(fn, args, kwargs, skip, core.now())
-        for _, guard in keepers:
+    def keep_all(value: Any, args: tuple[Any, ...], kwargs: dict[str, Any], now: float) -> None:
+        asked = Asked(fn, args, kwargs, skip, now)
+        for guard in guards:
             keep(pipeline, guard, value, asked)
 
     return keep_all

@@ -35,11 +35,13 @@ def unwind(call: Call) -> Step:
         call.outcome = outcomes[-1]
     call.seen = outcomes, reason
     pipeline = call.pipeline
-    if pipeline.keepers and call.ran and call.error is None and call.recovered_from is None:
-        _keep(call, outcomes)
+    good, value = call.ran and call.error is None and call.recovered_from is None, call.value
     if pipeline.retries is not None:
         attempts.prepare(call, outcomes)
-    return _unwind(call, outcomes, reason)
+    step = _unwind(call, outcomes, reason)
+    if pipeline.keepers and good:  # by now the slot is free
+        _keep(call, value, outcomes)
+    return step
 
 
 def failed_before(call: Call, why: str) -> Step:
@@ -162,7 +164,7 @@ def _walk_out(call: Call, outcomes: list[int], reason: str, now: float) -> Step:
     return DONE
 
 
-def _keep(call: Call, outcomes: list[int]) -> None:
+def _keep(call: Call, value: Any, outcomes: list[int]) -> None:
     """Pass a good value to the guards that keep values."""
     if call.final or call.lasted:  # nobody could be answered with it
         return
@@ -170,7 +172,7 @@ def _keep(call: Call, outcomes: list[int]) -> None:
     asked = Asked(call.fn, call.args, call.kwargs, pipeline.skip, call.core.now())
     for level, guard in pipeline.keepers:
         if outcomes[level] == SUCCESS:
-            keep(pipeline, guard, call.value, asked)
+            keep(pipeline, guard, value, asked)
 
 
 def give_back_inside(call: Call, level: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .asked import Asked, Stale
-from .base import NoAnswer
+from .base import Guard, NoAnswer
 from .facets import Answers, Keeps
 
 
@@ -22,3 +22,6 @@ class Recalls(Keeps, Answers):
 
     def recover(self, error: Exception, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         raise NoAnswer
+
+
+Guard._facet_of["recall"] = Recalls

@@ -8,7 +8,7 @@ import pytest
 
 from resilient import Policy, circuit_breaker, fallback, retry, timeout
 from resilient.guards.asked import Asked, Stale
-from resilient.guards.base import RECOVER, NoAnswer
+from resilient.guards.base import RECOVER, Guard, NoAnswer
 from resilient.guards.recalls import Recalls
 from resilient.outcomes import FAILURE, REFUSED
 from resilient.testing import ManualClock
@@ -87,6 +87,14 @@ def test_an_old_answer_says_its_age(limits: list[Any], more: list[Any]) -> None:
     assert of.snapshot()["served"]["degraded"] == 2
 
 
+@pytest.mark.parametrize("limits", LIMITS, ids=["none", "cooperative", "thread", "two"])
+def test_each_good_value_is_kept_once(limits: list[Any]) -> None:
+    memory, flaky = Memory(), Flaky()
+    guarded = policy(memory, circuit_breaker(), *copies(limits))(flaky.find)  # by the real clock
+    assert [guarded(number) for number in range(4)] == [f"found {number}" for number in range(4)]
+    assert [each.args for each in memory.asked] == [(0,), (1,), (2,), (3,)]
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("limit", [False, True])
 def test_async_calls_keep_too(backend: str, limit: bool) -> None:
@@ -155,6 +163,67 @@ def test_what_a_fallback_outside_answers_is_not_old() -> None:
     flaky.down = True
     result = of.try_call(flaky.find, 1)
     assert (result.value, result.served, result.stale_for) == ("top 100", "degraded", None)
+
+
+def test_recall_without_the_facet_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"Odd\.recall would never be asked"):
+
+        class Odd(Guard):
+            kind: ClassVar[str] = "odd"
+
+            def recall(self, asked: Asked) -> Stale:
+                return Stale(1, 0)
+
+
+@pytest.mark.parametrize("limits", LIMITS, ids=["none", "cooperative", "thread", "two"])
+def test_the_time_of_keeping_is_not_the_attempts(limits: list[Any]) -> None:
+    clock, memory, flaky = ManualClock(), Memory(), Flaky()
+    circuit = circuit_breaker(slow_call_duration=1, slow_call_rate=0.5, minimum_calls=2)
+    of = policy(memory, circuit, *copies(limits), clock=clock)
+    busy: list[int] = []
+
+    def keep(value: Any, asked: Asked) -> None:
+        busy.append(of.snapshot()["in_flight"])
+        clock.advance(20)
+
+    memory.keep = keep  # type: ignore[method-assign]
+    guarded = of(flaky.find)
+    assert [guarded(1) for _ in range(5)] == ["found 1"] * 5
+    counted = of.snapshot()
+    assert (of.state, counted["calls"]["success"]) == ("closed", 5)
+    assert (counted["late_values"], busy) == (0, [0] * 5)
+
+
+def test_a_value_that_came_late_is_kept_once() -> None:
+    clock, memory = ManualClock(), Memory()
+    of = policy(memory, circuit_breaker(), timeout(1, sync="cooperative"), clock=clock)
+
+    @of
+    def slow(number: int) -> int:
+        clock.advance(2)
+        return number
+
+    assert [slow(1), slow(2), slow(3)] == [1, 2, 3]
+    assert [each.args for each in memory.asked] == [(1,), (2,), (3,)]
+
+
+@pytest.mark.parametrize("limits", LIMITS, ids=["none", "cooperative", "thread", "two"])
+def test_a_fault_in_keeping_costs_the_caller_nothing(
+    limits: list[Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    memory, flaky = Memory(), Flaky()
+    of = policy(memory, circuit_breaker(), *copies(limits))
+
+    def keep(value: Any, asked: Asked) -> None:
+        raise KeyError(value)
+
+    memory.keep = keep  # type: ignore[method-assign]
+    guarded = of(flaky.find)
+    assert [guarded(1) for _ in range(3)] == ["found 1"] * 3
+    assert [each.message for each in caplog.records].count(
+        f"{of.name}: the own_memory guard's keep() raised, so the value is not kept (logged once)"
+    ) == 1
+    assert of.snapshot()["calls"]["success"] == 3
 
 
 def test_a_guard_without_recall_is_refused() -> None:

@@ -17,7 +17,7 @@ from ..call import LASTS, Call, Step, value_or_raise
 from ..fast_refusal import answer_async
 from ..frames import has_call
 from ..handles import hand_out
-from ..keeping import Fn, keeping_async
+from ..keeping import Fn, keeper
 from ..pipeline import Pipeline
 from ..stops import AGAIN, TURNED, Stopped
 from .driver import FUTURES, drive, is_under_way, took
@@ -39,8 +39,8 @@ def guard(pipeline: Pipeline, fn: Callable[..., Any]) -> Callable[..., Any]:
     """Return an async function that calls fn through the pipeline."""
     if not pipeline.fast:
         return _interpreted(pipeline, fn)
-    attempt = inside_async(pipeline, keeping_async(pipeline, fn, partial(_slow, pipeline.odd)))
-    return (_plain if pipeline.single is None else _timed)(pipeline, attempt, fn)
+    make = _plain if pipeline.single is None else _timed
+    return make(pipeline, inside_async(pipeline, fn), fn)
 
 
 async def call(
@@ -127,7 +127,7 @@ async def _failed(
 
 def _plain(pipeline: Pipeline, fn: Fn, bare: Fn) -> Fn:
     core, enter, done_well = pipeline.core, pipeline.enter, pipeline.leave
-    unusual = partial(_slow, pipeline.odd)
+    unusual, keep = partial(_slow, pipeline.odd), keeper(pipeline, bare)
     plain: type[Any] = type(None)  # the last type that proved to be neither unended work nor a part
 
     async def guarded(*args: Any, **kwargs: Any) -> Any:
@@ -153,7 +153,10 @@ def _plain(pipeline: Pipeline, fn: Fn, bare: Fn) -> Fn:
                 done.error = None
                 raise
             return value_or_raise(done)
-        done_well(tickets, now, clock())
+        ended = clock()
+        done_well(tickets, now, ended)
+        if keep is not None:
+            keep(value, args, kwargs, ended)
         return value
 
     return has_call(guarded, pipeline="pipeline", tickets="tickets", began="now")
@@ -168,16 +171,17 @@ def _lifted(entry: TimeoutEntry) -> None:
     entry.task = None
 
 
-def _timed(pipeline: Pipeline, fn: Fn, bare: Fn) -> Fn:  # noqa: PLR0915
+def _timed(pipeline: Pipeline, fn: Fn, bare: Fn) -> Fn:  # noqa: C901, PLR0915
     core, enter, done_well = pipeline.core, pipeline.enter, pipeline.leave
     around, put, unusual = current.get, current.set, partial(_slow, pipeline.odd)
+    keep = keeper(pipeline, bare)
     plain: type[Any] = type(None)
     assert pipeline.single is not None
     level, limit = pipeline.single
     known: weakref.ref[TimeoutQueue] | None = None  # the queue of the last call
     terms = Terms(0.0, level, core.name, monotonic)
 
-    async def guarded(*args: Any, **kwargs: Any) -> Any:
+    async def guarded(*args: Any, **kwargs: Any) -> Any:  # noqa: PLR0915
         nonlocal known, plain, terms
         loop = _get_running_loop()
         task = None if loop is None else task_in(loop)
@@ -232,6 +236,8 @@ def _timed(pipeline: Pipeline, fn: Fn, bare: Fn) -> Fn:  # noqa: PLR0915
         plain = type(value)  # pyright: ignore[reportUnknownVariableType]
         entry.task = None  # the entry stays in the context, which the task keeps
         done_well(tickets, now, ended)
+        if keep is not None:
+            keep(value, args, kwargs, ended)
         return value
 
     return has_call(guarded, pipeline="pipeline", tickets="tickets", began="now")

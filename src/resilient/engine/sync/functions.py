@@ -16,7 +16,7 @@ from ..call import LASTS, Call, Step, value_or_raise
 from ..fast_refusal import answer
 from ..frames import has_call
 from ..handles import hand_out
-from ..keeping import Fn, keeping
+from ..keeping import Fn, keeper
 from ..pipeline import Pipeline
 from ..stops import AGAIN, TURNED, Stopped
 from .driver import drive, job_done, no_thread, took
@@ -35,13 +35,11 @@ def run(call: Call, first: Callable[..., Step] = interpreter.start, *args: Any) 
 
 def guard(pipeline: Pipeline, fn: Callable[..., Any]) -> Callable[..., Any]:
     """Return a function that calls fn through the pipeline."""
-    if pipeline.threaded:
-        quick = pipeline.one_limit and not pipeline.keepers  # they keep nothing that came late
-        return (_threaded if quick else _interpreted)(pipeline, inside(pipeline, fn), fn)
-    if not pipeline.fast:
-        return _interpreted(pipeline, fn, fn)
-    attempt = inside(pipeline, keeping(pipeline, fn, partial(_slow, pipeline.odd)))
-    return (_plain if pipeline.single is None else _timed)(pipeline, attempt, fn)
+    threaded = pipeline.threaded and pipeline.one_limit and not pipeline.keepers
+    if not pipeline.fast and not threaded:
+        return _interpreted(pipeline, fn)
+    make = _threaded if threaded else _plain if pipeline.single is None else _timed
+    return make(pipeline, inside(pipeline, fn), fn)
 
 
 def call(
@@ -110,16 +108,16 @@ def _slow(odd: Callable[[object], bool], value: object) -> bool:
     return returns_work(value) or odd(value)
 
 
-def _interpreted(pipeline: Pipeline, _: Fn, bare: Fn) -> Fn:
+def _interpreted(pipeline: Pipeline, fn: Fn) -> Fn:
     def guarded(*args: Any, **kwargs: Any) -> Any:
-        return call(pipeline, bare, args, kwargs)
+        return call(pipeline, fn, args, kwargs)
 
     return guarded
 
 
 def _plain(pipeline: Pipeline, fn: Fn, bare: Fn) -> Fn:
     core, enter, done_well, around = pipeline.core, pipeline.enter, pipeline.leave, current.get
-    unusual = partial(_slow, pipeline.odd)
+    unusual, keep = partial(_slow, pipeline.odd), keeper(pipeline, bare)
     plain: type[Any] = type(None)  # the last type that proved not to be unended work
 
     def guarded(*args: Any, **kwargs: Any) -> Any:
@@ -130,10 +128,9 @@ def _plain(pipeline: Pipeline, fn: Fn, bare: Fn) -> Fn:
             return call(pipeline, bare, args, kwargs)  # no time is left
         tickets = enter(now)
         if tickets.__class__ is Stopped:
-            turned = tickets is TURNED
             return (
                 answer(pipeline, bare, args, kwargs)
-                if turned
+                if tickets is TURNED
                 else _stopped(pipeline, bare, args, kwargs, tickets)
             )
         done = None
@@ -152,16 +149,19 @@ def _plain(pipeline: Pipeline, fn: Fn, bare: Fn) -> Fn:
                 done.error = None
                 raise
             return value_or_raise(done)
-        done_well(tickets, now, clock())
+        ended = clock()
+        done_well(tickets, now, ended)
+        if keep is not None:
+            keep(value, args, kwargs, ended)
         return value
 
     return has_call(guarded, pipeline="pipeline", tickets="tickets", began="now")
 
 
-def _timed(pipeline: Pipeline, fn: Fn, bare: Fn) -> Fn:
+def _timed(pipeline: Pipeline, fn: Fn, bare: Fn) -> Fn:  # noqa: C901
     core, enter, done_well = pipeline.core, pipeline.enter, pipeline.leave
     around, put = current.get, current.set
-    unusual = partial(_slow, pipeline.odd)
+    unusual, keep = partial(_slow, pipeline.odd), keeper(pipeline, bare)
     assert pipeline.single is not None
     level, limit = pipeline.single
     plain: type[Any] = type(None)
@@ -177,10 +177,9 @@ def _timed(pipeline: Pipeline, fn: Fn, bare: Fn) -> Fn:
         now = clock()
         tickets = enter(now)
         if tickets.__class__ is Stopped:
-            turned = tickets is TURNED
             return (
                 answer(pipeline, bare, args, kwargs)
-                if turned
+                if tickets is TURNED
                 else _stopped(pipeline, bare, args, kwargs, tickets)
             )
         own, done = Deadline(), None
@@ -213,6 +212,8 @@ def _timed(pipeline: Pipeline, fn: Fn, bare: Fn) -> Fn:
                 raise
             return value_or_raise(done)
         done_well(tickets, now, ended)
+        if keep is not None:
+            keep(value, args, kwargs, ended)
         return value
 
     return has_call(guarded, pipeline="pipeline", tickets="tickets", began="now")
@@ -237,10 +238,9 @@ def _threaded(pipeline: Pipeline, fn: Fn, bare: Fn) -> Fn:
         now, seconds = clock(), terms.seconds
         tickets = enter(now)
         if tickets.__class__ is Stopped:
-            turned = tickets is TURNED
             return (
                 answer(pipeline, bare, args, kwargs)
-                if turned
+                if tickets is TURNED
                 else _stopped(pipeline, bare, args, kwargs, tickets)
             )
         own = job = done = None
