@@ -49,6 +49,11 @@ class Real:
 real: Final = Real()
 
 
+def epoch(clock: Clock | None) -> float:
+    """Return the time on which processes agree: seconds since 1970; the clock's own if there is one."""
+    return time.time() if clock is None else clock.now()
+
+
 def alarm_at(when: float, callback: Callable[[], object]) -> Alarm:
     """Call callback in a thread of its own at a time of the real clock; for frozen event loops.
 

@@ -34,7 +34,8 @@ PROVISIONAL = {
     ),
     "resilient.guards.facets": (
         "Admission", "Queueing", "Slots", "InFlight", "Answers", "Keeps", "Retries", "TimeLimit",
-        "Gated", "Switch", "Changeable", "Peered", "Stateful",
+        "Gated", "Switch", "Changeable", "Peered", "Restorable",
+        "Stateful",
     ),
     "resilient.guards.tried": ("Tried",),
     "resilient.guards.asked": ("Asked", "Stale"),

@@ -12,12 +12,12 @@ from typing import Any, Final
 
 from ..callables import returns_awaitable
 from ..errors import CircuitOpenError, RefusedError
-from ..guards.asked import Asked
 from ..guards.base import NoAnswer
 from ..guards.facets import Admission
 from ..knowledge.frameworks import steers
 from ..outcomes import REFUSED
 from .counters import DEGRADED
+from .keeping import asked_for, recall
 from .misuse import not_awaited
 from .pipeline import Pipeline
 from .policy_state import PolicyState
@@ -79,8 +79,8 @@ def _recalled(
 ) -> Any:
     """Return what the guard kept of such a call."""
     assert pipeline.recalls is not None
-    asked = Asked(fn, args, kwargs, pipeline.skip, pipeline.core.now())
-    return pipeline.recalls.recall(asked).value
+    asked = asked_for(pipeline, fn, args, kwargs, pipeline.core.now())
+    return recall(pipeline, pipeline.recalls, asked).value
 
 
 def _degraded(pipeline: Pipeline) -> None:

@@ -14,7 +14,6 @@ from typing import Any, Final, cast
 
 from .. import locks
 from ..events import bus
-from ..guards.facets import Admission
 from ..process import at_fork
 from .own_calls import OwnCall, own_calls
 from .policy_state import PolicyState, living
@@ -64,8 +63,7 @@ def _renew(core: PolicyState, own: list[OwnCall]) -> None:
     core.in_flight = len(core.inherited)
     for guard in core.all_guards():
         guard.judge.faults = 0
-        if isinstance(guard, Admission):
-            guard.after_fork(now, sum(guard in call.holding for call in own))
+        guard.after_fork(now, sum(guard in call.holding for call in own))
 
 
 def install() -> None:

@@ -21,6 +21,9 @@ Kin = Callable[[Exception, Any, tuple[Any, ...], dict[str, Any]], Exception]
 # Takes the function and arguments of a client's call; returns why it must not be repeated, or "".
 Once = Callable[[Any, tuple[Any, ...], dict[str, Any]], str]
 
+# Takes the same; returns whether the call is known to change something.
+Writes = Callable[[Any, tuple[Any, ...], dict[str, Any]], bool]
+
 
 class Pipeline:
     """What a driver needs to know to run calls of one mode through a policy."""
@@ -30,7 +33,7 @@ class Pipeline:
         "guard_judges", "guards", "is_plain", "judge", "judges", "judges_health",
         "judges_values", "keepers", "kin", "leave", "lends", "limits", "neutral", "odd", "once",
         "plain", "reacts", "recalls", "retries", "single", "skip", "threaded", "watchers",
-        "worker_guard",
+        "worker_guard", "writes",
     )  # fmt: skip
     enter: Enter
     leave: Leave
@@ -46,6 +49,7 @@ class Pipeline:
         neutral: Callable[[object], bool] | None = None,
         kin: Kin | None = None,
         once: Once | None = None,
+        writes: Writes | None = None,
     ) -> None:
         self.core: PolicyState = core
         # A wrapped client's judges, asked before those of the guards.
@@ -59,6 +63,7 @@ class Pipeline:
         self.kin: Kin | None = kin
         # Says of a wrapped client's call why it must not be repeated.
         self.once: Once | None = once
+        self.writes: Writes | None = writes
         # The last type of a blind fallback's answers that proved not to be awaitable.
         self.plain: type[Any] = type(None)
         self.skip: int = skip  # number of leading arguments that fallbacks do not get

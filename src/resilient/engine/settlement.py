@@ -10,7 +10,6 @@ from functools import partial
 from typing import Any, Final
 
 from ..errors import ResilientError
-from ..guards.asked import Asked
 from ..guards.base import RECOVER, Guard
 from ..guards.facets import Answers, Slots
 from ..outcomes import CANCELLED, FAILURE, REFUSED, SUCCESS
@@ -19,7 +18,7 @@ from . import attempts, refusals
 from .accounting import CALLER_GONE, count, served, trace
 from .call import DO_PAUSE, DO_RECOVER, DONE, Call, Step
 from .classify import classify
-from .keeping import keep
+from .keeping import asked_for, keep
 from .pipeline import Pipeline
 from .policy_state import PolicyState
 
@@ -169,7 +168,7 @@ def _keep(call: Call, value: Any, outcomes: list[int]) -> None:
     if call.final or call.lasted:  # nobody could be answered with it
         return
     pipeline = call.pipeline
-    asked = Asked(call.fn, call.args, call.kwargs, pipeline.skip, call.core.now())
+    asked = asked_for(pipeline, call.fn, call.args, call.kwargs, call.core.now())
     for level, guard in pipeline.keepers:
         if outcomes[level] == SUCCESS:
             keep(pipeline, guard, value, asked)

@@ -5,33 +5,46 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from ..clock import Clock, epoch
+
 
 class Asked:
     """What a call asked for, and when.
 
     Attributes:
-        fn: the function that the policy guards; a bound method where a client's method is.
+        fn: the function that the policy guards; a bound method where `call` was given one. Of a
+            wrapped client it has the name of the method, and takes any arguments.
         args: its positional arguments, as its caller gave them; with the object of a method.
         kwargs: its arguments by name.
-        skip: how many leading parameters of fn are not in args: those of a client's proxy.
+        owner: the object of a wrapped client whose method it is, which args lack; else None.
+        writes: it is known to change something: a POST of a wrapped client.
         now: the policy's clock, in seconds.
     """
 
-    __slots__ = ("args", "fn", "kwargs", "now", "skip")
+    __slots__ = ("_clock", "args", "fn", "kwargs", "now", "owner", "writes")
 
     def __init__(
         self,
         fn: Callable[..., Any],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
-        skip: int,
         now: float,
+        *,
+        owner: object = None,
+        writes: bool = False,
+        clock: Clock | None = None,
     ) -> None:
         self.fn: Callable[..., Any] = fn
-        self.args: tuple[Any, ...] = args[skip:] if skip else args
+        self.args: tuple[Any, ...] = args
         self.kwargs: dict[str, Any] = kwargs
-        self.skip: int = skip
+        self.owner: object = owner
+        self.writes: bool = writes
         self.now: float = now
+        self._clock = clock
+
+    def epoch(self) -> float:
+        """Return the time on which processes agree, in seconds; a manual clock's if there is one."""
+        return epoch(self._clock)
 
 
 class Stale:

@@ -178,6 +178,12 @@ class Guard:
         """
         return None
 
+    def after_fork(self, now: float, own: int) -> None:
+        """Begin counts anew in a forked child; drop tickets and waiters but those of `own` calls.
+
+        What is kept for further calls stays.
+        """
+
     def options(self) -> dict[str, Any]:
         """Return the options in force, by the names that the constructor takes them by."""
         return {}

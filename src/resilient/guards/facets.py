@@ -53,9 +53,6 @@ class Admission(Guard):
         """Return the seconds until a new call may pass, None if unknown; under the lock."""
         return None
 
-    def after_fork(self, now: float, own: int) -> None:
-        """Drop in a forked child all tickets and waiters, but those of `own` calls that go on."""
-
 
 class Queueing(Admission):
     """It has a queue: `admit` may answer `PARK`. See `resilient.guards.wait_queue`.
@@ -256,8 +253,19 @@ class Peered(Guard):
         """Learn that options of those guards, or its own, have changed; under the lock."""
 
 
-class Stateful(Admission):
-    """It has a state that operators see, move and reset, and that tests keep and put back."""
+class Restorable(Guard):
+    """What it remembers of calls can be saved and put back, as between two tests."""
+
+    def save(self) -> dict[str, Any]:
+        """Return what it remembers, for `restore`; under the lock."""
+        return {}
+
+    def restore(self, saved: dict[str, Any]) -> None:
+        """Remember what `save` returned; under the lock."""
+
+
+class Stateful(Admission, Restorable):
+    """It has a state that operators see, move and reset."""
 
     state: str = ""  # such as "open"
 
@@ -274,13 +282,6 @@ class Stateful(Admission):
     def jitter(self, on: bool) -> None:
         """Spread its times at random, or not: a policy with a manual clock wants none."""
 
-    def save(self) -> dict[str, Any]:
-        """Return its state for `restore`; under the lock."""
-        return {}
-
-    def restore(self, saved: dict[str, Any]) -> None:
-        """Set the state that `save` returned; under the lock."""
-
 
 def _note(*facets: type[Guard]) -> None:
     """Remember which facet each method is of, for a class that forgets to inherit from it."""
@@ -293,5 +294,5 @@ def _note(*facets: type[Guard]) -> None:
 
 _note(
     Admission, Queueing, Slots, InFlight, Answers, Keeps, Retries, TimeLimit, Switch, Changeable,
-    Peered, Stateful,
+    Peered, Restorable, Stateful,
 )  # fmt: skip

@@ -16,7 +16,8 @@ class Recalls(Keeps, Answers):
         """Return what it kept of such a call, and how old that is.
 
         Raises:
-            NoAnswer: it kept nothing of it, or what it kept is too old.
+            NoAnswer: it kept nothing of it, or what it kept is too old. What else it raises is
+                logged once, and is no answer either.
         """
         raise NotImplementedError
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})  # RFC 9110, section 9.2.1
 IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
 _OTHERS: Final = frozenset({"POST", "PATCH", "CONNECT"})
 UNKNOWN: Final = "nothing says that it may be repeated (retry(idempotent=True) would)"
@@ -29,13 +30,24 @@ def once_over_http(fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> st
         args: without the client itself.
         kwargs: as they were given.
     """
-    request = next((each for each in args if isinstance(getattr(each, "method", None), str)), None)
-    method = _method(fn, args, kwargs) if request is None else str(request.method).upper()
+    request, method = _asked(fn, args, kwargs)
     if method not in IDEMPOTENT:
         return f"{method} is not idempotent" if method in _OTHERS else UNKNOWN
     if request is not None:
         return _ONCE if _is_read_once(_body_of(request)) else ""
     return _ONCE if _is_read_once([*args, *kwargs.values()]) else ""
+
+
+def writes_over_http(fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Return whether a call of an HTTP client is known to change something, by its method."""
+    method = _asked(fn, args, kwargs)[1]
+    return method in IDEMPOTENT | _OTHERS and method not in SAFE
+
+
+def _asked(fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, str]:
+    """Return the request among some arguments, if there is one, and the HTTP method, or ""."""
+    request = next((each for each in args if isinstance(getattr(each, "method", None), str)), None)
+    return request, _method(fn, args, kwargs) if request is None else str(request.method).upper()
 
 
 def _method(fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:

@@ -8,7 +8,7 @@ from typing import Any, Final
 from ..admin.options import DECLARED, renewed
 from ..engine.policy_state import PolicyState
 from ..guards.base import Guard
-from ..guards.facets import Changeable, Peered, Stateful
+from ..guards.facets import Changeable, Peered, Restorable
 
 _COUNTS: Final = (
     "abandoned_total", "buckets", "caller_errors", "counts", "degraded", "duration_sum", "errors",
@@ -61,7 +61,7 @@ class PolicySnapshot:
                 guard.peers_changed()
         for guard, saved, layers in self._guards:
             guard._layers = layers
-            if isinstance(guard, Stateful):
+            if isinstance(guard, Restorable):
                 guard.restore(saved)
         if counts:
             for name, value in self._counts.items():
@@ -69,4 +69,4 @@ class PolicySnapshot:
 
 
 def _saved(guard: Guard) -> dict[str, Any]:
-    return guard.save() if isinstance(guard, Stateful) else {}
+    return guard.save() if isinstance(guard, Restorable) else {}

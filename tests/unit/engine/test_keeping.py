@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any, ClassVar
 
 import pytest
+import requests
 
 from resilient import Policy, circuit_breaker, fallback, retry, timeout
 from resilient.guards.asked import Asked, Stale
@@ -153,8 +155,80 @@ def test_a_method_is_told_with_its_object() -> None:
     shop = Shop()
     assert shop.find(4, size=2) == 8
     (asked,) = memory.asked
-    assert (asked.args, asked.kwargs, asked.skip) == ((shop, 4), {"size": 2}, 0)
+    assert (asked.args, asked.kwargs, asked.owner) == ((shop, 4), {"size": 2}, None)
     assert asked.fn.__name__ == "find"
+
+
+def test_a_clients_method_is_told_with_its_object_beside() -> None:
+    memory, flaky = Memory(), Flaky()
+    client = policy(memory, circuit_breaker()).wrap(flaky)
+    assert [client.find(4), client.find(number=5)] == ["found 4", "found 5"]
+    assert [(each.args, each.kwargs) for each in memory.asked] == [((4,), {}), ((), {"number": 5})]
+    for asked in memory.asked:
+        assert asked.owner is flaky
+        assert (asked.fn.__name__, asked.writes) == ("find", False)
+
+
+def test_whether_a_call_writes_is_told_where_http_says_it() -> None:
+    memory = Memory()
+    with requests.Session() as session:
+        session.mount("mock://", Answering())
+        client = policy(memory, circuit_breaker()).wrap(session)
+        for method in ("get", "head", "options", "post", "put", "patch", "delete"):
+            getattr(client, method)("mock://here/")
+        client.request("POST", "mock://here/")
+    told = [asked.writes for asked in memory.asked if asked.fn.__name__ != "send"]
+    assert told == [False] * 3 + [True] * 5
+
+
+class Answering(requests.adapters.BaseAdapter):
+    """Answers each request without a network."""
+
+    def send(self, request: Any, *given: Any, **options: Any) -> Any:
+        answer = requests.Response()
+        answer.status_code, answer.url, answer.request = 200, request.url, request
+        return answer
+
+    def close(self) -> None:
+        pass
+
+
+def test_epoch_is_the_wall_clock_or_the_manual_one() -> None:
+    before = time.time()
+    assert before <= Asked(len, (), {}, 0.0).epoch() <= time.time()
+    clock = ManualClock()
+    clock.advance(7)
+    assert Asked(len, (), {}, 0.0, clock=clock).epoch() == clock.now()
+
+
+@pytest.mark.parametrize("blind", [False, True])
+@pytest.mark.parametrize("backend", [None, *BACKENDS])
+def test_a_fault_in_recalling_leaves_the_error_as_it_was(
+    backend: str | None, blind: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock, memory, flaky = ManualClock(), Memory(blind=blind), Flaky()
+    of = policy(memory, circuit_breaker(failure_threshold=1, recovery_timeout=60), clock=clock)
+    flaky.down = True
+
+    def recall(asked: Asked) -> Stale:
+        raise OSError("no cache")
+
+    memory.recall = recall  # type: ignore[method-assign]
+    errors: list[str] = []
+
+    async def body() -> None:
+        for _ in range(4):
+            try:
+                _ = of.call(flaky.find, 1) if backend is None else await of.acall(flaky.afind, 1)
+            except Exception as error:
+                assert error.__cause__ is None
+                errors.append(type(error).__name__)
+
+    run(backend or "asyncio", body)
+    assert errors == ["ConnectionError"] + ["CircuitOpenError"] * 3
+    assert [each.message for each in caplog.records].count(
+        f"{of.name}: the own_memory guard's recall() raised, so it has no answer (logged once)"
+    ) == 1
 
 
 def test_what_a_fallback_outside_answers_is_not_old() -> None:

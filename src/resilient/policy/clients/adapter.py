@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 from ...knowledge.error_families import Family
-from ...knowledge.repeats import once_over_http, unknown
+from ...knowledge.repeats import once_over_http, unknown, writes_over_http
 from ...outcomes import Judge
 
 
@@ -27,6 +27,10 @@ class ClientAdapter:
     def once(self, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
         """Return why a call must not be repeated, "" if it may."""
         return (once_over_http if self.speaks_http else unknown)(fn, args, kwargs)
+
+    def writes(self, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+        """Return whether a call is known to change something at the dependency."""
+        return self.speaks_http and writes_over_http(fn, args, kwargs)
 
     def asks_again(self, client: Any) -> str:
         """Return how often a client asks again by itself, in words; "" if it does not."""

@@ -14,7 +14,7 @@ from ...engine import interpreter, settlement
 from ...engine.call import DO_PARK, DO_RUN, Step, value_or_raise
 from ...engine.context_managers import EnteringCall
 from ...engine.detached_call import DetachedCall
-from ...engine.pipeline import Kin, Once, Pipeline
+from ...engine.pipeline import Kin, Once, Pipeline, Writes
 from ...engine.policy_state import PolicyState
 from ...engine.slot_leases import Lease
 from ...engine.sync import functions as sync
@@ -39,7 +39,7 @@ _ABSENT: Final = Judge(ignore=(KeyError, IndexError))
 class ClientPolicy:
     """A policy, and the judges that a client adds to those of its guards."""
 
-    __slots__ = ("_judges", "_kin", "_once", "_pipelines", "inline", "policy")
+    __slots__ = ("_judges", "_kin", "_once", "_pipelines", "_writes", "inline", "policy")
 
     def __init__(
         self,
@@ -49,9 +49,11 @@ class ClientPolicy:
         inline: bool = False,
         kin: Kin | None = None,
         once: Once = unknown,
+        writes: Writes | None = None,
     ) -> None:
         self.policy: GuardStack = policy
         self._once: Once = once  # says why a call must not be repeated
+        self._writes = writes
         self._kin = kin  # turns errors into the library's own types, which its handlers catch
         self.inline: bool = inline  # its sync calls stay in their thread
         self._judges = judges
@@ -77,6 +79,7 @@ class ClientPolicy:
             found = Pipeline(
                 self.policy._core, guards, mode, judges=judges, skip=skip, neutral=is_handed,
                 kin=self._kin, once=self._once if what == "call" else _part,
+                writes=self._writes,
             )  # fmt: skip
             self._pipelines[key] = found
         return found

@@ -114,6 +114,7 @@ class Coverage:
                 inline=inline,
                 kin=self._knowledge.kin,
                 once=self._knowledge.once,
+                writes=self._knowledge.writes,
             )
         return found
 
