@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from .admin.settings import load_settings
     from .engine.loops import Attempt
     from .policy.clients.explanation import Explained, Explanation
+    from .policy.last_good_decorator import last_good
     from .policy.patching import Patch, patch
     from .policy.retry_decorator import retry
 
@@ -57,6 +58,7 @@ _LATER: Final = {  # what most programs never ask for is loaded when it is asked
     "Explained": "policy.clients.explanation",
     "Explanation": "policy.clients.explanation",
     "Patch": "policy.patching",
+    "last_good": "policy.last_good_decorator",
     "load_settings": "admin.settings",
     "patch": "policy.patching",
     "retry": "policy.retry_decorator",
@@ -95,6 +97,7 @@ __all__ = (
     "flags",
     "integrations",
     "kill_switch",
+    "last_good",
     "load_settings",
     "on_abandon",
     "patch",

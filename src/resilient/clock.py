@@ -50,7 +50,7 @@ real: Final = Real()
 
 
 def epoch(clock: Clock | None) -> float:
-    """Return the time on which processes agree: seconds since 1970; the clock's own if there is one."""
+    """Return the time on which processes agree, in seconds since 1970; a given clock's own."""
     return time.time() if clock is None else clock.now()
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import sys
 
-from resilient import Policy, fallback, retry
+from resilient import Policy, fallback, last_good, retry
 from tests.kit.own_guards import RateLimit
 
 shop = Policy("own-shop", fallback(value="later"), RateLimit(0.001, 0.0), owner="team-shop")
 again = Policy("own-retry", retry(on=ConnectionError, attempts=4, wait_max=2.0))
+known = Policy("own-last-good", last_good(max_age=60))
+own: dict[object, object] = {}
+cached = Policy("own-cached", last_good(max_age=60, cache=own, key=str, copy=str))
 
 
 def main() -> None:
@@ -21,6 +24,9 @@ def main() -> None:
         elif line.strip() == "retry":
             options = again.guards[0].options()
             print(options["attempts"], options["wait_max"], options["budget"], flush=True)
+        elif line.strip() == "last_good":
+            guards = [each.guards[0].options() for each in (known, cached)]
+            print(*(f"{each['max_age']} {each['max_entries']}" for each in guards), flush=True)
         else:
             print(shop.call(lambda: "ok"), flush=True)
 

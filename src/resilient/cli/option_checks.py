@@ -96,4 +96,6 @@ def _build(kind: str, now: dict[str, Any], wanted: dict[str, Any]) -> None:
         now = {**now, "on": Exception}  # it has one, which is told by its name alone
     can = {*names} - {"ignore", "failed_result", "retry_after"}  # told by their names, too
     given = {name: value_of(name, value) for name, value in now.items() if name in can}
+    if kind == "last_good" and now and "cache" not in now:  # told only where there is none
+        given["cache"] = {}
     make(**{**given, **wanted})

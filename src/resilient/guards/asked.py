@@ -43,7 +43,7 @@ class Asked:
         self._clock = clock
 
     def epoch(self) -> float:
-        """Return the time on which processes agree, in seconds; a manual clock's if there is one."""
+        """Return the time on which processes agree, in seconds since 1970; a manual clock's own."""
         return epoch(self._clock)
 
 

@@ -11,7 +11,16 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from resilient import CallTimeoutError, Policy, bulkhead, circuit_breaker, fallback, retry, timeout
+from resilient import (
+    CallTimeoutError,
+    Policy,
+    bulkhead,
+    circuit_breaker,
+    fallback,
+    last_good,
+    retry,
+    timeout,
+)
 from tests.kit.cancellation import Swept, sweep
 from tests.kit.policies import idle, part, policy, trip
 from tests.kit.waiting import WAIT
@@ -154,6 +163,33 @@ def test_sweep_of_a_wait_between_two_others(loop: str) -> None:
 
     points = sweep(loop, scene, lambda seen: nothing_held(shop, seen, {"full"}))
     assert behind == ["full"] * (points + 1)
+
+
+@pytest.mark.parametrize("way", ["decorated", "acall", "awaited"])
+@pytest.mark.parametrize("down", [False, True])
+def test_sweep_of_what_is_kept_and_given(loop: str, way: str, down: bool) -> None:
+    """A cancelled call is not answered with what was, and nothing of it is kept."""
+    shop = policy(
+        fallback(less), last_good(key=lambda: 0),
+        circuit_breaker(failure_threshold=None, minimum_calls=1000), bulkhead(1),
+        timeout(60, sync="cooperative"),
+    )  # fmt: skip
+
+    async def scene(run: Run) -> None:
+        await run(ways(shop, fails if down else three)[way])
+
+    before = 0
+
+    def check(seen: Swept) -> None:
+        nonlocal before
+        nothing_held(shop, seen, {"less"} if down else {"full"})
+        entries = part(shop, "last_good")["entries"]
+        # It does not act on what a plain function returns to be awaited.
+        assert entries == (not down and way != "awaited" and (before or not seen.asked))
+        before = entries
+
+    assert sweep(loop, scene, check) > 1
+    assert part(shop, "last_good")["answers"]["given"] == 0
 
 
 @pytest.mark.parametrize("way", ["decorated", "acall", "awaited"])

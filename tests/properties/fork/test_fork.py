@@ -20,6 +20,7 @@ from resilient import (
     bulkhead,
     circuit_breaker,
     fallback,
+    last_good,
     registry,
     retry,
     timeout,
@@ -147,6 +148,56 @@ def test_a_fork_inside_an_attempt_goes_on_in_both(where: str) -> None:
         assert (value, seen, has_budget) == ("full", [1, 2, 3], True)
         assert after["in_flight"] == after["bulkhead.used"] == 0
         assert after["calls"]["success"] == 1
+
+
+def test_a_child_has_what_was_kept_and_counts_from_zero() -> None:
+    """What is kept is as good in the child; parent and child keep apart from then on."""
+    shop = policy(last_good(max_entries=3), circuit_breaker())
+    down: list[int] = []
+
+    def find(it: int) -> int:
+        if down:
+            raise OSError("down")
+        return it
+
+    shop.call(find, 1)
+
+    def scene(fork: Fork) -> Any:
+        down.clear()
+        fork()
+        before = part(shop, "last_good")
+        shop.call(find, 2)
+        down.append(1)
+        return before, [shop.call(find, it) for it in (1, 2)], part(shop, "last_good")
+
+    (parent, *_), (child, found, after) = in_both(scene)
+    assert parent["entries"] == child["entries"] == 1
+    assert child["answers"]["given"] == 0
+    assert (found, after["answers"]["given"], after["entries"]) == ([1, 2], 2, 2)
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_a_child_forked_while_others_keep_can_keep(cached: bool) -> None:
+    """A fork in the middle of a write, of the memory or of a cache, leaves a child that works."""
+    own: dict[Any, Any] = {}
+    options: Any = {"cache": own} if cached else {"max_entries": 4}
+    shop = policy(last_good(**options), bulkhead(10))
+    numbered = itertools.count()
+
+    def scene(fork: Fork) -> Any:
+        if not fork():
+            return None
+        kept = [shop.call(abs, it) for it in range(-9, 0)]
+        with pytest.raises(TypeError):
+            shop.call(abs, "x")
+        return kept, len(own) if cached else part(shop, "last_good")["entries"] <= 4
+
+    with Busy(3, lambda: shop.call(abs, next(numbered) % 7)):
+        for _ in range(10):
+            _, (kept, held) = in_both(scene)
+            assert kept == [*range(9, 0, -1)]
+            assert held
+    idle(shop)
 
 
 def test_a_fork_inside_a_fallback_keeps_no_slot() -> None:

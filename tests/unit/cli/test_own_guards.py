@@ -49,3 +49,29 @@ def test_the_options_of_a_retry_are_set_and_taken_back(cli: Cli) -> None:
         until(lambda: worker.ask("retry") == "4 0.5 None")
     finally:
         worker.close()
+
+
+def test_the_options_of_a_last_good_answer_are_set_and_taken_back(cli: Cli) -> None:
+    """Functions and a cache of its own stay; what has no meaning beside the cache is refused."""
+    worker = Worker(WORKER, cli.env(PYTHONPATH=python_path()), cli.home)
+    try:
+        assert worker.ask("last_good") == "60.0 1000 60.0 None"
+        for policy, order in (
+            ("own-last-good", "last_good.max_age=5"),
+            ("own-last-good", "last_good.max_entries=10"),
+            ("own-cached", "last_good.max_age=7"),
+        ):
+            cli.flip("policies", "set", policy, order).said(0, "applied by 1 of 1")
+        until(lambda: worker.ask("last_good") == "5.0 10 7.0 None")
+        for policy, bad in (
+            ("own-last-good", "last_good.max_age=0"),
+            ("own-last-good", "last_good.max_entries=0"),
+            ("own-cached", "last_good.max_entries=10"),
+            ("own-cached", "last_good.key=1"),
+        ):
+            word = bad.partition("=")[0].partition(".")[2]
+            assert word in cli.flip("policies", "set", policy, bad).said(2).err
+        cli.flip("policies", "unset", "own-last-good", "last_good.max_age").said(0)
+        until(lambda: worker.ask("last_good") == "60.0 10 7.0 None")
+    finally:
+        worker.close()

@@ -161,7 +161,7 @@ def test_a_method_is_told_with_its_object() -> None:
 
 def test_a_clients_method_is_told_with_its_object_beside() -> None:
     memory, flaky = Memory(), Flaky()
-    client = policy(memory, circuit_breaker()).wrap(flaky)
+    client = policy(memory, circuit_breaker()).wrap(flaky, only=["find"])
     assert [client.find(4), client.find(number=5)] == ["found 4", "found 5"]
     assert [(each.args, each.kwargs) for each in memory.asked] == [((4,), {}), ((), {"number": 5})]
     for asked in memory.asked:

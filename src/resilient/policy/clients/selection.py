@@ -43,6 +43,11 @@ class Selection:
         self.unless: tuple[str, ...] = unless
         self.per_call: tuple[tuple[str, GuardStack], ...] = per_call
 
+    @property
+    def is_chosen(self) -> bool:
+        """Whether the user has named methods at all."""
+        return self.only is not None or bool(self.unless or self.per_call)
+
     def policy_of(self, holder: str, name: str, usual: T) -> GuardStack | T | None:
         """Return the policy that guards a method, `usual` if no pattern names one, or None."""
         path = f"{holder}.{name}"

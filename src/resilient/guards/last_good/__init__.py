@@ -1,0 +1,1 @@
+"""The last good answer: keys, memory, and what it shows."""

@@ -1,0 +1,241 @@
+"""The last good answer: when a call fails, answer with what it returned before, and say how old."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
+
+from ... import validation
+from ...callables import PLAIN_VALUES, kind_of, label
+from ...errors import FlagOffError
+from ...metric_types import Metric, Sample
+from ...outcomes import FAILURE, REFUSED, Judge, OnError, OnResult
+from ..asked import Asked, Stale
+from ..base import RECOVER, Guard, NoAnswer
+from ..facets import Changeable, Peered, Restorable
+from ..recalls import Recalls
+from ..signatures import check_signature
+from .keys import key_of, named_key
+from .memory import Memory
+from .report import FAULT, GIVEN, METRICS, MISSING, ONE_TIME, TOO_OLD, UNHASHABLE, Counts
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+ENTRIES: Final = 1000  # kept by default
+_MUTABLE: Final = frozenset({list, dict, set})
+_OFF: Final = FlagOffError.__name__
+_READ_ONCE: Final = ("__next__", "__anext__", "__await__")
+
+
+class LastGood(Recalls, Changeable, Peered, Restorable):
+    """Answers with what was returned before; made by `resilient.last_good`."""
+
+    kind: ClassVar[str] = "last_good"
+    rank: ClassVar[float | None] = 12
+    metrics: ClassVar[tuple[Metric, ...]] = METRICS
+    changeable: ClassVar[tuple[str, ...]] = ("max_age", "max_entries")
+    adds_counts: tuple[str, ...] = ("fallback",)
+    answer: str = "its last good value"
+    misplaced = "The guards outside would take its old answers for successes of the dependency."
+
+    def __init__(
+        self,
+        *,
+        max_age: float | timedelta,
+        max_entries: int | None,
+        key: Callable[..., Any] | None,
+        copy: Callable[[Any], Any] | None,
+        cache: Any,
+        on: OnError | None,
+        ignore: OnError | None,
+        failed_result: OnResult | None,
+    ) -> None:
+        super().__init__()
+        self.max_age: float = validation.duration("max_age", max_age)
+        if cache is not None:
+            _check_cache(cache, key, max_entries)
+        for name, given in (("key", key), ("copy", copy)):
+            if given is not None and (not callable(given) or kind_of(given) != "sync"):
+                validation.refuse_type(name, given, "a plain function")
+        most = ENTRIES if max_entries is None else validation.count("max_entries", max_entries)
+        self._key, self._copy = key, copy
+        self._own: Any = cache
+        self.memory: Memory = Memory(most)
+        self.counts: Counts = Counts()
+        self._writing: set[Any] = set()  # keys that somebody writes to a cache of the user's
+        self.judge: Judge = Judge.of(on, ignore, failed_result)
+        self.is_blind: bool = on is None and ignore is None
+
+    def check_signature(self, fn: Callable[..., Any]) -> None:
+        """Raise if `key` can't be called with the arguments of fn."""
+        if self._key is not None:
+            check_signature("key", self._key, fn)
+
+    # -- the life of a call ---------------------------------------------
+
+    def settle(
+        self, ticket: int, now: float, outcome: int, duration: float, reason: str, held: bool
+    ) -> float | None:
+        # Who turns a feature off wants it off, and not as it was before.
+        return RECOVER if outcome in (FAILURE, REFUSED) and reason != _OFF else None
+
+    def keep(self, value: Any, asked: Asked) -> None:
+        if asked.writes:
+            return
+        kind = cast("type[object]", type(value))
+        if kind not in PLAIN_VALUES and any(hasattr(kind, name) for name in _READ_ONCE):
+            self.counts.left(ONE_TIME)
+            raise TypeError(f"{kind.__name__} can be read once: what is kept must be read again")
+        try:
+            key = self._key_of(asked)
+            kept = self._copied(value)
+            if self._own is None:
+                self.memory[key] = kept, asked.now
+                self.memory.drop_before(asked.now - self.max_age)
+            else:
+                self._write(key, kept, asked)
+        except _UnhashableError:
+            self.counts.left(UNHASHABLE)
+            raise
+        except Exception:
+            self.counts.left(FAULT)
+            raise
+
+    def recall(self, asked: Asked) -> Stale:
+        if asked.writes:
+            raise NoAnswer
+        try:
+            found, now = self._find(asked)
+            if found is None:
+                self.counts.answered(MISSING, asked.now)
+                raise NoAnswer
+            value, kept_at = found
+            age = max(0.0, now - kept_at)
+            if age > self.max_age:
+                self.counts.answered(TOO_OLD, asked.now)
+                raise NoAnswer
+            answer = Stale(self._copied(value), age)
+        except NoAnswer:
+            raise
+        except _UnhashableError:
+            self.counts.answered(MISSING, asked.now)
+            raise NoAnswer from None
+        except Exception:
+            self.counts.answered(FAULT, asked.now)
+            raise
+        self.counts.answered(GIVEN, asked.now, age)
+        return answer
+
+    def _find(self, asked: Asked) -> tuple[Any, float]:
+        key = self._key_of(asked)
+        if self._own is None:
+            return self.memory.get(key), asked.now
+        return self._own.get(key), asked.epoch()
+
+    def _write(self, key: Any, kept: Any, asked: Asked) -> None:
+        """Write to the user's cache, which may take its time: one caller at a time for a key."""
+        if key in self._writing:
+            return
+        self._writing.add(key)
+        try:
+            self._own[key] = kept, asked.epoch()
+        finally:
+            self._writing.discard(key)
+
+    def _key_of(self, asked: Asked) -> Any:
+        key = key_of(asked) if self._key is None else named_key(self._key, asked)
+        try:
+            hash(key)
+        except TypeError as error:
+            raise _UnhashableError(
+                f"{error}: key=... says what such a call is told apart by"
+            ) from None
+        return key
+
+    def _copied(self, value: Any) -> Any:
+        if self._copy is not None:
+            return self._copy(value)
+        return value.copy() if type(value) in _MUTABLE else value
+
+    def replaces(self, old: Guard) -> None:
+        if isinstance(old, LastGood):  # what is kept is the policy's
+            self.counts = old.counts
+            if self._own is None and old._own is None:
+                self.memory = old.memory
+
+    # -- the operator and the process ---------------------------------------------
+
+    def options(self) -> dict[str, Any]:
+        return {
+            "max_age": self.max_age,
+            "max_entries": self.memory.most if self._own is None else None,
+            "key": self._key,
+            "copy": self._copy,
+            "cache": self._own,
+            **self.judge.options(),
+        }
+
+    def take_over(self, new: Guard, now: float) -> None:
+        assert isinstance(new, LastGood)
+        self.max_age, self.memory.most = new.max_age, new.memory.most
+
+    def after_fork(self, now: float, own: int) -> None:
+        self.counts.clear()
+        self._writing = set()
+
+    def save(self) -> dict[str, Any]:
+        return {"memory": self.memory.saved()}
+
+    def restore(self, saved: dict[str, Any]) -> None:
+        self.memory.put(saved["memory"])
+
+    # -- showing ---------------------------------------------
+
+    def describe(self) -> str:
+        kept = "in a cache of its own" if self._own is not None else f"{self.memory.most:,} at most"
+        return (
+            f"answers with the last good value of the same call, at most {self.max_age:g} s old "
+            f"({kept}), when the rest fails or refuses"
+        )
+
+    def live(self, now: float) -> str:
+        given = self.counts.answers[GIVEN]
+        kept = "" if self._own is not None else f"{len(self.memory)} kept, "
+        return f"{kept}{given} given" if kept or given else ""
+
+    def snapshot(self, now: float) -> dict[str, Any]:
+        told = {name: value for name, value in self.options().items() if value is not None}
+        for name in ("key", "copy"):
+            if name in told:
+                told[name] = label(told[name])
+        if self._own is not None:
+            told["cache"] = label(cast("object", type(self._own)))
+        entries = len(self.memory) if self._own is None else None
+        return {"guard": self.kind, "options": told, "entries": entries, **self.counts.data(now)}
+
+    def measure(self, now: float) -> list[Sample]:
+        return self.counts.samples(now, len(self.memory) if self._own is None else None)
+
+
+class _UnhashableError(TypeError):
+    """The arguments of a call can't be hashed."""
+
+
+def _check_cache(cache: Any, key: object, max_entries: object) -> None:
+    allowed = "an object with get(key) and cache[key] = (value, kept_at), such as a dict"
+    for name in ("get", "__setitem__"):
+        method = getattr(cache, name, None)
+        if not callable(method):
+            validation.refuse_type("cache", cache, allowed)
+        if kind_of(method) != "sync":
+            validation.refuse_type("cache", cache, f"{allowed}; an async one can't be asked here")
+    if max_entries is not None:
+        validation.refuse(
+            "max_entries", max_entries, "left out beside cache=, which has its own bound"
+        )
+    if key is None and type(cache) is not dict:
+        raise TypeError(
+            "last_good with a cache of its own needs key=: without it calls are told apart by "
+            "objects of this process, which mean nothing elsewhere"
+        )
