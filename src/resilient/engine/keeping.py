@@ -22,7 +22,7 @@ def asked_for(
     """Return what a call asks for, as guards are told it."""
     clock, skip, writes = pipeline.core.clock, pipeline.skip, pipeline.writes
     if not skip:
-        return Asked(fn, args, kwargs, now, clock=clock)
+        return Asked(fn, args, kwargs, now, None, False, clock)
     proxy, rest = args[0], args[skip:]
     return Asked(
         fn, rest, kwargs, now, clock=clock, owner=getattr(proxy, "__wrapped__", proxy),

@@ -29,7 +29,6 @@ class Asked:
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         now: float,
-        *,
         owner: object = None,
         writes: bool = False,
         clock: Clock | None = None,

@@ -8,7 +8,7 @@ import weakref
 from collections.abc import Callable
 from itertools import count
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from ...callables import label
 from ..asked import Asked
@@ -42,10 +42,11 @@ class Form:
         is_method: its first parameter is the object whose method it is.
     """
 
-    __slots__ = ("_known", "_most", "_named", "_signature", "function", "is_method")
+    __slots__ = ("_known", "_most", "_named", "_signature", "fn", "function", "is_method")
 
     def __init__(self, fn: Callable[..., Any], function: object) -> None:
         self.function: object = function
+        self.fn: Callable[[], Any] | None = None  # refers to it weakly
         self._signature: inspect.Signature | None = None
         # Names and defaults, where there is no *args and no **kwargs, and how many have a place.
         self._known: tuple[tuple[str, Any], ...] = ()
@@ -96,7 +97,7 @@ class Form:
         return tuple(values) if named == len(kwargs) else None
 
 
-_forms: Final[weakref.WeakKeyDictionary[Any, Form]] = weakref.WeakKeyDictionary()
+_forms: Final[dict[int, Form]] = {}  # of living functions, by their identity
 
 
 def key_of(asked: Asked) -> Any:
@@ -115,14 +116,12 @@ def key_of(asked: Asked) -> Any:
         if type(fn) is str:  # it made the method itself, and may make it anew each time
             values = _as_written(args[1:], kwargs)
             return fn, owner, values, _types(values)
-    while isinstance(fn, functools.partial):
-        fn, args, kwargs = fn.func, (*fn.args, *args), {**fn.keywords, **kwargs}
-    if isinstance(fn, MethodType):
-        fn, args, is_method = fn.__func__, (fn.__self__, *args), True
-    elif isinstance(fn, BuiltinFunctionType) and not isinstance(fn.__self__, (ModuleType, type)):
-        of_type = None if fn.__self__ is None else getattr(type(fn.__self__), fn.__name__, None)
-        if of_type is not None:
-            fn, args, is_method = of_type, (fn.__self__, *args), True
+    if type(fn) is not FunctionType:
+        while isinstance(fn, functools.partial):
+            fn, args, kwargs = fn.func, (*fn.args, *args), {**fn.keywords, **kwargs}
+        home = _home(fn)
+        if home is not None:
+            fn, args, is_method = home, (fn.__self__, *args), True
     form = _form(fn)
     values = form.values(args, kwargs)
     if is_method or form.is_method:
@@ -142,14 +141,31 @@ def name_of(asked: Asked) -> str:
     return label(asked.fn)
 
 
+def _home(fn: Any) -> Any:
+    """Return the function of a bound method; None for any other."""
+    if isinstance(fn, MethodType):
+        return fn.__func__
+    if not isinstance(fn, BuiltinFunctionType):
+        return None
+    owner: object = fn.__self__
+    if owner is None or isinstance(owner, (ModuleType, type)):
+        return None
+    return getattr(type(owner), fn.__name__, None)
+
+
 def _form(fn: Any) -> Form:
+    place = id(fn)
+    found = _forms.get(place)
+    if found is not None and found.fn is not None and found.fn() is fn:
+        return found
     try:
-        found = _forms.get(fn)
-        if found is None:
-            found = _forms[fn] = Form(fn, next(_numbers))
-    except TypeError:  # it can't be hashed, or referred to weakly
+        fn_ref = weakref.ref(fn, lambda _: _forms.pop(place, None))
+    except TypeError:  # it can't be referred to weakly
         return Form(fn, Same(fn))
-    return found
+    made = Form(fn, next(_numbers))
+    made.fn = fn_ref
+    _forms[place] = made
+    return made
 
 
 def _function(owner: object, name: str) -> Any:
@@ -165,6 +181,8 @@ def _as_written(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...
     return (*args, *sorted(kwargs.items()))
 
 
-def _types(values: tuple[Any, ...]) -> tuple[Any, ...]:
-    given: tuple[object, ...] = values
-    return tuple([type(it) if type(it) is not tuple else _types(cast("Any", it)) for it in given])
+def _types(values: Any) -> tuple[Any, ...]:
+    types = tuple(map(type, values))
+    if tuple in types:
+        return tuple([_types(it) if type(it) is tuple else type(it) for it in values])
+    return types

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from itertools import count
+from math import inf
 from typing import Any, Final
 
 _numbers: Final = count()
@@ -23,6 +24,7 @@ class Memory:
         self.most: int = most  # entries; fewer take effect when something is set
         self._entries: dict[Any, tuple[Kept, int]] = {}
         self._order: OrderedDict[int, Any] = OrderedDict()  # the keys, the oldest first
+        self._oldest: float = -inf  # nothing was kept before this time
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -43,15 +45,16 @@ class Memory:
 
     def drop_before(self, when: float) -> None:
         """Drop what was kept before a time."""
-        while True:
+        while when > self._oldest:
             try:
                 oldest = next(iter(self._order.values()))
             except (StopIteration, RuntimeError):  # RuntimeError: another thread is at it
                 return
             found = self._entries.get(oldest)
             if found is not None and found[0][1] >= when:
-                return
-            self._drop_oldest()
+                self._oldest = found[0][1]
+            else:
+                self._drop_oldest()
 
     def saved(self) -> tuple[dict[Any, tuple[Kept, int]], OrderedDict[int, Any]]:
         """Return a copy of all, for `put`."""
@@ -60,6 +63,7 @@ class Memory:
     def put(self, saved: tuple[dict[Any, tuple[Kept, int]], OrderedDict[int, Any]]) -> None:
         """Go back to what `saved` returned."""
         self._entries, self._order = dict(saved[0]), OrderedDict(saved[1])
+        self._oldest = -inf
 
     def _drop_oldest(self) -> None:
         try:
