@@ -111,6 +111,8 @@ __all__ = (
 
 
 def __getattr__(name: str) -> Any:
+    if name == "simulate":  # a package, which its import makes an attribute
+        return import_module(f".{name}", __name__)
     if name not in _LATER:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name)
     found = getattr(import_module(f".{_LATER[name]}", __name__), name)

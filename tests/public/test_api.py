@@ -24,6 +24,7 @@ PLUGIN = "resilient.testing.plugin"
 FLAG_PLUGIN = "resilient.testing.flag_plugin"
 MODULES = (
     "resilient", "resilient.flags", "resilient.metrics", "resilient.testing", PLUGIN, FLAG_PLUGIN,
+    "resilient.simulate",
 )  # fmt: skip
 # Documented, in a module without `__all__`.
 NAMED = {PLUGIN: ("Policies",), FLAG_PLUGIN: ("Flags",)}
@@ -60,6 +61,9 @@ HANDED_OUT = {
     "Patch",
     "Policies",
     "Registry",
+    "Report",
+    "Run",
+    "Scenario",
     "Snapshot",
 }
 OPERATIONS = (

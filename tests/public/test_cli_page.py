@@ -19,7 +19,7 @@ RENEW = "python tests/public/test_cli_page.py --write"
 HEAD = """# Command line
 
 `pip install 'resilient-guards[cli]'` brings the command `resilient`; without that extra it says so. How it is used
-at 2 a.m.: [flip a flag in production](../howto/flip-in-production.md). Every command but `top` and `metrics` takes `--store`, in place of
+at 2 a.m.: [flip a flag in production](../howto/flip-in-production.md). Every command but `top`, `simulate` and `metrics` takes `--store`, in place of
 the variable `RESILIENT_STORE`, and `--json`: [what it prints](json.md).
 
 The exit code says what was done. That the answer could not be written (a full disk, a closed file) is told on stderr, and

@@ -21,7 +21,7 @@ from resilient.policy.guard_stack import GuardStack
 
 MODULES = (
     "resilient", "resilient.flags", "resilient.health", "resilient.metrics", "resilient.testing",
-    "resilient.integrations.opentelemetry",
+    "resilient.integrations.opentelemetry", "resilient.simulate",
 )  # fmt: skip
 # Documented, in a module without `__all__`.
 PLUGINS = (
@@ -44,6 +44,9 @@ HANDED_OUT = {
     "Registry",
     "Result",
     "flags.Snapshot",
+    "simulate.Report",
+    "simulate.Run",
+    "simulate.Scenario",
 }
 SECTIONS = ("Args", "Attributes", "Returns", "Raises", "Example")
 

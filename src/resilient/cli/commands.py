@@ -13,6 +13,7 @@ from .options import common
 from .output import moment, plural, say, say_json, table
 from .pages import directory_of
 from .policy_commands import policies
+from .simulate import simulate
 from .status import status
 from .store_access import FINDINGS, USAGE, StoreAccess, fail, look
 from .timeline import timeline
@@ -22,7 +23,8 @@ CODES: Final = """
 \b
 Exit codes:
   0  done, and every process has obeyed
-  1  status: something is off, forced or changed; doctor: something is wrong
+  1  status: something is off, forced or changed; doctor: something is wrong; simulate: what is
+     expected does not come true
   2  the command can't be understood, or no store is set
   3  recorded, and not obeyed by every process, or by none that is known
   4  the store can't be reached, or refuses
@@ -41,6 +43,7 @@ def cli() -> None:
 cli.add_command(flags)
 cli.add_command(policies)
 cli.add_command(metrics)
+cli.add_command(simulate)
 cli.add_command(status)
 cli.add_command(timeline)
 cli.add_command(top)

@@ -1,0 +1,144 @@
+"""Run a scenario: a loop, a service, clients and a policy, for each policy of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from .. import validation
+from ..guards.base import Guard
+from ..policy.policy import Policy
+from .chance import source
+from .clients import Ask, Clients
+from .faults import Schedule
+from .loop import LoopClock, VirtualLoop
+from .measure import Run, Tape
+from .policies import PolicyPlan, built
+from .report import Report
+from .scenario import Scenario
+from .service import Answer, Service
+
+Progress = Callable[[str, float], object]  # a policy's name, and the share of its run that is done
+
+
+def run(
+    scenario: Scenario,
+    *,
+    seed: int | None = None,
+    guards: Mapping[str, Callable[[], tuple[Guard, ...]]] | None = None,
+    progress: Callable[[str, float], object] | None = None,
+) -> Report:
+    """Run a scenario on a virtual clock, once for each policy, all against the same outage.
+
+    The policies are real ones, with the engine of every call, and apart from those of the process:
+    no metrics, no log, no orders of a store. It never sleeps. In a coroutine run it in a thread.
+
+    Args:
+        scenario: what `load` returned.
+        seed: of all chance: the same seed gives the same run, and all policies meet the same
+            arrivals. Default None: the scenario's.
+        guards: policies in place of the scenario's, by name: each a function that makes the guards
+            anew, the outermost first. Default None: the scenario's own policies.
+        progress: called now and then with a policy's name and the share of its run that is done.
+            Default None.
+
+    Returns:
+        What came of it.
+
+    Raises:
+        RuntimeError: an event loop runs in this thread.
+        TypeError: seed is no int, or guards holds what makes no guards.
+
+    Example:
+        >>> from resilient.simulate import from_data, run
+        >>> calm = from_data({
+        ...     "seconds": 20,
+        ...     "clients": {"rate": 10, "deadline": 1},
+        ...     "service": {"workers": 2, "time": 0.1},
+        ...     "policy": [{"name": "ours", "guards": [{"guard": "timeout", "seconds": 0.5}]}],
+        ... })
+        >>> run(calm, seed=1).runs["ours"].ends["failed"]
+        0
+    """
+    if seed is not None and type(seed) is not int:
+        validation.refuse_type("seed", seed, "an int")
+    if asyncio._get_running_loop() is not None:
+        raise RuntimeError(
+            "an event loop runs in this thread: simulate in another one, such as by "
+            "asyncio.to_thread(run, scenario)"
+        )
+    chosen = scenario.seed if seed is None else seed
+    plans = scenario.policies
+    if guards is not None:
+        plans = tuple(PolicyPlan(name, make) for name, make in guards.items())
+    return Report(
+        scenario, chosen, {plan.name: _run(scenario, plan, chosen, progress) for plan in plans}
+    )
+
+
+def _run(scenario: Scenario, plan: PolicyPlan, seed: int, progress: Progress | None) -> Run:
+    loop, tape = VirtualLoop(), Tape()
+    service_plan, clients = scenario.service, scenario.clients
+    try:
+        schedule = Schedule(scenario.faults, service_plan.workers, service_plan.errors)
+        chances = (source(seed, concern) for concern in ("service", "errors"))
+        service = Service(loop, service_plan, schedule, *chances)
+        clock, draw = LoopClock(loop), source(seed, "guards").random
+        policies = [built(plan, n, clock, draw, tape.moves) for n in range(clients.processes)]
+        asks = [_guarded(policy, service, loop, tape) for policy in policies]
+        times = service_plan.time.recorded(scenario.trace.seconds)
+        arrivals = source(seed, "arrivals")
+        Clients(loop, clients, asks, tape, arrivals, times, scenario.trace.at).begin()
+        _look(loop, scenario, service, policies, tape)
+        # Those who began last have until their deadline; who began later is not counted.
+        _until(loop, scenario, plan.name, progress)
+        return _measured(scenario, plan, seed, tape, service)
+    finally:
+        loop.shut()
+
+
+def _guarded(policy: Policy, service: Service, loop: VirtualLoop, tape: Tape) -> Ask:
+    @policy
+    async def ask(seconds: float | None) -> Answer:
+        tape.attempts.append(loop.time())
+        return await service.ask(seconds)
+
+    return ask
+
+
+def _look(
+    loop: VirtualLoop, scenario: Scenario, service: Service, policies: list[Policy], tape: Tape
+) -> None:
+    """Have the queue and the states be looked at, at the end of each step."""
+
+    def look(number: int) -> None:
+        at = number * scenario.step
+        tape.queue.append((at, len(service.waiting)))
+        tape.states.append((at, dict(Counter(policy.state for policy in policies))))
+        if at < scenario.seconds:
+            loop.call_at((number + 1) * scenario.step, look, number + 1)
+
+    loop.call_at(scenario.step, look, 1)
+
+
+def _until(loop: VirtualLoop, scenario: Scenario, name: str, progress: Progress | None) -> None:
+    end = scenario.seconds + scenario.clients.deadline
+    stop: Any = loop.stop
+    for part in range(1, 101):
+        if progress is not None:
+            loop.call_at(end * part / 100, progress, name, part / 100)
+    loop.call_at(end, stop)
+    loop.run_forever()
+
+
+def _measured(scenario: Scenario, plan: PolicyPlan, seed: int, tape: Tape, service: Service) -> Run:
+    tape.cut(scenario.seconds)
+    fault = None
+    if scenario.faults:
+        fault = min(f.at for f in scenario.faults), max(f.end for f in scenario.faults)
+    return Run(
+        plan.name, seed, tape, service.wasted, seconds=scenario.seconds, step=scenario.step,
+        fault=fault, deadline=scenario.clients.deadline,
+    )  # fmt: skip
