@@ -16,19 +16,20 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 ALONE := $(addprefix tests/,properties/cancellation properties/fork properties/stress unit/prometheus integration/demo)
 # Tests that wait for processes and servers most of their time.
 WAITING := $(addprefix tests/,unit/cli unit/flags unit/integrations unit/monitoring unit/pages kit/servers \
-	integration/clients integration/gunicorn integration/prefork integration/prometheus integration/versions)
+	integration/clients integration/gunicorn integration/prefork integration/prometheus integration/storm \
+	integration/versions)
 # What `make quick` leaves out: slow, and hardly different from one Python to another.
 SLOW := $(addprefix tests/,unit/cli unit/flags/journal unit/integrations unit/monitoring unit/pages unit/testing kit/servers \
 	unit/clients/test_memory.py unit/engine/streams/test_memory.py \
 	properties/cancellation/test_streams_sweep.py properties/stress/test_counts.py \
 	integration/clients integration/demo integration/gunicorn integration/prefork integration/prometheus \
-	integration/transparency integration/versions)
+	integration/storm integration/transparency integration/versions unit/simulate/test_proof.py)
 # What `make coverage` runs: the tests of guards, engine and flags; unit/flags, which waits, beforehand.
 MEASURED := $(addprefix tests/,unit/admin unit/engine unit/guards unit/policy regressions \
 	properties/differential properties/fork properties/models properties/promises unit/test_process.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test quick trial freeze soak prefork coverage picture lint changelog types docs bench profile house format clean
+.PHONY: help demo test quick trial freeze soak prefork simulate storm coverage picture pictures lint changelog types docs bench profile house format clean
 
 help:  ## say what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -58,6 +59,12 @@ soak: $(VENV)/test  ## fork and flip together on one SQLite store: it stays whol
 prefork: $(VENV)/test  ## kill gunicorn's workers under load: totals stay exact, scrapes fast; about 90 s
 	$(BIN)/python -m tests.integration.prefork.deaths_trial
 
+simulate: $(VENV)/test  ## the storm of examples/stall.toml for 200 seeds: ours are back, naive retries stay down; about 9 min
+	$(BIN)/python -m tests.unit.simulate.proof_trial 200
+
+storm: $(VENV)/test  ## the same with real processes on loopback; about 90 s
+	$(BIN)/python -m tests.integration.storm.storm_trial
+
 # Which tests fail is what `make test` says: here it is ignored.
 coverage: $(VENV)/test  ## the branches that tests take; fails where they are fewer than benchmarks/branches.toml says
 	@$(BIN)/coverage erase
@@ -81,6 +88,9 @@ types: $(VENV)/types  ## mypy and pyright, both strict
 
 picture: $(VENV)/test  ## draw `resilient top` for the README, from a real run; about 20 s
 	$(BIN)/python docs/pictures/top.py
+
+pictures: $(VENV)/test  ## draw what the docs show of simulated storms; seconds
+	$(BIN)/python docs/pictures/storm.py
 
 docs: $(VENV)/docs  ## build the docs, warnings are errors
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html

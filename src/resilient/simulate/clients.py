@@ -105,12 +105,12 @@ class Clients:
         try:
             value = await ask(self._seconds_of(number))
         except Exception as error:
-            tape.errors[type(error).__name__] += 1
+            tape.errors[place] = type(error).__name__
             how = FAILED
         except asyncio.CancelledError:
             if leave is None or not leave.when() <= loop.time():
                 raise
-            tape.errors["gave up"] += 1
+            tape.errors[place] = "gave up"
             how = FAILED
         else:
             full = isinstance(value, Answer) and value.at >= began

@@ -33,7 +33,8 @@ class Tape:
         moves: the changes of circuits.
         queue: how many waited in the service, by time.
         states: how many client processes had a circuit in each state, by time.
-        errors: what failed calls raised, by the exception's name.
+        errors: what each failed call raised, by its number.
+        wasted: when the service gave an answer that nobody waited for any more.
     """
 
     begun: list[float] = field(default_factory=list[float])
@@ -45,7 +46,8 @@ class Tape:
     states: list[tuple[float, dict[str, int]]] = field(
         default_factory=list[tuple[float, dict[str, int]]]
     )
-    errors: Counter[str] = field(default_factory=Counter[str])
+    errors: dict[int, str] = field(default_factory=dict[int, str])
+    wasted: list[float] = field(default_factory=list[float])
 
     def begin(self, now: float) -> int:
         """Note that a call begins; return its number."""
@@ -63,7 +65,9 @@ class Tape:
         calls = bisect_left(self.begun, end)
         for column in (self.begun, self.ends, self.took):
             del column[calls:]
-        del self.attempts[bisect_left(self.attempts, end) :]
+        for times in (self.attempts, self.wasted):
+            del times[bisect_left(times, end) :]
+        self.errors = {number: why for number, why in self.errors.items() if number < calls}
 
 
 class Run:
@@ -97,24 +101,25 @@ class Run:
     errors: dict[str, int]
     moves: tuple[Move, ...]
     opened: int
+    wasted: int
     before: float | None
     back_after: float | None
 
     def __init__(
-        self, policy: str, seed: int, tape: Tape, wasted: int, *, seconds: float, step: float,
+        self, policy: str, seed: int, tape: Tape, *, seconds: float, step: float,
         fault: tuple[float, float] | None, deadline: float,
     ) -> None:  # fmt: skip
         self.policy: str = policy
         self.seed: int = seed
         self.seconds: float = seconds
         self.step: float = step
-        self.wasted: int = wasted
+        self.wasted = len(tape.wasted)
         self._tape, self._fault = tape, fault
         self.calls = len(tape.begun)
         counted = Counter(tape.ends)
         self.ends = {how: counted[how] for how in ENDS}
         self.attempts = len(tape.attempts)
-        self.errors = dict(tape.errors.most_common())
+        self.errors = dict(Counter(tape.errors.values()).most_common())
         self.moves = tuple(tape.moves)
         self.opened = sum(move.state == "open" for move in tape.moves)
         self.before = None

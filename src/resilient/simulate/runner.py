@@ -134,11 +134,12 @@ def _until(loop: VirtualLoop, scenario: Scenario, name: str, progress: Progress 
 
 
 def _measured(scenario: Scenario, plan: PolicyPlan, seed: int, tape: Tape, service: Service) -> Run:
+    tape.wasted = service.wasted
     tape.cut(scenario.seconds)
     fault = None
     if scenario.faults:
         fault = min(f.at for f in scenario.faults), max(f.end for f in scenario.faults)
     return Run(
-        plan.name, seed, tape, service.wasted, seconds=scenario.seconds, step=scenario.step,
+        plan.name, seed, tape, seconds=scenario.seconds, step=scenario.step,
         fault=fault, deadline=scenario.clients.deadline,
     )  # fmt: skip

@@ -53,7 +53,7 @@ class Service:
     Attributes:
         waiting: what is in its queue, the oldest first.
         busy: how many workers work.
-        wasted: how many answers nobody waited for any more.
+        wasted: when an answer was ready that nobody waited for any more.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class Service:
         self._chance: Callable[[], float] = chance.random
         self.waiting: deque[tuple[Future[Answer], float | None]] = deque()
         self.busy: int = 0
-        self.wasted: int = 0
+        self.wasted: list[float] = []
         for edge in schedule.edges:
             loop.call_at(edge, self._take)  # workers may have come back
 
@@ -106,7 +106,7 @@ class Service:
         share = self._schedule.errors(self._loop.time())
         failed = share > 0 and self._chance() < share
         if answer.done():  # its caller has gone, and the work was done all the same
-            self.wasted += 1
+            self.wasted.append(self._loop.time())
         elif failed:
             answer.set_exception(ServiceFaultError("the service answered with an error"))
             answer.exception()  # else it is logged where its caller leaves at this very moment
