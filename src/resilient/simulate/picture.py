@@ -39,7 +39,9 @@ def save(report: Report, path: str | Path, *, only: tuple[str, ...] = ()) -> Non
     styled: Any = cast("Any", mpl).rc_context
     runs = [run for name, run in report.runs.items() if not only or name in only]
     with styled(_STYLE):
-        figure: Any = Figure(figsize=(9, 7.2), layout="constrained")
+        # Fixed margins: the solver of "constrained" does not give the same places each time.
+        figure: Any = Figure(figsize=(9, 7.2))
+        figure.subplots_adjust(left=0.11, right=0.98, bottom=0.075, top=0.93, hspace=0.12)
         heights = [3, 2.2, 2.2, 0.3 * len(runs) + 0.2]
         axes: Any = figure.subplots(4, 1, sharex=True, height_ratios=heights)
         for run, colour in zip(runs, _COLOURS * len(runs), strict=False):
@@ -71,7 +73,7 @@ def _circuits(axis: Any, runs: list[Run]) -> None:
             axis.barh(
                 row, end - start, left=start, height=0.7, color=_STATES["open"], lw=0, alpha=share
             )
-    axis.set_yticks(range(len(runs)), [run.policy for run in runs])
+    axis.set_yticks(range(len(runs)), [run.policy[:13] for run in runs])
     axis.set_ylim(len(runs) - 0.5, -0.5)
     axis.set_xlabel("virtual seconds; circuits: green closed, red open or probing")
 

@@ -65,7 +65,7 @@ def test_chance_is_on() -> None:
         opened, probed = [move.at for move in found.moves if move.process == process][:2]
         waits.add(round(probed - opened, 6))
     assert len(waits) == 6
-    assert min(waits) >= 4.0
+    assert 4.0 <= min(waits) < 5.0  # drawn from the last fifth, and then the next call probes
 
 
 def test_nothing_is_left_in_the_process(caplog: pytest.LogCaptureFixture) -> None:
