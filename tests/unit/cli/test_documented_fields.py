@@ -69,6 +69,7 @@ def test_json(seen: Cli) -> None:
         "processes": seen("processes", "--json").json,
         "doctor": [seen("doctor", "--json").json],
         "status": [seen("status", "--json").json],
+        "simulate": [seen("simulate", str(ROOT / "examples" / "replay.toml"), "--json").json],
         "flags off, flags on, policies force-open, policies set": [
             seen.flip("flags", "on", "recs", "--json").json
         ],
