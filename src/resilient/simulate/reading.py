@@ -71,7 +71,8 @@ def _seconds(keys: Keys, trace: Trace, clients: ClientsPlan) -> float:
     if clients.arrivals != "trace":
         return keys.seconds("seconds")
     last = trace.at[-1]
-    return keys.seconds("seconds", last if last > 0 else 1.0)
+    # What begins at the very end is not counted; the last call is, a rounding later.
+    return keys.seconds("seconds", last * (1 + 1e-9) if last > 0 else 1.0)
 
 
 def _trace(keys: Keys, folder: Path) -> Trace:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from .. import validation
@@ -91,9 +92,12 @@ def _run(scenario: Scenario, plan: PolicyPlan, seed: int, progress: Progress | N
         times = service_plan.time.recorded(scenario.trace.seconds)
         arrivals = source(seed, "arrivals")
         Clients(loop, clients, asks, tape, arrivals, times, scenario.trace.at).begin()
-        _look(loop, scenario, service, policies, tape)
+        tell = None if progress is None else partial(progress, plan.name)
+        _look(loop, scenario, service, policies, tape, tell)
         # Those who began last have until their deadline; who began later is not counted.
-        _until(loop, scenario, plan.name, progress)
+        stop: Any = loop.stop
+        loop.call_at(scenario.seconds + clients.deadline, stop)
+        loop.run_forever()
         return _measured(scenario, plan, seed, tape, service)
     finally:
         loop.shut()
@@ -109,28 +113,21 @@ def _guarded(policy: Policy, service: Service, loop: VirtualLoop, tape: Tape) ->
 
 
 def _look(
-    loop: VirtualLoop, scenario: Scenario, service: Service, policies: list[Policy], tape: Tape
-) -> None:
-    """Have the queue and the states be looked at, at the end of each step."""
+    loop: VirtualLoop, scenario: Scenario, service: Service, policies: list[Policy], tape: Tape,
+    tell: Callable[[float], object] | None,
+) -> None:  # fmt: skip
+    """Have the queue and the states be looked at, at the end of each step; tell the progress."""
 
     def look(number: int) -> None:
         at = number * scenario.step
         tape.queue.append((at, len(service.waiting)))
         tape.states.append((at, dict(Counter(policy.state for policy in policies))))
+        if tell is not None:  # here, and by no timer of its own: that could move the run's ties
+            tell(min(1.0, at / scenario.seconds))
         if at < scenario.seconds:
             loop.call_at((number + 1) * scenario.step, look, number + 1)
 
     loop.call_at(scenario.step, look, 1)
-
-
-def _until(loop: VirtualLoop, scenario: Scenario, name: str, progress: Progress | None) -> None:
-    end = scenario.seconds + scenario.clients.deadline
-    stop: Any = loop.stop
-    for part in range(1, 101):
-        if progress is not None:
-            loop.call_at(end * part / 100, progress, name, part / 100)
-    loop.call_at(end, stop)
-    loop.run_forever()
 
 
 def _measured(scenario: Scenario, plan: PolicyPlan, seed: int, tape: Tape, service: Service) -> Run:

@@ -6,8 +6,8 @@ import csv
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
-from math import isfinite
+from datetime import UTC, datetime
+from math import isfinite, nan
 from pathlib import Path
 from typing import Any, cast
 
@@ -87,20 +87,23 @@ def _cell(where: str, row: dict[str, Any], column: str) -> object:
     return row[column]
 
 
-def _number(where: str, column: str, value: object) -> float:
+def _number(where: str, column: str, value: object, allowed: str = "a number") -> float:
     try:
-        found = float(cast("Any", value))
+        found = nan if isinstance(value, bool) else float(cast("Any", value))
     except (TypeError, ValueError):
-        found = float("nan")
+        found = nan
     if not isfinite(found):
-        raise ValueError(f"{where}: {column} must be a number; got {validation.shown(value)}")
+        raise ValueError(f"{where}: {column} must be {allowed}; got {validation.shown(value)}")
     return found
 
 
 def _moment(where: str, column: str, value: object) -> float:
-    if isinstance(value, str):
+    # "20260301" is a number of seconds: only what has a dash or a colon is tried as a date.
+    if isinstance(value, str) and ("-" in value[1:] or ":" in value):
         try:
-            return datetime.fromisoformat(value).timestamp()
+            date = datetime.fromisoformat(value.strip())
         except ValueError:
             pass
-    return _number(where, column, value)
+        else:  # local time would repeat an hour in autumn
+            return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
+    return _number(where, column, value, "a number of seconds or a date of ISO 8601")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -68,15 +69,51 @@ def test_recorded_times_for_drawn_arrivals(file: Path) -> None:
     assert took[:-60] == pytest.approx(expected[:-60])  # the last may not have ended
 
 
+def test_all_of_it_is_replayed_where_no_length_is_said(file: Path) -> None:
+    """The last call too, which begins just where the run ends."""
+    data = calm(service={"time": "trace", "workers": 9}, policy=[{"name": "ours", "guards": []}])
+    data["clients"] = {"arrivals": "trace", "deadline": 5.0}
+    data["trace"] = {"file": file.name, "at": "at", "seconds": "took"}
+    del data["seconds"]
+    found = run(from_data(data, folder=file.parent), seed=1).runs["ours"]
+    assert (found.calls, found.ends["good"]) == (4, 4)
+
+
+@pytest.mark.parametrize(
+    ("words", "seconds"),
+    [
+        (["20260301", "20260302"], 1.0),  # seconds, though ISO 8601 knows such days
+        (["2026-03-01", "2026-03-02"], 86_400.0),
+        (["1e-3", "2e-3"], 0.001),
+        (["-2", "-1"], 1.0),
+        # No zone is UTC: where the clocks of a place go back, its hours come twice.
+        (["2026-10-25T00:30", "2026-10-25T03:30"], 10_800.0),
+        (["2026-10-25T00:30+02:00", "2026-10-24T23:30Z"], 3_600.0),
+    ],
+)
+def test_what_is_a_number_and_what_a_date(
+    tmp_path: Path, words: list[str], seconds: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("at\n" + "\n".join(words) + "\n")
+    with monkeypatch.context() as patched:
+        patched.setenv("TZ", "Europe/Berlin")
+        time.tzset()
+        found = read(path, "at", None).at
+    time.tzset()
+    assert found == pytest.approx((0.0, seconds))
+
+
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [
-        ("t.csv", "at,took\n1,2\nx,2\n", "t.csv, line 3: at must be a number; got 'x'"),
+        ("t.csv", "at,took\n1,2\nx,2\n", "t.csv, line 3: at must be a number of seconds or a date of ISO 8601; got 'x'"),
         ("t.csv", "at,tok\n1,2\n", "t.csv, line 2: no column 'took'; did you mean 'tok'? There is: at, tok"),
         ("t.csv", "at,took\n", "t.csv: a trace has at least one line"),
         ("t.csv", "at,took\n1,-2\n", "t.csv, line 2: took must be >= 0; got -2.0"),
         ("t.csv", "at,took\n1,nan\n", "t.csv, line 2: took must be a number; got 'nan'"),
         ("t.csv", "at,took\n1\n", "t.csv, line 2: took must be a number; got None"),
+        ("t.jsonl", '{"at": 1, "took": true}\n', "t.jsonl, line 1: took must be a number; got True"),
         ("t.jsonl", '{"at": 1, "took": 1}\n{"at"\n', "t.jsonl, line 2: not JSON"),
         ("t.jsonl", "[1]\n", "t.jsonl, line 1: must be an object; got [1]"),
     ],
