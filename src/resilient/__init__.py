@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from .admin.settings import load_settings
     from .engine.loops import Attempt
     from .policy.clients.explanation import Explained, Explanation
+    from .policy.hedge_decorator import hedge
     from .policy.last_good_decorator import last_good
     from .policy.patching import Patch, patch
     from .policy.retry_decorator import retry
@@ -58,6 +59,7 @@ _LATER: Final = {  # what most programs never ask for is loaded when it is asked
     "Explained": "policy.clients.explanation",
     "Explanation": "policy.clients.explanation",
     "Patch": "policy.patching",
+    "hedge": "policy.hedge_decorator",
     "last_good": "policy.last_good_decorator",
     "load_settings": "admin.settings",
     "patch": "policy.patching",
@@ -95,6 +97,7 @@ __all__ = (
     "fallback",
     "flag",
     "flags",
+    "hedge",
     "integrations",
     "kill_switch",
     "last_good",

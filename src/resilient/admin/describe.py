@@ -8,6 +8,7 @@ from ..engine.counters import EDGES, PEAK_SPAN
 from ..engine.policy_state import PolicyState
 from ..guards.base import Guard
 from ..guards.facets import Admission, Retries
+from ..guards.races import Races
 from ..guards.sorting import answering, time_limits
 from ..outcomes import OUTCOMES
 from .options import changed
@@ -122,6 +123,8 @@ def _limits(guards: tuple[Guard, ...]) -> list[str]:
             "  in a block, a context manager and a Future nothing is tried again, in a "
             "stream only before its first item"
         )
+    if any(isinstance(guard, Races) for guard in guards):
+        lines.append("  in a block, a context manager and a Future there is no second copy")
     if time_limits(guards):
         lines.append(
             "  of a context manager the timeout bounds the entry (on trio it is told, and "

@@ -18,15 +18,20 @@ from .pipeline import Pipeline
 from .policy_state import PolicyState
 from .stops import Stopped
 
+DO_RACE: Final = -1  # run copies of the attempt, one beside the other
 DO_RUN: Final = 0  # run the body
 DO_PARK: Final = 1  # wait in the queue of the guard at `level`
 DO_PAUSE: Final = 2  # sleep for `delay`, then begin another attempt
 DO_RECOVER: Final = 3  # run the fallback in place of the body
 DONE: Final = 4
 LASTS: Final = 5  # the body returned work that has not ended: the call ends with that work
-Step = Literal[0, 1, 2, 3, 4, 5]
+Step = Literal[-1, 0, 1, 2, 3, 4, 5]
 
 ENTRY: Final = "policy"
+
+
+class NotNeeded(BaseException):  # noqa: N818 - nothing is wrong
+    """Raised in place of the body of an attempt that nobody waits for any more."""
 
 
 class AbandonedWorker:
@@ -65,6 +70,9 @@ class Call:
     """The state of one call."""
 
     enters: ClassVar[bool] = False  # whether its body enters a context manager
+    may_race: ClassVar[bool] = True  # copies of its attempts can run one beside the other
+    is_copy: ClassVar[bool] = False
+    floor: int = -1  # the level outside of which its guards are another call's
 
     # fmt: off
     __slots__ = (
@@ -72,8 +80,8 @@ class Call:
         "began", "core", "counted", "deadline", "delay", "duration", "error", "expired_level",
         "fallbacks_failed", "final", "fn", "forced_outcome", "handle", "is_callers", "is_late",
         "is_news", "kwargs", "lasted", "level", "limits", "ours_since", "outcome", "pipeline",
-        "ran", "recovered_from", "recovering_from", "refuser", "retrying", "seen", "served",
-        "settled", "stale_for", "started", "tickets", "value",
+        "racing", "ran", "recovered_from", "recovering_from", "refuser", "retrying", "seen",
+        "served",        "settled", "stale_for", "started", "tickets", "value",
     )
     # fmt: on
     admitted: bool
@@ -87,6 +95,7 @@ class Call:
     is_news: bool  # its refusal is the first after a quiet time
     ours_since: float | None  # the `counting_since` of the process that it is known to belong to
     lasted: bool  # its body returned work that had not ended
+    racing: bool  # the guard at its level races copies of the attempt that begins now
     ran: bool
     seen: tuple[list[int], str]  # how it ended in the eyes of its guards, and the reason
     served: int  # what its caller got, once it is counted
@@ -125,7 +134,7 @@ class Call:
         self.final: bool = False  # nothing can replace its answer any more
         self.ran = self.admitted = self.counted = self.is_callers = False
         self.is_late = self.settled = self.is_news = False
-        self.answering = self.lasted = False
+        self.answering = self.lasted = self.racing = False
         self.ours_since = self.stale_for = None
         self.attempts: int = 1  # that have begun
         self.retrying: Retrying | None = None  # once an attempt failed that could be repeated
@@ -189,6 +198,15 @@ class Call:
         guard = cast("Answers", self.pipeline.guards[self.level])
         origin = self.recovering_from
         return asking(guard, self.pipeline, origin, self.fn, self.args, self.kwargs)
+
+    def begins(self) -> bool:
+        """Note that the body begins; return False if nobody needs it any more."""
+        return True
+
+    @property
+    def original(self) -> Call:
+        """The call that is counted: itself, or the one it is a copy of."""
+        return self
 
     @property
     def innermost(self) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from . import settlement
 from .call import Call
 
@@ -10,6 +12,7 @@ class DetachedCall(Call):
     """A call that gives everything back when it is collected without having ended."""
 
     __slots__ = ()
+    may_race: ClassVar[bool] = False
 
     def __del__(self) -> None:
         if getattr(self, "admitted", False) and not self.counted:

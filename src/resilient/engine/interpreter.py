@@ -23,7 +23,7 @@ from ..outcomes import REFUSED
 from ..stack import room_for_call
 from . import refusals
 from .attempts import begun, time_left
-from .call import DO_PARK, DO_RECOVER, DO_RUN, ENTRY, Call, Step
+from .call import DO_PARK, DO_RACE, DO_RECOVER, DO_RUN, ENTRY, Call, Step
 from .lent_slots import lent
 from .own_calls import is_inside
 from .policy_state import PolicyState
@@ -84,7 +84,7 @@ def admit(call: Call, first: int) -> Step:
         verdict, level, why, retry_after = core.locked(_ask, call, first, core.now())
         call.level = max(level, 0)
         if verdict >= 0:
-            return DO_RUN
+            return DO_RACE if call.racing else DO_RUN
         if level < 0:
             return _refused_at_entry(call, CircuitOpenError, why, retry_after)
         if level < first and verdict == ANSWER:  # a switch was moved during a wait further inside
@@ -179,8 +179,12 @@ def _switch_off(call: Call) -> int:
 
 def _walk_in(call: Call, first: int, now: float) -> tuple[int, int]:
     """Ask the guards inwards; return the verdict and its level. The caller holds the lock."""
-    pipeline = call.pipeline
-    for level in range(first, len(pipeline.guards)):
+    pipeline, last = call.pipeline, len(call.pipeline.guards)
+    call.racing = False
+    if pipeline.races is not None and call.may_race and not call.final and PolicyState.active:
+        last = pipeline.races[0] + 1  # what is inside admits each copy
+        call.racing = first <= last
+    for level in range(first, last):
         if not (PolicyState.active or pipeline.always[level]):
             continue
         guard, admission = pipeline.guards[level], pipeline.admissions[level]
@@ -193,7 +197,7 @@ def _walk_in(call: Call, first: int, now: float) -> tuple[int, int]:
             call.tickets[level] = verdict
         elif not (pipeline.lends[level] and borrows(call)):
             return verdict, level
-    return 0, len(pipeline.guards)
+    return 0, last - 1 if call.racing else last
 
 
 def refused(

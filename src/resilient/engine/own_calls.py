@@ -58,8 +58,9 @@ def _own_call(held: dict[str, Any]) -> OwnCall | None:
     if isinstance(call, Call):
         if not call.admitted or call.counted:
             return None
-        pairs = zip(call.pipeline.guards, call.tickets, strict=True)
-        kept = tuple(guard for guard, ticket in pairs if ticket is not None)
+        guards, outer = call.pipeline.guards, call.original.tickets
+        trios = zip(guards, call.tickets, outer, strict=True)
+        kept = tuple(guard for guard, *tickets in trios if tickets != [None, None])
         return OwnCall(call.core, call.began, kept)
     if pipeline is not None and tickets is not None and type(tickets) is not Stopped:
         holding = tuple(pipeline.guards[level] for level in pipeline.fast_levels)

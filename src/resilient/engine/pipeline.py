@@ -7,6 +7,7 @@ from typing import Any, TypeGuard, TypeVar
 
 from ..guards.base import Guard, Mode
 from ..guards.facets import Admission, Answers, InFlight, Keeps, Retries, Slots, Switch, TimeLimit
+from ..guards.races import Races
 from ..guards.recalls import Recalls
 from ..guards.sorting import answering
 from ..knowledge.libraries import is_answer
@@ -32,7 +33,7 @@ class Pipeline:
         "admissions", "always", "answers", "core", "enter", "fast_guards", "fast_levels",
         "guard_judges", "guards", "is_plain", "judge", "judges", "judges_health",
         "judges_values", "keepers", "kin", "leave", "lends", "limits", "neutral", "odd", "once",
-        "plain", "reacts", "recalls", "retries", "single", "skip", "threaded", "watchers",
+        "plain", "races", "reacts", "recalls", "retries", "single", "skip", "threaded", "watchers",
         "worker_guard", "writes",
     )  # fmt: skip
     enter: Enter
@@ -112,6 +113,7 @@ class Pipeline:
         self.keepers: tuple[tuple[int, Keeps], ...] = _levels(guards, Keeps)
         # A policy has at most one.
         self.retries: tuple[int, Retries] | None = next(iter(_levels(guards, Retries)), None)
+        self.races: tuple[int, Races] | None = next(iter(_levels(guards, Races)), None)
         self.limits: tuple[tuple[int, TimeLimit], ...] = _levels(guards, TimeLimit)
         # The kind of the guard whose limit is kept by a worker.
         bounding = [guard for level, guard in self.limits if self.admissions[level] is not None]
@@ -122,14 +124,15 @@ class Pipeline:
         )
 
     @property
-    def one_limit(self) -> bool:
-        """Whether there is exactly one time limit, and no predicate of the value."""
-        return self.single is not None and not self.judges_values
+    def fast_threaded(self) -> bool:
+        """Whether a call on a worker thread that goes well needs no interpreter."""
+        plain = self.threaded and self.single is not None and not self.judges_values
+        return plain and not (self.keepers or self.races)
 
     @property
     def fast(self) -> bool:
         """Whether a call that goes well needs no interpreter."""
-        return not (self.judges_values or self.threaded or len(self.limits) > 1)
+        return not (self.judges_values or self.threaded or self.races or len(self.limits) > 1)
 
 
 F = TypeVar("F", bound=Guard)

@@ -32,14 +32,19 @@ def unwind(call: Call) -> Step:
         outcomes, reason = classify(call)
     if call.outcome < 0:
         call.outcome = outcomes[-1]
+    return concluded(call, outcomes, reason)
+
+
+def concluded(call: Call, outcomes: list[int], reason: str) -> Step:
+    """Settle the guards from the call's level outwards; how it ended is known."""
     call.seen = outcomes, reason
-    pipeline = call.pipeline
+    pipeline, level = call.pipeline, call.level
     good, value = call.ran and call.error is None and call.recovered_from is None, call.value
-    if pipeline.retries is not None:
+    if pipeline.retries is not None and pipeline.retries[0] > call.floor:
         attempts.prepare(call, outcomes)
     step = _unwind(call, outcomes, reason)
     if pipeline.keepers and good:  # by now the slot is free
-        _keep(call, value, outcomes)
+        _keep(call, value, outcomes, level)
     return step
 
 
@@ -65,7 +70,7 @@ def unanswered(call: Call) -> Step:
 
 def _unwind(call: Call, outcomes: list[int], reason: str) -> Step:
     step = settle(call, outcomes, reason)
-    kin = call.pipeline.kin
+    kin = None if call.is_copy else call.pipeline.kin
     if kin is not None and step == DONE and isinstance(call.error, ResilientError):
         call.error = kin(call.error, call.fn, call.args, call.kwargs)
     return step
@@ -95,7 +100,7 @@ def settle(call: Call, outcomes: list[int], reason: str, what: int | None = None
         refusals.publish(call, now)
     if step == DO_RECOVER and call.recovering_from is None:
         call.recovering_from = ValueError("a failed result")
-    elif step == DONE and PolicyState.on_end is not None:
+    elif step == DONE and PolicyState.on_end is not None and not call.is_copy:
         trace(call, now)
     return step
 
@@ -108,13 +113,16 @@ def _end(call: Call, outcomes: list[int], reason: str, what: int | None, now: fl
     call.settled = True
     step = _walk_out(call, outcomes, reason, now)
     if step == DONE:
-        count(call, now, what)
+        if call.is_copy:
+            call.counted = True  # by the call that it is a copy of
+        else:
+            count(call, now, what)
     return step
 
 
 def _is_ours(call: Call) -> bool:
     """Return whether a call belongs to this process, and not to the one that forked it."""
-    since = call.core.counting_since
+    call, since = call.original, call.core.counting_since
     if call.ours_since != since and not call.core.inherits(call.began):
         return False
     call.ours_since = since
@@ -124,7 +132,9 @@ def _is_ours(call: Call) -> bool:
 def _settle_inside(call: Call, outcomes: list[int], reason: str, what: int) -> Step:
     """Ask the fallbacks of a call that has no tickets; the interrupted section counts it."""
     step = _walk_out(call, outcomes, reason, call.core.now())
-    if step == DONE:
+    if step == DONE and call.is_copy:
+        call.counted = True
+    elif step == DONE:
         call.core.outbox.append(partial(_count_later, call, what))
     elif step == DO_RECOVER and call.recovering_from is None:
         call.recovering_from = ValueError("a failed result")
@@ -140,7 +150,7 @@ def _walk_out(call: Call, outcomes: list[int], reason: str, now: float) -> Step:
     retries, worker = call.pipeline.retries, call.abandoned
     asking = -1 if retries is None else retries[0]  # the level of the guard that asks again
     held = worker is not None and not worker.has_ended
-    for level in range(call.level, -1, -1):
+    for level in range(call.level, call.floor, -1):
         ticket = tickets[level]
         if ticket is None and not reacts[level]:
             continue
@@ -163,14 +173,14 @@ def _walk_out(call: Call, outcomes: list[int], reason: str, now: float) -> Step:
     return DONE
 
 
-def _keep(call: Call, value: Any, outcomes: list[int]) -> None:
-    """Pass a good value to the guards that keep values."""
+def _keep(call: Call, value: Any, outcomes: list[int], innermost: int) -> None:
+    """Pass a good value to the guards that keep values, from a level outwards."""
     if call.final or call.lasted:  # nobody could be answered with it
         return
     pipeline = call.pipeline
     asked = asked_for(pipeline, call.fn, call.args, call.kwargs, call.core.now())
     for level, guard in pipeline.keepers:
-        if outcomes[level] == SUCCESS:
+        if call.floor < level <= innermost and outcomes[level] == SUCCESS:
             keep(pipeline, guard, value, asked)
 
 

@@ -14,7 +14,7 @@ IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE
 _OTHERS: Final = frozenset({"POST", "PATCH", "CONNECT"})
 UNKNOWN: Final = "nothing says that it may be repeated (retry(idempotent=True) would)"
 _REPEATABLE: Final = (str, bytes, bytearray, memoryview, set, frozenset)
-_ONCE: Final = "its body can't be sent again"
+READ_ONCE: Final = "its body can't be sent again"
 
 
 def unknown(fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
@@ -34,8 +34,8 @@ def once_over_http(fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> st
     if method not in IDEMPOTENT:
         return f"{method} is not idempotent" if method in _OTHERS else UNKNOWN
     if request is not None:
-        return _ONCE if _is_read_once(_body_of(request)) else ""
-    return _ONCE if _is_read_once([*args, *kwargs.values()]) else ""
+        return READ_ONCE if _is_read_once(_body_of(request)) else ""
+    return READ_ONCE if _is_read_once([*args, *kwargs.values()]) else ""
 
 
 def writes_over_http(fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:

@@ -15,6 +15,7 @@ from ..engine.pipeline import Pipeline
 from ..engine.sync import functions as sync
 from ..guards.base import Guard, Mode
 from ..guards.facets import Answers, Keeps, Queueing, TimeLimit
+from ..guards.races import Races
 from .guard_stack import GuardStack
 
 if TYPE_CHECKING:
@@ -206,6 +207,8 @@ def check(who: str, guards: tuple[Guard, ...], fn: object) -> None:
             _refuse(
                 who, fn, f"its {guard.kind} keeps values, and {article(kind)} function has none"
             )
+        if streams and isinstance(guard, Races):
+            _refuse(who, fn, f"its {guard.kind} runs it twice, and two streams can't be one")
         if not isinstance(guard, Answers):
             continue
         if guard.only_streams and not streams:

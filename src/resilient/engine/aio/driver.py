@@ -11,11 +11,12 @@ from typing import Any, Final
 from ...callables import handle_of, returns_awaitable
 from ...guards.base import Waiter
 from .. import attempts, interpreter, settlement, waiting
-from ..call import DO_PARK, DO_RECOVER, DO_RUN, DONE, LASTS, Call, Step
+from ..call import DO_PARK, DO_RACE, DO_RECOVER, DO_RUN, DONE, LASTS, Call, NotNeeded, Step
 from ..frames import has_call
 from ..misuse import MisuseError
 from ..time_limits import binding, pause_end
 from .deadline_scope import DeadlineScope
+from .race import race
 from .timers import Timer
 from .waker import AsyncWaker, current_task
 
@@ -27,11 +28,15 @@ async def drive(call: Call, first: Callable[..., Step], *args: Any) -> Step:
     try:
         step = first(call, *args)
         while step < DONE:
-            if step == DO_RUN:
+            if step == DO_RUN and not call.begins():
+                step = interpreter.raised(call, NotNeeded())
+            elif step == DO_RUN:
                 answer = attempts.dropped(call)
                 if answer is not None:
                     await _closed(answer)
                 step = await _limited(call, len(call.tickets), call.fn, call.args, call.kwargs)
+            elif step == DO_RACE:
+                step = await race(call, drive, _closed)
             elif step == DO_PARK:
                 step = await wait(call)
             elif step == DO_RECOVER:

@@ -21,16 +21,27 @@ def abandon(call: Call, error: BaseException) -> tuple[Step, Callable[[], None]]
     return interpreter.raised(call, error), partial(_worker_ended, call, held)
 
 
+def left_behind(call: Call) -> Callable[[], None]:
+    """Count a worker that goes on without a caller; return what to call when it ends."""
+    held, core = AbandonedWorker(0), call.core
+    core.locked(_counted, core, held, core.now())
+    return partial(_worker_ended, call, held)
+
+
 def _abandoned(
     core: PolicyState, held: AbandonedWorker, kind: str, now: float, reason: str
 ) -> None:
-    core.abandoned += 1
-    core.abandoned_total += 1
-    core.abandoned_at[id(held)] = now
+    _counted(core, held, now)
     if len(core.abandoned_at) == 1:
         event = Event("abandoned", guard=kind, at=now, reason=reason, policy=core.name)
         bus.enqueue(event)
         core.outbox.append(None)
+
+
+def _counted(core: PolicyState, held: AbandonedWorker, now: float) -> None:
+    core.abandoned += 1
+    core.abandoned_total += 1
+    core.abandoned_at[id(held)] = now
     core.write_shared_row()
 
 

@@ -15,11 +15,12 @@ from ...errors import CallTimeoutError, WorkersBusyError
 from ...guards.base import Waiter
 from ...guards.facets import Admission
 from .. import attempts, interpreter, settlement, waiting
-from ..call import DO_PARK, DO_RECOVER, DO_RUN, DONE, LASTS, Call, Step
+from ..call import DO_PARK, DO_RACE, DO_RECOVER, DO_RUN, DONE, LASTS, Call, NotNeeded, Step
 from ..frames import has_call
 from ..misuse import not_awaited
 from ..time_limits import binding, pause_end
 from .abandoned import abandon
+from .race import race
 from .workers import Job, Signal, pool
 
 
@@ -28,8 +29,12 @@ def drive(call: Call, first: Callable[..., Step], *args: Any) -> Step:
     try:
         step = first(call, *args)
         while step < DONE:
-            if step == DO_RUN:
+            if step == DO_RUN and not call.begins():
+                step = interpreter.raised(call, NotNeeded())
+            elif step == DO_RUN:
                 step = _body(call)
+            elif step == DO_RACE:
+                step = race(call, drive, _sleep)
             elif step == DO_PARK:
                 step = wait(call)
             elif step == DO_RECOVER:

@@ -35,7 +35,7 @@ def run(call: Call, first: Callable[..., Step] = interpreter.start, *args: Any) 
 
 def guard(pipeline: Pipeline, fn: Callable[..., Any]) -> Callable[..., Any]:
     """Return a function that calls fn through the pipeline."""
-    threaded = pipeline.threaded and pipeline.one_limit and not pipeline.keepers
+    threaded = pipeline.fast_threaded
     if not pipeline.fast and not threaded:
         return _interpreted(pipeline, fn)
     make = _threaded if threaded else _plain if pipeline.single is None else _timed

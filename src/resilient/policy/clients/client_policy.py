@@ -81,6 +81,8 @@ class ClientPolicy:
                 kin=self._kin, once=self._once if what == "call" else _part,
                 writes=self._writes,
             )  # fmt: skip
+            if self.inline or what != "call":  # no other thread, and no copy of a part
+                found.races = None
             self._pipelines[key] = found
         return found
 

@@ -1,0 +1,1 @@
+"""The hedge: when a second copy begins, and what it shows."""
