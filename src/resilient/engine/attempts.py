@@ -211,8 +211,19 @@ def is_paid(call: Call) -> bool:
     return False
 
 
-def begun(call: Call, now: float) -> None:
-    """Note that the attempt that was asked for begins; under the lock."""
+def let_in(call: Call, now: float) -> None:
+    """Note that an attempt begins, be it a copy of one; under the lock."""
+    whole = call.original
+    _begun(whole, now)
+    if whole is not call:
+        _begun(call, now)
+    if not whole.admitted:
+        call.core.entered(now)
+    call.admitted = whole.admitted = True
+
+
+def _begun(call: Call, now: float) -> None:
+    """Tell the guard that the attempt it asked for begins."""
     retries, known = call.pipeline.retries, call.retrying
     if retries is None or known is None or not known.pending:
         return

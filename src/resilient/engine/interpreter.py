@@ -22,7 +22,7 @@ from ..guards.facets import Admission, InFlight, Keeps, Queueing, Switch, TimeLi
 from ..outcomes import REFUSED
 from ..stack import room_for_call
 from . import refusals
-from .attempts import begun, time_left
+from .attempts import let_in, time_left
 from .call import DO_PARK, DO_RACE, DO_RECOVER, DO_RUN, ENTRY, Call, Step
 from .lent_slots import lent
 from .own_calls import is_inside
@@ -141,11 +141,8 @@ def _ask(call: Call, first: int, now: float) -> tuple[int, int, str, float | Non
     verdict, level = _walk_in(call, first, now)
     if verdict >= 0:
         call.started = now
-        if call.retrying is not None:
-            begun(call, now)
-        if not call.admitted:
-            core.entered(now)
-            call.admitted = True
+        if not call.racing:  # else its first copy that is let in does it
+            let_in(call, now)
     elif verdict != PARK:
         guard = cast("Admission", call.pipeline.guards[level])
         return verdict, level, guard.why, guard.retry_after(now)

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Final
 from ..guards.races import Races
 from ..knowledge.libraries import is_answer
 from ..knowledge.repeats import READ_ONCE
-from ..outcomes import CANCELLED, IGNORED, SUCCESS
+from ..outcomes import CANCELLED, IGNORED, REFUSED, SUCCESS
 from . import settlement
 from .call import DO_RACE, LASTS, Call, Step
 
@@ -52,7 +52,6 @@ class Copy(Call):
         self._original, self.number, self.floor = original, number, original.level
         self.limits = list(original.limits)
         self.began = original.began
-        self.admitted = True  # it is counted as the call that it is a copy of
         self.begun = self.ended = self.lost = False
         self.fault: BaseException | None = None
         self.on_end: Callable[[], object] | None = None
@@ -166,6 +165,9 @@ class Race:
         call.fallbacks_failed += taken.fallbacks_failed
         if taken.step == LASTS:
             return _go_on_as(call, taken)
+        known = call.retrying
+        if taken.outcome == REFUSED and known is not None and known.failed is not None:
+            return settlement.failed_before(call, f"its {taken.refuser} refuses")
         for name in _MINE:
             setattr(call, name, getattr(taken, name))
         taken.error = taken.value = taken.recovered_from = None
