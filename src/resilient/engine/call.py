@@ -30,7 +30,7 @@ Step = Literal[-1, 0, 1, 2, 3, 4, 5]
 ENTRY: Final = "policy"
 
 
-class NotNeeded(BaseException):  # noqa: N818 - nothing is wrong
+class NotNeeded(BaseException):
     """Raised in place of the body of an attempt that nobody waits for any more."""
 
 

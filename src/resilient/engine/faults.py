@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 from ..guards.base import Guard
+
+_KINDS: Final = 10  # of a guard's faults that are logged
 
 
 def fault_logger(name: str, kind: str) -> Callable[[Exception], None]:
@@ -27,10 +30,11 @@ def fault_logger(name: str, kind: str) -> Callable[[Exception], None]:
 
 
 def log_fault(name: str, guard: Guard, what: str, fault: Exception) -> None:
-    """Log the first fault of a guard's own code."""
-    if guard._fault_logged:
+    """Log a fault of a guard's own code, the first of its type."""
+    kind = what, type(fault).__name__
+    if kind in guard._faults_logged or len(guard._faults_logged) >= _KINDS:
         return
-    guard._fault_logged = True
+    guard._faults_logged = (*guard._faults_logged, kind)
     import logging
 
     logging.getLogger("resilient").error(

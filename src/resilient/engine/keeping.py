@@ -22,11 +22,11 @@ def asked_for(
     """Return what a call asks for, as guards are told it."""
     clock, skip, writes = pipeline.core.clock, pipeline.skip, pipeline.writes
     if not skip:
-        return Asked(fn, args, kwargs, now, None, False, clock)
-    proxy, rest = args[0], args[skip:]
+        return Asked(fn, args, kwargs, now, None, False, False, clock)
+    proxy, rest, lent = args[0], args[skip:], pipeline.lent
     return Asked(
-        fn, rest, kwargs, now, clock=clock, owner=getattr(proxy, "__wrapped__", proxy),
-        writes=writes is not None and writes(fn, rest, kwargs),
+        fn, rest, kwargs, now, getattr(proxy, "__wrapped__", proxy),
+        writes is not None and writes(fn, rest, kwargs), lent is not None and lent(proxy), clock,
     )  # fmt: skip
 
 

@@ -131,7 +131,7 @@ class Guard:
     _layers: dict[str, dict[str, Any]] | None = None  # its options, by who set them
     _revision: int = 0  # how often its options were changed
     _decorated: tuple[Callable[[], Any], Any] | None = None  # what it made, weakly; the code of it
-    _fault_logged: bool = False
+    _faults_logged: tuple[tuple[str, str], ...] = ()  # what, and the type of the fault
     _policy: object = None  # which it keeps alive, where it decorates again and again
     _decorate: ClassVar[Callable[[Any, Guard], Any]]  # set by `resilient.policy.decoration`
     _facet_of: ClassVar[dict[str, type[Guard]]] = {}  # by the name of a method

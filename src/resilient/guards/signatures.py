@@ -9,13 +9,19 @@ from ..callables import label
 
 
 def check_signature(
-    what: str, answer: Callable[..., Any], fn: Callable[..., Any], *, with_error: bool = False
+    what: str,
+    answer: Callable[..., Any],
+    fn: Callable[..., Any],
+    *,
+    with_error: bool = False,
+    follow: bool = True,
 ) -> None:
-    """Raise a TypeError if answer can't be called with the arguments of fn."""
+    """Raise a TypeError if answer can't be called with the arguments of fn, or of what fn wraps."""
     import inspect
 
     try:
-        theirs, mine = inspect.signature(fn), inspect.signature(answer)
+        theirs = inspect.signature(fn, follow_wrapped=follow)
+        mine = inspect.signature(answer)
     except (TypeError, ValueError):  # a builtin without a signature
         return
     if any(

@@ -41,7 +41,7 @@ def once_over_http(fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> st
 def writes_over_http(fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
     """Return whether a call of an HTTP client is known to change something, by its method."""
     method = _asked(fn, args, kwargs)[1]
-    return method in IDEMPOTENT | _OTHERS and method not in SAFE
+    return method != "" and method not in SAFE
 
 
 def _asked(fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, str]:
@@ -55,6 +55,8 @@ def _method(fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
     if named in IDEMPOTENT | _OTHERS:  # get(url): what is given besides is no method
         return named
     said = kwargs.get("method", args[0] if args else "")
+    if isinstance(said, bytes):
+        said = said.decode("latin-1")
     return said.upper() if isinstance(said, str) else ""
 
 

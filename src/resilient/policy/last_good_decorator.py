@@ -63,8 +63,8 @@ def last_good(
     """Answer with the last good result of the same call when it fails, and say how old it is.
 
     Usable bare (``@last_good``), with options, and as a part of a `Policy`. The same call is the
-    same function with the same arguments, however they were given, and of the same types; the
-    object of a method does not count. What was answered is served ``degraded``, its age is in
+    same function with the same arguments, however they were given, and of the same types; of the
+    object of a method its class counts. What was answered is served ``degraded``, its age is in
     `Result.stale_for`. A flag that is off is not answered: who turns a feature off wants it off.
 
     Args:

@@ -13,7 +13,6 @@ import pytest
 from resilient import (
     BulkheadFullError,
     CallTimeoutError,
-    Policy,
     bulkhead,
     circuit_breaker,
     fallback,

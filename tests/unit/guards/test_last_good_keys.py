@@ -216,16 +216,223 @@ def test_builtins(state: Switch) -> None:
     assert kept(of) == 4
 
 
-def test_a_wrapped_clients_objects_are_told_apart(state: Switch) -> None:
+@pytest.mark.parametrize("keyed", [False, True])
+def test_a_wrapped_clients_objects_are_told_apart(state: Switch, keyed: bool) -> None:
     """The parts of a client have the same methods: two tables, two collections."""
-    of = policy(last_good(), circuit_breaker(failure_threshold=50))
-    client = of.wrap(Client(state), unless=["afind"])
-    users, orders = client.table("users"), client.table("orders")
-    assert (users.find(1), client.find(1)) == ("users 1 1", "1 1")
+
+    class Shop(Client):
+        def __init__(self, state: Switch, name: str = "") -> None:
+            super().__init__(state, name)
+            self.users, self.orders_too = Client(state, "users "), Client(state, "orders ")
+
+    options: Any = {"key": lambda it, size=1: it} if keyed else {}
+    of = policy(last_good(**options), circuit_breaker(failure_threshold=50))
+    client, other = (of.wrap(Shop(state, name), only=["find"]) for name in ("one ", "other "))
+    assert (client.users.find(1), client.find(1)) == ("users 1 1", "one 1 1")
     state.down = True
-    assert (users.find(it=1), client.find(1, size=1)) == ("users 1 1", "1 1")
+    assert (client.users.find(it=1), client.find(1, size=1)) == ("users 1 1", "one 1 1")
+    for ask in (client.orders_too.find, other.find, other.users.find):
+        with pytest.raises(Down):
+            ask(1)
+
+
+def test_what_a_call_has_handed_out_is_not_answered(state: Switch) -> None:
+    """A cursor, a pipeline: what it returns depends on what it was asked before."""
+
+    class Cursor:
+        def __init__(self, db: object) -> None:
+            self.db, self.text = db, ""
+
+        def execute(self, text: str) -> None:
+            state.check()
+            self.text = text
+
+        def fetch(self) -> str:
+            state.check()
+            return f"rows of {self.text}"
+
+    class Db:
+        def cursor(self) -> Cursor:
+            return Cursor(self)
+
+    of = policy(last_good(), circuit_breaker(failure_threshold=50))
+    cursor = of.wrap(Db(), unless=["cursor.execute"]).cursor()
+    cursor.execute("one")
+    assert cursor.fetch() == "rows of one"
+    cursor.execute("two")
+    state.down = True
     with pytest.raises(Down):
-        orders.find(1)
+        cursor.fetch()
+    assert of.snapshot()["guards"][0]["not_kept"]["lent"] >= 1
+
+
+def undressed(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """Decorate without functools.wraps."""
+
+    def called(*args: Any, **kwargs: Any) -> Any:
+        return fn(*args, **kwargs)
+
+    return called
+
+
+def test_no_argument_is_taken_for_an_object(state: Switch) -> None:
+    """What a name says is not enough: it must be the object of that very method."""
+
+    class Own(Client):
+        dressed = undressed(Client.find)
+
+    def load(cls: type, it: str) -> Any:
+        state.check()
+        return cls(it)
+
+    def injecting(fn: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(fn)
+        def called(*args: Any) -> Any:
+            return fn("context", *args)
+
+        return called
+
+    @injecting
+    def fetch(self: str, it: int) -> str:
+        state.check()
+        return f"{self} {it}"
+
+    @functools.wraps(Client.find)
+    def aside(it: int) -> str:
+        state.check()
+        return f"aside {it}"
+
+    of = policy(last_good(), circuit_breaker(failure_threshold=50))
+    own, guarded_load = Own(state), of(load)
+    wrapped = of.wrap(Own(state), only=["dressed"])
+    guarded_fetch, guarded_aside = of(fetch), of(aside)
+    calls: list[tuple[Callable[[], Any], Callable[[], Any]]] = [
+        (lambda: of.call(own.dressed, 1), lambda: of.call(own.dressed, 2)),
+        (lambda: wrapped.dressed(1), lambda: wrapped.dressed(2)),
+        (lambda: guarded_load(int, "7"), lambda: guarded_load(str, "7")),
+        (lambda: guarded_fetch(1), lambda: guarded_fetch(2)),
+        (lambda: guarded_aside(1), lambda: guarded_aside(2)),
+    ]
+    before = [first() for first, _ in calls]
+    state.down = True
+    for (first, second), value in zip(calls, before, strict=True):
+        assert first() == value
+        with pytest.raises(Down):
+            second()
+
+
+def test_the_signature_is_that_of_what_is_called(state: Switch) -> None:
+    def inner(it: int, page: int = 1) -> str:
+        state.check()
+        return f"{it} {page}"
+
+    @functools.wraps(inner)
+    def called(it: int, page: int = 2) -> str:
+        return inner(it, page)
+
+    find = policy(last_good())(called)
+    assert find(1) == "1 2"
+    state.down = True
+    assert find(1, 2) == "1 2"
+    with pytest.raises(Down):
+        find(1, 1)
+
+
+def test_the_class_of_the_object_counts(state: Switch) -> None:
+    class Model:
+        @last_good
+        @classmethod
+        def get(cls, it: int) -> str:
+            state.check()
+            return f"{cls.__name__} {it}"
+
+        @last_good
+        def show(self) -> str:
+            state.check()
+            return type(self).__name__
+
+    class User(Model):
+        pass
+
+    class Order(Model):
+        pass
+
+    assert (User.get(1), User().show()) == ("User 1", "User")
+    state.down = True
+    assert (User.get(1), User().show()) == ("User 1", "User")
+    for ask in (lambda: Order.get(1), Order().show):
+        with pytest.raises(Down):
+            ask()
+
+
+def test_with_a_key_functions_are_still_apart(state: Switch) -> None:
+    """Two of one name are two: made in a loop, lambdas, objects, what a partial binds."""
+    of = policy(last_good(key=lambda *given: given[-1]))
+
+    def made(url: str) -> Callable[[int], str]:
+        @of
+        def get(it: int) -> str:
+            state.check()
+            return f"{url}/{it}"
+
+        return get
+
+    first, second = made("a"), made("b")
+    assert first(1) == "a/1"
+    state.down = True
+    assert first(1) == "a/1"
+    with pytest.raises(Down):
+        second(1)
+
+
+def test_key_gets_what_a_partial_binds(state: Switch) -> None:
+    of = policy(last_good(key=lambda place, it: (place, it)))
+
+    def get(place: str, it: int) -> str:
+        state.check()
+        return f"{place} {it}"
+
+    of.call(functools.partial(get, "a"), 1)
+    state.down = True
+    assert of.call(functools.partial(get, "a"), 1) == "a 1"
+    with pytest.raises(Down):
+        of.call(functools.partial(get, "b"), 1)
+
+
+def test_a_wrong_call_is_not_answered(state: Switch) -> None:
+    def find(it: int = 1, /, size: int = 2) -> int:
+        state.check()
+        return it
+
+    guarded: Any = policy(last_good(), circuit_breaker(ignore=TypeError))(find)
+    guarded(5)
+    with pytest.raises(TypeError):
+        guarded(it=5)
+
+
+def test_a_view_with_another_key_keeps_apart(state: Switch) -> None:
+    of = policy(last_good(key=lambda a, b: b), circuit_breaker())
+    view = of.with_(last_good(key=lambda a, b: a))
+
+    def find(a: int, b: int) -> tuple[int, int]:
+        state.check()
+        return a, b
+
+    view.call(find, 1, 2)
+    state.down = True
+    assert view.call(find, 1, 9) == (1, 2)
+    with pytest.raises(Down):
+        of.call(find, 3, 2)
+
+
+def test_clients_are_not_kept_alive(state: Switch) -> None:
+    of = policy(last_good())
+    client = Client(state)
+    seen = weakref.ref(client)
+    of.wrap(client, only=["find"]).find(1)
+    del client
+    gc.collect()
+    assert seen() is None
 
 
 def test_a_wrapped_clients_methods_are_told_apart() -> None:
@@ -333,7 +540,7 @@ def test_a_key_that_fails_costs_no_call(state: Switch, caplog: pytest.LogCapture
         find(1)
     told = of.snapshot()["guards"][0]
     assert (told["not_kept"]["fault"], told["answers"]["fault"]) == (3, 1)
-    assert len([each for each in caplog.records if "logged once" in each.message]) == 1
+    assert len([each for each in caplog.records if "logged once" in each.message]) == 2
 
 
 def test_arguments_that_are_odd(state: Switch) -> None:

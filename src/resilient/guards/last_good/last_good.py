@@ -3,29 +3,51 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy as shallow
 from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
 
 from ... import validation
 from ...callables import PLAIN_VALUES, kind_of, label
 from ...errors import FlagOffError
 from ...metric_types import Metric, Sample
-from ...outcomes import FAILURE, REFUSED, Judge, OnError, OnResult
+from ...outcomes import FAILURE, IGNORED, REFUSED, Judge, OnError, OnResult
 from ..asked import Asked, Stale
 from ..base import RECOVER, Guard, NoAnswer
-from ..facets import Changeable, Peered, Restorable
+from ..facets import Changeable, Peered, Restorable, Switch
 from ..recalls import Recalls
 from ..signatures import check_signature
-from .keys import key_of, named_key
+from .keys import key_of, shared_key
 from .memory import Memory
-from .report import FAULT, GIVEN, METRICS, MISSING, ONE_TIME, TOO_OLD, UNHASHABLE, Counts
+from .report import (
+    FAULT,
+    GIVEN,
+    LENT,
+    METRICS,
+    MISSING,
+    ONE_TIME,
+    TOO_OLD,
+    UNHASHABLE,
+    WRITE,
+    Counts,
+)
 
 if TYPE_CHECKING:
     from datetime import timedelta
 
 ENTRIES: Final = 1000  # kept by default
 _MUTABLE: Final = frozenset({list, dict, set})
-_OFF: Final = FlagOffError.__name__
+_COPIED: Final = (list, dict, set, bytearray)
+_LATEST: Final = 60.0  # seconds by which another host's clock may be ahead
 _READ_ONCE: Final = ("__next__", "__anext__", "__await__")
+
+
+class _NoFlags(Judge):
+    """Leaves a flag that is off alone: who turns a feature off wants it off, not as it was."""
+
+    __slots__ = ()
+
+    def weigh(self, error: Exception) -> int:
+        return IGNORED if isinstance(error, FlagOffError) else super().weigh(error)
 
 
 class LastGood(Recalls, Changeable, Peered, Restorable):
@@ -60,28 +82,31 @@ class LastGood(Recalls, Changeable, Peered, Restorable):
                 validation.refuse_type(name, given, "a plain function")
         most = ENTRIES if max_entries is None else validation.count("max_entries", max_entries)
         self._key, self._copy = key, copy
-        self._own: Any = cache
-        self.memory: Memory = Memory(most)
+        self._cache: Any = cache
+        self.memory: Memory = Memory(most, self.max_age)
         self.counts: Counts = Counts()
         self._writing: set[Any] = set()  # keys that somebody writes to a cache of the user's
-        self.judge: Judge = Judge.of(on, ignore, failed_result)
+        self.judge: Judge = _NoFlags(on, ignore, failed_result)
         self.is_blind: bool = on is None and ignore is None
+        self._switches: tuple[Switch, ...] = ()
 
     def check_signature(self, fn: Callable[..., Any]) -> None:
         """Raise if `key` can't be called with the arguments of fn."""
         if self._key is not None:
-            check_signature("key", self._key, fn)
+            check_signature("key", self._key, fn, follow=False)
 
     # -- the life of a call ---------------------------------------------
 
     def settle(
         self, ticket: int, now: float, outcome: int, duration: float, reason: str, held: bool
     ) -> float | None:
-        # Who turns a feature off wants it off, and not as it was before.
-        return RECOVER if outcome in (FAILURE, REFUSED) and reason != _OFF else None
+        if outcome not in (FAILURE, REFUSED) or any(each.is_off() for each in self._switches):
+            return None
+        return RECOVER
 
     def keep(self, value: Any, asked: Asked) -> None:
-        if asked.writes:
+        if asked.writes or asked.lent:
+            self.counts.left(WRITE if asked.writes else LENT)
             return
         kind = cast("type[object]", type(value))
         if kind not in PLAIN_VALUES and any(hasattr(kind, name) for name in _READ_ONCE):
@@ -90,9 +115,8 @@ class LastGood(Recalls, Changeable, Peered, Restorable):
         try:
             key = self._key_of(asked)
             kept = self._copied(value)
-            if self._own is None:
+            if self._cache is None:
                 self.memory[key] = kept, asked.now
-                self.memory.drop_before(asked.now - self.max_age)
             else:
                 self._write(key, kept, asked)
         except _UnhashableError:
@@ -103,7 +127,7 @@ class LastGood(Recalls, Changeable, Peered, Restorable):
             raise
 
     def recall(self, asked: Asked) -> Stale:
-        if asked.writes:
+        if asked.writes or asked.lent:
             raise NoAnswer
         try:
             found, now = self._find(asked)
@@ -111,6 +135,8 @@ class LastGood(Recalls, Changeable, Peered, Restorable):
                 self.counts.answered(MISSING, asked.now)
                 raise NoAnswer
             value, kept_at = found
+            if not now - kept_at >= -_LATEST:
+                raise ValueError(f"the cache has a value of the future: {kept_at!r}")
             age = max(0.0, now - kept_at)
             if age > self.max_age:
                 self.counts.answered(TOO_OLD, asked.now)
@@ -129,22 +155,25 @@ class LastGood(Recalls, Changeable, Peered, Restorable):
 
     def _find(self, asked: Asked) -> tuple[Any, float]:
         key = self._key_of(asked)
-        if self._own is None:
+        if self._cache is None:
             return self.memory.get(key), asked.now
-        return self._own.get(key), asked.epoch()
+        return self._cache.get(key), asked.epoch()
 
     def _write(self, key: Any, kept: Any, asked: Asked) -> None:
         """Write to the user's cache, which may take its time: one caller at a time for a key."""
         if key in self._writing:
             return
-        self._writing.add(key)
         try:
-            self._own[key] = kept, asked.epoch()
+            self._writing.add(key)
+            self._cache[key] = kept, asked.epoch()
         finally:
             self._writing.discard(key)
 
     def _key_of(self, asked: Asked) -> Any:
-        key = key_of(asked) if self._key is None else named_key(self._key, asked)
+        if self._cache is None or self._key is None:
+            key = key_of(asked, self._key)
+        else:
+            key = shared_key(asked, self._key)
         try:
             hash(key)
         except TypeError as error:
@@ -156,44 +185,58 @@ class LastGood(Recalls, Changeable, Peered, Restorable):
     def _copied(self, value: Any) -> Any:
         if self._copy is not None:
             return self._copy(value)
-        return value.copy() if type(value) in _MUTABLE else value
+        if type(value) in _MUTABLE:
+            return value.copy()
+        return shallow(value) if isinstance(value, _COPIED) else value
+
+    def meet(self, guards: tuple[Guard, ...]) -> None:
+        self._switches = tuple(guard for guard in guards if isinstance(guard, Switch))
 
     def replaces(self, old: Guard) -> None:
-        if isinstance(old, LastGood):  # what is kept is the policy's
-            self.counts = old.counts
-            if self._own is None and old._own is None:
-                self.memory = old.memory
+        if not isinstance(old, LastGood):
+            return
+        self.counts = old.counts
+        if all(mine == theirs for mine, theirs in zip(self._what(), old._what(), strict=True)):
+            self.memory = old.memory  # what is kept is the policy's
+            self.memory.max_age = max(self.memory.max_age, self.max_age)
+
+    def _what(self) -> tuple[Any, ...]:
+        """Return the options by which values of one guard may stand for those of another."""
+        said = self.judge.options()["failed_result"]
+        return self.memory.most, self._key, self._copy, id(self._cache), said
 
     # -- the operator and the process ---------------------------------------------
 
     def options(self) -> dict[str, Any]:
         return {
             "max_age": self.max_age,
-            "max_entries": self.memory.most if self._own is None else None,
+            "max_entries": self.memory.most if self._cache is None else None,
             "key": self._key,
             "copy": self._copy,
-            "cache": self._own,
+            "cache": self._cache,
             **self.judge.options(),
         }
 
     def take_over(self, new: Guard, now: float) -> None:
         assert isinstance(new, LastGood)
         self.max_age, self.memory.most = new.max_age, new.memory.most
+        self.memory.max_age = new.max_age
 
     def after_fork(self, now: float, own: int) -> None:
         self.counts.clear()
         self._writing = set()
 
     def save(self) -> dict[str, Any]:
-        return {"memory": self.memory.saved()}
+        return {"memory": self.memory.saved(), "counts": self.counts.saved()}
 
     def restore(self, saved: dict[str, Any]) -> None:
         self.memory.put(saved["memory"])
+        self.counts.put(saved["counts"])
 
     # -- showing ---------------------------------------------
 
     def describe(self) -> str:
-        kept = "in a cache of its own" if self._own is not None else f"{self.memory.most:,} at most"
+        kept = f"{self.memory.most:,} at most" if self._cache is None else "in a given cache"
         return (
             f"answers with the last good value of the same call, at most {self.max_age:g} s old "
             f"({kept}), when the rest fails or refuses"
@@ -201,7 +244,7 @@ class LastGood(Recalls, Changeable, Peered, Restorable):
 
     def live(self, now: float) -> str:
         given = self.counts.answers[GIVEN]
-        kept = "" if self._own is not None else f"{len(self.memory)} kept, "
+        kept = "" if self._cache is not None else f"{len(self.memory)} kept, "
         return f"{kept}{given} given" if kept or given else ""
 
     def snapshot(self, now: float) -> dict[str, Any]:
@@ -209,13 +252,13 @@ class LastGood(Recalls, Changeable, Peered, Restorable):
         for name in ("key", "copy"):
             if name in told:
                 told[name] = label(told[name])
-        if self._own is not None:
-            told["cache"] = label(cast("object", type(self._own)))
-        entries = len(self.memory) if self._own is None else None
+        if self._cache is not None:
+            told["cache"] = label(cast("object", type(self._cache)))
+        entries = len(self.memory) if self._cache is None else None
         return {"guard": self.kind, "options": told, "entries": entries, **self.counts.data(now)}
 
     def measure(self, now: float) -> list[Sample]:
-        return self.counts.samples(now, len(self.memory) if self._own is None else None)
+        return self.counts.samples(now, len(self.memory) if self._cache is None else None)
 
 
 class _UnhashableError(TypeError):

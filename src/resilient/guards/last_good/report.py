@@ -12,9 +12,11 @@ MISSING: Final = "missing"
 TOO_OLD: Final = "too_old"
 UNHASHABLE: Final = "unhashable"
 ONE_TIME: Final = "one_time"
+WRITE: Final = "write"
+LENT: Final = "lent"
 FAULT: Final = "fault"
 ANSWERS: Final = (GIVEN, MISSING, TOO_OLD, FAULT)
-REASONS: Final = (UNHASHABLE, ONE_TIME, FAULT)
+REASONS: Final = (UNHASHABLE, ONE_TIME, WRITE, LENT, FAULT)
 _WINDOW: Final = 60.0  # seconds
 
 _ANSWERS: Final = Metric(
@@ -53,6 +55,15 @@ class Counts:
         self.seconds: float = 0.0
         # The greatest age of this window of time, and of the one before.
         self._began, self._ages = 0.0, (0.0, 0.0)
+
+    def saved(self) -> tuple[Any, ...]:
+        """Return the counts for `put`."""
+        return dict(self.answers), dict(self.not_kept), self.seconds, self._began, self._ages
+
+    def put(self, saved: tuple[Any, ...]) -> None:
+        """Set the counts that `saved` returned."""
+        self.answers, self.not_kept = dict(saved[0]), dict(saved[1])
+        self.seconds, self._began, self._ages = saved[2:]
 
     def answered(self, answer: str, now: float, age: float = 0.0) -> None:
         """Count what it had for a call."""

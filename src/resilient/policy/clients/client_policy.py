@@ -28,8 +28,8 @@ from ...knowledge.repeats import unknown
 from ...outcomes import Judge
 from ..guard_stack import GuardStack
 from ..wrapping import sync_mode
-from .proxy import is_handed
-from .subclients import close_unawaited
+from .proxy import is_handed, is_proxy
+from .subclients import close_unawaited, fields
 
 # By these an iterator or a mapping says "no more" and "not there": they are not failures.
 _ENDS: Final = Judge(ignore=(StopIteration, StopAsyncIteration))
@@ -79,7 +79,7 @@ class ClientPolicy:
             found = Pipeline(
                 self.policy._core, guards, mode, judges=judges, skip=skip, neutral=is_handed,
                 kin=self._kin, once=self._once if what == "call" else _part,
-                writes=self._writes,
+                writes=self._writes, lent=is_lent,
             )  # fmt: skip
             if self.inline or what != "call":  # no other thread, and no copy of a part
                 found.races = None
@@ -196,6 +196,13 @@ class _Made:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self._box.pop() if self._box else self._fn(*args, **kwargs)
+
+
+def is_lent(proxy: Any) -> bool:
+    """Return whether a proxy's object came out of a call, and is not one that its client holds."""
+    root = proxy._resilient_root if is_proxy(proxy) else None
+    owner = None if root is None else proxy.__wrapped__
+    return owner is not root and not any(held is owner for held in fields(root))
 
 
 def _part(fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
