@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
-from . import asking_again, ours, peers, recalling, sharing
+from . import asking_again, hedging, ours, peers, recalling, sharing
 from .model import Colour, Row, Side
 from .timing import Series, Track, interleaved, paired
 
@@ -81,6 +81,8 @@ SIDES: Final[dict[str, tuple[Colour, Maker]]] = {
     "async retry": ("asyncio", asking_again.aalone),
     "whole with retry": ("sync", asking_again.whole),
     "second attempt": ("sync", asking_again.second),
+    "whole with hedge": ("sync", hedging.fast),
+    "async whole with hedge": ("asyncio", hedging.afast),
     "whole with last_good": ("sync", recalling.kept),
     "last_good, open": ("sync", recalling.recalled),
     "tenacity": ("sync", asking_again.tenacity_alone),
@@ -132,6 +134,8 @@ COMPARISONS: Final = (
     Comparison("async, retry alone, no failure", "async retry", "tenacity, async"),
     Comparison("sync, retry in a whole policy, no failure", "whole with retry", "cooperative"),
     Comparison("sync, the second attempt succeeds", "second attempt", "tenacity, second attempt"),
+    Comparison("sync, hedge in a whole policy, no copy", "whole with hedge", "threaded"),
+    Comparison("async, hedge in a whole policy, no copy", "async whole with hedge", "async whole"),
     Comparison("sync, last_good in a whole policy, kept", "whole with last_good", "cooperative"),
     Comparison("open circuit, last_good answers", "last_good, open", "pybreaker, open"),
     Comparison("trio, whole policy", "trio whole", "trio.fail_after"),

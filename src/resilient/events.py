@@ -42,8 +42,9 @@ class Event:
             ``refused`` (the first refusal of a guard after a minute without one), ``flipped`` (a
             flag changed in this process), ``abandoned`` (a caller gave up on a
             worker thread, and none of the policy's other workers is abandoned), ``retried``
-            (another attempt begins), or ``not_retried`` (the first failure after a minute without
-            one to which a retry makes no other attempt, for that reason).
+            (another attempt, or a copy of one, begins), or ``not_retried`` (the first failure after
+            a minute without one to which a retry makes no other attempt, or slow one to which a
+            hedge makes no copy, for that reason).
         cause: ``"auto"`` or ``"operator"``.
         at: when, by the policy's monotonic clock, in seconds.
         reason: why, in a few words.

@@ -41,6 +41,7 @@ PROVISIONAL = {
     "resilient.guards.tried": ("Tried",),
     "resilient.guards.asked": ("Asked", "Stale"),
     "resilient.guards.recalls": ("Recalls",),
+    "resilient.guards.races": ("Races",),
     "resilient.guards.wait_queue": ("GRANT_LIFE", "WaitQueue"),
     "resilient.metric_types": ("Metric", "Sample"),
     "resilient.outcomes": ("SUCCESS", "FAILURE", "IGNORED", "CANCELLED", "REFUSED", "Judge"),

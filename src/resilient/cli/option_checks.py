@@ -94,6 +94,9 @@ def _build(kind: str, now: dict[str, Any], wanted: dict[str, Any]) -> None:
         now = {"max_wait": 1.0}  # the declared policy may have one
     if kind == "retry":
         now = {**now, "on": Exception}  # it has one, which is told by its name alone
+    if kind == "hedge" and not now:  # the declared one has one of them, and says this
+        when = {} if {"delay", "quantile"} & {*wanted} else {"delay": 1.0}
+        now = {"idempotent": True, **when}
     can = {*names} - {"ignore", "failed_result", "retry_after"}  # told by their names, too
     given = {name: value_of(name, value) for name, value in now.items() if name in can}
     if kind == "last_good" and now and "cache" not in now:  # told only where there is none

@@ -33,8 +33,8 @@ class Pipeline:
         "admissions", "always", "answers", "core", "enter", "fast_guards", "fast_levels",
         "guard_judges", "guards", "is_plain", "judge", "judges", "judges_health",
         "judges_values", "keepers", "kin", "leave", "lends", "lent", "limits", "neutral",
-        "odd", "once", "plain", "races", "reacts", "recalls", "retries", "single", "skip", "threaded",
-        "watchers", "worker_guard", "writes",
+        "odd", "once", "plain", "races", "reacts", "recalls", "retries", "single", "skip",
+        "threaded", "watchers", "worker_guard", "writes",
     )  # fmt: skip
     enter: Enter
     leave: Leave

@@ -44,7 +44,13 @@ class Copy(Call):
     )  # fmt: skip
     may_race: ClassVar[bool] = False
     is_copy: ClassVar[bool] = True
+    began: float
+    begun: bool
+    ended: bool
     floor: int
+    limits: list[tuple[float, int]]
+    lost: bool
+    number: int
     step: Step
 
     def __init__(self, original: Call, number: int) -> None:

@@ -36,6 +36,7 @@ class Hedge(Races, Changeable, Peered, Restorable):
     metrics: ClassVar[tuple[Metric, ...]] = METRICS
     changeable: ClassVar[tuple[str, ...]] = ("delay", "quantile", "share", "join_within")
     misplaced = "The guards outside would see one attempt where the dependency gets two."
+    join_within: float
     counts: Counts
 
     def __init__(

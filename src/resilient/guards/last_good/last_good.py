@@ -187,7 +187,7 @@ class LastGood(Recalls, Changeable, Peered, Restorable):
             return self._copy(value)
         if type(value) in _MUTABLE:
             return value.copy()
-        return shallow(value) if isinstance(value, _COPIED) else value
+        return shallow(cast("Any", value)) if isinstance(value, _COPIED) else value
 
     def meet(self, guards: tuple[Guard, ...]) -> None:
         self._switches = tuple(guard for guard in guards if isinstance(guard, Switch))

@@ -95,6 +95,9 @@ class Memory:
         self._order.pop(number, None)
 
     def _first(self) -> int | None:
-        for number in self._order:
-            return number
+        try:
+            for number in self._order:
+                return number
+        except RuntimeError:  # another thread is at it
+            pass
         return None
