@@ -199,6 +199,11 @@ class Call:
         origin = self.recovering_from
         return asking(guard, self.pipeline, origin, self.fn, self.args, self.kwargs)
 
+    @property
+    def beside(self) -> tuple[Call, ...]:
+        """The other copies of its attempt."""
+        return ()
+
     def begins(self) -> bool:
         """Note that the body begins; return False if nobody needs it any more."""
         return True

@@ -41,6 +41,8 @@ def _in_child() -> None:
     pool.reset()
     bus.reset()
     own = own_calls(sys._getframe(1))
+    for copy in (copy for call in own for copy in call.beside):
+        copy.tickets = [None] * len(copy.tickets)  # it is in another task, or in no thread at all
     held = {id(core) for core in _held}
     for core in _held:
         core.lock.release()  # this thread took it before the fork

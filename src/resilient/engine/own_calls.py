@@ -15,9 +15,16 @@ from .stops import Stopped
 class OwnCall:
     """A call that has begun and not ended."""
 
-    __slots__ = ("began", "core", "holding")
+    __slots__ = ("began", "beside", "core", "holding")
 
-    def __init__(self, core: PolicyState, began: float, holding: tuple[Guard, ...]) -> None:
+    def __init__(
+        self,
+        core: PolicyState,
+        began: float,
+        holding: tuple[Guard, ...],
+        beside: tuple[Call, ...] = (),
+    ) -> None:
+        self.beside: tuple[Call, ...] = beside  # the other copies of its attempt
         self.core: PolicyState = core
         self.began: float = began
         self.holding: tuple[Guard, ...] = holding  # those that issued it a ticket
@@ -61,7 +68,7 @@ def _own_call(held: dict[str, Any]) -> OwnCall | None:
         guards, outer = call.pipeline.guards, call.original.tickets
         trios = zip(guards, call.tickets, outer, strict=True)
         kept = tuple(guard for guard, *tickets in trios if tickets != [None, None])
-        return OwnCall(call.core, call.began, kept)
+        return OwnCall(call.core, call.began, kept, call.beside)
     if pipeline is not None and tickets is not None and type(tickets) is not Stopped:
         holding = tuple(pipeline.guards[level] for level in pipeline.fast_levels)
         return OwnCall(pipeline.core, held["began"], holding)

@@ -40,7 +40,8 @@ class Copy(Call):
     """
 
     __slots__ = (
-        "_original", "begun", "ended", "fault", "floor", "lost", "number", "on_end", "step",
+        "_copies", "_original", "begun", "ended", "fault", "floor", "lost", "number", "on_end",
+        "step",
     )  # fmt: skip
     may_race: ClassVar[bool] = False
     is_copy: ClassVar[bool] = True
@@ -53,9 +54,10 @@ class Copy(Call):
     number: int
     step: Step
 
-    def __init__(self, original: Call, number: int) -> None:
+    def __init__(self, original: Call, number: int, copies: list[Copy]) -> None:
         super().__init__(original.pipeline, original.fn, original.args, original.kwargs)
-        self._original, self.number, self.floor = original, number, original.level
+        self._original, self._copies = original, copies
+        self.number, self.floor = number, original.level
         self.limits = list(original.limits)
         self.began = original.began
         self.begun = self.ended = self.lost = False
@@ -66,6 +68,10 @@ class Copy(Call):
     @property
     def original(self) -> Call:
         return self._original
+
+    @property
+    def beside(self) -> tuple[Call, ...]:
+        return tuple(copy for copy in self._copies if copy is not self)
 
     def begins(self) -> bool:
         self.begun = not self.lost
@@ -108,7 +114,7 @@ class Race:
 
     def copy(self) -> Copy:
         """Return a new copy, for the driver to run."""
-        made = Copy(self.original, len(self.copies) + 1)
+        made = Copy(self.original, len(self.copies) + 1, self.copies)
         self.copies.append(made)
         return made
 

@@ -17,6 +17,7 @@ from resilient import (
     bulkhead,
     circuit_breaker,
     fallback,
+    hedge,
     last_good,
     retry,
     timeout,
@@ -244,6 +245,43 @@ def test_sweep_of_attempts_and_the_pauses_between_them(loop: str, way: str) -> N
 
     points = sweep(loop, scene, check)
     assert points > 4
+
+
+@pytest.mark.parametrize("way", ["decorated", "acall"])
+@pytest.mark.parametrize("down", [False, True])
+def test_sweep_of_a_race(loop: str, way: str, down: bool) -> None:
+    """Cancelled at any checkpoint of the race or of its end, both copies are gone and joined."""
+    again = hedge(0, idempotent=True)
+    shop = policy(
+        fallback(less), again, circuit_breaker(failure_threshold=None, minimum_calls=1000),
+        bulkhead(2), timeout(60, sync="cooperative"),
+    )  # fmt: skip
+    running: list[int] = []
+
+    async def watched() -> str:
+        running.append(1)
+        try:
+            value = await cleans_up()
+            if down:
+                raise OSError("down")
+            return value
+        finally:
+            running.pop()
+
+    async def scene(run: Run) -> None:
+        again.budget.refill()
+        await run(ways(shop, watched)[way])
+        assert not running
+
+    def check(seen: Swept) -> None:
+        answer = "less" if down else "full"
+        # On trio the join is shielded: who is cancelled there gets the answer that there is.
+        shielded = seen.at if loop == "trio" and seen.value == answer else -1
+        nothing_held(shop, seen, {answer}, shielded)
+        assert part(shop, "hedge")["left"] == 0
+
+    assert sweep(loop, scene, check) > 2
+    assert sum(part(shop, "hedge")["hedged"].values()) > 0
 
 
 def test_sweep_of_a_refusal_and_its_fallback(loop: str) -> None:

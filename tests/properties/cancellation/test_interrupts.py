@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from resilient import Policy, bulkhead, circuit_breaker, fallback, timeout
+from resilient import Policy, bulkhead, circuit_breaker, fallback, hedge, timeout
 from resilient.engine.sync import workers
 from resilient.engine.sync.workers import pool
 from tests.kit.policies import idle, part, policy
@@ -85,6 +85,32 @@ def test_in_the_body(way: Any) -> None:
     until(lambda: shop.snapshot()["abandoned"] == 0)
     idle(shop)
     assert shop.state == "closed"
+    assert shop.snapshot()["calls"]["cancelled"] == 2
+    assert shop.call(lambda: "full") == "full"
+
+
+@pytest.mark.parametrize("way", [None, "cooperative", "thread"])
+def test_in_a_race(way: Any) -> None:
+    """A real SIGINT while the main thread waits for two copies leaves both, and costs nothing."""
+    inner = () if way is None else (timeout(60, sync=way),)
+    shop = policy(fallback(value="less"), hedge(0, idempotent=True), bulkhead(2), *inner)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    both = threading.Barrier(2)
+
+    def body() -> None:
+        if both.wait(WAIT) == 0:
+            signal.raise_signal(signal.SIGINT)
+        threading.Event().wait(0.05)
+
+    try:
+        for call in (shop(body), lambda: shop.call(body)):
+            with pytest.raises(KeyboardInterrupt):
+                call()
+            until(lambda: shop.snapshot()["abandoned"] == 0)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    idle(shop)
+    assert part(shop, "hedge")["left"] == 0
     assert shop.snapshot()["calls"]["cancelled"] == 2
     assert shop.call(lambda: "full") == "full"
 

@@ -20,6 +20,7 @@ from resilient import (
     bulkhead,
     circuit_breaker,
     fallback,
+    hedge,
     last_good,
     registry,
     retry,
@@ -146,6 +147,67 @@ def test_a_fork_inside_an_attempt_goes_on_in_both(where: str) -> None:
 
     for value, seen, has_budget, after in in_both(scene):
         assert (value, seen, has_budget) == ("full", [1, 2, 3], True)
+        assert after["in_flight"] == after["bulkhead.used"] == 0
+        assert after["calls"]["success"] == 1
+
+
+@pytest.mark.parametrize("copies", [1, 2])
+def test_a_fork_inside_a_copy_goes_on_in_both(copies: int) -> None:
+    """In the child the thread of the copy is the only one: its call ends with the copy."""
+    shop = policy(hedge(0 if copies == 2 else 60, idempotent=True), bulkhead(3))
+    both, forked = threading.Barrier(copies), threading.Event()
+
+    def scene(fork: Fork) -> Any:
+        ended: list[Any] = []
+
+        def report() -> None:
+            until(lambda: numbers(shop)["in_flight"] == numbers(shop)["bulkhead.used"] == 0)
+            fork.report({"value": [[], numbers(shop)]})
+
+        def body() -> str:
+            if both.wait(WAIT) != 0:
+                assert forked.wait(WAIT)
+            elif fork():
+                threading.Thread(target=report, daemon=True).start()
+            else:
+                forked.set()
+            return "full"
+
+        caller = threading.Thread(target=lambda: ended.append(shop.call(body)), daemon=True)
+        caller.start()
+        caller.join(WAIT)
+        return ended, numbers(shop)
+
+    (ended, _), (_, child) = in_both(scene)
+    assert ended == ["full"]
+    assert child["calls"]["success"] == 0  # nobody waited for it there
+    assert child["abandoned"] == 0
+    until(lambda: not part(shop, "hedge")["left"])
+    idle(shop)
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_fork_inside_an_async_copy_goes_on_in_both(first: bool) -> None:
+    shop = policy(hedge(0, idempotent=True), bulkhead(3))
+
+    def scene(fork: Fork) -> Any:
+        begun: list[int] = []
+
+        async def body() -> str:
+            number = len(begun)
+            begun.append(number)
+            while len(begun) < 2:  # noqa: ASYNC110 - the other one is what is waited for
+                await asyncio.sleep(0)
+            if number != (0 if first else 1):
+                await asyncio.sleep(WAIT)
+            fork()
+            return "full"
+
+        value = asyncio.run(shop.acall(body))
+        return value, numbers(shop)
+
+    for value, after in in_both(scene):
+        assert value == "full"
         assert after["in_flight"] == after["bulkhead.used"] == 0
         assert after["calls"]["success"] == 1
 
