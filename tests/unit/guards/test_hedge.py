@@ -402,7 +402,7 @@ def test_the_retry_of_the_policy_pays_too(backend: str) -> None:
     guard: Any = scene.of._core.guards[0]
     while guard.budget.take(scene.clock.now()):
         pass
-    again = scene.told["not_hedged"]["budget"]
+    again, left = scene.told["not_hedged"]["budget"], scene.told["budget_left"]
     scene.begun.clear()
     scene.ends.clear()
     scene.result = None
@@ -415,6 +415,7 @@ def test_the_retry_of_the_policy_pays_too(backend: str) -> None:
 
     played(backend, scene, poor)
     assert scene.told["not_hedged"]["budget"] == again + 1
+    assert scene.told["budget_left"] >= left  # what only one of the two would pay is given back
 
 
 @both

@@ -105,6 +105,23 @@ def test_both_fail(way: Any) -> None:
     assert part(of, "hedge")["hedged"]["neither"] == 1
 
 
+def test_a_copy_in_line_for_the_slot_of_the_winner_never_begins() -> None:
+    """H2: the slot that is free now is handed to it, and there is an answer already."""
+    of = policy(hedge(0, idempotent=True), bulkhead(1, max_waiting=2, max_wait=WAIT))
+    copies = Copies()
+    thread, found = called(of, copies.fetch)
+    until(lambda: part(of, "bulkhead")["waiting"] == 1)
+    copies.end(1, 2)
+    thread.join(WAIT)
+    assert found[0].value == 1
+    comes_to_idle(of)
+    until(lambda: not part(of, "hedge")["left"])
+    assert copies.begun == 1
+    told = part(of, "hedge")
+    # The second one's thread may have been the first in line: then that is paid, and has won.
+    assert (told["budget_left"] >= 10) == (told["hedged"]["second"] == 0)
+
+
 def test_a_caller_that_is_interrupted_leaves_both(monkeypatch: pytest.MonkeyPatch) -> None:
     of = policy(hedge(0, idempotent=True), bulkhead(2))
     copies = Copies()
