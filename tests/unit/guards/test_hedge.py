@@ -23,6 +23,7 @@ from resilient import (
     set_active,
     timeout,
 )
+from resilient.guards.facets import Keeps
 from resilient.testing import ManualClock
 from tests.kit.policies import idle, part, policy
 from tests.kit.waiting import WAIT
@@ -452,6 +453,55 @@ def test_answers_stand_outside(backend: str) -> None:
 
     played(backend, scene, body)
     assert part(scene.of, "last_good")["entries"] == 1
+
+
+class Counting(Keeps):
+    """Counts what it is to keep."""
+
+    kind = "counting"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept: list[Any] = []
+
+    def keep(self, value: Any, asked: Any) -> None:
+        self.kept.append(value)
+
+
+@both
+@pytest.mark.parametrize("inside", [True, False])
+def test_a_good_value_is_kept_once(backend: str, inside: bool) -> None:
+    counting = Counting()
+    scene = Scene(*(((counting,),) if inside else (counting, (bulkhead(2),))))
+
+    async def body() -> None:
+        scene.clock.advance(1)
+        await scene.copies(2)
+        scene.end(2)
+
+    played(backend, scene, body)
+    assert counting.kept == ["answer 2"]
+
+
+@both
+@pytest.mark.parametrize(("wins", "known"), [(1, 1.0), (2, None)])
+def test_a_first_copy_that_lost_counts_as_longer_than_all(
+    backend: str, wins: int, known: float | None
+) -> None:
+    """Else the quantile of what is measured would get shorter by each copy that wins."""
+    scene = Scene(bulkhead(2))
+    guard: Any = scene.of._core.guards[0]
+    for _ in range(19):
+        guard.latencies.add(float("inf") if wins == 2 else 1.0)
+
+    async def body() -> None:
+        scene.clock.advance(1)
+        await scene.copies(2)
+        scene.end(wins)
+
+    played(backend, scene, body)
+    assert guard.latencies.quantile(0.99) == (known and pytest.approx(known, rel=0.11))
+    assert guard.latencies._total == 20
 
 
 @both
