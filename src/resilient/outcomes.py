@@ -67,9 +67,11 @@ class Result(Generic[T_co]):
         self.stale_for: float | None = stale_for
 
     def __repr__(self) -> str:
+        more = [f", attempts={self.attempts}"] if self.attempts > 1 else []
+        more += [] if self.stale_for is None else [f", stale_for={self.stale_for:.6f}"]
         return (
-            f"Result(value={self.value!r}, error={self.error!r}, "
-            f"served={self.served!r}, elapsed={self.elapsed:.6f})"
+            f"Result(value={self.value!r}, error={self.error!r}, served={self.served!r}, "
+            f"elapsed={self.elapsed:.6f}{''.join(more)})"
         )
 
 
@@ -212,6 +214,9 @@ def _predicate(name: str, given: object) -> Callable[[Any], bool]:
         )
     if kind_of(given) != "sync":
         refuse_type(name, given, "a plain function: a predicate can't be async or a generator")
+    if str(type(given).__module__).partition(".")[0] == "tenacity":
+        refuse_type(name, given, "exception types, or a function of the exception, or for "
+                    "failed_result of the value: tenacity's take its own state")  # fmt: skip
     return cast("Callable[[Any], bool]", given)
 
 

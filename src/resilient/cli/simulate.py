@@ -55,6 +55,8 @@ def _check_picture(picture: str | None) -> None:
         return
     if Path(picture).suffix not in SUFFIXES:
         fail(f"--picture must end in {' or '.join(SUFFIXES)}; got {picture}", USAGE)
+    if not Path(picture).resolve().parent.is_dir():
+        fail(f"--picture {picture}: there is no such folder", USAGE)
     try:
         __import__("matplotlib")
     except ImportError:

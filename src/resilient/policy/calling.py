@@ -12,6 +12,7 @@ from ..engine.sync import functions as sync
 from ..outcomes import Result
 from . import wrapping
 from .guard_stack import GuardStack
+from .marks import Plans, unguarded
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -42,10 +43,10 @@ class Calling(GuardStack):
             TypeError: fn is async, or the policy's timeout does not say how to bound a sync call.
             Exception: whatever fn raised.
         """
-        fn = wrapping.bare(self._core, fn)
-        if wrapping.lasts(fn):
-            return wrapping.lasting(self, fn)(*args, **kwargs)  # type: ignore[no-any-return]
-        return sync.call(self._sync_pipeline(fn), fn, args, kwargs)  # type: ignore[no-any-return]
+        body, given, plans = unguarded(self, fn, args)
+        if wrapping.lasts(body):
+            return wrapping.lasting(self, body)(*given, **kwargs)  # type: ignore[no-any-return]
+        return sync.call(self._sync_pipeline(body, plans), body, given, kwargs)  # type: ignore[no-any-return]
 
     async def acall(self, fn: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Call an async function through this policy, on asyncio or trio.
@@ -66,8 +67,8 @@ class Calling(GuardStack):
         """
         from ..engine.aio import functions as aio
 
-        fn = wrapping.bare(self._core, fn)
-        return await aio.call(self._async_pipeline(fn), fn, args, kwargs)  # type: ignore[no-any-return]
+        body, given, plans = unguarded(self, fn, args)
+        return await aio.call(self._async_pipeline(body, plans), body, given, kwargs)  # type: ignore[no-any-return]
 
     def try_call(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Result[T]:
         """Call a plain function and return its end as data, instead of raising.
@@ -89,8 +90,8 @@ class Calling(GuardStack):
             >>> shop.try_call(int, "x").served
             'error'
         """
-        fn = wrapping.bare(self._core, fn)
-        call = Call(self._sync_pipeline(fn), fn, args, kwargs)
+        body, given, plans = unguarded(self, fn, args)
+        call = Call(self._sync_pipeline(body, plans), body, given, kwargs)
         sync.run(call)
         return result_of(call)
 
@@ -112,16 +113,16 @@ class Calling(GuardStack):
         """
         from ..engine.aio import functions as aio
 
-        fn = wrapping.bare(self._core, fn)
-        call = Call(self._async_pipeline(fn), fn, args, kwargs)
+        body, given, plans = unguarded(self, fn, args)
+        call = Call(self._async_pipeline(body, plans), body, given, kwargs)
         await aio.run(call)
         return result_of(call)
 
-    def _sync_pipeline(self, fn: Callable[..., Any]) -> Pipeline:
+    def _sync_pipeline(self, fn: Callable[..., Any], plans: Plans | None) -> Pipeline:
         wrapping.check_kind(self._core.name, fn, "sync")
-        return self._pipeline(wrapping.sync_mode(self._core.name, self._guards))
+        return (plans or self._pipeline)(wrapping.sync_mode(self._core.name, self._guards))
 
-    def _async_pipeline(self, fn: Callable[..., Any]) -> Pipeline:
+    def _async_pipeline(self, fn: Callable[..., Any], plans: Plans | None) -> Pipeline:
         if kind_of(fn) != "async":
             wrapping.check_kind(self._core.name, fn, "sync")
-        return self._pipeline("async")
+        return (plans or self._pipeline)("async")

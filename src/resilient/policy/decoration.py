@@ -10,7 +10,7 @@ from ..errors import DeclarationWarning
 from ..guards.base import Guard
 from ..locks import made_anew
 from ..place import Place
-from . import short_lived, wrapping
+from . import marks, short_lived, wrapping
 from .guard_stack import GuardStack
 from .policy import Policy
 
@@ -26,7 +26,7 @@ def decorate(fn: Any, guard: Guard) -> Any:
     if opened is not None:
         return type(fn)(decorate(opened, guard))
     wrapping.check_not_ours(guard.kind, fn)
-    mark = wrapping.mark_of(fn)
+    mark = marks.mark_of(fn)
     stacked = (guard,) if mark is None else (guard, *mark.policy.guards)
     wrapping.check(f"@{guard.kind}", stacked, fn if mark is None else mark.fn)
     with _decorating:
@@ -70,8 +70,8 @@ def _policy_for(fn: Any, guard: Guard, inner: GuardStack | None) -> GuardStack:
 
 def _warn_of_split(fn: Any, guard: Guard) -> None:
     """Warn if a foreign decorator stands between two guards of one function."""
-    copied = getattr(fn, wrapping.MARK, None)
-    if not isinstance(copied, wrapping.Mark):
+    copied = getattr(fn, marks.MARK, None)
+    if not isinstance(copied, marks.Mark):
         return
     import warnings
 

@@ -12,8 +12,8 @@ from .. import validation
 from ..admin.registry import Registry
 from ..admin.registry import registry as policies
 from ..engine.policy_state import PolicyState
+from .marks import BY, MARK, GuardedBy, Mark
 from .policy import Policy
-from .wrapping import BY, MARK, GuardedBy, Mark
 
 if TYPE_CHECKING:
     from .clients.explanation import Explanation

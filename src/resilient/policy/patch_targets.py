@@ -8,7 +8,8 @@ import sys
 from typing import Any, Final
 
 from .. import validation
-from .wrapping import mark_of, opened
+from .marks import mark_of
+from .wrapping import opened
 
 MISSING: Final[Any] = object()  # the owner itself does not define the name
 _ALLOWED: Final = '"package.module:function" or "package.module:Class.method"'

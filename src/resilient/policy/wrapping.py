@@ -3,105 +3,19 @@
 from __future__ import annotations
 
 import functools
-import weakref
 from collections.abc import Callable
 from importlib import import_module
 from types import BuiltinFunctionType, FunctionType, MethodType
-from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, cast
+from typing import Any, Final, Literal, NoReturn, cast
 
 from .. import validation
 from ..callables import STREAMS, Kind, kind_of, label, manager_of, named_part
-from ..engine.pipeline import Pipeline
 from ..engine.sync import functions as sync
 from ..guards.base import Guard, Mode
 from ..guards.facets import Answers, Keeps, Queueing, TimeLimit
 from ..guards.races import Races
 from .guard_stack import GuardStack
-
-if TYPE_CHECKING:
-    from ..engine.policy_state import PolicyState
-
-MARK = "__resilient__"
-BY = "__resilient_by__"
-
-
-class GuardedBy:
-    """A method of a wrapped client refers to its policy by this."""
-
-    __slots__ = ("name", "policy")
-
-    def __init__(self, policy: GuardStack, name: str) -> None:
-        self.policy: GuardStack = policy
-        self.name: str = name
-
-    def __copy__(self) -> GuardedBy:
-        return self
-
-    def __deepcopy__(self, memo: object) -> GuardedBy:
-        return self
-
-    def __reduce__(self) -> NoReturn:
-        # As for Mark: code that pickles a function by value meets it first.
-        raise TypeError(
-            f"{self.name} of a client that is wrapped by the policy {self.policy.name} can't be "
-            "pickled: its state stays in its process. Pickle client.__wrapped__, and wrap what was "
-            "unpickled"
-        )
-
-
-Pipelines = Callable[[Mode], Pipeline]
-
-
-class Mark:
-    """The mark of a guarded function: its policy and its original."""
-
-    __slots__ = ("_wrapper", "fn", "policy")
-
-    def __init__(self, policy: GuardStack, fn: Callable[..., Any], wrapper: object) -> None:
-        self.policy: GuardStack = policy
-        self.fn: Callable[..., Any] = fn
-        self._wrapper = weakref.ref(wrapper)
-
-    def of(self, candidate: object) -> bool:
-        """Return whether it was made for that very object, not copied by functools.wraps."""
-        return self._wrapper() is candidate
-
-    # A decorator that is an object gets a copy of the mark, and that object may be copied, too.
-    def __copy__(self) -> Mark:
-        return self
-
-    def __deepcopy__(self, memo: object) -> Mark:
-        return self
-
-    def __reduce__(self) -> NoReturn:
-        # Code that pickles a function by value, such as cloudpickle or dill, meets it first.
-        name = label(self.fn)
-        raise TypeError(
-            f"{name} can't be pickled by value: it is guarded by the policy {self.policy.name}, "
-            "whose state stays in its process. Define it in a module that the other process "
-            f"imports, so that it goes by its name; or send {name.rpartition('.')[2]}.__wrapped__, "
-            "which is not guarded"
-        )
-
-
-def mark_of(fn: object) -> Mark | None:
-    """Return the mark of a function that a policy guards, None for any other."""
-    mark = getattr(fn, MARK, None)
-    return mark if isinstance(mark, Mark) and mark.of(fn) else None
-
-
-def bare(core: PolicyState, fn: Any) -> Any:
-    """Return the undecorated body of a function that this very policy guards; fn for any other."""
-    if isinstance(fn, functools.partial):
-        whole = cast("Any", fn)
-        inner: Any = bare(core, whole.func)
-        same = inner is whole.func
-        return whole if same else functools.partial(inner, *whole.args, **whole.keywords)
-    if isinstance(fn, MethodType):
-        inner = bare(core, fn.__func__)
-        return fn if inner is fn.__func__ else MethodType(inner, fn.__self__)
-    mark = mark_of(fn)
-    return fn if mark is None or mark.policy._core is not core else mark.fn
+from .marks import MARK, Mark, Plans, bare
 
 
 def opened(fn: object) -> Any:
@@ -111,7 +25,7 @@ def opened(fn: object) -> Any:
     return None
 
 
-def wrap(policy: GuardStack, fn: Any, plans: Pipelines | None = None) -> Any:
+def wrap(policy: GuardStack, fn: Any, plans: Plans | None = None) -> Any:
     """Return fn, guarded by policy; `plans` are pipelines that replace the policy's own."""
     inner = opened(fn)
     if inner is not None:
@@ -129,7 +43,7 @@ def wrap(policy: GuardStack, fn: Any, plans: Pipelines | None = None) -> Any:
     return wrapper
 
 
-def _guarded(policy: GuardStack, fn: Any, kind: Kind, plans: Pipelines) -> Any:
+def _guarded(policy: GuardStack, fn: Any, kind: Kind, plans: Plans) -> Any:
     """Return the plain wrapper of fn, for its kind."""
     manager = manager_of(fn)
     if manager:

@@ -15,7 +15,7 @@ class Keys:
 
     def __init__(self, where: str, data: object, known: tuple[str, ...]) -> None:
         if not isinstance(data, Mapping):
-            validation.refuse_type(where, data, "a table")
+            validation.refuse_type(where or "a scenario", data, "a table")
         self._data = cast("Mapping[str, Any]", data)
         self._where = where
         for key in self._data:
@@ -74,7 +74,7 @@ class Keys:
 
     def one_of(self, key: str, default: str, allowed: tuple[str, ...]) -> str:
         """Return one of some words."""
-        return validation.one_of(self.name(key), self.take(key, default), allowed)
+        return one_of(self.name(key), self.take(key, default), allowed)
 
     def text(self, key: str, default: str) -> str:
         """Return a text."""
@@ -84,8 +84,18 @@ class Keys:
         """Return a list."""
         value = self.take(key, default)
         if not _is_list(value):
-            validation.refuse_type(self.name(key), value, "a list")
+            validation.refuse_type(
+                self.name(key), value, f"a list; in TOML it is written [[{self.name(key)}]]"
+            )
         return value
+
+
+def one_of(name: str, value: object, allowed: tuple[str, ...]) -> str:
+    """Return one of some words; name the nearest for any other."""
+    try:
+        return validation.one_of(name, value, allowed)
+    except ValueError as error:
+        raise ValueError(f"{error}{validation.did_you_mean(value, allowed)}".rstrip()) from None
 
 
 def _is_list(value: object) -> TypeGuard[list[Any]]:

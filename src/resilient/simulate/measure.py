@@ -148,9 +148,12 @@ class Run:
             within: calls count that began so many seconds after the last fault's end, or later.
 
         Returns:
-            The share; None without a fault, or where there was no goodput before it.
+            The share; None without a fault, where there was no goodput before it, or where no call
+            began after it.
         """
         if self._fault is None or not self.before:
+            return None
+        if not self._between(self._fault[1] + within, self.seconds):
             return None
         return self.goodput(self._fault[1] + within, self.seconds) / self.before
 

@@ -75,7 +75,10 @@ def guard_of(where: str, data: Mapping[str, Any]) -> Guard:
         ValueError: there is no such guard or option, or a value is not allowed.
         TypeError: a value is of a wrong type.
     """
-    kind = data.get("guard")
+    if "guard" not in data:
+        there = ", ".join(map(validation.shown, data)) or "nothing"
+        raise ValueError(f"{where}.guard is missing; there is {there}")
+    kind: Any = data["guard"]
     if kind not in known():
         hint = validation.did_you_mean(kind, known()) or "."
         raise ValueError(
@@ -107,9 +110,10 @@ def _exception(name: str, word: object) -> type[Exception]:
     if isinstance(word, str):
         found = getattr(resilient, word, None) or getattr(builtins, word, None)
     if not (isinstance(found, type) and issubclass(found, Exception)):
-        validation.refuse(
-            name, word, "the name of an exception of Python or resilient, such as ConnectionError"
-        )
+        named = [each for each in (*dir(builtins), *dir(resilient)) if each.endswith("Error")]
+        allowed = "the name of an exception of Python or resilient, such as ConnectionError"
+        near = validation.nearest(word, named)
+        validation.refuse(name, word, allowed + (f" (did you mean {near!r}?)" if near else ""))
     return found
 
 

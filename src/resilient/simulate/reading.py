@@ -12,7 +12,7 @@ from .chance import Times
 from .clients import ClientsPlan
 from .faults import KINDS as FAULTS
 from .faults import Fault
-from .keys import Keys
+from .keys import Keys, one_of
 from .policies import PolicyPlan, guard_of
 from .scenario import Expected, Scenario
 from .service import ServicePlan
@@ -153,7 +153,7 @@ def _service(data: Any, trace: Trace) -> ServicePlan:
 def _fault(number: int, data: Any) -> Fault:
     where = f"fault {number}"
     keys = Keys(where, data, ("kind", "at", "seconds", *_AMOUNTS.values()))
-    kind = validation.one_of(keys.name("kind"), keys.take("kind"), FAULTS)
+    kind = one_of(keys.name("kind"), keys.take("kind"), FAULTS)
     for of, word in _AMOUNTS.items():
         if of != kind:
             keys.refuse_beside(word, f"kind is {kind!r}")

@@ -49,7 +49,8 @@ class Report:
         if expected.goodput_back is not None:
             back = run.back(expected.within)
             if back is None or back < expected.goodput_back:
-                found = "there was none before" if back is None else f"{back:.1%} of it are back"
+                nothing = "there was none before, or no call after"
+                found = nothing if back is None else f"{back:.1%} of it are back"
                 said.append(
                     f"{policy}: {expected.goodput_back:.1%} of the goodput was expected to be back "
                     f"{expected.within:g} s after the fault; {found}"

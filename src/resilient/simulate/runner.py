@@ -6,7 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from .. import validation
 from ..guards.base import Guard
@@ -73,10 +73,24 @@ def run(
     chosen = scenario.seed if seed is None else seed
     plans = scenario.policies
     if guards is not None:
-        plans = tuple(PolicyPlan(name, make) for name, make in guards.items())
+        plans = _plans(guards)
     return Report(
         scenario, chosen, {plan.name: _run(scenario, plan, chosen, progress) for plan in plans}
     )
+
+
+def _plans(guards: object) -> tuple[PolicyPlan, ...]:
+    """Return the plans of policies whose guards a caller makes; try each once."""
+    allowed = "a dict of functions that return guards, such as {'mine': lambda: (timeout(1.0),)}"
+    if not isinstance(guards, Mapping):
+        validation.refuse_type("guards", guards, allowed)
+    plans: list[PolicyPlan] = []
+    for name, make in cast("Mapping[str, Any]", guards).items():
+        made: Any = make() if callable(make) else None
+        if not isinstance(made, tuple) or not all(isinstance(each, Guard) for each in made):
+            validation.refuse_type(f"guards[{name!r}]", make if made is None else made, allowed)
+        plans.append(PolicyPlan(name, make))
+    return tuple(plans)
 
 
 def _run(scenario: Scenario, plan: PolicyPlan, seed: int, progress: Progress | None) -> Run:

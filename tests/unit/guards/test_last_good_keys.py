@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import gc
 import weakref
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+import requests
 
 from resilient import DeclarationWarning, Policy, circuit_breaker, last_good, retry
 from resilient.guards.asked import Asked
@@ -605,3 +607,67 @@ def test_no_function_is_kept_alive() -> None:
 @pytest.mark.parametrize("fn", [len, "a".upper, {}.get, print, int, functools.partial(int, "7")])
 def test_a_key_can_be_hashed(fn: Callable[..., Any]) -> None:
     hash(key_of(Asked(fn, (), {}, 0.0)))
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_try_call_of_what_the_policy_guards_already(state: Switch, wrapped: bool) -> None:
+    """The guards act once, and the object of a method is there."""
+    of = policy(last_good(max_age=60, key=lambda *given: given), retry(on=Down, wait_initial=0))
+    asked: list[int] = []
+
+    class Shop:
+        def load(self, user: str, page: int = 0) -> str:
+            asked.append(1)
+            state.check()
+            return f"of {user}"
+
+        async def aload(self, user: str) -> str:
+            return self.load(user)
+
+    if not wrapped:
+        Shop.load = of(Shop.load)  # type: ignore[method-assign]
+    shop = of.wrap(Shop(), only=["load", "aload"]) if wrapped else Shop()
+    assert of.try_call(shop.load, "ana").value == "of ana"
+    state.down = True
+    asked.clear()
+    found = of.try_call(shop.load, "ana")
+    assert (found.value, found.served, found.attempts) == (
+        "of ana",
+        "degraded",
+        1 if wrapped else 3,
+    )
+    assert found.stale_for is not None
+    assert len(asked) == found.attempts
+    other = of.try_call(shop.load, "bo", 0)
+    assert (other.value, other.served) == (None, "error")
+    view = of.with_(retry(on=Down, attempts=2, wait_initial=0, idempotent=True))
+    asked.clear()
+    assert (view.try_call(shop.load, "bo").attempts, len(asked)) == (2, 2)
+    if wrapped:
+        assert asyncio.run(of.atry_call(shop.aload, "bo")).attempts == 1
+
+
+@pytest.mark.parametrize("status", [404, 500])
+def test_an_error_of_http_does_not_replace_a_good_answer(status: int) -> None:
+    answers = [200, status, ConnectionError("down")]
+
+    class Answering(requests.adapters.BaseAdapter):
+        def send(self, request: Any, *given: Any, **options: Any) -> Any:
+            found = answers.pop(0)
+            if isinstance(found, Exception):
+                raise found
+            answer = requests.Response()
+            answer.status_code, answer.url, answer._content = found, request.url, b"body"
+            answer.request = request
+            return answer
+
+        def close(self) -> None:
+            pass
+
+    of = policy(last_good(), circuit_breaker())
+    with requests.Session() as session:
+        session.mount("mock://", Answering())
+        client = of.wrap(session)
+        codes = [client.get("mock://here/").status_code for _ in range(3)]
+    assert codes == [200, 404 if status == 404 else 200, 200]
+    assert of.snapshot()["guards"][0]["not_kept"]["error"] == (status == 404)

@@ -115,7 +115,10 @@ def test_a_picture_that_can_not_be_drawn_is_refused_first(
         "simulate", file, "--picture", "x.gif", code=2
     )
     pytest.importorskip("matplotlib")
-    said = command("simulate", file, "--picture", str(tmp_path / "no" / "x.svg"), code=7)
+    said = command("simulate", file, "--picture", str(tmp_path / "no" / "x.svg"), code=2)
+    assert "there is no such folder" in said
+    (tmp_path / "x.svg").mkdir()
+    said = command("simulate", file, "--picture", str(tmp_path / "x.svg"), code=7)
     assert "can't be written" in said
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     said = command("simulate", file, "--picture", "x.svg", code=2)

@@ -105,6 +105,28 @@ def test_progress_is_told_and_moves_nothing() -> None:
     assert [done for _, done in seen] == sorted(done for _, done in seen)
 
 
+@pytest.mark.parametrize(
+    "guards",
+    [
+        {"mine": (timeout(1.0),)},
+        {"mine": lambda: timeout(1.0)},
+        {"mine": lambda: ("timeout",)},
+        [timeout(1.0)],
+    ],
+)
+def test_what_makes_no_guards_is_named(guards: Any) -> None:
+    with pytest.raises(TypeError, match=r"guards.* must be a dict of functions that return guards"):
+        run(from_data(STORM), guards=guards)
+
+
+def test_where_no_call_comes_after_the_fault_nothing_is_said() -> None:
+    short = {**STORM, "seconds": 25, "expect": {}}
+    del short["expect"]
+    found = run(from_data(short), seed=1).runs
+    (only,) = found.values()
+    assert only.back(within=100) is None
+
+
 def test_inside_a_loop_it_says_what_to_do() -> None:
     async def main() -> None:
         run(from_data(calm()))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
 from ... import validation
 from ...callables import PLAIN_VALUES, kind_of, label
 from ...errors import FlagOffError
+from ...knowledge.libraries import is_answer
 from ...metric_types import Metric, Sample
 from ...outcomes import FAILURE, IGNORED, REFUSED, Judge, OnError, OnResult
 from ..asked import Asked, Stale
@@ -19,6 +20,7 @@ from ..signatures import check_signature
 from .keys import key_of, shared_key
 from .memory import Memory
 from .report import (
+    ERROR,
     FAULT,
     GIVEN,
     LENT,
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 ENTRIES: Final = 1000  # kept by default
 _MUTABLE: Final = frozenset({list, dict, set})
 _COPIED: Final = (list, dict, set, bytearray)
+_ERRORS: Final = 400  # and above: statuses of HTTP that say what went wrong
 _LATEST: Final = 60.0  # seconds by which another host's clock may be ahead
 _READ_ONCE: Final = ("__next__", "__anext__", "__await__")
 
@@ -108,10 +111,8 @@ class LastGood(Recalls, Changeable, Peered, Restorable):
         if asked.writes or asked.lent:
             self.counts.left(WRITE if asked.writes else LENT)
             return
-        kind = cast("type[object]", type(value))
-        if kind not in PLAIN_VALUES and any(hasattr(kind, name) for name in _READ_ONCE):
-            self.counts.left(ONE_TIME)
-            raise TypeError(f"{kind.__name__} can be read once: what is kept must be read again")
+        if type(value) not in PLAIN_VALUES and not self._can_stay(value):
+            return
         try:
             key = self._key_of(asked)
             kept = self._copied(value)
@@ -125,6 +126,20 @@ class LastGood(Recalls, Changeable, Peered, Restorable):
         except Exception:
             self.counts.left(FAULT)
             raise
+
+    def _can_stay(self, value: Any) -> bool:
+        """Return whether a value is worth keeping; say why not."""
+        kind = cast("type[object]", type(value))
+        if is_answer(value):  # of HTTP: an error of the server's is not kept, whose ever it is
+            status = getattr(value, "status_code", None) or getattr(value, "status", 0)
+            if isinstance(status, int) and status >= _ERRORS:
+                self.counts.left(ERROR)
+                return False
+        unread = getattr(value, "_content", None) is False  # of requests, with stream=True
+        if unread or any(hasattr(kind, name) for name in _READ_ONCE):
+            self.counts.left(ONE_TIME)
+            raise TypeError(f"{kind.__name__} can be read once: what is kept must be read again")
+        return True
 
     def recall(self, asked: Asked) -> Stale:
         if asked.writes or asked.lent:

@@ -14,9 +14,10 @@ UNHASHABLE: Final = "unhashable"
 ONE_TIME: Final = "one_time"
 WRITE: Final = "write"
 LENT: Final = "lent"
+ERROR: Final = "error"
 FAULT: Final = "fault"
 ANSWERS: Final = (GIVEN, MISSING, TOO_OLD, FAULT)
-REASONS: Final = (UNHASHABLE, ONE_TIME, WRITE, LENT, FAULT)
+REASONS: Final = (UNHASHABLE, ONE_TIME, WRITE, LENT, ERROR, FAULT)
 _WINDOW: Final = 60.0  # seconds
 
 _ANSWERS: Final = Metric(

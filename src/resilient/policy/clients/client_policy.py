@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from copy import copy
 from functools import partial
 from typing import Any, Final
 
@@ -28,12 +29,11 @@ from ...knowledge.repeats import unknown
 from ...outcomes import Judge
 from ..guard_stack import GuardStack
 from ..wrapping import sync_mode
-from .proxy import is_handed, is_proxy
-from .subclients import close_unawaited, fields
+from .proxy import is_handed, is_lent
+from .subclients import close_unawaited
 
-# By these an iterator or a mapping says "no more" and "not there": they are not failures.
 _ENDS: Final = Judge(ignore=(StopIteration, StopAsyncIteration))
-_ABSENT: Final = Judge(ignore=(KeyError, IndexError))
+_ABSENT: Final = Judge(ignore=(KeyError, IndexError))  # these say "not there", those "no more"
 
 
 class ClientPolicy:
@@ -85,6 +85,13 @@ class ClientPolicy:
                 found.races = None
             self._pipelines[key] = found
         return found
+
+    def plan_of(self, policy: GuardStack, mode: Mode) -> Pipeline:
+        """Return the pipeline of a client's method for the policy, or a view of it."""
+        own: Any = copy(self)
+        if policy is not self.policy:
+            own.policy, own._pipelines = policy, {}
+        return own.plan(mode, skip=1)  # type: ignore[no-any-return]
 
     def function(
         self, kind: Kind, fn: Callable[..., Any], what: str = "call", skip: int = 0
@@ -196,13 +203,6 @@ class _Made:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self._box.pop() if self._box else self._fn(*args, **kwargs)
-
-
-def is_lent(proxy: Any) -> bool:
-    """Return whether a proxy's object came out of a call, and is not one that its client holds."""
-    root = proxy._resilient_root if is_proxy(proxy) else None
-    owner = None if root is None else proxy.__wrapped__
-    return owner is not root and not any(held is owner for held in fields(root))
 
 
 def _part(fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:

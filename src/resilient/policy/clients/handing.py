@@ -11,7 +11,7 @@ from types import ClassMethodDescriptorType, FunctionType, MethodDescriptorType
 from typing import Any, Final
 
 from ...callables import is_future, kind_of, note_future, returns_awaitable
-from ..wrapping import MARK, mark_of
+from ..marks import MARK, mark_of
 from . import items, proxy_methods, reach, subclients
 from .adapter import ClientAdapter
 from .coverage import Coverage

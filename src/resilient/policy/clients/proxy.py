@@ -9,6 +9,8 @@ from collections.abc import Callable
 from types import AsyncGeneratorType, GeneratorType
 from typing import Any, Literal, NamedTuple, NoReturn, Protocol, TypeVar, cast
 
+from .subclients import fields
+
 Given = TypeVar("Given", tuple[Any, ...], dict[str, Any])
 
 
@@ -146,6 +148,13 @@ def is_handed(value: object) -> bool:
     if issubclass(cls, Proxy):
         return not cast("Proxy", value)._resilient_brought
     return issubclass(cls, (GeneratorType, AsyncGeneratorType))
+
+
+def is_lent(proxy: Any) -> bool:
+    """Return whether a proxy's object came out of a call, and is not one that its client holds."""
+    root = proxy._resilient_root if is_proxy(proxy) else None
+    owner = None if root is None else proxy.__wrapped__
+    return owner is not root and not any(held is owner for held in fields(root))
 
 
 def own_doc(client: Any) -> bool:

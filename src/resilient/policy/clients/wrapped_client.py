@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from ...callables import Kind, kind_of
 from ..guard_stack import GuardStack
-from ..wrapping import BY, GuardedBy, mark_of
+from ..marks import BY, GuardedBy, mark_of
 from . import proxy_methods, subclients
 from .adapter import ClientAdapter
 from .handing import BUILT_IN, LISTS, Handing, dressed
@@ -21,6 +21,7 @@ from .proxy_classes import make_class
 from .selection import RELEASES, Selection
 from .touching import static
 
+INNER: Final = "_resilient_inner"  # what a new function guards, until it has its mark
 _MOST: Final = 128  # classes of clients and parts; a method that uses super() keeps its class alive
 
 
@@ -186,7 +187,8 @@ class Wrapper(Handing):
         """Return a method that knows which policy, if any, guards it."""
         guarding = self.guarding(proxy._resilient_traits, name, proxy.__wrapped__)
         if guarding is not None:
-            setattr(made, BY, GuardedBy(guarding.policy, name))
+            inner = vars(made).pop(INNER, None)
+            setattr(made, BY, GuardedBy(guarding.policy, name, inner, guarding))
         return made
 
     def _guarded(
@@ -201,7 +203,10 @@ class Wrapper(Handing):
         if kind == "sync" and (traits.is_async or subclients.makes_async(value)):
             return proxy_methods.asynchronous(self, guarding, name, fn)
         inner = proxy_methods.forward(self, name, kind, fn, type(proxy))
-        return guarding.function(kind, inner, skip=1)
+        made = guarding.function(kind, inner, skip=1)
+        if kind in ("sync", "async"):
+            setattr(made, INNER, inner)
+        return made
 
     def _free(
         self, proxy: Proxy, name: str, kind: Kind, fn: Callable[..., Any] | None, *, marked: bool
