@@ -220,6 +220,7 @@ def let_in(call: Call, now: float) -> None:
     if not whole.admitted:
         call.core.entered(now)
     call.admitted = whole.admitted = True
+    call.let_in(now)
 
 
 def _begun(call: Call, now: float) -> None:

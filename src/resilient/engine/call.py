@@ -204,6 +204,19 @@ class Call:
         """The other copies of its attempt."""
         return ()
 
+    @property
+    def inside(self) -> tuple[Guard, ...]:
+        """Guards inside whose probes its caller is known to be."""
+        return ()
+
+    @property
+    def is_needed(self) -> bool:
+        """Whether anybody waits for it; if not, it is not let in."""
+        return True
+
+    def let_in(self, now: float) -> None:
+        """Learn that the guards have let it in; under the lock."""
+
     def begins(self) -> bool:
         """Note that the body begins; return False if nobody needs it any more."""
         return True

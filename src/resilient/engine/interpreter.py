@@ -23,7 +23,7 @@ from ..outcomes import REFUSED
 from ..stack import room_for_call
 from . import refusals
 from .attempts import let_in, time_left
-from .call import DO_PARK, DO_RACE, DO_RECOVER, DO_RUN, ENTRY, Call, Step
+from .call import DO_PARK, DO_RACE, DO_RECOVER, DO_RUN, ENTRY, Call, NotNeeded, Step
 from .lent_slots import lent
 from .own_calls import is_inside
 from .policy_state import PolicyState
@@ -32,6 +32,7 @@ from .slot_leases import borrows
 from .stops import Stopped
 
 _INSIDE: Final = "called inside its own bookkeeping, by a finalizer or signal handler"
+_GONE: Final = -9  # a verdict: nobody waits for it any more
 _LATE: Final = float("inf")  # the duration of a value that came late
 
 # -- on the way in ---------------------------------------------
@@ -83,6 +84,8 @@ def admit(call: Call, first: int) -> Step:
         core.expire()
         verdict, level, why, retry_after = core.locked(_ask, call, first, core.now())
         call.level = max(level, 0)
+        if verdict == _GONE:
+            return raised(call, NotNeeded())
         if verdict >= 0:
             return DO_RACE if call.racing else DO_RUN
         if level < 0:
@@ -123,12 +126,14 @@ def _passes(call: Call, verdict: int) -> bool:
         return call.final and isinstance(guard, Keeps)
     if verdict != REFUSE or not (isinstance(guard, InFlight) and guard.is_probing):
         return False
-    return is_inside(sys._getframe(1), call.core, guard)
+    return guard in call.inside or is_inside(sys._getframe(1), call.core, guard)
 
 
 def _ask(call: Call, first: int, now: float) -> tuple[int, int, str, float | None]:
     """Return the verdict, its level (-1: the policy's entry), and the reason of a refusal."""
     core = call.core
+    if call.is_copy and not call.is_needed:
+        return _GONE, first, "", None
     if call.retrying is not None:  # a switch outside may have been turned off in the pause
         stopped = _ask_switches(call, first, now)
         if stopped is not None:

@@ -7,21 +7,28 @@ was taken. The driver starts copies and waits; a `Race` says what comes next.
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from collections.abc import Callable
 from math import inf
 from typing import Any, ClassVar, Final
 
+from ..guards.base import Guard
+from ..guards.facets import Switch
 from ..guards.races import Races
 from ..knowledge.libraries import is_answer
-from ..knowledge.repeats import READ_ONCE
+from ..knowledge.repeats import read_once
 from ..outcomes import CANCELLED, IGNORED, REFUSED, SUCCESS
 from . import settlement
 from .call import DO_RACE, LASTS, Call, Step
+from .own_calls import is_inside
+from .policy_state import PolicyState
 
 _GOOD: Final = (SUCCESS, IGNORED)  # an ignored error is an answer, too
+_EXITS: Final = (KeyboardInterrupt, SystemExit)
 _MINE: Final = (
-    "error", "expired_level", "is_callers", "is_late", "outcome", "ran", "recovered_from",
-    "refuser", "stale_for", "value",
+    "abandoned", "error", "expired_level", "is_callers", "is_late", "outcome", "ran",
+    "recovered_from", "refuser", "stale_for", "value",
 )  # fmt: skip
 
 
@@ -30,7 +37,7 @@ class Copy(Call):
 
     Attributes:
         number: 1 or 2.
-        begun: its body was begun.
+        begun: when its body began, by the policy's clock; None if it did not.
         ended: it has ended, and its guards know how.
         fault: what the engine itself raised in it.
         handle: what runs it; set by the driver.
@@ -40,13 +47,13 @@ class Copy(Call):
     """
 
     __slots__ = (
-        "_copies", "_original", "begun", "ended", "fault", "floor", "lost", "number", "on_end",
+        "_original", "_race", "begun", "ended", "fault", "floor", "lost", "number", "on_end",
         "step",
     )  # fmt: skip
     may_race: ClassVar[bool] = False
     is_copy: ClassVar[bool] = True
     began: float
-    begun: bool
+    begun: float | None
     ended: bool
     floor: int
     limits: list[tuple[float, int]]
@@ -54,13 +61,15 @@ class Copy(Call):
     number: int
     step: Step
 
-    def __init__(self, original: Call, number: int, copies: list[Copy]) -> None:
+    def __init__(self, race: Race, number: int) -> None:
+        original = race.original
         super().__init__(original.pipeline, original.fn, original.args, original.kwargs)
-        self._original, self._copies = original, copies
+        self._original, self._race = original, race
         self.number, self.floor = number, original.level
         self.limits = list(original.limits)
         self.began = original.began
-        self.begun = self.ended = self.lost = False
+        self.begun = None
+        self.ended = self.lost = False
         self.fault: BaseException | None = None
         self.on_end: Callable[[], object] | None = None
         self.step = DO_RACE
@@ -71,18 +80,36 @@ class Copy(Call):
 
     @property
     def beside(self) -> tuple[Call, ...]:
-        return tuple(copy for copy in self._copies if copy is not self)
+        return tuple(copy for copy in self._race.copies if copy is not self)
+
+    @property
+    def inside(self) -> tuple[Guard, ...]:
+        return self._race.inside
+
+    @property
+    def is_needed(self) -> bool:
+        return not (self.lost or self._original.counted or self._race.winner is not None)
+
+    def let_in(self, now: float) -> None:
+        if self.number > 1:
+            self._race.guard.copied(now)
 
     def begins(self) -> bool:
-        self.begun = not self.lost
-        return self.begun
+        if self.is_needed:
+            self.begun = self.core.now()
+        return self.begun is not None
 
     @property
     def is_good(self) -> bool:
         """Whether it, which has ended, has an answer that can be taken."""
-        if self.fault is not None or not self.begun:
+        if self.fault is not None or self.begun is None:
             return False
         return self.step == LASTS or self.seen[0][self.floor] in _GOOD
+
+    @property
+    def is_out_of_time(self) -> bool:
+        """Whether it has ended by a time limit round the race, which is up for all copies."""
+        return self.ended and -1 < self.expired_level < self.floor
 
 
 class Race:
@@ -91,45 +118,74 @@ class Race:
     Attributes:
         copies: those that were begun, in order.
         due: when a second one may begin, by the policy's clock; infinite if none may.
+        inside: guards inside whose probes the caller is; they do not refuse its calls.
     """
 
-    __slots__ = ("_asked", "_told", "_won", "copies", "due", "guard", "original")
+    __slots__ = ("_after", "_told", "_won", "copies", "due", "guard", "inside", "original", "since")
 
     def __init__(self, original: Call) -> None:
-        assert original.pipeline.races is not None
+        pipeline, core = original.pipeline, original.core
+        assert pipeline.races is not None
         self.original: Call = original
-        self.guard: Races = original.pipeline.races[1]
+        self.guard: Races = pipeline.races[1]
         self.copies: list[Copy] = []
-        self._asked = False  # whether a second copy may begin
+        self.since: float = core.counting_since  # of the process that it is in
+        self.inside: tuple[Guard, ...] = tuple(
+            guard
+            for _, guard in pipeline.watchers
+            if guard.is_probing and is_inside(sys._getframe(1), core, guard)
+        )
         self._told = False
         self._won: dict[int, Copy] = {}  # at 0 the winner: two threads may end at the same time
-        core = original.core
-        after = None if self._is_read_once() else core.locked(self.guard.copies_after, core.now())
-        self.due: float = inf if after is None else original.started + after
+        after = core.locked(self.guard.copies_after, core.now())
+        if after is None or read_once(original.args, original.kwargs, pipeline.skip):
+            after = inf
+        self._after: float = after
+        self.due: float = core.now() + after
 
     @property
     def is_run_alone(self) -> bool:
         """Whether there will be one copy: it needs no task or thread of its own."""
-        return self.due == inf
+        return self._after == inf
 
     def copy(self) -> Copy:
         """Return a new copy, for the driver to run."""
-        made = Copy(self.original, len(self.copies) + 1, self.copies)
+        made = Copy(self, len(self.copies) + 1)
         self.copies.append(made)
         return made
 
     def second(self) -> Copy | None:
         """Return the second copy if it may begin now; it is paid."""
         core, now = self.original.core, self.original.core.now()
-        if self._asked or now < self.due or self.is_over:
+        if now < self.due or self.is_over:
             return None
-        self._asked, self.due = True, inf
-        return self.copy() if core.locked(self.guard.copies, now) else None
+        begun = self.copies[0].begun  # a wait in a queue is not the dependency's time
+        self.due = inf if begun is None else begun + self._after
+        if begun is None:
+            self.due = now + self._after
+        if now < self.due:
+            return None
+        self.due = inf
+        return self.copy() if core.locked(self._is_paid, now) else None
+
+    def _is_paid(self, now: float) -> bool:
+        """Return whether a second copy may begin, and is paid; under the lock."""
+        outside = self.original.pipeline.guards[: self.original.level]
+        if not PolicyState.active or any(
+            isinstance(guard, Switch) and guard.is_off() for guard in outside
+        ):
+            return False
+        return self.guard.copies(now)
 
     @property
     def is_over(self) -> bool:
-        """Whether there is an answer to take, or no copy that runs."""
-        return self.winner is not None or all(copy.ended for copy in self.copies)
+        """Whether there is an answer to take, or nothing to wait for."""
+        copies = self.copies
+        return (
+            self.winner is not None
+            or all(copy.ended for copy in copies)
+            or any(copy.is_out_of_time for copy in copies)
+        )
 
     @property
     def winner(self) -> Copy | None:
@@ -143,6 +199,12 @@ class Race:
         """
         won = copy.is_good and not copy.lost and self._won.setdefault(0, copy) is copy
         copy.ended = True
+        if copy.begun is None and copy.number > 1:
+            core, refused = copy.core, copy.outcome == REFUSED and not copy.lost
+            why = str(copy.error) if refused else ""
+            core.locked_or_later(self.guard.not_copied, core.now(), why)
+        if copy.step == LASTS and not won:
+            _give_up(copy)
         return self.losers(copy) if won else []
 
     def losers(self, but: Copy | None) -> list[Copy]:
@@ -167,13 +229,26 @@ class Race:
         core = self.original.core
         core.locked(self.guard.not_copied, core.now(), why)
 
+    @property
+    def taken(self) -> Copy:
+        """The copy as which the attempt ends: the winner, or else the first that was begun."""
+        winner = self.winner
+        if winner is not None:
+            return winner
+        for copy in self.copies:
+            if copy.fault is not None or copy.is_out_of_time:
+                return copy
+        return next((copy for copy in self.copies if copy.begun is not None), self.copies[0])
+
     def end(self) -> Step:
         """Settle the guards outside, as the copy ended whose answer is taken."""
         call, taken = self.original, self.taken
-        self.tell(taken)
+        for copy in self.copies:  # who interrupts the program interrupts no copy alone
+            if isinstance(copy.error, _EXITS) or isinstance(copy.fault, _EXITS):
+                taken = copy
         if taken.fault is not None:
             raise taken.fault
-        call.attempts += max(0, sum(each.begun for each in self.copies) - 1)
+        call.attempts += max(0, sum(each.begun is not None for each in self.copies) - 1)
         call.fallbacks_failed += taken.fallbacks_failed
         if taken.step == LASTS:
             return _go_on_as(call, taken)
@@ -187,50 +262,21 @@ class Race:
         call.level = taken.floor
         return settlement.concluded(call, *taken.seen)
 
-    @property
-    def taken(self) -> Copy:
-        """The copy as which the attempt ends: the winner, or else the first that was begun."""
-        winner = self.winner
-        if winner is not None:
-            return winner
-        for copy in self.copies:
-            if copy.fault is not None or -1 < copy.expired_level < copy.floor:
-                return copy
-        return next((copy for copy in self.copies if copy.begun), self.copies[0])
-
     def tell(self, taken: Copy | None) -> None:
-        """Tell the guard how the race ended, and whether the second copy was let in."""
+        """Tell the guard how the attempt has ended; taken is None if its caller went away."""
         if self._told:
             return
         self._told = True
-        call, first = self.original, self.copies[0]
-        core, now = call.core, call.core.now()
-        second = self.copies[1] if len(self.copies) > 1 else None
-        if second is not None and not second.begun:
-            refused = second.ended and second.forced_outcome is None
-            core.locked(self.guard.not_copied, now, str(second.error) if refused else "")
-            second = None
+        core, first = self.original.core, self.copies[0]
         seconds: float | None = None
         if taken is first and self._won:
             seconds = None if first.step == LASTS else first.duration
-        elif taken is not None and first.lost and first.begun:
+        elif taken is not None and first.begun is not None and first.forced_outcome is not None:
             seconds = inf  # it was slower than the second one
         winner = None
-        if second is not None:
-            core.locked(self.guard.copied, now)
+        if len(self.copies) > 1 and self.copies[1].begun is not None:
             winner = taken.number if taken is not None and self._won else 0
-        core.locked(self.guard.raced, now, seconds, winner)
-
-    def _is_read_once(self) -> bool:
-        """Return whether an argument can be read only once, so that one copy would find nothing."""
-        call = self.original
-        why = call.pipeline.once
-        if why is None:
-            return False
-        try:
-            return why(call.fn, call.args[call.pipeline.skip :], call.kwargs) == READ_ONCE
-        except Exception:  # an argument may be anything
-            return True
+        core.locked(self.guard.raced, core.now(), seconds, winner)
 
 
 def _go_on_as(call: Call, copy: Copy) -> Step:
@@ -245,7 +291,21 @@ def _go_on_as(call: Call, copy: Copy) -> Step:
     return LASTS
 
 
+def _give_up(copy: Copy) -> None:
+    """End a copy whose body returned work that has not ended, and that nobody wants."""
+    value, copy.value = copy.value, None
+    settlement.abort(copy)
+    for name in ("cancel", "close"):
+        stop = getattr(value, name, None)
+        if stop is not None:
+            with contextlib.suppress(Exception):
+                stop()
+            return
+
+
 def unwanted(copy: Copy) -> Any:
     """Return a known client's answer that nobody gets: it may hold a connection."""
-    value, copy.value, copy.error = copy.value, None, None
+    value, copy.value = copy.value, None
+    if not isinstance(copy.error, _EXITS):
+        copy.error = None
     return value if is_answer(value) else None

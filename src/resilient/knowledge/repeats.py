@@ -44,6 +44,29 @@ def writes_over_http(fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
     return method != "" and method not in SAFE
 
 
+def read_once(args: tuple[Any, ...], kwargs: dict[str, Any], skip: int) -> bool:
+    """Return whether an argument, or a request's body, can be read only once.
+
+    Args:
+        args: of a call.
+        kwargs: as they were given.
+        skip: how many of args are a client's proxy. Without one only iterators and files are
+            known: any object may have a method `read`.
+    """
+    try:
+        if not skip:
+            types = [type(each) for each in (*args, *kwargs.values())]
+            return any(hasattr(it, "__next__") or hasattr(it, "__anext__") for it in types)
+        request = next(
+            (it for it in args[skip:] if isinstance(getattr(it, "method", None), str)), None
+        )
+        if request is not None:
+            return _is_read_once(_body_of(request))
+        return _is_read_once([*args[skip:], *kwargs.values()])
+    except Exception:  # an argument may be anything
+        return True
+
+
 def _asked(fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, str]:
     """Return the request among some arguments, if there is one, and the HTTP method, or ""."""
     request = next((each for each in args if isinstance(getattr(each, "method", None), str)), None)

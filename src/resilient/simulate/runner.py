@@ -16,7 +16,7 @@ from .clients import Ask, Clients
 from .faults import Schedule
 from .loop import LoopClock, VirtualLoop
 from .measure import Run, Tape
-from .policies import PolicyPlan, built
+from .policies import Guards, PolicyPlan, built
 from .report import Report
 from .scenario import Scenario
 from .service import Answer, Service
@@ -86,10 +86,12 @@ def _plans(guards: object) -> tuple[PolicyPlan, ...]:
         validation.refuse_type("guards", guards, allowed)
     plans: list[PolicyPlan] = []
     for name, make in cast("Mapping[str, Any]", guards).items():
-        made: Any = make() if callable(make) else None
-        if not isinstance(made, tuple) or not all(isinstance(each, Guard) for each in made):
+        made: object = make() if callable(make) else None
+        parts = cast("tuple[object, ...]", made) if isinstance(made, tuple) else (made,)
+        made = cast("object", made)
+        if not all(isinstance(each, Guard) for each in parts):
             validation.refuse_type(f"guards[{name!r}]", make if made is None else made, allowed)
-        plans.append(PolicyPlan(name, make))
+        plans.append(PolicyPlan(name, cast("Guards", make)))
     return tuple(plans)
 
 

@@ -163,6 +163,8 @@ async def wait(call: Call) -> Step:
             await bell.wait(call, until if limit is None else min(until, limit.when))
         except BaseException as error:
             return waiting.leave(call, waiter, error)
+        if not call.is_needed:
+            return waiting.leave(call, waiter, NotNeeded())
         step = waiting.unpark(call, waiter)
         if step == DO_PARK and limit is not None and limit.now() >= limit.when:
             return waiting.leave(call, waiter, limit.error())

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import sys
-from asyncio import CancelledError
-from collections.abc import Callable
+from asyncio import CancelledError, _get_running_loop
+from collections.abc import Callable, Coroutine
+from contextlib import nullcontext
 from contextvars import copy_context
 from functools import partial
-from typing import Any, Final
+from typing import Any
 
 from .. import interpreter, waiting
 from ..call import DO_RACE, Call, Step
 from ..racing import Copy, Race, unwanted
 from .waker import AsyncWaker, current_task
-
-# Copies that run on: an event loop refers to its tasks weakly.
-_running_on: Final[set[Copy]] = set()
 
 
 async def race(call: Call, drive: Callable[..., Any], close: Callable[[Any], Any]) -> Step:
@@ -25,18 +23,26 @@ async def race(call: Call, drive: Callable[..., Any], close: Callable[[Any], Any
     if racing.is_run_alone:
         first.step = await drive(first, interpreter.admit, first.floor + 1)
         racing.finish(first)
+        racing.tell(racing.taken)
         return racing.end()
     tasks = _Tasks(racing, drive, close)
     try:
         tasks.start(first)
         await tasks.until_over()
-        racing.tell(racing.taken)
-        await tasks.leave(racing.taken)
     except BaseException as error:
         racing.tell(None)
-        await tasks.leave(None)
+        tasks.cancel(None)
+        if isinstance(error, GeneratorExit):  # it may not await any more
+            tasks.leave()
+            raise
+        await tasks.join()
+        tasks.leave()
         return interpreter.raised(call, error)
-    return racing.end()
+    racing.tell(racing.taken)
+    tasks.cancel(racing.taken)
+    gone = await tasks.join()
+    tasks.leave()
+    return racing.end() if gone is None else interpreter.raised(call, gone)
 
 
 class _Tasks:
@@ -56,8 +62,7 @@ class _Tasks:
             copy.handle = task.cancel
             task.add_done_callback(partial(self._done, copy))
             return
-        trio = sys.modules["trio"]
-        scope = trio.CancelScope()
+        scope = sys.modules["trio"].CancelScope()
         copy.handle = scope.cancel
 
         async def run() -> None:
@@ -65,7 +70,7 @@ class _Tasks:
                 await self._run(copy)
             self._done(copy)
 
-        trio.lowlevel.spawn_system_task(run, name="resilient copy", context=copy_context())
+        self._begin(run)
 
     async def until_over(self) -> None:
         """Wait until the race is over; begin the second copy when its time has come."""
@@ -76,21 +81,40 @@ class _Tasks:
             if second is not None:
                 self.start(second)
 
-    async def leave(self, taken: Copy | None) -> None:
-        """Cancel the other copies; wait for them, but not for ever."""
-        for copy in self._racing.losers(taken):
+    def cancel(self, but: Copy | None) -> None:
+        """Cancel the other copies."""
+        for copy in self._racing.losers(but):
             copy.handle()
-        left = self._racing.running()
-        if left and self._loop is None:
-            with sys.modules["trio"].CancelScope(shield=True):
-                await self._join(left)
-        elif left:
-            await self._join(left)
+
+    async def join(self) -> BaseException | None:
+        """Wait for the copies that were cancelled, but not for ever.
+
+        Returns:
+            The cancellation of the caller that came meanwhile; None without one.
+        """
+        now, gone = self._racing.original.core.now, None
+        until = now() + self._racing.guard.join_within
+        with self._shield():
+            while self._racing.running() and now() < until:
+                try:
+                    await self._wait(min(until, now() + waiting.CHOP))
+                except CancelledError as error:
+                    gone = error
+        return gone
+
+    def _shield(self) -> Any:
+        """Return a scope in which the scopes of trio and anyio cancel nothing."""
+        if self._loop is not None and _get_running_loop() is None:
+            return nullcontext()  # in a forked child asyncio knows of no loop
+        return sys.modules["anyio"].CancelScope(shield=True)  # the waker has loaded it
+
+    def leave(self) -> None:
+        """Leave copies that do not end when they are cancelled; close what nobody gets."""
         for copy in self._racing.copies:
             if not copy.ended:
                 self._ran_on(copy)
             elif copy.lost:
-                await self._drop(copy)
+                self._drop(copy)
 
     async def _run(self, copy: Copy) -> None:
         try:
@@ -102,37 +126,46 @@ class _Tasks:
         self._bell.ring()
         if copy.on_end is not None:
             copy.on_end()
-            await self._drop(copy)
+            self._drop(copy)
 
     def _done(self, copy: Copy, task: Any = None) -> None:
         if copy.step == DO_RACE and copy.fault is None:  # cancelled before it began
             copy.fault = CancelledError()
         if not copy.ended:
-            copy.ended = True
+            self._racing.finish(copy)
             self._bell.ring()
-
-    async def _join(self, left: list[Copy]) -> None:
-        now = self._racing.original.core.now
-        until = now() + self._racing.guard.join_within
-        while not all(copy.ended for copy in left) and now() < until:
-            await self._wait(min(until, now() + waiting.CHOP))
 
     async def _wait(self, until: float) -> None:
         await self._bell.wait(self._racing.original, until)
 
     def _ran_on(self, copy: Copy) -> None:
-        """Let a copy run on that does not end when it is cancelled; count it until it does."""
-        guard, core = self._racing.guard, copy.core
-        _running_on.add(copy)
-        core.locked(guard.ran_on, core.now(), 1)
+        """Let a copy run on; count it until it ends."""
+        racing, core = self._racing, copy.core
+        core.locked_or_later(racing.guard.ran_on, core.now(), 1)
 
         def ended() -> None:
-            _running_on.discard(copy)
-            core.locked_or_later(guard.ran_on, core.now(), -1)
+            if racing.since == core.counting_since:  # else it is a parent process's
+                core.locked_or_later(racing.guard.ran_on, core.now(), -1)
 
         copy.on_end = ended
 
-    async def _drop(self, copy: Copy) -> None:
+    def _drop(self, copy: Copy) -> None:
+        """Close an answer that nobody gets, in a task of its own: that may take its time."""
         answer = unwanted(copy)
-        if answer is not None:
-            await self._close(answer)
+        if answer is None:
+            return
+        if self._loop is None:
+            self._begin(partial(self._close, answer))
+        elif not self._loop.is_closed():
+            closing = self._loop.create_task(self._close(answer))
+            closing.add_done_callback(_seen)
+
+    def _begin(self, run: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        lowlevel = sys.modules["trio"].lowlevel
+        lowlevel.spawn_system_task(run, name="resilient copy", context=copy_context())
+
+
+def _seen(task: Any) -> None:
+    """Take the error of a task that nobody waits for."""
+    if not task.cancelled():
+        task.exception()

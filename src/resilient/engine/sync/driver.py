@@ -34,7 +34,7 @@ def drive(call: Call, first: Callable[..., Step], *args: Any) -> Step:
             elif step == DO_RUN:
                 step = _body(call)
             elif step == DO_RACE:
-                step = race(call, drive, _sleep)
+                step = race(call, drive, _sleep, alone=_in_event_loop())
             elif step == DO_PARK:
                 step = wait(call)
             elif step == DO_RECOVER:
@@ -208,6 +208,8 @@ def wait(call: Call) -> Step:
             _sleep(call, until if limit is None else min(until, limit.when), signal)
         except BaseException as error:
             return waiting.leave(call, waiter, error)
+        if not call.is_needed:
+            return waiting.leave(call, waiter, NotNeeded())
         step = waiting.unpark(call, waiter)
         if step == DO_PARK and limit is not None and limit.now() >= limit.when:
             return waiting.leave(call, waiter, limit.error())

@@ -18,15 +18,21 @@ from .workers import Job, Signal, pool
 Sleep = Callable[[Call, float, Signal], None]
 
 
-def race(call: Call, drive: Callable[..., Any], sleep: Sleep) -> Step:
-    """Run the copies of an attempt until one has a good answer, or all have failed."""
+def race(call: Call, drive: Callable[..., Any], sleep: Sleep, *, alone: bool) -> Step:
+    """Run the copies of an attempt until one has a good answer, or all have failed.
+
+    Args:
+        call: the call.
+        drive: runs a copy.
+        sleep: waits for a signal until a time.
+        alone: run one copy, in this thread.
+    """
     racing, signal = Race(call), Signal()
     first = racing.copy()
-    if racing.is_run_alone or not _start(racing, first, drive, signal):
-        first.step = drive(first, interpreter.admit, first.floor + 1)
-        racing.finish(first)
-        return racing.end()
     try:
+        if alone or racing.is_run_alone or not _start(racing, first, drive, signal):
+            first.step = drive(first, interpreter.admit, first.floor + 1)
+            racing.finish(first)
         while not racing.is_over:
             sleep(call, min(racing.due, call.core.now() + waiting.CHOP), signal)
             second = racing.second()
@@ -36,8 +42,9 @@ def race(call: Call, drive: Callable[..., Any], sleep: Sleep) -> Step:
         racing.tell(None)
         _leave(racing, None)
         return interpreter.raised(call, error)
-    racing.tell(racing.taken)
-    _leave(racing, racing.taken)
+    taken = racing.taken
+    racing.tell(taken)
+    _leave(racing, taken)
     return racing.end()
 
 
@@ -58,7 +65,7 @@ def _run(racing: Race, copy: Copy, drive: Callable[..., Any], signal: Signal) ->
         copy.fault = fault
     racing.finish(copy)
     signal.set()
-    if copy.began < copy.core.counting_since:  # its body forked: who waits is not in this process
+    if racing.since != copy.core.counting_since:  # its body forked: who waits is not here
         settlement.abort(copy.original)
     if copy.lost:
         _drop(copy)
@@ -68,8 +75,9 @@ def _leave(racing: Race, taken: Copy | None) -> None:
     """Give up on the other copies: a thread can't be stopped, so they keep what they hold."""
     racing.losers(taken)
     for copy in racing.running():
-        if copy.handle.abandon():
-            copy.handle.when_ended(_left(racing, copy))
+        job = copy.handle
+        if isinstance(job, Job) and job.abandon():
+            job.when_ended(_left(racing, copy))
             if copy.deadline is not None:
                 abandoned(copy.deadline)
     for copy in racing.copies:
@@ -85,7 +93,7 @@ def _left(racing: Race, copy: Copy) -> Callable[[], None]:
 
     def on_end() -> None:
         ended()
-        if copy.began >= core.counting_since:
+        if racing.since == core.counting_since:
             core.locked_or_later(guard.ran_on, core.now(), -1)
 
     return on_end

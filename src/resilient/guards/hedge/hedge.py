@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 from ... import validation
 from ...events import Event
 from ...metric_types import Metric, Sample
-from ...outcomes import Judge, OnError, OnResult
+from ...outcomes import IGNORED, Judge, OnError, OnResult
 from ..base import Guard
 from ..budget import Budget
 from ..facets import Changeable, Peered, Restorable
@@ -82,7 +82,8 @@ class Hedge(Races, Changeable, Peered, Restorable):
     def settle(
         self, ticket: int, now: float, outcome: int, duration: float, reason: str, held: bool
     ) -> None:
-        self.budget.calls += 1
+        if outcome <= IGNORED:  # else the dependency was perhaps not reached
+            self.budget.calls += 1
 
     def copies_after(self, now: float) -> float | None:
         if self._quantile is None:
