@@ -68,7 +68,7 @@ class Copy(Call):
         self.number, self.floor = number, original.level
         self.limits = list(original.limits)
         self.began = original.began
-        self.begun = None
+        self.begun = self.handle = None
         self.ended = self.lost = False
         self.fault: BaseException | None = None
         self.on_end: Callable[[], object] | None = None

@@ -88,9 +88,8 @@ def _plans(guards: object) -> tuple[PolicyPlan, ...]:
     for name, make in cast("Mapping[str, Any]", guards).items():
         made: object = make() if callable(make) else None
         parts = cast("tuple[object, ...]", made) if isinstance(made, tuple) else (made,)
-        made = cast("object", made)
         if not all(isinstance(each, Guard) for each in parts):
-            validation.refuse_type(f"guards[{name!r}]", make if made is None else made, allowed)
+            validation.refuse_type(f"guards[{name!r}]", cast("object", made or make), allowed)
         plans.append(PolicyPlan(name, cast("Guards", make)))
     return tuple(plans)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from asyncio import CancelledError, _get_running_loop
 from collections.abc import Callable, Coroutine
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from contextvars import copy_context
 from functools import partial
 from typing import Any
@@ -83,8 +83,7 @@ class _Tasks:
 
     def cancel(self, but: Copy | None) -> None:
         """Cancel the other copies."""
-        for copy in self._racing.losers(but):
-            copy.handle()
+        _stop(self._racing.losers(but))
 
     async def join(self) -> BaseException | None:
         """Wait for the copies that were cancelled, but not for ever.
@@ -121,8 +120,7 @@ class _Tasks:
             copy.step = await self._drive(copy, interpreter.admit, copy.floor + 1)
         except BaseException as fault:
             copy.fault = fault
-        for other in self._racing.finish(copy):
-            other.handle()
+        _stop(self._racing.finish(copy))
         self._bell.ring()
         if copy.on_end is not None:
             copy.on_end()
@@ -163,6 +161,13 @@ class _Tasks:
     def _begin(self, run: Callable[[], Coroutine[Any, Any, None]]) -> None:
         lowlevel = sys.modules["trio"].lowlevel
         lowlevel.spawn_system_task(run, name="resilient copy", context=copy_context())
+
+
+def _stop(copies: list[Copy]) -> None:
+    for copy in copies:
+        if copy.handle is not None:  # else it was interrupted before it was started
+            with suppress(RuntimeError):  # its loop is closed
+                copy.handle()
 
 
 def _seen(task: Any) -> None:
