@@ -7,7 +7,6 @@ was taken. The driver starts copies and waits; a `Race` says what comes next.
 
 from __future__ import annotations
 
-import contextlib
 import sys
 from collections.abc import Callable
 from math import inf
@@ -16,16 +15,15 @@ from typing import Any, ClassVar, Final
 from ..guards.base import Guard
 from ..guards.facets import Switch
 from ..guards.races import Races
-from ..knowledge.libraries import is_answer
 from ..knowledge.repeats import read_once
 from ..outcomes import CANCELLED, IGNORED, REFUSED, SUCCESS
 from . import settlement
 from .call import DO_RACE, LASTS, Call, Step
 from .own_calls import is_inside
 from .policy_state import PolicyState
+from .raced_values import EXITS, give_up, go_on_as
 
 _GOOD: Final = (SUCCESS, IGNORED)  # an ignored error is an answer, too
-_EXITS: Final = (KeyboardInterrupt, SystemExit)
 _MINE: Final = (
     "abandoned", "error", "expired_level", "is_callers", "is_late", "outcome", "ran",
     "recovered_from", "refuser", "stale_for", "value",
@@ -68,7 +66,8 @@ class Copy(Call):
         self.number, self.floor = number, original.level
         self.limits = list(original.limits)
         self.began = original.began
-        self.begun = self.handle = None
+        self.begun = None
+        self.handle: Any = None
         self.ended = self.lost = False
         self.fault: BaseException | None = None
         self.on_end: Callable[[], object] | None = None
@@ -204,7 +203,7 @@ class Race:
             why = str(copy.error) if refused else ""
             core.locked_or_later(self.guard.not_copied, core.now(), why)
         if copy.step == LASTS and not won:
-            _give_up(copy)
+            give_up(copy)
         return self.losers(copy) if won else []
 
     def losers(self, but: Copy | None) -> list[Copy]:
@@ -244,14 +243,14 @@ class Race:
         """Settle the guards outside, as the copy ended whose answer is taken."""
         call, taken = self.original, self.taken
         for copy in self.copies:  # who interrupts the program interrupts no copy alone
-            if isinstance(copy.error, _EXITS) or isinstance(copy.fault, _EXITS):
+            if isinstance(copy.error, EXITS) or isinstance(copy.fault, EXITS):
                 taken = copy
         if taken.fault is not None:
             raise taken.fault
         call.attempts += max(0, sum(each.begun is not None for each in self.copies) - 1)
         call.fallbacks_failed += taken.fallbacks_failed
         if taken.step == LASTS:
-            return _go_on_as(call, taken)
+            return go_on_as(call, taken)
         known = call.retrying
         if taken.outcome == REFUSED and known is not None and known.failed is not None:
             return settlement.failed_before(call, f"its {taken.refuser} refuses")
@@ -277,35 +276,3 @@ class Race:
         if len(self.copies) > 1 and self.copies[1].begun is not None:
             winner = taken.number if taken is not None and self._won else 0
         core.locked(self.guard.raced, core.now(), seconds, winner)
-
-
-def _go_on_as(call: Call, copy: Copy) -> Step:
-    """Go on as a copy whose body returned work that has not ended."""
-    first = copy.floor + 1
-    call.tickets[first:] = copy.tickets[first:]
-    copy.tickets = [None] * len(copy.tickets)
-    copy.counted = True
-    call.value, call.deadline, call.ran = copy.value, copy.deadline, copy.ran
-    call.started, call.limits = copy.started, copy.limits
-    call.level, call.lasted = call.innermost, True
-    return LASTS
-
-
-def _give_up(copy: Copy) -> None:
-    """End a copy whose body returned work that has not ended, and that nobody wants."""
-    value, copy.value = copy.value, None
-    settlement.abort(copy)
-    for name in ("cancel", "close"):
-        stop = getattr(value, name, None)
-        if stop is not None:
-            with contextlib.suppress(Exception):
-                stop()
-            return
-
-
-def unwanted(copy: Copy) -> Any:
-    """Return a known client's answer that nobody gets: it may hold a connection."""
-    value, copy.value = copy.value, None
-    if not isinstance(copy.error, _EXITS):
-        copy.error = None
-    return value if is_answer(value) else None

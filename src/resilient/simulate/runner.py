@@ -87,7 +87,7 @@ def _plans(guards: object) -> tuple[PolicyPlan, ...]:
     plans: list[PolicyPlan] = []
     for name, make in cast("Mapping[str, Any]", guards).items():
         made: object = make() if callable(make) else None
-        parts = cast("tuple[object, ...]", made) if isinstance(made, tuple) else (made,)
+        parts = cast("tuple[object, ...]", made) if isinstance(made, tuple) else ("",)
         if not all(isinstance(each, Guard) for each in parts):
             validation.refuse_type(f"guards[{name!r}]", cast("object", made or make), allowed)
         plans.append(PolicyPlan(name, cast("Guards", make)))

@@ -12,7 +12,8 @@ from typing import Any
 
 from .. import interpreter, waiting
 from ..call import DO_RACE, Call, Step
-from ..racing import Copy, Race, unwanted
+from ..raced_values import unwanted
+from ..racing import Copy, Race
 from .waker import AsyncWaker, current_task
 
 

@@ -11,7 +11,8 @@ from typing import Any
 from ...deadline import abandoned
 from .. import interpreter, settlement, waiting
 from ..call import Call, Step
-from ..racing import Copy, Race, unwanted
+from ..raced_values import unwanted
+from ..racing import Copy, Race
 from .abandoned import left_behind
 from .workers import Job, Signal, pool
 

@@ -15,6 +15,7 @@ from ...callables import kind_of, label
 from ...engine.faults import fault_logger
 from ...errors import DeclarationWarning, ThreadBoundWarning
 from ...guards.facets import Retries
+from ...guards.races import Races
 from ...guards.recalls import Recalls
 from ...guards.sorting import time_limits
 from ...guards.timeout import Timeout
@@ -71,8 +72,8 @@ def wrap(
         _check_mode(policy, client, wrapper.selection)
     knowledge.prepare(client)
     _warn_of_retries(policy, knowledge, client)
-    if not (wrapper.selection.is_chosen or knowledge.speaks_http):
-        _warn_of_writes(policy, client)
+    if not wrapper.selection.is_chosen:
+        _warn_of_writes(policy, knowledge, client)
     proxy = wrapper.proxy(client, Traits(is_async=is_async))
     if strict:
         _check_gaps(policy, proxy)
@@ -96,17 +97,22 @@ def _warn_of_retries(policy: GuardStack, knowledge: ClientAdapter, client: Any) 
         )
 
 
-def _warn_of_writes(policy: GuardStack, client: Any) -> None:
-    """Warn where a write could be answered with what an earlier one returned."""
+def _warn_of_writes(policy: GuardStack, knowledge: ClientAdapter, client: Any) -> None:
+    """Warn where a write could be answered with what an earlier one returned, or made twice."""
+    whose = validation.shown(bare(client))
     for guard in policy.guards:
-        if isinstance(guard, Recalls):
-            warnings.warn(
-                f"{policy.name}: its {guard.kind} would answer each method of "
-                f"{validation.shown(bare(client))} with an old value, also those that write. Name "
-                'those that only read: wrap(client, only=["get_*"])',
-                DeclarationWarning,
-                stacklevel=Place.depth(),
-            )
+        if isinstance(guard, Recalls) and not knowledge.speaks_http:
+            does = f"answer each method of {whose} with an old value"
+        elif isinstance(guard, Races):
+            does = f"call each method of {whose} twice where it is slow"
+        else:
+            continue
+        warnings.warn(
+            f"{policy.name}: its {guard.kind} would {does}, also those that write. Name those that "
+            'only read: wrap(client, only=["get_*"])',
+            DeclarationWarning,
+            stacklevel=Place.depth(),
+        )
 
 
 def _check_gaps(policy: GuardStack, proxy: Any) -> None:
