@@ -66,9 +66,8 @@ class Copy(Call):
         self.number, self.floor = number, original.level
         self.limits = list(original.limits)
         self.began = original.began
-        self.begun = None
+        self.begun, self.ended, self.lost = None, False, False
         self.handle: Any = None
-        self.ended = self.lost = False
         self.fault: BaseException | None = None
         self.on_end: Callable[[], object] | None = None
         self.step = DO_RACE
@@ -96,6 +95,8 @@ class Copy(Call):
     def begins(self) -> bool:
         if self.is_needed:
             self.begun = self.core.now()
+            if self._race.stalled and self.number == 1:
+                self._race.go_on(self.begun)
         return self.begun is not None
 
     @property
@@ -118,11 +119,17 @@ class Race:
         copies: those that were begun, in order.
         due: when a second one may begin, by the policy's clock; infinite if none may.
         inside: guards inside whose probes the caller is; they do not refuse its calls.
+        is_released: it is over for its driver.
+        stalled: the driver waits for the first one to begin.
+        wake: wakes the driver.
     """
 
-    __slots__ = ("_after", "_told", "_won", "copies", "due", "guard", "inside", "original", "since")
+    __slots__ = (
+        "_after", "_told", "_won", "copies", "due", "guard", "inside", "is_released",
+        "original", "since", "stalled", "wake",
+    )  # fmt: skip
 
-    def __init__(self, original: Call) -> None:
+    def __init__(self, original: Call, wake: Callable[[], object]) -> None:
         pipeline, core = original.pipeline, original.core
         assert pipeline.races is not None
         self.original: Call = original
@@ -134,7 +141,10 @@ class Race:
             for _, guard in pipeline.watchers
             if guard.is_probing and is_inside(sys._getframe(1), core, guard)
         )
-        self._told = False
+        self._told: bool = False
+        self.stalled: bool = False
+        self.is_released: bool = False
+        self.wake: Callable[[], object] = wake
         self._won: dict[int, Copy] = {}  # at 0 the winner: two threads may end at the same time
         after = core.locked(self.guard.copies_after, core.now())
         if after is None or read_once(original.args, original.kwargs, pipeline.skip):
@@ -144,7 +154,7 @@ class Race:
 
     @property
     def is_run_alone(self) -> bool:
-        """Whether there will be one copy: it needs no task or thread of its own."""
+        """Whether there will be one copy."""
         return self._after == inf
 
     def copy(self) -> Copy:
@@ -158,10 +168,13 @@ class Race:
         core, now = self.original.core, self.original.core.now()
         if now < self.due or self.is_over:
             return None
-        begun = self.copies[0].begun  # a wait in a queue is not the dependency's time
-        self.due = inf if begun is None else begun + self._after
-        if begun is None:
-            self.due = now + self._after
+        if self.copies[0].begun is None:
+            self.stalled = True
+        begun = self.copies[0].begun  # once more: another thread may have come between
+        if begun is None:  # a wait in a queue is not the dependency's time
+            self.due = inf
+            return None
+        self.due = begun + self._after
         if now < self.due:
             return None
         self.due = inf
@@ -190,6 +203,11 @@ class Race:
     def winner(self) -> Copy | None:
         """The copy whose answer is taken, the first good one; None if there is none yet."""
         return self._won.get(0)
+
+    def go_on(self, begun: float) -> None:
+        """Have the driver wait for the time of the second copy: the first has begun at last."""
+        self.stalled, self.due = False, begun + self._after
+        self.wake()
 
     def finish(self, copy: Copy) -> list[Copy]:
         """Note that a copy has ended; return those that have to be stopped now.
@@ -225,8 +243,7 @@ class Race:
     def unstarted(self, copy: Copy, why: str) -> None:
         """Forget the second copy, which no thread could be had for."""
         self.copies.remove(copy)
-        core = self.original.core
-        core.locked(self.guard.not_copied, core.now(), why)
+        copy.core.locked(self.guard.not_copied, copy.core.now(), why)
 
     @property
     def taken(self) -> Copy:
@@ -241,13 +258,12 @@ class Race:
 
     def end(self) -> Step:
         """Settle the guards outside, as the copy ended whose answer is taken."""
-        call, taken = self.original, self.taken
-        for copy in self.copies:  # who interrupts the program interrupts no copy alone
-            if isinstance(copy.error, EXITS) or isinstance(copy.fault, EXITS):
-                taken = copy
+        # Who interrupts the program interrupts no copy alone.
+        exits = [copy for copy in self.copies if isinstance(copy.fault or copy.error, EXITS)]
+        call, taken = self.original, exits[0] if exits else self.taken
         if taken.fault is not None:
             raise taken.fault
-        call.attempts += max(0, sum(each.begun is not None for each in self.copies) - 1)
+        call.attempts += max(0, sum(copy.begun is not None for copy in self.copies) - 1)
         call.fallbacks_failed += taken.fallbacks_failed
         if taken.step == LASTS:
             return go_on_as(call, taken)
@@ -260,6 +276,12 @@ class Race:
         call.duration = inf if taken.is_late else call.core.now() - call.started
         call.level = taken.floor
         return settlement.concluded(call, *taken.seen)
+
+    def release(self) -> None:
+        """Let go of the copies that have ended: they refer to their race."""
+        self.is_released = True
+        self.copies = self.running()
+        self._won.clear()  # what runs on has been told that it is lost
 
     def tell(self, taken: Copy | None) -> None:
         """Tell the guard how the attempt has ended; taken is None if its caller went away."""

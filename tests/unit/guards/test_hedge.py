@@ -374,7 +374,7 @@ def test_a_share_of_the_calls_has_a_second_copy(backend: str) -> None:
 
     async def fetch() -> None:
         begun.append(1)
-        for _ in range(3):
+        for _ in range(10):
             await anyio.lowlevel.checkpoint()
 
     async def body() -> None:

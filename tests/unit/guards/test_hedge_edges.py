@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import io
 import threading
 import time
@@ -350,3 +351,50 @@ def test_an_iterator_is_no_argument_to_be_raced() -> None:
     of = raced()
     assert of.call(sum, numbers()) == 3
     assert of.call(list, numbers()) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("backend", [None, *BACKENDS])
+@pytest.mark.parametrize("down", [False, True])
+def test_races_leave_no_garbage_behind(backend: str | None, down: bool) -> None:
+    """Nothing of them has to be found by the collector of cycles."""
+    of = raced(bulkhead(4), share=1.0)
+
+    def end() -> int:
+        if down:
+            raise ConnectionError
+        return 1
+
+    async def body() -> int:
+        for _ in range(5):
+            await anyio.lowlevel.checkpoint()
+        return end()
+
+    def sync_body() -> int:
+        time.sleep(0.002)
+        return end()
+
+    async def main() -> None:
+        for _ in range(3):
+            await of.atry_call(body)
+        gc.collect()
+        for _ in range(20):
+            await of.atry_call(body)
+        left.append(gc.collect())
+
+    left: list[int] = []
+    gc.disable()
+    try:
+        if backend is not None:
+            run(backend, main)
+        else:
+            of.try_call(sync_body)
+            gc.collect()
+            for _ in range(20):
+                of.try_call(sync_body)
+            comes_to_idle(of)
+            until(lambda: not part(of, "hedge")["left"])
+            left.append(gc.collect())
+    finally:
+        gc.enable()
+    assert sum(part(of, "hedge")["hedged"].values()) > 5
+    assert left[0] < 20, left

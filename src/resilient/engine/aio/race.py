@@ -19,13 +19,13 @@ from .waker import AsyncWaker, current_task
 
 async def race(call: Call, drive: Callable[..., Any], close: Callable[[Any], Any]) -> Step:
     """Run the copies of an attempt until one has a good answer, or all have failed."""
-    racing = Race(call)
+    racing = Race(call, _nobody)
     first = racing.copy()
     if racing.is_run_alone:
         first.step = await drive(first, interpreter.admit, first.floor + 1)
         racing.finish(first)
         racing.tell(racing.taken)
-        return racing.end()
+        return _ended(racing, None)
     tasks = _Tasks(racing, drive, close)
     try:
         tasks.start(first)
@@ -38,12 +38,23 @@ async def race(call: Call, drive: Callable[..., Any], close: Callable[[Any], Any
             raise
         await tasks.join()
         tasks.leave()
-        return interpreter.raised(call, error)
+        return _ended(racing, error)
     racing.tell(racing.taken)
     tasks.cancel(racing.taken)
     gone = await tasks.join()
     tasks.leave()
-    return racing.end() if gone is None else interpreter.raised(call, gone)
+    return _ended(racing, gone)
+
+
+def _nobody() -> None:
+    """Wake nobody: there is one copy, which its caller runs."""
+
+
+def _ended(racing: Race, gone: BaseException | None) -> Step:
+    try:
+        return racing.end() if gone is None else interpreter.raised(racing.original, gone)
+    finally:
+        racing.release()
 
 
 class _Tasks:
@@ -54,6 +65,7 @@ class _Tasks:
     ) -> None:
         self._racing, self._drive, self._close = racing, drive, close
         self._bell = AsyncWaker()
+        racing.wake = self._bell.ring
         self._loop = current_task()[0]
 
     def start(self, copy: Copy) -> None:
@@ -126,6 +138,8 @@ class _Tasks:
         if copy.on_end is not None:
             copy.on_end()
             self._drop(copy)
+        if self._racing.is_released:
+            self._racing.release()
 
     def _done(self, copy: Copy, task: Any = None) -> None:
         if copy.step == DO_RACE and copy.fault is None:  # cancelled before it began

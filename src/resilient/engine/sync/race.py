@@ -28,7 +28,8 @@ def race(call: Call, drive: Callable[..., Any], sleep: Sleep, *, alone: bool) ->
         sleep: waits for a signal until a time.
         alone: run one copy, in this thread.
     """
-    racing, signal = Race(call), Signal()
+    signal = Signal()
+    racing = Race(call, signal.set)
     first = racing.copy()
     try:
         if alone or racing.is_run_alone or not _start(racing, first, drive, signal):
@@ -42,11 +43,16 @@ def race(call: Call, drive: Callable[..., Any], sleep: Sleep, *, alone: bool) ->
     except BaseException as error:  # such as KeyboardInterrupt
         racing.tell(None)
         _leave(racing, None)
+        racing.release()
         return interpreter.raised(call, error)
     taken = racing.taken
     racing.tell(taken)
     _leave(racing, taken)
-    return racing.end()
+    del taken
+    try:
+        return racing.end()
+    finally:
+        racing.release()
 
 
 def _start(racing: Race, copy: Copy, drive: Callable[..., Any], signal: Signal) -> bool:
@@ -70,6 +76,8 @@ def _run(racing: Race, copy: Copy, drive: Callable[..., Any], signal: Signal) ->
         settlement.abort(copy.original)
     if copy.lost:
         _drop(copy)
+    if racing.is_released:
+        racing.release()
 
 
 def _leave(racing: Race, taken: Copy | None) -> None:
