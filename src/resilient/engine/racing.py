@@ -125,7 +125,7 @@ class Race:
     """
 
     __slots__ = (
-        "_after", "_told", "_won", "copies", "due", "guard", "inside", "is_released",
+        "_after", "_asked", "_told", "_won", "copies", "due", "guard", "inside", "is_released",
         "original", "since", "stalled", "wake",
     )  # fmt: skip
 
@@ -141,7 +141,7 @@ class Race:
             for _, guard in pipeline.watchers
             if guard.is_probing and is_inside(sys._getframe(1), core, guard)
         )
-        self._told: bool = False
+        self._asked = self._told = False
         self.stalled: bool = False
         self.is_released: bool = False
         self.wake: Callable[[], object] = wake
@@ -166,18 +166,17 @@ class Race:
     def second(self) -> Copy | None:
         """Return the second copy if it may begin now; it is paid."""
         core, now = self.original.core, self.original.core.now()
-        if now < self.due or self.is_over:
+        if self._asked or now < self.due or self.is_over:
             return None
-        if self.copies[0].begun is None:
-            self.stalled = True
-        begun = self.copies[0].begun  # once more: another thread may have come between
-        if begun is None:  # a wait in a queue is not the dependency's time
-            self.due = inf
+        if self.copies[0].begun is None:  # a wait in a queue is not the dependency's time
+            self.due, self.stalled = inf, True
+        begun = self.copies[0].begun  # once more: its thread may have come between
+        if begun is None:
             return None
         self.due = begun + self._after
         if now < self.due:
             return None
-        self.due = inf
+        self.due, self._asked = inf, True
         return self.copy() if core.locked(self._is_paid, now) else None
 
     def _is_paid(self, now: float) -> bool:
@@ -192,11 +191,10 @@ class Race:
     @property
     def is_over(self) -> bool:
         """Whether there is an answer to take, or nothing to wait for."""
-        copies = self.copies
         return (
             self.winner is not None
-            or all(copy.ended for copy in copies)
-            or any(copy.is_out_of_time for copy in copies)
+            or all(copy.ended for copy in self.copies)
+            or any(copy.is_out_of_time for copy in self.copies)
         )
 
     @property
