@@ -118,11 +118,11 @@ class Calling(GuardStack):
         await aio.run(call)
         return result_of(call)
 
-    def _sync_pipeline(self, fn: Callable[..., Any], plans: Plans | None) -> Pipeline:
+    def _sync_pipeline(self, fn: Callable[..., Any], plans: Plans | None = None) -> Pipeline:
         wrapping.check_kind(self._core.name, fn, "sync")
         return (plans or self._pipeline)(wrapping.sync_mode(self._core.name, self._guards))
 
-    def _async_pipeline(self, fn: Callable[..., Any], plans: Plans | None) -> Pipeline:
+    def _async_pipeline(self, fn: Callable[..., Any], plans: Plans | None = None) -> Pipeline:
         if kind_of(fn) != "async":
             wrapping.check_kind(self._core.name, fn, "sync")
         return (plans or self._pipeline)("async")

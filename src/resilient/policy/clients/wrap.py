@@ -99,16 +99,16 @@ def _warn_of_retries(policy: GuardStack, knowledge: ClientAdapter, client: Any) 
 
 def _warn_of_writes(policy: GuardStack, knowledge: ClientAdapter, client: Any) -> None:
     """Warn where a write could be answered with what an earlier one returned, or made twice."""
-    whose = validation.shown(bare(client))
     for guard in policy.guards:
         if isinstance(guard, Recalls) and not knowledge.speaks_http:
-            does = f"answer each method of {whose} with an old value"
+            does = "answer each method of {} with an old value"
         elif isinstance(guard, Races):
-            does = f"call each method of {whose} twice where it is slow"
+            does = "call each method of {} twice where it is slow"
         else:
             continue
+        told = does.format(validation.shown(bare(client)))
         warnings.warn(
-            f"{policy.name}: its {guard.kind} would {does}, also those that write. Name those that "
+            f"{policy.name}: its {guard.kind} would {told}, also those that write. Name those that "
             'only read: wrap(client, only=["get_*"])',
             DeclarationWarning,
             stacklevel=Place.depth(),
