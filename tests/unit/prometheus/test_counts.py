@@ -11,7 +11,18 @@ import prometheus_client
 import pytest
 
 import resilient
-from resilient import Policy, bulkhead, circuit_breaker, fallback, flag, flags, retry, timeout
+from resilient import (
+    Policy,
+    bulkhead,
+    circuit_breaker,
+    fallback,
+    flag,
+    flags,
+    hedge,
+    last_good,
+    retry,
+    timeout,
+)
 from resilient.errors import CallTimeoutError, CircuitOpenError
 from resilient.flags.flip import FORCED, Flip, lever_of
 from resilient.flags.runtime import here
@@ -352,6 +363,8 @@ def test_the_catalogue_is_what_is_exported(scrape, clock, monkeypatch) -> None:
     policy.call(int)
     assert policy.call(clock.advance, 2) == 1  # slow: it would have opened
     policy.call(int)
+    rest = Policy("rest", last_good(), hedge(60, idempotent=True), clock=clock)
+    rest.call(int)
     moved = Policy("moved", circuit_breaker())
     moved.force_open("drill")
     moved.release()
