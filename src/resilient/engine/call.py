@@ -81,7 +81,7 @@ class Call:
         "fallbacks_failed", "final", "fn", "forced_outcome", "handle", "is_callers", "is_late",
         "is_news", "kwargs", "lasted", "level", "limits", "ours_since", "outcome", "pipeline",
         "racing", "ran", "recovered_from", "recovering_from", "refuser", "retrying", "seen",
-        "served",        "settled", "stale_for", "started", "tickets", "value",
+        "served", "settled", "stale_for", "started", "tickets", "value",
     )
     # fmt: on
     admitted: bool

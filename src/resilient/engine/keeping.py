@@ -23,10 +23,10 @@ def asked_for(
     clock, skip, writes = pipeline.core.clock, pipeline.skip, pipeline.writes
     if not skip:
         return Asked(fn, args, kwargs, now, None, False, False, clock)
-    proxy, rest, lent = args[0], args[skip:], pipeline.lent
+    proxy, rest, came = args[0], args[skip:], pipeline.handed_out
     return Asked(
         fn, rest, kwargs, now, getattr(proxy, "__wrapped__", proxy),
-        writes is not None and writes(fn, rest, kwargs), lent is not None and lent(proxy), clock,
+        writes is not None and writes(fn, rest, kwargs), came is not None and came(proxy), clock,
     )  # fmt: skip
 
 

@@ -30,11 +30,40 @@ class Pipeline:
     """What a driver needs to know to run calls of one mode through a policy."""
 
     __slots__ = (
-        "admissions", "always", "answers", "core", "enter", "fast_guards", "fast_levels",
-        "guard_judges", "guards", "is_plain", "judge", "judges", "judges_health",
-        "judges_values", "keepers", "kin", "leave", "lends", "lent", "limits", "neutral",
-        "odd", "once", "plain", "races", "reacts", "recalls", "retries", "single", "skip",
-        "threaded", "watchers", "worker_guard", "writes",
+        "admissions",
+        "always",
+        "answers",
+        "core",
+        "enter",
+        "fast_guards",
+        "fast_levels",
+        "guard_judges",
+        "guards",
+        "handed_out",
+        "is_plain",
+        "judge",
+        "judges",
+        "judges_health",
+        "judges_values",
+        "keepers",
+        "kin",
+        "leave",
+        "lends",
+        "limits",
+        "neutral",
+        "odd",
+        "once",
+        "plain",
+        "races",
+        "reacts",
+        "recalls",
+        "retries",
+        "single",
+        "skip",
+        "threaded",
+        "watchers",
+        "worker_guard",
+        "writes",
     )  # fmt: skip
     enter: Enter
     leave: Leave
@@ -51,7 +80,7 @@ class Pipeline:
         kin: Kin | None = None,
         once: Once | None = None,
         writes: Writes | None = None,
-        lent: Callable[[Any], bool] | None = None,
+        handed_out: Callable[[Any], bool] | None = None,
     ) -> None:
         self.core: PolicyState = core
         # A wrapped client's judges, asked before those of the guards.
@@ -67,7 +96,7 @@ class Pipeline:
         self.once: Once | None = once
         self.writes: Writes | None = writes
         # Recognises a part of a client that another call has handed out.
-        self.lent: Callable[[Any], bool] | None = lent
+        self.handed_out: Callable[[Any], bool] | None = handed_out
         # The last type of a blind fallback's answers that proved not to be awaitable.
         self.plain: type[Any] = type(None)
         self.skip: int = skip  # number of leading arguments that fallbacks do not get

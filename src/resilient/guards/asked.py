@@ -17,13 +17,13 @@ class Asked:
         args: its positional arguments, as its caller gave them; with the object of a method.
         kwargs: its arguments by name.
         owner: the object of a wrapped client whose method it is, which args lack; else None.
-        lent: its owner was handed out by another call, on which what it returns may depend, such as
-            a cursor; not one that the client holds itself.
+        handed_out: its owner was handed out by another call, on which what it returns may depend,
+            such as a cursor; not one that the client holds itself.
         writes: it is known to change something: a POST of a wrapped client.
         now: the policy's clock, in seconds.
     """
 
-    __slots__ = ("_clock", "args", "fn", "kwargs", "lent", "now", "owner", "writes")
+    __slots__ = ("_clock", "args", "fn", "handed_out", "kwargs", "now", "owner", "writes")
 
     def __init__(
         self,
@@ -33,7 +33,7 @@ class Asked:
         now: float,
         owner: object = None,
         writes: bool = False,
-        lent: bool = False,
+        handed_out: bool = False,
         clock: Clock | None = None,
     ) -> None:
         self.fn: Callable[..., Any] = fn
@@ -41,7 +41,7 @@ class Asked:
         self.kwargs: dict[str, Any] = kwargs
         self.owner: object = owner
         self.writes: bool = writes
-        self.lent: bool = lent
+        self.handed_out: bool = handed_out
         self.now: float = now
         self._clock = clock
 

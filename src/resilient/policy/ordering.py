@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from math import inf
 from typing import Any, Final
 
 from .. import validation
@@ -20,6 +21,7 @@ from ..guards.facets import (
     Switch,
     TimeLimit,
 )
+from ..guards.races import Races
 from ..guards.recalls import Recalls
 from ..guards.sorting import answering, time_limits
 from ..place import Place
@@ -28,6 +30,7 @@ from ..place import Place
 REQUIRED: Final[dict[type[Guard], tuple[str, ...]]] = {
     Admission: ("admit",), Queueing: ("park", "unpark", "quit", "places"), Slots: ("slots",),
     Answers: ("recover",), Keeps: ("keep",), Recalls: ("recall",), Retries: ("again",),
+    Races: ("copies_after", "copies"),
     Changeable: ("take_over",), Switch: ("attach", "needs_asking", "is_off"),
 }  # fmt: skip
 
@@ -73,6 +76,9 @@ def check_together(guards: tuple[Guard, ...]) -> None:
     asking = [guard.kind for guard in guards if isinstance(guard, Retries)]
     if len(asking) > 1:
         raise ValueError(f"a policy has at most one guard that asks again; got {', '.join(asking)}")
+    racing = [guard.kind for guard in guards if isinstance(guard, Races)]
+    if len(racing) > 1:
+        raise ValueError(f"a policy has at most one guard that races; got {', '.join(racing)}")
     ways = {guard.sync for guard in time_limits(guards)} - {None}
     if len(ways) > 1:
         raise ValueError(
@@ -162,9 +168,24 @@ def order_faults(guards: tuple[Guard, ...]) -> list[str]:
                 + inner.misplaced
             )
     for place, guard in enumerate(guards):
-        inside = guards[place + 1 :]
-        if isinstance(guard, TimeLimit) and answering(inside):
+        inside = answering(guards[place + 1 :]) if isinstance(guard, TimeLimit) else []
+        if inside:
             faults.append(
-                "a fallback stands inside a timeout, so it can't answer when that timeout is up"
+                f"a {inside[0].kind} stands inside a timeout, so it can't answer when that timeout "
+                "is up"
             )
-    return faults
+    faults += [_never_raced(guard, guards) for guard in guards if isinstance(guard, Races)]
+    return [fault for fault in faults if fault]
+
+
+def _never_raced(guard: Races, guards: tuple[Guard, ...]) -> str:
+    """Return why a guard never has a second copy run, "" if it may."""
+    after = guard.copies_after(0.0)
+    binding = (limit.seconds for limit in time_limits(guards) if limit.sync != "cooperative")
+    shortest = min(binding, default=inf)
+    if after is None or after < shortest:
+        return ""
+    return (
+        f"its {guard.kind} would begin a second copy after {after:g} s, and its timeout of "
+        f"{shortest:g} s ends the first before that: there never is one"
+    )

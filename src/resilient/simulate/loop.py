@@ -42,6 +42,8 @@ class VirtualLoop(asyncio.BaseEventLoop):
     def __init__(self) -> None:
         super().__init__()
         self._selector: Final = _Nobody()
+        self.fault: BaseException | None = None  # the first that nobody has caught
+        self.set_exception_handler(self._note)
 
     def time(self) -> float:
         """Return its virtual time, in seconds."""
@@ -52,6 +54,9 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     def _write_to_self(self) -> None:  # it never sleeps, so that nobody has to wake it
         pass
+
+    def _note(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        self.fault = self.fault or context.get("exception")
 
     def shut(self) -> None:
         """Cancel every task that is left, let them end, and close the loop."""

@@ -49,7 +49,8 @@ def run(
         What came of it.
 
     Raises:
-        RuntimeError: an event loop runs in this thread.
+        RuntimeError: an event loop runs in this thread; or a guard of yours raised where it must
+            not.
         TypeError: seed is no int, or guards holds what makes no guards.
 
     Example:
@@ -113,6 +114,8 @@ def _run(scenario: Scenario, plan: PolicyPlan, seed: int, progress: Progress | N
         stop: Any = loop.stop
         loop.call_at(scenario.seconds + clients.deadline, stop)
         loop.run_forever()
+        if loop.fault is not None:
+            raise RuntimeError(f"the policy {plan.name} broke the simulation") from loop.fault
         return _measured(scenario, plan, seed, tape, service)
     finally:
         loop.shut()

@@ -61,8 +61,7 @@ class Scene:
             if self.cleans_up_until is not None:
                 with anyio.CancelScope(shield=True):
                     await self.cleans_up_until.wait()
-            await_free = f"{number} cancelled"
-            self.log.append(await_free)
+            self.log.append(f"{number} cancelled")
             raise
         outcome = self.outcome.get(number, f"answer {number}")
         if isinstance(outcome, BaseException):

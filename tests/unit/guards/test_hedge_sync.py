@@ -348,3 +348,25 @@ def test_a_quantile_is_right_to_a_tenth_and_forgets() -> None:
     for _ in range(5000):
         found.add(float("inf"))
     assert found.quantile(0.95) is None  # nobody knows: they were all left
+
+
+def test_a_delay_as_long_as_the_timeout_is_warned_of() -> None:
+    """A second copy that never begins looks on, and is off."""
+    from resilient import OrderWarning
+
+    with pytest.warns(OrderWarning, match=r"after 1 s, and its timeout of 0\.5 s ends the first"):
+        policy(hedge(1, idempotent=True), timeout(0.5))
+    policy(hedge(0.4, idempotent=True), timeout(0.5))
+    policy(hedge(1, idempotent=True), timeout(0.5, sync="cooperative"))  # which ends nothing
+
+
+def test_two_that_race_are_refused() -> None:
+    class Other(Hedge):
+        kind = "other_hedge"
+
+    two = Other(
+        1, quantile=None, idempotent=True, share=0.1, join_within=1, on=None, ignore=None,
+        failed_result=None,
+    )  # fmt: skip
+    with pytest.raises(ValueError, match="at most one guard that races; got hedge, other_hedge"):
+        policy(hedge(1, idempotent=True), two)

@@ -365,3 +365,51 @@ def test_a_real_redis_that_comes_and_goes(redis_server: RedisServer) -> None:
         find(1)
     told = of.snapshot()["guards"][0]
     assert (told["not_kept"]["fault"], told["answers"]["fault"]) == (1, 1)
+
+
+def test_far_fewer_entries_than_before_drop_the_oldest_alone() -> None:
+    of = policy(last_good(max_entries=1000))
+    find = of(lambda it: it)
+    for it in range(900):
+        find(it)
+    of.update(last_good={"max_entries": 2})
+    left = 900
+    for it in range(900, 912):
+        find(it)
+        left = max(2, left + 1 - 100)  # a hundred at a time
+        assert of.snapshot()["guards"][0]["entries"] == left
+    guard: Any = of._core.guards[0]
+    assert [key[2][0] for key in guard.memory._entries] == [910, 911]
+
+
+def test_the_oldest_age_is_forgotten_after_two_minutes() -> None:
+    clock = ManualClock()
+    of = policy(last_good(max_age=100), clock=clock)
+    down: list[int] = []
+
+    @of
+    def find() -> int:
+        if down:
+            raise ConnectionError
+        return 1
+
+    def oldest() -> float:
+        return float(of.snapshot()["guards"][0]["oldest"])
+
+    find()
+    down.append(1)
+    clock.advance(90)
+    find()
+    assert oldest() == 90
+    clock.advance(59)
+    assert oldest() == 90
+    down.clear()
+    find()
+    down.append(1)
+    clock.advance(2)
+    find()
+    assert oldest() == 90  # of the window before
+    clock.advance(119)
+    assert oldest() == 2
+    clock.advance(2)
+    assert oldest() == 0

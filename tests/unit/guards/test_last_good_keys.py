@@ -265,7 +265,7 @@ def test_what_a_call_has_handed_out_is_not_answered(state: Switch) -> None:
     state.down = True
     with pytest.raises(Down):
         cursor.fetch()
-    assert of.snapshot()["guards"][0]["not_kept"]["lent"] >= 1
+    assert of.snapshot()["guards"][0]["not_kept"]["handed_out"] >= 1
 
 
 def undressed(fn: Callable[..., Any]) -> Callable[..., Any]:

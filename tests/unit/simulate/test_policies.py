@@ -13,6 +13,7 @@ import pytest
 
 from resilient import circuit_breaker, registry, retry, timeout
 from resilient.engine.policy_state import PolicyState
+from resilient.guards.facets import Admission
 from resilient.simulate import from_data, run
 from tests.kit.waiting import WAIT
 from tests.unit.simulate.kit import calm, guards
@@ -138,3 +139,18 @@ def test_inside_a_loop_it_says_what_to_do() -> None:
 def test_a_seed_is_an_int() -> None:
     with pytest.raises(TypeError, match="seed must be an int"):
         run(from_data(calm()), seed=True)
+
+
+def test_a_guard_that_breaks_its_contract_is_no_result() -> None:
+    """What nobody catches in the loop is not a run that went well."""
+
+    class Broken(Admission):
+        kind = "broken_in_a_test"
+
+        def admit(self, now: float) -> int:
+            asyncio.get_running_loop().call_soon(lambda: 1 / 0)
+            return 0
+
+    with pytest.raises(RuntimeError, match="the policy mine broke the simulation") as caught:
+        run(from_data(STORM), guards={"mine": lambda: (Broken(),)})
+    assert isinstance(caught.value.__cause__, ZeroDivisionError)

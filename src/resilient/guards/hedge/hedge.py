@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
 MOST_LEFT: Final = 64  # copies that run on without a caller; with so many no other one begins
-QUIET: Final = 60.0  # seconds without a missing copy, after which the first is an event
 TICKET: Final = 0
 
 
@@ -92,15 +91,19 @@ class Hedge(Races, Changeable, Peered, Restorable):
 
     def copies(self, now: float) -> bool:
         if self.counts.left >= MOST_LEFT:
-            self._refrain(now, "busy", f"{MOST_LEFT} copies run on that nobody waits for")
+            self.counts.refrained.note(
+                self, now, "busy", f"{MOST_LEFT} copies run on that nobody waits for"
+            )
             return False
         if not self.budget.take(now):
-            self._refrain(now, "budget", "its share of second copies is used up")
+            self.counts.refrained.note(self, now, "budget", "its share of second copies is used up")
             return False
         shared = self._shared
         if shared is not None and not shared.take(now):
             self.budget.give_back()
-            self._refrain(now, "budget", "the policy's budget of extra attempts is empty")
+            self.counts.refrained.note(
+                self, now, "budget", "the policy's budget of extra attempts is empty"
+            )
             return False
         return True
 
@@ -113,7 +116,7 @@ class Hedge(Races, Changeable, Peered, Restorable):
         if shared is not None:
             shared.give_back()
         if why:
-            self._refrain(now, "refused", why)
+            self.counts.refrained.note(self, now, "refused", why)
 
     def raced(self, now: float, first: float | None, winner: int | None) -> None:
         if first is not None:
@@ -132,13 +135,6 @@ class Hedge(Races, Changeable, Peered, Restorable):
             if guard is not self and isinstance(budget, Budget):
                 return budget
         return None
-
-    def _refrain(self, now: float, reason: str, why: str) -> None:
-        last = self.counts.told.get(reason)
-        if last is None or now - last >= QUIET:
-            self.emit(Event("not_retried", guard=self.kind, at=now, reason=why))
-        self.counts.told[reason] = now
-        self.counts.by_reason[reason] += 1
 
     def meet(self, guards: tuple[Guard, ...]) -> None:
         self._peers = guards

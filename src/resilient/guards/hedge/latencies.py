@@ -23,10 +23,6 @@ class Latencies:
     __slots__ = ("_counts", "_known", "_share", "_since", "_total")
 
     def __init__(self) -> None:
-        self.clear()
-
-    def clear(self) -> None:
-        """Begin anew."""
         self._counts: list[int] = [0] * _CLASSES
         self._total: int = 0
         self._share: float = 0.0  # whose quantile is known

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from ...metric_types import Metric, Sample
+from ..refrained import Refrained
 
 WINNERS: Final = ("neither", "first", "second")
 REASONS: Final = ("budget", "refused", "busy")
@@ -30,12 +31,11 @@ class Counts:
 
     Attributes:
         by_winner: attempts with a second copy, by the copy whose answer was taken.
-        by_reason: slow attempts without one, by what stood against it.
         left: copies that nobody waits for and that still run.
-        told: when a second copy was last missing, by the reason: the first in a while is an event.
+        refrained: slow attempts without one.
     """
 
-    __slots__ = ("by_reason", "by_winner", "left", "told")
+    __slots__ = ("by_winner", "left", "refrained")
 
     def __init__(self) -> None:
         self.clear()
@@ -43,20 +43,19 @@ class Counts:
     def clear(self) -> None:
         """Begin anew, in a forked child."""
         self.by_winner: list[int] = [0] * len(WINNERS)
-        self.by_reason: dict[str, int] = dict.fromkeys(REASONS, 0)
+        self.refrained: Refrained = Refrained(REASONS)
         self.left: int = 0
-        self.told: dict[str, float] = {}
 
     def data(self) -> dict[str, Any]:
         """Return the counts as plain data."""
         hedged = dict(zip(WINNERS, self.by_winner, strict=True))
-        return {"hedged": hedged, "not_hedged": dict(self.by_reason), "left": self.left}
+        return {"hedged": hedged, "not_hedged": dict(self.refrained.by_reason), "left": self.left}
 
     def samples(self, delay: float | None) -> list[Sample]:
         """Return the counts as samples of metrics."""
         named = zip(WINNERS, self.by_winner, strict=True)
         found: list[Sample] = [(_RACES, (word,), count) for word, count in named]
-        found += [(_NOT, (word,), count) for word, count in self.by_reason.items()]
+        found += [(_NOT, (word,), count) for word, count in self.refrained.by_reason.items()]
         found.append((_LEFT, (), self.left))
         if delay is not None:
             found.append((_DELAY, (), delay))

@@ -23,7 +23,7 @@ from .report import (
     ERROR,
     FAULT,
     GIVEN,
-    LENT,
+    HANDED_OUT,
     METRICS,
     MISSING,
     ONE_TIME,
@@ -108,8 +108,8 @@ class LastGood(Recalls, Changeable, Peered, Restorable):
         return RECOVER
 
     def keep(self, value: Any, asked: Asked) -> None:
-        if asked.writes or asked.lent:
-            self.counts.left(WRITE if asked.writes else LENT)
+        if asked.writes or asked.handed_out:
+            self.counts.left(WRITE if asked.writes else HANDED_OUT)
             return
         if type(value) not in PLAIN_VALUES and not self._can_stay(value):
             return
@@ -142,7 +142,7 @@ class LastGood(Recalls, Changeable, Peered, Restorable):
         return True
 
     def recall(self, asked: Asked) -> Stale:
-        if asked.writes or asked.lent:
+        if asked.writes or asked.handed_out:
             raise NoAnswer
         try:
             found, now = self._find(asked)

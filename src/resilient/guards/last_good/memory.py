@@ -48,7 +48,7 @@ class Memory:
         if number not in self._order:  # dropped by another thread before it was there
             self._entries.pop(key, None)
         when = kept[1] - self.max_age
-        if when > self._oldest or max(len(self._order), len(self._entries)) > self.most:
+        if when > self._oldest or len(self._order) > self.most or len(self._entries) > self.most:
             self._drop(when)
 
     def _drop(self, when: float) -> None:
@@ -57,7 +57,7 @@ class Memory:
                 self._drop_oldest()
             elif when <= self._oldest or not self._drop_before(when):
                 break
-        if len(self._entries) > 2 * self.most + _SPARE:  # their hashes have changed
+        if len(self._entries) > len(self._order) + _SPARE:  # their hashes have changed
             self._entries.clear()
             self._order.clear()
 

@@ -13,11 +13,11 @@ TOO_OLD: Final = "too_old"
 UNHASHABLE: Final = "unhashable"
 ONE_TIME: Final = "one_time"
 WRITE: Final = "write"
-LENT: Final = "lent"
+HANDED_OUT: Final = "handed_out"
 ERROR: Final = "error"
 FAULT: Final = "fault"
 ANSWERS: Final = (GIVEN, MISSING, TOO_OLD, FAULT)
-REASONS: Final = (UNHASHABLE, ONE_TIME, WRITE, LENT, ERROR, FAULT)
+REASONS: Final = (UNHASHABLE, ONE_TIME, WRITE, HANDED_OUT, ERROR, FAULT)
 _WINDOW: Final = 60.0  # seconds
 
 _ANSWERS: Final = Metric(
@@ -44,7 +44,7 @@ METRICS: Final = (_ANSWERS, _AGE, _OLDEST, _NOT_KEPT, _ENTRIES)
 class Counts:
     """What was answered, and what was not kept; the views of a policy share it."""
 
-    __slots__ = ("_ages", "_began", "answers", "not_kept", "seconds")
+    __slots__ = ("_before", "_began", "_newest", "answers", "not_kept", "seconds")
 
     def __init__(self) -> None:
         self.clear()
@@ -55,16 +55,17 @@ class Counts:
         self.not_kept: dict[str, int] = dict.fromkeys(REASONS, 0)
         self.seconds: float = 0.0
         # The greatest age of this window of time, and of the one before.
-        self._began, self._ages = 0.0, (0.0, 0.0)
+        self._began = self._newest = self._before = 0.0
 
     def saved(self) -> tuple[Any, ...]:
         """Return the counts for `put`."""
-        return dict(self.answers), dict(self.not_kept), self.seconds, self._began, self._ages
+        ages = self._began, self._newest, self._before
+        return dict(self.answers), dict(self.not_kept), self.seconds, *ages
 
     def put(self, saved: tuple[Any, ...]) -> None:
         """Set the counts that `saved` returned."""
         self.answers, self.not_kept = dict(saved[0]), dict(saved[1])
-        self.seconds, self._began, self._ages = saved[2:]
+        self.seconds, self._began, self._newest, self._before = saved[2:]
 
     def answered(self, answer: str, now: float, age: float = 0.0) -> None:
         """Count what it had for a call."""
@@ -72,8 +73,11 @@ class Counts:
             self.answers[answer] += 1
             if answer == GIVEN:
                 self.seconds += age
-                newest, before = self._shifted(now)
-                self._ages = max(newest, age), before
+                passed = now - self._began
+                if passed >= _WINDOW:
+                    self._before = self._newest if passed < 2 * _WINDOW else 0.0
+                    self._began, self._newest = now, 0.0
+                self._newest = max(self._newest, age)
 
     def left(self, reason: str) -> None:
         """Count a value that was not kept."""
@@ -82,8 +86,10 @@ class Counts:
 
     def oldest(self, now: float) -> float:
         """Return the greatest age that was given in the last minute or two."""
-        with tally:
-            return max(self._shifted(now))
+        passed = now - self._began
+        if passed >= 2 * _WINDOW:
+            return 0.0
+        return self._newest if passed >= _WINDOW else max(self._newest, self._before)
 
     def data(self, now: float) -> dict[str, Any]:
         """Return the counts as plain data."""
@@ -101,11 +107,3 @@ class Counts:
         if entries is not None:
             found.append((_ENTRIES, (), entries))
         return found
-
-    def _shifted(self, now: float) -> tuple[float, float]:
-        """Return the ages of this window and of the one before, whatever time has passed."""
-        passed = now - self._began
-        if passed >= _WINDOW:
-            self._ages = 0.0, self._ages[0] if passed < 2 * _WINDOW else 0.0
-            self._began = now
-        return self._ages

@@ -8,6 +8,7 @@ from typing import Any, Final, cast
 
 from ...metric_types import Metric, Sample
 from ..budget import Budget
+from ..refrained import Refrained
 
 REASONS: Final = ("attempts", "time", "budget", "refused", "server", "caller", "unsafe", "nested")
 NUMBERS: Final = ("2", "3", "4", "5", "more")
@@ -32,12 +33,11 @@ class Counts:
 
     Attributes:
         by_number: attempts beyond the first, by their number in the call.
-        by_reason: failures that it let stand, by what stood against another attempt.
         held_until: a server has asked all to wait so long.
-        told: when a failure was last let stand, by the reason: the first in a while is an event.
+        refrained: failures that it let stand.
     """
 
-    __slots__ = ("by_number", "by_reason", "held_until", "told")
+    __slots__ = ("by_number", "held_until", "refrained")
 
     def __init__(self) -> None:
         self.clear()
@@ -45,9 +45,8 @@ class Counts:
     def clear(self) -> None:
         """Begin anew, in a forked child."""
         self.held_until: float = -inf
-        self.told: dict[str, float] = {}
         self.by_number: list[int] = [0] * len(NUMBERS)
-        self.by_reason: dict[str, int] = dict.fromkeys(REASONS, 0)
+        self.refrained: Refrained = Refrained(REASONS)
 
     def begun(self, number: int) -> None:
         """Count an attempt by its number in the call, from the second on."""
@@ -63,7 +62,7 @@ class Counts:
         left = budget.left(now)
         return {
             "retries": sum(self.by_number),
-            "not_retried": dict(self.by_reason),
+            "not_retried": dict(self.refrained.by_reason),
             "budget_left": None if left == inf else left,
             "held_for": max(0.0, self.held_until - now),
         }
@@ -72,7 +71,7 @@ class Counts:
         """Return counts and budget as samples of metrics."""
         numbered = zip(NUMBERS, self.by_number, strict=True)
         found: list[Sample] = [(_RETRIES, (number,), count) for number, count in numbered]
-        found += [(_NOT, (reason,), count) for reason, count in self.by_reason.items()]
+        found += [(_NOT, (reason,), count) for reason, count in self.refrained.by_reason.items()]
         if budget.share is not None:
             found.append((_LEFT, (), budget.left(now)))
         return found

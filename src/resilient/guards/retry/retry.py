@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
 TICKET: Final = 0
-QUIET: Final = 60.0  # seconds without a failure that stands, after which the first is an event
 _CROWD: Final = 1_000_000  # may wait for the time that a server has told
 _SPREAD: Final = 0.2  # of the longest wait, over which those are spread who wait for it
 _EXPONENT: Final = 64  # 2 ** 64 times any wait is longer than any cap
@@ -224,11 +223,7 @@ class Retry(Retries, Queueing, Changeable, Peered, Stateful):
         return None
 
     def _refrain(self, now: float, reason: str, why: str) -> None:
-        last = self.counts.told.get(reason)
-        if last is None or now - last >= QUIET:
-            self.emit(Event("not_retried", guard=self.kind, at=now, reason=why))
-        self.counts.told[reason] = now
-        self.counts.by_reason[reason] += 1
+        self.counts.refrained.note(self, now, reason, why)
         self.why_not = why
 
     def replaces(self, old: Guard) -> None:

@@ -29,7 +29,7 @@ from ...knowledge.repeats import unknown
 from ...outcomes import Judge
 from ..guard_stack import GuardStack
 from ..wrapping import sync_mode
-from .proxy import is_handed, is_lent
+from .proxy import came_of_a_call, is_handed
 from .subclients import close_unawaited
 
 _ENDS: Final = Judge(ignore=(StopIteration, StopAsyncIteration))
@@ -79,7 +79,7 @@ class ClientPolicy:
             found = Pipeline(
                 self.policy._core, guards, mode, judges=judges, skip=skip, neutral=is_handed,
                 kin=self._kin, once=self._once if what == "call" else _part,
-                writes=self._writes, lent=is_lent,
+                writes=self._writes, handed_out=came_of_a_call,
             )  # fmt: skip
             if self.inline or what != "call":  # no other thread, and no copy of a part
                 found.races = None

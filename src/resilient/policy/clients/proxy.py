@@ -150,7 +150,7 @@ def is_handed(value: object) -> bool:
     return issubclass(cls, (GeneratorType, AsyncGeneratorType))
 
 
-def is_lent(proxy: Any) -> bool:
+def came_of_a_call(proxy: Any) -> bool:
     """Return whether a proxy's object came out of a call, and is not one that its client holds."""
     root = proxy._resilient_root if is_proxy(proxy) else None
     owner = None if root is None else proxy.__wrapped__
