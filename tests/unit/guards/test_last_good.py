@@ -435,3 +435,43 @@ def test_nothing_is_kept_of_another_ones_error() -> None:
         with pytest.raises(ConnectionError):
             of.call(service.find, "a")
     assert of.snapshot()["guards"][0]["entries"] == 0
+
+
+def test_a_flag_that_an_inner_policy_asks_is_not_answered_either(flags: Flags) -> None:
+    """By its type, and in a group: its name is not asked."""
+    inner, service = policy(kill_switch(RECS)), Service()
+    of = policy(last_good(key=lambda grouped: 0), circuit_breaker())
+
+    def find(grouped: bool) -> list[str]:
+        try:
+            return inner.call(service.find, "shoes")
+        except FlagOffError as off:
+            if grouped:
+                raise ExceptionGroup("of a task group", [off]) from None
+            raise
+
+    assert of.call(find, False) == ["shoes 1 of 1"]
+    flags.off(RECS)
+    with pytest.raises(FlagOffError):
+        of.call(find, False)
+    with pytest.raises(ExceptionGroup):
+        of.call(find, True)
+
+
+def test_a_flag_that_goes_off_between_two_attempts_is_not_answered(flags: Flags) -> None:
+    service = Service()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", OrderWarning)
+        of = policy(last_good(), kill_switch(RECS), retry(on=ConnectionError, wait_initial=0))
+    turned: list[int] = []
+
+    def find() -> list[str]:
+        if turned:
+            flags.off(RECS)
+            assert not RECS
+        return service.find("shoes")
+
+    assert of.call(find) == ["shoes 1 of 1"]
+    service.down = True
+    turned.append(1)
+    assert of.try_call(find).served == "error"

@@ -671,3 +671,36 @@ def test_an_error_of_http_does_not_replace_a_good_answer(status: int) -> None:
         codes = [client.get("mock://here/").status_code for _ in range(3)]
     assert codes == [200, 404 if status == 404 else 200, 200]
     assert of.snapshot()["guards"][0]["not_kept"]["error"] == (status == 404)
+
+
+def test_a_parameter_called_self_is_no_object(state: Switch) -> None:
+    """It must be a method of that very object."""
+    of = policy(last_good())
+
+    def find(self: int, it: int) -> tuple[int, int]:
+        state.check()
+        return self, it
+
+    guarded = of(find)
+    guarded(1, 5)
+    state.down = True
+    assert guarded(1, 5) == (1, 5)
+    with pytest.raises(Down):
+        guarded(2, 5)
+
+
+def test_key_gets_the_object_also_by_try_call(state: Switch) -> None:
+    of = policy(last_good(key=lambda self, user, page=0: (self.name, user, page)))
+
+    class Own(Client):
+        @of
+        def load(self, user: str, page: int = 0) -> str:
+            self.state.check()
+            return f"{self.name} {user} {page}"
+
+    ana, bo = Own(state, "ana"), Own(state, "bo")
+    assert of.try_call(ana.load, "x").value == "ana x 0"
+    state.down = True
+    assert of.try_call(ana.load, "x").value == "ana x 0"
+    assert ana.load("x") == "ana x 0"
+    assert of.try_call(bo.load, "x").served == "error"
