@@ -334,7 +334,9 @@ class RedisCache:
 
     def __init__(self, url: str, seconds: int) -> None:
         # Who waits for it waits for a call that has ended: better no value than a slow one.
-        self.redis = redis.Redis.from_url(url, socket_timeout=0.05, socket_connect_timeout=0.05)
+        self.redis = redis.Redis.from_url(
+            url, socket_timeout=0.05, socket_connect_timeout=0.05, retry=None
+        )
         self.seconds = seconds
 
     def get(self, key: Any) -> Any:
