@@ -30,12 +30,14 @@ from .format import (
     hidden,
     places,
 )
+from .running import process_identity
 
 # Never block, as opening a pipe would; follow no link, which would be a file read twice.
 FLAGS: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
 
 _TRIES: Final = 20  # readings that a move may disturb before one is accepted
 _PAUSE: Final = 0.001
+_OVERDUE: Final = 10.0  # seconds without a beat after which a process writes its page no more
 
 
 class Reader:
@@ -83,14 +85,17 @@ class Reader:
                 time.sleep(_PAUSE)
 
     def is_owned(self) -> bool:
-        """Return True if the owner holds its lock now.
+        """Return True if the owner lives: it holds its lock, or lost it a moment ago.
+
+        An application may close all files that it does not know. The owner sees that at its next
+        beat, and opens another page; if this one were folded before, its counts would count twice.
 
         Raises:
             OSError: it can't be opened.
-            ValueError: it is no file.
+            ValueError: it is no page.
         """
         with _opened(self.path) as fd:
-            return _is_locked(fd)
+            return _is_locked(fd) or _is_running(_header(fd))
 
     def _read(self, content: memoryview, after: Callable[[], memoryview]) -> bool:
         """Read the entries; return True if no record was moved meanwhile."""
@@ -214,6 +219,15 @@ def _read_all(fd: int, size: int) -> bytes:
             break
         content += more
     return content
+
+
+def _is_running(head: memoryview) -> bool:
+    about = about_of(head)
+    pid, born = about.get("pid"), about.get("born")
+    if not born or not isinstance(pid, int) or born != process_identity(pid):
+        return False
+    since = time.monotonic() - head.cast("d")[BEAT]
+    return since < _OVERDUE  # else it executes another program now, or is stopped for long
 
 
 def _is_locked(fd: int) -> bool:

@@ -100,9 +100,11 @@ class PageSharing:
             return
         from .directory import Directory
         from .publisher import Records
+        from .running import process_identity
         from .writer import Page
 
         about = {
+            "born": process_identity(os.getpid()),
             "id": os.urandom(6).hex(),
             "pid": os.getpid(),
             "program": os.path.basename(sys.argv[0] if sys.argv else "")[:100],

@@ -7,6 +7,7 @@ recognise a dead one without its process id, which differs between containers.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import mmap
 import os
@@ -75,6 +76,7 @@ class Page:
         # Opened twice: a mapping duplicates the descriptor of its file, which a forked child can't
         # close, so that it would keep the lock.
         self._lock = os.open(aside, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        self._identity = _identity(os.fstat(self._fd))
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX)
             self._grow()
@@ -205,13 +207,25 @@ class Page:
         self._beat[BEAT] = now
 
     def there(self) -> bool:
-        """Return True if the file is in its directory, complete, and no step was interrupted."""
-        there = not self._under_way and os.fstat(self._fd).st_nlink > 0
-        return there and not self.is_spoilt()
+        """Return True if the file is there, complete and locked, and no step was interrupted."""
+        if self._under_way or not (self._holds(self._fd) and self._holds(self._lock)):
+            return False
+        return os.fstat(self._fd).st_nlink > 0 and not self.is_spoilt()
+
+    def _holds(self, fd: int) -> bool:
+        """Return True if a descriptor is still of this file: the application may have closed it."""
+        with contextlib.suppress(OSError):
+            return _identity(os.fstat(fd)) == self._identity
+        return False
 
     def is_spoilt(self) -> bool:
-        """Return True if somebody truncated the file, so that writing to it kills the process."""
-        if os.fstat(self._fd).st_size < len(self._segments) * SEGMENT:
+        """Return True if somebody truncated the file, so that access to it kills the process."""
+        try:
+            about = os.fstat(self._fd) if self._holds(self._fd) else os.lstat(self.path)
+        except OSError:  # gone, with a size that nobody can tell
+            return True
+        whole = len(self._segments) * SEGMENT
+        if _identity(about) != self._identity or about.st_size < whole:
             return True
         return bytes(self._segments[0][: len(MAGIC)]) != MAGIC  # truncated, and then extended again
 
@@ -221,7 +235,8 @@ class Page:
         Raises:
             OSError: the disk is full.
         """
-        os.ftruncate(self._fd, len(self._segments) * SEGMENT)
+        if self._holds(self._fd):
+            os.ftruncate(self._fd, len(self._segments) * SEGMENT)
 
     def give_up(self) -> None:
         """Remove the file from its directory: another page has, or will have, its counts."""
@@ -234,5 +249,10 @@ class Page:
 
     def forked(self) -> None:
         """Detach from the parent's page in a child; the parent keeps its lock."""
-        os.close(self._lock)
-        os.close(self._fd)
+        for fd in (self._lock, self._fd):
+            if self._holds(fd):  # else it may be a file of the application
+                os.close(fd)
+
+
+def _identity(about: os.stat_result) -> tuple[int, int]:
+    return about.st_dev, about.st_ino

@@ -349,19 +349,44 @@ directory.Directory._write = write
     assert host.warnings() <= 2
 
 
-def test_files_that_somebody_else_closes(host: Host) -> None:
+@pytest.mark.parametrize("used_again", [True, False])
+def test_files_that_somebody_else_closes(host: Host, used_again: bool) -> None:
     """An application that closes all that it does not know: all is counted, and counted once."""
     worker, other = host.start(CALLS), host.start(CALLS)
+    other.do("from resilient.pages.directory import Directory")
     worker.do(
-        """
+        f"""
 page = here._records.page
-for fd in (page._fd, page._lock): os.close(fd)
-mine = [open(os.devnull) for _ in range(4)]
+with here._lock:  # the thread of the pages sees it later than the others
+    for fd in (page._fd, page._lock): os.close(fd)
+    mine = [open({str(host.home)!r} + f"/mine-{{n}}", "w+b") for n in range(4 * {used_again})]
+    gone = open("/dev/null")
 """
     )
+    other.do("Directory(here.path, here._records.page.name).fold()")
     assert calls(other.scrape(), "shop") == 10
     worker.do("p.call(int); here.refresh()")
     assert [calls(each.scrape(), "shop") for each in (worker, other, worker)] == [11] * 3
+    assert worker.do("[os.fstat(each.fileno()).st_size for each in [*mine, gone]]") == [0] * (
+        4 * used_again + 1
+    )
+
+
+def test_a_process_that_executes_another_program(host: Host) -> None:
+    """Its page is folded, though its process id and the time of its start are those of a living one."""
+    worker, other = host.start(CALLS), host.start(CALLS)
+    page = host.page_of(worker)
+    worker.tell(
+        "here._records.page.beat(time.monotonic() - 60); os.execv('/bin/sleep', ['sleep', '60'])"
+    )
+    other.do("from resilient.pages.directory import Directory")
+    until(
+        lambda: (
+            other.do("Directory(here.path, here._records.page.name).fold()") or not page.exists()
+        )
+    )
+    assert calls(other.scrape(), "shop") == 10
+    worker.kill()
 
 
 def test_no_thread_to_be_had(host: Host) -> None:
