@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+import warnings
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 import resilient
 from resilient import (
     Event,
+    OrderWarning,
     Policy,
     bulkhead,
     circuit_breaker,
@@ -82,7 +84,9 @@ class Run:
         self.hold = threading.Event()
         self.trace: list[Any] = []
         self.bodies = 0
-        self.policy = Policy("differential", *self._guards(guards, limit), clock=self.clock)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", OrderWarning)  # a delay that no limit leaves time for
+            self.policy = Policy("differential", *self._guards(guards, limit), clock=self.clock)
         self.fn = colour.fn(self._body)
         self.guarded = self.policy(self.fn)
 
