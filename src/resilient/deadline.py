@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
 from .errors import CallTimeoutError
+from .state_types import DeadlineState, TaskDeadlineState
 from .validation import refuse_type
 
 if TYPE_CHECKING:
@@ -27,20 +28,16 @@ class Terms:
         self.now: Callable[[], float] = now
 
 
-class Deadline:
+class Deadline(DeadlineState):
     """One call's time limit. It is closed when the call ends, and then binds nothing.
 
     It has no constructor: one is made for each call, and `made` costs twice as much as its parts.
     """
 
-    __slots__ = ("cuts", "open", "outer", "terms", "when")
+    __slots__ = ()
     cuts: list[on_abandon] | None  # unset until on_abandon adds itself; None once they were called
-    open: bool
     outer: Deadline | None
     terms: Terms
-    when: float
-
-    task: object = None  # the task that it cancels, in an async call
 
     @staticmethod
     def made(when: float, terms: Terms, outer: Deadline | None) -> Deadline:
@@ -73,11 +70,10 @@ class Deadline:
         return error
 
 
-class TaskDeadline(Deadline):
+class TaskDeadline(Deadline, TaskDeadlineState):
     """A deadline that cancels a task."""
 
-    __slots__ = ("task",)
-    task: object
+    __slots__ = ()
 
 
 current: Final[ContextVar[Deadline | None]] = ContextVar("resilient_deadline", default=None)

@@ -7,6 +7,7 @@ from bisect import bisect_left
 from typing import Final, Protocol
 
 from ..outcomes import OUTCOMES, SUCCESS
+from ..state_types import CountersState
 
 # Upper edges of the duration buckets, in seconds; the same for every policy, so that they add up.
 EDGES: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -44,54 +45,23 @@ class RowLayout(Protocol):
         ...
 
 
-class Counters:
+class Counters(CountersState):
     """The counters of one policy. The caller of every method holds the policy's lock."""
 
     __slots__ = (
-        "abandoned",
-        "abandoned_at",
-        "abandoned_total",
-        "buckets",
-        "caller_errors",
-        "counts",
-        "degraded",
-        "duration_sum",
-        "errors",
-        "fallback_failures",
-        "full_without_success",
-        "in_flight",
-        "late_values",
-        "layout",
-        "not_succeeded",
-        "peak",
-        "peak_before",
-        "peak_until",
-        "quick",
-        "refusals",
-        "refused_at",
-        "shared_row",
-        "timeouts",
-        "wait_buckets",
-        "wait_sum",
+        "abandoned", "abandoned_at", "abandoned_total", "buckets", "caller_errors", "errors",
+        "fallback_failures", "full_without_success", "late_values", "not_succeeded", "peak_before",
+        "timeouts", "wait_buckets", "wait_sum",
     )  # fmt: skip
     abandoned: int
     abandoned_total: int
     buckets: list[int]
     caller_errors: int
-    shared_row: memoryview[float] | None
-    counts: list[int]
-    degraded: int
-    duration_sum: float
     errors: int
     full_without_success: int
     fallback_failures: int
-    in_flight: int
     late_values: int
-    layout: RowLayout | None
-    peak: int
     peak_before: int
-    peak_until: float
-    quick: int
     timeouts: int
     not_succeeded: int
     wait_sum: float
@@ -106,8 +76,7 @@ class Counters:
         self.not_succeeded = 0  # admitted calls that did not succeed
         self.full_without_success = self.degraded = self.errors = self.caller_errors = 0
         self.timeouts = self.fallback_failures = self.late_values = 0
-        self.refusals: dict[str, int] = {}
-        self.refused_at: dict[str, float] = {}
+        self.refusals, self.refused_at = {}, {}
         self.buckets = [0] * (len(EDGES) + 1)  # see durations
         self.quick = 0  # successes within the first bucket that the fast path counted
         self.wait_buckets: list[int] | None = None  # until a call has waited

@@ -25,9 +25,8 @@ T = TypeVar("T")
 class Section(Counters):
     """What only one thread at a time may do with a policy's guards and counters."""
 
-    __slots__ = ("clock", "gate", "idle_gate", "lock", "name", "now", "outbox")
+    __slots__ = ("clock", "idle_gate", "lock", "name")
     clock: Clock | None
-    now: Callable[[], float]
 
     def __init__(self, name: str) -> None:
         self.name: str = name
@@ -35,9 +34,9 @@ class Section(Counters):
         # Taken by `with`, or as the fast path does: an interrupt may come between acquire() and a
         # try.
         self.lock: threading.RLock = threading.RLock()
-        self.gate: int = SHUT
+        self.gate = SHUT
         self.idle_gate: int = SHUT  # the gate while no thread is inside
-        self.outbox: Outbox = Outbox(name)
+        self.outbox = Outbox(name)
 
     def flush(self) -> None:
         """Run what the critical section left in the outbox: wakes, events, late endings.

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from ..state_types import BudgetState
+
 MOST: Final = 10  # tokens that can be saved up; a budget begins with so many
 FLOOR: Final = 0.1  # tokens a second that come without any call
 _UNIT: Final = 1_000_000  # whole numbers do not drift: a token is so many
 
 
-class Budget:
+class Budget(BudgetState):
     """The tokens of one policy; in any time at most MOST + share x calls + FLOOR x seconds go.
 
     Attributes:
@@ -23,11 +25,11 @@ class Budget:
         share: of a token, that each puts in; None spends without a limit.
     """
 
-    __slots__ = ("_at", "_calls", "_units", "calls", "share")
+    __slots__ = ("_at", "_calls", "_units", "share")
 
     def __init__(self, share: float | None) -> None:
         self.share: float | None = share
-        self.calls: int = 0
+        self.calls = 0
         self._units = MOST * _UNIT
         self._calls = 0  # that are in the units already
         self._at: float | None = None  # when they were counted

@@ -8,6 +8,7 @@ from .. import validation
 from ..errors import BulkheadFullError, RefusedError
 from ..metric_types import Metric, Sample
 from ..stack import room
+from ..state_types import BulkheadState
 from .base import PARK, REFUSE, Guard, Waiter
 from .facets import Changeable, Queueing, Slots
 from .wait_queue import WaitQueue
@@ -24,7 +25,7 @@ _WAITING: Final = Metric(
 )
 
 
-class Bulkhead(Queueing, Slots, Changeable):
+class Bulkhead(Queueing, Slots, Changeable, BulkheadState):
     """Limits the calls in progress; made by `resilient.bulkhead`."""
 
     kind: ClassVar[str] = "bulkhead"
@@ -33,6 +34,7 @@ class Bulkhead(Queueing, Slots, Changeable):
     changeable: ClassVar[tuple[str, ...]] = ("max_concurrent", "max_waiting", "max_wait", "order")
     error: ClassVar[type[RefusedError]] = BulkheadFullError
     why: str
+    queue: WaitQueue | None
 
     def __init__(
         self,
@@ -43,7 +45,7 @@ class Bulkhead(Queueing, Slots, Changeable):
         order: str = "fifo",
     ) -> None:
         super().__init__()
-        self.max_concurrent: int = validation.count("max_concurrent", max_concurrent)
+        self.max_concurrent = validation.count("max_concurrent", max_concurrent)
         self.max_waiting: int = validation.count("max_waiting", max_waiting, least=0)
         if self.max_waiting and max_wait is None:
             validation.refuse("max_wait", None, "given where max_waiting is: nobody waits for ever")
@@ -53,10 +55,10 @@ class Bulkhead(Queueing, Slots, Changeable):
             0.0 if max_wait is None else validation.duration("max_wait", max_wait)
         )
         self.order: str = validation.one_of("order", order, ("fifo", "lifo"))
-        self.running: int = 0
-        self.abandoned: int = 0
+        self.running = 0
+        self.abandoned = 0
         self.adds_counts: tuple[str, ...] = ("line",) if self.max_waiting else ()
-        self.queue: WaitQueue | None = self._queue() if self.max_waiting else None
+        self.queue = self._queue() if self.max_waiting else None
 
     def _queue(self) -> WaitQueue:
         return WaitQueue(self.max_waiting, self.max_wait, self.order, self._wake)

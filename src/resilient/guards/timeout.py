@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 from .. import validation
 from ..errors import RefusedError, WorkersBusyError
 from ..metric_types import Metric, Sample
+from ..state_types import TimeoutState
 from .base import REFUSE, Guard, Mode
 from .facets import Admission, Changeable, Peered, Queueing, Slots, TimeLimit
 
@@ -38,7 +39,7 @@ class _Crew:
         self.busy = 0
 
 
-class Timeout(Admission, TimeLimit, Changeable, Peered):
+class Timeout(Admission, TimeLimit, Changeable, Peered, TimeoutState):
     """Limits the time of everything inside it; made by `resilient.timeout`.
 
     The drivers enforce the limit; this class counts the worker threads.
@@ -53,7 +54,7 @@ class Timeout(Admission, TimeLimit, Changeable, Peered):
 
     def __init__(self, seconds: float | timedelta, *, sync: str | None) -> None:
         super().__init__()
-        self.seconds: float = validation.duration("seconds", seconds)
+        self.seconds = validation.duration("seconds", seconds)
         if sync is not None:
             validation.one_of("sync", sync, ("thread", "cooperative"))
         self.sync: str | None = sync

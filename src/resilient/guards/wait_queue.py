@@ -10,12 +10,13 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final
 
+from ..state_types import WaitQueueState
 from .base import PARK, REFUSE, Waiter
 
 GRANT_LIFE: Final = 1.0  # seconds within which a waiter must take a granted slot
 
 
-class WaitQueue:
+class WaitQueue(WaitQueueState):
     """The waiters, and those that were granted a slot. The caller of every method holds the lock.
 
     Args:
@@ -26,7 +27,9 @@ class WaitQueue:
             `emit`, which is another one when the guard belongs to a policy.
     """
 
-    __slots__ = ("_granted", "_line", "_wake", "max_wait", "order", "places", "why")
+    __slots__ = ("_wake", "max_wait", "order", "places", "why")
+    _line: OrderedDict[Waiter, None]
+    _granted: OrderedDict[Waiter, None]
 
     def __init__(
         self, places: int, max_wait: float, order: str, wake: Callable[[Waiter], object]
@@ -36,8 +39,8 @@ class WaitQueue:
         self.order: str = order
         self.why: str = ""  # of the refusal that was just returned
         self._wake = wake
-        self._line: OrderedDict[Waiter, None] = OrderedDict()
-        self._granted: OrderedDict[Waiter, None] = OrderedDict()
+        self._line = OrderedDict()
+        self._granted = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._line)

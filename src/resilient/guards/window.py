@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final, cast
 
 from .. import validation
+from ..state_types import WindowState
 
 SLICES: Final = 10
 
@@ -51,25 +52,18 @@ def _one_more(slices: list[int], index: int) -> list[int]:
     return slices
 
 
-class TimeWindow:
+class TimeWindow(WindowState):
     """Counts of the last `seconds`, in slices; a slice leaves the window as a whole."""
 
     __slots__ = (
         "_calls",
         "_failures",
         "_index",
-        "_older",
         "_slow",
-        "end",
-        "failures",
-        "newest",
         "seconds",
         "slice",
         "slow",
     )
-    end: float
-    failures: int
-    newest: int
     slow: int
 
     def __init__(self, seconds: float) -> None:
@@ -83,14 +77,14 @@ class TimeWindow:
         self._calls = [0] * SLICES
         self._failures = self._slow = _ZEROS  # replaced at the first failure or slow call
         self._index = 0  # of the newest slice
-        self._older = 0  # calls in the other slices
+        self.older = 0  # calls in the other slices
         self.newest = 0  # calls in the newest slice
         self.end = float("-inf")  # when the newest slice ends
 
     @property
     def calls(self) -> int:
         """The number of calls in the window."""
-        return self._older + self.newest
+        return self.older + self.newest
 
     def add(self, now: float, failed: bool, slow: bool) -> None:
         """Count one result; one with an older time goes to the newest slice."""
@@ -114,10 +108,10 @@ class TimeWindow:
         leaving = range(max(self._index + 1, index - SLICES + 1), index + 1)
         # From here on no call is made, so that the end of the stack can't stop this half-way.
         self._calls[self._index % SLICES] = self.newest
-        self._older += self.newest
+        self.older += self.newest
         for left in leaving:
             place = left % SLICES
-            self._older -= self._calls[place]
+            self.older -= self._calls[place]
             self._calls[place] = 0
             if self.failures:
                 self.failures -= self._failures[place]
@@ -128,6 +122,17 @@ class TimeWindow:
         self._index, self.newest = index, 0
         self.end = (index + 1) * self.slice
 
+    def copied(self) -> TimeWindow:
+        """Return a window with the same counts."""
+        other = TimeWindow(self.seconds)
+        other.end, other.newest, other.older = self.end, self.newest, self.older
+        other.failures, other.slow = self.failures, self.slow
+        other._index, other._calls = self._index, self._calls.copy()
+        for name in ("_failures", "_slow"):
+            slices = getattr(self, name)
+            setattr(other, name, slices if slices is _ZEROS else slices.copy())
+        return other
+
     @property
     def spec(self) -> float:
         """The option that asks for such a window."""
@@ -137,18 +142,17 @@ class TimeWindow:
         return f"{self.seconds:g} s"
 
 
-class CountWindow:
+class CountWindow(WindowState):
     """Counts of the last `size` results."""
 
-    __slots__ = ("_place", "_results", "calls", "end", "failures", "newest", "size", "slow")
-    failures: int
+    __slots__ = ("_place", "_results", "calls", "size", "slow")
     slow: int
 
     def __init__(self, size: int) -> None:
         self.size: int = size
         # As in TimeWindow; always past, so that no fast path counts a call itself.
-        self.end: float = float("-inf")
-        self.newest: int = 0
+        self.end = float("-inf")
+        self.newest = 0
         self._results = bytearray(size)  # bit 0 counted, bit 1 failed, bit 2 slow
         self.clear()
 
@@ -175,6 +179,13 @@ class CountWindow:
 
     def advance(self, now: float) -> None:
         """Do nothing: time removes nothing from a window of calls."""
+
+    def copied(self) -> CountWindow:
+        """Return a window with the same counts."""
+        other = CountWindow(self.size)
+        other.calls, other.failures, other.slow = self.calls, self.failures, self.slow
+        other._place, other._results = self._place, self._results.copy()
+        return other
 
     @property
     def spec(self) -> calls:

@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from ...clock import Alarm, alarm_at, real
 from ...deadline import Deadline, TaskDeadline
+from ...state_types import TimeoutQueueState
 from ..policy_state import PolicyState
 
 _EARLY: Final = 0.01  # seconds; a loop fires a timer at most this early
@@ -25,10 +26,7 @@ _EARLY: Final = 0.01  # seconds; a loop fires a timer at most this early
 class TimeoutEntry(TaskDeadline):
     """A deadline that cancels an asyncio task when it passes."""
 
-    __slots__ = ("cancelling", "fired")
-    cancelling: int
-    fired: bool
-    task: Any  # an asyncio task; None once the call has ended
+    __slots__ = ()
 
     @staticmethod
     def of(own: Deadline, task: Task[Any]) -> TimeoutEntry:
@@ -65,17 +63,17 @@ class TimeoutEntry(TaskDeadline):
         return self.task.uncancel() <= self.cancelling and isinstance(error, CancelledError)
 
 
-class TimeoutQueue:
+class TimeoutQueue(TimeoutQueueState):
     """The calls of one loop that have the same time limit, oldest first."""
 
-    __slots__ = ("__weakref__", "_now", "entries", "handle", "loop", "seconds")
+    __slots__ = ("__weakref__", "_now", "seconds")
 
     def __init__(self, loop: AbstractEventLoop, seconds: float, now: Callable[[], float]) -> None:
-        self.loop: AbstractEventLoop = loop
+        self.loop = loop
         self._now = now
         self.seconds: float = seconds
-        self.entries: dict[TimeoutEntry, None] = {}
-        self.handle: Alarm | None = None
+        self.entries = {}
+        self.handle = None
 
     def start(self) -> None:
         """Start the timer, for the first entry."""

@@ -17,6 +17,7 @@ from ...events import Cause
 from ...metric_types import Metric, Sample
 from ...outcomes import FAILURE, REFUSED, SUCCESS, Judge, OnError, OnResult
 from ...stack import room
+from ...state_types import BreakerState
 from ..base import REFUSE, Guard
 from ..facets import Changeable, Peered, TimeLimit
 from ..jitter import source
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 _UNCOUNTED: Final = 0
 
 
-class CircuitBreaker(Moving, Changeable, Peered):
+class CircuitBreaker(Moving, Changeable, Peered, BreakerState):
     """Refuses calls while the dependency fails; made by `resilient.circuit_breaker`."""
 
     kind: ClassVar[str] = "circuit_breaker"
@@ -75,7 +76,7 @@ class CircuitBreaker(Moving, Changeable, Peered):
         failed_result: OnResult | None,
     ) -> None:
         super().__init__()
-        self.health: Health = Health(
+        self.health = Health(
             failure_rate=failure_rate,
             failure_threshold=failure_threshold,
             window=window,
@@ -103,7 +104,7 @@ class CircuitBreaker(Moving, Changeable, Peered):
         self.seen: Health | None = None  # all results, if metrics-only
         self._watch()
         self._limits: tuple[TimeLimit, ...] = ()  # the timeouts of its policy
-        self.serial: int = 1  # the newest ticket
+        self.serial = 1  # the newest ticket
         self.epoch: int = 1  # the first ticket that still counts
         self._simple = NEVER  # the epoch while the fast checks suffice, else NEVER
         self._simplify()

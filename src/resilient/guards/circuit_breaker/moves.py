@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import inf
 from typing import Any, ClassVar, Final
 
 from ...events import Cause, Event, Kind
@@ -52,6 +53,7 @@ class Moving(InFlight, Stateful):
     _home: str
     _probes: Ages
     _simple: int
+    _refuses_until: float
 
     def _decide(self, now: float) -> None:
         if self.forced is None:
@@ -95,6 +97,8 @@ class Moving(InFlight, Stateful):
         """Decide whether the fast checks suffice."""
         simple = self.phase == CLOSED and not self.watches_ages and self.seen is None
         self._simple = self.epoch if simple else NEVER
+        refuses = self.phase == OPEN and self.seen is None and self.forced is None
+        self._refuses_until = self.until if refuses else -inf
 
     def _fresh(self) -> None:
         """Begin a new epoch: results of calls that were admitted before move nothing."""
@@ -124,6 +128,7 @@ class Moving(InFlight, Stateful):
 
     def force(self, state: str | None, now: float) -> None:
         released, self.forced = self.forced, state if state == "forced_closed" else None
+        self._simplify()
         if state is not None:
             return
         if self.seen is not None:

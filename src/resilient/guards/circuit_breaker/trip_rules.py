@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from ... import validation
+from ...state_types import HealthState
 from ..window import NO_AGES, Ages, CountWindow, TimeWindow, calls
 from .history import Reasons
 
@@ -14,21 +15,18 @@ if TYPE_CHECKING:
 _INFINITY: Final = float("inf")
 
 
-class Health:
+class Health(HealthState):
     """The evidence of one epoch, and the three rules: rate, failures in a row, slowness."""
 
     __slots__ = (
         "ages",
-        "consecutive",
-        "failure_rate",
         "failure_threshold",
-        "minimum_calls",
         "reasons",
         "slow_call_duration",
         "slow_call_rate",
         "slow_from",
-        "window",
     )
+    window: TimeWindow | CountWindow
 
     def __init__(
         self,
@@ -40,14 +38,14 @@ class Health:
         slow_call_duration: float | timedelta | None,
         slow_call_rate: float,
     ) -> None:
-        self.failure_rate: float | None = None
+        self.failure_rate = None
         if failure_rate is not None:
             self.failure_rate = validation.share("failure_rate", failure_rate)
         self.failure_threshold = failure_threshold
         if failure_threshold is not None:
             validation.count("failure_threshold", failure_threshold)
-        self.window: TimeWindow | CountWindow = _window(window)
-        self.minimum_calls: int = validation.count("minimum_calls", minimum_calls)
+        self.window = _window(window)
+        self.minimum_calls = validation.count("minimum_calls", minimum_calls)
         if isinstance(window, calls) and minimum_calls > window.size:
             allowed = f"at most the window, which is {window!r} (its default is 20)"
             validation.refuse("minimum_calls", minimum_calls, allowed)
@@ -63,7 +61,7 @@ class Health:
         self.slow_from: float = self.slow_call_duration or _INFINITY
         # Of calls in flight; kept only if slow calls can open the circuit.
         self.ages = NO_AGES if self.slow_call_duration is None else Ages(self.slow_from)
-        self.consecutive: int = 0
+        self.consecutive = 0
         self.reasons: Reasons = _reasons(self.window)
 
     def clear(self) -> None:
@@ -200,16 +198,12 @@ class Health:
 
     def save(self) -> tuple[Any, ...]:
         """Return the evidence, for restore()."""
-        import copy
-
-        return copy.deepcopy(self.window), self.consecutive, self.reasons.save()
+        return self.window.copied(), self.consecutive, self.reasons.save()
 
     def restore(self, saved: tuple[Any, ...]) -> None:
         """Set the evidence that save() returned."""
-        import copy
-
         window, self.consecutive, reasons = saved
-        self.window = copy.deepcopy(window)
+        self.window = window.copied()
         self.reasons.restore(reasons)
 
 

@@ -17,6 +17,7 @@ from ...knowledge.libraries import callers_fault
 from ...knowledge.retry_after import NEVER, asked_wait, checked_wait
 from ...metric_types import Metric, Sample
 from ...outcomes import IGNORED, SUCCESS, Judge, OnError, OnResult
+from ...state_types import RetryState
 from ..base import PARK, REFUSE, Guard, Mode, Waiter
 from ..budget import Budget
 from ..facets import Changeable, Peered, Queueing, Retries, Stateful
@@ -34,7 +35,7 @@ _EXPONENT: Final = 64  # 2 ** 64 times any wait is longer than any cap
 _CALLERS: Final = -inf  # a hint: the error is the caller's own doing
 
 
-class Retry(Retries, Queueing, Changeable, Peered, Stateful):
+class Retry(Retries, Queueing, Changeable, Peered, Stateful, RetryState):
     """Asks again after a failure; made by `resilient.retry`."""
 
     kind: ClassVar[str] = "retry"
@@ -50,6 +51,7 @@ class Retry(Retries, Queueing, Changeable, Peered, Stateful):
     random: Callable[[], float] | None
     on: OnError | None
     why: str
+    budget: Budget
     why_not: str
     nested: str
     counts: Counts
@@ -92,14 +94,14 @@ class Retry(Retries, Queueing, Changeable, Peered, Stateful):
         ):
             validation.refuse_type("retry_after", retry_after, "a plain function of the error")
         self._read = retry_after
-        self.hold: bool = validation.flag("hold", hold)
+        self.hold = validation.flag("hold", hold)
         self.idempotent: bool = validation.flag("idempotent", idempotent)
         self.adds_counts: tuple[str, ...] = ("line",) if self.hold else ()
         share = None if budget is None else validation.share("budget", budget)
-        self.budget: Budget = Budget(share)
+        self.budget = Budget(share)
         self.nested = validation.one_of("nested", nested, ("share", "apart", "never"))
         self.random = source()
-        self.typical: float = 0.0  # seconds that a good attempt takes: a running median
+        self.typical = 0.0  # seconds that a good attempt takes: a running median
         self.counts = Counts()
 
     def __iter__(self) -> Iterator[Any]:
