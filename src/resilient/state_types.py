@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 
@@ -141,10 +142,10 @@ def _chosen() -> Any:
     if os.environ.get("RESILIENT_PURE", "") not in ("", "0"):
         return None
     try:
-        from . import _core
+        found = import_module(f"{__package__}._core")
     except ImportError:
         return None
-    return _core if _core.is_usable() else None
+    return found if found.is_usable() else None
 
 
 core: Any = _chosen()

@@ -45,11 +45,11 @@ def answer(
             if kind is not GeneratorType:  # one of them can be awaited, another not
                 pipeline.plain = kind
     except NoAnswer:
-        raise _unanswered(pipeline) from None
+        raise unanswered(pipeline) from None
     except BaseException as error:
-        _failed(pipeline, error)
+        failed(pipeline, error)
         raise
-    _degraded(pipeline)
+    degraded(pipeline)
     return value
 
 
@@ -66,11 +66,11 @@ async def answer_async(
         if returns_awaitable(value):
             value = await value
     except NoAnswer:
-        raise _unanswered(pipeline) from None
+        raise unanswered(pipeline) from None
     except BaseException as error:
-        _failed(pipeline, error)
+        failed(pipeline, error)
         raise
-    _degraded(pipeline)
+    degraded(pipeline)
     return value
 
 
@@ -83,14 +83,18 @@ def _recalled(
     return recall(pipeline, pipeline.recalls, asked).value
 
 
-def _degraded(pipeline: Pipeline) -> None:
+def degraded(pipeline: Pipeline) -> None:
+    """Count an answer."""
     core = pipeline.core
-    with core.lock:  # no critical section: one addition needs no gate
-        core.degraded += 1
-        if core.shared_row is not None:
-            core.shared_row[DEGRADED] = core.degraded
+    core.locked(_count, core)
     if PolicyState.on_end is not None:
         tell_end(core, REFUSED, "degraded", _newest(core), 0.0)
+
+
+def _count(core: PolicyState) -> None:
+    core.degraded += 1
+    if core.shared_row is not None:
+        core.shared_row[DEGRADED] = core.degraded
 
 
 def _newest(core: PolicyState) -> str:
@@ -108,7 +112,7 @@ def _refusal(pipeline: Pipeline, newest: str) -> RefusedError:
     return by_guard(refuser, core, refuser.why, refuser.retry_after(core.now()))
 
 
-def _unanswered(pipeline: Pipeline) -> RefusedError:
+def unanswered(pipeline: Pipeline) -> RefusedError:
     """Count a refusal that nothing has answered; return its error."""
     core, newest = pipeline.core, _newest(pipeline.core)
     core.locked(core.count_error)
@@ -117,7 +121,7 @@ def _unanswered(pipeline: Pipeline) -> RefusedError:
     return _refusal(pipeline, newest)
 
 
-def _failed(pipeline: Pipeline, error: BaseException) -> None:
+def failed(pipeline: Pipeline, error: BaseException) -> None:
     """Count a fallback that failed, and make the refusal the cause of its error."""
     if not isinstance(error, Exception):
         return

@@ -15,6 +15,7 @@ from typing import Any, Final, cast
 from .. import locks
 from ..events import bus
 from ..process import at_fork
+from ..state_types import core as compiled
 from .own_calls import OwnCall, own_calls
 from .policy_state import PolicyState, living
 from .sync.workers import pool
@@ -41,6 +42,8 @@ def _in_child() -> None:
     pool.reset()
     bus.reset()
     own = own_calls(sys._getframe(1))
+    if compiled is not None:
+        compiled.forget_others()
     for copy in (copy for call in own for copy in call.beside):
         copy.tickets = [None] * len(copy.tickets)  # it is in another task, or in no thread at all
     held = {id(core) for core in _held}

@@ -23,7 +23,8 @@ def has_call(fn: Callable[P, T], **names: str) -> Callable[P, T]:
     Args:
         fn: the function.
         names: the variables that hold ``call``, a call of the interpreter; or ``pipeline``,
-            ``tickets`` and ``began`` of a call on the fast path; or ``core`` and ``ended``, the
+            ``tickets`` and ``began`` of a call on the fast path; or ``entered``, its compiled
+            pass; or ``core`` and ``ended``, the
             begin of a call whose end is being counted.
     """
     code: CodeType = fn.__code__

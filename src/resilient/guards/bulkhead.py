@@ -29,6 +29,7 @@ class Bulkhead(Queueing, Slots, Changeable, BulkheadState):
     """Limits the calls in progress; made by `resilient.bulkhead`."""
 
     kind: ClassVar[str] = "bulkhead"
+    in_core: ClassVar[bool] = True
     rank: ClassVar[float | None] = 60
     metrics: ClassVar[tuple[Metric, ...]] = (_LIMIT, _USED, _WAITING)
     changeable: ClassVar[tuple[str, ...]] = ("max_concurrent", "max_waiting", "max_wait", "order")

@@ -10,14 +10,16 @@ from time import monotonic
 from typing import Any, Final, cast
 
 from ...deadline import Terms, current, leave
+from ...state_types import core
 from .. import interpreter, settlement
 from ..attempts import inside_async
 from ..booking import give_back_stopped
 from ..call import LASTS, Call, Step, value_or_raise
+from ..compiled import Ends, path_of
 from ..fast_refusal import answer_async
 from ..frames import has_call
 from ..handles import hand_out
-from ..keeping import Fn, keeper
+from ..keeping import Fn, Keeper, keeper
 from ..pipeline import Pipeline
 from ..stops import AGAIN, TURNED, Stopped
 from .driver import FUTURES, drive, is_under_way, took
@@ -39,8 +41,85 @@ def guard(pipeline: Pipeline, fn: Callable[..., Any]) -> Callable[..., Any]:
     """Return an async function that calls fn through the pipeline."""
     if not pipeline.fast:
         return _interpreted(pipeline, fn)
-    make = _plain if pipeline.single is None else _timed
-    return make(pipeline, inside_async(pipeline, fn), fn)
+    body, ends = inside_async(pipeline, fn), AsyncEnds(pipeline, fn)
+    keep = keeper(pipeline, fn)
+    path = path_of(pipeline, body, ends, keep, TimeoutEntry)
+    return ends.twin() if path is None else _through(path, body, ends, keep)
+
+
+class AsyncEnds(Ends):
+    """What a compiled path leaves to Python, of an async function."""
+
+    __slots__ = ()
+
+    def __init__(self, pipeline: Pipeline, fn: Fn) -> None:
+        super().__init__(pipeline, fn)
+        if core is not None:
+            core.set_up_asyncio(_get_running_loop, task_in)
+
+    def twin(self) -> Fn:
+        make = _plain if self.pipeline.single is None else _timed
+        return make(self.pipeline, inside_async(self.pipeline, self.fn), self.fn)
+
+    def timers(self, loop: Any, seconds: float) -> TimeoutQueue:
+        """Return the queue of a loop's calls with a time limit."""
+        return wheel_of(loop, seconds)
+
+    def is_unusual(self, value: object) -> bool:
+        return _slow(self.pipeline.odd, value)
+
+    async def returned(
+        self, entered: Any, args: tuple[Any, ...], kwargs: dict[str, Any], value: Any
+    ) -> Any:
+        """End a call whose value came late, or needs the interpreter."""
+        if entered.deadline is not None:
+            _lifted(entered.deadline)
+        return await _ended(self.taken(entered, args, kwargs), value)
+
+    async def raised(
+        self, entered: Any, args: tuple[Any, ...], kwargs: dict[str, Any], error: BaseException
+    ) -> Call:
+        """End a call whose body raised, and return it."""
+        own = entered.deadline
+        if own is not None:
+            entered.lift()
+            leave(own)
+        return await _failed(
+            self.pipeline,
+            self.fn,
+            args,
+            kwargs,
+            entered.tickets,
+            entered.began,
+            own,
+            error,
+            entered,
+        )
+
+
+def _through(path: Any, body: Fn, ends: AsyncEnds, keep: Keeper | None) -> Fn:
+    """Return an async function that enters and leaves a compiled path."""
+    enter, booked, twin = path.enter, path.leave, path.twin
+
+    async def guarded(*args: Any, **kwargs: Any) -> Any:
+        entered = enter()
+        if entered is None:
+            return await twin()(*args, **kwargs)
+        try:
+            value = await (body(*args, **kwargs) if kwargs else body(*args))
+        except BaseException as error:
+            done = await ends.raised(entered, args, kwargs, error)
+            if done.error is error:
+                done.error = None
+                raise
+            return value_or_raise(done)
+        if not booked(entered, value):
+            return await ends.returned(entered, args, kwargs, value)
+        if keep is not None:
+            keep(value, args, kwargs, entered.ended)
+        return value
+
+    return has_call(guarded, entered="entered")
 
 
 async def call(
@@ -109,16 +188,20 @@ async def _failed(
     now: float,
     own: TimeoutEntry | None,
     error: BaseException,
+    entered: Any = None,
 ) -> Call:
     """Drive a call whose body raised on the fast path to its end, and return it."""
     done: Call | None = None
     told: BaseException | None = None
     try:
+        if entered is not None:
+            entered.hand_over()
         done = Call.entered(pipeline, fn, args, kwargs, tickets, now, own)
         told = error if own is None else own.reason(error)
         await drive(done, interpreter.raised, told)
     except RecursionError:
-        pipeline.core.outbox.append(partial(settlement.give_back, pipeline, tickets, now, done))
+        if entered is None or entered.booked:  # else it gives itself back
+            pipeline.core.outbox.append(partial(settlement.give_back, pipeline, tickets, now, done))
         raise
     finally:
         told = None  # the traceback holds this frame: a reference here is a cycle

@@ -1,5 +1,5 @@
 /* resilient._core: the fast path of a guarded call, and the state that it shares with Python. */
-#include "state.h"
+#include "path.h"
 
 /* Types and settings are the process's, so a subinterpreter takes the twin in Python. */
 static PyObject *
@@ -8,7 +8,49 @@ is_usable(PyObject *module, PyObject *unused)
     return PyBool_FromLong(PyInterpreterState_Get() == PyInterpreterState_Main());
 }
 
+/* Take what the core needs of Python; called once, before the first path is made. */
+static PyObject *
+set_up(PyObject *module, PyObject *args)
+{
+    PyObject *current, *monotonic, *give_back, *raise_it;
+    if (!PyArg_ParseTuple(args, "OOOO", &current, &monotonic, &give_back, &raise_it))
+        return NULL;
+    if (!PyContextVar_CheckExact(current))
+        return PyErr_Format(PyExc_TypeError, "%R is no context variable", current);
+    Py_XSETREF(given.current, Py_NewRef(current));
+    Py_XSETREF(given.monotonic, Py_NewRef(monotonic));
+    Py_XSETREF(given.give_back, Py_NewRef(give_back));
+    Py_XSETREF(given.raise_it, Py_NewRef(raise_it));
+    Py_RETURN_NONE;
+}
+
+/* Take asyncio's functions for the running loop, and for the task that it runs. */
+static PyObject *
+set_up_asyncio(PyObject *module, PyObject *args)
+{
+    PyObject *running_loop, *task_in;
+    if (!PyArg_ParseTuple(args, "OO", &running_loop, &task_in))
+        return NULL;
+    Py_XSETREF(given.running_loop, Py_NewRef(running_loop));
+    Py_XSETREF(given.task_in, Py_NewRef(task_in));
+    Py_RETURN_NONE;
+}
+
+/* Take greenlet's function for the running greenlet. */
+static PyObject *
+set_up_greenlets(PyObject *module, PyObject *getcurrent)
+{
+    Py_XSETREF(given.getcurrent, Py_NewRef(getcurrent));
+    Py_RETURN_NONE;
+}
+
 static PyMethodDef functions[] = {
+    {"set_up", set_up, METH_VARARGS, NULL},
+    {"set_up_asyncio", set_up_asyncio, METH_VARARGS, NULL},
+    {"set_up_greenlets", set_up_greenlets, METH_O, NULL},
+    {"quicken", quicken, METH_O, "Have calls of a function round a path go straight to it."},
+    {"passes_here", passes_here, METH_NOARGS, "Return this thread's sync calls in flight."},
+    {"forget_others", forget_others, METH_NOARGS, "Forget, in a child, those of other threads."},
     {"is_usable", is_usable, METH_NOARGS, "Return whether this is the main interpreter."},
     {NULL, NULL, 0, NULL},
 };
@@ -24,7 +66,7 @@ PyMODINIT_FUNC
 PyInit__core(void)
 {
     PyObject *module = PyModule_Create(&definition);
-    if (module == NULL || add_state_types(module) < 0) {
+    if (module == NULL || add_state_types(module) < 0 || add_path_types(module) < 0) {
         Py_XDECREF(module);
         return NULL;
     }

@@ -54,7 +54,7 @@ counters_set_row(PyObject *op, PyObject *row, void *closure)
         return -1;
     }
     if (row != Py_None) {
-        if (PyObject_GetBuffer(row, &memory, PyBUF_WRITABLE | PyBUF_FORMAT) < 0)
+        if (PyObject_GetBuffer(row, &memory, PyBUF_CONTIG | PyBUF_FORMAT) < 0)
             return -1;
         if (memory.itemsize != sizeof(double) || memory.format == NULL
             || strcmp(memory.format, "d") != 0 || memory.len < 10 * (Py_ssize_t)sizeof(double)) {

@@ -9,10 +9,12 @@ from typing import Any
 
 from ...callables import returns_work
 from ...deadline import Deadline, Terms, current, enclosing
+from ...state_types import core
 from .. import interpreter, settlement
 from ..attempts import inside
 from ..booking import give_back_stopped
 from ..call import LASTS, Call, Step, value_or_raise
+from ..compiled import RAISE, Ends, path_of
 from ..fast_refusal import answer
 from ..frames import has_call
 from ..handles import hand_out
@@ -38,8 +40,49 @@ def guard(pipeline: Pipeline, fn: Callable[..., Any]) -> Callable[..., Any]:
     threaded = pipeline.fast_threaded
     if not pipeline.fast and not threaded:
         return _interpreted(pipeline, fn)
-    make = _threaded if threaded else _plain if pipeline.single is None else _timed
-    return make(pipeline, inside(pipeline, fn), fn)
+    if threaded:
+        return _threaded(pipeline, inside(pipeline, fn), fn)
+    body, ends = inside(pipeline, fn), SyncEnds(pipeline, fn)
+    path = path_of(pipeline, body, ends, keeper(pipeline, fn), Deadline)
+    return ends.twin() if path is None else _through(path)
+
+
+def _through(path: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function that calls a compiled path, without a frame where Python allows that."""
+
+    def guarded(*args: Any, **kwargs: Any) -> Any:
+        return path(*args, **kwargs)
+
+    return core.quicken(guarded)  # type: ignore[no-any-return]
+
+
+class SyncEnds(Ends):
+    """What a compiled path leaves to Python, of a plain function."""
+
+    __slots__ = ()
+
+    def twin(self) -> Fn:
+        make = _plain if self.pipeline.single is None else _timed
+        return make(self.pipeline, inside(self.pipeline, self.fn), self.fn)
+
+    def returned(
+        self, entered: Any, args: tuple[Any, ...], kwargs: dict[str, Any], value: Any
+    ) -> Any:
+        """End a call whose value came late, or needs the interpreter."""
+        return _ended(self.taken(entered, args, kwargs), value)
+
+    def raised(
+        self, entered: Any, args: tuple[Any, ...], kwargs: dict[str, Any], error: BaseException
+    ) -> Any:
+        """End a call whose body raised: raise, or return a value, or RAISE for the same error."""
+        done = _failed(
+            self.pipeline, self.fn, args, kwargs, entered.tickets, entered.began, entered.deadline,
+            error, entered,
+        )  # fmt: skip
+        if done.error is error:
+            done.error = None
+            return RAISE
+        return value_or_raise(done)
 
 
 def call(
@@ -92,14 +135,18 @@ def _failed(
     now: float,
     own: Deadline | None,
     error: BaseException,
+    entered: Any = None,
 ) -> Call:
     """Drive a call whose body raised on the fast path to its end, and return it."""
     done = None
     try:
+        if entered is not None:
+            entered.hand_over()
         done = Call.entered(pipeline, fn, args, kwargs, tickets, now, own)
         drive(done, interpreter.raised, error)
     except RecursionError:
-        pipeline.core.outbox.append(partial(settlement.give_back, pipeline, tickets, now, done))
+        if entered is None or entered.booked:  # else it gives itself back
+            pipeline.core.outbox.append(partial(settlement.give_back, pipeline, tickets, now, done))
         raise
     return done
 

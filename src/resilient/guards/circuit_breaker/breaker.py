@@ -39,6 +39,7 @@ class CircuitBreaker(Moving, Changeable, Peered, BreakerState):
     """Refuses calls while the dependency fails; made by `resilient.circuit_breaker`."""
 
     kind: ClassVar[str] = "circuit_breaker"
+    in_core: ClassVar[bool] = True
     rank: ClassVar[float | None] = 40
     metrics: ClassVar[tuple[Metric, ...]] = METRICS
     judges_health: ClassVar[bool] = True

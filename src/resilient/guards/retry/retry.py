@@ -39,6 +39,7 @@ class Retry(Retries, Queueing, Changeable, Peered, Stateful, RetryState):
     """Asks again after a failure; made by `resilient.retry`."""
 
     kind: ClassVar[str] = "retry"
+    in_core: ClassVar[bool] = True
     rank: ClassVar[float | None] = 30
     metrics: ClassVar[tuple[Metric, ...]] = METRICS
     changeable: ClassVar[tuple[str, ...]] = (

@@ -1,0 +1,128 @@
+"""What the compiled fast path leaves to Python: see ``core/path.h``.
+
+A path calls a function in C where all is usual: each guard lets the call in, and its end only adds
+to counts. What is not usual at the entry runs the twin, the same function in Python; what is not
+usual at the end comes here, with the pass that the path took.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from functools import partial
+from types import GeneratorType
+from typing import Any, Final
+
+from ..callables import returns_awaitable, returns_work
+from ..clock import real
+from ..deadline import Deadline, Terms, current
+from ..guards.base import NoAnswer
+from ..state_types import core as compiled
+from . import fast_refusal, settlement
+from .call import Call
+from .misuse import not_awaited
+from .pipeline import Pipeline
+
+RAISE: Final = object()
+"""What `Ends.raised` returns to have the error of the body raised as it is."""
+
+_MOST: Final = 8  # guards that a path asks
+
+
+class Ends:
+    """The ends of calls of one function, in any colour."""
+
+    __slots__ = ("fn", "pipeline")
+
+    def __init__(self, pipeline: Pipeline, fn: Callable[..., Any]) -> None:
+        self.pipeline: Pipeline = pipeline
+        self.fn: Callable[..., Any] = fn
+
+    def twin(self) -> Callable[..., Any]:
+        """Return the function in Python."""
+        raise NotImplementedError
+
+    def terms(self, seconds: float, clock: Callable[[], float]) -> Terms:
+        """Return what deadlines of so many seconds share."""
+        assert self.pipeline.single is not None
+        return Terms(seconds, self.pipeline.single[0], self.pipeline.core.name, clock)
+
+    def is_unusual(self, value: object) -> bool:
+        """Return whether a value needs the interpreter."""
+        return returns_work(value) or self.pipeline.odd(value)
+
+    def taken(self, entered: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
+        """Take a pass over as a call whose body has just ended."""
+        tickets, began, own = entered.tickets, entered.began, entered.deadline
+        entered.hand_over()
+        try:
+            return Call.entered(self.pipeline, self.fn, args, kwargs, tickets, began, own)
+        except RecursionError:
+            late = partial(settlement.give_back, self.pipeline, tickets, began, None)
+            self.pipeline.core.outbox.append(late)
+            raise
+
+    # -- a refusal that a fallback answers ---------------------------------------------
+
+    def answer(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Return the fallback's answer."""
+        return fast_refusal.answer(self.pipeline, self.fn, args, kwargs)
+
+    def is_answer(self, value: object) -> bool:
+        """Return whether other answers of the same type need no look.
+
+        Raises:
+            TypeError: it is to be awaited.
+        """
+        if returns_awaitable(value):
+            raise not_awaited(self.pipeline.core.name, value)
+        return type(value) is not GeneratorType  # one of them can be awaited, another not
+
+    def degraded(self) -> None:
+        """Count an answer."""
+        fast_refusal.degraded(self.pipeline)
+
+    def answer_failed(self, error: BaseException) -> None:
+        """Count a fallback that failed."""
+        if isinstance(error, NoAnswer):
+            raise fast_refusal.unanswered(self.pipeline) from None
+        fast_refusal.failed(self.pipeline, error)
+
+
+def path_of(
+    pipeline: Pipeline,
+    body: Callable[..., Any],
+    ends: Ends,
+    keep: Callable[..., Any] | None,
+    deadline_type: type[Deadline],
+) -> Any:
+    """Return the compiled path of a function; None where Python has to call it."""
+    guards = pipeline.fast_guards
+    if compiled is None or not _ready() or len(guards) > _MOST:
+        return None
+    if not all(guard.in_core for guard in guards):
+        return None
+    answers, direct, constant = pipeline.answers, None, None
+    if answers is not None and pipeline.recalls is None and not pipeline.skip:
+        direct, constant = answers.direct, answers.constant
+    return compiled.FastPath(
+        core=pipeline.core, guards=guards, kinds=tuple(guard.kind for guard in guards),
+        limit=None if pipeline.single is None else pipeline.single[1],
+        deadline_type=deadline_type, fn=body, ends=ends, pipeline=pipeline, leave=pipeline.leave,
+        keep=keep, answers=answers is not None, direct=direct, constant=constant,
+    )  # fmt: skip
+
+
+_set_up: Final[list[bool]] = []
+
+
+def _ready() -> bool:
+    """Set up the core at the first path; return whether it can run here."""
+    if "greenlet" in sys.modules:
+        compiled.set_up_greenlets(sys.modules["greenlet"].getcurrent)
+    if not _set_up:
+        clock: Any = real.now
+        known = getattr(clock, "__module__", "") == "time" and clock.__name__ == "monotonic"
+        compiled.set_up(current, clock if known else None, settlement.give_back, RAISE)
+        _set_up.append(True)
+    return True

@@ -1,0 +1,125 @@
+/* The fast path of one guarded function: resilient.engine.fast_path in C.
+
+   It looks at everything first and commits only if all is usual; else the twin in Python runs the
+   call, of which nothing was taken. */
+#ifndef RESILIENT_PATH_H
+#define RESILIENT_PATH_H
+
+#include "rules.h"
+
+enum { MOST_GUARDS = 8 };
+
+typedef struct {
+    PyObject *guard;
+    const Rule *rule;
+    PyObject *kind; /* its name in the counts of refusals */
+} Place;
+
+/* How one function is called; made by resilient.engine.compiled. */
+typedef struct {
+    PyObject_HEAD
+    vectorcallfunc vectorcall;
+    CountersState *core;
+    Py_ssize_t number; /* of guards */
+    Place places[MOST_GUARDS];
+    TimeoutState *limit; /* NULL without one */
+    PyObject *fn;        /* the body */
+
+    /* For deadlines: what they share while neither the limit nor the clock has changed. */
+    PyObject *terms, *clock, *deadline_type;
+    double seconds;
+    PyObject *timers; /* a weak reference to the TimeoutQueueState of the last call, or None */
+
+    /* Python's part: what is rare. */
+    PyObject *ends;     /* resilient.engine.compiled: its methods end a call that is not usual */
+    PyObject *pipeline; /* for what goes to the outbox */
+    PyObject *twin;     /* the function in Python; NULL until it is needed */
+    PyObject *leave;    /* book a success in the policy's section */
+    PyObject *keep;     /* give a good value to the guards that keep some; or None */
+    PyObject *direct;   /* the fallback's function, called with the call's arguments; or None */
+    PyObject *constant; /* the fallback's value; or None */
+    char answers;       /* a fallback answers each refusal */
+    PyTypeObject *plain;        /* the last type of a value that proved to be nothing unusual */
+    PyTypeObject *plain_answer; /* the same for the answers of a fallback */
+} FastPath;
+
+/* A call that was admitted: what must be given back. One that is freed before it was booked, or
+   handed over, leaves that to the policy's outbox. */
+typedef struct Pass {
+    PyObject_HEAD
+    FastPath *path;
+    double began, ended;
+    whole tickets[MOST_GUARDS];
+    PyObject *deadline; /* of its own, or NULL */
+    PyObject *entries;  /* the queue of the deadline's timer, or NULL */
+    PyObject *greenlet; /* that runs it, where there are greenlets; else NULL */
+    unsigned long thread;
+    char booked;
+    char in_body; /* a sync call: listed, since no frame shows it */
+    struct Pass *before, *after;
+} Pass;
+
+typedef enum { ENTERED, NOT_USUAL, REFUSED, FAULT } Entry;
+
+extern PyTypeObject FastPath_Type, Pass_Type, Late_Type;
+
+/* What Python gives the module, once. */
+typedef struct {
+    PyObject *current;   /* the context variable of deadlines */
+    PyObject *monotonic; /* time.monotonic, whose reading C takes itself */
+    PyObject *give_back;              /* settlement.give_back, for a call that was not booked */
+    PyObject *raise_it;               /* what Ends.raised returns to have its error raised as it is */
+    PyObject *running_loop, *task_in; /* of asyncio; NULL until it is in use */
+    PyObject *getcurrent;             /* of greenlet; NULL where there is none */
+} Settings;
+
+extern Settings given;
+
+/* path.c ---------------------------------------------- */
+
+/* Read a policy's clock, in seconds; return -1 with an exception if that raised. */
+int time_of(CountersState *core, double *now);
+/* Return a new deadline from now on; NULL with an exception. */
+PyObject *new_deadline(FastPath *path, double now);
+/* Bring what deadlines share up to date; return -1 with an exception if that raised. */
+int renew_terms(FastPath *path);
+/* Ask all guards, and take all their tickets or none. On REFUSED *place is the guard's. It takes
+   over the reference to the deadline, which may be NULL. */
+Entry enter(FastPath *path, PyObject *deadline, double now, Pass **made, Py_ssize_t *place);
+/* Book a success at pass->ended; return -1 with an exception. */
+int leave(Pass *pass);
+/* Close the deadline of a pass, and take it out of the context if it is the current one. */
+int close_deadline(Pass *pass, int reset);
+/* Put a sync call in the list of those in flight, or take it out. */
+void list_pass(Pass *pass);
+void unlist_pass(Pass *pass);
+/* Let Python see a pass. */
+void show_pass(Pass *pass);
+/* Return the function in Python; a borrowed reference, NULL with an exception. */
+PyObject *twin_of(FastPath *path);
+/* Return the positional arguments as a tuple, the others as a dict; -1 with an exception. */
+int arguments(PyObject *const *args, size_t nargsf, PyObject *kwnames, PyObject **tuple,
+              PyObject **dict);
+
+/* path_type.c ---------------------------------------------- */
+
+PyObject *quicken(PyObject *module, PyObject *fn);
+PyObject *passes_here(PyObject *module, PyObject *unused);
+PyObject *forget_others(PyObject *module, PyObject *unused);
+int add_path_types(PyObject *module);
+
+/* sync_call.c: call the function. */
+PyObject *call_sync(PyObject *path, PyObject *const *args, size_t nargsf, PyObject *kwnames);
+
+/* async_call.c: what a coroutine function does before and after its body. */
+PyObject *path_enter(PyObject *path, PyObject *unused);
+PyObject *path_leave(PyObject *path, PyObject *const *args, Py_ssize_t number);
+/* Close the deadline of a pass, and take it out of the queue of its timer. */
+int lift_limit(Pass *pass);
+
+/* refusal.c: count a refusal by the guard at a place, and answer it by the fallback. NULL without
+   an exception where that is not usual, and nothing was counted. */
+PyObject *answer_refusal(FastPath *path, Py_ssize_t place, double now, PyObject *const *args,
+                         size_t nargsf, PyObject *kwnames);
+
+#endif
