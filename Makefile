@@ -28,8 +28,11 @@ SLOW := $(addprefix tests/,unit/cli unit/flags/journal unit/integrations unit/mo
 MEASURED := $(addprefix tests/,unit/admin unit/engine unit/guards unit/policy regressions \
 	properties/differential properties/fork properties/models properties/promises unit/test_process.py)
 
+# What `make core` runs, on each Python with the compiled core and without it.
+CORE := $(addprefix tests/,unit/guards unit/engine unit/policy regressions properties)
+
 .DEFAULT_GOAL := help
-.PHONY: help demo test quick trial freeze soak prefork simulate storm coverage picture pictures lint changelog types docs bench profile house format clean
+.PHONY: help demo test quick core trial freeze soak prefork simulate storm coverage picture pictures lint changelog types docs bench profile house format clean
 
 help:  ## say what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -46,6 +49,9 @@ quick: $(VENV)/test  ## run all tests but the slow ones
 	$(BIN)/python -m pytest -n 4 $(filter-out $(SLOW),$(WAITING)) $(addprefix --ignore=,$(SLOW))
 	$(BIN)/python -m pytest -n 2 $(addprefix --ignore=,$(sort $(ALONE) $(WAITING) $(SLOW)))
 	$(BIN)/python -m pytest $(filter-out $(SLOW),$(ALONE)) $(addprefix --ignore=,$(SLOW))
+
+core: $(VENV)/test  ## the tests of guards, engine, policies and promises; RESILIENT_PURE=1 runs them without the compiled core
+	$(BIN)/python -m pytest -n 2 $(CORE)
 
 trial: $(VENV)/test  ## flip flags in a service of gunicorn under load, on SQLite and Redis; about 4 min
 	$(BIN)/python -m tests.integration.gunicorn.flips_trial
@@ -109,7 +115,7 @@ format: $(VENV)/lint  ## format the code
 	$(BIN)/ruff format .
 
 clean:  ## remove what the other targets made
-	rm -rf .venv .venv-* docs/_build demo-output .mypy_cache .ruff_cache .hypothesis .coverage*
+	rm -rf .venv .venv-* build src/*.egg-info src/resilient/*.so docs/_build demo-output .mypy_cache .ruff_cache .hypothesis .coverage*
 
 $(VENV)/made:
 	@test -n '$(FOUND)'
@@ -118,9 +124,13 @@ $(VENV)/made:
 	$(FOUND) -m venv $(VENV)
 	@touch $@
 
+# The library itself, with its compiled core: made anew when the C changes.
+$(VENV)/built: $(VENV)/made pyproject.toml setup.py $(wildcard src/resilient/engine/core/*.[ch])
+	$(PIP) install --editable .
+	@touch $@
+
 # A stamp for each group of dependencies in requirements/: made anew when one of those files changes.
 GROUPS := demo test lint types docs bench
-$(GROUPS:%=$(VENV)/%): $(VENV)/%: $(VENV)/made pyproject.toml $(wildcard requirements/*.txt)
+$(GROUPS:%=$(VENV)/%): $(VENV)/%: $(VENV)/built pyproject.toml $(wildcard requirements/*.txt)
 	$(PIP) install -r requirements/$*.txt
-	$(PIP) install --editable .
 	@touch $@

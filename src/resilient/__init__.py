@@ -30,6 +30,7 @@ from .policy.decorators import bulkhead, circuit_breaker, fallback, kill_switch,
 from .policy.lookup import explain, policy_of, registry
 from .policy.policy import Policy
 from .prometheus import import_hook
+from .state_types import core as _core
 
 if TYPE_CHECKING:
     from .admin.settings import load_settings
@@ -53,6 +54,9 @@ import_hook.install(_register_metrics)
 from_environment()
 
 __version__ = "0.1.0"
+
+compiled: Final[bool] = _core is not None
+"""Whether the compiled core runs here; else its twin in Python does, which costs a call more."""
 
 _LATER: Final = {  # what most programs never ask for is loaded when it is asked for
     "Attempt": "engine.loops",
@@ -92,6 +96,7 @@ __all__ = (
     "calls",
     "check",
     "circuit_breaker",
+    "compiled",
     "configure",
     "explain",
     "fallback",

@@ -137,19 +137,25 @@ class TimeoutQueueState:
     loop: Any
 
 
-def _chosen() -> Any:
-    """Return the compiled core, None where it is missing or not wanted."""
-    if os.environ.get("RESILIENT_PURE", "") not in ("", "0"):
-        return None
+_NO = ("", "0", "false", "no", "off")
+
+
+def _chosen() -> tuple[Any, str]:
+    """Return the compiled core, or None, and why the twin in Python does its work."""
+    if os.environ.get("RESILIENT_PURE", "").strip().lower() not in _NO:
+        return None, "RESILIENT_PURE is set"
     try:
         found = import_module(f"{__package__}._core")
-    except ImportError:
-        return None
-    return found if found.is_usable() else None
+    except ImportError as error:
+        missing = isinstance(error, ModuleNotFoundError)
+        return None, "it was not built for this Python" if missing else f"it can't be loaded: {error}"
+    if not found.is_usable():
+        return None, "this is a subinterpreter"
+    return found, ""
 
 
-core: Any = _chosen()
-"""The compiled core; None where Python's twin does its work."""
+core, why_pure = _chosen()
+"""The compiled core, or None; and why there is none."""
 
 if core is not None:
     for _name in list(vars(core)):

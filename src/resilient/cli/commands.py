@@ -6,7 +6,7 @@ from typing import Final
 
 import click
 
-from .doctor import findings, in_pages
+from .doctor import cores, findings, in_pages, told_of_cores
 from .flag_commands import flags
 from .metrics_commands import metrics
 from .options import common
@@ -63,11 +63,13 @@ def doctor(store: str | None, as_json: bool) -> None:
     pages = directory_of(store)
     found = [*amiss, *findings(view), *(in_pages(pages) if pages is not None else ())]
     if as_json:
-        say_json({"store": reach.shown, "findings": found})
+        say_json({"store": reach.shown, "findings": found, "cores": cores(view)})
     else:
         say(f"the store {reach.shown} can be read; its newest flip is {view.version or 'none'}")
         if not view.counts:
             say("it does not know its processes: whether they obey can't be told")
+        for each in told_of_cores(cores(view)):
+            say(each)
         for each in found:
             say(f"- {each}")
         if pages is None:

@@ -45,6 +45,21 @@ def findings(view: StoreView) -> Iterable[str]:
         yield "no process follows this store"
 
 
+def cores(view: StoreView) -> dict[str, str]:
+    """Return, by process, "compiled" or why Python's twin runs its calls; "" if it does not say."""
+    return {shown_id(process): process.about.get("core", "") for process in view.processes}
+
+
+def told_of_cores(known: dict[str, str]) -> Iterable[str]:
+    """Yield sentences on which processes run the compiled core."""
+    compiled = sum(core == "compiled" for core in known.values())
+    if known:
+        yield f"the compiled core runs in {compiled} of {len(known)} processes"
+    for process, why in known.items():
+        if why != "compiled":
+            yield f"  not in {process}: {why or 'it is of a version that does not say'}"
+
+
 def in_pages(path: Path) -> Iterable[str]:
     """Yield sentences on what is wrong with the counts that processes share."""
     try:

@@ -9,6 +9,7 @@ from ..admin.summary import Moments, Stacks, is_covered, switches
 from ..engine.policy_state import PolicyState
 from ..flag_handle import Flag
 from ..guards.facets import Stateful
+from ..state_types import why_pure
 from .state import State
 
 
@@ -26,6 +27,7 @@ class ProcessReport:
             "flags": {flag.name: self._flag(flag) for flag in self._state.flags.all()},
             "policies": self._policies(stacks),
             "active": PolicyState.active,
+            "core": why_pure or "compiled",
             "stacks": stacks.told,
             "unmatched": self._state.flags.unmatched(),
         }

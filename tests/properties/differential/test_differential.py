@@ -7,6 +7,7 @@ import time
 import warnings
 from collections.abc import Callable
 from typing import Any, Literal
+from unittest.mock import patch
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
@@ -26,12 +27,13 @@ from resilient import (
     timeout,
 )
 from resilient.admin.registry import registry
+from resilient.guards.retry.retry import Retry
 from resilient.testing import ManualClock
 from tests.kit.colours import ASYNC_COLOURS, SYNC, THREAD, TIMED_COLOURS, Colour, Gone
 from tests.kit.policies import comes_to_idle
 from tests.kit.waiting import until
 
-WayName = Literal["decorated", "call", "try", "block", "stream"]
+WayName = Literal["decorated", "twin", "call", "try", "block", "stream"]
 Op = tuple[Any, ...]
 LIMIT = 2.0
 
@@ -89,6 +91,8 @@ class Run:
             self.policy = Policy("differential", *self._guards(guards, limit), clock=self.clock)
         self.fn = colour.fn(self._body)
         self.guarded = self.policy(self.fn)
+        with patch("resilient.engine.compiled.compiled", None):
+            self.twin = self.policy(self.fn)
 
     def _guards(self, words: str, limit: float) -> list[Any]:
         made: dict[str, Callable[[], Any]] = {
@@ -103,6 +107,13 @@ class Run:
             "judging": lambda: circuit_breaker(
                 failure_threshold=2, minimum_calls=6, ignore=KeyError,
                 failed_result=lambda value: value == "bad value",
+            ),
+            # What the compiled core has rules for.
+            "blind": lambda: fallback(value="lesser"),
+            "simple": lambda: circuit_breaker(failure_threshold=2, minimum_calls=6, ignore=KeyError),
+            # With RefusedError: else the interpreter counts a refusal in its budget as ignored.
+            "asking": lambda: retry(
+                on=(ValueError, resilient.RefusedError), attempts=3, wait_initial=0.3
             ),
             "retry": lambda: retry(
                 on=(ValueError, TimeoutError), failed_result=lambda value: value == "bad value",
@@ -152,7 +163,20 @@ class Run:
         for guard in shown["guards"]:
             guard.pop("workers", None)
             guard.get("options", {}).pop("sync", None)
-        self.trace.append(("now", round(self.clock.now(), 6), shown))
+        self.trace.append(("now", round(self.clock.now(), 6), shown, self._counted()))
+
+    def _counted(self) -> list[Any]:
+        """Return the counts that a snapshot leaves out."""
+        core = self.policy._core
+        asking = [guard for guard in self.policy.guards if isinstance(guard, Retry)]
+        budgets = [(guard.budget.calls, round(guard.typical, 9)) for guard in asking]
+        return [
+            core.durations,
+            round(core.duration_sum, 6),
+            dict(core.refusals),
+            core.peak,
+            budgets,
+        ]
 
     async def _do(self, op: Op) -> None:
         kind = op[0]
@@ -177,6 +201,8 @@ class Run:
         try:
             if self.way == "decorated":
                 value = await colour.call(self.guarded, op)
+            elif self.way == "twin":
+                value = await colour.call(self.twin, op)
             elif self.way == "call":
                 value = await colour.through(self.policy, self.fn, op)
             elif self.way == "block":
@@ -255,6 +281,38 @@ def test_g7_every_way_of_calling_gives_the_same_trace(ops: list[Op], stack: str)
         expected = Run(colour, "call", stack, LIMIT).run(ops)
         for way in ("decorated", "try"):
             assert Run(colour, way, stack, LIMIT).run(ops) == expected, (colour.name, way)
+
+
+COMPILED = [
+    "", "simple", "bulkhead", "simple bulkhead", "timeout", "simple bulkhead timeout", "blind simple",
+    "blind bulkhead", "blind simple bulkhead timeout", "asking simple bulkhead",
+    "blind asking simple bulkhead timeout", "last_good simple bulkhead",
+]  # fmt: skip
+quick_calls = st.tuples(
+    st.just("call"), st.sampled_from([0.0, 0.0, 0.004, 0.01]), ends, st.just(())
+)
+quick = st.lists(st.one_of(quick_calls, quick_calls, quick_calls, advances, levers), max_size=30)
+
+
+@pytest.mark.parametrize("stack", COMPILED)
+@settings(relaxed, max_examples=40)
+@given(ops=quick)
+def test_g7_the_compiled_path_and_its_twin_give_the_same_trace(ops: list[Op], stack: str) -> None:
+    """The path in C, the same in Python and the interpreter differ in nothing that can be seen."""
+    for colour in (SYNC, *ASYNC_COLOURS):
+        expected = Run(colour, "call", stack, LIMIT).run(ops)
+        for way in ("decorated", "twin"):
+            assert Run(colour, way, stack, LIMIT).run(ops) == expected, (colour.name, way)
+
+
+@settings(relaxed, max_examples=50)
+@given(ops=nested, stack=st.sampled_from(COMPILED))
+def test_g7_compiled_calls_inside_calls_give_the_same_trace(ops: list[Op], stack: str) -> None:
+    """So they do where a call's body calls the policy again."""
+    for colour in (SYNC, *ASYNC_COLOURS):
+        expected = Run(colour, "call", stack, 1e6).run(ops)
+        for way in ("decorated", "twin"):
+            assert Run(colour, way, stack, 1e6).run(ops) == expected, (colour.name, way)
 
 
 NOTHING_LESSER = [stack for stack in STACKS if "fallback" not in stack and "last_good" not in stack]

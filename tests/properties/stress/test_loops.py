@@ -23,6 +23,7 @@ from resilient import (
     circuit_breaker,
     timeout,
 )
+from resilient.engine import compiled
 from resilient.engine.aio import functions as aio
 from tests.kit.policies import idle, part, policy
 from tests.kit.threads import in_threads
@@ -123,6 +124,7 @@ def test_a_waiter_whose_loop_was_closed_loses_no_slot(granted: bool) -> None:
 
 def test_two_loops_share_a_function_with_a_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
     """A call of one function in another thread's loop does not take this loop's timer."""
+    monkeypatch.setattr(compiled, "compiled", None)  # in C no thread can switch there
     shop = policy(timeout(0.05))
     real, once, ends = aio.TimeoutEntry, [1], []
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from resilient import state_types
 from tests.kit.command import Cli
 from tests.kit.waiting import until
 from tests.kit.workers import Worker
@@ -180,6 +181,19 @@ def test_doctor_finds_each_fault(cli: Cli, make: Callable[..., Worker]) -> None:
     for each in wanted:
         assert sum(each in finding for finding in found["findings"]) == 1, (each, found)
     assert len(found["findings"]) == len(wanted)
+
+
+def test_doctor_tells_which_core_runs(cli: Cli, make: Callable[..., Worker]) -> None:
+    """Each process says whether the compiled core runs its calls, and if not, why."""
+    one, other = make(RESILIENT_PURE="1"), make()
+    cli.applied_by(2)
+    known = cli("doctor", "--json").said(0).json["cores"]
+    here = state_types.why_pure or "compiled"
+    assert sorted(known.values()) == sorted(["RESILIENT_PURE is set", here])
+    compiled = 1 if state_types.core is not None else 0
+    said = cli("doctor").said(0, f"the compiled core runs in {compiled} of 2 processes")
+    assert f"not in {_host()}, pid {one.pid}: RESILIENT_PURE is set" in said.out
+    assert (f"pid {other.pid}" in said.out) is not compiled
 
 
 def test_doctor_finds_an_option_of_a_policy_that_is_not_there(cli: Cli, worker: Worker) -> None:

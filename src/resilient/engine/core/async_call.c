@@ -18,7 +18,11 @@ timers_of(FastPath *path, PyObject *loop)
             return (TimeoutQueueState *)found;
         Py_CLEAR(found);
     }
-    found = PyObject_CallMethod(path->ends, "timers", "Od", loop, path->seconds);
+    PyObject *seconds = PyFloat_FromDouble(path->seconds);
+    if (seconds == NULL)
+        return NULL;
+    found = PyObject_CallMethodObjArgs(path->ends, names.timers, loop, seconds, NULL);
+    Py_DECREF(seconds);
     if (found == NULL)
         return NULL;
     PyObject *weak = PyObject_TypeCheck(found, &TimeoutQueueState_Type)
@@ -37,9 +41,6 @@ timers_of(FastPath *path, PyObject *loop)
 static int
 new_entry(FastPath *path, double now, PyObject **made, TimeoutQueueState **timers)
 {
-    static PyObject *cancelling;
-    if (cancelling == NULL && (cancelling = PyUnicode_InternFromString("cancelling")) == NULL)
-        return -1;
     if (given.running_loop == NULL || given.task_in == NULL)
         return 0;
     PyObject *loop = PyObject_CallNoArgs(given.running_loop);
@@ -60,7 +61,7 @@ new_entry(FastPath *path, double now, PyObject **made, TimeoutQueueState **timer
     *timers = timers_of(path, loop);
     if (*timers == NULL)
         goto done;
-    before = PyObject_CallMethodNoArgs(task, cancelling);
+    before = PyObject_CallMethodNoArgs(task, names.cancelling);
     if (before == NULL)
         goto done;
     own = (DeadlineState *)new_deadline(path, now);
@@ -94,7 +95,7 @@ set_limit(Pass *pass, TimeoutQueueState *timers)
     Py_INCREF(timers->entries);
     pass->entries = timers->entries;
     if (timers->handle == Py_None) {
-        PyObject *started = PyObject_CallMethod((PyObject *)timers, "start", NULL);
+        PyObject *started = PyObject_CallMethodNoArgs((PyObject *)timers, names.start);
         if (started == NULL)
             return -1;
         Py_DECREF(started);
@@ -184,7 +185,7 @@ is_usual_end(Pass *pass, PyObject *value)
     FastPath *path = pass->path;
     DeadlineState *own = (DeadlineState *)pass->deadline;
     if (Py_TYPE(value) != path->plain) {
-        PyObject *told = PyObject_CallMethod(path->ends, "is_unusual", "(O)", value);
+        PyObject *told = PyObject_CallMethodOneArg(path->ends, names.is_unusual, value);
         if (told == NULL)
             return -1;
         int unusual = PyObject_IsTrue(told);

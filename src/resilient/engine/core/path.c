@@ -45,7 +45,10 @@ renew_terms(FastPath *path)
     if (path->terms != NULL && seconds == path->seconds && clock == path->clock)
         return 0;
     Py_INCREF(clock);
-    PyObject *terms = PyObject_CallMethod(path->ends, "terms", "dO", seconds, clock);
+    PyObject *limit = PyFloat_FromDouble(seconds), *terms = NULL;
+    if (limit != NULL)
+        terms = PyObject_CallMethodObjArgs(path->ends, names.terms, limit, clock, NULL);
+    Py_XDECREF(limit);
     if (terms == NULL) {
         Py_DECREF(clock);
         return -1;
@@ -502,7 +505,7 @@ leave(Pass *pass)
     }
     if (core->outbox == NULL || !PyList_Check(core->outbox) || PyList_GET_SIZE(core->outbox) == 0)
         return 0;
-    PyObject *done = PyObject_CallMethod((PyObject *)core, "flush", NULL);
+    PyObject *done = PyObject_CallMethodNoArgs((PyObject *)core, names.flush);
     Py_XDECREF(done);
     return done == NULL ? -1 : 0;
 }

@@ -75,6 +75,14 @@ typedef struct {
 
 extern Settings given;
 
+/* Names of methods and attributes of Python's part, interned: see path_type.c. */
+typedef struct {
+    PyObject *answer, *answer_failed, *cancelling, *degraded, *flush, *is_answer, *is_unusual,
+        *on_end, *raised, *refused_at, *returned, *start, *terms, *timers, *twin;
+} Names;
+
+extern Names names;
+
 /* path.c ---------------------------------------------- */
 
 /* Read a policy's clock, in seconds; return -1 with an exception if that raised. */

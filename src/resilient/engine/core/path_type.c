@@ -2,6 +2,32 @@
 #include "path.h"
 #include <structmember.h>
 
+Names names;
+
+static int
+intern_names(void)
+{
+    struct {
+        PyObject **name;
+        const char *text;
+    } all[] = {
+        {&names.answer, "answer"},         {&names.answer_failed, "answer_failed"},
+        {&names.cancelling, "cancelling"}, {&names.degraded, "degraded"},
+        {&names.flush, "flush"},           {&names.is_answer, "is_answer"},
+        {&names.is_unusual, "is_unusual"}, {&names.on_end, "on_end"},
+        {&names.raised, "raised"},         {&names.refused_at, "refused_at"},
+        {&names.returned, "returned"},     {&names.start, "start"},
+        {&names.terms, "terms"},           {&names.timers, "timers"},
+        {&names.twin, "twin"},
+    };
+    for (size_t at = 0; at < Py_ARRAY_LENGTH(all); at++) {
+        *all[at].name = PyUnicode_InternFromString(all[at].text);
+        if (*all[at].name == NULL)
+            return -1;
+    }
+    return 0;
+}
+
 int
 arguments(PyObject *const *args, size_t nargsf, PyObject *kwnames, PyObject **tuple,
           PyObject **dict)
@@ -30,7 +56,7 @@ PyObject *
 twin_of(FastPath *path)
 {
     if (path->twin == NULL) {
-        PyObject *twin = PyObject_CallMethod(path->ends, "twin", NULL);
+        PyObject *twin = PyObject_CallMethodNoArgs(path->ends, names.twin);
         if (twin != NULL && path->twin == NULL)
             path->twin = twin;
         else
@@ -235,7 +261,7 @@ quicken(PyObject *module, PyObject *fn)
 int
 add_path_types(PyObject *module)
 {
-    return PyModule_AddType(module, &FastPath_Type) < 0
+    return intern_names() < 0 || PyModule_AddType(module, &FastPath_Type) < 0
                    || PyModule_AddType(module, &Pass_Type) < 0
                    || PyModule_AddType(module, &Late_Type) < 0
                ? -1 : 0;

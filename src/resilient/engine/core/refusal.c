@@ -27,7 +27,7 @@ show_refusals(CountersState *core, PyObject *kind, whole refused, whole of_kind)
         return 0;
     double *row = core->row.buf;
     Py_ssize_t length = core->row.len / (Py_ssize_t)sizeof(double);
-    PyObject *places = PyObject_GetAttrString(core->layout, "refused_at");
+    PyObject *places = PyObject_GetAttr(core->layout, names.refused_at);
     if (places == NULL)
         return -1;
     row[ROW_REFUSED] = (double)refused;
@@ -77,7 +77,7 @@ static int
 count_answer(FastPath *path)
 {
     CountersState *core = path->core;
-    PyObject *told = PyObject_GetAttrString((PyObject *)Py_TYPE(core), "on_end");
+    PyObject *told = PyObject_GetAttr((PyObject *)Py_TYPE(core), names.on_end);
     if (told == NULL)
         return -1;
     int alone = told == Py_None && core->gate == 0;
@@ -88,7 +88,7 @@ count_answer(FastPath *path)
             ((double *)core->row.buf)[ROW_DEGRADED] = (double)core->degraded;
         return 0;
     }
-    PyObject *done = PyObject_CallMethod(path->ends, "degraded", NULL);
+    PyObject *done = PyObject_CallMethodNoArgs(path->ends, names.degraded);
     Py_XDECREF(done);
     return done == NULL ? -1 : 0;
 }
@@ -104,7 +104,7 @@ answer_failed(FastPath *path)
         (void)PyException_SetTraceback(error, trace);
     PyObject *handled = PyErr_GetHandledException();
     PyErr_SetHandledException(error);
-    PyObject *done = PyObject_CallMethod(path->ends, "answer_failed", "(O)", error);
+    PyObject *done = PyObject_CallMethodOneArg(path->ends, names.answer_failed, error);
     PyErr_SetHandledException(handled);
     Py_XDECREF(handled);
     if (done != NULL) {
@@ -122,7 +122,7 @@ answer_failed(FastPath *path)
 static int
 is_answer(FastPath *path, PyObject *value)
 {
-    PyObject *told = PyObject_CallMethod(path->ends, "is_answer", "(O)", value);
+    PyObject *told = PyObject_CallMethodOneArg(path->ends, names.is_answer, value);
     if (told == NULL)
         return -1;
     int plain = PyObject_IsTrue(told);
@@ -154,7 +154,7 @@ answer_refusal(FastPath *path, Py_ssize_t place, double now, PyObject *const *ar
         PyObject *tuple, *dict;
         if (arguments(args, nargsf, kwnames, &tuple, &dict) < 0)
             return NULL;
-        value = PyObject_CallMethod(path->ends, "answer", "OO", tuple, dict);
+        value = PyObject_CallMethodObjArgs(path->ends, names.answer, tuple, dict, NULL);
         Py_DECREF(tuple);
         Py_DECREF(dict);
         return value;

@@ -56,15 +56,15 @@ enter_sync(FastPath *path, Pass **made, Py_ssize_t *place, double *now)
 
 /* Have Python end a call whose body returned or raised; it takes over the pass. */
 static PyObject *
-end_in_python(Pass *pass, const char *how, PyObject *outcome, PyObject *const *args, size_t nargsf,
+end_in_python(Pass *pass, PyObject *how, PyObject *outcome, PyObject *const *args, size_t nargsf,
               PyObject *kwnames)
 {
     PyObject *tuple, *dict;
     if (arguments(args, nargsf, kwnames, &tuple, &dict) < 0)
         return NULL;
     show_pass(pass);
-    PyObject *value = PyObject_CallMethod(pass->path->ends, how, "OOOO", (PyObject *)pass, tuple,
-                                          dict, outcome);
+    PyObject *value =
+        PyObject_CallMethodObjArgs(pass->path->ends, how, pass, tuple, dict, outcome, NULL);
     Py_DECREF(tuple);
     Py_DECREF(dict);
     return value;
@@ -83,7 +83,7 @@ raised(Pass *pass, PyObject *const *args, size_t nargsf, PyObject *kwnames)
     if (close_deadline(pass, 1) == 0) {
         PyObject *handled = PyErr_GetHandledException();
         PyErr_SetHandledException(error);
-        value = end_in_python(pass, "raised", error, args, nargsf, kwnames);
+        value = end_in_python(pass, names.raised, error, args, nargsf, kwnames);
         PyErr_SetHandledException(handled);
         Py_XDECREF(handled);
     }
@@ -102,7 +102,7 @@ raised(Pass *pass, PyObject *const *args, size_t nargsf, PyObject *kwnames)
 static int
 is_plain(FastPath *path, PyObject *value)
 {
-    PyObject *told = PyObject_CallMethod(path->ends, "is_unusual", "(O)", value);
+    PyObject *told = PyObject_CallMethodOneArg(path->ends, names.is_unusual, value);
     if (told == NULL)
         return -1;
     int unusual = PyObject_IsTrue(told);
@@ -127,7 +127,7 @@ returned(Pass *pass, PyObject *value, PyObject *const *args, size_t nargsf, PyOb
     }
     DeadlineState *own = (DeadlineState *)pass->deadline;
     if (!plain || (own != NULL && pass->ended >= own->when)) {
-        PyObject *ended = end_in_python(pass, "returned", value, args, nargsf, kwnames);
+        PyObject *ended = end_in_python(pass, names.returned, value, args, nargsf, kwnames);
         Py_DECREF(value);
         return ended;
     }

@@ -89,6 +89,7 @@ def process_of(
         "faults": _words(told.get("faults")),
         "unmatched": [str(each) for each in listed],
         "active": told.get("active") is not False,
+        "core": str(told.get("core") or ""),
         "copy_error": str(told.get("copy_error") or ""),
         "stacks": stacks if isinstance(stacks, dict) else {},
     }
