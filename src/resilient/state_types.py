@@ -148,7 +148,10 @@ def _chosen() -> tuple[Any, str]:
         found = import_module(f"{__package__}._core")
     except ImportError as error:
         missing = isinstance(error, ModuleNotFoundError)
-        return None, "it was not built for this Python" if missing else f"it can't be loaded: {error}"
+        return (
+            None,
+            "it was not built for this Python" if missing else f"it can't be loaded: {error}",
+        )
     if not found.is_usable():
         return None, "this is a subinterpreter"
     return found, ""

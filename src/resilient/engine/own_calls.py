@@ -60,7 +60,7 @@ def is_inside(frame: Any, core: PolicyState, guard: Guard) -> bool:
 
 def _in_c() -> list[Any]:
     """Return the passes of the sync calls that this thread runs on a compiled path."""
-    return [] if compiled is None else compiled.passes_here()  # type: ignore[no-any-return]
+    return [] if compiled is None else compiled.passes_here()
 
 
 def _add(found: dict[tuple[int, float], OwnCall | None], entered: Any) -> None:

@@ -90,6 +90,9 @@ class Guard:
         emit: hands an event, a waiter to be woken, or a function to be called to the policy, which
             does it when the lock is free again. It does nothing until the guard belongs to one; so
             it is read when it is needed, and not kept.
+        in_core: the compiled core has a rule for its class, which does what `admit` and
+            `settle_success` do where they only count. A class that writes one of these, or
+            `settle`, anew has none.
         adds_counts: counts of the policy that mean something with this guard: `"line"` (time in a
             queue), `"fallback"`, `"thread"`.
 
@@ -121,6 +124,7 @@ class Guard:
     misplaced: ClassVar[str] = ""
     metrics: ClassVar[tuple[Metric, ...]] = ()
     judges_health: ClassVar[bool] = False
+    in_core: ClassVar[bool] = False
 
     judge: Judge = DEFAULT_JUDGE
     emit: Callable[[Event | Waiter | Callable[[], object]], object]
@@ -146,6 +150,8 @@ class Guard:
             TypeError: the class has a method of a facet, and does not inherit from that facet.
         """
         super().__init_subclass__(**options)
+        if {"admit", "settle", "settle_success"} & vars(cls).keys():
+            cls.in_core = vars(cls).get("in_core", False)
         for name, facet in cls._facet_of.items():
             if not issubclass(cls, facet) and hasattr(cls, name):
                 raise TypeError(

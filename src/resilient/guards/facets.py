@@ -24,19 +24,10 @@ class Admission(Guard):
     Attributes:
         error: the class of the error that a refused caller gets.
         why: the reason of a refusal; set by `admit` before it answers, read under the same lock.
-        in_core: the compiled core has a rule for its class that does what `admit` and
-            `settle_success` do where that is only arithmetic. A class that writes one of these anew
-            has none, unless it says so.
     """
 
     error: ClassVar[type[RefusedError]] = RefusedError
     why: str = ""
-    in_core: ClassVar[bool] = False
-
-    def __init_subclass__(cls, **options: Any) -> None:
-        super().__init_subclass__(**options)
-        if {"admit", "settle", "settle_success"} & set(vars(cls)) and "in_core" not in vars(cls):
-            cls.in_core = False
 
     def admit(self, now: float) -> int:
         """Let an attempt in, or not; under the lock. What it raises, the caller gets.
@@ -131,9 +122,8 @@ class Answers(Guard):
         answer: what it answers, in a few words.
         only_async: it can't serve sync calls.
         only_streams: it can't serve calls that are not generators.
-        direct: the function that `recover` calls with the arguments of the call, where it does no
-            more than that; else None.
-        constant: the value that `recover` returns each time; None where it is none, or another.
+        direct: the function to which `recover` only passes the call's arguments, or None.
+        constant: the value that `recover` returns each time, or None.
     """
 
     is_blind: bool = False

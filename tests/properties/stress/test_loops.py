@@ -24,7 +24,7 @@ from resilient import (
     timeout,
 )
 from resilient.engine import compiled
-from resilient.engine.aio import functions as aio
+from resilient.engine.aio import twins as aio
 from tests.kit.policies import idle, part, policy
 from tests.kit.threads import in_threads
 from tests.kit.waiting import WAIT, until

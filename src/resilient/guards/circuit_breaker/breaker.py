@@ -52,9 +52,6 @@ class CircuitBreaker(Moving, Changeable, Peered, BreakerState):
     misplaced = "An open circuit would still take the outer guard's slots."
     error: ClassVar[type[RefusedError]] = CircuitOpenError
     random: Callable[[], float] | None
-    slow_total: int
-    late_total: int
-    would_refuse_total: int
 
     def __init__(
         self,
