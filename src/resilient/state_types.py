@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from importlib import import_module
-from typing import Any
+from typing import Any, cast
 
 
 class CountersState:
@@ -157,11 +157,13 @@ def _chosen() -> tuple[Any, str]:
     return found, ""
 
 
+core: Any
+why_pure: str
 core, why_pure = _chosen()
 """The compiled core, or None; and why there is none."""
 
 if core is not None:
-    for _name in list(vars(core)):
-        if _name.endswith("State"):
-            globals()[_name] = getattr(core, _name)
-    TaskDeadlineState = DeadlineState  # type: ignore[assignment, misc]
+    compiled: dict[str, type] = {
+        name: each for name, each in cast("dict[str, type]", vars(core)).items() if "State" in name
+    }
+    globals().update(compiled, TaskDeadlineState=compiled["DeadlineState"])

@@ -53,6 +53,17 @@ class Counters(CountersState):
         "fallback_failures", "full_without_success", "late_values", "not_succeeded", "peak_before",
         "timeouts", "wait_buckets", "wait_sum",
     )  # fmt: skip
+    counts: list[int]
+    degraded: int
+    duration_sum: float
+    in_flight: int
+    layout: RowLayout | None
+    peak: int
+    peak_until: float
+    quick: int
+    refusals: dict[str, int]
+    refused_at: dict[str, float]
+    shared_row: memoryview[float] | None
     abandoned: int
     abandoned_total: int
     buckets: list[int]

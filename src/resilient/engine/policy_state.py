@@ -56,6 +56,8 @@ class PolicyState(ForcedState):
     active: ClassVar[bool] = True  # if False, only switches and forced states act
     on_first_call: ClassVar[Callable[[PolicyState], bool] | None] = None  # set by `startup`
 
+    gate: int
+
     def __init__(
         self, name: str, owner: str, tier: int | None, impact: str, clock: Clock | None
     ) -> None:
@@ -65,7 +67,7 @@ class PolicyState(ForcedState):
         self.impact: str = impact
         self.patience: float | None = None  # seconds until a failure at a caller's deadline counts
         self.clock = clock
-        self.now = real.now if clock is None else clock.now
+        self.now: Callable[[], float] = real.now if clock is None else clock.now
         self.uncalled: bool = True  # no call has been made in this process
         self.anonymous: bool = False
         self.differs: bool = False  # it was declared again with other options
@@ -74,7 +76,7 @@ class PolicyState(ForcedState):
         self.guards: tuple[Guard, ...] = ()
         self.switches: tuple[weakref.ref[Switch], ...] = ()
         self.view_guards: tuple[weakref.ref[Guard], ...] = ()  # guards that only views have
-        self.counting_since = float("-inf")
+        self.counting_since: float = float("-inf")
         # Begin times of calls from before the fork: see fork.
         self.inherited: set[float] | frozenset[float] = _NONE
         self.clear()

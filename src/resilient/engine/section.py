@@ -34,9 +34,9 @@ class Section(Counters):
         # Taken by `with`, or as the fast path does: an interrupt may come between acquire() and a
         # try.
         self.lock: threading.RLock = threading.RLock()
-        self.gate = SHUT
+        self.gate: int = SHUT
         self.idle_gate: int = SHUT  # the gate while no thread is inside
-        self.outbox = Outbox(name)
+        self.outbox: Outbox = Outbox(name)
 
     def flush(self) -> None:
         """Run what the critical section left in the outbox: wakes, events, late endings.

@@ -29,7 +29,7 @@ class Budget(BudgetState):
 
     def __init__(self, share: float | None) -> None:
         self.share: float | None = share
-        self.calls = 0
+        self.calls: int = 0
         self._units = MOST * _UNIT
         self._calls = 0  # that are in the units already
         self._at: float | None = None  # when they were counted

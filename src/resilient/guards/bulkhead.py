@@ -46,7 +46,7 @@ class Bulkhead(Queueing, Slots, Changeable, BulkheadState):
         order: str = "fifo",
     ) -> None:
         super().__init__()
-        self.max_concurrent = validation.count("max_concurrent", max_concurrent)
+        self.max_concurrent: int = validation.count("max_concurrent", max_concurrent)
         self.max_waiting: int = validation.count("max_waiting", max_waiting, least=0)
         if self.max_waiting and max_wait is None:
             validation.refuse("max_wait", None, "given where max_waiting is: nobody waits for ever")
@@ -56,8 +56,8 @@ class Bulkhead(Queueing, Slots, Changeable, BulkheadState):
             0.0 if max_wait is None else validation.duration("max_wait", max_wait)
         )
         self.order: str = validation.one_of("order", order, ("fifo", "lifo"))
-        self.running = 0
-        self.abandoned = 0
+        self.running: int = 0
+        self.abandoned: int = 0
         self.adds_counts: tuple[str, ...] = ("line",) if self.max_waiting else ()
         self.queue = self._queue() if self.max_waiting else None
 

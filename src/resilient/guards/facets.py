@@ -120,10 +120,8 @@ class Answers(Guard):
     Attributes:
         is_blind: it answers every refusal, and does not look at the error.
         answer: what it answers, in a few words.
-        only_async: it can't serve sync calls.
-        only_streams: it can't serve calls that are not generators.
-        direct: the function to which `recover` only passes the call's arguments, or None.
-        constant: the value that `recover` returns each time, or None.
+        only_async, only_streams: it can't serve sync calls; calls that are not generators.
+        direct, constant: the function that `recover` only calls; what it returns each time.
     """
 
     is_blind: bool = False

@@ -51,8 +51,8 @@ class Fallback(Answers):
             from copy import copy
 
             self._copy = copy
-        self.direct = None if with_error else fn
-        self.constant = value if fn is None and self._copy is None else None
+        self.direct: Callable[..., Any] | None = None if with_error else fn
+        self.constant: Any = value if fn is None and self._copy is None else None
         self.judge: Judge = Judge.of(on, ignore, failed_result)
         self.is_blind: bool = on is None and ignore is None and not with_error
         kind = "sync" if fn is None else kind_of(fn)

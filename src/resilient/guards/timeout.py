@@ -54,7 +54,7 @@ class Timeout(Admission, TimeLimit, Changeable, Peered, TimeoutState):
 
     def __init__(self, seconds: float | timedelta, *, sync: str | None) -> None:
         super().__init__()
-        self.seconds = validation.duration("seconds", seconds)
+        self.seconds: float = validation.duration("seconds", seconds)
         if sync is not None:
             validation.one_of("sync", sync, ("thread", "cooperative"))
         self.sync: str | None = sync

@@ -64,6 +64,10 @@ class TimeWindow(WindowState):
         "slice",
         "slow",
     )
+    end: float
+    failures: int
+    newest: int
+    older: int
     slow: int
 
     def __init__(self, seconds: float) -> None:
@@ -146,13 +150,14 @@ class CountWindow(WindowState):
     """Counts of the last `size` results."""
 
     __slots__ = ("_place", "_results", "calls", "size", "slow")
+    failures: int
     slow: int
 
     def __init__(self, size: int) -> None:
         self.size: int = size
         # As in TimeWindow; always past, so that no fast path counts a call itself.
-        self.end = float("-inf")
-        self.newest = 0
+        self.end: float = float("-inf")
+        self.newest: int = 0
         self._results = bytearray(size)  # bit 0 counted, bit 1 failed, bit 2 slow
         self.clear()
 

@@ -27,6 +27,9 @@ class TimeoutEntry(TaskDeadline):
     """A deadline that cancels an asyncio task when it passes."""
 
     __slots__ = ()
+    cancelling: int
+    fired: bool
+    task: Any  # an asyncio task; None once the call has ended
 
     @staticmethod
     def of(own: Deadline, task: Task[Any]) -> TimeoutEntry:
@@ -69,11 +72,11 @@ class TimeoutQueue(TimeoutQueueState):
     __slots__ = ("__weakref__", "_now", "seconds")
 
     def __init__(self, loop: AbstractEventLoop, seconds: float, now: Callable[[], float]) -> None:
-        self.loop = loop
+        self.loop: AbstractEventLoop = loop
         self._now = now
         self.seconds: float = seconds
-        self.entries = {}
-        self.handle = None
+        self.entries: dict[TimeoutEntry, None] = {}
+        self.handle: Alarm | None = None
 
     def start(self) -> None:
         """Start the timer, for the first entry."""

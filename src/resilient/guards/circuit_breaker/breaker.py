@@ -1,8 +1,7 @@
 """The circuit breaker: stop calls to a failing dependency, and probe gently whether it is back.
 
-The pattern is Michael Nygard's (*Release It!*, 2007); the rate over a sliding window with a minimum
-volume is that of Hystrix and resilience4j. Why there are epochs and leases is told in
-``docs/explanation/call.md``.
+The pattern is Michael Nygard's (*Release It!*, 2007); the rate over a window is that of Hystrix and
+resilience4j. Of epochs and leases ``docs/explanation/call.md`` tells.
 """
 
 from __future__ import annotations
@@ -52,6 +51,9 @@ class CircuitBreaker(Moving, Changeable, Peered, BreakerState):
     misplaced = "An open circuit would still take the outer guard's slots."
     error: ClassVar[type[RefusedError]] = CircuitOpenError
     random: Callable[[], float] | None
+    slow_total: int
+    late_total: int
+    would_refuse_total: int
 
     def __init__(
         self,
@@ -74,7 +76,7 @@ class CircuitBreaker(Moving, Changeable, Peered, BreakerState):
         failed_result: OnResult | None,
     ) -> None:
         super().__init__()
-        self.health = Health(
+        self.health: Health = Health(
             failure_rate=failure_rate,
             failure_threshold=failure_threshold,
             window=window,
@@ -102,7 +104,7 @@ class CircuitBreaker(Moving, Changeable, Peered, BreakerState):
         self.seen: Health | None = None  # all results, if metrics-only
         self._watch()
         self._limits: tuple[TimeLimit, ...] = ()  # the timeouts of its policy
-        self.serial = 1  # the newest ticket
+        self.serial: int = 1  # the newest ticket
         self.epoch: int = 1  # the first ticket that still counts
         self._simple = NEVER  # the epoch while the fast checks suffice, else NEVER
         self._simplify()
@@ -283,8 +285,6 @@ class CircuitBreaker(Moving, Changeable, Peered, BreakerState):
         elif self.seen is not None:
             self.seen.adopt(Health(**self.health.options()))
         self._simplify()
-
-    # -- showing ---------------------------------------------
 
     def describe(self) -> str:
         return described(self)

@@ -38,14 +38,14 @@ class Health(HealthState):
         slow_call_duration: float | timedelta | None,
         slow_call_rate: float,
     ) -> None:
-        self.failure_rate = None
+        self.failure_rate: float | None = None
         if failure_rate is not None:
             self.failure_rate = validation.share("failure_rate", failure_rate)
         self.failure_threshold = failure_threshold
         if failure_threshold is not None:
             validation.count("failure_threshold", failure_threshold)
         self.window = _window(window)
-        self.minimum_calls = validation.count("minimum_calls", minimum_calls)
+        self.minimum_calls: int = validation.count("minimum_calls", minimum_calls)
         if isinstance(window, calls) and minimum_calls > window.size:
             allowed = f"at most the window, which is {window!r} (its default is 20)"
             validation.refuse("minimum_calls", minimum_calls, allowed)
@@ -61,7 +61,7 @@ class Health(HealthState):
         self.slow_from: float = self.slow_call_duration or _INFINITY
         # Of calls in flight; kept only if slow calls can open the circuit.
         self.ages = NO_AGES if self.slow_call_duration is None else Ages(self.slow_from)
-        self.consecutive = 0
+        self.consecutive: int = 0
         self.reasons: Reasons = _reasons(self.window)
 
     def clear(self) -> None:

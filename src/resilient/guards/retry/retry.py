@@ -52,7 +52,6 @@ class Retry(Retries, Queueing, Changeable, Peered, Stateful, RetryState):
     random: Callable[[], float] | None
     on: OnError | None
     why: str
-    budget: Budget
     why_not: str
     nested: str
     counts: Counts
@@ -95,14 +94,14 @@ class Retry(Retries, Queueing, Changeable, Peered, Stateful, RetryState):
         ):
             validation.refuse_type("retry_after", retry_after, "a plain function of the error")
         self._read = retry_after
-        self.hold = validation.flag("hold", hold)
+        self.hold: bool = validation.flag("hold", hold)
         self.idempotent: bool = validation.flag("idempotent", idempotent)
         self.adds_counts: tuple[str, ...] = ("line",) if self.hold else ()
         share = None if budget is None else validation.share("budget", budget)
-        self.budget = Budget(share)
+        self.budget: Budget = Budget(share)
         self.nested = validation.one_of("nested", nested, ("share", "apart", "never"))
         self.random = source()
-        self.typical = 0.0  # seconds that a good attempt takes: a running median
+        self.typical: float = 0.0  # seconds that a good attempt takes: a running median
         self.counts = Counts()
 
     def __iter__(self) -> Iterator[Any]:
