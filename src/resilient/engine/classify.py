@@ -46,7 +46,7 @@ def _plain_outcome(call: Call) -> int:
     if error is None:
         plain = type(call.value) in PLAIN_VALUES or not is_answer(call.value)
         return SUCCESS if plain else -1
-    if _is_plain(type(error)) and (current.get() is None or not is_cut_short(call)):
+    if is_plain(type(error)) and (current.get() is None or not is_cut_short(call)):
         return FAILURE
     if isinstance(error, RefusedError) and error._core is call.core and not call.ran:
         return REFUSED
@@ -74,7 +74,8 @@ def _weighed(call: Call, error: Exception) -> tuple[list[int], str]:
     return outcomes, type(error).__name__
 
 
-def _is_plain(kind: type) -> bool:
+def is_plain(kind: type) -> bool:
+    """Return whether exceptions of a type were seen to be plain failures, and are."""
     try:
         return kind in _plain
     except Exception:  # an exotic class that can't be hashed
@@ -89,7 +90,7 @@ def _learn(error: Exception) -> None:
     try:
         if not (may_steer(kind) or is_known(kind)):
             _plain.add(kind)
-    except Exception:  # as in _is_plain
+    except Exception:  # as in is_plain
         return
 
 

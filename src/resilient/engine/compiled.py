@@ -7,9 +7,7 @@ usual at the end comes here, with the pass that the path took.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
-from functools import partial
 from types import GeneratorType
 from typing import Any, Final
 
@@ -20,6 +18,7 @@ from ..guards.base import NoAnswer
 from ..state_types import core as compiled
 from . import fast_refusal, settlement
 from .call import Call
+from .fast_failure import failing
 from .misuse import not_awaited
 from .pipeline import Pipeline
 
@@ -53,14 +52,14 @@ class Ends:
 
     def taken(self, entered: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
         """Take a pass over as a call whose body has just ended."""
-        tickets, began, own = entered.tickets, entered.began, entered.deadline
-        entered.hand_over()
         try:
-            return Call.entered(self.pipeline, self.fn, args, kwargs, tickets, began, own)
+            tickets, began, own = entered.tickets, entered.began, entered.deadline
+            call = Call.entered(self.pipeline, self.fn, args, kwargs, tickets, began, own)
         except RecursionError:
-            late = partial(settlement.give_back, self.pipeline, tickets, began, None)
-            self.pipeline.core.outbox.append(late)
+            entered.give_back()
             raise
+        entered.hand_over()  # not before there is a call, which is ended whatever comes
+        return call
 
     # -- a refusal that a fallback answers ---------------------------------------------
 
@@ -100,7 +99,7 @@ def path_of(
     guards = pipeline.fast_guards
     if compiled is None or not _ready() or len(guards) > _MOST:
         return None
-    if not all(guard.in_core for guard in guards):
+    if not all(guard.has_rule() for guard in guards):
         return None
     answers, direct, constant = pipeline.answers, None, None
     if answers is not None and pipeline.recalls is None and not pipeline.skip:
@@ -109,7 +108,8 @@ def path_of(
         core=pipeline.core, guards=guards, kinds=tuple(guard.kind for guard in guards),
         limit=None if pipeline.single is None else pipeline.single[1],
         deadline_type=deadline_type, fn=body, ends=ends, pipeline=pipeline, leave=pipeline.leave,
-        keep=keep, answers=answers is not None, direct=direct, constant=constant,
+        fails=failing(pipeline), keep=keep, answers=answers is not None, direct=direct,
+        constant=constant,
     )  # fmt: skip
 
 
@@ -118,8 +118,6 @@ _set_up: Final[list[bool]] = []
 
 def _ready() -> bool:
     """Set up the core at the first path; return whether it can run here."""
-    if "greenlet" in sys.modules:
-        compiled.set_up_greenlets(sys.modules["greenlet"].getcurrent)
     if not _set_up:
         clock: Any = real.now
         known = getattr(clock, "__module__", "") == "time" and clock.__name__ == "monotonic"

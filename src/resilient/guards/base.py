@@ -31,6 +31,8 @@ ANSWER: Final = -3
 RECOVER: Final = -1.0
 """What `settle` answers where `recover` shall answer in place of the function."""
 
+_RULED: Final = ("admit", "settle", "settle_success")
+
 Mode = Literal["async", "cooperative", "thread"]
 """How the body is run, which is awaited, called in place, or called on a worker thread."""
 
@@ -90,9 +92,8 @@ class Guard:
         emit: hands an event, a waiter to be woken, or a function to be called to the policy, which
             does it when the lock is free again. It does nothing until the guard belongs to one; so
             it is read when it is needed, and not kept.
-        in_core: the compiled core has a rule for its class, which does what `admit` and
-            `settle_success` do where they only count. A class that writes one of these, or
-            `settle`, anew has none.
+        in_core: the compiled core has a rule for this very class, and not for those that inherit
+            from it, which does what `admit` and `settle_success` do where they only count.
         adds_counts: counts of the policy that mean something with this guard: `"line"` (time in a
             queue), `"fallback"`, `"thread"`.
 
@@ -138,6 +139,7 @@ class Guard:
     _faults_logged: tuple[tuple[str, str], ...] = ()  # what, and the type of the fault
     _policy: object = None  # which it keeps alive, where it decorates again and again
     _decorate: ClassVar[Callable[[Any, Guard], Any]]  # set by `resilient.policy.decoration`
+    _ruled: ClassVar[tuple[Any, ...]] = ()  # the methods that the core has a rule for
     _facet_of: ClassVar[dict[str, type[Guard]]] = {}  # by the name of a method
 
     def __init__(self) -> None:
@@ -150,8 +152,9 @@ class Guard:
             TypeError: the class has a method of a facet, and does not inherit from that facet.
         """
         super().__init_subclass__(**options)
-        if {"admit", "settle", "settle_success"} & vars(cls).keys():
-            cls.in_core = vars(cls).get("in_core", False)
+        cls.in_core = vars(cls).get("in_core", False)
+        if cls.in_core:
+            cls._ruled = tuple(getattr(cls, name) for name in _RULED)
         for name, facet in cls._facet_of.items():
             if not issubclass(cls, facet) and hasattr(cls, name):
                 raise TypeError(
@@ -159,6 +162,12 @@ class Guard:
                     f"from {facet.__module__}.{facet.__name__}. For something else take another "
                     "name: this one belongs to the contract"
                 )
+
+    def has_rule(self) -> bool:
+        """Return whether the compiled core may do its part: nobody has put another in its place."""
+        kind = type(self)
+        anew = any(name in vars(self) for name in _RULED)
+        return kind.in_core and not anew and kind._ruled == tuple(getattr(kind, n) for n in _RULED)
 
     def settle(
         self, ticket: int, now: float, outcome: int, duration: float, reason: str, held: bool

@@ -141,24 +141,56 @@ def test_a_pass_is_handed_over_once() -> None:
     assert not of._core.outbox
 
 
-@compiled
-def test_a_guard_that_writes_a_method_anew_stays_in_python() -> None:
-    """The core's rule is that of the class that has it, and of nothing that inherits from it."""
-    asked: list[float] = []
+class Log:
+    """A mixin, as one writes it to look at what a guard is asked."""
 
-    class Counting(Bulkhead):
-        def admit(self, now: float) -> int:
-            asked.append(now)
-            return super().admit(now)
+    asked: list[float]
 
-    class Same(Bulkhead):
-        pass
+    def admit(self, now: float) -> int:
+        asked.append(now)
+        return super().admit(now)  # type: ignore[misc,no-any-return]
 
-    assert (Bulkhead.in_core, Same.in_core, Counting.in_core) == (True, True, False)
-    guarded = Policy("anew", Counting(2))(lambda: 7)
+
+class Inherited(Bulkhead):
+    pass
+
+
+class Mixed(Log, Bulkhead):
+    pass
+
+
+asked: list[float] = []
+
+
+def _of_class(patched: pytest.MonkeyPatch) -> Bulkhead:
+    real = Bulkhead.admit
+    patched.setattr(Bulkhead, "admit", lambda self, now: asked.append(now) or real(self, now))
+    return Bulkhead(2)
+
+
+def _of_object(patched: pytest.MonkeyPatch) -> Bulkhead:
+    guard, real = Bulkhead(2), Bulkhead.admit
+    guard.admit = lambda now: asked.append(now) or real(guard, now)  # type: ignore[method-assign]
+    return guard
+
+
+CHANGED: dict[str, Callable[[pytest.MonkeyPatch], Bulkhead]] = {
+    "a mixin": lambda _: Mixed(2), "its class": _of_class, "the object": _of_object,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("how", CHANGED)
+def test_a_guard_whose_method_is_another_stays_in_python(
+    how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The core's rule is that of the very class: what somebody has put in its place is asked."""
+    asked.clear()
+    guard = CHANGED[how](monkeypatch)
+    guarded = policy(guard)(lambda: 7)
     for _ in range(3):
         guarded()
     assert len(asked) == 3
+    assert not Inherited(2).has_rule()
 
 
 @compiled
@@ -169,7 +201,7 @@ def test_the_path_takes_only_what_it_knows() -> None:
     right: dict[str, Any] = {
         "core": of._core, "guards": (of.guards[0],), "kinds": ("bulkhead",), "limit": None,
         "deadline_type": sync.Deadline, "fn": int, "ends": sync.SyncEnds(pipeline, int), "pipeline": pipeline,
-        "leave": pipeline.leave, "keep": None, "answers": False, "direct": None, "constant": None,
+        "leave": pipeline.leave, "fails": None, "keep": None, "answers": False, "direct": None, "constant": None,
     }  # fmt: skip
     core.FastPath(**right)
     for wrong in (

@@ -11,6 +11,7 @@ from ...state_types import core
 from ..attempts import inside_async
 from ..call import Call, value_or_raise
 from ..compiled import Ends, path_of
+from ..fast_failure import Fails, failing
 from ..frames import has_call
 from ..keeping import Fn, Keeper, keeper
 from ..pipeline import Pipeline
@@ -60,6 +61,17 @@ class AsyncEnds(Ends):
             lifted(entered.deadline)
         return await finish(self.taken(entered, args, kwargs), value)
 
+    def failed(self, entered: Any, fails: Fails, error: BaseException) -> bool:
+        """Book a plain failure; return False where it is not plain."""
+        own = entered.deadline
+        if own is not None:
+            entered.lift()
+            leave(own)
+            if own.fired:
+                return False
+            own.task = None
+        return fails(entered, entered.tickets, entered.began, error)
+
     async def raised(
         self, entered: Any, args: tuple[Any, ...], kwargs: dict[str, Any], error: BaseException
     ) -> Call:
@@ -84,6 +96,7 @@ class AsyncEnds(Ends):
 def _through(path: Any, body: Fn, ends: AsyncEnds, keep: Keeper | None) -> Fn:
     """Return an async function that enters and leaves a compiled path."""
     enter, booked, twin = path.enter, path.leave, path.twin
+    fails = failing(ends.pipeline)
 
     async def guarded(*args: Any, **kwargs: Any) -> Any:
         entered = enter()
@@ -92,6 +105,8 @@ def _through(path: Any, body: Fn, ends: AsyncEnds, keep: Keeper | None) -> Fn:
         try:
             value = await (body(*args, **kwargs) if kwargs else body(*args))
         except BaseException as error:
+            if fails is not None and ends.failed(entered, fails, error):
+                raise
             done = await ends.raised(entered, args, kwargs, error)
             if done.error is error:
                 done.error = None

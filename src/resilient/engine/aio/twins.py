@@ -13,6 +13,7 @@ from ...deadline import Terms, current, leave
 from .. import interpreter, settlement
 from ..booking import give_back_stopped
 from ..call import LASTS, Call, Step, value_or_raise
+from ..fast_failure import failing
 from ..fast_refusal import answer_async
 from ..frames import has_call
 from ..handles import hand_out
@@ -106,14 +107,16 @@ async def fail(
     done: Call | None = None
     told: BaseException | None = None
     try:
+        done = Call.entered(pipeline, fn, args, kwargs, tickets, now, own)
         if entered is not None:
             entered.hand_over()
-        done = Call.entered(pipeline, fn, args, kwargs, tickets, now, own)
         told = error if own is None else own.reason(error)
         await drive(done, interpreter.raised, told)
     except RecursionError:
-        if entered is None or entered.booked:  # else it gives itself back
+        if entered is None or entered.booked:
             pipeline.core.outbox.append(partial(settlement.give_back, pipeline, tickets, now, done))
+        else:
+            entered.give_back()
         raise
     finally:
         told = None  # the traceback holds this frame: a reference here is a cycle
@@ -123,6 +126,7 @@ async def fail(
 def untimed(pipeline: Pipeline, fn: Fn, bare: Fn) -> Fn:
     core, enter, done_well = pipeline.core, pipeline.enter, pipeline.leave
     unusual, keep = partial(is_slow, pipeline.odd), keeper(pipeline, bare)
+    fails = failing(pipeline)
     plain: type[Any] = type(None)  # the last type that proved to be neither unended work nor a part
 
     async def guarded(*args: Any, **kwargs: Any) -> Any:
@@ -141,7 +145,7 @@ def untimed(pipeline: Pipeline, fn: Fn, bare: Fn) -> Fn:
                     return await finish(done, value)
                 plain = type(value)  # pyright: ignore[reportUnknownVariableType]
         except BaseException as error:
-            if done is not None:
+            if done is not None or (fails is not None and fails(None, tickets, now, error)):
                 raise
             done = await fail(pipeline, bare, args, kwargs, tickets, now, None, error)
             if done.error is error:
@@ -169,14 +173,14 @@ def lifted(entry: TimeoutEntry) -> None:
 def timed(pipeline: Pipeline, fn: Fn, bare: Fn) -> Fn:  # noqa: C901, PLR0915
     core, enter, done_well = pipeline.core, pipeline.enter, pipeline.leave
     around, put, unusual = current.get, current.set, partial(is_slow, pipeline.odd)
-    keep = keeper(pipeline, bare)
+    keep, fails = keeper(pipeline, bare), failing(pipeline)
     plain: type[Any] = type(None)
     assert pipeline.single is not None
     level, limit = pipeline.single
     known: weakref.ref[TimeoutQueue] | None = None  # the queue of the last call
     terms = Terms(0.0, level, core.name, monotonic)
 
-    async def guarded(*args: Any, **kwargs: Any) -> Any:  # noqa: PLR0915
+    async def guarded(*args: Any, **kwargs: Any) -> Any:  # noqa: C901, PLR0912, PLR0915
         nonlocal known, plain, terms
         loop = _get_running_loop()
         task = None if loop is None else task_in(loop)
@@ -223,6 +227,10 @@ def timed(pipeline: Pipeline, fn: Fn, bare: Fn) -> Fn:  # noqa: C901, PLR0915
                 entries.pop(entry, None)
                 leave(entry)
             task = None  # the traceback of the exception keeps this frame alive
+            if entry is not None and not entry.fired and fails is not None:
+                entry.task = None
+                if fails(None, tickets, now, error):
+                    raise
             done = await fail(pipeline, bare, args, kwargs, tickets, now, entry, error)
             if done.error is error:
                 done.error = None

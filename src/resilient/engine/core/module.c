@@ -36,18 +36,9 @@ set_up_asyncio(PyObject *module, PyObject *args)
     Py_RETURN_NONE;
 }
 
-/* Take greenlet's function for the running greenlet. */
-static PyObject *
-set_up_greenlets(PyObject *module, PyObject *getcurrent)
-{
-    Py_XSETREF(given.getcurrent, Py_NewRef(getcurrent));
-    Py_RETURN_NONE;
-}
-
 static PyMethodDef functions[] = {
     {"set_up", set_up, METH_VARARGS, NULL},
     {"set_up_asyncio", set_up_asyncio, METH_VARARGS, NULL},
-    {"set_up_greenlets", set_up_greenlets, METH_O, NULL},
     {"quicken", quicken, METH_O, "Have calls of a function round a path go straight to it."},
     {"passes_here", passes_here, METH_NOARGS, "Return this thread's sync calls in flight."},
     {"forget_others", forget_others, METH_NOARGS, "Forget, in a child, those of other threads."},

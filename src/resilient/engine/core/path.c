@@ -27,6 +27,10 @@ time_of(CountersState *core, double *now)
         return 0;
     }
     PyObject *clock = core->now;
+    if (clock == NULL) {
+        PyErr_SetString(PyExc_AttributeError, "now");
+        return -1;
+    }
     Py_INCREF(clock);
     PyObject *told = PyObject_CallNoArgs(clock);
     Py_DECREF(clock);
@@ -42,6 +46,10 @@ renew_terms(FastPath *path)
 {
     double seconds = path->limit->seconds;
     PyObject *clock = path->core->now;
+    if (clock == NULL) {
+        PyErr_SetString(PyExc_AttributeError, "now");
+        return -1;
+    }
     if (path->terms != NULL && seconds == path->seconds && clock == path->clock)
         return 0;
     Py_INCREF(clock);
@@ -121,7 +129,8 @@ new_pass(FastPath *path)
     Py_INCREF(path);
     pass->path = path;
     pass->began = pass->ended = 0.0;
-    pass->deadline = pass->entries = pass->greenlet = NULL;
+    pass->deadline = pass->entries = NULL;
+    pass->greenlet = NULL;
     pass->thread = 0;
     pass->booked = 1; /* until it has tickets */
     pass->in_body = 0;
@@ -164,7 +173,7 @@ show_pass(Pass *pass)
 }
 
 /* The tickets in the form that Python's sections take: one for one guard, else all of them. */
-static PyObject *
+PyObject *
 tickets_of(Pass *pass)
 {
     Py_ssize_t number = pass->path->number;
@@ -239,6 +248,8 @@ static int
 leave_to_outbox(Pass *pass)
 {
     FastPath *path = pass->path;
+    if (path->core->outbox == NULL || !PyList_Check(path->core->outbox))
+        return 0; /* the garbage collector has taken the policy apart */
     Late *late = PyObject_GC_New(Late, &Late_Type);
     if (late == NULL)
         return -1;
@@ -251,6 +262,23 @@ leave_to_outbox(Pass *pass)
     return failed ? -1 : 0;
 }
 
+int
+give_back(Pass *pass)
+{
+    if (pass->booked)
+        return 0;
+    PyObject *type, *value, *trace;
+    PyErr_Fetch(&type, &value, &trace);
+    unlist_pass(pass);
+    int failed = leave_to_outbox(pass) < 0 || close_deadline(pass, 1) < 0;
+    if (failed)
+        PyErr_WriteUnraisable((PyObject *)pass->path);
+    else
+        pass->booked = 1;
+    PyErr_Restore(type, value, trace);
+    return failed ? -1 : 0;
+}
+
 static int
 pass_traverse(PyObject *op, visitproc visit, void *arg)
 {
@@ -258,7 +286,6 @@ pass_traverse(PyObject *op, visitproc visit, void *arg)
     Py_VISIT(pass->path);
     Py_VISIT(pass->deadline);
     Py_VISIT(pass->entries);
-    Py_VISIT(pass->greenlet);
     return 0;
 }
 
@@ -269,16 +296,9 @@ pass_dealloc(PyObject *op)
     if (PyObject_GC_IsTracked(op))
         PyObject_GC_UnTrack(op);
     unlist_pass(pass);
-    if (!pass->booked) {
-        PyObject *type, *value, *trace;
-        PyErr_Fetch(&type, &value, &trace);
-        if (leave_to_outbox(pass) < 0 || close_deadline(pass, 1) < 0)
-            PyErr_WriteUnraisable((PyObject *)pass->path);
-        PyErr_Restore(type, value, trace);
-    }
+    (void)give_back(pass);
     Py_CLEAR(pass->deadline);
     Py_CLEAR(pass->entries);
-    Py_CLEAR(pass->greenlet);
     Py_CLEAR(pass->path);
     if (free_number < MOST_FREE)
         free_passes[free_number++] = pass;
@@ -296,6 +316,13 @@ pass_hand_over(PyObject *op, PyObject *unused)
     }
     pass->booked = 1;
     unlist_pass(pass);
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+pass_give_back(PyObject *op, PyObject *unused)
+{
+    (void)give_back((Pass *)op);
     Py_RETURN_NONE;
 }
 
@@ -318,6 +345,7 @@ pass_pipeline(PyObject *op, void *closure)
 static PyMethodDef pass_methods[] = {
     {"hand_over", pass_hand_over, METH_NOARGS,
      "Leave what it holds to the caller, who books it."},
+    {"give_back", pass_give_back, METH_NOARGS, "Have the outbox give back what it holds."},
     {"lift", pass_lift, METH_NOARGS, "Take its deadline out of the queue of its timer."},
     {NULL, NULL, 0, NULL},
 };
@@ -354,13 +382,30 @@ PyTypeObject Pass_Type = {
     .tp_getset = pass_getset,
 };
 
+void *
+greenlet_here(void)
+{
+    if (given.getcurrent == NULL) {
+        PyObject *module = PyDict_GetItemWithError(PyImport_GetModuleDict(), names.greenlet);
+        if (module != NULL)
+            given.getcurrent = PyObject_GetAttr(module, names.getcurrent);
+        if (given.getcurrent == NULL) {
+            PyErr_Clear(); /* it is not imported, or not yet as a whole */
+            return NULL;
+        }
+    }
+    PyObject *greenlet = PyObject_CallNoArgs(given.getcurrent);
+    if (greenlet == NULL)
+        PyErr_Clear();
+    Py_XDECREF(greenlet); /* it runs, so it lives */
+    return greenlet;
+}
+
 PyObject *
 passes_here(PyObject *module, PyObject *unused)
 {
     unsigned long thread = PyThread_get_thread_ident();
-    PyObject *greenlet = NULL;
-    if (given.getcurrent != NULL && (greenlet = PyObject_CallNoArgs(given.getcurrent)) == NULL)
-        return NULL;
+    void *greenlet = greenlet_here();
     PyObject *found = PyList_New(0);
     for (Pass *pass = newest; found != NULL && pass != NULL; pass = pass->before) {
         if (pass->thread != thread || (pass->greenlet != NULL && pass->greenlet != greenlet))
@@ -369,7 +414,6 @@ passes_here(PyObject *module, PyObject *unused)
         if (PyList_Append(found, (PyObject *)pass) < 0)
             Py_CLEAR(found);
     }
-    Py_XDECREF(greenlet);
     return found;
 }
 
@@ -420,13 +464,7 @@ enter(FastPath *path, PyObject *deadline, double now, Pass **made, Py_ssize_t *p
     }
     pass->deadline = deadline;
     pass->began = now;
-    if (given.getcurrent != NULL) {
-        pass->greenlet = PyObject_CallNoArgs(given.getcurrent);
-        if (pass->greenlet == NULL) {
-            Py_DECREF(pass);
-            return FAULT;
-        }
-    }
+    pass->greenlet = greenlet_here();
     Entry entry = look(path, now, pass, place);
     if (entry != ENTERED) {
         Py_DECREF(pass);

@@ -35,6 +35,7 @@ typedef struct {
     PyObject *pipeline; /* for what goes to the outbox */
     PyObject *twin;     /* the function in Python; NULL until it is needed */
     PyObject *leave;    /* book a success in the policy's section */
+    PyObject *fails;    /* book a plain failure: engine/fast_failure.py; or None */
     PyObject *keep;     /* give a good value to the guards that keep some; or None */
     PyObject *direct;   /* the fallback's function, called with the call's arguments; or None */
     PyObject *constant; /* the fallback's value; or None */
@@ -52,7 +53,8 @@ typedef struct Pass {
     whole tickets[MOST_GUARDS];
     PyObject *deadline; /* of its own, or NULL */
     PyObject *entries;  /* the queue of the deadline's timer, or NULL */
-    PyObject *greenlet; /* that runs it, where there are greenlets; else NULL */
+    void *greenlet; /* that runs it; NULL where there were none. Borrowed: it is compared only,
+                       and a reference would keep a dropped greenlet from ending its call */
     unsigned long thread;
     char booked;
     char in_body; /* a sync call: listed, since no frame shows it */
@@ -70,7 +72,7 @@ typedef struct {
     PyObject *give_back;              /* settlement.give_back, for a call that was not booked */
     PyObject *raise_it;               /* what Ends.raised returns to have its error raised as it is */
     PyObject *running_loop, *task_in; /* of asyncio; NULL until it is in use */
-    PyObject *getcurrent;             /* of greenlet; NULL where there is none */
+    PyObject *getcurrent;             /* of greenlet; NULL until that is imported */
 } Settings;
 
 extern Settings given;
@@ -78,7 +80,7 @@ extern Settings given;
 /* Names of methods and attributes of Python's part, interned: see path_type.c. */
 typedef struct {
     PyObject *answer, *answer_failed, *cancelling, *degraded, *flush, *is_answer, *is_unusual,
-        *on_end, *raised, *refused_at, *returned, *start, *terms, *timers, *twin;
+        *getcurrent, *greenlet, *on_end, *raised, *refused_at, *returned, *start, *terms, *timers, *twin;
 } Names;
 
 extern Names names;
@@ -96,6 +98,10 @@ int renew_terms(FastPath *path);
 Entry enter(FastPath *path, PyObject *deadline, double now, Pass **made, Py_ssize_t *place);
 /* Book a success at pass->ended; return -1 with an exception. */
 int leave(Pass *pass);
+/* Have the outbox give back what a pass holds, unless that is booked; return -1 on an exception. */
+int give_back(Pass *pass);
+/* The tickets in the form that Python's sections take; NULL with an exception. */
+PyObject *tickets_of(Pass *pass);
 /* Close the deadline of a pass, and take it out of the context if it is the current one. */
 int close_deadline(Pass *pass, int reset);
 /* Put a sync call in the list of those in flight, or take it out. */
@@ -112,6 +118,8 @@ int arguments(PyObject *const *args, size_t nargsf, PyObject *kwnames, PyObject 
 /* path_type.c ---------------------------------------------- */
 
 PyObject *quicken(PyObject *module, PyObject *fn);
+/* Return the running greenlet, borrowed; NULL without an exception where there are none. */
+void *greenlet_here(void);
 PyObject *passes_here(PyObject *module, PyObject *unused);
 PyObject *forget_others(PyObject *module, PyObject *unused);
 int add_path_types(PyObject *module);

@@ -14,6 +14,7 @@ intern_names(void)
         {&names.answer, "answer"},         {&names.answer_failed, "answer_failed"},
         {&names.cancelling, "cancelling"}, {&names.degraded, "degraded"},
         {&names.flush, "flush"},           {&names.is_answer, "is_answer"},
+        {&names.getcurrent, "getcurrent"}, {&names.greenlet, "greenlet"},
         {&names.is_unusual, "is_unusual"}, {&names.on_end, "on_end"},
         {&names.raised, "raised"},         {&names.refused_at, "refused_at"},
         {&names.returned, "returned"},     {&names.start, "start"},
@@ -103,14 +104,14 @@ static PyObject *
 path_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"core", "guards", "kinds", "limit", "deadline_type", "fn", "ends",
-                            "pipeline", "leave", "keep", "answers", "direct", "constant", NULL};
-    PyObject *core, *guards, *kinds, *limit, *deadline_type, *fn, *ends, *pipeline, *leave, *keep,
-        *direct, *constant;
+                            "pipeline", "leave", "fails", "keep", "answers", "direct", "constant", NULL};
+    PyObject *core, *guards, *kinds, *limit, *deadline_type, *fn, *ends, *pipeline, *leave, *fails,
+        *keep, *direct, *constant;
     int answers;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!O!O!OO!OOOOOpOO", names, &CountersState_Type,
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!O!O!OO!OOOOOOpOO", names, &CountersState_Type,
                                      &core, &PyTuple_Type, &guards, &PyTuple_Type, &kinds, &limit,
                                      &PyType_Type, &deadline_type, &fn, &ends, &pipeline, &leave,
-                                     &keep, &answers, &direct, &constant))
+                                     &fails, &keep, &answers, &direct, &constant))
         return NULL;
     if (limit != Py_None && !PyObject_TypeCheck(limit, &TimeoutState_Type))
         return PyErr_Format(PyExc_TypeError, "limit: %R is no timeout", limit);
@@ -127,6 +128,7 @@ path_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     path->ends = Py_NewRef(ends);
     path->pipeline = Py_NewRef(pipeline);
     path->leave = Py_NewRef(leave);
+    path->fails = Py_NewRef(fails);
     path->keep = Py_NewRef(keep);
     path->answers = (char)answers;
     path->direct = Py_NewRef(direct);
@@ -157,6 +159,7 @@ path_traverse(PyObject *op, visitproc visit, void *arg)
     Py_VISIT(path->pipeline);
     Py_VISIT(path->twin);
     Py_VISIT(path->leave);
+    Py_VISIT(path->fails);
     Py_VISIT(path->keep);
     Py_VISIT(path->direct);
     Py_VISIT(path->constant);
@@ -195,6 +198,7 @@ path_dealloc(PyObject *op)
     Py_CLEAR(path->ends);
     Py_CLEAR(path->pipeline);
     Py_CLEAR(path->leave);
+    Py_CLEAR(path->fails);
     Py_CLEAR(path->keep);
     Py_CLEAR(path->direct);
     Py_CLEAR(path->constant);
@@ -231,9 +235,9 @@ call_quickened(PyObject *fn, PyObject *const *args, size_t nargsf, PyObject *kwn
 {
     PyObject *cells = PyFunction_GET_CLOSURE(fn);
     PyObject *path = cells == NULL ? NULL : PyCell_Get(PyTuple_GET_ITEM(cells, 0));
-    if (path == NULL) { /* the garbage collector has taken it apart already */
-        PyErr_Format(PyExc_RuntimeError, "%R is called while it is collected", fn);
-        return NULL;
+    if (path == NULL || !Py_IS_TYPE(path, &FastPath_Type)) { /* somebody has changed the function */
+        Py_XDECREF(path);
+        return _PyFunction_Vectorcall(fn, args, nargsf, kwnames);
     }
     PyObject *value = call_sync(path, args, nargsf, kwnames);
     Py_DECREF(path);

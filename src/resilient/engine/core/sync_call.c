@@ -67,7 +67,29 @@ end_in_python(Pass *pass, PyObject *how, PyObject *outcome, PyObject *const *arg
         PyObject_CallMethodObjArgs(pass->path->ends, how, pass, tuple, dict, outcome, NULL);
     Py_DECREF(tuple);
     Py_DECREF(dict);
+    if (value == NULL)
+        (void)give_back(pass); /* now: the traceback may keep the pass for long */
     return value;
+}
+
+/* Book a plain failure; return 1, 0 where it is not plain, -1 with an exception. */
+static int
+has_failed(Pass *pass, PyObject *error)
+{
+    if (pass->path->fails == Py_None)
+        return 0;
+    PyObject *tickets = tickets_of(pass), *began = PyFloat_FromDouble(pass->began), *told = NULL;
+    if (tickets != NULL && began != NULL) {
+        show_pass(pass);
+        told = PyObject_CallFunctionObjArgs(pass->path->fails, pass, tickets, began, error, NULL);
+    }
+    Py_XDECREF(tickets);
+    Py_XDECREF(began);
+    int booked = told == NULL ? -1 : told == Py_True;
+    if (booked < 0)
+        (void)give_back(pass);
+    Py_XDECREF(told);
+    return booked;
 }
 
 /* The body raised. Python decides what the caller gets, while the error is being handled. */
@@ -80,14 +102,17 @@ raised(Pass *pass, PyObject *const *args, size_t nargsf, PyObject *kwnames)
     if (trace != NULL)
         (void)PyException_SetTraceback(error, trace);
     PyObject *value = NULL;
+    int booked = -1;
     if (close_deadline(pass, 1) == 0) {
         PyObject *handled = PyErr_GetHandledException();
         PyErr_SetHandledException(error);
-        value = end_in_python(pass, names.raised, error, args, nargsf, kwnames);
+        booked = has_failed(pass, error);
+        if (booked == 0)
+            value = end_in_python(pass, names.raised, error, args, nargsf, kwnames);
         PyErr_SetHandledException(handled);
         Py_XDECREF(handled);
     }
-    if (value == given.raise_it) {
+    if (booked == 1 || value == given.raise_it) {
         Py_CLEAR(value);
         PyErr_Restore(type, error, trace);
         return NULL;
@@ -121,8 +146,11 @@ returned(Pass *pass, PyObject *value, PyObject *const *args, size_t nargsf, PyOb
 {
     FastPath *path = pass->path;
     int plain = Py_TYPE(value) == path->plain ? 1 : is_plain(path, value);
-    if (plain < 0 || (plain && time_of(path->core, &pass->ended) < 0)) {
+    int timed = plain == 1 ? time_of(path->core, &pass->ended) : 0;
+    if (plain < 0 || timed < 0) {
         Py_DECREF(value);
+        if (timed < 0 && path->limit == NULL) /* a clock that raised is no failure of the body */
+            return NULL;
         return raised(pass, args, nargsf, kwnames);
     }
     DeadlineState *own = (DeadlineState *)pass->deadline;

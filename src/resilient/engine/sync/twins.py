@@ -11,6 +11,7 @@ from ...deadline import Deadline, Terms, current, enclosing
 from .. import interpreter, settlement
 from ..booking import give_back_stopped
 from ..call import LASTS, Call, Step, value_or_raise
+from ..fast_failure import failing
 from ..fast_refusal import answer
 from ..frames import has_call
 from ..handles import hand_out
@@ -85,13 +86,15 @@ def fail(
     """Drive a call whose body raised on the fast path to its end, and return it."""
     done = None
     try:
+        done = Call.entered(pipeline, fn, args, kwargs, tickets, now, own)
         if entered is not None:
             entered.hand_over()
-        done = Call.entered(pipeline, fn, args, kwargs, tickets, now, own)
         drive(done, interpreter.raised, error)
     except RecursionError:
-        if entered is None or entered.booked:  # else it gives itself back
+        if entered is None or entered.booked:
             pipeline.core.outbox.append(partial(settlement.give_back, pipeline, tickets, now, done))
+        else:
+            entered.give_back()
         raise
     return done
 
@@ -110,6 +113,7 @@ def interpreted(pipeline: Pipeline, fn: Fn) -> Fn:
 def untimed(pipeline: Pipeline, fn: Fn, bare: Fn) -> Fn:
     core, enter, done_well, around = pipeline.core, pipeline.enter, pipeline.leave, current.get
     unusual, keep = partial(is_slow, pipeline.odd), keeper(pipeline, bare)
+    fails = failing(pipeline)
     plain: type[Any] = type(None)  # the last type that proved not to be unended work
 
     def guarded(*args: Any, **kwargs: Any) -> Any:
@@ -134,7 +138,7 @@ def untimed(pipeline: Pipeline, fn: Fn, bare: Fn) -> Fn:
                     return finish(done, value)
                 plain = type(value)  # pyright: ignore[reportUnknownVariableType]
         except BaseException as error:
-            if done is not None:
+            if done is not None or (fails is not None and fails(None, tickets, now, error)):
                 raise
             done = fail(pipeline, bare, args, kwargs, tickets, now, None, error)
             if done.error is error:
@@ -154,12 +158,13 @@ def timed(pipeline: Pipeline, fn: Fn, bare: Fn) -> Fn:  # noqa: C901
     core, enter, done_well = pipeline.core, pipeline.enter, pipeline.leave
     around, put = current.get, current.set
     unusual, keep = partial(is_slow, pipeline.odd), keeper(pipeline, bare)
+    fails = failing(pipeline)
     assert pipeline.single is not None
     level, limit = pipeline.single
     plain: type[Any] = type(None)
     terms = Terms(0.0, level, core.name, core.now)
 
-    def guarded(*args: Any, **kwargs: Any) -> Any:
+    def guarded(*args: Any, **kwargs: Any) -> Any:  # noqa: C901
         nonlocal plain, terms
         outer, clock = around(), core.now
         if outer is not None and (outer.open or outer.outer is not None):  # a nested limit
@@ -198,6 +203,8 @@ def timed(pipeline: Pipeline, fn: Fn, bare: Fn) -> Fn:  # noqa: C901
             own.open = False
             if around() is own:
                 put(None)
+            if fails is not None and fails(None, tickets, now, error):
+                raise
             done = fail(pipeline, bare, args, kwargs, tickets, now, own, error)
             if done.error is error:
                 done.error = None

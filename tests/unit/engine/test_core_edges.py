@@ -1,0 +1,173 @@
+"""The compiled path where calls end oddly: greenlets, interrupts, the end of the stack, recursion."""
+
+from __future__ import annotations
+
+import gc
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from resilient import CircuitOpenError, bulkhead, circuit_breaker
+from resilient.engine.call import Call
+from resilient.state_types import core
+from resilient.testing import ManualClock
+from tests.kit.policies import policy
+
+greenlet: Any = pytest.importorskip("greenlet")
+
+
+def in_flight(of: Any) -> int:
+    of.try_call(int)
+    number: int = of.snapshot()["in_flight"]
+    return number
+
+
+def test_a_dropped_greenlet_gives_its_slot_back() -> None:
+    """A pass does not keep the greenlet that runs it: the last reference to that ends the call."""
+    of = policy(circuit_breaker(), bulkhead(3))
+    guarded = of(lambda do=None: None if do is None else do())
+    guarded(), guarded()
+    here = greenlet.getcurrent()
+    other = greenlet.greenlet(lambda: guarded(here.switch))
+    other.switch()
+    assert of.snapshot()["in_flight"] == 1
+    del other
+    gc.collect()
+    assert in_flight(of) == 0
+
+
+LATE = """
+import time
+from resilient import CircuitOpenError, Policy, bulkhead, circuit_breaker
+p = Policy("p", circuit_breaker(failure_threshold=1, failure_rate=None, recovery_timeout=.01), bulkhead(9))
+@p
+def f(do=None): return do() if do else 1
+f(); f()
+import greenlet
+main = greenlet.getcurrent()
+one = greenlet.greenlet(lambda: f(lambda: main.switch("in")))
+one.switch()
+try: f(lambda: 1 / 0)
+except ZeroDivisionError: pass
+while p._core.guards[0].retry_after(time.monotonic()): pass
+two = greenlet.greenlet(lambda: f(lambda: main.switch("probe")))
+two.switch()
+for _ in range(3):
+    try: f()
+    except CircuitOpenError: print("refused")
+"""
+
+
+def test_a_probe_in_another_greenlet_is_no_caller_of_ours() -> None:
+    """Nor is it where greenlet is imported only after the function was guarded."""
+    done = subprocess.run(
+        [sys.executable, "-c", LATE], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout.split() == ["refused"] * 3
+
+
+def test_probes_in_greenlets() -> None:
+    """In a half-open circuit, another greenlet's probe does not let calls of this one pass."""
+    clock = ManualClock()
+    of = policy(circuit_breaker(failure_threshold=1, failure_rate=None), clock=clock)
+    guarded = of(lambda do=None: None if do is None else do())
+    guarded(), guarded()
+    with pytest.raises(ZeroDivisionError):
+        guarded(lambda: 1 / 0)
+    clock.advance(6)
+    here = greenlet.getcurrent()
+    probe = greenlet.greenlet(lambda: guarded(here.switch))
+    probe.switch()
+    with pytest.raises(CircuitOpenError):
+        guarded()
+    probe.switch()
+    assert of.state == "closed"
+
+
+@pytest.mark.parametrize(
+    "body", [lambda: (each for each in ()), lambda: 1 // 0], ids=["odd", "raises"]
+)
+def test_an_interrupt_as_the_interpreter_takes_over(
+    body: Callable[[], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a pass holds stays its own until there is a call that will be ended."""
+    of = policy(bulkhead(1))
+    guarded = of(body)
+    for _ in range(2):
+        with pytest.raises((ZeroDivisionError, StopIteration)):
+            next(guarded())
+
+    def interrupted(*args: Any) -> Any:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Call, "entered", interrupted)
+        patched.setattr("resilient.engine.classify._plain", set())
+        with pytest.raises(KeyboardInterrupt):
+            guarded()
+    assert in_flight(of) == 0
+    assert of.try_call(int).value == 0
+
+
+def at(depth: int, fn: Callable[[], Any]) -> Any:
+    return fn() if depth == 0 else at(depth - 1, fn)
+
+
+@pytest.mark.skipif(core is None, reason="it is the compiled path's pass that a traceback may keep")
+def test_a_slot_is_free_while_the_error_of_the_stack_lives() -> None:
+    """A handler of the RecursionError may try again: the slot is not held by the traceback."""
+    of = policy(bulkhead(1))
+
+    def fails() -> None:
+        raise ValueError("down")
+
+    guarded = of(fails)
+    kept: list[BaseException] = []
+    for depth in range(sys.getrecursionlimit() - 150, sys.getrecursionlimit()):
+        try:
+            at(depth, guarded)
+        except (RecursionError, ValueError) as error:
+            kept.append(error)
+            if isinstance(error, RecursionError):
+                assert of.try_call(int).value == 0, depth
+    assert any(isinstance(error, RecursionError) for error in kept)
+
+
+@pytest.mark.skipif(
+    sys.version_info < (3, 12), reason="a function's vectorcall is ours from 3.12 on"
+)
+def test_a_function_whose_cell_is_another() -> None:
+    """Who writes into the closure of a guarded function gets what Python makes of it."""
+    guarded: Any = policy(bulkhead(1))(lambda: 7)
+    guarded.__closure__[0].cell_contents = lambda: "other"
+    assert guarded() == "other"
+
+
+@pytest.mark.skipif(core is None, reason="the twin fails otherwise")
+def test_a_clock_that_raises_as_the_call_ends() -> None:
+    """It is no failure of the dependency, and the slot is not lost."""
+
+    class Broken(ManualClock):
+        breaks = False
+
+        def now(self) -> float:
+            if self.breaks:
+                raise OSError("no clock")
+            return super().now()
+
+    clock = Broken()
+    of = policy(circuit_breaker(), bulkhead(2), clock=clock)
+
+    def breaks() -> None:
+        clock.breaks = True
+
+    guarded = of(lambda do=None: None if do is None else do())
+    guarded(), guarded()
+    with pytest.raises(OSError, match="no clock"):
+        guarded(breaks)
+    clock.breaks = False
+    assert in_flight(of) == 0
+    assert of.snapshot()["calls"]["failure"] == 0
