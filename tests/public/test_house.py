@@ -111,6 +111,7 @@ LONG_FUNCTIONS = {
     "engine/two_guards.py:two_guards",
     "engine/sync/threads.py:threaded",
     "engine/sync/twins.py:timed",
+    "engine/sync/twins.py:untimed",
     "engine/sync/twins.py:guarded",
     "engine/sync/threads.py:guarded",
 }

@@ -36,7 +36,39 @@ set_up_asyncio(PyObject *module, PyObject *args)
     Py_RETURN_NONE;
 }
 
+/* Raise RecursionError if the stack has not room for so many calls: see resilient/stack.py. */
+static PyObject *
+need_room(int calls)
+{
+    PyThreadState *state = PyThreadState_Get();
+#if PY_VERSION_HEX >= 0x030c0000
+    int left = state->py_recursion_remaining;
+#else
+    int left = state->recursion_remaining;
+#endif
+    if (left > calls)
+        Py_RETURN_NONE;
+    PyErr_SetString(PyExc_RecursionError, "maximum recursion depth exceeded");
+    return NULL;
+}
+
+enum { ROOM = 16, ROOM_FOR_CALL = 28 }; /* _SECTION and _CALL of resilient/stack.py */
+
+static PyObject *
+room(PyObject *module, PyObject *unused)
+{
+    return need_room(ROOM);
+}
+
+static PyObject *
+room_for_call(PyObject *module, PyObject *unused)
+{
+    return need_room(ROOM_FOR_CALL);
+}
+
 static PyMethodDef functions[] = {
+    {"room", room, METH_NOARGS, NULL},
+    {"room_for_call", room_for_call, METH_NOARGS, NULL},
     {"set_up", set_up, METH_VARARGS, NULL},
     {"set_up_asyncio", set_up_asyncio, METH_VARARGS, NULL},
     {"quicken", quicken, METH_O, "Have calls of a function round a path go straight to it."},

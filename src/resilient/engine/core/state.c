@@ -483,7 +483,7 @@ add_state_types(PyObject *module)
     };
     for (size_t place = 0; place < Py_ARRAY_LENGTH(types); place++) {
         PyTypeObject *type = types[place];
-        type->tp_new = PyType_GenericNew;
+        type->tp_new = PyBaseObject_Type.tp_new; /* it keeps attributes of subclasses compact */
         type->tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE;
         if (type->tp_traverse != NULL)
             type->tp_flags |= Py_TPFLAGS_HAVE_GC;
