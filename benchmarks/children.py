@@ -25,7 +25,7 @@ def environment(*paths: str) -> dict[str, str]:
     kept = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith(("PYTHON", "RESILIENT_"))
+        if name == "RESILIENT_PURE" or not name.startswith(("PYTHON", "RESILIENT_"))
     }
     return {**kept, "PYTHONPATH": os.pathsep.join(paths)}
 
