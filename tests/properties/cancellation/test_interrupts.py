@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from resilient import Policy, bulkhead, circuit_breaker, fallback, hedge, timeout
-from resilient.engine.sync import workers
+from resilient.engine.sync import threads, workers
 from resilient.engine.sync.workers import pool
 from tests.kit.policies import idle, part, policy
 from tests.kit.waiting import WAIT, until
@@ -147,26 +147,30 @@ def test_while_a_worker_starts(monkeypatch: pytest.MonkeyPatch, way: str, begins
     """A body that has begun keeps its slot until it ends; one that has not never begins."""
     shop = whole(timeout(60, sync="thread"))
     entered, go = threading.Event(), threading.Event()
-    hire, waking = pool.hire, []
+    hire = pool.hire
 
     def body() -> None:
         entered.set()
         go.wait(WAIT)
 
-    def interrupted(job: Any) -> Any:
-        wake = hire(job)
+    def interrupted(job: Any, *_: Any) -> Any:
+        mail = hire(job)
+        if begins:
+            mail.set()
+            assert entered.wait(WAIT)
+        hired.append(mail)
+        raise KeyboardInterrupt
 
-        def start() -> None:
-            if begins:
-                wake()
-                assert entered.wait(WAIT)
-            else:
-                waking.append(wake)
-            raise KeyboardInterrupt
+    def exchanged(mail: Any, *_: Any) -> bool:
+        if begins:
+            mail.set()
+            assert entered.wait(WAIT)
+        hired.append(mail)
+        raise KeyboardInterrupt
 
-        return start
-
-    monkeypatch.setattr(pool, "hire", interrupted)
+    hired: list[Any] = []
+    monkeypatch.setattr(pool, "submit", interrupted)
+    monkeypatch.setattr(threads, "exchange", exchanged)
     guarded = shop(body)
     with pytest.raises(KeyboardInterrupt):
         if way == "decorated":
@@ -174,8 +178,8 @@ def test_while_a_worker_starts(monkeypatch: pytest.MonkeyPatch, way: str, begins
         else:
             shop.call(body)
     monkeypatch.undo()
-    for wake in waking:
-        wake()
+    for mail in hired:
+        mail.set()
     held = int(begins)
     assert shop.snapshot()["in_flight"] == 0
     assert shop.snapshot()["abandoned"] == part(shop, "bulkhead")["used"] == held

@@ -1113,10 +1113,10 @@ def test_t2_a_late_result_is_counted_under_the_real_clock(
     colour: Colour, way: Way, name: str
 ) -> None:
     """A body that blocks its loop past the limit and returns is a success that came late."""
-    policy = Policy(name, timeout(0.001, sync="cooperative"))
+    policy = Policy(name, timeout(0.2, sync="cooperative"))  # the body begins before that
 
     async def fetch() -> str:
-        time.sleep(0.003)
+        time.sleep(0.21)
         return "late"
 
     async def body() -> None:

@@ -67,6 +67,8 @@ room_for_call(PyObject *module, PyObject *unused)
 }
 
 static PyMethodDef functions[] = {
+    {"exchange", (PyCFunction)(void (*)(void))exchange, METH_FASTCALL,
+     "Set one signal, and wait for another at most so many seconds; return whether it was set."},
     {"room", room, METH_NOARGS, NULL},
     {"room_for_call", room_for_call, METH_NOARGS, NULL},
     {"set_up", set_up, METH_VARARGS, NULL},

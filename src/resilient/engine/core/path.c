@@ -6,8 +6,8 @@ Settings given;
 
 /* -- time --------------------------------------------- */
 
-static double
-monotonic(void)
+double
+monotonic_now(void)
 {
 #if PY_VERSION_HEX >= 0x030d0000
     PyTime_t now;
@@ -23,7 +23,7 @@ int
 time_of(CountersState *core, double *now)
 {
     if (core->now == given.monotonic) {
-        *now = monotonic();
+        *now = monotonic_now();
         return 0;
     }
     PyObject *clock = core->now;

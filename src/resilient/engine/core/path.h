@@ -87,6 +87,8 @@ extern Names names;
 
 /* path.c ---------------------------------------------- */
 
+/* Return what time.monotonic returns. */
+double monotonic_now(void);
 /* Read a policy's clock, in seconds; return -1 with an exception if that raised. */
 int time_of(CountersState *core, double *now);
 /* Return a new deadline from now on; NULL with an exception. */
@@ -123,6 +125,10 @@ void *greenlet_here(void);
 PyObject *passes_here(PyObject *module, PyObject *unused);
 PyObject *forget_others(PyObject *module, PyObject *unused);
 int add_path_types(PyObject *module);
+
+/* signal.c: wake one thread and wait for another, in one step. */
+extern PyTypeObject Signal_Type;
+PyObject *exchange(PyObject *module, PyObject *const *args, Py_ssize_t number);
 
 /* sync_call.c: call the function. */
 PyObject *call_sync(PyObject *path, PyObject *const *args, size_t nargsf, PyObject *kwnames);

@@ -268,5 +268,6 @@ add_path_types(PyObject *module)
     return intern_names() < 0 || PyModule_AddType(module, &FastPath_Type) < 0
                    || PyModule_AddType(module, &Pass_Type) < 0
                    || PyModule_AddType(module, &Late_Type) < 0
+                   || PyModule_AddType(module, &Signal_Type) < 0
                ? -1 : 0;
 }

@@ -16,7 +16,7 @@ from ..pipeline import Pipeline
 from ..stops import TURNED, Stopped
 from .driver import job_done, no_thread
 from .twins import call, is_slow, run, stopped
-from .workers import Job, pool
+from .workers import Job, exchange, pool
 
 
 def threaded(pipeline: Pipeline, fn: Fn, bare: Fn) -> Fn:
@@ -43,18 +43,17 @@ def threaded(pipeline: Pipeline, fn: Fn, bare: Fn) -> Fn:
                 if tickets is TURNED
                 else stopped(pipeline, bare, args, kwargs, tickets)
             )
-        own = job = done = None
+        own = job = done = mail = None
         try:
             own = Deadline.made(now + seconds, terms, None)
             context = copy_context()
             context.run(current.set, own)
             job = Job(context, partial(fn, *args, **kwargs))
-            wake, wait = pool.hire(job), job.signal.take
-            wake()
-            woken = True
-            wait(True, seconds)
+            mail = pool.hire(job)
+            exchange(mail, job.signal, seconds)
         except BaseException as interrupt:
             reason = interrupt
+            woken = job is not None and job.begun
         try:
             ended = clock()
             if job is not None and job.ended and job.error is None and reason is None:
@@ -70,6 +69,8 @@ def threaded(pipeline: Pipeline, fn: Fn, bare: Fn) -> Fn:
                     return value
             done = Call.entered(pipeline, bare, args, kwargs, tickets, now, own)
             run(done, _hired, job, own, reason, woken)
+            if mail is not None and reason is not None:  # the interrupt may have come before it
+                mail.set()
         except RecursionError:
             core.outbox.append(partial(settlement.give_back, pipeline, tickets, now, done))
             raise

@@ -12,13 +12,15 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from contextvars import Context
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from ...state_types import core
 
 IDLE_SECONDS: Final = 10.0
 
 
-class Signal:
-    """A one-shot event for one waiting thread, cheaper than `threading.Event`."""
+class _Wakes:
+    """What wakes one waiting thread; where there is the compiled core, that has another."""
 
     __slots__ = ("_lock", "take")
 
@@ -36,10 +38,29 @@ class Signal:
             pass
         return True
 
+
+if core is not None and not TYPE_CHECKING:
+    _Wakes = core.Signal
+
+
+class Signal(_Wakes):
+    """A one-shot event for one waiting thread, cheaper than `threading.Event`."""
+
+    __slots__ = ()
+
     def wait(self, seconds: float) -> bool:
         """Wait for set(), at most so long; for ever if negative. Consumes the signal."""
-        return self._lock.acquire(timeout=min(seconds, threading.TIMEOUT_MAX))
+        return self.take(True, min(seconds, threading.TIMEOUT_MAX))
 
+
+def exchange(wake: Signal, wait: Signal, seconds: float) -> bool:
+    """Set one signal, then wait for another; return whether that was set in time."""
+    wake.set()
+    return wait.take(True, seconds)
+
+
+if core is not None and not TYPE_CHECKING:
+    exchange = core.exchange
 
 _ending: Final = threading.Lock()  # guards _on_end of all jobs; held for two assignments
 
@@ -131,14 +152,23 @@ class Pool:
         Raises:
             RuntimeError: the system starts no more threads.
         """
-        self.hire(job)()
+        self.hire(job).set()
 
-    def hire(self, job: Job) -> Callable[[], object]:
-        """Give a job to an idle worker or a new one; return a function that wakes the worker.
+    def hire(self, job: Job) -> Signal:
+        """Give a job to an idle worker or a new one; return the signal that wakes it.
 
-        Call it as late as possible: a worker that wakes before its caller waits must wait for the
-        interpreter's lock, and is woken twice.
+        Set it as late as possible, by `exchange`: a worker that wakes before its caller waits must
+        wait for the interpreter's lock, and is woken twice.
+
+        Raises:
+            RuntimeError: the system starts no more threads.
         """
+        worker = self._hired(job)
+        if worker.ident is None:
+            worker.start()
+        return worker.mail
+
+    def _hired(self, job: Job) -> _Worker:
         try:
             worker = self._idle.pop()
         except IndexError:
@@ -150,9 +180,8 @@ class Pool:
             worker = None
         if worker is None:
             worker = _Worker(self, next(self._numbers))
-            worker.give(job)()
-            return worker.start
-        return worker.give(job)
+        worker.job = job
+        return worker
 
     def rest(self, worker: _Worker) -> None:
         """Make a worker available again."""
@@ -171,25 +200,23 @@ class _Worker(threading.Thread):
     def __init__(self, pool: Pool, number: int) -> None:
         super().__init__(name=f"resilient-worker-{number}", daemon=True)
         self._pool = pool
-        self._mail = Signal()
-        self._job: Job | None = None
-
-    def give(self, job: Job) -> Callable[[], object]:
-        self._job = job
-        return self._mail.set
+        self.mail = Signal()
+        self.job: Job | None = None
 
     def run(self) -> None:
-        wait, rest = self._mail.take, self._pool.rest
-        while wait(True, IDLE_SECONDS) or not self._pool.retire(self):
-            job, self._job = self._job, None
+        mail, rest = self.mail, self._pool.rest
+        woken = mail.take(True, IDLE_SECONDS)
+        while woken or not self._pool.retire(self):
+            job, self.job = self.job, None
             if job is None:
+                woken = mail.take(True, IDLE_SECONDS)
                 continue
             job.run()
             # Idle before its caller knows, so that the caller's next call finds it.
             rest(self)
-            wake = job.signal.set
+            caller = job.signal
             del job
-            wake()  # as late as possible, as in hire()
+            woken = exchange(caller, mail, IDLE_SECONDS)
 
 
 pool: Final = Pool()
