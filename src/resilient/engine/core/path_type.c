@@ -229,6 +229,8 @@ PyTypeObject FastPath_Type = {
     .tp_methods = path_methods,
 };
 
+static vectorcallfunc python_call; /* what every function of Python has */
+
 /* The vectorcall of a function that Python made round a path: its first cell holds the path. */
 static PyObject *
 call_quickened(PyObject *fn, PyObject *const *args, size_t nargsf, PyObject *kwnames)
@@ -237,7 +239,7 @@ call_quickened(PyObject *fn, PyObject *const *args, size_t nargsf, PyObject *kwn
     PyObject *path = cells == NULL ? NULL : PyCell_Get(PyTuple_GET_ITEM(cells, 0));
     if (path == NULL || !Py_IS_TYPE(path, &FastPath_Type)) { /* somebody has changed the function */
         Py_XDECREF(path);
-        return _PyFunction_Vectorcall(fn, args, nargsf, kwnames);
+        return python_call(fn, args, nargsf, kwnames);
     }
     PyObject *value = call_sync(path, args, nargsf, kwnames);
     Py_DECREF(path);
@@ -248,6 +250,7 @@ PyObject *
 quicken(PyObject *module, PyObject *fn)
 {
 #if PY_VERSION_HEX >= 0x030c0000
+    vectorcallfunc now = PyFunction_Check(fn) ? ((PyFunctionObject *)fn)->vectorcall : NULL;
     PyObject *cells = PyFunction_Check(fn) ? PyFunction_GET_CLOSURE(fn) : NULL;
     PyObject *path =
         cells != NULL && PyTuple_GET_SIZE(cells) == 1 ? PyCell_Get(PyTuple_GET_ITEM(cells, 0)) : NULL;
@@ -255,6 +258,8 @@ quicken(PyObject *module, PyObject *fn)
     Py_XDECREF(path);
     if (!is_path)
         return PyErr_Format(PyExc_TypeError, "%R is no function round one path", fn);
+    if (now != call_quickened)
+        python_call = now;
     PyFunction_SetVectorcall((PyFunctionObject *)fn, call_quickened);
 #else
     (void)call_quickened; /* the interpreter would inline the function's own code */
