@@ -200,7 +200,7 @@ class _Worker(threading.Thread):
     def __init__(self, pool: Pool, number: int) -> None:
         super().__init__(name=f"resilient-worker-{number}", daemon=True)
         self._pool = pool
-        self.mail = Signal()
+        self.mail: Signal = Signal()
         self.job: Job | None = None
 
     def run(self) -> None:
