@@ -30,7 +30,7 @@ from .policy.decorators import bulkhead, circuit_breaker, fallback, kill_switch,
 from .policy.lookup import explain, policy_of, registry
 from .policy.policy import Policy
 from .prometheus import import_hook
-from .state_types import core as _core
+from .state_types import compiled as _core
 
 if TYPE_CHECKING:
     from .admin.settings import load_settings

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from .state_types import core
+from .state_types import compiled
 
 _SECTION: Final = 16  # depth of the longest path through a section
 _CALL: Final = 28  # depth of a call that the interpreter admits and ends
@@ -28,10 +28,10 @@ def _longer(way: Callable[[], None], steps: int) -> Callable[[], None]:
 
 
 # Without a counter: a recursion that counts down costs half as much again.
-room: Final[Callable[[], None]] = _longer(_end, _SECTION) if core is None else core.room
+room: Final[Callable[[], None]] = _longer(_end, _SECTION) if compiled is None else compiled.room
 """Raise RecursionError if the stack is too short for a section."""
 
 room_for_call: Final[Callable[[], None]] = (
-    _longer(room, _CALL - _SECTION) if core is None else core.room_for_call
+    _longer(room, _CALL - _SECTION) if compiled is None else compiled.room_for_call
 )
 """Raise RecursionError if the stack is too short for a call to begin and end."""

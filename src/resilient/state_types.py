@@ -157,13 +157,15 @@ def _chosen() -> tuple[Any, str]:
     return found, ""
 
 
-core: Any
+compiled: Any
 why_pure: str
-core, why_pure = _chosen()
+compiled, why_pure = _chosen()
 """The compiled core, or None; and why there is none."""
 
-if core is not None:
-    compiled: dict[str, type] = {
-        name: each for name, each in cast("dict[str, type]", vars(core)).items() if "State" in name
+if compiled is not None:
+    _types: dict[str, type] = {
+        name: each
+        for name, each in cast("dict[str, type]", vars(compiled)).items()
+        if "State" in name
     }
-    globals().update(compiled, TaskDeadlineState=compiled["DeadlineState"])
+    globals().update(_types, TaskDeadlineState=_types["DeadlineState"])

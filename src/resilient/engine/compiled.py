@@ -15,7 +15,7 @@ from ..callables import returns_awaitable, returns_work
 from ..clock import real
 from ..deadline import Deadline, Terms, current
 from ..guards.base import NoAnswer
-from ..state_types import core as compiled
+from ..state_types import compiled
 from . import fast_refusal, settlement
 from .call import Call
 from .fast_failure import failing

@@ -15,7 +15,7 @@ from typing import Any, Final, cast
 from .. import locks
 from ..events import bus
 from ..process import at_fork
-from ..state_types import core as compiled
+from ..state_types import compiled
 from .own_calls import OwnCall, own_calls
 from .policy_state import PolicyState, living
 from .sync.workers import pool

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..guards.base import Guard
-from ..state_types import core as compiled
+from ..state_types import compiled
 from .call import Call
 from .frames import variables
 from .policy_state import PolicyState

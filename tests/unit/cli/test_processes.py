@@ -190,7 +190,7 @@ def test_doctor_tells_which_core_runs(cli: Cli, make: Callable[..., Worker]) -> 
     known = cli("doctor", "--json").said(0).json["cores"]
     here = state_types.why_pure or "compiled"
     assert sorted(known.values()) == sorted(["RESILIENT_PURE is set", here])
-    compiled = 1 if state_types.core is not None else 0
+    compiled = 1 if state_types.compiled is not None else 0
     said = cli("doctor").said(0, f"the compiled core runs in {compiled} of 2 processes")
     assert f"not in {_host()}, pid {one.pid}: RESILIENT_PURE is set" in said.out
     assert (f"pid {other.pid}" in said.out) is not compiled

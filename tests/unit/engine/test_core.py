@@ -15,10 +15,10 @@ from resilient import Policy, bulkhead, circuit_breaker, fallback, retry, timeou
 from resilient.engine.compiled import path_of
 from resilient.engine.sync import functions as sync
 from resilient.guards.bulkhead import Bulkhead
-from resilient.state_types import core, why_pure
+from resilient.state_types import compiled, why_pure
 from tests.kit.policies import policy
 
-compiled = pytest.mark.skipif(core is None, reason=f"no compiled core: {why_pure}")
+needs_core = pytest.mark.skipif(compiled is None, reason=f"no compiled core: {why_pure}")
 
 
 def run(code: str, **environ: str) -> str:
@@ -40,7 +40,7 @@ SAYS = "import resilient; from resilient.state_types import why_pure; print(resi
 
 def test_it_says_whether_it_runs() -> None:
     """`resilient.compiled` is true where it does; else `why_pure` says why not."""
-    assert resilient.compiled is (core is not None) is (not why_pure)
+    assert resilient.compiled is (compiled is not None) is (not why_pure)
 
 
 @pytest.mark.parametrize("word", ["1", "true", "ON", " yes "])
@@ -72,7 +72,7 @@ for name, kind in sorted(vars(types).items()):
 """
 
 
-@compiled
+@needs_core
 def test_the_twin_has_the_same_fields() -> None:
     """What Python reads and writes is there with the core and without it."""
     twin = dict(line.split(" ", 1) for line in run(NAMES, RESILIENT_PURE="1").splitlines())
@@ -103,7 +103,7 @@ def path_for(of: Policy, fn: Callable[..., Any]) -> Any:
     return path_of(pipeline, fn, ends, None, sync.Deadline)
 
 
-@compiled
+@needs_core
 @pytest.mark.parametrize("stack", STACKS)
 def test_a_pass_that_nobody_books_gives_itself_back(stack: str) -> None:
     """An interrupt may come between the entry and the code that would book it."""
@@ -126,7 +126,7 @@ def test_a_pass_that_nobody_books_gives_itself_back(stack: str) -> None:
     assert (calls["success"], calls["cancelled"]) == (5, 3)
 
 
-@compiled
+@needs_core
 def test_a_pass_is_handed_over_once() -> None:
     of = policy(bulkhead(2))
     of.call(int)
@@ -193,7 +193,7 @@ def test_a_guard_whose_method_is_another_stays_in_python(
     assert not Inherited(2).has_rule()
 
 
-@compiled
+@needs_core
 def test_the_path_takes_only_what_it_knows() -> None:
     """What Python gives it is checked: a mistake there is an error, and no crash."""
     of = policy(bulkhead(2))
@@ -203,20 +203,20 @@ def test_the_path_takes_only_what_it_knows() -> None:
         "deadline_type": sync.Deadline, "fn": int, "ends": sync.SyncEnds(pipeline, int), "pipeline": pipeline,
         "leave": pipeline.leave, "fails": None, "keep": None, "answers": False, "direct": None, "constant": None,
     }  # fmt: skip
-    core.FastPath(**right)
+    compiled.FastPath(**right)
     for wrong in (
         {"core": object()}, {"guards": [1]}, {"guards": (1,)}, {"kinds": ()}, {"kinds": (1,)}, {"limit": 1},
         {"deadline_type": int}, {"guards": (of.guards[0],) * 9, "kinds": ("bulkhead",) * 9},
     ):  # fmt: skip
         with pytest.raises((TypeError, ValueError)):
-            core.FastPath(**{**right, **wrong})
-    for given in (1, len, lambda: right, core.FastPath(**right)):
+            compiled.FastPath(**{**right, **wrong})
+    for given in (1, len, lambda: right, compiled.FastPath(**right)):
         if sys.version_info >= (3, 12):
             with pytest.raises(TypeError):
-                core.quicken(given)
+                compiled.quicken(given)
 
 
-@compiled
+@needs_core
 def test_a_shared_row_is_checked() -> None:
     state = policy(bulkhead(1))._core
     for wrong in (

@@ -12,7 +12,7 @@ import pytest
 
 from resilient import CircuitOpenError, bulkhead, circuit_breaker
 from resilient.engine.call import Call
-from resilient.state_types import core
+from resilient.state_types import compiled
 from resilient.testing import ManualClock
 from tests.kit.policies import policy
 
@@ -88,7 +88,7 @@ def test_probes_in_greenlets() -> None:
 
 
 @pytest.mark.skipif(
-    core is None, reason="the twin loses that one call's accounting, as the docs say"
+    compiled is None, reason="the twin loses that one call's accounting, as the docs say"
 )
 @pytest.mark.parametrize("odd", [True, False], ids=["odd value", "new error"])
 def test_an_interrupt_as_the_interpreter_takes_over(
@@ -121,7 +121,9 @@ def at(depth: int, fn: Callable[[], Any]) -> Any:
     return fn() if depth == 0 else at(depth - 1, fn)
 
 
-@pytest.mark.skipif(core is None, reason="it is the compiled path's pass that a traceback may keep")
+@pytest.mark.skipif(
+    compiled is None, reason="it is the compiled path's pass that a traceback may keep"
+)
 def test_a_slot_is_free_while_the_error_of_the_stack_lives() -> None:
     """A handler of the RecursionError may try again: the slot is not held by the traceback."""
     of = policy(bulkhead(1))
@@ -151,7 +153,7 @@ def test_a_function_whose_cell_is_another() -> None:
     assert guarded() == "other"
 
 
-@pytest.mark.skipif(core is None, reason="the twin fails otherwise")
+@pytest.mark.skipif(compiled is None, reason="the twin fails otherwise")
 def test_a_clock_that_raises_as_the_call_ends() -> None:
     """It is no failure of the dependency, and the slot is not lost."""
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ...deadline import leave
-from ...state_types import core
+from ...state_types import compiled
 from ..attempts import inside_async
 from ..call import Call, value_or_raise
 from ..compiled import Ends, path_of
@@ -39,8 +39,8 @@ class AsyncEnds(Ends):
 
     def __init__(self, pipeline: Pipeline, fn: Fn) -> None:
         super().__init__(pipeline, fn)
-        if core is not None:
-            core.set_up_asyncio(_get_running_loop, task_in)
+        if compiled is not None:
+            compiled.set_up_asyncio(_get_running_loop, task_in)
 
     def twin(self) -> Fn:
         make = untimed if self.pipeline.single is None else timed

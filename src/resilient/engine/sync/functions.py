@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ...deadline import Deadline
-from ...state_types import core
+from ...state_types import compiled
 from ..attempts import inside
 from ..call import value_or_raise
 from ..compiled import RAISE, Ends, path_of
@@ -35,7 +35,7 @@ def _through(path: Callable[..., Any]) -> Callable[..., Any]:
     def guarded(*args: Any, **kwargs: Any) -> Any:
         return path(*args, **kwargs)
 
-    quick: Callable[..., Any] = core.quicken(guarded)
+    quick: Callable[..., Any] = compiled.quicken(guarded)
     return quick
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from contextvars import Context
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from ...state_types import core
+from ...state_types import compiled
 
 IDLE_SECONDS: Final = 10.0
 
@@ -39,8 +39,8 @@ class _Wakes:
         return True
 
 
-if core is not None and not TYPE_CHECKING:
-    _Wakes = core.Signal
+if compiled is not None and not TYPE_CHECKING:
+    _Wakes = compiled.Signal
 
 
 class Signal(_Wakes):
@@ -59,8 +59,8 @@ def exchange(wake: Signal, wait: Signal, seconds: float) -> bool:
     return wait.take(True, seconds)
 
 
-if core is not None and not TYPE_CHECKING:
-    exchange = core.exchange
+if compiled is not None and not TYPE_CHECKING:
+    exchange = compiled.exchange
 
 _ending: Final = threading.Lock()  # guards _on_end of all jobs; held for two assignments
 
