@@ -163,9 +163,6 @@ compiled, why_pure = _chosen()
 """The compiled core, or None; and why there is none."""
 
 if compiled is not None:
-    _types: dict[str, type] = {
-        name: each
-        for name, each in cast("dict[str, type]", vars(compiled)).items()
-        if "State" in name
-    }
+    _known = cast("dict[str, type]", vars(compiled))
+    _types = {name: each for name, each in _known.items() if name.endswith("State")}
     globals().update(_types, TaskDeadlineState=_types["DeadlineState"])

@@ -97,13 +97,14 @@ def path_of(
 ) -> Any:
     """Return the compiled path of a function; None where Python has to call it."""
     guards = pipeline.fast_guards
-    if compiled is None or not _ready() or len(guards) > _MOST:
+    if compiled is None or len(guards) > _MOST:
         return None
     if not all(guard.has_rule() for guard in guards):
         return None
     answers, direct, constant = pipeline.answers, None, None
     if answers is not None and pipeline.recalls is None and not pipeline.skip:
         direct, constant = answers.direct, answers.constant
+    _set_up()
     return compiled.FastPath(
         core=pipeline.core, guards=guards, kinds=tuple(guard.kind for guard in guards),
         limit=None if pipeline.single is None else pipeline.single[1],
@@ -113,14 +114,13 @@ def path_of(
     )  # fmt: skip
 
 
-_set_up: Final[list[bool]] = []
+_is_set_up: Final[list[bool]] = []
 
 
-def _ready() -> bool:
-    """Set up the core at the first path; return whether it can run here."""
-    if not _set_up:
+def _set_up() -> None:
+    """Give the core what it needs of Python, at the first path."""
+    if not _is_set_up:
         clock: Any = real.now
         known = getattr(clock, "__module__", "") == "time" and clock.__name__ == "monotonic"
         compiled.set_up(current, clock if known else None, settlement.give_back, RAISE)
-        _set_up.append(True)
-    return True
+        _is_set_up.append(True)
