@@ -126,7 +126,7 @@ $(VENV)/made:
 
 # The library itself, with its compiled core: made anew when the C changes.
 $(VENV)/built: $(VENV)/made pyproject.toml setup.py $(wildcard src/resilient/engine/core/*.[ch])
-	$(PIP) install --editable .
+	RESILIENT_PURE= $(PIP) install --editable .
 	@touch $@
 
 # A stamp for each group of dependencies in requirements/: made anew when one of those files changes.

@@ -10,7 +10,7 @@ from glob import glob
 
 from setuptools import Extension, setup
 
-pure = os.environ.get("RESILIENT_PURE", "") not in ("", "0")
+pure = os.environ.get("RESILIENT_PURE", "").strip().lower() not in ("", "0", "false", "no", "off")
 threads_run_at_once = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
 core = Extension(
     "resilient._core",

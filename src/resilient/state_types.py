@@ -152,7 +152,7 @@ def _chosen() -> tuple[Any, str]:
             None,
             "it was not built for this Python" if missing else f"it can't be loaded: {error}",
         )
-    if not found.is_usable():
+    if not found.is_usable():  # the main interpreter has loaded it before
         return None, "this is a subinterpreter"
     return found, ""
 

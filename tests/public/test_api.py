@@ -145,7 +145,8 @@ def described(name: str, value: object) -> Iterator[str]:
     elif isinstance(value, ModuleType):
         yield f"{name}: module"
     else:
-        yield f"{name}: {type(value).__name__} = {shown(value)}"
+        here = "" if name == "compiled" else f" = {shown(value)}"  # it says what runs here
+        yield f"{name}: {type(value).__name__}{here}"
 
 
 def of_class(name: str, kind: type) -> Iterator[str]:

@@ -102,8 +102,8 @@ def path_of(
     if not all(guard.has_rule() for guard in guards):
         return None
     answers, direct, constant = pipeline.answers, None, None
-    if answers is not None and pipeline.recalls is None and not pipeline.skip:
-        direct, constant = answers.direct, answers.constant
+    if answers is not None and not pipeline.skip:
+        direct, constant = answers.shortcut()
     _set_up()
     return compiled.FastPath(
         core=pipeline.core, guards=guards, kinds=tuple(guard.kind for guard in guards),

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ..deadline import current
+from ..deadline import current, enclosing
+from ..guards.facets import Answers
 from ..outcomes import FAILURE
 from ..stack import room
 from .classify import is_plain
@@ -28,9 +29,10 @@ def failing(pipeline: Pipeline) -> Fails | None:
     It takes the compiled pass or None, the tickets, when the call began, and the error, and returns
     whether it has booked the end: else nothing has changed.
     """
-    if not pipeline.is_plain or any(pipeline.reacts) or pipeline.retries is not None:
-        return None
     core, guards = pipeline.core, pipeline.fast_guards
+    answer = any(isinstance(guard, Answers) for guard in guards)
+    if not pipeline.is_plain or any(pipeline.reacts) or answer or pipeline.retries is not None:
+        return None
     alone = len(guards) == 1
     settles = tuple((level, guard.settle) for level, guard in enumerate(guards))[::-1]
     known: type[BaseException] | None = None  # the last type that was plain
@@ -47,7 +49,7 @@ def failing(pipeline: Pipeline) -> Fails | None:
         kind = type(error)
         if core.gate or began < core.counting_since:
             return False
-        if current.get() is not None:  # a caller's deadline may be the reason
+        if current.get() is not None and enclosing() is not None:  # it may be the reason
             return False
         try:
             if kind is not known:

@@ -175,6 +175,7 @@ class Bulkhead(Queueing, Slots, Changeable, BulkheadState):
         """Change the options: more slots are granted at once, fewer take effect as calls end."""
         assert isinstance(new, Bulkhead)
         self.max_concurrent = new.max_concurrent
+        self.why = f"all {self.max_concurrent} slots are taken"  # the compiled path writes none
         self.max_waiting = new.max_waiting
         self.adds_counts = new.adds_counts
         self.max_wait = new.max_wait

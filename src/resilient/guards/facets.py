@@ -1,8 +1,8 @@
 """What a guard takes part in: it inherits from the facets of what it does. Provisional.
 
-The engine asks which facets a guard has once, when a policy is built. Arguments that come again:
-`now` is the policy's clock in seconds, `ticket` is what `admit` gave, `waiter` is a caller in the
-guard's queue, `args` and `kwargs` are those of the call. What is not "under the lock" is outside.
+The engine asks which facets a guard has once, when a policy is built. In arguments, `now` is the
+policy's clock in seconds, `ticket` what `admit` gave, `waiter` a caller in the guard's queue. What
+is not "under the lock" is outside.
 """
 
 from __future__ import annotations
@@ -119,17 +119,14 @@ class Answers(Guard):
 
     Attributes:
         is_blind: it answers every refusal, and does not look at the error.
-        answer: what it answers, in a few words.
-        only_async, only_streams: it can't serve sync calls; calls that are not generators.
-        direct, constant: the function that `recover` only calls; what it returns each time.
+        answer: what it answers, briefly.
+        only_async, only_streams: it can serve no sync calls; no calls but generators.
     """
 
     is_blind: bool = False
     answer: str = ""
     only_async: bool = False
     only_streams: bool = False
-    direct: Callable[..., Any] | None = None
-    constant: Any = None
 
     def recover(self, error: Exception, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Answer in place of the function, for an async call perhaps by an awaitable.
@@ -138,6 +135,10 @@ class Answers(Guard):
             NoAnswer: it has none: the error stands, or, after `ANSWER`, the call goes on inwards.
         """
         raise NotImplementedError
+
+    def shortcut(self) -> tuple[Callable[..., Any] | None, Any]:
+        """Return the function that `recover` only calls, and what it returns each time, or None."""
+        return None, None
 
     def check_signature(self, fn: Callable[..., Any]) -> None:
         """Raise a TypeError, which says why, where it can't serve calls of fn."""

@@ -51,8 +51,6 @@ class Fallback(Answers):
             from copy import copy
 
             self._copy = copy
-        self.direct: Callable[..., Any] | None = None if with_error else fn
-        self.constant: Any = value if fn is None and self._copy is None else None
         self.judge: Judge = Judge.of(on, ignore, failed_result)
         self.is_blind: bool = on is None and ignore is None and not with_error
         kind = "sync" if fn is None else kind_of(fn)
@@ -76,6 +74,11 @@ class Fallback(Answers):
             return self.fn(error, *args, **kwargs)
         return self.fn(*args, **kwargs)
 
+    def shortcut(self) -> tuple[Callable[..., Any] | None, Any]:
+        if self.with_error or type(self).recover is not _RECOVER or "recover" in vars(self):
+            return None, None
+        return self.fn, self._value if self.fn is None and self._copy is None else None
+
     def options(self) -> dict[str, Any]:
         return {
             "fn": self.fn,
@@ -92,3 +95,6 @@ class Fallback(Answers):
     def snapshot(self, now: float) -> dict[str, Any]:
         options = {"answer": self.answer, "with_error": self.with_error}
         return {"guard": self.kind, "options": options}
+
+
+_RECOVER: Final = Fallback.recover  # a class, a mixin or a test may put another in its place

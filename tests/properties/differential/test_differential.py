@@ -110,6 +110,7 @@ class Run:
             ),
             # What the compiled core has rules for.
             "blind": lambda: fallback(value="lesser"),
+            "plain": lambda: circuit_breaker(failure_threshold=2, minimum_calls=6),
             "simple": lambda: circuit_breaker(failure_threshold=2, minimum_calls=6, ignore=KeyError),
             # With RefusedError: else the interpreter counts a refusal in its budget as ignored.
             "asking": lambda: retry(
@@ -284,7 +285,7 @@ def test_g7_every_way_of_calling_gives_the_same_trace(ops: list[Op], stack: str)
 
 
 COMPILED = [
-    "", "simple", "bulkhead", "simple bulkhead", "timeout", "simple bulkhead timeout", "blind simple",
+    "", "plain", "plain bulkhead", "plain timeout", "simple", "bulkhead", "simple bulkhead", "timeout", "simple bulkhead timeout", "blind simple",
     "blind bulkhead", "blind simple bulkhead timeout", "asking simple bulkhead",
     "blind asking simple bulkhead timeout", "last_good simple bulkhead",
 ]  # fmt: skip

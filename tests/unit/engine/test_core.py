@@ -113,7 +113,7 @@ def test_a_pass_that_nobody_books_gives_itself_back(stack: str) -> None:
     assert path() == 0  # the first call of a span of time is Python's
     for _ in range(3):
         entered = path.enter() if of._pipeline("cooperative").single is None else None
-        if entered is None:
+        if stack == "limit":  # it has no enter without a task
             return
         assert of.snapshot()["in_flight"] == 1
         began = entered.began

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import gc
 import subprocess
 import sys
@@ -10,8 +12,12 @@ from typing import Any
 
 import pytest
 
-from resilient import CircuitOpenError, bulkhead, circuit_breaker
+from resilient import BulkheadFullError, CircuitOpenError, bulkhead, circuit_breaker
 from resilient.engine.call import Call
+from resilient.guards.base import RECOVER
+from resilient.guards.facets import Admission, Answers
+from resilient.guards.fallback import Fallback
+from resilient.outcomes import FAILURE
 from resilient.state_types import compiled
 from resilient.testing import ManualClock
 from tests.kit.policies import policy
@@ -42,7 +48,7 @@ def test_a_dropped_greenlet_gives_its_slot_back() -> None:
 LATE = """
 import time
 from resilient import CircuitOpenError, Policy, bulkhead, circuit_breaker
-p = Policy("p", circuit_breaker(failure_threshold=1, failure_rate=None, recovery_timeout=.01), bulkhead(9))
+p = Policy("p", circuit_breaker(failure_threshold=1, failure_rate=None, recovery_timeout=.01, probe_lease=60), bulkhead(9))
 @p
 def f(do=None): return do() if do else 1
 f(); f()
@@ -144,7 +150,8 @@ def test_a_slot_is_free_while_the_error_of_the_stack_lives() -> None:
 
 
 @pytest.mark.skipif(
-    sys.version_info < (3, 12), reason="a function's vectorcall is ours from 3.12 on"
+    compiled is None or sys.version_info < (3, 12),
+    reason="a function's vectorcall is ours from 3.12 on",
 )
 def test_a_function_whose_cell_is_another() -> None:
     """Who writes into the closure of a guarded function gets what Python makes of it."""
@@ -178,3 +185,119 @@ def test_a_clock_that_raises_as_the_call_ends() -> None:
     clock.breaks = False
     assert in_flight(of) == 0
     assert of.snapshot()["calls"]["failure"] == 0
+
+
+def test_a_failure_in_a_generator_leaves_no_exception_behind() -> None:
+    """What the caller of a generator handles is not what the generator handles."""
+    guarded = policy(bulkhead(2))(lambda: 1 // 0)
+    with pytest.raises(ZeroDivisionError):
+        guarded()
+
+    def steps() -> Any:
+        for _ in range(3):
+            with contextlib.suppress(ZeroDivisionError):
+                guarded()
+        yield
+        yield sys.exc_info()[0]
+
+    made = steps()
+    try:
+        raise KeyError("the caller's")
+    except KeyError:
+        next(made)
+    assert next(made) is None
+
+
+class Both(Admission, Answers):
+    kind = "both"
+
+    def admit(self, now: float) -> int:
+        return 0
+
+    def settle(
+        self, ticket: int, now: float, outcome: int, duration: float, reason: str, held: bool
+    ) -> float | None:
+        return RECOVER if outcome == FAILURE else None
+
+    def recover(self, error: Exception, args: Any, kwargs: Any) -> str:
+        return "answered"
+
+
+def test_a_guard_that_admits_and_answers() -> None:
+    """A failure that a guard answers is no plain one."""
+    guarded = policy(Both())(lambda: 1 // 0)
+    assert [guarded() for _ in range(4)] == ["answered"] * 4
+
+
+class Logged(Fallback):
+    def recover(self, error: Exception, args: Any, kwargs: Any) -> Any:
+        return "logged", super().recover(error, args, kwargs)
+
+
+def test_a_fallback_whose_answer_is_another() -> None:
+    """The compiled path asks what stands in the place of a fallback's method."""
+    options: dict[str, Any] = {
+        "with_error": False,
+        "on": None,
+        "ignore": None,
+        "failed_result": None,
+    }
+    guarded = policy(Logged(None, value=7, **options), bulkhead(1))(lambda do=None: do and do())
+    assert guarded() is None
+    assert [guarded(guarded) for _ in range(4)] == [("logged", 7)] * 4
+
+
+def test_a_slot_is_free_while_the_error_of_an_async_stack_lives() -> None:
+    """It is so for coroutines too."""
+    of = policy(bulkhead(1))
+    kept: list[BaseException] = []
+    refused: list[int] = []
+
+    @of
+    async def fails() -> None:
+        raise ValueError("down")
+
+    @of
+    async def good() -> int:
+        return 1
+
+    async def deep(depth: int, fn: Any) -> Any:
+        return await (fn() if depth == 0 else deep(depth - 1, fn))
+
+    async def body() -> None:
+        await good()
+        for fn in (fails, good):
+            for depth in range(sys.getrecursionlimit() - 150, sys.getrecursionlimit()):
+                try:
+                    await deep(depth, fn)
+                except (RecursionError, ValueError) as error:
+                    kept.append(error)
+                    try:
+                        await good()
+                    except BulkheadFullError:
+                        refused.append(depth)
+
+    asyncio.run(body())
+    assert any(isinstance(error, RecursionError) for error in kept)
+    assert refused == []
+
+
+FIRST = """
+import {0} as interpreters
+made = interpreters.create(**{1})
+interpreters.run_string(made, "import sys; sys.path[:0] = {2}; import resilient; print(resilient.compiled)")
+import resilient
+print(resilient.bulkhead(1)(lambda: 7)())
+"""
+
+
+def test_a_subinterpreter_that_comes_first() -> None:
+    """It takes the twin, and leaves the types to the main interpreter."""
+    name = "_xxsubinterpreters" if sys.version_info < (3, 13) else "_interpreters"
+    pytest.importorskip(name)
+    shared: dict[str, Any] = {"isolated": False} if sys.version_info < (3, 13) else {}
+    code = FIRST.format(name, shared, [path for path in sys.path if path])
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout.split()) == (0, ["False", "7"]), done.stderr

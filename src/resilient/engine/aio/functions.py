@@ -105,15 +105,22 @@ def _through(path: Any, body: Fn, ends: AsyncEnds, keep: Keeper | None) -> Fn:
         try:
             value = await (body(*args, **kwargs) if kwargs else body(*args))
         except BaseException as error:
-            if fails is not None and ends.failed(entered, fails, error):
-                raise
-            done = await ends.raised(entered, args, kwargs, error)
+            try:
+                if fails is not None and ends.failed(entered, fails, error):
+                    raise
+                done = await ends.raised(entered, args, kwargs, error)
+            finally:
+                entered.give_back()  # if nobody has booked it: a traceback may keep it for long
             if done.error is error:
                 done.error = None
                 raise
             return value_or_raise(done)
-        if not booked(entered, value):
-            return await ends.returned(entered, args, kwargs, value)
+        try:
+            usual = booked(entered, value)
+            if not usual:
+                return await ends.returned(entered, args, kwargs, value)
+        finally:
+            entered.give_back()
         if keep is not None:
             keep(value, args, kwargs, entered.ended)
         return value

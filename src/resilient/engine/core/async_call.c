@@ -96,8 +96,14 @@ set_limit(Pass *pass, TimeoutQueueState *timers)
     pass->entries = timers->entries;
     if (timers->handle == Py_None) {
         PyObject *started = PyObject_CallMethodNoArgs((PyObject *)timers, names.start);
-        if (started == NULL)
+        if (started == NULL) {
+            PyObject *type, *error, *trace;
+            PyErr_Fetch(&type, &error, &trace);
+            if (PyDict_DelItem(timers->entries, entry) < 0)
+                PyErr_Clear();
+            PyErr_Restore(type, error, trace);
             return -1;
+        }
         Py_DECREF(started);
     }
     PyObject *token = PyContextVar_Set(given.current, entry);

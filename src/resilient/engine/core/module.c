@@ -90,6 +90,10 @@ static struct PyModuleDef definition = {
 PyMODINIT_FUNC
 PyInit__core(void)
 {
+    if (PyInterpreterState_Get() != PyInterpreterState_Main()) {
+        PyErr_SetString(PyExc_ImportError, "the types of resilient._core are the main interpreter's");
+        return NULL;
+    }
     PyObject *module = PyModule_Create(&definition);
     if (module == NULL || add_state_types(module) < 0 || add_path_types(module) < 0) {
         Py_XDECREF(module);

@@ -61,9 +61,9 @@ renew_terms(FastPath *path)
         Py_DECREF(clock);
         return -1;
     }
+    Py_XSETREF(path->terms, terms);
     path->seconds = seconds;
     Py_XSETREF(path->clock, clock);
-    Py_XSETREF(path->terms, terms);
     Py_INCREF(Py_None);
     Py_XSETREF(path->timers, Py_None); /* they are of the old limit */
     return 0;
@@ -104,6 +104,26 @@ close_deadline(Pass *pass, int reset)
     PyObject *token = PyContextVar_Set(given.current, Py_None);
     Py_XDECREF(token);
     return token == NULL ? -1 : 0;
+}
+
+PyObject *
+handle(PyObject *error)
+{
+    PyObject *before = PyErr_GetHandledException();
+    PyErr_SetHandledException(error);
+    return before;
+}
+
+void
+handled_before(PyObject *before)
+{
+    /* A generator that runs here handles nothing of its own: what was seen is its caller's. */
+    PyErr_SetHandledException(NULL);
+    PyObject *seen = PyErr_GetHandledException();
+    if (seen != before)
+        PyErr_SetHandledException(before);
+    Py_XDECREF(seen);
+    Py_XDECREF(before);
 }
 
 /* -- passes --------------------------------------------- */
@@ -270,11 +290,11 @@ give_back(Pass *pass)
     PyObject *type, *value, *trace;
     PyErr_Fetch(&type, &value, &trace);
     unlist_pass(pass);
-    int failed = leave_to_outbox(pass) < 0 || close_deadline(pass, 1) < 0;
+    int failed = leave_to_outbox(pass) < 0;
+    pass->booked = !failed;
+    failed |= close_deadline(pass, 1) < 0;
     if (failed)
         PyErr_WriteUnraisable((PyObject *)pass->path);
-    else
-        pass->booked = 1;
     PyErr_Restore(type, value, trace);
     return failed ? -1 : 0;
 }

@@ -106,6 +106,9 @@ int give_back(Pass *pass);
 PyObject *tickets_of(Pass *pass);
 /* Close the deadline of a pass, and take it out of the context if it is the current one. */
 int close_deadline(Pass *pass, int reset);
+/* Have an error be the one that is handled, and return what is to be given to `handled_before`. */
+PyObject *handle(PyObject *error);
+void handled_before(PyObject *before);
 /* Put a sync call in the list of those in flight, or take it out. */
 void list_pass(Pass *pass);
 void unlist_pass(Pass *pass);

@@ -102,11 +102,9 @@ answer_failed(FastPath *path)
     PyErr_NormalizeException(&type, &error, &trace);
     if (trace != NULL)
         (void)PyException_SetTraceback(error, trace);
-    PyObject *handled = PyErr_GetHandledException();
-    PyErr_SetHandledException(error);
+    PyObject *before = handle(error);
     PyObject *done = PyObject_CallMethodOneArg(path->ends, names.answer_failed, error);
-    PyErr_SetHandledException(handled);
-    Py_XDECREF(handled);
+    handled_before(before);
     if (done != NULL) {
         Py_DECREF(done);
         PyErr_Restore(type, error, trace);

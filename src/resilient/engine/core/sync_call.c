@@ -104,13 +104,11 @@ raised(Pass *pass, PyObject *const *args, size_t nargsf, PyObject *kwnames)
     PyObject *value = NULL;
     int booked = -1;
     if (close_deadline(pass, 1) == 0) {
-        PyObject *handled = PyErr_GetHandledException();
-        PyErr_SetHandledException(error);
+        PyObject *before = handle(error);
         booked = has_failed(pass, error);
         if (booked == 0)
             value = end_in_python(pass, names.raised, error, args, nargsf, kwnames);
-        PyErr_SetHandledException(handled);
-        Py_XDECREF(handled);
+        handled_before(before);
     }
     if (booked == 1 || value == given.raise_it) {
         Py_CLEAR(value);
