@@ -1,8 +1,8 @@
 """What a guard takes part in: it inherits from the facets of what it does. Provisional.
 
-The engine asks which facets a guard has once, when a policy is built. In arguments, `now` is the
-policy's clock in seconds, `ticket` what `admit` gave, `waiter` a caller in the guard's queue. What
-is not "under the lock" is outside.
+The engine asks which facets a guard has once, when a policy is built. Arguments that come again:
+`now` is the policy's clock in seconds, `ticket` is what `admit` gave, `waiter` is a caller in the
+guard's queue, `args` and `kwargs` are those of the call. What is not "under the lock" is outside.
 """
 
 from __future__ import annotations
@@ -191,11 +191,10 @@ class TimeLimit(Guard):
     """It bounds the time of all that is inside it; the drivers keep the limit.
 
     Attributes:
-        seconds: how long that may take.
         sync: how sync calls keep to it: "thread", "cooperative", or None: not at all.
     """
 
-    seconds: float
+    seconds: float  # how long that may take
     sync: str | None = None
 
 
