@@ -27,6 +27,9 @@ def _longer(way: Callable[[], None], steps: int) -> Callable[[], None]:
     return step if steps == 1 else _longer(step, steps - 1)
 
 
+if compiled is not None:
+    compiled.set_room(_SECTION, _CALL)
+
 # Without a counter: a recursion that counts down costs half as much again.
 room: Final[Callable[[], None]] = _longer(_end, _SECTION) if compiled is None else compiled.room
 """Raise RecursionError if the stack is too short for a section."""

@@ -14,18 +14,19 @@ from typing import Any, Final
 from ..callables import returns_awaitable, returns_work
 from ..clock import real
 from ..deadline import Deadline, Terms, current
-from ..guards.base import NoAnswer
+from ..guards.base import RULED, Guard, NoAnswer
+from ..outcomes import REFUSED
 from ..state_types import compiled
 from . import fast_refusal, settlement
 from .call import Call
-from .fast_failure import failing
+from .counters import DEGRADED, DURATION_SUM, ENDED, IN_FLIGHT, QUICK, SHORTEST
+from .fast_failure import Fails
 from .misuse import not_awaited
 from .pipeline import Pipeline
+from .policy_state import QUIET
 
 RAISE: Final = object()
 """What `Ends.raised` returns to have the error of the body raised as it is."""
-
-_MOST: Final = 8  # guards that a path asks
 
 
 class Ends:
@@ -88,18 +89,24 @@ class Ends:
         fast_refusal.failed(self.pipeline, error)
 
 
+def has_rule(guard: Guard) -> bool:
+    """Return whether the core may do a guard's part: nobody has put another in its place."""
+    kind = type(guard)
+    anew = any(name in vars(guard) for name in RULED)
+    return kind.in_core and not anew and kind._ruled == tuple(getattr(kind, n) for n in RULED)
+
+
 def path_of(
     pipeline: Pipeline,
     body: Callable[..., Any],
     ends: Ends,
     keep: Callable[..., Any] | None,
+    fails: Fails | None,
     deadline_type: type[Deadline],
 ) -> Any:
     """Return the compiled path of a function; None where Python has to call it."""
     guards = pipeline.fast_guards
-    if compiled is None or len(guards) > _MOST:
-        return None
-    if not all(guard.has_rule() for guard in guards):
+    if compiled is None or len(guards) > compiled.MOST_GUARDS or not all(map(has_rule, guards)):
         return None
     answers, direct, constant = pipeline.answers, None, None
     if answers is not None and not pipeline.skip:
@@ -109,7 +116,7 @@ def path_of(
         core=pipeline.core, guards=guards, kinds=tuple(guard.kind for guard in guards),
         limit=None if pipeline.single is None else pipeline.single[1],
         deadline_type=deadline_type, fn=body, ends=ends, pipeline=pipeline, leave=pipeline.leave,
-        fails=failing(pipeline), keep=keep, answers=answers is not None, direct=direct,
+        fails=fails, keep=keep, answers=answers is not None, direct=direct,
         constant=constant,
     )  # fmt: skip
 
@@ -122,5 +129,9 @@ def _set_up() -> None:
     if not _is_set_up:
         clock: Any = real.now
         known = getattr(clock, "__module__", "") == "time" and clock.__name__ == "monotonic"
-        compiled.set_up(current, clock if known else None, settlement.give_back, RAISE)
+        compiled.set_up(
+            current=current, monotonic=clock if known else None, give_back=settlement.give_back,
+            raise_it=RAISE, refused=REFUSED, shortest=SHORTEST, quiet=QUIET,
+            row=(QUICK, DURATION_SUM, IN_FLIGHT, ENDED + REFUSED, DEGRADED),
+        )  # fmt: skip
         _is_set_up.append(True)

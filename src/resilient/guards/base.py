@@ -31,7 +31,8 @@ ANSWER: Final = -3
 RECOVER: Final = -1.0
 """What `settle` answers where `recover` shall answer in place of the function."""
 
-_RULED: Final = ("admit", "settle", "settle_success")
+RULED: Final = ("admit", "settle", "settle_success")
+"""The methods that the compiled core has rules for."""
 
 Mode = Literal["async", "cooperative", "thread"]
 """How the body is run, which is awaited, called in place, or called on a worker thread."""
@@ -154,7 +155,7 @@ class Guard:
         super().__init_subclass__(**options)
         cls.in_core = vars(cls).get("in_core", False)
         if cls.in_core:
-            cls._ruled = tuple(getattr(cls, name) for name in _RULED)
+            cls._ruled = tuple(getattr(cls, name) for name in RULED)
         for name, facet in cls._facet_of.items():
             if not issubclass(cls, facet) and hasattr(cls, name):
                 raise TypeError(
@@ -162,12 +163,6 @@ class Guard:
                     f"from {facet.__module__}.{facet.__name__}. For something else take another "
                     "name: this one belongs to the contract"
                 )
-
-    def has_rule(self) -> bool:
-        """Return whether the compiled core may do its part: nobody has put another in its place."""
-        kind = type(self)
-        anew = any(name in vars(self) for name in _RULED)
-        return kind.in_core and not anew and kind._ruled == tuple(getattr(kind, n) for n in _RULED)
 
     def settle(
         self, ticket: int, now: float, outcome: int, duration: float, reason: str, held: bool

@@ -12,7 +12,7 @@ import pytest
 
 import resilient
 from resilient import Policy, bulkhead, circuit_breaker, fallback, retry, timeout
-from resilient.engine.compiled import path_of
+from resilient.engine.compiled import has_rule, path_of
 from resilient.engine.sync import functions as sync
 from resilient.guards.bulkhead import Bulkhead
 from resilient.state_types import compiled, why_pure
@@ -100,7 +100,7 @@ STACKS: dict[str, Callable[[], tuple[Any, ...]]] = {
 def path_for(of: Policy, fn: Callable[..., Any]) -> Any:
     pipeline = of._pipeline("cooperative")
     ends = sync.SyncEnds(pipeline, fn)
-    return path_of(pipeline, fn, ends, None, sync.Deadline)
+    return path_of(pipeline, fn, ends, None, None, sync.Deadline)
 
 
 @needs_core
@@ -190,7 +190,7 @@ def test_a_guard_whose_method_is_another_stays_in_python(
     for _ in range(3):
         guarded()
     assert len(asked) == 3
-    assert not Inherited(2).has_rule()
+    assert not has_rule(Inherited(2))
 
 
 @needs_core

@@ -28,7 +28,7 @@ def guard(pipeline: Pipeline, fn: Callable[..., Any]) -> Callable[..., Any]:
         return interpreted(pipeline, fn)
     body, ends = inside_async(pipeline, fn), AsyncEnds(pipeline, fn)
     keep = keeper(pipeline, fn)
-    path = path_of(pipeline, body, ends, keep, TimeoutEntry)
+    path = path_of(pipeline, body, ends, keep, None, TimeoutEntry)
     return ends.twin() if path is None else _through(path, body, ends, keep)
 
 
@@ -106,21 +106,23 @@ def _through(path: Any, body: Fn, ends: AsyncEnds, keep: Keeper | None) -> Fn:
             value = await (body(*args, **kwargs) if kwargs else body(*args))
         except BaseException as error:
             try:
-                if fails is not None and ends.failed(entered, fails, error):
-                    raise
-                done = await ends.raised(entered, args, kwargs, error)
-            finally:
+                plain = fails is not None and ends.failed(entered, fails, error)
+                done = None if plain else await ends.raised(entered, args, kwargs, error)
+            except BaseException:
                 entered.give_back()  # if nobody has booked it: a traceback may keep it for long
+                raise
+            if done is None:
+                raise
             if done.error is error:
                 done.error = None
                 raise
             return value_or_raise(done)
         try:
-            usual = booked(entered, value)
-            if not usual:
+            if not booked(entered, value):
                 return await ends.returned(entered, args, kwargs, value)
-        finally:
+        except BaseException:
             entered.give_back()
+            raise
         if keep is not None:
             keep(value, args, kwargs, entered.ended)
         return value

@@ -10,10 +10,16 @@ is_usable(PyObject *module, PyObject *unused)
 
 /* Take what the core needs of Python; called once, before the first path is made. */
 static PyObject *
-set_up(PyObject *module, PyObject *args)
+set_up(PyObject *module, PyObject *args, PyObject *kwargs)
 {
+    static char *keys[] = {"current", "monotonic", "give_back", "raise_it", "refused", "shortest",
+                           "quiet", "row", NULL};
     PyObject *current, *monotonic, *give_back, *raise_it;
-    if (!PyArg_ParseTuple(args, "OOOO", &current, &monotonic, &give_back, &raise_it))
+    if (!PyArg_ParseTupleAndKeywords(
+            args, kwargs, "OOOOidd(iiiii)", keys, &current, &monotonic, &give_back, &raise_it,
+            &given.refused, &given.shortest, &given.quiet, &given.row_quick,
+            &given.row_duration_sum, &given.row_in_flight, &given.row_refused,
+            &given.row_degraded))
         return NULL;
     if (!PyContextVar_CheckExact(current))
         return PyErr_Format(PyExc_TypeError, "%R is no context variable", current);
@@ -52,26 +58,36 @@ need_room(int calls)
     return NULL;
 }
 
-enum { ROOM = 16, ROOM_FOR_CALL = 28 }; /* _SECTION and _CALL of resilient/stack.py */
+static int section_steps, call_steps;
 
 static PyObject *
 room(PyObject *module, PyObject *unused)
 {
-    return need_room(ROOM);
+    return need_room(section_steps);
 }
 
 static PyObject *
 room_for_call(PyObject *module, PyObject *unused)
 {
-    return need_room(ROOM_FOR_CALL);
+    return need_room(call_steps);
+}
+
+/* Take how deep a section goes, and a call. */
+static PyObject *
+set_room(PyObject *module, PyObject *args)
+{
+    if (!PyArg_ParseTuple(args, "ii", &section_steps, &call_steps))
+        return NULL;
+    Py_RETURN_NONE;
 }
 
 static PyMethodDef functions[] = {
     {"exchange", (PyCFunction)(void (*)(void))exchange, METH_FASTCALL,
      "Set one signal, and wait for another at most so many seconds; return whether it was set."},
     {"room", room, METH_NOARGS, NULL},
+    {"set_room", set_room, METH_VARARGS, NULL},
     {"room_for_call", room_for_call, METH_NOARGS, NULL},
-    {"set_up", set_up, METH_VARARGS, NULL},
+    {"set_up", (PyCFunction)(void (*)(void))set_up, METH_VARARGS | METH_KEYWORDS, NULL},
     {"set_up_asyncio", set_up_asyncio, METH_VARARGS, NULL},
     {"quicken", quicken, METH_O, "Have calls of a function round a path go straight to it."},
     {"passes_here", passes_here, METH_NOARGS, "Return this thread's sync calls in flight."},

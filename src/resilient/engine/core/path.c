@@ -421,14 +421,27 @@ greenlet_here(void)
     return greenlet;
 }
 
+/* Return whether a greenlet is the one that its thread begins with: 1, or 0. */
+static int
+is_first(PyObject *greenlet)
+{
+    PyObject *parent = greenlet == NULL ? NULL : PyObject_GetAttr(greenlet, names.parent);
+    if (greenlet != NULL && parent == NULL)
+        PyErr_Clear();
+    Py_XDECREF(parent);
+    return greenlet == NULL || parent == Py_None;
+}
+
 PyObject *
 passes_here(PyObject *module, PyObject *unused)
 {
     unsigned long thread = PyThread_get_thread_ident();
     void *greenlet = greenlet_here();
+    int first = is_first(greenlet); /* it runs what was entered before there were greenlets */
     PyObject *found = PyList_New(0);
     for (Pass *pass = newest; found != NULL && pass != NULL; pass = pass->before) {
-        if (pass->thread != thread || (pass->greenlet != NULL && pass->greenlet != greenlet))
+        int ours = pass->greenlet == NULL ? first : pass->greenlet == greenlet;
+        if (pass->thread != thread || !ours)
             continue;
         show_pass(pass);
         if (PyList_Append(found, (PyObject *)pass) < 0)
@@ -497,7 +510,7 @@ enter(FastPath *path, PyObject *deadline, double now, Pass **made, Py_ssize_t *p
     if (core->in_flight > core->peak)
         core->peak = core->in_flight;
     if (core->row.obj != NULL)
-        ((double *)core->row.buf)[2] = (double)core->in_flight; /* counters.IN_FLIGHT */
+        ((double *)core->row.buf)[given.row_in_flight] = (double)core->in_flight;
     pass->booked = 0;
     *made = pass;
     return ENTERED;
@@ -511,7 +524,7 @@ is_usual(Pass *pass, double duration)
     CountersState *core = path->core;
     if (core->gate != 0 || pass->began < core->counting_since)
         return 0;
-    if (duration > 0.005) /* counters.SHORTEST */
+    if (duration > given.shortest)
         return 0;
     for (Py_ssize_t at = path->number - 1; at >= 0; at--) {
         Place *place = &path->places[at];
@@ -556,10 +569,10 @@ leave(Pass *pass)
     core->quick++;
     pass->booked = 1;
     if (core->row.obj != NULL) {
-        double *row = core->row.buf; /* by the positions in engine/counters.py */
-        row[0] = (double)core->quick;
-        row[1] = core->duration_sum;
-        row[2] = (double)core->in_flight;
+        double *row = core->row.buf;
+        row[given.row_quick] = (double)core->quick;
+        row[given.row_duration_sum] = core->duration_sum;
+        row[given.row_in_flight] = (double)core->in_flight;
     }
     if (core->outbox == NULL || !PyList_Check(core->outbox) || PyList_GET_SIZE(core->outbox) == 0)
         return 0;

@@ -73,6 +73,11 @@ typedef struct {
     PyObject *raise_it;               /* what Ends.raised returns to have its error raised as it is */
     PyObject *running_loop, *task_in; /* of asyncio; NULL until it is in use */
     PyObject *getcurrent;             /* of greenlet; NULL until that is imported */
+    double shortest;                  /* the upper edge of the first bucket of durations */
+    double quiet;                     /* after so many seconds a refusal is news */
+    int refused;                      /* the outcome, a position in `counts` */
+    /* Positions in a shared row: engine/counters.py. */
+    int row_quick, row_duration_sum, row_in_flight, row_refused, row_degraded;
 } Settings;
 
 extern Settings given;
@@ -80,7 +85,8 @@ extern Settings given;
 /* Names of methods and attributes of Python's part, interned: see path_type.c. */
 typedef struct {
     PyObject *answer, *answer_failed, *cancelling, *degraded, *flush, *is_answer, *is_unusual,
-        *getcurrent, *greenlet, *on_end, *raised, *refused_at, *returned, *start, *terms, *timers, *twin;
+        *getcurrent, *greenlet, *on_end, *raised, *refused_at, *returned, *start, *terms,
+        *timers, *twin, *parent;
 } Names;
 
 extern Names names;

@@ -19,7 +19,7 @@ intern_names(void)
         {&names.raised, "raised"},         {&names.refused_at, "refused_at"},
         {&names.returned, "returned"},     {&names.start, "start"},
         {&names.terms, "terms"},           {&names.timers, "timers"},
-        {&names.twin, "twin"},
+        {&names.twin, "twin"},             {&names.parent, "parent"},
     };
     for (size_t at = 0; at < Py_ARRAY_LENGTH(all); at++) {
         *all[at].name = PyUnicode_InternFromString(all[at].text);
@@ -103,12 +103,12 @@ set_guards(FastPath *path, PyObject *guards, PyObject *kinds)
 static PyObject *
 path_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"core", "guards", "kinds", "limit", "deadline_type", "fn", "ends",
+    static char *keys[] = {"core", "guards", "kinds", "limit", "deadline_type", "fn", "ends",
                             "pipeline", "leave", "fails", "keep", "answers", "direct", "constant", NULL};
     PyObject *core, *guards, *kinds, *limit, *deadline_type, *fn, *ends, *pipeline, *leave, *fails,
         *keep, *direct, *constant;
     int answers;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!O!O!OO!OOOOOOpOO", names, &CountersState_Type,
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!O!O!OO!OOOOOOpOO", keys, &CountersState_Type,
                                      &core, &PyTuple_Type, &guards, &PyTuple_Type, &kinds, &limit,
                                      &PyType_Type, &deadline_type, &fn, &ends, &pipeline, &leave,
                                      &fails, &keep, &answers, &direct, &constant))
@@ -270,7 +270,8 @@ quicken(PyObject *module, PyObject *fn)
 int
 add_path_types(PyObject *module)
 {
-    return intern_names() < 0 || PyModule_AddType(module, &FastPath_Type) < 0
+    return intern_names() < 0 || PyModule_AddIntMacro(module, MOST_GUARDS) < 0
+                   || PyModule_AddType(module, &FastPath_Type) < 0
                    || PyModule_AddType(module, &Pass_Type) < 0
                    || PyModule_AddType(module, &Late_Type) < 0
                    || PyModule_AddType(module, &Signal_Type) < 0

@@ -1,10 +1,6 @@
 /* Answer a refused call by a fallback that does not look at the error: engine/fast_refusal.py. */
 #include "path.h"
 
-/* Positions in engine/counters.py: ENDED + REFUSED, and DEGRADED. */
-enum { ROW_REFUSED = 7, ROW_DEGRADED = 9 };
-enum { COUNT_REFUSED = 4 }; /* outcomes.REFUSED */
-
 /* Add one to a number that a list or a dict holds; return it, or -1 with an exception. */
 static whole
 one_more(PyObject *number, PyObject **more)
@@ -30,7 +26,7 @@ show_refusals(CountersState *core, PyObject *kind, whole refused, whole of_kind)
     PyObject *places = PyObject_GetAttr(core->layout, names.refused_at);
     if (places == NULL)
         return -1;
-    row[ROW_REFUSED] = (double)refused;
+    row[given.row_refused] = (double)refused;
     PyObject *at = PyDict_Check(places) ? PyDict_GetItemWithError(places, kind) : NULL;
     if (at != NULL) { /* a view's guard may be newer than the row */
         Py_ssize_t place = PyLong_AsSsize_t(at);
@@ -48,22 +44,22 @@ count_refusal(CountersState *core, PyObject *kind, double now)
 {
     if (core->refused_at == NULL || !PyDict_Check(core->refused_at) || core->refusals == NULL
         || !PyDict_Check(core->refusals) || core->counts == NULL || !PyList_Check(core->counts)
-        || PyList_GET_SIZE(core->counts) <= COUNT_REFUSED)
+        || PyList_GET_SIZE(core->counts) <= given.refused)
         return 0;
     PyObject *last = PyDict_GetItemWithError(core->refused_at, kind);
     if (last == NULL)
         return PyErr_Occurred() ? -1 : 0;
-    if (!PyFloat_Check(last) || now - PyFloat_AS_DOUBLE(last) >= 60.0) /* policy_state.QUIET */
+    if (!PyFloat_Check(last) || now - PyFloat_AS_DOUBLE(last) >= given.quiet)
         return 0;
     PyObject *at = PyFloat_FromDouble(now), *of_kind = NULL, *all = NULL;
     whole kinds = one_more(PyDict_GetItemWithError(core->refusals, kind), &of_kind);
-    whole refused = one_more(PyList_GET_ITEM(core->counts, COUNT_REFUSED), &all);
+    whole refused = one_more(PyList_GET_ITEM(core->counts, given.refused), &all);
     int failed = at == NULL || kinds < 0 || refused < 0
                  || PyDict_SetItem(core->refused_at, kind, at) < 0
                  || PyDict_SetItem(core->refusals, kind, of_kind) < 0;
     if (!failed) {
         Py_INCREF(all);
-        failed = PyList_SetItem(core->counts, COUNT_REFUSED, all) < 0
+        failed = PyList_SetItem(core->counts, given.refused, all) < 0
                  || show_refusals(core, kind, refused, kinds) < 0;
     }
     Py_XDECREF(at);
@@ -85,7 +81,7 @@ count_answer(FastPath *path)
     if (alone) {
         core->degraded++;
         if (core->row.obj != NULL)
-            ((double *)core->row.buf)[ROW_DEGRADED] = (double)core->degraded;
+            ((double *)core->row.buf)[given.row_degraded] = (double)core->degraded;
         return 0;
     }
     PyObject *done = PyObject_CallMethodNoArgs(path->ends, names.degraded);

@@ -10,6 +10,7 @@ from ...state_types import compiled
 from ..attempts import inside
 from ..call import value_or_raise
 from ..compiled import RAISE, Ends, path_of
+from ..fast_failure import failing
 from ..keeping import Fn, keeper
 from ..pipeline import Pipeline
 from .threads import threaded
@@ -25,7 +26,7 @@ def guard(pipeline: Pipeline, fn: Callable[..., Any]) -> Callable[..., Any]:
     if not pipeline.fast:
         return interpreted(pipeline, fn)
     body, ends = inside(pipeline, fn), SyncEnds(pipeline, fn)
-    path = path_of(pipeline, body, ends, keeper(pipeline, fn), Deadline)
+    path = path_of(pipeline, body, ends, keeper(pipeline, fn), failing(pipeline), Deadline)
     return ends.twin() if path is None else _through(path)
 
 
