@@ -8,12 +8,14 @@ import gc
 import subprocess
 import sys
 from collections.abc import Callable
+from contextvars import copy_context
 from typing import Any
 
 import pytest
 
 from resilient import BulkheadFullError, CircuitOpenError, bulkhead, circuit_breaker
 from resilient.engine.call import Call
+from resilient.engine.sync.workers import Job
 from resilient.guards.base import RECOVER
 from resilient.guards.facets import Admission, Answers
 from resilient.guards.fallback import Fallback
@@ -301,3 +303,15 @@ def test_a_subinterpreter_that_comes_first() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
     )
     assert (done.returncode, done.stdout.split()) == (0, ["False", "7"]), done.stderr
+
+
+def test_a_body_is_taken_once() -> None:
+    """A worker has taken it up, or its caller takes it back: never both, never neither."""
+    ran: list[int] = []
+    withdrawn, begun = (Job(copy_context(), lambda: ran.append(1)) for _ in range(2))
+    assert withdrawn.withdraw() is True
+    withdrawn.run()
+    assert ran == []
+    begun.run()
+    assert begun.withdraw() is False
+    assert (ran, begun.ended, withdrawn.ended) == ([1], True, False)

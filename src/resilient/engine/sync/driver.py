@@ -118,8 +118,7 @@ def _on_worker(call: Call, body: Callable[[], Any], deadline: Deadline) -> Step:
     except RuntimeError as fault:
         return no_thread(call, fault)
     except BaseException as interrupt:  # such as KeyboardInterrupt, while a new thread starts
-        if not job.begun:
-            job.abandon()  # so that it never begins
+        if job.withdraw():
             raise
         reason = interrupt
     return job_done(call, job, deadline, reason or _wait_for(call, job, deadline))

@@ -29,7 +29,7 @@ def threaded(pipeline: Pipeline, fn: Fn, bare: Fn) -> Fn:
 
     def guarded(*args: Any, **kwargs: Any) -> Any:
         nonlocal plain, terms
-        outer, clock, reason, woken = current.get(), core.now, None, False
+        outer, clock, reason = current.get(), core.now, None
         nested = outer is not None and (outer.open or outer.outer is not None)
         if nested or core.clock is not None:  # a nested limit, a manual clock
             return call(pipeline, bare, args, kwargs)
@@ -53,7 +53,6 @@ def threaded(pipeline: Pipeline, fn: Fn, bare: Fn) -> Fn:
             exchange(mail, job.signal, seconds)
         except BaseException as interrupt:
             reason = interrupt
-            woken = job is not None and job.begun
         try:
             ended = clock()
             if job is not None and job.ended and job.error is None and reason is None:
@@ -68,7 +67,7 @@ def threaded(pipeline: Pipeline, fn: Fn, bare: Fn) -> Fn:
                     done_well(tickets, now, ended)
                     return value
             done = Call.entered(pipeline, bare, args, kwargs, tickets, now, own)
-            run(done, _hired, job, own, reason, woken)
+            run(done, _hired, job, own, reason)
             if mail is not None and reason is not None:  # the interrupt may have come before it
                 mail.set()
         except RecursionError:
@@ -86,16 +85,13 @@ def _hired(
     job: Job | None,
     own: Deadline | None,
     reason: BaseException | None,
-    woken: bool,
 ) -> Step:
     """Report how a call ended whose body was given to a worker, or could not be."""
     if job is None or own is None:
         assert reason is not None
         return interpreter.raised(call, reason)
-    lacks_stack = isinstance(reason, RecursionError)
-    if isinstance(reason, RuntimeError) and not (woken or lacks_stack):
+    if reason is None or not job.withdraw():
+        return job_done(call, job, own, reason)
+    if isinstance(reason, RuntimeError) and not isinstance(reason, RecursionError):
         return no_thread(call, reason)
-    if reason is not None and not woken and (lacks_stack or not job.begun):
-        job.abandon()  # if a worker takes it up, the worker does not run it
-        return interpreter.raised(call, reason)
-    return job_done(call, job, own, reason)
+    return interpreter.raised(call, reason)

@@ -69,9 +69,9 @@ class Job:
     """One body on a worker: either it ends in time, or its caller abandons it, never both."""
 
     __slots__ = (
+        "_body",
         "_claim",
         "_context",
-        "_fn",
         "_on_end",
         "ended",
         "error",
@@ -81,7 +81,7 @@ class Job:
 
     def __init__(self, context: Context, fn: Callable[[], Any]) -> None:
         self._context = context
-        self._fn: Callable[[], Any] | None = fn
+        self._body: list[Callable[[], Any]] = [fn]  # taken once: by a worker, or by `withdraw`
         self._claim = threading.Lock()  # acquired once: by the end, or by the caller who gives up
         self.ended: bool = False  # in time: value and error are set
         self._on_end: Callable[[], None] | None = None
@@ -91,8 +91,10 @@ class Job:
 
     def run(self) -> None:
         """Run the body, on the worker."""
-        fn, self._fn = self._fn, None
-        assert fn is not None
+        try:
+            fn = self._body.pop()
+        except IndexError:  # nobody wants it any more
+            return
         value, error = None, None
         try:
             if not self._claim.locked():  # else its caller gave up before it began
@@ -110,10 +112,13 @@ class Job:
         if on_end is not None:
             on_end()
 
-    @property
-    def begun(self) -> bool:
-        """Whether a worker has taken it up."""
-        return self._fn is None
+    def withdraw(self) -> bool:
+        """Take back a body that no worker has taken up; return False if one has."""
+        try:
+            self._body.pop()
+        except IndexError:
+            return False
+        return True
 
     def abandon(self) -> bool:
         """Give up on the body; return False if it has ended, and its result stands."""
