@@ -18,7 +18,7 @@ from resilient.testing import ManualClock
 
 def test_an_abandoned_body_is_told_that_its_time_is_up() -> None:
     """Until it ends, an abandoned body reads 0 s left, and check() raises in it."""
-    policy = Policy("fault-abandoned", timeout(0.02, sync="thread"))
+    policy = Policy("fault-abandoned", timeout(0.2, sync="thread"))
     go, told = threading.Event(), []
     done = threading.Event()
 

@@ -332,7 +332,7 @@ def test_a_call_that_another_task_left_behind_takes_nothing_away() -> None:
 
 def test_waiters_and_workers_are_gone() -> None:
     """A full bulkhead with a line and an abandoned worker is empty in the child."""
-    shop = policy(bulkhead(2, max_waiting=3, max_wait=WAIT), timeout(0.02, sync="thread"))
+    shop = policy(bulkhead(2, max_waiting=3, max_wait=WAIT), timeout(0.2, sync="thread"))
     patient = shop.with_(timeout(60, sync="thread"))
     go, entered = threading.Event(), threading.Event()
 

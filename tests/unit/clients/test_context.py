@@ -183,7 +183,7 @@ class Stuck:
 
 
 def short() -> Any:
-    return policy(timeout(0.02, sync="thread"), bulkhead(2))
+    return policy(timeout(0.2, sync="thread"), bulkhead(2))
 
 
 def test_it_is_called_once_by_who_gives_up() -> None:
@@ -197,7 +197,7 @@ def test_it_is_called_once_by_who_gives_up() -> None:
 
 
 def test_it_is_not_called_where_nobody_gives_up_or_after_the_block() -> None:
-    of = policy(timeout(0.05, sync="thread"), bulkhead(2))
+    of = policy(timeout(0.2, sync="thread"), bulkhead(2))
     client = of.wrap(Stuck())
     assert client.quick() == "quick"
     assert type(raised(client.after)) is CallTimeoutError
@@ -302,7 +302,7 @@ def test_two_limits_that_give_up_call_it_once() -> None:
             with on_abandon(lambda: told.append(1)):
                 assert go.wait(WAIT)
 
-    inner = policy(timeout(0.02, sync="thread"), bulkhead(2))
+    inner = policy(timeout(0.2, sync="thread"), bulkhead(2))
     client = inner.wrap(Inner())
 
     class Outer:
@@ -311,7 +311,7 @@ def test_two_limits_that_give_up_call_it_once() -> None:
             assert told == [1]
             assert go.wait(WAIT)
 
-    outer = policy(timeout(0.2, sync="thread"), bulkhead(2))
+    outer = policy(timeout(1, sync="thread"), bulkhead(2))
     assert raised(outer.wrap(Outer()).find).policy == outer.name  # type: ignore[attr-defined]
     assert told == [1]
     go.set()

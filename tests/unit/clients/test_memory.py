@@ -369,7 +369,7 @@ def test_an_abandoned_call_lets_its_client_go() -> None:
         def find(self) -> None:
             go.wait(10)
 
-    of = policy(timeout(0.01, sync="thread"), bulkhead(1))
+    of = policy(timeout(0.2, sync="thread"), bulkhead(1))
     bare = Slow()
     client = of.wrap(bare)
     try:

@@ -454,7 +454,7 @@ def test_thread_mode_bounds_plain_methods_and_leaves_the_worker_its_slot() -> No
             assert go.wait(WAIT)
             return "late"
 
-    of = policy(circuit_breaker(), bulkhead(1), timeout(0.02, sync="thread"))
+    of = policy(circuit_breaker(), bulkhead(1), timeout(0.2, sync="thread"))
     client = of.wrap(Slow())
     error = raised(client.find)
     assert type(error) is CallTimeoutError
@@ -496,7 +496,7 @@ def test_thread_mode_bounds_each_step_of_what_is_handed_out(how: str) -> None:
         def pages(self) -> Steps:
             return Steps(self)
 
-    of = policy(circuit_breaker(), bulkhead(5), timeout(0.02, sync="thread"))
+    of = policy(circuit_breaker(), bulkhead(5), timeout(0.2, sync="thread"))
     client = of.wrap(Slow())
     use = {
         "items": lambda: next(client.items()), "pages": lambda: next(client.pages()),

@@ -184,7 +184,7 @@ def test_two_cancellations_of_asyncio_leave_no_copy_behind() -> None:
 def test_a_thread_timeout_outside_keeps_what_its_bodies_hold() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", OrderWarning)
-        of = policy(bulkhead(3), timeout(0.05, sync="thread"), hedge(WAIT, idempotent=True))
+        of = policy(bulkhead(3), timeout(0.2, sync="thread"), hedge(WAIT, idempotent=True))
     go = threading.Event()
     ends = [of.try_call(go.wait, WAIT).error for _ in range(5)]
     assert [type(each) for each in ends] == [CallTimeoutError] * 3 + [BulkheadFullError] * 2

@@ -468,7 +468,7 @@ def test_an_abandoned_worker_keeps_its_slot_of_an_adaptive_limit(name: str) -> N
     """The slot comes back when the worker ends, and not when its caller gives up."""
     hold = threading.Event()
     limit = AdaptiveLimit(1.0)
-    policy = Policy(name, limit, timeout(0.01, sync="thread"))
+    policy = Policy(name, limit, timeout(0.2, sync="thread"))
     with pytest.raises(CallTimeoutError):
         policy.call(hold.wait)
     assert (limit.running, limit.abandoned) == (0, 1)

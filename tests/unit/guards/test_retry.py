@@ -323,7 +323,7 @@ class _Slow:
 
 def test_no_attempt_begins_for_a_caller_that_has_gone(name: str) -> None:
     """tenacity's, inside a thread timeout, goes on and keeps its slot for ever."""
-    policy = Policy(name, bulkhead(3), timeout(0.05, sync="thread"))
+    policy = Policy(name, bulkhead(3), timeout(0.2, sync="thread"))
     calls: list[int] = []
     gone = threading.Event()
 

@@ -380,7 +380,7 @@ def all_of(kind: str) -> list[str]:
 def abandoned() -> list[str]:
     """Give up on bodies that go on, and end later: on the system's clock."""
     wrong.clear()
-    policy = Policy("abandoned", timeout(0.01, sync="thread"), bulkhead(3))
+    policy = Policy("abandoned", timeout(0.2, sync="thread"), bulkhead(3))
     go_on = threading.Event()
     policy.try_call(int)
     for _ in range(2):

@@ -103,7 +103,7 @@ def test_an_idle_policy_whose_worker_ends_late(host: Host) -> None:
     worker = host.start(
         QUIET
         + """
-p = Policy("shop", timeout(0.01, sync="thread"), bulkhead(2))
+p = Policy("shop", timeout(0.2, sync="thread"), bulkhead(2))
 go_on = threading.Event()
 p.try_call(go_on.wait, 20)
 time.sleep(0.6)

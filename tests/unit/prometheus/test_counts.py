@@ -141,7 +141,7 @@ def test_timeouts_late_values_and_abandoned_workers(scrape) -> None:
     assert scrape()("timeouts_total", "late") == 0
     assert scrape()("abandoned_workers", "late") is None
     go_on = threading.Event()
-    hung = Policy("hung", bulkhead(5), timeout(0.01, sync="thread"))
+    hung = Policy("hung", bulkhead(5), timeout(0.2, sync="thread"))
     with pytest.raises(CallTimeoutError):
         hung.call(go_on.wait, 30)
     seen = scrape()
