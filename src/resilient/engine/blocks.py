@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from .. import validation
-from ..deadline import Deadline, current, leave
+from ..deadline import Deadline, TaskDeadline, current, leave
 from ..outcomes import FAILURE, IGNORED, SUCCESS
 from . import interpreter, settlement
+from .block_plan import BlockPlan, nothing
 from .call import DO_PARK, DO_RUN, Step, value_or_raise
+from .compiled import taken
 from .detached_call import DetachedCall
 from .pipeline import Pipeline
 from .sync.driver import wait
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from .aio.deadline_scope import Limit
+    from .aio.timers import TimeoutEntry
 
 
 class Block:
@@ -40,17 +42,16 @@ class Block:
         1
     """
 
-    __slots__ = ("_async_pipeline", "_call", "_ended", "_limit", "_own", "_sync_pipeline")
+    __slots__ = ("_begun", "_call", "_ended", "_entered", "_limit", "_own", "_plan")
 
-    def __init__(
-        self, sync_plan: Callable[[], Pipeline], async_plan: Callable[[], Pipeline]
-    ) -> None:
-        self._sync_pipeline = sync_plan
-        self._async_pipeline = async_plan
+    def __init__(self, plan: BlockPlan) -> None:
+        self._plan = plan
+        # What runs it, once it has begun: the pass of a compiled path, else a call.
+        self._entered: Any = None
         self._call: DetachedCall | None = None
-        self._own: Deadline | None = None  # of a sync block
-        self._limit: Limit | None = None  # of an async block
-        self._ended = False
+        self._begun = self._ended = False
+        self._own: Deadline | None  # of a sync block
+        self._limit: Limit | None  # of an async block
 
     def fail(self, reason: str) -> None:
         """Count the block as a failure, even if no exception leaves it.
@@ -76,16 +77,26 @@ class Block:
         self._running().forced_outcome = IGNORED, ""
 
     def _running(self) -> DetachedCall:
+        if self._entered is not None:
+            self._take_over()
         if self._call is None or self._ended:
             when = "has ended" if self._ended else "has not begun"
             raise RuntimeError(f"this block {when}: fail() and ignore() are for inside it")
         return self._call
 
-    def _made(self, pipeline: Pipeline) -> DetachedCall:
-        if self._call is not None:
-            raise RuntimeError("this block was entered before; call block() for each use")
-        self._call = call = DetachedCall(pipeline, _nothing, (), {})
+    def _take_over(self) -> None:
+        """Go on as a call, which says more of its end than a pass can."""
+        entered, self._entered = self._entered, None
+        own = entered.deadline
+        self._call = call = taken(DetachedCall, entered, nothing, (), {})
         call.final = True
+        in_task = own is not None and isinstance(own, TaskDeadline)
+        self._own, self._limit = (None, _InQueue(entered)) if in_task else (own, None)
+
+    def _made(self, pipeline: Pipeline) -> DetachedCall:
+        self._call = call = DetachedCall(pipeline, nothing, (), {})
+        call.final = True
+        self._own = self._limit = None
         return call
 
     def _refused(self, call: DetachedCall) -> None:
@@ -95,7 +106,15 @@ class Block:
     # -- sync ---------------------------------------------
 
     def __enter__(self) -> Self:
-        call = self._made(self._sync_pipeline())
+        plan = self._plan
+        if self._begun:
+            raise RuntimeError(_USED)
+        self._begun = True
+        entered = plan.first_sync() if plan.sync_enter is None else plan.sync_enter()
+        if entered is not None:
+            self._entered = entered
+            return self
+        call = self._made(plan.sync_pipeline())
         try:
             step: Step = interpreter.start(call)
             while step == DO_PARK:
@@ -120,7 +139,13 @@ class Block:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._own is not None:
+        entered = self._entered
+        if entered is not None:
+            if error is None and self._plan.sync_leave(entered, None):
+                self._ended, self._entered = True, None
+                return
+            self._take_over()
+        if self._call is not None and self._own is not None:
             leave(self._own)
         self._end(error)
 
@@ -140,10 +165,18 @@ class Block:
     # -- async ---------------------------------------------
 
     async def __aenter__(self) -> Self:
+        plan = self._plan
+        if self._begun:
+            raise RuntimeError(_USED)
+        self._begun = True
+        entered = plan.first_async() if plan.async_enter is None else plan.async_enter()
+        if entered is not None:
+            self._entered = entered
+            return self
         from .aio import driver
         from .aio.deadline_scope import DeadlineScope
 
-        call = self._made(self._async_pipeline())
+        call = self._made(plan.async_pipeline())
         try:
             step: Step = interpreter.start(call)
             while step == DO_PARK:
@@ -167,7 +200,14 @@ class Block:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        told = error if self._limit is None else self._limit.end(error)
+        entered = self._entered
+        if entered is not None:
+            if error is None and self._plan.async_leave(entered, None):
+                self._ended, self._entered = True, None
+                return
+            self._take_over()
+        limit = None if self._call is None else self._limit
+        told = error if limit is None else limit.end(error)
         self._limit = None
         try:
             self._end(told)
@@ -177,5 +217,19 @@ class Block:
             del told, error  # the traceback holds this frame: a reference is a cycle
 
 
-def _nothing() -> None:
-    return None
+_USED: Final = "this block was entered before; call block() for each use"
+
+
+class _InQueue:
+    """The limit of an async block that a compiled path has entered."""
+
+    __slots__ = ("_entered",)
+
+    def __init__(self, entered: Any) -> None:
+        self._entered = entered
+
+    def end(self, error: BaseException | None) -> BaseException | None:
+        own = self._entered.deadline
+        self._entered.lift()
+        leave(own)
+        return cast("TimeoutEntry", own).reason(error)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import GeneratorType
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from ..callables import returns_awaitable, returns_work
 from ..clock import real
@@ -53,14 +53,7 @@ class Ends:
 
     def taken(self, entered: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
         """Take a pass over as a call whose body has just ended."""
-        try:
-            tickets, began, own = entered.tickets, entered.began, entered.deadline
-            call = Call.entered(self.pipeline, self.fn, args, kwargs, tickets, began, own)
-        except RecursionError:
-            entered.give_back()
-            raise
-        entered.hand_over()  # not before there is a call, which is ended whatever comes
-        return call
+        return taken(Call, entered, self.fn, args, kwargs)
 
     # -- a refusal that a fallback answers ---------------------------------------------
 
@@ -87,6 +80,39 @@ class Ends:
         if isinstance(error, NoAnswer):
             raise fast_refusal.unanswered(self.pipeline) from None
         fast_refusal.failed(self.pipeline, error)
+
+
+class Frameless:
+    """A compiled function that stands for one in Python, which a twin still calls.
+
+    Attributes:
+        fn: it. What an async one returns is awaited.
+        plain: types of values that are given as they are; None: all are.
+        hand: called with the first argument, another value, and the other arguments; it returns
+            what is given in its place.
+    """
+
+    __slots__ = ("fn", "hand", "plain")
+
+    def __init__(self, fn: Any, plain: set[type] | None = None, hand: Any = None) -> None:
+        self.fn: Callable[..., Any] = fn
+        self.plain: set[type] | None = plain
+        self.hand: Callable[..., Any] = hand
+
+
+C = TypeVar("C", bound=Call)
+
+
+def taken(kind: type[C], entered: Any, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> C:
+    """Take a pass over as a call that has run, and has not been booked."""
+    try:
+        tickets, began, own = entered.tickets, entered.began, entered.deadline
+        call = kind.entered(entered.pipeline, fn, args, kwargs, tickets, began, own)
+    except BaseException:
+        entered.give_back()
+        raise
+    entered.hand_over()  # not before there is a call, which is ended whatever comes
+    return call
 
 
 def has_rule(guard: Guard) -> bool:

@@ -166,6 +166,29 @@ class Pipeline:
         """Whether a call that goes well needs no interpreter."""
         return not (self.judges_values or self.threaded or self.races or len(self.limits) > 1)
 
+    @property
+    def fast_detached(self) -> bool:
+        """Whether a block or stream that goes well needs no interpreter."""
+        return self.fast and self.retries is None and not self.keepers and self.recalls is None
+
+
+class Pipelines:
+    """The pipelines of a policy or a view, each made when it is first needed."""
+
+    __slots__ = ("_made", "core", "guards")
+
+    def __init__(self, core: PolicyState, guards: tuple[Guard, ...]) -> None:
+        self.core: PolicyState = core
+        self.guards: tuple[Guard, ...] = guards
+        self._made: dict[Mode, Pipeline] = {}
+
+    def of(self, mode: Mode) -> Pipeline:
+        """Return the one for calls of a mode."""
+        pipeline = self._made.get(mode)
+        if pipeline is None:
+            pipeline = self._made[mode] = Pipeline(self.core, self.guards, mode)
+        return pipeline
+
 
 F = TypeVar("F", bound=Guard)
 

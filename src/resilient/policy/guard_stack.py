@@ -5,23 +5,24 @@ from __future__ import annotations
 from typing import Self
 from weakref import ref
 
-from ..engine.pipeline import Pipeline
+from ..engine.block_plan import BlockPlan
+from ..engine.pipeline import Pipeline, Pipelines
 from ..engine.policy_state import PolicyState
 from ..guards.base import Guard, Mode
 from ..guards.facets import Peered
-from ..guards.sorting import time_limits
 from . import ordering
 
 
 class GuardStack:
     """The guards of a policy or a view, its state, and a pipeline for each mode."""
 
-    __slots__ = ("__weakref__", "_core", "_guards", "_pipelines")
+    __slots__ = ("__weakref__", "_blocks", "_core", "_guards", "_pipelines")
 
     def _join(self, core: PolicyState, guards: tuple[Guard, ...], told: tuple[Guard, ...]) -> None:
         self._core: PolicyState = core
         self._guards: tuple[Guard, ...] = guards
-        self._pipelines: dict[Mode, Pipeline] = {}
+        self._pipelines: Pipelines = Pipelines(core, guards)
+        self._blocks: BlockPlan | None = None
         if told is guards and (guards or core.policy is None):
             core.policy = ref(self)  # this is not a view
         for guard in told:
@@ -88,16 +89,10 @@ class GuardStack:
     # -- pipelines ---------------------------------------------
 
     def _pipeline(self, mode: Mode) -> Pipeline:
-        pipeline = self._pipelines.get(mode)
-        if pipeline is None:
-            pipeline = self._pipelines[mode] = Pipeline(self._core, self._guards, mode)
-        return pipeline
+        return self._pipelines.of(mode)
 
-    def _block_pipeline(self) -> Pipeline:
-        for guard in time_limits(self._guards):
-            if guard.sync != "cooperative":
-                raise TypeError(
-                    f"{self.name}: a with block runs where it stands and can't be bounded from "
-                    'outside; use timeout(..., sync="cooperative"), or an async with block'
-                )
-        return self._pipeline("cooperative")
+    def _block_plan(self) -> BlockPlan:
+        plan = self._blocks
+        if plan is None:
+            plan = self._blocks = BlockPlan(self._pipelines)
+        return plan

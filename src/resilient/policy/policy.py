@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from functools import partial
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from .. import validation
@@ -199,7 +198,7 @@ class Policy(Calling, Levers, Sole):
             ...     files.snapshot()["in_flight"]
             1
         """
-        return Block(self._block_pipeline, partial(self._pipeline, "async"))
+        return Block(self._block_plan())
 
     # -- clients ---------------------------------------------
 

@@ -54,18 +54,20 @@ def _guarded(policy: GuardStack, fn: Any, kind: Kind, plans: Plans) -> Any:
         return context_managers.guard(policy._pipeline(mode), fn, is_async=is_async)
     if kind in ("async", "async generator"):
         from ..engine.aio import functions as aio
-        from ..engine.aio import streams as astreams
 
         if any(isinstance(guard, Queueing) and guard.places() for guard in policy.guards):
             import_module("anyio")  # now, and not during the first overload
-        driver = aio if kind == "async" else astreams
-        return driver.guard(plans("async"), fn)
+        if kind == "async":
+            return aio.guard(plans("async"), fn)
+        from ..engine.aio import fast_streams as astreams
+
+        return astreams.guard(plans("async"), fn)
     pipeline = plans(sync_mode(policy.name, policy.guards))
     if kind == "sync":
         return sync.guard(pipeline, fn)
-    from ..engine.sync import streams
+    from ..engine.sync import fast_streams
 
-    return streams.guard(pipeline, fn)
+    return fast_streams.guard(pipeline, fn)
 
 
 def lasts(fn: Any) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable
 from functools import partial
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 from ...deadline import Deadline, current, leave
 from .. import interpreter, settlement
@@ -22,7 +22,7 @@ from .timers import Timer
 class AsyncFlow(Flow):
     """One guarded async generator."""
 
-    __slots__ = ("_fresh", "_timer")
+    __slots__ = ("_timer", "fresh")
     source: Any
     sent: Any
     thrown: BaseException | None
@@ -30,13 +30,17 @@ class AsyncFlow(Flow):
     def __init__(self, call: DetachedCall, source: Any = None) -> None:
         super().__init__(call, source)
         self._timer = Timer()
-        self._fresh = source is not None  # handed out, and not yet run
+        self.fresh: bool = source is not None  # handed out, and not yet run
 
-    async def step(self) -> bool:
-        """Advance to the next item; return False at the end."""
+    async def step(self, first: Callable[[], int] | None = None) -> bool:
+        """Advance to the next item, beginning with `first`; return False at the end."""
         call = self.call
         try:
-            todo: int = interpreter.start(call) if self.source is None else await self._again()
+            if first is not None:
+                todo = first()
+                first = None  # it may hold the error that this raises
+            else:
+                todo = interpreter.start(call) if self.source is None else await self._again()
             while todo not in (DONE, GIVEN):
                 if todo == DO_RUN:
                     todo = await self._begin(call.fn, call.args, call.kwargs)
@@ -53,6 +57,16 @@ class AsyncFlow(Flow):
         if todo == DONE:
             self._timer.stop()
         return todo == GIVEN
+
+    def end(self) -> None:
+        """Raise the error that the stream ended with, if there is one."""
+        value_or_raise(self.call)
+
+    def ended(self, error: BaseException, began: float) -> int:
+        """Report what a step of a generator raised; return the next step."""
+        if type(error) is StopAsyncIteration:
+            return self.returned(None, began)
+        return self.raised(error, began)
 
     async def close(self, reason: GeneratorExit) -> None:
         """End the stream early."""
@@ -87,7 +101,7 @@ class AsyncFlow(Flow):
                 self.source = answer if hasattr(answer, "athrow") else self._each(answer)
         except BaseException as error:
             return self.raised(error)
-        return await self._go_on(partial(_first, self.source))
+        return await self._go_on(partial(first_step, self.source))
 
     def _each(self, answer: object) -> AsyncGenerator[Any]:
         if hasattr(type(answer), "__aiter__"):
@@ -98,8 +112,8 @@ class AsyncFlow(Flow):
 
     async def _again(self) -> int:
         self.age(paused=False)
-        fresh, self._fresh = self._fresh, False
-        return await self._go_on(partial(_first, self.source) if fresh else self.source.asend)
+        fresh, self.fresh = self.fresh, False
+        return await self._go_on(partial(first_step, self.source) if fresh else self.source.asend)
 
     async def _go_on(self, send: Callable[[Any], Any]) -> int:
         call, sent = self.call, self.sent
@@ -113,10 +127,8 @@ class AsyncFlow(Flow):
                 item = await self._within(bounds, self._throw)
             else:
                 item = await self._within(bounds, send, sent)
-        except StopAsyncIteration:
-            return self.returned(None, began)
         except BaseException as error:
-            return self.raised(error, began)
+            return self.ended(error, began)
         self.thrown = None
         return self.given(item, began)
 
@@ -141,18 +153,46 @@ class AsyncFlow(Flow):
         return self.raised(timeout)
 
 
+class Steps(Protocol):
+    """A guarded stream, as its consumer drives it."""
+
+    sent: Any
+    thrown: BaseException | None
+
+    async def step(self) -> bool:
+        """Advance to the next item; return False at the end."""
+        ...
+
+    def taken(self) -> Any:
+        """Return the item, and drop the reference to it."""
+
+    async def close(self, reason: GeneratorExit) -> None:
+        """End the stream early."""
+
+    def end(self) -> None:
+        """Raise the error that the stream ended with, if there is one."""
+
+
 def guard(
-    pipeline: Pipeline,
-    fn: Callable[..., Any],
-    *,
-    final: bool = False,
-    begun: AsyncFlow | None = None,
+    pipeline: Pipeline, fn: Callable[..., Any], *, final: bool = False
 ) -> Callable[..., AsyncGenerator[Any, Any]]:
     """Return an async generator function that guards fn's generators; see `streams.guard`."""
 
-    async def guarded(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
-        flow = begun or AsyncFlow(DetachedCall(pipeline, fn, args, kwargs))
+    def begin(args: tuple[Any, ...], kwargs: dict[str, Any]) -> AsyncFlow:
+        flow = AsyncFlow(DetachedCall(pipeline, fn, args, kwargs))
         flow.call.final = final
+        return flow
+
+    return driven(begin)
+
+
+def driven(
+    begin: Callable[[tuple[Any, ...], dict[str, Any]], Steps],
+) -> Callable[..., AsyncGenerator[Any, Any]]:
+    """Return an async generator function that drives what `begin` returns for its arguments."""
+
+    async def guarded(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
+        flow = begin(args, kwargs)
         while await flow.step():
             try:
                 flow.sent = yield flow.taken()
@@ -161,7 +201,7 @@ def guard(
                 raise
             except BaseException as error:
                 flow.thrown = error
-        value_or_raise(flow.call)
+        flow.end()
 
     return guarded
 
@@ -170,10 +210,10 @@ def going_on(call: DetachedCall, source: Any) -> AsyncGenerator[Any, Any]:
     """Return an async generator that continues one which a guarded call has returned."""
     flow = AsyncFlow(call, source)
     flow.age(paused=True)
-    return guard(call.pipeline, call.fn, begun=flow)()
+    return driven(lambda *_: flow)()
 
 
-def _first(source: Any, sent: Any) -> Any:
+def first_step(source: Any, sent: Any) -> Any:
     """Return the first step of a generator that the event loop does not register.
 
     The guarded stream closes it, and the loop closes the guarded stream. If the loop registered

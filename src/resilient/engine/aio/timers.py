@@ -13,7 +13,7 @@ from asyncio import (
     Task,
 )
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, overload
 
 from ...clock import Alarm, alarm_at, real
 from ...deadline import Deadline, TaskDeadline
@@ -50,7 +50,11 @@ class TimeoutEntry(TaskDeadline):
         self.fired = True
         self.task.cancel()
 
-    def reason(self, error: BaseException) -> BaseException:
+    @overload
+    def reason(self, error: BaseException) -> BaseException: ...
+    @overload
+    def reason(self, error: BaseException | None) -> BaseException | None: ...
+    def reason(self, error: BaseException | None) -> BaseException | None:
         """Return the error for the caller: the timeout, if this entry ended the call."""
         ours = self.fired and self.took_back(error)
         self.task = None  # the contexts of tasks that were started inside still refer to this entry

@@ -170,7 +170,10 @@ def lifted(entry: TimeoutEntry) -> None:
     entry.task = None
 
 
-def timed(pipeline: Pipeline, fn: Fn, bare: Fn) -> Fn:  # noqa: C901, PLR0915
+def timed(  # noqa: C901, PLR0915
+    pipeline: Pipeline, fn: Fn, bare: Fn, other: Callable[[], Fn]
+) -> Fn:
+    """Return the function for tasks of asyncio; `other` returns what runs elsewhere."""
     core, enter, done_well = pipeline.core, pipeline.enter, pipeline.leave
     around, put, unusual = current.get, current.set, partial(is_slow, pipeline.odd)
     keep, fails = keeper(pipeline, bare), failing(pipeline)
@@ -186,8 +189,10 @@ def timed(pipeline: Pipeline, fn: Fn, bare: Fn) -> Fn:  # noqa: C901, PLR0915
         task = None if loop is None else task_in(loop)
         outer = around()
         nested = outer is not None and (outer.open or outer.outer is not None)
-        if task is None or nested or core.now is not monotonic:
-            return await call(pipeline, bare, args, kwargs)  # trio, a nested limit, a manual clock
+        if nested or core.now is not monotonic:  # a manual clock
+            return await call(pipeline, bare, args, kwargs)
+        if task is None:
+            return await other()(*args, **kwargs)
         seconds = terms.seconds
         if limit.seconds != seconds:
             seconds = limit.seconds

@@ -85,9 +85,9 @@ done:
     return known;
 }
 
-/* Have the timer of a queue end this entry in time, and put it into the context. */
+/* Have the timer of a queue end this entry in time. */
 static int
-set_limit(Pass *pass, TimeoutQueueState *timers)
+queue_up(Pass *pass, TimeoutQueueState *timers)
 {
     PyObject *entry = pass->deadline;
     if (timers->entries == NULL || PyDict_SetItem(timers->entries, entry, Py_None) < 0)
@@ -106,7 +106,16 @@ set_limit(Pass *pass, TimeoutQueueState *timers)
         }
         Py_DECREF(started);
     }
-    PyObject *token = PyContextVar_Set(given.current, entry);
+    return 0;
+}
+
+/* Have a timer, if there is one, end the deadline in time, and put that into the context. */
+static int
+set_limit(Pass *pass, TimeoutQueueState *timers)
+{
+    if (timers != NULL && queue_up(pass, timers) < 0)
+        return -1;
+    PyObject *token = PyContextVar_Set(given.current, pass->deadline);
     Py_XDECREF(token);
     return token == NULL ? -1 : 0;
 }
@@ -127,6 +136,42 @@ is_free(void)
     return free;
 }
 
+/* Read the clock, if a call may enter now: 1; 0 where the twin must run it, -1 on an exception. */
+static int
+begin(FastPath *path, double *now)
+{
+    int limited = path->limit != NULL;
+    if (path->core->gate != 0 || (limited && path->core->now != given.monotonic))
+        return 0;
+    if (limited) {
+        int free = is_free();
+        if (free != 1)
+            return free;
+        if (renew_terms(path) < 0)
+            return -1;
+    }
+    return time_of(path->core, now) < 0 ? -1 : 1;
+}
+
+/* Enter with a deadline, or NULL, which this takes over, and the queue of its timer, or NULL. */
+static PyObject *
+enter_task(FastPath *path, PyObject *deadline, TimeoutQueueState *timers, double now)
+{
+    Pass *pass;
+    Py_ssize_t place;
+    Entry how = enter(path, deadline, now, &pass, &place);
+    if (how == FAULT)
+        return NULL;
+    if (how != ENTERED)
+        Py_RETURN_NONE;
+    if (deadline != NULL && set_limit(pass, timers) < 0) {
+        Py_DECREF(pass); /* gives itself back */
+        return NULL;
+    }
+    show_pass(pass);
+    return (PyObject *)pass;
+}
+
 PyObject *
 path_enter(PyObject *op, PyObject *unused)
 {
@@ -134,39 +179,37 @@ path_enter(PyObject *op, PyObject *unused)
     PyObject *entry = NULL;
     TimeoutQueueState *timers = NULL;
     double now;
-    int limited = path->limit != NULL;
-    if (path->core->gate != 0 || (limited && path->core->now != given.monotonic))
-        Py_RETURN_NONE;
-    if (limited) {
-        int free = is_free();
-        if (free < 0 || (free && renew_terms(path) < 0))
-            return NULL;
-        if (!free)
-            Py_RETURN_NONE;
-    }
-    if (time_of(path->core, &now) < 0)
+    int usual = begin(path, &now);
+    if (usual == 1 && path->limit != NULL)
+        usual = new_entry(path, now, &entry, &timers);
+    if (usual < 0)
         return NULL;
-    if (limited) {
-        int known = new_entry(path, now, &entry, &timers);
-        if (known < 0)
-            return NULL;
-        if (known == 0)
-            Py_RETURN_NONE;
-    }
-    Pass *pass;
-    Py_ssize_t place;
-    Entry how = enter(path, entry, now, &pass, &place);
-    if (how == ENTERED && limited && set_limit(pass, timers) < 0) {
-        Py_DECREF(pass); /* gives itself back */
-        how = FAULT;
-    }
+    if (usual == 0)
+        Py_RETURN_NONE;
+    PyObject *entered = enter_task(path, entry, timers, now);
     Py_XDECREF(timers);
-    if (how == FAULT)
+    return entered;
+}
+
+/* The same for a task of another library, whose time limit the caller enforces. */
+PyObject *
+path_enter_task(PyObject *op, PyObject *task)
+{
+    FastPath *path = (FastPath *)op;
+    double now;
+    int usual = begin(path, &now);
+    if (usual < 0)
         return NULL;
-    if (how != ENTERED)
+    if (usual == 0)
         Py_RETURN_NONE;
-    show_pass(pass);
-    return (PyObject *)pass;
+    PyObject *deadline = NULL;
+    if (path->limit != NULL) {
+        deadline = new_deadline(path, now);
+        if (deadline == NULL)
+            return NULL;
+        ((DeadlineState *)deadline)->task = Py_NewRef(task);
+    }
+    return enter_task(path, deadline, NULL, now);
 }
 
 int
@@ -210,17 +253,26 @@ is_usual_end(Pass *pass, PyObject *value)
 PyObject *
 path_leave(PyObject *op, PyObject *const *args, Py_ssize_t number)
 {
-    if (number != 2 || !Py_IS_TYPE(args[0], &Pass_Type)) {
-        PyErr_SetString(PyExc_TypeError, "leave() takes a pass and a value");
+    if (number < 2 || number > 3 || !Py_IS_TYPE(args[0], &Pass_Type)) {
+        PyErr_SetString(PyExc_TypeError, "leave() takes a pass, a value, and the idle seconds");
         return NULL;
     }
     Pass *pass = (Pass *)args[0];
+    if (pass->booked) {
+        PyErr_SetString(PyExc_RuntimeError, "it was booked, or handed over, before");
+        return NULL;
+    }
+    if (number == 3) {
+        pass->idle = PyFloat_AsDouble(args[2]);
+        if (pass->idle == -1.0 && PyErr_Occurred())
+            return NULL;
+    }
     if (lift_limit(pass) < 0)
         return NULL;
     int usual = is_usual_end(pass, args[1]);
     if (usual < 0)
         return NULL;
-    if (!usual)
+    if (!usual || (number == 3 && !is_usual(pass))) /* Python's section knows no idle time */
         Py_RETURN_FALSE;
     if (pass->deadline != NULL)
         Py_CLEAR(((DeadlineState *)pass->deadline)->task); /* the context keeps the entry */

@@ -148,7 +148,7 @@ new_pass(FastPath *path)
     }
     Py_INCREF(path);
     pass->path = path;
-    pass->began = pass->ended = 0.0;
+    pass->began = pass->ended = pass->idle = 0.0;
     pass->deadline = pass->entries = NULL;
     pass->greenlet = NULL;
     pass->thread = 0;
@@ -516,12 +516,12 @@ enter(FastPath *path, PyObject *deadline, double now, Pass **made, Py_ssize_t *p
     return ENTERED;
 }
 
-/* Return whether a success can be booked by additions alone. */
-static int
-is_usual(Pass *pass, double duration)
+int
+is_usual(Pass *pass)
 {
     FastPath *path = pass->path;
     CountersState *core = path->core;
+    double duration = pass->ended - pass->began - pass->idle;
     if (core->gate != 0 || pass->began < core->counting_since)
         return 0;
     if (duration > given.shortest)
@@ -558,9 +558,9 @@ leave(Pass *pass)
 {
     FastPath *path = pass->path;
     CountersState *core = path->core;
-    double duration = pass->ended - pass->began;
+    double duration = pass->ended - pass->began - pass->idle;
     unlist_pass(pass);
-    if (!is_usual(pass, duration))
+    if (!is_usual(pass))
         return leave_in_python(pass);
     for (Py_ssize_t at = path->number - 1; at >= 0; at--)
         path->places[at].rule->give(path->places[at].guard, duration);

@@ -50,6 +50,7 @@ typedef struct Pass {
     PyObject_HEAD
     FastPath *path;
     double began, ended;
+    double idle; /* of this time, what was not spent in the body: a stream's consumer had it */
     whole tickets[MOST_GUARDS];
     PyObject *deadline; /* of its own, or NULL */
     PyObject *entries;  /* the queue of the deadline's timer, or NULL */
@@ -63,7 +64,7 @@ typedef struct Pass {
 
 typedef enum { ENTERED, NOT_USUAL, REFUSED, FAULT } Entry;
 
-extern PyTypeObject FastPath_Type, Pass_Type, Late_Type;
+extern PyTypeObject FastPath_Type, Pass_Type, Late_Type, Forward_Type;
 
 /* What Python gives the module, once. */
 typedef struct {
@@ -85,8 +86,8 @@ extern Settings given;
 /* Names of methods and attributes of Python's part, interned: see path_type.c. */
 typedef struct {
     PyObject *answer, *answer_failed, *cancelling, *degraded, *flush, *is_answer, *is_unusual,
-        *getcurrent, *greenlet, *on_end, *raised, *refused_at, *returned, *start, *terms,
-        *timers, *twin, *parent;
+        *getcurrent, *greenlet, *hands_out, *on_end, *raised, *refused_at, *returned, *start, *terms,
+        *timers, *twin, *parent, *wrapped;
 } Names;
 
 extern Names names;
@@ -104,6 +105,8 @@ int renew_terms(FastPath *path);
 /* Ask all guards, and take all their tickets or none. On REFUSED *place is the guard's. It takes
    over the reference to the deadline, which may be NULL. */
 Entry enter(FastPath *path, PyObject *deadline, double now, Pass **made, Py_ssize_t *place);
+/* Return whether a success at pass->ended can be booked by additions alone. */
+int is_usual(Pass *pass);
 /* Book a success at pass->ended; return -1 with an exception. */
 int leave(Pass *pass);
 /* Have the outbox give back what a pass holds, unless that is booked; return -1 on an exception. */
@@ -139,11 +142,13 @@ int add_path_types(PyObject *module);
 extern PyTypeObject Signal_Type;
 PyObject *exchange(PyObject *module, PyObject *const *args, Py_ssize_t number);
 
-/* sync_call.c: call the function. */
+/* sync_call.c: call the function, or enter for a block. */
+PyObject *path_enter_here(PyObject *path, PyObject *unused);
 PyObject *call_sync(PyObject *path, PyObject *const *args, size_t nargsf, PyObject *kwnames);
 
 /* async_call.c: what a coroutine function does before and after its body. */
 PyObject *path_enter(PyObject *path, PyObject *unused);
+PyObject *path_enter_task(PyObject *path, PyObject *task);
 PyObject *path_leave(PyObject *path, PyObject *const *args, Py_ssize_t number);
 /* Close the deadline of a pass, and take it out of the queue of its timer. */
 int lift_limit(Pass *pass);

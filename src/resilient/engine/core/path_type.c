@@ -20,6 +20,7 @@ intern_names(void)
         {&names.returned, "returned"},     {&names.start, "start"},
         {&names.terms, "terms"},           {&names.timers, "timers"},
         {&names.twin, "twin"},             {&names.parent, "parent"},
+        {&names.wrapped, "__wrapped__"},   {&names.hands_out, "hands_out"},
     };
     for (size_t at = 0; at < Py_ARRAY_LENGTH(all); at++) {
         *all[at].name = PyUnicode_InternFromString(all[at].text);
@@ -209,6 +210,8 @@ path_dealloc(PyObject *op)
 
 static PyMethodDef path_methods[] = {
     {"enter", path_enter, METH_NOARGS, "Return a pass, or None where the twin must run the call."},
+    {"enter_here", path_enter_here, METH_NOARGS, "The same for a block of sync code."},
+    {"enter_task", path_enter_task, METH_O, "The same for a task whose limit the caller enforces."},
     {"leave", (PyCFunction)(void (*)(void))path_leave, METH_FASTCALL,
      "Book a pass whose body returned a value; return False where Python must do that."},
     {"twin", path_twin, METH_NOARGS, "Return the same function in Python."},
@@ -275,5 +278,6 @@ add_path_types(PyObject *module)
                    || PyModule_AddType(module, &Pass_Type) < 0
                    || PyModule_AddType(module, &Late_Type) < 0
                    || PyModule_AddType(module, &Signal_Type) < 0
+                   || PyModule_AddType(module, &Forward_Type) < 0
                ? -1 : 0;
 }

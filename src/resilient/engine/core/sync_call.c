@@ -54,6 +54,24 @@ enter_sync(FastPath *path, Pass **made, Py_ssize_t *place, double *now)
     return entry;
 }
 
+/* Enter for a block: what follows is no call of the path, and its end comes to `leave`. */
+PyObject *
+path_enter_here(PyObject *op, PyObject *unused)
+{
+    Pass *pass = NULL;
+    Py_ssize_t place;
+    double now;
+    switch (enter_sync((FastPath *)op, &pass, &place, &now)) {
+    case FAULT:
+        return NULL;
+    case ENTERED:
+        show_pass(pass);
+        return (PyObject *)pass;
+    default:
+        Py_RETURN_NONE;
+    }
+}
+
 /* Have Python end a call whose body returned or raised; it takes over the pass. */
 static PyObject *
 end_in_python(Pass *pass, PyObject *how, PyObject *outcome, PyObject *const *args, size_t nargsf,

@@ -9,7 +9,7 @@ from ...deadline import Deadline
 from ...state_types import compiled
 from ..attempts import inside
 from ..call import value_or_raise
-from ..compiled import RAISE, Ends, path_of
+from ..compiled import RAISE, Ends, Frameless, path_of
 from ..fast_failure import failing
 from ..keeping import Fn, keeper
 from ..pipeline import Pipeline
@@ -19,13 +19,17 @@ from .twins import call, fail, finish, interpreted, run, timed, untimed
 __all__ = ("call", "guard", "run")
 
 
-def guard(pipeline: Pipeline, fn: Callable[..., Any]) -> Callable[..., Any]:
+def guard(
+    pipeline: Pipeline, fn: Callable[..., Any], quick: Frameless | None = None
+) -> Callable[..., Any]:
     """Return a function that calls fn through the pipeline."""
     if pipeline.fast_threaded:
         return threaded(pipeline, inside(pipeline, fn), fn)
     if not pipeline.fast:
         return interpreted(pipeline, fn)
     body, ends = inside(pipeline, fn), SyncEnds(pipeline, fn)
+    if quick is not None and body is fn:
+        body = quick.fn
     path = path_of(pipeline, body, ends, keeper(pipeline, fn), failing(pipeline), Deadline)
     return ends.twin() if path is None else _through(path)
 

@@ -56,6 +56,12 @@ class Flow:
         self.source = self.thrown = None
         return interpreter.returned(self.call, value)
 
+    def ended(self, error: BaseException, began: float) -> int:
+        """Report what a step of a generator raised; return the next step."""
+        if type(error) is StopIteration:
+            return self.returned(error.value, began)
+        return self.raised(error, began)
+
     def raised(self, error: BaseException, began: float | None = None) -> int:
         """Report that the source failed or could not be made; return the next step."""
         if began is not None:
@@ -115,11 +121,15 @@ class SyncFlow(Flow):
     sent: Any
     thrown: BaseException | None
 
-    def step(self) -> bool:
-        """Advance to the next item; return False at the end."""
+    def step(self, first: Callable[[], int] | None = None) -> bool:
+        """Advance to the next item, beginning with `first`; return False at the end."""
         call = self.call
         try:
-            todo: int = interpreter.start(call) if self.source is None else self._again()
+            if first is not None:
+                todo = first()
+                first = None  # it may hold the error that this raises
+            else:
+                todo = interpreter.start(call) if self.source is None else self._again()
             while todo not in (DONE, GIVEN):
                 if todo == DO_RUN:
                     todo = self._begin(call.fn, call.args, call.kwargs)
@@ -181,10 +191,8 @@ class SyncFlow(Flow):
                 item = self._run(self._throw)
             else:
                 item = self._run(source.send, sent)
-        except StopIteration as stop:
-            return self.returned(stop.value, began)
         except BaseException as error:
-            return self.raised(error, began)
+            return self.ended(error, began)
         self.thrown = None
         return self.given(item, began)
 
@@ -223,17 +231,23 @@ def guard(
     def guarded(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
         flow = begun or (runs or SyncFlow)(DetachedCall(pipeline, fn, args, kwargs))
         flow.call.final = final
-        while flow.step():
-            try:
-                flow.sent = yield flow.taken()
-            except GeneratorExit as reason:
-                flow.close(reason)
-                raise
-            except BaseException as error:
-                flow.thrown = error
-        return value_or_raise(flow.call)
+        return (yield from driven(flow, more=flow.step()))
 
     return guarded
+
+
+def driven(flow: SyncFlow, *, more: bool) -> Generator[Any, Any, Any]:
+    """Give the items of a stream; `more` if there is one already."""
+    while more:
+        try:
+            flow.sent = yield flow.taken()
+        except GeneratorExit as reason:
+            flow.close(reason)
+            raise
+        except BaseException as error:
+            flow.thrown = error
+        more = flow.step()
+    return value_or_raise(flow.call)
 
 
 def going_on(call: DetachedCall, source: Any) -> Generator[Any, Any, Any]:

@@ -13,6 +13,7 @@ from ...clock import real
 from ...deadline import GRAIN, bounded, current
 from ...engine import interpreter, settlement
 from ...engine.call import DO_PARK, DO_RUN, Step, value_or_raise
+from ...engine.compiled import Frameless
 from ...engine.context_managers import EnteringCall
 from ...engine.detached_call import DetachedCall
 from ...engine.pipeline import Kin, Once, Pipeline, Writes
@@ -94,18 +95,23 @@ class ClientPolicy:
         return own.plan(mode, skip=1)  # type: ignore[no-any-return]
 
     def function(
-        self, kind: Kind, fn: Callable[..., Any], what: str = "call", skip: int = 0
+        self,
+        kind: Kind,
+        fn: Callable[..., Any],
+        what: str = "call",
+        skip: int = 0,
+        quick: Frameless | None = None,
     ) -> Callable[..., Any]:
         """Return fn guarded, in the form of its kind; the first `skip` arguments are ours."""
         if kind == "sync":
-            return sync.guard(self.plan(self.sync_mode, what, skip), fn)
+            return sync.guard(self.plan(self.sync_mode, what, skip), fn, quick)
         if kind == "generator":
             return self._streams(fn, what, skip)
         from ...engine.aio import functions as aio
         from ...engine.aio import streams as astreams
 
         plan = self.plan("async", what, skip)
-        return aio.guard(plan, fn) if kind == "async" else astreams.guard(plan, fn)
+        return aio.guard(plan, fn, quick) if kind == "async" else astreams.guard(plan, fn)
 
     def _streams(
         self, fn: Callable[..., Any], what: str = "call", skip: int = 0, *, final: bool = False

@@ -15,7 +15,9 @@ from ...callables import Kind, kind_of
 from ...clock import real
 from ...deadline import bounded, raise_if_up
 from ...engine.aio.waker import current_task
+from ...engine.compiled import Frameless
 from ...errors import CallTimeoutError
+from ...state_types import compiled
 from .client_policy import ClientPolicy
 from .items import AsyncItems, Items
 from .proxy import Wrapping
@@ -48,11 +50,43 @@ def forward(
     return streams
 
 
+def frameless(
+    wrapper: Wrapping, name: str, kind: Kind, forward: Callable[..., Any], home: type
+) -> Frameless | None:
+    """Return the same function compiled; None where Python has to forward the call."""
+    if compiled is None or kind not in ("sync", "async"):
+        return None
+    hand: Callable[..., Any] = partial(_hand, wrapper, name)
+    if kind == "sync":
+        fn = compiled.Forward(
+            name=name, home=home, wrapper=wrapper, data=wrapper.data, timeouts=wrapper.timeouts,
+            timed_out=raise_if_up, hand=hand, python=forward,
+        )  # fmt: skip
+        return Frameless(fn)
+
+    def begins(self: Any, /, *args: Any, **kwargs: Any) -> Any:
+        method = wrapper.original(self, name)
+        return method(*wrapper.all_opened(args), **wrapper.all_opened(kwargs))
+
+    fn = compiled.Forward(
+        name=name, home=home, wrapper=wrapper, data=None, timeouts=(), timed_out=raise_if_up,
+        hand=hand, python=begins,
+    )  # fmt: skip
+    return Frameless(fn, wrapper.data, hand)
+
+
+def _hand(wrapper: Wrapping, name: str, proxy: Any, value: Any, args: Any, kwargs: Any) -> Any:
+    if is_coroutine(value):  # judged at its await, like that of every guarded function
+        return _named(value, _handed(wrapper, proxy, name, value, args, kwargs))
+    return wrapper.hand(proxy, name, value, args, kwargs)
+
+
 def _sync_forward(
     wrapper: Wrapping, name: str, fn: Callable[..., Any] | None, home: Any
 ) -> Callable[..., Any]:
-    data, hand, timeouts, opened = wrapper.data, wrapper.hand, wrapper.timeouts, wrapper.all_opened
-    original = wrapper.original
+    data, timeouts, opened, original = (
+        wrapper.data, wrapper.timeouts, wrapper.all_opened, wrapper.original,
+    )  # fmt: skip
 
     def calls(self: Any, /, *args: Any, **kwargs: Any) -> Any:
         if wrapper.hands_out:  # otherwise no argument can be a proxy
@@ -69,11 +103,7 @@ def _sync_forward(
         except timeouts:
             raise_if_up()
             raise
-        if type(value) in data:
-            return value
-        if is_coroutine(value):  # judged at its await, like that of every guarded function
-            return _named(value, _handed(wrapper, self, name, value, args, kwargs))
-        return hand(self, name, value, args, kwargs)
+        return value if type(value) in data else _hand(wrapper, name, self, value, args, kwargs)
 
     calls.__name__ = name  # refusals name the call by it
     return calls

@@ -203,7 +203,10 @@ class Wrapper(Handing):
         if kind == "sync" and (traits.is_async or subclients.makes_async(value)):
             return proxy_methods.asynchronous(self, guarding, name, fn)
         inner = proxy_methods.forward(self, name, kind, fn, type(proxy))
-        made = guarding.function(kind, inner, skip=1)
+        quick = None
+        if fn is None:
+            quick = proxy_methods.frameless(self, name, kind, inner, type(proxy))
+        made = guarding.function(kind, inner, skip=1, quick=quick)
         if kind in ("sync", "async"):
             setattr(made, INNER, inner)
         return made
