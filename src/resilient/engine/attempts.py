@@ -24,6 +24,7 @@ from .faults import log_fault
 from .pipeline import Once, Pipeline
 from .policy_state import PolicyState
 
+_NOBODYS: Final[Any] = None
 _DEEPEST: Final = 100  # contexts of an error that are looked at: they may be a circle
 
 
@@ -31,7 +32,7 @@ class AttemptMark:
     """One attempt of a policy that may ask again."""
 
     __slots__ = ("core", "guard", "open", "outer")
-    core: PolicyState
+    core: PolicyState  # of an open one
     guard: Retries
     open: bool
     outer: AttemptMark | None
@@ -59,10 +60,9 @@ def begin(pipeline: Pipeline) -> AttemptMark:
 
 
 def end(own: AttemptMark) -> None:
-    """Close the record; a coroutine may be closed in another context."""
+    """Close the record. It may stay in the context, where it means nothing: it keeps no policy."""
     own.open = False
-    if current.get() is own:
-        current.set(own.outer)
+    own.core = own.guard = _NOBODYS
 
 
 def around(call: Call) -> AttemptMark | None:
