@@ -16,4 +16,6 @@ class DetachedCall(Call):
 
     def __del__(self) -> None:
         if getattr(self, "admitted", False) and not self.counted:
+            if self.deadline is not None:
+                self.deadline.open = False  # it may be in the context of a block that nobody left
             settlement.abort(self)

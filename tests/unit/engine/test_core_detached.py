@@ -1,0 +1,453 @@
+"""What the compiled path runs besides plain calls: blocks, streams, clients' calls, trio's tasks."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import threading
+import weakref
+from collections.abc import AsyncGenerator, Generator, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import anyio
+import pytest
+import trio
+
+from resilient import (
+    BulkheadFullError,
+    CallTimeoutError,
+    Policy,
+    bulkhead,
+    circuit_breaker,
+    fallback,
+    remaining,
+    timeout,
+)
+from resilient.engine.call import Call
+from resilient.state_types import compiled
+from tests.kit.policies import counts, idle, part, policy, policy_of
+from tests.kit.worlds import BACKENDS, run
+
+LONG = 60.0
+needs_core = pytest.mark.skipif(compiled is None, reason="Python's twin may take the interpreter")
+
+
+def called(*guards: Any) -> Policy:
+    """Return a policy that has been called: its first call is the interpreter's."""
+    of = policy(*guards)
+    if any(guard.kind == "timeout" and guard.sync is None for guard in guards):
+        asyncio.run(of.acall(anyio.lowlevel.checkpoint))
+    else:
+        of.call(int)
+    return of
+
+
+def whole(sync: Any = "cooperative", seconds: float = LONG) -> Policy:
+    return called(
+        fallback(value="instead"), circuit_breaker(), bulkhead(3), timeout(seconds, sync=sync)
+    )
+
+
+def ends(of: Policy) -> dict[str, int]:
+    """Return how the calls after the first ended."""
+    number = counts(of)
+    number["success"] -= 1
+    return {word: number for word, number in number.items() if number}
+
+
+@contextmanager
+def no_calls() -> Iterator[None]:
+    """Fail where the interpreter takes a call."""
+
+    def made(self: Call, *args: Any, **kwargs: Any) -> None:
+        raise AssertionError("the interpreter was asked")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Call, "__init__", made)
+        yield
+
+
+class Client:
+    """A client of some library, which owns what it returns."""
+
+    def find(self, *numbers: int, **words: int) -> int:
+        assert remaining() is not None
+        return sum(numbers) + sum(words.values())
+
+    async def afind(self, *numbers: int, **words: int) -> int:
+        await anyio.lowlevel.checkpoint()
+        return self.find(*numbers, **words)
+
+    def later(self) -> Any:
+        return self.afind(1)
+
+
+# -- it is the path that runs them ---------------------------------------------
+
+
+@needs_core
+def test_what_goes_well_needs_no_interpreter() -> None:
+    of = whole()
+
+    @of
+    def numbers(most: int) -> Generator[int]:
+        for number in range(most):
+            assert remaining() is not None
+            yield number
+
+    client = of.wrap(Client())
+    with no_calls():
+        with of.block():
+            assert remaining() is not None
+        assert list(numbers(3)) == [0, 1, 2]
+        assert [client.find(1), client.find(1, 2, k=3)] == [1, 6]
+        assert client.find(*range(12), **{f"k{n}": n for n in range(12)}) == 132
+    assert remaining() is None
+    assert ends(of) == {"success": 5}
+    idle(of)
+
+
+@needs_core
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("limited", [True, False])
+def test_what_goes_well_in_a_task_needs_no_interpreter(backend: str, limited: bool) -> None:
+    of = whole() if limited else called(circuit_breaker(), bulkhead(3))
+
+    @of
+    async def number(value: int) -> int:
+        await anyio.lowlevel.checkpoint()
+        assert (remaining() is not None) is limited
+        return value
+
+    @of
+    async def numbers(most: int) -> AsyncGenerator[int]:
+        for each in range(most):
+            await anyio.lowlevel.checkpoint()
+            assert (remaining() is not None) is limited
+            yield each
+
+    client = of.wrap(Client())
+
+    async def main() -> None:
+        assert await number(7) == 7
+        if limited:
+            assert await client.afind(1, 2, k=3) == 6
+        if backend == "asyncio" or not limited:
+            async with of.block():
+                assert (remaining() is not None) is limited
+            assert [each async for each in numbers(3)] == [0, 1, 2]
+
+    with no_calls():
+        run(backend, main)
+    assert remaining() is None
+    idle(of)
+
+
+# -- blocks ---------------------------------------------
+
+
+def test_a_block_that_nobody_leaves_gives_its_slot_back_at_once() -> None:
+    of = whole()
+    for _ in range(2):  # the interpreter admits the first
+        block = of.block()
+        block.__enter__()
+        assert of.snapshot()["in_flight"] == part(of, "bulkhead")["used"] == 1
+        assert remaining() is not None
+        del block
+        assert of.snapshot()["in_flight"] == part(of, "bulkhead")["used"] == 0
+        assert remaining() is None
+    assert ends(of) == {"cancelled": 2}
+
+
+def test_a_block_is_left_once() -> None:
+    of = whole()
+    block = of.block()
+    with block:
+        pass
+    for again in (block.__enter__, lambda: block.__exit__(None, None, None), lambda: block.fail("x")):
+        with pytest.raises(RuntimeError, match="block"):
+            again()
+    assert ends(of) == {"success": 1}
+    idle(of)
+
+
+def test_a_block_says_how_it_ended() -> None:
+    of = whole()
+    with of.block() as b:
+        b.ignore()
+        b.fail("a negative level")
+    with of.block() as b:
+        b.ignore()
+    with pytest.raises(OSError), of.block():
+        raise OSError("down")
+    with pytest.raises(KeyboardInterrupt), of.block():
+        raise KeyboardInterrupt
+    assert ends(of) == {"failure": 2, "ignored": 1, "cancelled": 1}
+    assert remaining() is None
+    idle(of)
+
+
+def test_a_block_that_was_entered_before_a_fork_is_its_parents() -> None:
+    of = whole()
+    with of.block():
+        child = os.fork()
+        if not child:
+            os._exit(0 if of.snapshot()["in_flight"] == 0 else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert ends(of) == {"success": 1}
+
+
+def test_a_block_does_not_keep_its_policy() -> None:
+    of = policy_of(circuit_breaker()(lambda: 1))
+    with of.block():
+        pass
+    gone = weakref.ref(of)
+    del of
+    assert gone() is None, "the policy is a part of a cycle"
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_the_time_of_an_async_block_is_up(backend: str) -> None:
+    of = whole(seconds=0.01)
+
+    async def main() -> None:
+        with pytest.raises(CallTimeoutError) as caught:
+            async with of.block():
+                await anyio.sleep(LONG)
+        assert caught.value.policy == of.name
+        with anyio.move_on_after(0.0) as scope:
+            async with of.block():
+                await anyio.sleep(LONG)
+        assert scope.cancelled_caught
+
+    run(backend, main)
+    assert ends(of) == {"failure": 1, "cancelled": 1}
+    idle(of)
+
+
+# -- streams ---------------------------------------------
+
+
+def test_a_stream_whose_consumer_takes_its_time_counts_its_own() -> None:
+    """The histogram has what the steps took, and not what the consumer did between them."""
+    of = whole()
+    numbers = of(lambda: (yield 1))
+    for _ in numbers():
+        threading.Event().wait(0.05)
+    assert of.snapshot()["duration"]["sum"] < 0.04
+
+
+def test_an_outer_limit_that_begins_between_two_steps_binds_the_next() -> None:
+    of, outer = whole(), called(timeout(0.5, sync="cooperative"))
+
+    @of
+    def lefts() -> Generator[float]:
+        for _ in range(3):
+            left = remaining()
+            assert left is not None
+            yield left
+
+    stream = lefts()
+    assert next(stream) > 1
+    assert outer.call(next, stream) <= 0.5
+    assert next(stream) > 1
+    stream.close()
+    assert ends(of) == {"cancelled": 1}
+    idle(of)
+
+
+def test_a_stream_whose_time_is_up_between_two_steps() -> None:
+    of = whole(seconds=0.02)
+    ended: list[str] = []
+
+    @of
+    def numbers() -> Generator[int]:
+        try:
+            yield 1
+            yield 2
+        finally:
+            ended.append("cleaned up")
+
+    stream = numbers()
+    assert next(stream) == 1
+    threading.Event().wait(0.03)
+    with pytest.raises(CallTimeoutError):
+        next(stream)
+    assert (ended, ends(of)) == (["cleaned up"], {"failure": 1})
+    idle(of)
+
+
+def test_what_a_stream_is_sent_thrown_and_returns() -> None:
+    of = whole()
+
+    @of
+    def echoes() -> Generator[Any, Any, str]:
+        got = None
+        for _ in range(3):
+            try:
+                got = yield got
+            except KeyError as error:
+                got = error.args[0]
+        return "done"
+
+    stream = echoes()
+    assert [next(stream), stream.send("a"), stream.throw(KeyError("b"))] == [None, "a", "b"]
+    with pytest.raises(StopIteration) as end:
+        stream.send("c")
+    assert end.value.value == "done"
+    assert ends(of) == {"success": 1}
+    idle(of)
+
+
+def test_a_stream_that_can_not_be_made_fails() -> None:
+    of = whole()
+
+    @of
+    def numbers(one: int) -> Generator[int]:
+        yield one
+
+    assert list(numbers()) == list("instead")  # type: ignore[call-arg]
+    assert ends(of) == {"failure": 1}
+    idle(of)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_an_async_streams_step_is_cut(backend: str) -> None:
+    of = whole(seconds=0.05)
+
+    @of
+    async def numbers() -> AsyncGenerator[int]:
+        yield 1
+        await anyio.sleep(LONG)
+        yield 2
+
+    async def main() -> None:
+        got: list[int] = []
+        with pytest.raises(CallTimeoutError) as caught:
+            async for each in numbers():
+                got.append(each)
+        assert (got, caught.value.policy) == ([1], of.name)
+
+    run(backend, main)
+    assert ends(of) == {"failure": 1}
+    idle(of)
+
+
+def test_an_async_stream_goes_on_in_another_loop() -> None:
+    """Its limit is no longer the first loop's timer."""
+    of = whole(seconds=0.2)
+
+    @of
+    async def numbers() -> AsyncGenerator[int]:
+        yield 1
+        await asyncio.sleep(LONG)
+        yield 2
+
+    stream = numbers()
+    first, second = asyncio.new_event_loop(), asyncio.new_event_loop()
+    try:
+        assert first.run_until_complete(anext(stream)) == 1
+        with pytest.raises(CallTimeoutError):
+            second.run_until_complete(anext(stream))
+    finally:
+        first.close()
+        second.close()
+    idle(of)
+
+
+# -- clients ---------------------------------------------
+
+
+def test_a_method_that_is_replaced_is_seen() -> None:
+    of, bare = whole(), Client()
+    client = of.wrap(bare)
+    assert client.find(1) == 1
+    bare.find = lambda *numbers, **words: -1  # type: ignore[method-assign]
+    assert client.find(1) == -1
+    del bare.find
+    assert client.find(1) == 1
+
+
+def test_a_plain_method_may_return_a_coroutine() -> None:
+    of = whole()
+    client = of.wrap(Client())
+    assert asyncio.run(client.later()) == 1
+    assert ends(of) == {"success": 1}
+    idle(of)
+
+
+def test_a_wrapped_client_is_freed() -> None:
+    of = whole()
+    bare = Client()
+    client = of.wrap(bare)
+    assert client.find(1) == 1
+    gone = weakref.ref(bare)
+    del bare, client
+    gc.collect()
+    assert gone() is None
+
+
+# -- trio ---------------------------------------------
+
+
+def test_in_trio_the_time_is_up() -> None:
+    of = called(circuit_breaker(), bulkhead(1), timeout(0.02))
+
+    @of
+    async def hangs(seconds: float) -> str:
+        await trio.sleep(seconds)
+        return "in time"
+
+    async def main() -> None:
+        for _ in range(2):
+            with pytest.raises(CallTimeoutError) as caught:
+                await hangs(LONG)
+            assert (caught.value.policy, caught.value.timeout) == (of.name, 0.02)
+        assert await hangs(0) == "in time"
+        of.update(timeout={"seconds": LONG})
+        assert await hangs(0.03) == "in time"
+        with trio.move_on_after(0.0) as scope:
+            await hangs(LONG)
+        assert scope.cancelled_caught
+
+    trio.run(main)
+    assert ends(of) == {"success": 2, "failure": 2, "cancelled": 1}
+    assert remaining() is None
+    idle(of)
+
+
+def test_in_trio_a_slot_is_held_by_the_body() -> None:
+    of = called(bulkhead(1), timeout(LONG))
+
+    @of
+    async def hangs(event: trio.Event) -> None:
+        await event.wait()
+
+    async def main() -> None:
+        event = trio.Event()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(hangs, event)
+            await trio.testing.wait_all_tasks_blocked()
+            with pytest.raises(BulkheadFullError):
+                await hangs(event)
+            event.set()
+
+    trio.run(main)
+    assert ends(of) == {"success": 1, "refused": 1}
+    idle(of)
+
+
+def test_in_trio_a_body_that_ends_late_is_a_success() -> None:
+    of = called(circuit_breaker(), timeout(0.01))
+
+    @of
+    async def late() -> str:
+        threading.Event().wait(0.02)
+        return "late"
+
+    assert trio.run(late) == "late"
+    assert ends(of) == {"success": 1}
+    assert of.snapshot()["late_values"] == 1
+    idle(of)
