@@ -108,6 +108,7 @@ class Records:
         row = counters(entry.layout, row_in(kept.slot.cells))
         kept.slot.cells[:] = array("d", row)
         kept.slot.entry = Entry("policy", entry.name, entry.about, entry.layout, row)
+        kept.slot.last = None  # it is of an older reading
         fresh = kept.slot
         try:
             with self.page.step():

@@ -13,7 +13,8 @@ import sys
 import threading
 import time
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
+from weakref import WeakSet
 
 from ..admin.registry import registry
 from ..engine.policy_state import PolicyState
@@ -46,11 +47,20 @@ _PATIENCE_AT_END: Final = 1.0  # seconds that the end of a process waits for its
 _BRIEF: Final = 0.003  # seconds that a scrape spends on updating this process's page
 
 
+class Warmer(Protocol):
+    """What prepares for a scrape."""
+
+    def warm(self) -> None:
+        """Prepare for it."""
+
+
 class PageSharing:
     """What this process shares with others. The only instance is `here`."""
 
     def __init__(self) -> None:
         self.fault: str = ""
+        # Called once by the thread when this process's policies have their records.
+        self.warmers: WeakSet[Warmer] = WeakSet()
         self._told: set[str] = set()
         self._lock = threading.RLock()  # guards the records
         self._listening = False
@@ -161,7 +171,7 @@ class PageSharing:
                     self._others.fold()
                 if not warm and self._new() == 0:
                     warm = True
-                    self._others.warm()
+                    self._warm()
                 more = 0 < self._new() < before  # there is room for them
                 pause = _SHARE * (time.thread_time() - spent)
                 quiet = now + max(_NEWS, pause)
@@ -171,6 +181,15 @@ class PageSharing:
             rung = bell.wait(min(until - time.monotonic(), EVERY)) or rung
             if rung:
                 time.sleep(max(0.0, min(quiet, due) - time.monotonic()))
+
+    def _warm(self) -> None:
+        """Do once what a scrape does, so that the first one has less to do."""
+        self._others.warm()
+        for each in list(self.warmers):
+            try:
+                each.warm()
+            except Exception as error:
+                self._complain(error)
 
     def _new(self) -> int:
         return 0 if self._records is None else len(self._records.new())

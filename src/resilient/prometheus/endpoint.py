@@ -9,6 +9,7 @@ import threading
 from typing import TYPE_CHECKING, Any, Final
 
 from ..http_endpoint import Answer
+from ..pages.sharing import here
 from .scrape import Scraper
 from .text_format import render
 
@@ -34,6 +35,11 @@ class Metrics:
     def __init__(self, registry: CollectorRegistry | None, limit: int) -> None:
         self._registry = registry
         self._scraper = Scraper(limit)
+        here.warmers.add(self)
+
+    def warm(self) -> None:
+        """Have the text of most policies at hand before the first scrape."""
+        render(self._scraper.scrape())
 
     def body(self, accept: str) -> tuple[bytes, str]:
         """Return the body of the answer, and its content type."""

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from ..metric_types import Metric
+from ..state_types import compiled
 from ..telemetry.exemplars import Kept, all_of_them
 from ..telemetry.policy_samples import DURATION
 from ..telemetry.schema import Key, Row
@@ -89,6 +90,8 @@ class _Shape:
     def __init__(self, keys: list[Key], families: list[list[str]]) -> None:
         self.runs: list[list[str]] = []  # the pieces of each run's family
         self._heads: list[str] = []  # the beginnings of lines, up to the row's own labels
+        self._plain: tuple[str, ...] = ()  # the same without what separates runs
+        self._ends: tuple[int, ...] = ()  # of the runs: the position after the last head
         self._said: dict[tuple[int, ...], tuple[list[int], list[str], str]] = {}
         for (metric, values), pieces in zip(keys, families, strict=True):
             own = _labels(zip(metric.labels, values, strict=True)) + "," if values else ""
@@ -97,9 +100,15 @@ class _Shape:
                 head = _RUN + head if self.runs else head
                 self.runs.append(pieces)
             self._heads.append(head)
+        begins = [at for at, head in enumerate(self._heads) if head.startswith(_RUN)]
+        self._plain = tuple(head.removeprefix(_RUN) for head in self._heads)
+        self._ends = (*begins, len(self._heads)) if keys else ()
 
     def chunks(self, labels: dict[str, str], values: Row, hung: dict[int, str]) -> tuple[str, ...]:
         """Return the lines of a row, a piece for each run; NaN has no line."""
+        if compiled is not None and labels and not hung:
+            middle = f"{_labels(labels.items())}}} "
+            return compiled.lines(self._plain, self._ends, middle, values)  # type: ignore[no-any-return]
         silent = tuple([n for n, value in enumerate(values) if value != value])  # noqa: PLR0124
         places, heads, rest = self._without(silent)
         said = [values[place] for place in places] if silent else values

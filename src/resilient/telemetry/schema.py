@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from ..engine.counters import DURATION_SUM, LINE, ROW
 from ..metric_types import Metric
+from ..state_types import compiled
 from ..validation import clean
 
 Key = tuple[Metric, tuple[str, ...]]
@@ -203,18 +204,27 @@ def add(rows: list[tuple[RowSchema, Row]]) -> tuple[RowSchema, Row]:
         whole = _union([each for each, _ in rows])
         rows = [(whole, _moved(row, each, whole)) for each, row in rows]
     numbers = [row for _, row in rows]
-    row: list[float] = list(map(sum, zip(*numbers, strict=True)))
+    row = _sums(numbers)
     for place, over in whole.special.items():
         column = [each[place] for each in numbers]
         if over == "mean":  # weighted by the next number
             row[place] = _mean(column, [each[place + 1] for each in numbers])
         else:
             row[place] = _EXTREME[over](_said(column))
+    return whole, row
+
+
+def _added(numbers: list[Row]) -> list[float]:
+    """Return the sums of rows, column by column; NaN stands for nothing."""
+    row: list[float] = list(map(sum, zip(*numbers, strict=True)))
     if isnan(sum(row)):
         for place, value in enumerate(row):
-            if value != value and place not in whole.special:  # noqa: PLR0124
+            if value != value:  # noqa: PLR0124
                 row[place] = sum(_said([each[place] for each in numbers]))
-    return whole, row
+    return row
+
+
+_sums: Final[Callable[[list[Row]], list[float]]] = _added if compiled is None else compiled.sum_rows
 
 
 _EXTREME: Final[dict[str, Callable[[list[float]], float]]] = {"max": max, "min": min}

@@ -18,7 +18,9 @@ CALLS = """
 from resilient import Policy, bulkhead, flag
 shop, gone = Policy("shop", bulkhead(2)), [Policy("gone", bulkhead(2))]
 for _ in range(5): shop.call(int)
-for _ in range(3): gone[0].call(int)
+for _ in range(3):
+    here.look()  # as a scrape does, before each count
+    gone[0].call(int)
 import gc, resilient
 here.refresh(); gone.clear(); resilient.registry.remove("gone"); gc.collect(); here.refresh()
 """

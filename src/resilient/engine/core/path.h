@@ -138,6 +138,10 @@ PyObject *passes_here(PyObject *module, PyObject *unused);
 PyObject *forget_others(PyObject *module, PyObject *unused);
 int add_path_types(PyObject *module);
 
+/* rows.c: what a scrape does with rows. */
+PyObject *sum_rows(PyObject *module, PyObject *rows);
+PyObject *lines(PyObject *module, PyObject *args);
+
 /* signal.c: wake one thread and wait for another, in one step. */
 extern PyTypeObject Signal_Type;
 PyObject *exchange(PyObject *module, PyObject *const *args, Py_ssize_t number);
