@@ -33,7 +33,7 @@ class _Kept:
     def __init__(self, core: PolicyState, slot: Slot, now: float) -> None:
         self.core: weakref.ref[PolicyState] = weakref.ref(core)
         self.slot: Slot = slot
-        self.seen: tuple[Any, ...] = ()  # the counts at the last check
+        self.seen: tuple[Any, ...] = _counted(core)  # at the last check
         self.since: float = now  # when they last changed
         self.next: float = now  # when to publish again even if they don't change
 
@@ -136,10 +136,13 @@ class Records:
         now = time.monotonic()
         self.page.beat(now)
         self._try(self._publish_own)
-        for core in self.new()[:_AT_ONCE]:
+        new = self.new()
+        for core in new[:_AT_ONCE]:
             if time.monotonic() >= until:
                 break
             self._try(self.attach, core)
+        if len(new) > _AT_ONCE and len(self.new()) <= len(new) - _AT_ONCE:
+            return  # the next refresh comes at once; the last one looks at all records
         told, self.told = self.told, set()
         for key, kept in list(self._kept.items()):
             known = kept.core()
@@ -233,11 +236,16 @@ def _remembered(slot: Slot) -> Entry:
     return slot.last or slot.entry
 
 
+def _counted(core: PolicyState) -> tuple[Any, ...]:
+    """Return what differs once a call has begun or ended, or a lever was moved."""
+    counts = sum(core.counts), sum(core.buckets), core.abandoned
+    return core.quick, core.in_flight, core.forced, *counts
+
+
 def _changes(kept: _Kept, core: PolicyState, now: float) -> bool:
     """Return True if a policy must be published: it has changed, or its numbers still fade."""
     core.expire()
-    counts = sum(core.counts), sum(core.buckets), core.abandoned
-    seen = core.quick, core.in_flight, core.forced, *counts
+    seen = _counted(core)
     if seen != kept.seen:
         kept.seen, kept.since, kept.next = seen, now, now + _FADING
         return True
