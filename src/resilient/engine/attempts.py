@@ -24,17 +24,17 @@ from .faults import log_fault
 from .pipeline import Once, Pipeline
 from .policy_state import PolicyState
 
-_NOBODYS: Final[Any] = None
 _DEEPEST: Final = 100  # contexts of an error that are looked at: they may be a circle
+
+
+Whose = tuple[PolicyState, Retries]
 
 
 class AttemptMark:
     """One attempt of a policy that may ask again."""
 
-    __slots__ = ("core", "guard", "open", "outer")
-    core: PolicyState  # of an open one
-    guard: Retries
-    open: bool
+    __slots__ = ("outer", "whose")
+    whose: Whose | None  # None once the attempt has ended
     outer: AttemptMark | None
 
 
@@ -51,26 +51,27 @@ def begin(pipeline: Pipeline) -> AttemptMark:
     """Record in the context that an attempt runs."""
     assert pipeline.retries is not None
     own, outer = AttemptMark(), current.get()
-    while outer is not None and not outer.open:  # else the chain would grow without end
+    while outer is not None and outer.whose is None:  # else the chain would grow without end
         outer = outer.outer
-    own.core, own.guard = pipeline.core, pipeline.retries[1]
-    own.open, own.outer = True, outer
+    own.whose, own.outer = (pipeline.core, pipeline.retries[1]), outer
     current.set(own)
     return own
 
 
 def end(own: AttemptMark) -> None:
     """Close the record. It may stay in the context, where it means nothing: it keeps no policy."""
-    own.open = False
-    own.core = own.guard = _NOBODYS
+    own.whose = None
 
 
-def around(call: Call) -> AttemptMark | None:
-    """Return the attempt of another policy that the running code is a part of."""
+def around(call: Call) -> Whose | None:
+    """Return the policy, another one, inside whose attempt the running code is, and its guard."""
     seen = current.get()
-    while seen is not None and not (seen.open and seen.core is not call.core):
+    while seen is not None:
+        whose = seen.whose
+        if whose is not None and whose[0] is not call.core:
+            return whose
         seen = seen.outer
-    return seen
+    return None
 
 
 def inside(pipeline: Pipeline, fn: Callable[..., Any]) -> Callable[..., Any]:
@@ -131,7 +132,7 @@ def prepare(call: Call, outcomes: list[int]) -> None:
         tried.once = _once(call, call.pipeline.once)
     outer = around(call)
     if outer is not None:
-        tried.inside = outer.core.name
+        tried.inside = outer[0].name
         known.payer = outer if guard.nested == "share" else None
 
 
@@ -200,11 +201,10 @@ def is_paid(call: Call) -> bool:
     known = call.retrying
     if known is None or known.payer is None:
         return True
-    outer = known.payer
-    known.payer = None
-    core = outer.core
-    if not core.holds_lock() and core.locked(outer.guard.pay, core.now()):
-        known.paid_by = outer
+    payer: Whose = known.payer
+    known.payer, (core, guard) = None, payer
+    if not core.holds_lock() and core.locked(guard.pay, core.now()):
+        known.paid_by = payer
         return True
     known.stopped = True
     known.why = f"the budget of {core.name}, inside whose attempt it is, is empty"
@@ -267,8 +267,8 @@ def concluded(call: Call) -> None:
     _detach(error, known)
     known.first = known.failed = known.tried = None  # the error's traceback may hold this call
     if known.paid_by is not None:
-        outer, known.paid_by = known.paid_by, None
-        outer.core.locked_or_later(outer.guard.pay_back, outer.core.now())
+        (core, guard), known.paid_by = known.paid_by, None
+        core.locked_or_later(guard.pay_back, core.now())
     if not known.why or not isinstance(error, Exception):
         return
     whose = f"{call.core.name}: not tried again: "

@@ -7,15 +7,18 @@ from typing import Any
 
 from ..deadline import Deadline
 from ..guards.sorting import time_limits
-from .compiled import path_of
+from .compiled import Ends, path_of
 from .pipeline import Pipeline, Pipelines
+
+Enter = Callable[[], Any]
+Leave = Callable[[Any, None], bool]
 
 
 def nothing() -> None:
     """Stand for the body of a block."""
 
 
-def not_compiled() -> None:
+def _not_compiled() -> None:
     """Enter a block where no path does it."""
 
 
@@ -23,21 +26,19 @@ class BlockPlan:
     """What all blocks of a policy share.
 
     Attributes:
-        sync_enter: return a pass for a sync block, or None where the interpreter has to admit it;
+        sync: return a pass for a sync block, or None where the interpreter has to admit it. It is
             None before the first block.
-        async_enter: the same for an async block on asyncio.
-        sync_leave: book a pass whose block went well; return False where Python has to do that.
-        async_leave: the same for an async block.
+        tasks: the same for an async block.
+        leave: book a pass whose block went well; return False where Python has to do that.
     """
 
-    __slots__ = ("_pipelines", "async_enter", "async_leave", "sync_enter", "sync_leave")
+    __slots__ = ("_pipelines", "leave", "sync", "tasks")
 
     def __init__(self, pipelines: Pipelines) -> None:
         self._pipelines = pipelines
-        self.sync_enter: Callable[[], Any] | None = None
-        self.async_enter: Callable[[], Any] | None = None
-        self.sync_leave: Callable[[Any, None], bool]
-        self.async_leave: Callable[[Any, None], bool]
+        self.sync: Enter | None = None
+        self.tasks: Enter | None = None
+        self.leave: Leave  # once a pass was given
 
     def sync_pipeline(self) -> Pipeline:
         """Return the pipeline of sync blocks.
@@ -58,30 +59,28 @@ class BlockPlan:
         """Return the pipeline of async blocks."""
         return self._pipelines.of("async")
 
-    def first_sync(self) -> Any:
-        """Enter the first sync block."""
+    def first_sync(self) -> Enter:
+        """Return what enters a sync block, for the first one."""
         from .sync.functions import SyncEnds
 
-        path, pipeline = None, self.sync_pipeline()
-        if pipeline.fast_detached:
-            path = path_of(pipeline, nothing, SyncEnds(pipeline, nothing), None, None, Deadline)
-        self.sync_enter = enter = not_compiled if path is None else path.enter_here
-        self.sync_leave = path.leave if path is not None else _never
-        return enter()
+        path = self._path(SyncEnds, self.sync_pipeline(), Deadline)
+        self.sync = enter = _not_compiled if path is None else path.enter_here
+        return enter
 
-    def first_async(self) -> Any:
-        """Enter the first async block."""
+    def first_async(self) -> Enter:
+        """Return what enters an async block, for the first one."""
         from .aio.functions import AsyncEnds
         from .aio.timers import TimeoutEntry
 
-        path, pipeline = None, self.async_pipeline()
+        path = self._path(AsyncEnds, self.async_pipeline(), TimeoutEntry)
+        self.tasks = enter = _not_compiled if path is None else path.enter
+        return enter
+
+    def _path(self, ends: Callable[..., Ends], pipeline: Pipeline, deadline: type[Deadline]) -> Any:
+        path = None
         if pipeline.fast_detached:
-            ends = AsyncEnds(pipeline, nothing)
-            path = path_of(pipeline, nothing, ends, None, None, TimeoutEntry)
-        self.async_enter = enter = not_compiled if path is None else path.enter
-        self.async_leave = path.leave if path is not None else _never
-        return enter()
-
-
-def _never(entered: Any, value: None) -> bool:
-    return False
+            end = ends(pipeline, nothing)
+            path = path_of(pipeline, nothing, end, None, None, deadline, detached=True)
+        if path is not None:
+            self.leave = path.leave  # the same for every path; before anybody can enter
+        return path

@@ -9,7 +9,7 @@ from .. import validation
 from ..deadline import Deadline, TaskDeadline, current, leave
 from ..outcomes import FAILURE, IGNORED, SUCCESS
 from . import interpreter, settlement
-from .block_plan import BlockPlan, nothing
+from .block_plan import BlockPlan, Leave, nothing
 from .call import DO_PARK, DO_RUN, Step, value_or_raise
 from .compiled import taken
 from .detached_call import DetachedCall
@@ -42,10 +42,11 @@ class Block:
         1
     """
 
-    __slots__ = ("_begun", "_call", "_ended", "_entered", "_limit", "_own", "_plan")
+    __slots__ = ("_begun", "_call", "_ended", "_entered", "_limit", "_own", "_plan", "_policy")
 
-    def __init__(self, plan: BlockPlan) -> None:
+    def __init__(self, plan: BlockPlan, policy: object) -> None:
         self._plan = plan
+        self._policy = policy  # which lives as long
         # What runs it, once it has begun: the pass of a compiled path, else a call.
         self._entered: Any = None
         self._call: DetachedCall | None = None
@@ -77,21 +78,32 @@ class Block:
         self._running().forced_outcome = IGNORED, ""
 
     def _running(self) -> DetachedCall:
-        if self._entered is not None:
-            self._take_over()
+        if self._entered is not None and not self._ended:
+            self._call = self._taken(self._entered)
+            self._entered = None
         if self._call is None or self._ended:
             when = "has ended" if self._ended else "has not begun"
             raise RuntimeError(f"this block {when}: fail() and ignore() are for inside it")
         return self._call
 
-    def _take_over(self) -> None:
-        """Go on as a call, which says more of its end than a pass can."""
-        entered, self._entered = self._entered, None
-        own = entered.deadline
-        self._call = call = taken(DetachedCall, entered, nothing, (), {})
+    def _taken(self, entered: Any) -> DetachedCall:
+        """Return a call in place of a pass: it says more of its end."""
+        call = taken(DetachedCall, entered, nothing, (), {})
         call.final = True
-        in_task = own is not None and isinstance(own, TaskDeadline)
+        own = entered.deadline
+        in_task = isinstance(own, TaskDeadline)
         self._own, self._limit = (None, _InQueue(entered)) if in_task else (own, None)
+        return call
+
+    def _leaves(self, entered: Any, leave: Leave, error: BaseException | None) -> bool:
+        """End a block that a compiled path entered; return False where the interpreter has to."""
+        self._entered, self._ended = None, True
+        if entered.booked:  # the stack was too short to go on as a call: it was given back
+            return True
+        if error is None and leave(entered, None):
+            return True
+        self._call = self._taken(entered)
+        return False
 
     def _made(self, pipeline: Pipeline) -> DetachedCall:
         self._call = call = DetachedCall(pipeline, nothing, (), {})
@@ -109,8 +121,9 @@ class Block:
         plan = self._plan
         if self._begun:
             raise RuntimeError(_USED)
+        enter = plan.sync or plan.first_sync()
         self._begun = True
-        entered = plan.first_sync() if plan.sync_enter is None else plan.sync_enter()
+        entered = enter()
         if entered is not None:
             self._entered = entered
             return self
@@ -140,18 +153,18 @@ class Block:
         trace: TracebackType | None,
     ) -> None:
         entered = self._entered
-        if entered is not None:
-            if error is None and self._plan.sync_leave(entered, None):
-                self._ended, self._entered = True, None
-                return
-            self._take_over()
-        if self._call is not None and self._own is not None:
+        if entered is None:
+            self._running()
+            self._ended = True
+        elif self._leaves(entered, self._plan.leave, error):
+            return
+        if self._own is not None:
             leave(self._own)
         self._end(error)
 
     def _end(self, error: BaseException | None) -> None:
-        call = self._running()
-        self._ended = True
+        call = self._call
+        assert call is not None
         if error is None and call.forced_outcome is None:
             call.forced_outcome = SUCCESS, ""  # there is no value for a predicate to judge
         try:
@@ -168,8 +181,9 @@ class Block:
         plan = self._plan
         if self._begun:
             raise RuntimeError(_USED)
+        enter = plan.tasks or plan.first_async()
         self._begun = True
-        entered = plan.first_async() if plan.async_enter is None else plan.async_enter()
+        entered = enter()
         if entered is not None:
             self._entered = entered
             return self
@@ -201,13 +215,12 @@ class Block:
         trace: TracebackType | None,
     ) -> None:
         entered = self._entered
-        if entered is not None:
-            if error is None and self._plan.async_leave(entered, None):
-                self._ended, self._entered = True, None
-                return
-            self._take_over()
-        limit = None if self._call is None else self._limit
-        told = error if limit is None else limit.end(error)
+        if entered is None:
+            self._running()
+            self._ended = True
+        elif self._leaves(entered, self._plan.leave, error):
+            return
+        told = error if self._limit is None else self._limit.end(error)
         self._limit = None
         try:
             self._end(told)

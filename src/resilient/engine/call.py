@@ -60,7 +60,9 @@ class Retrying:
         self.failed: tuple[Any, ...] | None = None
         self.dropped: Any = None  # a client's answer that nobody gets, until it is closed
         self.first: BaseException | None = None  # the error that the attempts after it came in
-        self.payer: Any = None  # the attempt of another policy that is to pay for it too
+        # Another policy that is to pay for it too, since it is inside an attempt of that, and its
+        # guard.
+        self.payer: Any = None
         self.paid_by: Any = None  # the one that did, while it is pending
         self.stopped: bool = False
         self.why: str = ""  # there is no other attempt
@@ -159,7 +161,10 @@ class Call:
         for ticket, level in zip(given, pipeline.fast_levels, strict=False):
             call.tickets[level] = ticket
         call.began = call.started = started
-        call._set_limits(len(pipeline.guards))
+        if deadline is None:
+            call._set_limits(len(pipeline.guards))
+        else:  # by the limit that it was let in with
+            call.limits.append((deadline.when, deadline.level))
         call.deadline = deadline
         call.ran = call.admitted = True
         return call

@@ -26,7 +26,7 @@ from .pipeline import Pipeline
 from .policy_state import QUIET
 
 RAISE: Final = object()
-"""What `Ends.raised` returns to have the error of the body raised as it is."""
+"""What `SyncEnds.raised` and `AsyncEnds.ended` return to have the body's error raised as it is."""
 
 
 class Ends:
@@ -104,7 +104,13 @@ C = TypeVar("C", bound=Call)
 
 
 def taken(kind: type[C], entered: Any, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> C:
-    """Take a pass over as a call that has run, and has not been booked."""
+    """Take a pass over as a call that has run, and has not been booked.
+
+    Raises:
+        RuntimeError: it was booked, or handed over, before.
+    """
+    if entered.booked:  # before there is a call, which would give it back once more
+        raise RuntimeError("it was booked, or handed over, before")
     try:
         tickets, began, own = entered.tickets, entered.began, entered.deadline
         call = kind.entered(entered.pipeline, fn, args, kwargs, tickets, began, own)
@@ -129,8 +135,13 @@ def path_of(
     keep: Callable[..., Any] | None,
     fails: Fails | None,
     deadline_type: type[Deadline],
+    *,
+    detached: bool = False,
 ) -> Any:
-    """Return the compiled path of a function; None where Python has to call it."""
+    """Return the compiled path of a function; None where Python has to call it.
+
+    `detached`: of a block or stream.
+    """
     guards = pipeline.fast_guards
     if compiled is None or len(guards) > compiled.MOST_GUARDS or not all(map(has_rule, guards)):
         return None
@@ -143,7 +154,7 @@ def path_of(
         limit=None if pipeline.single is None else pipeline.single[1],
         deadline_type=deadline_type, fn=body, ends=ends, pipeline=pipeline, leave=pipeline.leave,
         fails=fails, keep=keep, answers=answers is not None, direct=direct,
-        constant=constant,
+        constant=constant, detached=detached,
     )  # fmt: skip
 
 

@@ -18,7 +18,8 @@ from ..deadline import raise_if_up
 from ..knowledge.error_families import Family
 from ..outcomes import Judge
 from ..policy.clients.adapter import ClientAdapter
-from ..policy.clients.client_policy import ClientPolicy, Lasting
+from ..policy.clients.client_policy import ClientPolicy
+from ..policy.clients.lasting import Lasting
 from .grpc_aio import AsyncStreamStream, AsyncStreamUnary, AsyncUnaryStream, AsyncUnaryUnary
 from .grpc_calls import JUDGE, SyncDetails, callers_fault, in_time
 from .grpc_errors import FAMILY

@@ -10,7 +10,8 @@ import grpc
 import grpc.aio
 
 from ..deadline import raise_if_up
-from ..policy.clients.client_policy import ClientPolicy, Lasting
+from ..policy.clients.client_policy import ClientPolicy
+from ..policy.clients.lasting import Lasting
 from .grpc_calls import JUDGE, AsyncDetails, in_time
 from .grpc_errors import AIO_FAMILY
 

@@ -198,7 +198,7 @@ class Policy(Calling, Levers, Sole):
             ...     files.snapshot()["in_flight"]
             1
         """
-        return Block(self._block_plan())
+        return Block(self._block_plan(), self)
 
     # -- clients ---------------------------------------------
 

@@ -217,16 +217,12 @@ def add(rows: list[tuple[RowSchema, Row]]) -> tuple[RowSchema, Row]:
 def _added(numbers: list[Row]) -> list[float]:
     """Return the sums of rows, column by column; NaN stands for nothing."""
     row: list[float] = list(map(sum, zip(*numbers, strict=True)))
-    if isnan(sum(row)):
-        for place, value in enumerate(row):
-            if value != value:  # noqa: PLR0124
-                row[place] = sum(_said([each[place] for each in numbers]))
-    return row
+    if not isnan(sum(row)):
+        return row
+    return [sum(_said(list(column))) for column in zip(*numbers, strict=True)]
 
 
 _sums: Final[Callable[[list[Row]], list[float]]] = _added if compiled is None else compiled.sum_rows
-
-
 _EXTREME: Final[dict[str, Callable[[list[float]], float]]] = {"max": max, "min": min}
 
 

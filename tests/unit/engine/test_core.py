@@ -202,6 +202,7 @@ def test_the_path_takes_only_what_it_knows() -> None:
         "core": of._core, "guards": (of.guards[0],), "kinds": ("bulkhead",), "limit": None,
         "deadline_type": sync.Deadline, "fn": int, "ends": sync.SyncEnds(pipeline, int), "pipeline": pipeline,
         "leave": pipeline.leave, "fails": None, "keep": None, "answers": False, "direct": None, "constant": None,
+        "detached": False,
     }  # fmt: skip
     compiled.FastPath(**right)
     for wrong in (

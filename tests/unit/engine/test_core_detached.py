@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import os
+import sys
 import threading
 import weakref
 from collections.abc import AsyncGenerator, Generator, Iterator
 from contextlib import contextmanager
+from types import ModuleType
 from typing import Any
 
 import anyio
@@ -23,11 +26,16 @@ from resilient import (
     circuit_breaker,
     fallback,
     remaining,
+    set_active,
     timeout,
 )
 from resilient.engine.call import Call
+from resilient.engine.compiled import taken
+from resilient.engine.detached_call import DetachedCall
 from resilient.state_types import compiled
+from resilient.testing import ManualClock
 from tests.kit.policies import counts, idle, part, policy, policy_of
+from tests.kit.waiting import until
 from tests.kit.worlds import BACKENDS, run
 
 LONG = 60.0
@@ -166,7 +174,11 @@ def test_a_block_is_left_once() -> None:
     block = of.block()
     with block:
         pass
-    for again in (block.__enter__, lambda: block.__exit__(None, None, None), lambda: block.fail("x")):
+    for again in (
+        block.__enter__,
+        lambda: block.__exit__(None, None, None),
+        lambda: block.fail("x"),
+    ):
         with pytest.raises(RuntimeError, match="block"):
             again()
     assert ends(of) == {"success": 1}
@@ -451,3 +463,287 @@ def test_in_trio_a_body_that_ends_late_is_a_success() -> None:
     assert ends(of) == {"success": 1}
     assert of.snapshot()["late_values"] == 1
     idle(of)
+
+
+# -- found by trying to break it ---------------------------------------------
+
+
+class Raised(BaseException):
+    """What a signal handler raises."""
+
+
+@pytest.mark.parametrize("way", ["sync", "async"])
+def test_no_fallback_answers_after_an_item_though_no_time_passes(way: str) -> None:
+    """Of a manual clock, or one of a coarse grain."""
+    of = policy(fallback(lambda: ["instead"]), circuit_breaker(), clock=ManualClock())
+    of.call(int)
+
+    @of
+    def numbers() -> Generator[int]:
+        yield 1
+        raise OSError("down")
+
+    @of
+    async def anumbers() -> AsyncGenerator[int]:
+        yield 1
+        raise OSError("down")
+
+    async def collected() -> list[int]:
+        return [each async for each in anumbers()]
+
+    with pytest.raises(OSError, match="down"):
+        list(numbers()) if way == "sync" else asyncio.run(collected())
+
+
+def test_an_async_stream_that_can_not_be_made_is_answered_once() -> None:
+    of = called(fallback(lambda *_: ["a", "b"]), circuit_breaker(), bulkhead(3))
+
+    @of
+    async def numbers(one: int) -> AsyncGenerator[Any]:
+        yield one
+
+    async def collected() -> list[Any]:
+        return [each async for each in numbers()]  # type: ignore[call-arg]
+
+    assert asyncio.run(collected()) == ["a", "b"]
+    assert ends(of) == {"failure": 1}
+    idle(of)
+
+
+@needs_core
+def test_a_block_whose_end_was_interrupted_is_given_back_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The interrupt comes after the pass was booked, and before the block knows."""
+    of = whole()
+    with of.block():
+        pass
+    leave: Any = of._block_plan().leave
+
+    def interrupted(entered: Any, value: None) -> bool:
+        leave(entered, value)
+        raise Raised
+
+    block = of.block()
+    block.__enter__()
+    with monkeypatch.context() as patch:
+        patch.setattr(of._block_plan(), "leave", interrupted)
+        with pytest.raises(Raised):
+            block.__exit__(None, None, None)
+    with pytest.raises(RuntimeError, match="has ended"):
+        block.fail("x")
+    with pytest.raises(RuntimeError, match="has ended"):
+        block.__exit__(None, None, None)
+    del block
+    gc.collect()
+    assert ends(of) == {"success": 2}
+    idle(of)
+
+
+@needs_core
+def test_a_pass_that_was_booked_is_not_taken_over() -> None:
+    of = whole()
+    with of.block():
+        pass
+    plan = of._block_plan()
+    assert plan.sync is not None
+    entered = plan.sync()
+    assert plan.leave(entered, None)
+    with pytest.raises(RuntimeError, match="booked"):
+        taken(DetachedCall, entered, int, (), {})
+    with pytest.raises(RuntimeError, match="booked"):
+        plan.leave(entered, None)
+    assert ends(of) == {"success": 2}
+    idle(of)
+
+
+def test_a_dropped_block_lets_the_next_in_at_once() -> None:
+    """Nobody else has to come first."""
+    of = called(bulkhead(1, max_waiting=1, max_wait=LONG))
+    with of.block():
+        pass
+    block = of.block()
+    block.__enter__()
+    ended: list[int] = []
+    waiter = threading.Thread(target=lambda: ended.append(of.call(int, "7")), daemon=True)
+    waiter.start()
+    until(lambda: part(of, "bulkhead")["waiting"] == 1)
+    del block
+    waiter.join(LONG / 2)
+    assert ended == [7]
+
+
+def test_a_block_at_the_end_of_the_stack_has_its_own_error() -> None:
+    """Not that of a block that knows nothing of its call."""
+    of = called(bulkhead(3), timeout(LONG, sync="cooperative"))
+    with of.block():
+        pass
+
+    def deep(depth: int) -> None:
+        if depth:
+            deep(depth - 1)
+            return
+        with of.block() as b:
+            b.fail("too deep")
+
+    for depth in range(sys.getrecursionlimit() - 200, sys.getrecursionlimit()):
+        with contextlib.suppress(RecursionError):
+            deep(depth)
+    of.try_call(int)
+    idle(of)
+
+
+def test_a_block_that_may_not_begin_is_not_used_up() -> None:
+    of = policy(timeout(LONG, sync="thread"))
+    block = of.block()
+    with pytest.raises(TypeError, match="cooperative"):
+        block.__enter__()
+
+    async def main() -> None:
+        async with block:
+            pass
+
+    asyncio.run(main())
+    assert counts(of) == {"success": 1}
+
+
+def test_a_block_keeps_its_policy() -> None:
+    of = policy_of(bulkhead(1)(lambda: 1))
+    block, seen = of.block(), weakref.ref(of)
+    del of
+    with block:
+        assert seen() is not None
+
+
+@pytest.mark.parametrize("fails", [True, False])
+def test_the_limit_of_a_dropped_block_cuts_nobody(fails: bool) -> None:
+    of = called(timeout(0.02), bulkhead(3))
+
+    async def main() -> None:
+        async with of.block():
+            pass
+        block = of.block()
+        await block.__aenter__()
+        if fails:
+            block.fail("x")
+        del block
+        assert remaining() is None
+        await asyncio.sleep(0.05)
+
+    asyncio.run(main())
+    idle(of)
+
+
+def test_a_stream_has_the_limit_that_it_began_with() -> None:
+    """Whatever is changed meanwhile, and whoever goes on with it."""
+    of, outer = whole(seconds=5), called(timeout(LONG, sync="cooperative"))
+
+    @of
+    def lefts() -> Generator[float | None]:
+        while True:
+            yield remaining()
+
+    stream = lefts()
+    assert (next(stream) or LONG) <= 5
+    of.update(timeout={"seconds": 30})
+    with outer.block():  # from here on the interpreter drives it
+        assert (next(stream) or LONG) <= 5
+    assert (next(stream) or LONG) <= 5
+    stream.close()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_protection_that_is_switched_off_between_two_steps(backend: str) -> None:
+    of = whole(seconds=5)
+
+    @of
+    async def lefts() -> AsyncGenerator[float | None]:
+        while True:
+            yield remaining()
+
+    async def main() -> None:
+        stream = lefts()
+        assert await anext(stream) is not None
+        with switched_off():
+            assert await anext(stream) is None
+        await stream.aclose()
+
+    run(backend, main)
+    idle(of)
+
+
+@contextmanager
+def switched_off() -> Iterator[None]:
+    set_active(False)
+    try:
+        yield
+    finally:
+        set_active(True)
+
+
+def test_a_trio_coroutine_that_is_closed_outside_trio() -> None:
+    of = policy(circuit_breaker(), bulkhead(3), timeout(LONG))
+
+    @of
+    async def hangs() -> None:
+        await trio.sleep(LONG)
+
+    async def begun() -> Any:
+        await anyio.lowlevel.checkpoint()
+        coroutine: Any = hangs()
+        coroutine.send(None)
+        return coroutine
+
+    for _ in range(2):
+        trio.run(begun).close()
+    assert counts(of) == {"cancelled": 2}
+    idle(of)
+
+
+def test_a_call_of_asyncio_while_trio_is_being_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    of = called(bulkhead(1), timeout(LONG))
+
+    @of
+    async def one(inside: Any = None) -> None:
+        if inside is not None:
+            with pytest.raises(BulkheadFullError):
+                await inside()
+
+    monkeypatch.setitem(sys.modules, "trio", ModuleType("trio"))
+    asyncio.run(one(one))
+    idle(of)
+
+
+def test_an_async_method_that_returns_a_coroutine_holds_no_slot() -> None:
+    class Makes:
+        async def make(self) -> Any:
+            return self.get()
+
+        async def get(self) -> int:
+            return 5
+
+    of = called(bulkhead(2))
+    client = of.wrap(Makes())
+
+    async def main() -> None:
+        made = [await client.make() for _ in range(4)]
+        assert {type(each) for each in made} == {type(made[0])}
+        assert of.snapshot()["in_flight"] == 0
+        assert [await each for each in made] == [5] * 4
+
+    asyncio.run(main())
+    idle(of)
+
+
+def test_an_item_is_not_kept_while_its_consumer_has_it() -> None:
+    of = whole()
+
+    @of
+    def things() -> Generator[Any]:
+        yield Raised()
+        yield Raised()
+
+    for each in things():
+        gone = weakref.ref(each)
+        del each
+        assert gone() is None

@@ -9,7 +9,7 @@ from ...deadline import Deadline, TaskDeadline, Terms, current, leave
 from ..call import Call
 from ..time_limits import binding
 from .timers import TimeoutEntry, Timer, arm
-from .waker import current_task
+from .waker import current_task, own_error
 
 
 class Limit(Protocol):
@@ -152,6 +152,6 @@ class _InTrio:
             self._timer.scope = None
         try:
             swallowed = self._scope.__exit__(kind, error, trace)
-        except BaseException as other:  # the rest of a group whose cancellations trio took out
-            return other
+        except BaseException as other:
+            return own_error(other)  # or the rest of a group without trio's cancellations
         return self._bound.error() if swallowed and error is not None else error

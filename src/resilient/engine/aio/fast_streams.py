@@ -1,15 +1,15 @@
-"""Guard async generators on a compiled path; `streams` takes over where a step is not usual."""
+"""Guard async generators on a compiled path."""
 
 from __future__ import annotations
 
-from asyncio import _get_running_loop
 from collections.abc import AsyncGenerator, Callable
 from functools import partial
 from typing import Any
 
 from ...deadline import current, leave
-from ..compiled import path_of, taken
+from ..compiled import path_of
 from ..detached_call import DetachedCall
+from ..fast_flow import FastFlow
 from ..frames import has_call
 from ..keeping import Fn
 from ..pipeline import Pipeline
@@ -18,128 +18,87 @@ from .functions import AsyncEnds
 from .streams import AsyncFlow, first_step
 from .timers import TimeoutEntry
 from .twins import lifted
-from .waker import task_in
+from .waker import task_here
 
 
 def guard(pipeline: Pipeline, fn: Fn) -> Callable[..., AsyncGenerator[Any, Any]]:
     """Return an async generator function that guards fn's generators."""
     path = None
     if pipeline.fast_detached:
-        path = path_of(pipeline, fn, AsyncEnds(pipeline, fn), None, None, TimeoutEntry)
+        ends = AsyncEnds(pipeline, fn)
+        path = path_of(pipeline, fn, ends, None, None, TimeoutEntry, detached=True)
     if path is None:
         return streams.guard(pipeline, fn)
-    enter = path.enter
+    enter, ways = path.enter, (pipeline.core, path.leave)
 
-    def begin(args: tuple[Any, ...], kwargs: dict[str, Any]) -> AsyncFlow | FastFlow:
+    def begin(args: tuple[Any, ...], kwargs: dict[str, Any]) -> streams.Steps:
         entered = enter()
         if entered is None:
             return AsyncFlow(DetachedCall(pipeline, fn, args, kwargs))
-        return FastFlow(path, entered, (fn, args, kwargs))
+        return AsyncFastFlow(ways, entered, (fn, args, kwargs))
 
     return streams.driven(begin)
 
 
-class FastFlow:
-    """One guarded async generator as long as each step is usual; then an `AsyncFlow` goes on."""
+class AsyncFastFlow(FastFlow):
+    """One guarded async generator as long as each step is usual."""
 
-    __slots__ = (
-        "_began", "_called", "_entered", "_item", "_loop", "_path", "_rest", "_source", "_spent",
-        "sent", "thrown",
-    )  # fmt: skip
-
-    def __init__(
-        self, path: Any, entered: Any, called: tuple[Fn, tuple[Any, ...], dict[str, Any]]
-    ) -> None:
-        self._path = path
-        self._entered = entered
-        self._called = called
-        self._began: float = entered.began
-        self._spent = 0.0
-        self._source: Any = None
-        self._rest: AsyncFlow | None = None
-        self.sent: Any = None
-        self.thrown: BaseException | None = None
+    __slots__ = ("_loop",)
 
     async def step(self) -> bool:
         """Advance to the next item; return False at the end."""
-        entered, source = self._entered, self._source
-        if source is not None and not self._goes_on():
-            return await self._slow().step()
+        source = self._source
+        if self._rest is not None or not (source is None or self._is_usual()):
+            again: bool = await self._slow().step()
+            return again
+        entered, sent, self.sent = self._entered, self.sent, None
+        own = entered.deadline
         try:
             if source is None:
-                fn, args, kwargs = self._called
-                self._loop = _get_running_loop()
-                self._source = source = fn(*args, **kwargs)
-                self._item = await first_step(source, None)
+                self._loop = None if own is None else own.task.get_loop()
+                self._item = await first_step(self._made(), sent)
             else:
-                self._item = await source.asend(self.sent)
+                self._item = await source.asend(sent)
         except BaseException as error:
-            idle = self._began - entered.began - self._spent
-            if type(error) is StopAsyncIteration and self._path.leave(entered, None, idle):
+            if type(error) is StopAsyncIteration and self._is_booked(None):
                 return False
-            rest, own = self._go_over(), entered.deadline
-            return await rest.step(partial(_ended, rest, own, error, self._began))
-        self._spent += entered.pipeline.core.now() - self._began
-        if entered.deadline is not None:
-            lifted(entered.deadline)
+            rest = self._go_over()
+            if own is not None:
+                error = own.reason(error)
+            return await rest.step(partial(rest.ended, error, self._began))  # type: ignore[no-any-return]
+        if own is not None:
+            own.open = False
+            if own.fired:
+                lifted(own)
+            own.task = None
+        self._spent = (self._spent or 0.0) + self._ways[0].now() - self._began
         return True
-
-    def taken(self) -> Any:
-        """Return the item, and drop the reference to it."""
-        if self._rest is not None:
-            return self._rest.taken()
-        item, self._item = self._item, None
-        return item
-
-    def end(self) -> None:
-        """Raise the error that the stream ended with, if there is one."""
-        if self._rest is not None:
-            self._rest.end()
 
     async def close(self, reason: GeneratorExit) -> None:
         """End the stream early."""
         await self._slow().close(reason)
 
-    def _goes_on(self) -> bool:
-        """Set the limit of the next step, and return True; False where `streams` has to do it."""
-        outer = current.get()
-        if self._rest is not None or self.thrown is not None:
-            return False
-        if outer is not None and (outer.open or outer.outer is not None):
+    def _is_usual(self) -> bool:
+        if not super()._is_usual():
             return False
         own = self._entered.deadline
-        self._began = now = self._entered.pipeline.core.now()
         if own is None:
             return True
-        task = task_in(self._loop) if self._loop is _get_running_loop() else None
-        if task is None or now >= own.when:
-            return False
+        loop, task = task_here()
+        if task is None or loop is not self._loop:
+            return False  # the timer is the first loop's
         own.open, own.task, own.cancelling = True, task, task.cancelling()
         current.set(own)
         return True
 
-    def _slow(self) -> AsyncFlow:
-        """Return what goes on in its place, told of what the consumer gave."""
-        rest = self._go_over() if self._rest is None else self._rest
-        rest.sent, self.sent = self.sent, None
-        rest.thrown, self.thrown = self.thrown, None
-        return rest
-
-    def _go_over(self) -> AsyncFlow:
-        """Take the pass over as a stream that the interpreter judges."""
-        entered = self._entered
-        if entered.deadline is not None:
-            entered.lift()
-            leave(entered.deadline)
-        self._rest = rest = AsyncFlow(taken(DetachedCall, entered, *self._called), self._source)
+    def _new_rest(self, call: DetachedCall, source: Any) -> AsyncFlow:
+        own = self._entered.deadline
+        if own is not None:
+            self._entered.lift()
+            leave(own)
+        rest = AsyncFlow(call, source)
         rest.fresh = False
-        rest.call.active_seconds, rest.call.final = self._spent, self._spent > 0.0
         return rest
 
 
-has_call(FastFlow.step, entered="entered")
-
-
-def _ended(rest: AsyncFlow, own: TimeoutEntry | None, error: BaseException, began: float) -> int:
-    """Report what a step raised; return the next step."""
-    return rest.ended(error if own is None else own.reason(error), began)
+has_call(AsyncFastFlow.step, entered="entered")

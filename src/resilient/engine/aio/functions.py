@@ -93,13 +93,9 @@ class AsyncEnds(Ends):
         fails: Fails | None,
     ) -> Any:
         """End a call whose body raised, and return its answer; RAISE if its error stands."""
-        try:
-            if fails is not None and self.failed(entered, fails, error):
-                return RAISE
-            done = await self._raised(entered, args, kwargs, error)
-        except BaseException:
-            entered.give_back()  # if nobody has booked it: a traceback may keep it for long
-            raise
+        if fails is not None and self.failed(entered, fails, error):
+            return RAISE
+        done = await self._raised(entered, args, kwargs, error)
         if done.error is error:
             done.error = None
             return RAISE
@@ -148,7 +144,11 @@ def _through(
             if plain is not None and type(value) not in plain:
                 value = hand(args[0], value, args[1:], kwargs)
         except BaseException as error:
-            answer = await ends.ended(entered, args, kwargs, error, fails)
+            try:
+                answer = await ends.ended(entered, args, kwargs, error, fails)
+            except BaseException:
+                entered.give_back()  # if nobody has booked it: a traceback may keep it for long
+                raise
             if answer is RAISE:
                 raise
             return answer

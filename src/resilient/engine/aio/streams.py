@@ -9,7 +9,7 @@ from typing import Any, Protocol, cast
 
 from ...deadline import Deadline, current, leave
 from .. import interpreter, settlement
-from ..call import DO_PARK, DO_RECOVER, DO_RUN, DONE, value_or_raise
+from ..call import DO_PARK, DO_RECOVER, DO_RUN, DONE
 from ..detached_call import DetachedCall
 from ..pipeline import Pipeline
 from ..sync.streams import GIVEN, Flow, over_at
@@ -57,10 +57,6 @@ class AsyncFlow(Flow):
         if todo == DONE:
             self._timer.stop()
         return todo == GIVEN
-
-    def end(self) -> None:
-        """Raise the error that the stream ended with, if there is one."""
-        value_or_raise(self.call)
 
     def ended(self, error: BaseException, began: float) -> int:
         """Report what a step of a generator raised; return the next step."""
@@ -169,7 +165,7 @@ class Steps(Protocol):
     async def close(self, reason: GeneratorExit) -> None:
         """End the stream early."""
 
-    def end(self) -> None:
+    def end(self) -> Any:
         """Raise the error that the stream ended with, if there is one."""
 
 
@@ -210,7 +206,7 @@ def going_on(call: DetachedCall, source: Any) -> AsyncGenerator[Any, Any]:
     """Return an async generator that continues one which a guarded call has returned."""
     flow = AsyncFlow(call, source)
     flow.age(paused=True)
-    return driven(lambda *_: flow)()
+    return driven(lambda _args, _kwargs: flow)()
 
 
 def first_step(source: Any, sent: Any) -> Any:

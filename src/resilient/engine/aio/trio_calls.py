@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from time import monotonic
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from ...clock import real
-from ...deadline import Terms, current, leave
+from ...deadline import Terms, current
 from ..call import Call, value_or_raise
 from ..compiled import RAISE
 from ..fast_failure import failing
@@ -17,10 +17,8 @@ from ..keeping import Fn, Keeper, keeper
 from ..pipeline import Pipeline
 from ..stops import Stopped
 from .timers import TimeoutEntry
-from .twins import fail, finish, is_slow, stopped
-
-if TYPE_CHECKING:
-    from .functions import AsyncEnds
+from .twins import fail, finish, is_slow, lifted, stopped
+from .waker import in_trio, own_error
 
 
 def choosing(make: Callable[[], Fn], other: Callable[[], Fn]) -> Callable[[], Fn]:
@@ -28,8 +26,7 @@ def choosing(make: Callable[[], Fn], other: Callable[[], Fn]) -> Callable[[], Fn
     made: list[Fn] = []
 
     def choose() -> Fn:
-        trio = sys.modules.get("trio")
-        if trio is None or not trio.lowlevel.in_trio_task() or real.is_frozen():
+        if not in_trio() or real.is_frozen():
             return other()
         if not made:
             made.append(make())
@@ -38,10 +35,9 @@ def choosing(make: Callable[[], Fn], other: Callable[[], Fn]) -> Callable[[], Fn
     return choose
 
 
-def through(path: Any, body: Fn, ends: AsyncEnds, keep: Keeper | None) -> Fn:
-    """Return the function on a compiled path."""
-    import trio
-
+def through(path: Any, body: Fn, ends: Any, keep: Keeper | None) -> Fn:
+    """Return the function on a compiled path; `ends` are `functions.AsyncEnds`."""
+    trio = sys.modules["trio"]
     task, time, scope_of = trio.lowlevel.current_task, trio.current_time, trio.CancelScope
     enter, booked, twin, fails = path.enter_task, path.leave, path.twin, failing(ends.pipeline)
     assert ends.pipeline.single is not None
@@ -57,10 +53,16 @@ def through(path: Any, body: Fn, ends: AsyncEnds, keep: Keeper | None) -> Fn:
             if scope.cancelled_caught:
                 raise entered.deadline.error()
         except BaseException as error:
-            answer = await ends.ended(entered, args, kwargs, error, fails)
-            if answer is RAISE:
+            try:
+                answer = await ends.ended(entered, args, kwargs, own_error(error), fails)
+            except BaseException:
+                entered.give_back()
                 raise
-            return answer
+            if answer is not RAISE:
+                return answer
+            if isinstance(own_error(error), GeneratorExit):
+                raise GeneratorExit from None
+            raise
         try:
             if not booked(entered, value):
                 return await ends.returned(entered, args, kwargs, value)
@@ -76,8 +78,7 @@ def through(path: Any, body: Fn, ends: AsyncEnds, keep: Keeper | None) -> Fn:
 
 def twin(pipeline: Pipeline, fn: Fn, bare: Fn) -> Fn:
     """Return the function in Python: `twins.timed` with a cancel scope."""
-    import trio
-
+    trio = sys.modules["trio"]
     task, time, scope_of = trio.lowlevel.current_task, trio.current_time, trio.CancelScope
     core, enter, done_well = pipeline.core, pipeline.enter, pipeline.leave
     keep, fails = keeper(pipeline, bare), failing(pipeline)
@@ -102,8 +103,7 @@ def twin(pipeline: Pipeline, fn: Fn, bare: Fn) -> Fn:
                 value = await (fn(*args, **kwargs) if kwargs else fn(*args))
             if scope.cancelled_caught:
                 raise own.error()
-            leave(own)
-            own.task = None
+            lifted(own)
             ended = monotonic()
             if ended >= own.when or is_slow(pipeline.odd, value):
                 done = Call.entered(pipeline, bare, args, kwargs, tickets, now, own)
@@ -112,11 +112,10 @@ def twin(pipeline: Pipeline, fn: Fn, bare: Fn) -> Fn:
             if done is not None:
                 raise
             if own is not None:
-                leave(own)
-                own.task = None
-            if fails is not None and fails(None, tickets, now, error):
+                lifted(own)
+            if fails is not None and fails(None, tickets, now, own_error(error)):
                 raise
-            done = await fail(pipeline, bare, args, kwargs, tickets, now, own, error)
+            done = await fail(pipeline, bare, args, kwargs, tickets, now, own, own_error(error))
             if done.error is error:
                 done.error = None
                 raise

@@ -30,6 +30,29 @@ def current_task() -> tuple[Any, Any]:
     return None, trio.lowlevel.current_task()
 
 
+def task_here() -> tuple[Any, Any]:
+    """Return the running asyncio loop and its task; None for what there is not."""
+    loop = _get_running_loop()
+    return loop, None if loop is None else task_in(loop)
+
+
+def in_trio() -> bool:
+    """Return whether a task of trio runs, and none of asyncio."""
+    if task_here()[1] is not None:
+        return False
+    lowlevel = getattr(sys.modules.get("trio"), "lowlevel", None)  # perhaps it is being imported
+    return lowlevel is not None and lowlevel.in_trio_task()
+
+
+def own_error(error: BaseException) -> BaseException:
+    """Return what closed a coroutine outside trio, where no scope of it can be left; else error."""
+    seen: BaseException | None = error
+    # Of a scope that finds no task, the next one round it, and so on.
+    while isinstance(seen, (AttributeError, RuntimeError)):
+        seen = seen.__context__
+    return seen if isinstance(seen, GeneratorExit) and not in_trio() else error
+
+
 class AsyncWaker:
     """Wakes one task, in its own loop, from any thread."""
 

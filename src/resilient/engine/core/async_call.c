@@ -1,4 +1,4 @@
-/* Before and after the body of a coroutine function: what `_timed` and `_plain` of engine/aio do. */
+/* Before and after the body of a coroutine function: what `timed` and `untimed` of engine/aio/twins.py do. */
 #include "path.h"
 
 /* Return the queue of time limits for a loop, a new reference; NULL with an exception. */

@@ -299,6 +299,21 @@ give_back(Pass *pass)
     return failed ? -1 : 0;
 }
 
+/* Have the outbox emptied: nobody ends what was dropped, and somebody may wait for its slot. */
+static void
+flush(CountersState *core)
+{
+    PyObject *type, *value, *trace;
+    PyErr_Fetch(&type, &value, &trace);
+    PyObject *done = PyObject_CallMethodNoArgs((PyObject *)core, names.flush);
+    if (done == NULL && PyErr_ExceptionMatches(PyExc_RecursionError))
+        PyErr_Clear(); /* the next section does it */
+    if (done == NULL && PyErr_Occurred())
+        PyErr_WriteUnraisable((PyObject *)core);
+    Py_XDECREF(done);
+    PyErr_Restore(type, value, trace);
+}
+
 static int
 pass_traverse(PyObject *op, visitproc visit, void *arg)
 {
@@ -316,7 +331,8 @@ pass_dealloc(PyObject *op)
     if (PyObject_GC_IsTracked(op))
         PyObject_GC_UnTrack(op);
     unlist_pass(pass);
-    (void)give_back(pass);
+    if (!pass->booked && give_back(pass) == 0 && pass->path->detached)
+        flush(pass->path->core);
     Py_CLEAR(pass->deadline);
     Py_CLEAR(pass->entries);
     Py_CLEAR(pass->path);

@@ -40,6 +40,7 @@ typedef struct {
     PyObject *direct;   /* the fallback's function, called with the call's arguments; or None */
     PyObject *constant; /* the fallback's value; or None */
     char answers;       /* a fallback answers each refusal */
+    char detached;      /* its passes are of blocks or streams, which outlive a frame */
     PyTypeObject *plain;        /* the last type of a value that proved to be nothing unusual */
     PyTypeObject *plain_answer; /* the same for the answers of a fallback */
 } FastPath;
@@ -71,7 +72,7 @@ typedef struct {
     PyObject *current;   /* the context variable of deadlines */
     PyObject *monotonic; /* time.monotonic, whose reading C takes itself */
     PyObject *give_back;              /* settlement.give_back, for a call that was not booked */
-    PyObject *raise_it;               /* what Ends.raised returns to have its error raised as it is */
+    PyObject *raise_it;               /* what SyncEnds.raised returns to have the body's error raised as it is */
     PyObject *running_loop, *task_in; /* of asyncio; NULL until it is in use */
     PyObject *getcurrent;             /* of greenlet; NULL until that is imported */
     double shortest;                  /* the upper edge of the first bucket of durations */

@@ -105,14 +105,15 @@ static PyObject *
 path_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
     static char *keys[] = {"core", "guards", "kinds", "limit", "deadline_type", "fn", "ends",
-                            "pipeline", "leave", "fails", "keep", "answers", "direct", "constant", NULL};
+                            "pipeline", "leave", "fails", "keep", "answers", "direct", "constant",
+                            "detached", NULL};
     PyObject *core, *guards, *kinds, *limit, *deadline_type, *fn, *ends, *pipeline, *leave, *fails,
         *keep, *direct, *constant;
-    int answers;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!O!O!OO!OOOOOOpOO", keys, &CountersState_Type,
+    int answers, detached;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!O!O!OO!OOOOOOpOOp", keys, &CountersState_Type,
                                      &core, &PyTuple_Type, &guards, &PyTuple_Type, &kinds, &limit,
                                      &PyType_Type, &deadline_type, &fn, &ends, &pipeline, &leave,
-                                     &fails, &keep, &answers, &direct, &constant))
+                                     &fails, &keep, &answers, &direct, &constant, &detached))
         return NULL;
     if (limit != Py_None && !PyObject_TypeCheck(limit, &TimeoutState_Type))
         return PyErr_Format(PyExc_TypeError, "limit: %R is no timeout", limit);
@@ -132,6 +133,7 @@ path_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     path->fails = Py_NewRef(fails);
     path->keep = Py_NewRef(keep);
     path->answers = (char)answers;
+    path->detached = (char)detached;
     path->direct = Py_NewRef(direct);
     path->constant = Py_NewRef(constant);
     path->plain = (PyTypeObject *)Py_NewRef((PyObject *)Py_TYPE(Py_None));
@@ -210,10 +212,11 @@ path_dealloc(PyObject *op)
 
 static PyMethodDef path_methods[] = {
     {"enter", path_enter, METH_NOARGS, "Return a pass, or None where the twin must run the call."},
-    {"enter_here", path_enter_here, METH_NOARGS, "The same for a block of sync code."},
+    {"enter_here", path_enter_here, METH_NOARGS, "The same for a block or a stream of sync code."},
     {"enter_task", path_enter_task, METH_O, "The same for a task whose limit the caller enforces."},
     {"leave", (PyCFunction)(void (*)(void))path_leave, METH_FASTCALL,
-     "Book a pass whose body returned a value; return False where Python must do that."},
+     "Book a pass whose body returned a value, with the seconds that a stream was idle if it was one; "
+     "return False where Python must do that."},
     {"twin", path_twin, METH_NOARGS, "Return the same function in Python."},
     {NULL, NULL, 0, NULL},
 };

@@ -1,4 +1,4 @@
-/* Call a plain function through its path: what `_plain` and `_timed` of engine/sync do. */
+/* Call a plain function through its path: what `untimed` and `timed` of engine/sync/twins.py do. */
 #include "path.h"
 
 /* Return whether no deadline of the context matters: 1, 0, or -1 with an exception. */
@@ -54,7 +54,7 @@ enter_sync(FastPath *path, Pass **made, Py_ssize_t *place, double *now)
     return entry;
 }
 
-/* Enter for a block: what follows is no call of the path, and its end comes to `leave`. */
+/* Enter for a block or a stream: no call of the path follows, and its end comes to `leave`. */
 PyObject *
 path_enter_here(PyObject *op, PyObject *unused)
 {

@@ -1,4 +1,4 @@
-"""Guard generators on a compiled path; `streams` takes over where a step is not usual."""
+"""Guard generators on a compiled path."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from functools import partial
 from typing import Any
 
 from ...deadline import Deadline, current, leave
-from ..compiled import path_of, taken
+from ..compiled import path_of
 from ..detached_call import DetachedCall
+from ..fast_flow import FastFlow, Steps
 from ..frames import has_call
 from ..keeping import Fn
 from ..pipeline import Pipeline
@@ -19,77 +20,63 @@ from .streams import SyncFlow
 
 def guard(pipeline: Pipeline, fn: Fn) -> Callable[..., Generator[Any, Any, Any]]:
     """Return a generator function that guards fn's generators."""
-    slow, path = streams.guard(pipeline, fn), None
+    path = None
     if pipeline.fast_detached:
-        path = path_of(pipeline, fn, SyncEnds(pipeline, fn), None, None, Deadline)
-    return slow if path is None else _through(path, pipeline, fn, slow)
+        ends = SyncEnds(pipeline, fn)
+        path = path_of(pipeline, fn, ends, None, None, Deadline, detached=True)
+    if path is None:
+        return streams.guard(pipeline, fn)
+    enter, ways = path.enter_here, (pipeline.core, path.leave)
 
-
-def _through(path: Any, pipeline: Pipeline, fn: Fn, slow: Fn) -> Fn:
-    enter, booked, core = path.enter_here, path.leave, pipeline.core
-
-    def guarded(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
+    def begin(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Steps:
         entered = enter()
         if entered is None:
-            return (yield from slow(*args, **kwargs))
-        own, began, spent = entered.deadline, entered.began, 0.0
-        source: Any = None
-        flow = sent = None
-        while True:
-            try:
-                if source is None:
-                    source = fn(*args, **kwargs)
-                item = source.send(sent)
-            except BaseException as error:
-                if own is not None:
-                    leave(own)
-                idle = began - entered.began - spent
-                if type(error) is StopIteration and booked(entered, error.value, idle):
-                    return error.value
-                flow = _flow(entered, fn, args, kwargs, source, spent)
-                more = flow.step(partial(flow.ended, error, began))
-                break
-            spent += core.now() - began
+            return SyncFlow(DetachedCall(pipeline, fn, args, kwargs))
+        return SyncFastFlow(ways, entered, (fn, args, kwargs))
+
+    return streams.driven(begin)
+
+
+class SyncFastFlow(FastFlow):
+    """One guarded generator as long as each step is usual."""
+
+    __slots__ = ()
+
+    def step(self) -> bool:
+        """Advance to the next item; return False at the end."""
+        source = self._source
+        if self._rest is not None or not (source is None or self._is_usual()):
+            again: bool = self._slow().step()
+            return again
+        entered, sent, self.sent = self._entered, self.sent, None
+        own = entered.deadline
+        try:
+            if source is None:
+                source = self._made()
+            elif own is not None:
+                own.open = True
+                current.set(own)
+            self._item = source.send(sent)
+        except BaseException as error:
             if own is not None:
                 leave(own)
-            try:
-                sent = yield item
-            except BaseException as error:
-                flow = _flow(entered, fn, args, kwargs, source, spent)
-                if isinstance(error, GeneratorExit):
-                    flow.close(error)
-                    raise
-                flow.thrown = error
-            item = None
-            began = core.now()
-            if flow is not None or not _goes_on(own, began):
-                flow = flow or _flow(entered, fn, args, kwargs, source, spent)
-                flow.sent = sent
-                more = flow.step()
-                break
-        return (yield from streams.driven(flow, more=more))
-
-    return has_call(guarded, entered="entered")
-
-
-def _goes_on(own: Deadline | None, now: float) -> bool:
-    """Set the limit of the next step, and return True; False where `streams` has to do it."""
-    outer = current.get()
-    if outer is not None and (outer.open or outer.outer is not None):
-        return False
-    if own is None:
+            if type(error) is StopIteration and self._is_booked(error.value):
+                return False
+            rest = self._go_over()
+            return rest.step(partial(rest.ended, error, self._began))  # type: ignore[no-any-return]
+        if own is not None:
+            own.open = False
+            if current.get() is own:
+                current.set(None)
+        self._spent = (self._spent or 0.0) + self._ways[0].now() - self._began
         return True
-    if now >= own.when:
-        return False
-    own.open = True
-    current.set(own)
-    return True
+
+    def close(self, reason: GeneratorExit) -> None:
+        """End the stream early."""
+        self._slow().close(reason)
+
+    def _new_rest(self, call: DetachedCall, source: Any) -> SyncFlow:
+        return SyncFlow(call, source)
 
 
-def _flow(
-    entered: Any, fn: Fn, args: tuple[Any, ...], kwargs: dict[str, Any], source: Any, spent: float
-) -> SyncFlow:
-    """Take a pass over as a stream that the interpreter judges."""
-    flow = SyncFlow(taken(DetachedCall, entered, fn, args, kwargs), source)
-    flow.call.active_seconds, flow.call.final = spent, spent > 0.0
-    return flow
+has_call(SyncFastFlow.step, entered="entered")

@@ -16,6 +16,9 @@ from ...outcomes import IGNORED
 from .. import attempts, interpreter, settlement
 from ..call import DO_PARK, DO_RECOVER, DO_RUN, DONE, value_or_raise
 from ..detached_call import DetachedCall
+from ..fast_flow import Steps
+from ..frames import has_call
+from ..keeping import Fn
 from ..pipeline import Pipeline
 from ..time_limits import binding
 from .driver import pause, wait
@@ -82,6 +85,10 @@ class Flow:
         """Return the item, and drop the reference to it."""
         item, self.item = self.item, None
         return item
+
+    def end(self) -> Any:
+        """Return what the stream returned, or raise the error that it ended with."""
+        return value_or_raise(self.call)
 
     def not_iterable(self, answer: object) -> TypeError:
         """Return the error for a fallback's answer that can't be iterated over."""
@@ -218,43 +225,47 @@ class SyncFlow(Flow):
         return self.raised(timeout)
 
 
+has_call(SyncFlow.step, call="call")
+
+
 def guard(
-    pipeline: Pipeline,
-    fn: Callable[..., Any],
-    *,
-    final: bool = False,
-    begun: SyncFlow | None = None,
-    runs: type[SyncFlow] | None = None,
+    pipeline: Pipeline, fn: Fn, *, final: bool = False, runs: type[SyncFlow] = SyncFlow
 ) -> Callable[..., Generator[Any, Any, Any]]:
     """Return a generator function that guards fn's generators; if final, no fallback answers."""
 
-    def guarded(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
-        flow = begun or (runs or SyncFlow)(DetachedCall(pipeline, fn, args, kwargs))
+    def begin(args: tuple[Any, ...], kwargs: dict[str, Any]) -> SyncFlow:
+        flow = runs(DetachedCall(pipeline, fn, args, kwargs))
         flow.call.final = final
-        return (yield from driven(flow, more=flow.step()))
+        return flow
+
+    return driven(begin)
+
+
+def driven(
+    begin: Callable[[tuple[Any, ...], dict[str, Any]], Steps],
+) -> Callable[..., Generator[Any, Any, Any]]:
+    """Return a generator function that drives what `begin` returns for its arguments."""
+
+    def guarded(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
+        flow = begin(args, kwargs)
+        while flow.step():
+            try:
+                flow.sent = yield flow.taken()
+            except GeneratorExit as reason:
+                flow.close(reason)
+                raise
+            except BaseException as error:
+                flow.thrown = error
+        return flow.end()
 
     return guarded
-
-
-def driven(flow: SyncFlow, *, more: bool) -> Generator[Any, Any, Any]:
-    """Give the items of a stream; `more` if there is one already."""
-    while more:
-        try:
-            flow.sent = yield flow.taken()
-        except GeneratorExit as reason:
-            flow.close(reason)
-            raise
-        except BaseException as error:
-            flow.thrown = error
-        more = flow.step()
-    return value_or_raise(flow.call)
 
 
 def going_on(call: DetachedCall, source: Any) -> Generator[Any, Any, Any]:
     """Return a generator that continues one which a guarded call has returned."""
     flow = SyncFlow(call, source)
     flow.age(paused=True)
-    return guard(call.pipeline, call.fn, begun=flow)()
+    return driven(lambda _args, _kwargs: flow)()
 
 
 def over_at(bound: Deadline | None) -> Deadline | None:

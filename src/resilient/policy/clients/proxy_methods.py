@@ -72,7 +72,11 @@ def frameless(
         name=name, home=home, wrapper=wrapper, data=None, timeouts=(), timed_out=raise_if_up,
         hand=hand, python=begins,
     )  # fmt: skip
-    return Frameless(fn, wrapper.data, hand)
+
+    def hands(self: Any, value: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return wrapper.hand(self, name, value, args, kwargs)
+
+    return Frameless(fn, wrapper.data, hands)
 
 
 def _hand(wrapper: Wrapping, name: str, proxy: Any, value: Any, args: Any, kwargs: Any) -> Any:

@@ -1,0 +1,154 @@
+/* What a scrape does with thousands of rows: add them up, and write their lines. The twins are
+   telemetry/schema.py, `_added`, and prometheus/text_format.py, `_Shape`. */
+#include "path.h"
+#include <math.h>
+
+/* -- sums --------------------------------------------- */
+
+/* Read the number of a row, a tuple or list; -1 with an exception if there is none. */
+static int
+number_at(PyObject *row, Py_ssize_t place, double *found)
+{
+    PyObject *value = PyTuple_Check(row) ? PyTuple_GET_ITEM(row, place) : PyList_GET_ITEM(row, place);
+    if (PyFloat_CheckExact(value)) {
+        *found = PyFloat_AS_DOUBLE(value);
+        return 0;
+    }
+    *found = PyFloat_AsDouble(value);
+    return *found == -1.0 && PyErr_Occurred() ? -1 : 0;
+}
+
+static Py_ssize_t
+length_of(PyObject *row)
+{
+    if (PyTuple_Check(row))
+        return PyTuple_GET_SIZE(row);
+    if (PyList_Check(row))
+        return PyList_GET_SIZE(row);
+    PyErr_SetString(PyExc_TypeError, "a row is a tuple or a list");
+    return -1;
+}
+
+/* Add up one column; NaN stands for nothing. */
+static PyObject *
+column_sum(PyObject *rows, Py_ssize_t place)
+{
+    double sum = 0.0, value;
+    int known = 0;
+    for (Py_ssize_t at = 0; at < PyList_GET_SIZE(rows); at++) {
+        if (number_at(PyList_GET_ITEM(rows, at), place, &value) < 0)
+            return NULL;
+        if (isnan(value))
+            continue;
+        known = 1;
+        sum += value;
+    }
+    return PyFloat_FromDouble(known ? sum : NAN);
+}
+
+PyObject *
+sum_rows(PyObject *module, PyObject *rows)
+{
+    if (!PyList_Check(rows) || PyList_GET_SIZE(rows) == 0) {
+        PyErr_SetString(PyExc_TypeError, "sum_rows() takes a list of at least one row");
+        return NULL;
+    }
+    Py_ssize_t length = length_of(PyList_GET_ITEM(rows, 0));
+    for (Py_ssize_t at = 0; at < PyList_GET_SIZE(rows); at++) {
+        Py_ssize_t other = length_of(PyList_GET_ITEM(rows, at));
+        if (other < 0)
+            return NULL;
+        if (other != length) {
+            PyErr_SetString(PyExc_ValueError, "the rows differ in length");
+            return NULL;
+        }
+    }
+    PyObject *sums = PyList_New(length);
+    for (Py_ssize_t place = 0; sums != NULL && place < length; place++) {
+        PyObject *sum = column_sum(rows, place);
+        if (sum == NULL)
+            Py_CLEAR(sums);
+        else
+            PyList_SET_ITEM(sums, place, sum);
+    }
+    return sums;
+}
+
+/* -- lines --------------------------------------------- */
+
+enum { OFTEN = 10000 };
+static PyObject *texts[OFTEN]; /* of whole numbers, each made when it is first needed */
+
+/* Return a number as repr() writes it, a new reference. */
+static PyObject *
+text_of(double value)
+{
+    int is_frequent = value >= 0 && value < OFTEN && value == floor(value) && !signbit(value);
+    if (is_frequent && texts[(int)value] != NULL)
+        return Py_NewRef(texts[(int)value]);
+    char *digits = PyOS_double_to_string(value, 'r', 0, Py_DTSF_ADD_DOT_0, NULL);
+    if (digits == NULL)
+        return NULL;
+    PyObject *text = PyUnicode_FromString(digits);
+    PyMem_Free(digits);
+    if (is_frequent && text != NULL)
+        texts[(int)value] = Py_NewRef(text);
+    return text;
+}
+
+/* Write the lines of one run of values; NaN has no line. */
+static PyObject *
+run_of(PyObject *heads, PyObject *middle, PyObject *values, Py_ssize_t from, Py_ssize_t to)
+{
+    PyObject *nothing = PyUnicode_FromStringAndSize("", 0), *parts = PyList_New(0), *text = NULL;
+    if (nothing == NULL || parts == NULL)
+        goto done;
+    for (Py_ssize_t at = from; at < to; at++) {
+        double value;
+        if (number_at(values, at, &value) < 0)
+            goto done;
+        if (isnan(value))
+            continue;
+        PyObject *number = text_of(value);
+        int failed = number == NULL || PyList_Append(parts, PyTuple_GET_ITEM(heads, at)) < 0
+                     || PyList_Append(parts, middle) < 0 || PyList_Append(parts, number) < 0;
+        Py_XDECREF(number);
+        if (failed)
+            goto done;
+    }
+    text = PyUnicode_Join(nothing, parts);
+done:
+    Py_XDECREF(nothing);
+    Py_XDECREF(parts);
+    return text;
+}
+
+/* Return the lines of a row, a text for each run: lines(heads, ends, middle, values). */
+PyObject *
+lines(PyObject *module, PyObject *args)
+{
+    PyObject *heads, *ends, *middle, *values;
+    if (!PyArg_ParseTuple(args, "O!O!UO", &PyTuple_Type, &heads, &PyTuple_Type, &ends, &middle,
+                          &values))
+        return NULL;
+    Py_ssize_t number = length_of(values), from = 0;
+    if (number < 0)
+        return NULL;
+    PyObject *runs = PyTuple_New(PyTuple_GET_SIZE(ends));
+    for (Py_ssize_t run = 0; runs != NULL && run < PyTuple_GET_SIZE(ends); run++) {
+        Py_ssize_t to = PyLong_AsSsize_t(PyTuple_GET_ITEM(ends, run));
+        if (to < from || to > number || to > PyTuple_GET_SIZE(heads)) {
+            if (!PyErr_Occurred())
+                PyErr_SetString(PyExc_ValueError, "ends: not positions of values, in order");
+            Py_CLEAR(runs);
+            break;
+        }
+        PyObject *text = run_of(heads, middle, values, from, to);
+        if (text == NULL)
+            Py_CLEAR(runs);
+        else
+            PyTuple_SET_ITEM(runs, run, text);
+        from = to;
+    }
+    return runs;
+}
