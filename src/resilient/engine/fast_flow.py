@@ -74,12 +74,6 @@ class FastFlow:
         """Return what the stream returned, or raise the error that it ended with."""
         return self.taken() if self._rest is None else self._rest.end()
 
-    def _made(self) -> Any:
-        """Return the generator, which has just been made."""
-        fn, args, kwargs = self._called
-        self._source = source = fn(*args, **kwargs)
-        return source
-
     def _is_usual(self) -> bool:
         """Return whether another step may be taken here; note when it begins."""
         if self._rest is not None or self.thrown is not None or self._ways[0].gate:

@@ -44,6 +44,7 @@ class AsyncFastFlow(FastFlow):
     """One guarded async generator as long as each step is usual."""
 
     __slots__ = ("_loop",)
+    sent: Any
 
     async def step(self) -> bool:
         """Advance to the next item; return False at the end."""
@@ -55,8 +56,10 @@ class AsyncFastFlow(FastFlow):
         own = entered.deadline
         try:
             if source is None:
+                fn, args, kwargs = self._called
                 self._loop = None if own is None else own.task.get_loop()
-                self._item = await first_step(self._made(), sent)
+                self._source = source = fn(*args, **kwargs)
+                self._item = await first_step(source, sent)
             else:
                 self._item = await source.asend(sent)
         except BaseException as error:

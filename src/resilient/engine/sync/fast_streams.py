@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator
 from functools import partial
 from typing import Any
 
-from ...deadline import Deadline, current, leave
+from ...deadline import Deadline, current
 from ..compiled import path_of
 from ..detached_call import DetachedCall
 from ..fast_flow import FastFlow, Steps
@@ -41,6 +41,7 @@ class SyncFastFlow(FastFlow):
     """One guarded generator as long as each step is usual."""
 
     __slots__ = ()
+    sent: Any
 
     def step(self) -> bool:
         """Advance to the next item; return False at the end."""
@@ -52,14 +53,17 @@ class SyncFastFlow(FastFlow):
         own = entered.deadline
         try:
             if source is None:
-                source = self._made()
+                fn, args, kwargs = self._called
+                self._source = source = fn(*args, **kwargs)
             elif own is not None:
                 own.open = True
                 current.set(own)
             self._item = source.send(sent)
         except BaseException as error:
             if own is not None:
-                leave(own)
+                own.open = False
+                if current.get() is own:
+                    current.set(None)
             if type(error) is StopIteration and self._is_booked(error.value):
                 return False
             rest = self._go_over()
