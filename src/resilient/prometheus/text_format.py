@@ -7,7 +7,7 @@ change. It follows the text format of Prometheus (version 0.0.4) and OpenMetrics
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from ..metric_types import Metric
@@ -41,9 +41,19 @@ def render(shown: Sequence[Series], *, openmetrics: bool = False) -> str:
             if of is not values:
                 chunks = shape.chunks(each.labels, values, {})
                 each.chunks = values, chunks
-        for pieces, chunk in zip(shape.runs, chunks, strict=True):
-            pieces.append(chunk)
+        _spread(shape.runs, chunks)
     return text.whole()
+
+
+def _appended(runs: list[list[str]], chunks: tuple[str, ...]) -> None:
+    """Append each text of a row to the pieces of its run."""
+    for pieces, chunk in zip(runs, chunks, strict=True):
+        pieces.append(chunk)
+
+
+_spread: Final[Callable[[list[list[str]], tuple[str, ...]], None]] = (
+    compiled.spread if compiled else _appended
+)
 
 
 class _Text:
@@ -142,7 +152,7 @@ class _Texts(dict[float, str]):
     """Numbers as text; the text of frequent ones is cached."""
 
     def __missing__(self, value: float) -> str:
-        value = float(value)
+        value = float(value) + 0.0  # -0.0 is the same key as 0.0
         text = repr(value)
         if 0 <= value < _OFTEN and value.is_integer():
             self[value] = text

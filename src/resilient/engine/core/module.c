@@ -86,6 +86,7 @@ static PyMethodDef functions[] = {
      "Set one signal, and wait for another at most so many seconds; return whether it was set."},
     {"sum_rows", sum_rows, METH_O, "Return the sums of rows, column by column; NaN is nothing."},
     {"lines", lines, METH_VARARGS, "Return the lines of a row, a text for each run of values."},
+    {"spread", spread, METH_VARARGS, "Append each text of a row to the pieces of its run."},
     {"room", room, METH_NOARGS, NULL},
     {"set_room", set_room, METH_VARARGS, NULL},
     {"room_for_call", room_for_call, METH_NOARGS, NULL},

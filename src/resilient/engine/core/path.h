@@ -142,6 +142,7 @@ int add_path_types(PyObject *module);
 /* rows.c: what a scrape does with rows. */
 PyObject *sum_rows(PyObject *module, PyObject *rows);
 PyObject *lines(PyObject *module, PyObject *args);
+PyObject *spread(PyObject *module, PyObject *args);
 
 /* signal.c: wake one thread and wait for another, in one step. */
 extern PyTypeObject Signal_Type;

@@ -83,7 +83,8 @@ static PyObject *texts[OFTEN]; /* of whole numbers, each made when it is first n
 static PyObject *
 text_of(double value)
 {
-    int is_frequent = value >= 0 && value < OFTEN && value == floor(value) && !signbit(value);
+    value += 0.0; /* no -0.0 */
+    int is_frequent = value >= 0 && value < OFTEN && value == floor(value);
     if (is_frequent && texts[(int)value] != NULL)
         return Py_NewRef(texts[(int)value]);
     char *digits = PyOS_double_to_string(value, 'r', 0, Py_DTSF_ADD_DOT_0, NULL);
@@ -151,4 +152,27 @@ lines(PyObject *module, PyObject *args)
         from = to;
     }
     return runs;
+}
+
+/* Append each text of a row to the pieces of its run: spread(pieces, texts). */
+PyObject *
+spread(PyObject *module, PyObject *args)
+{
+    PyObject *pieces, *given;
+    if (!PyArg_ParseTuple(args, "O!O!", &PyList_Type, &pieces, &PyTuple_Type, &given))
+        return NULL;
+    if (PyList_GET_SIZE(pieces) != PyTuple_GET_SIZE(given)) {
+        PyErr_SetString(PyExc_ValueError, "not a text for each run");
+        return NULL;
+    }
+    for (Py_ssize_t at = 0; at < PyTuple_GET_SIZE(given); at++) {
+        PyObject *list = PyList_GET_ITEM(pieces, at);
+        if (!PyList_Check(list)) {
+            PyErr_SetString(PyExc_TypeError, "the pieces of a run are a list");
+            return NULL;
+        }
+        if (PyList_Append(list, PyTuple_GET_ITEM(given, at)) < 0)
+            return NULL;
+    }
+    Py_RETURN_NONE;
 }
