@@ -43,7 +43,11 @@ def test_lines(row: list[tuple[str, float]], policy: str) -> None:
     assert ours == theirs
     assert len(ours) == len(shape.runs)
     compiled.spread(shape.runs, ours)
-    assert "".join(run[-1] for run in shape.runs) == "".join(theirs)
+    spread = {name: list(each) for name, each in pieces.items()}
+    for each in pieces.values():
+        each.clear()
+    text_format._appended(shape.runs, theirs)
+    assert spread == pieces
 
 
 def test_they_take_only_what_they_know() -> None:
