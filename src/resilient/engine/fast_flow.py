@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from ..deadline import current
 from .compiled import taken
 from .detached_call import DetachedCall
-from .policy_state import PolicyState
 
-Ways = tuple[PolicyState, Callable[..., bool]]  # and what books a pass
+Leave = Callable[[Any, Any], bool]
 Called = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
 
 
@@ -43,16 +41,14 @@ class FastFlow:
     """
 
     __slots__ = (
-        "_began", "_called", "_entered", "_item", "_rest", "_source", "_spent", "_ways", "sent",
-        "thrown",
+        "_called", "_entered", "_given", "_item", "_leave", "_rest", "_source", "sent", "thrown",
     )  # fmt: skip
 
-    def __init__(self, ways: Ways, entered: Any, called: Called) -> None:
-        self._ways = ways
+    def __init__(self, leave: Leave, entered: Any, called: Called) -> None:
+        self._leave = leave
         self._entered = entered
         self._called = called
-        self._began: float = entered.began  # the step that runs, or the last one
-        self._spent: float | None = None  # in all steps before it; None before the first item
+        self._given = False  # an item: no fallback can answer any more
         self._source: Any = None  # the generator, from its first step on
         self._rest: Any = None  # the flow that goes on
         self._item: Any
@@ -74,20 +70,9 @@ class FastFlow:
         """Return what the stream returned, or raise the error that it ended with."""
         return self.taken() if self._rest is None else self._rest.end()
 
-    def _is_usual(self) -> bool:
-        """Return whether another step may be taken here; note when it begins."""
-        if self._rest is not None or self.thrown is not None or self._ways[0].gate:
-            return False
-        outer, own = current.get(), self._entered.deadline
-        if outer is not None and (outer.open or outer.outer is not None):
-            return False
-        self._began = now = self._ways[0].now()
-        return own is None or now < own.when
-
     def _is_booked(self, value: Any) -> bool:
         """Book the end of the generator, and return True; False where that is not usual."""
-        idle = self._began - self._entered.began - (self._spent or 0.0)
-        if not self._ways[1](self._entered, value, idle):
+        if not self._leave(self._entered, value):
             return False
         self._source, self._item = None, value
         return True
@@ -101,9 +86,9 @@ class FastFlow:
 
     def _go_over(self) -> Any:
         """Have a flow go on that the interpreter judges, and return it."""
-        call = taken(DetachedCall, self._entered, *self._called)
+        entered = self._entered
+        call = taken(DetachedCall, entered, *self._called)
         self._rest = rest = self._new_rest(call, self._source)
-        # After an item no fallback can answer.
-        call.active_seconds, call.final = self._spent or 0.0, self._spent is not None
+        call.active_seconds, call.final = entered.spent, self._given
         self._source = None
         return rest

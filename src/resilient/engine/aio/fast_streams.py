@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Callable
 from functools import partial
 from typing import Any
 
-from ...deadline import current, leave
+from ...deadline import leave as close
 from ..compiled import path_of
 from ..detached_call import DetachedCall
 from ..fast_flow import FastFlow
@@ -29,13 +29,13 @@ def guard(pipeline: Pipeline, fn: Fn) -> Callable[..., AsyncGenerator[Any, Any]]
         path = path_of(pipeline, fn, ends, None, None, TimeoutEntry, detached=True)
     if path is None:
         return streams.guard(pipeline, fn)
-    enter, ways = path.enter, (pipeline.core, path.leave)
+    enter, leave = path.enter, path.leave
 
     def begin(args: tuple[Any, ...], kwargs: dict[str, Any]) -> streams.Steps:
         entered = enter()
         if entered is None:
             return AsyncFlow(DetachedCall(pipeline, fn, args, kwargs))
-        return AsyncFastFlow(ways, entered, (fn, args, kwargs))
+        return AsyncFastFlow(leave, entered, (fn, args, kwargs))
 
     return streams.driven(begin)
 
@@ -48,12 +48,11 @@ class AsyncFastFlow(FastFlow):
 
     async def step(self) -> bool:
         """Advance to the next item; return False at the end."""
-        source = self._source
+        source, entered = self._source, self._entered
         if self._rest is not None or not (source is None or self._is_usual()):
             again: bool = await self._slow().step()
             return again
-        entered, sent, self.sent = self._entered, self.sent, None
-        own = entered.deadline
+        own, sent, self.sent = entered.deadline, self.sent, None
         try:
             if source is None:
                 fn, args, kwargs = self._called
@@ -68,13 +67,13 @@ class AsyncFastFlow(FastFlow):
             rest = self._go_over()
             if own is not None:
                 error = own.reason(error)
-            return await rest.step(partial(rest.ended, error, self._began))  # type: ignore[no-any-return]
+            return await rest.step(partial(rest.ended, error, entered.step))  # type: ignore[no-any-return]
         if own is not None:
-            own.open = False
             if own.fired:
                 lifted(own)
             own.task = None
-        self._spent = (self._spent or 0.0) + self._ways[0].now() - self._began
+        entered.end_step(True)
+        self._given = True
         return True
 
     async def close(self, reason: GeneratorExit) -> None:
@@ -82,23 +81,23 @@ class AsyncFastFlow(FastFlow):
         await self._slow().close(reason)
 
     def _is_usual(self) -> bool:
-        if not super()._is_usual():
-            return False
+        """Begin another step, and return True; False where the flow that goes on has to."""
         own = self._entered.deadline
-        if own is None:
-            return True
-        loop, task = task_here()
-        if task is None or loop is not self._loop:
-            return False  # the timer is the first loop's
-        own.open, own.task, own.cancelling = True, task, task.cancelling()
-        current.set(own)
-        return True
+        if self.thrown is not None:
+            return False
+        if own is not None:
+            loop, task = task_here()
+            if task is None or loop is not self._loop:
+                return False  # the timer is the first loop's
+            own.task, own.cancelling = task, task.cancelling()
+        usual: bool = self._entered.begin_step()
+        return usual
 
     def _new_rest(self, call: DetachedCall, source: Any) -> AsyncFlow:
         own = self._entered.deadline
         if own is not None:
             self._entered.lift()
-            leave(own)
+            close(own)
         rest = AsyncFlow(call, source)
         rest.fresh = False
         return rest

@@ -120,8 +120,7 @@ set_limit(Pass *pass, TimeoutQueueState *timers)
     return token == NULL ? -1 : 0;
 }
 
-/* Return whether no deadline is set round the running code: 1, 0, -1. */
-static int
+int
 is_free(void)
 {
     PyObject *seen;
@@ -253,8 +252,8 @@ is_usual_end(Pass *pass, PyObject *value)
 PyObject *
 path_leave(PyObject *op, PyObject *const *args, Py_ssize_t number)
 {
-    if (number < 2 || number > 3 || !Py_IS_TYPE(args[0], &Pass_Type)) {
-        PyErr_SetString(PyExc_TypeError, "leave() takes a pass, a value, and the idle seconds");
+    if (number != 2 || !Py_IS_TYPE(args[0], &Pass_Type)) {
+        PyErr_SetString(PyExc_TypeError, "leave() takes a pass and a value");
         return NULL;
     }
     Pass *pass = (Pass *)args[0];
@@ -262,17 +261,12 @@ path_leave(PyObject *op, PyObject *const *args, Py_ssize_t number)
         PyErr_SetString(PyExc_RuntimeError, "it was booked, or handed over, before");
         return NULL;
     }
-    if (number == 3) {
-        pass->idle = PyFloat_AsDouble(args[2]);
-        if (pass->idle == -1.0 && PyErr_Occurred())
-            return NULL;
-    }
     if (lift_limit(pass) < 0)
         return NULL;
     int usual = is_usual_end(pass, args[1]);
     if (usual < 0)
         return NULL;
-    if (!usual || (number == 3 && !is_usual(pass))) /* Python's section knows no idle time */
+    if (!usual || (pass->step != pass->began && !is_usual(pass))) /* Python's section knows no steps */
         Py_RETURN_FALSE;
     if (pass->deadline != NULL)
         Py_CLEAR(((DeadlineState *)pass->deadline)->task); /* the context keeps the entry */

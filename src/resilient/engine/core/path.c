@@ -148,7 +148,7 @@ new_pass(FastPath *path)
     }
     Py_INCREF(path);
     pass->path = path;
-    pass->began = pass->ended = pass->idle = 0.0;
+    pass->began = pass->ended = pass->step = pass->spent = 0.0;
     pass->deadline = pass->entries = NULL;
     pass->greenlet = NULL;
     pass->thread = 0;
@@ -211,75 +211,6 @@ tickets_of(Pass *pass)
         PyList_SET_ITEM(tickets, place, ticket);
     }
     return tickets;
-}
-
-/* What a pass that was not booked leaves in the outbox: a call of settlement.give_back. It is made
-   without a call, for which the stack may be too short. */
-typedef struct {
-    PyObject_HEAD
-    PyObject *pipeline, *tickets;
-    double began;
-} Late;
-
-static int
-late_traverse(PyObject *op, visitproc visit, void *arg)
-{
-    Py_VISIT(((Late *)op)->pipeline);
-    Py_VISIT(((Late *)op)->tickets);
-    return 0;
-}
-
-static int
-late_clear(PyObject *op)
-{
-    Py_CLEAR(((Late *)op)->pipeline);
-    Py_CLEAR(((Late *)op)->tickets);
-    return 0;
-}
-
-static void
-late_dealloc(PyObject *op)
-{
-    PyObject_GC_UnTrack(op);
-    late_clear(op);
-    PyObject_GC_Del(op);
-}
-
-static PyObject *
-late_call(PyObject *op, PyObject *args, PyObject *kwargs)
-{
-    Late *late = (Late *)op;
-    return PyObject_CallFunction(given.give_back, "OOdO", late->pipeline, late->tickets,
-                                 late->began, Py_None);
-}
-
-PyTypeObject Late_Type = {
-    PyVarObject_HEAD_INIT(NULL, 0)
-    .tp_name = "resilient._core.Late",
-    .tp_basicsize = sizeof(Late),
-    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
-    .tp_traverse = late_traverse,
-    .tp_clear = late_clear,
-    .tp_dealloc = late_dealloc,
-    .tp_call = late_call,
-};
-
-static int
-leave_to_outbox(Pass *pass)
-{
-    FastPath *path = pass->path;
-    if (path->core->outbox == NULL || !PyList_Check(path->core->outbox))
-        return 0; /* the garbage collector has taken the policy apart */
-    Late *late = PyObject_GC_New(Late, &Late_Type);
-    if (late == NULL)
-        return -1;
-    late->pipeline = Py_NewRef(path->pipeline);
-    late->began = pass->began;
-    late->tickets = tickets_of(pass);
-    PyObject_GC_Track(late);
-    int failed = late->tickets == NULL || PyList_Append(path->core->outbox, (PyObject *)late) < 0;
-    Py_DECREF(late);
-    return failed ? -1 : 0;
 }
 
 int
@@ -382,6 +313,9 @@ static PyMethodDef pass_methods[] = {
     {"hand_over", pass_hand_over, METH_NOARGS,
      "Leave what it holds to the caller, who books it."},
     {"give_back", pass_give_back, METH_NOARGS, "Have the outbox give back what it holds."},
+    {"begin_step", pass_begin_step, METH_NOARGS,
+     "Begin another step of a stream; return False where that is not usual."},
+    {"end_step", pass_end_step, METH_O, "End a step, which gave an item or ended the stream."},
     {"lift", pass_lift, METH_NOARGS, "Take its deadline out of the queue of its timer."},
     {NULL, NULL, 0, NULL},
 };
@@ -389,6 +323,8 @@ static PyMethodDef pass_methods[] = {
 static PyMemberDef pass_members[] = {
     {"began", T_DOUBLE, offsetof(Pass, began), READONLY, NULL},
     {"ended", T_DOUBLE, offsetof(Pass, ended), READONLY, NULL},
+    {"step", T_DOUBLE, offsetof(Pass, step), READONLY, NULL},
+    {"spent", T_DOUBLE, offsetof(Pass, spent), READONLY, NULL},
     {"deadline", T_OBJECT, offsetof(Pass, deadline), READONLY, NULL},
     {"booked", T_BOOL, offsetof(Pass, booked), READONLY, NULL},
     {NULL, 0, 0, 0, NULL},
@@ -512,7 +448,7 @@ enter(FastPath *path, PyObject *deadline, double now, Pass **made, Py_ssize_t *p
         return FAULT;
     }
     pass->deadline = deadline;
-    pass->began = now;
+    pass->began = pass->step = now;
     pass->greenlet = greenlet_here();
     Entry entry = look(path, now, pass, place);
     if (entry != ENTERED) {
@@ -532,12 +468,18 @@ enter(FastPath *path, PyObject *deadline, double now, Pass **made, Py_ssize_t *p
     return ENTERED;
 }
 
+double
+duration_of(Pass *pass)
+{
+    return pass->spent + (pass->ended - pass->step);
+}
+
 int
 is_usual(Pass *pass)
 {
     FastPath *path = pass->path;
     CountersState *core = path->core;
-    double duration = pass->ended - pass->began - pass->idle;
+    double duration = duration_of(pass);
     if (core->gate != 0 || pass->began < core->counting_since)
         return 0;
     if (duration > given.shortest)
@@ -574,7 +516,7 @@ leave(Pass *pass)
 {
     FastPath *path = pass->path;
     CountersState *core = path->core;
-    double duration = pass->ended - pass->began - pass->idle;
+    double duration = duration_of(pass);
     unlist_pass(pass);
     if (!is_usual(pass))
         return leave_in_python(pass);

@@ -51,7 +51,7 @@ typedef struct Pass {
     PyObject_HEAD
     FastPath *path;
     double began, ended;
-    double idle; /* of this time, what was not spent in the body: a stream's consumer had it */
+    double step, spent; /* of a stream: when its last step began; seconds in those before it */
     whole tickets[MOST_GUARDS];
     PyObject *deadline; /* of its own, or NULL */
     PyObject *entries;  /* the queue of the deadline's timer, or NULL */
@@ -106,8 +106,12 @@ int renew_terms(FastPath *path);
 /* Ask all guards, and take all their tickets or none. On REFUSED *place is the guard's. It takes
    over the reference to the deadline, which may be NULL. */
 Entry enter(FastPath *path, PyObject *deadline, double now, Pass **made, Py_ssize_t *place);
+/* The seconds that a call which ends at pass->ended took, without those of a stream's consumer. */
+double duration_of(Pass *pass);
 /* Return whether a success at pass->ended can be booked by additions alone. */
 int is_usual(Pass *pass);
+/* Return whether no deadline is set round the running code: 1, 0, -1. */
+int is_free(void);
 /* Book a success at pass->ended; return -1 with an exception. */
 int leave(Pass *pass);
 /* Have the outbox give back what a pass holds, unless that is booked; return -1 on an exception. */
@@ -143,6 +147,13 @@ int add_path_types(PyObject *module);
 PyObject *sum_rows(PyObject *module, PyObject *rows);
 PyObject *lines(PyObject *module, PyObject *args);
 PyObject *spread(PyObject *module, PyObject *args);
+
+/* late.c: have the outbox give back what a pass holds; return -1 with an exception. */
+int leave_to_outbox(Pass *pass);
+
+/* stream.c: methods of a pass, round each step of a stream. */
+PyObject *pass_begin_step(PyObject *pass, PyObject *unused);
+PyObject *pass_end_step(PyObject *pass, PyObject *gave);
 
 /* signal.c: wake one thread and wait for another, in one step. */
 extern PyTypeObject Signal_Type;

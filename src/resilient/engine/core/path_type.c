@@ -215,8 +215,7 @@ static PyMethodDef path_methods[] = {
     {"enter_here", path_enter_here, METH_NOARGS, "The same for a block or a stream of sync code."},
     {"enter_task", path_enter_task, METH_O, "The same for a task whose limit the caller enforces."},
     {"leave", (PyCFunction)(void (*)(void))path_leave, METH_FASTCALL,
-     "Book a pass whose body returned a value, with the seconds that a stream was idle if it was one; "
-     "return False where Python must do that."},
+     "Book a pass whose body returned a value; return False where Python must do that."},
     {"twin", path_twin, METH_NOARGS, "Return the same function in Python."},
     {NULL, NULL, 0, NULL},
 };

@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator
 from functools import partial
 from typing import Any
 
-from ...deadline import Deadline, current
+from ...deadline import Deadline
 from ..compiled import path_of
 from ..detached_call import DetachedCall
 from ..fast_flow import FastFlow, Steps
@@ -26,13 +26,13 @@ def guard(pipeline: Pipeline, fn: Fn) -> Callable[..., Generator[Any, Any, Any]]
         path = path_of(pipeline, fn, ends, None, None, Deadline, detached=True)
     if path is None:
         return streams.guard(pipeline, fn)
-    enter, ways = path.enter_here, (pipeline.core, path.leave)
+    enter, leave = path.enter_here, path.leave
 
     def begin(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Steps:
         entered = enter()
         if entered is None:
             return SyncFlow(DetachedCall(pipeline, fn, args, kwargs))
-        return SyncFastFlow(ways, entered, (fn, args, kwargs))
+        return SyncFastFlow(leave, entered, (fn, args, kwargs))
 
     return streams.driven(begin)
 
@@ -45,34 +45,28 @@ class SyncFastFlow(FastFlow):
 
     def step(self) -> bool:
         """Advance to the next item; return False at the end."""
-        source = self._source
-        if self._rest is not None or not (source is None or self._is_usual()):
+        source, entered = self._source, self._entered
+        if (
+            self._rest is not None
+            or self.thrown is not None
+            or not (source is None or entered.begin_step())
+        ):
             again: bool = self._slow().step()
             return again
-        entered, sent, self.sent = self._entered, self.sent, None
-        own = entered.deadline
+        sent, self.sent = self.sent, None
         try:
             if source is None:
                 fn, args, kwargs = self._called
                 self._source = source = fn(*args, **kwargs)
-            elif own is not None:
-                own.open = True
-                current.set(own)
             self._item = source.send(sent)
         except BaseException as error:
-            if own is not None:
-                own.open = False
-                if current.get() is own:
-                    current.set(None)
+            entered.end_step(False)
             if type(error) is StopIteration and self._is_booked(error.value):
                 return False
             rest = self._go_over()
-            return rest.step(partial(rest.ended, error, self._began))  # type: ignore[no-any-return]
-        if own is not None:
-            own.open = False
-            if current.get() is own:
-                current.set(None)
-        self._spent = (self._spent or 0.0) + self._ways[0].now() - self._began
+            return rest.step(partial(rest.ended, error, entered.step))  # type: ignore[no-any-return]
+        entered.end_step(True)
+        self._given = True
         return True
 
     def close(self, reason: GeneratorExit) -> None:
