@@ -54,6 +54,9 @@ class Block:
         self._own: Deadline | None  # of a sync block
         self._limit: Limit | None  # of an async block
 
+    def __reduce__(self) -> Any:
+        return self._policy.__reduce__()  # which says why it stays in its process
+
     def fail(self, reason: str) -> None:
         """Count the block as a failure, even if no exception leaves it.
 

@@ -42,7 +42,8 @@ def failing(pipeline: Pipeline) -> Fails | None:
             settle(tickets if alone else tickets[level], now, FAILURE, duration, reason, False)
         core.ended(FAILURE, duration)
         core.errors += 1
-        core.write_shared_row()
+        if core.shared_row is not None:
+            core.write_shared_row()
 
     def fails(entered: Any, tickets: Tickets, began: float, error: BaseException) -> bool:
         nonlocal known
