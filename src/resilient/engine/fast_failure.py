@@ -42,8 +42,7 @@ def failing(pipeline: Pipeline) -> Fails | None:
             settle(tickets if alone else tickets[level], now, FAILURE, duration, reason, False)
         core.ended(FAILURE, duration)
         core.errors += 1
-        if core.shared_row is not None:
-            core.write_shared_row()
+        core.write_shared_row()
 
     def fails(entered: Any, tickets: Tickets, began: float, error: BaseException) -> bool:
         nonlocal known
