@@ -33,7 +33,7 @@ class _Kept:
     def __init__(self, core: PolicyState, slot: Slot, now: float) -> None:
         self.core: weakref.ref[PolicyState] = weakref.ref(core)
         self.slot: Slot = slot
-        self.seen: tuple[Any, ...] = _counted(core)  # at the last check
+        self.seen: tuple[Any, ...] = ()  # the counts at the last check
         self.since: float = now  # when they last changed
         self.next: float = now  # when to publish again even if they don't change
 
@@ -236,16 +236,11 @@ def _remembered(slot: Slot) -> Entry:
     return slot.last or slot.entry
 
 
-def _counted(core: PolicyState) -> tuple[Any, ...]:
-    """Return what differs once a call has begun or ended, or a lever was moved."""
-    counts = sum(core.counts), sum(core.buckets), core.abandoned
-    return core.quick, core.in_flight, core.forced, *counts
-
-
 def _changes(kept: _Kept, core: PolicyState, now: float) -> bool:
     """Return True if a policy must be published: it has changed, or its numbers still fade."""
     core.expire()
-    seen = _counted(core)
+    counts = sum(core.counts), sum(core.buckets), core.abandoned
+    seen = core.quick, core.in_flight, core.forced, *counts
     if seen != kept.seen:
         kept.seen, kept.since, kept.next = seen, now, now + _FADING
         return True

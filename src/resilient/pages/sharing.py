@@ -186,10 +186,8 @@ class PageSharing:
         """Do once what a scrape does, so that the first one has less to do."""
         self._others.warm()
         for each in list(self.warmers):
-            try:
+            with contextlib.suppress(Exception):  # the scrape itself raises it to who asks
                 each.warm()
-            except Exception as error:
-                self._complain(error)
 
     def _new(self) -> int:
         return 0 if self._records is None else len(self._records.new())

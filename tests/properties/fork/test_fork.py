@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
@@ -81,6 +82,50 @@ def test_a_child_forked_under_load_makes_its_first_call(way: Any) -> None:
             assert after["in_flight"] == after["bulkhead.used"] == after["timeout.workers"] == 0
     idle(shop)
     assert shop.snapshot()["calls"]["failure"] == 0
+
+
+@pytest.mark.parametrize("way", ["first", "later", "async", "taken over"])
+def test_a_fork_inside_a_streams_step_keeps_the_stream(way: str) -> None:
+    """It is in flight in parent and child, and each counts its end."""
+    shop = policy(circuit_breaker(), bulkhead(10))
+
+    def scene(fork: Fork) -> Any:
+        inside: list[Any] = []
+
+        @shop
+        def items(forks: bool = True) -> Iterator[int]:
+            yield 1
+            if forks:
+                fork()
+                inside.append(numbers(shop))
+            yield 2
+
+        @shop
+        async def aitems() -> AsyncIterator[int]:
+            for each in items.__wrapped__():  # type: ignore[attr-defined]
+                yield each
+
+        async def consume() -> None:
+            assert [each async for each in aitems()] == [1, 2]
+
+        if way != "first":
+            list(items(False))
+        stream = items()
+        if way == "async":
+            asyncio.run(consume())
+        elif way == "taken over":
+            next(stream)
+            with policy(timeout(30, sync="cooperative")).block():
+                list(stream)
+        else:
+            assert list(stream) == [1, 2]
+        return inside[0], numbers(shop)
+
+    for inside, after in in_both(scene):
+        assert inside["in_flight"] == inside["bulkhead.used"] == 1
+        assert after["in_flight"] == after["bulkhead.used"] == 0
+        assert after["calls"]["success"] >= 1
+        assert {**after["calls"], "success": 0} == ZERO
 
 
 @pytest.mark.parametrize("depth", [1, 2])

@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import Any
 
 import anyio
+import httpx
 import pytest
 import trio
 
@@ -244,11 +245,42 @@ def test_the_time_of_an_async_block_is_up(backend: str) -> None:
 
 def test_a_stream_whose_consumer_takes_its_time_counts_its_own() -> None:
     """The histogram has what the steps took, and not what the consumer did between them."""
-    of = whole()
-    numbers = of(lambda: (yield 1))
+    clock = ManualClock()
+    of = policy(circuit_breaker(), bulkhead(3), clock=clock)
+    of.call(int)
+
+    @of
+    def numbers() -> Generator[int]:
+        for number in range(3):
+            clock.advance(0.0625)
+            yield number
+        clock.advance(step / 64)
+
+    for step, pause in ((0, 2), (4, 0.001), (0, 0.001)):
+        before = of.snapshot()["duration"]["sum"]
+        for _ in numbers():
+            clock.advance(pause)
+        took = of.snapshot()["duration"]["sum"] - before
+        assert took == pytest.approx(3 * 0.0625 + step / 64)
+    assert counts(of) == {"success": 4}
+    idle(of)
+
+
+def test_a_quick_stream_of_a_quick_consumer() -> None:
+    """All within the first bucket, where the core books the end by itself."""
+    clock = ManualClock()
+    of = policy(circuit_breaker(), bulkhead(3), clock=clock)
+    of.call(int)
+
+    @of
+    def numbers() -> Generator[int]:
+        for number in range(2):
+            clock.advance(2**-11)
+            yield number
+
     for _ in numbers():
-        threading.Event().wait(0.05)
-    assert of.snapshot()["duration"]["sum"] < 0.04
+        clock.advance(2**-10)
+    assert of.snapshot()["duration"]["sum"] == 2 * 2**-11
 
 
 def test_an_outer_limit_that_begins_between_two_steps_binds_the_next() -> None:
@@ -382,6 +414,29 @@ def test_a_method_that_is_replaced_is_seen() -> None:
     assert client.find(1) == 1
 
 
+def test_a_librarys_own_timeout_is_the_policys_once_its_time_is_up() -> None:
+    """Before that time the library's own stands."""
+    of, clock = policy(circuit_breaker(), timeout(1, sync="cooperative")), threading.Event()
+    takes = [0.0]
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        clock.wait(takes[0])
+        raise httpx.ReadTimeout("timed out", request=request)
+
+    with httpx.Client(transport=httpx.MockTransport(answer)) as bare:
+        client = of.wrap(bare)
+        for _ in range(3):
+            with pytest.raises(httpx.ReadTimeout) as own:
+                client.get("http://localhost/")
+            assert not isinstance(own.value, CallTimeoutError)
+        of.update(timeout={"seconds": 0.02})
+        takes[0] = 0.03
+        with pytest.raises(CallTimeoutError):
+            client.get("http://localhost/")
+    assert of.snapshot()["timeouts"] == 1
+    idle(of)
+
+
 def test_a_plain_method_may_return_a_coroutine() -> None:
     of = whole()
     client = of.wrap(Client())
@@ -428,6 +483,42 @@ def test_in_trio_the_time_is_up() -> None:
     assert ends(of) == {"success": 2, "failure": 2, "cancelled": 1}
     assert remaining() is None
     idle(of)
+
+
+def test_in_trio_the_tightest_limit_is_named() -> None:
+    """In a task of its own an inner call has a limit of its own."""
+    outer, inner = (policy(bulkhead(3), timeout(LONG)) for _ in range(2))
+
+    @inner
+    async def sleeps(seconds: float) -> None:
+        await trio.sleep(seconds)
+
+    async def in_child(seconds: float) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(sleeps, seconds)
+
+    async def main() -> None:
+        for fn in (sleeps, in_child):
+            outer.update(timeout={"seconds": LONG})
+            guarded = outer(fn)
+            for _ in range(2):
+                await guarded(0)
+            outer.update(timeout={"seconds": 0.02})
+            with pytest.raises(CallTimeoutError) as caught:
+                await guarded(LONG)
+            assert caught.value.policy == outer.name
+        outer.update(timeout={"seconds": LONG})
+        inner.update(timeout={"seconds": 0.02})
+        with pytest.raises(BaseExceptionGroup) as group:
+            await guarded(LONG)
+        (error,) = group.value.exceptions
+        assert isinstance(error, CallTimeoutError)
+        assert error.policy == inner.name
+
+    trio.run(main)
+    assert counts(inner) == {"success": 4, "cancelled": 2, "failure": 1}
+    idle(inner)
+    idle(outer)
 
 
 def test_in_trio_a_slot_is_held_by_the_body() -> None:
@@ -558,10 +649,14 @@ def test_a_pass_that_was_booked_is_not_taken_over() -> None:
 
 
 def test_a_dropped_block_lets_the_next_in_at_once() -> None:
-    """Nobody else has to come first."""
+    """Nobody else has to come first, or to look."""
     of = called(bulkhead(1, max_waiting=1, max_wait=LONG))
     with of.block():
         pass
+    block = of.block()
+    block.__enter__()
+    del block
+    assert (of._core.in_flight, of._core.outbox) == (0, [])
     block = of.block()
     block.__enter__()
     ended: list[int] = []

@@ -11,6 +11,7 @@ from prometheus_client import parser as plain
 from prometheus_client.openmetrics import parser as openmetrics
 
 from tests.kit.hosts import Host, Process
+from tests.kit.waiting import until
 
 EVERYTHING = r"""
 odd = 'say "hi" \\ {a="b"} é ☃ \\n'
@@ -258,3 +259,21 @@ def test_both_ways_show_all_processes(host: Host) -> None:
     worker = host.start(COUNTED)
     code = "prometheus_client.REGISTRY.get_sample_value('resilient_calls_total', {'policy': 'shop', 'outcome': 'success'})"
     assert [worker.do(code) for _ in range(2)] == [3, 3]
+
+
+def test_the_first_scrape_is_prepared(host: Host) -> None:
+    """The thread that updates the page has made the texts by then; a fault there costs nothing."""
+    worker = host.start(
+        """
+from resilient.prometheus.endpoint import Metrics
+class Faulty:
+    def warm(self): raise OSError("it can't")
+ready, faulty = Metrics(None, 1000), Faulty()
+here.warmers.add(faulty)
+p = Policy("shop", bulkhead(2))
+p.call(int)
+"""
+    )
+    until(lambda: worker.do("[each.labels for each in ready._scraper._last if each.chunks[1]]"))
+    assert worker.do("here.fault") == ""
+    assert worker.do("[each.name for each in ready._scraper._places.known]") == ["shop"]

@@ -261,7 +261,7 @@ path_leave(PyObject *op, PyObject *const *args, Py_ssize_t number)
         PyErr_SetString(PyExc_RuntimeError, "it was booked, or handed over, before");
         return NULL;
     }
-    if (lift_limit(pass) < 0)
+    if (lift_limit(pass) < 0 || (pass->path->detached && close_deadline(pass, 1) < 0))
         return NULL;
     int usual = is_usual_end(pass, args[1]);
     if (usual < 0)

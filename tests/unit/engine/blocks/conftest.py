@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from tests.kit.begun import which_call
 from tests.kit.blocks import ASYNC_WAYS, WAYS, Way
+
+__all__ = ["which_call"]
 
 
 @pytest.fixture(params=WAYS, ids=lambda way: way.name)

@@ -9,8 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.kit.begun import which_call
 from tests.kit.streams import ASYNC_KINDS, KINDS, Kind, Unraised
 from tests.unit.engine.streams.http_kit import Server
+
+__all__ = ["which_call"]
 
 
 @pytest.fixture(params=KINDS, ids=lambda kind: kind.name)
