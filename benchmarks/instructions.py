@@ -1,7 +1,7 @@
 """``python -m benchmarks.instructions``: how many instructions of the processor a call takes.
 
 They depend neither on the machine's load nor on its speed. Valgrind counts them; it makes a process
-fifty times slower, so this runs on request only, some two minutes. A figure is the difference of
+fifty times slower, so this runs on request only, for a minute or two. A figure is the difference of
 two runs, so that nothing but calls, and the loop around them, is in it.
 """
 
@@ -55,9 +55,12 @@ def _no_time() -> float:
 
 
 def count() -> None:
-    """Make the calls of each case twice, in forked children that Valgrind counts one by one."""
+    """Make the calls of each case in forked children, which Valgrind counts one by one.
+
+    The first child of a case compiles what is imported there for the first time: it is not used.
+    """
     for name in CASES:
-        for number in (_FEW, 3 * _FEW):
+        for number in (1, _FEW, 3 * _FEW):
             child = os.fork()
             if not child:
                 run(name, number)
@@ -84,7 +87,7 @@ def column(*, pure: bool) -> dict[str, float]:
     for line in done.stdout.splitlines():
         child, name, _ = line.split("\t")
         whole.setdefault(name, []).append(int(counts[child].replace(",", "")))
-    return {name: (many - few) / (2 * _FEW) for name, (few, many) in whole.items()}
+    return {name: (many - few) / (2 * _FEW) for name, (_, few, many) in whole.items()}
 
 
 def main() -> int:

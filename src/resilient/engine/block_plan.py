@@ -14,7 +14,7 @@ Enter = Callable[[], Any]
 Leave = Callable[[Any, None], bool]
 
 
-def nothing() -> None:
+def _nothing() -> None:
     """Stand for the body of a block."""
 
 
@@ -79,8 +79,8 @@ class BlockPlan:
     def _path(self, ends: Callable[..., Ends], pipeline: Pipeline, deadline: type[Deadline]) -> Any:
         path = None
         if pipeline.fast_detached:
-            end = ends(pipeline, nothing)
-            path = path_of(pipeline, nothing, end, None, None, deadline, detached=True)
+            end = ends(pipeline, _nothing)
+            path = path_of(pipeline, _nothing, end, None, None, deadline, detached=True)
         if path is not None:
             self.leave = path.leave  # the same for every path; before anybody can enter
         return path

@@ -9,7 +9,6 @@ from .. import validation
 from ..deadline import Deadline, TaskDeadline, current, leave
 from ..outcomes import FAILURE, IGNORED, SUCCESS
 from . import interpreter, settlement
-from .block_plan import BlockPlan, Leave, nothing
 from .call import DO_PARK, DO_RUN, Step, value_or_raise
 from .compiled import taken
 from .detached_call import DetachedCall
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
 
     from .aio.deadline_scope import Limit
     from .aio.timers import TimeoutEntry
+    from .block_plan import BlockPlan
 
 
 class Block:
@@ -91,25 +91,30 @@ class Block:
 
     def _taken(self, entered: Any) -> DetachedCall:
         """Return a call in place of a pass: it says more of its end."""
-        call = taken(DetachedCall, entered, nothing, (), {})
+        call = taken(DetachedCall, entered, _nothing, (), {})
         call.final = True
         own = entered.deadline
         in_task = isinstance(own, TaskDeadline)
         self._own, self._limit = (None, _InQueue(entered)) if in_task else (own, None)
         return call
 
-    def _leaves(self, entered: Any, leave: Leave, error: BaseException | None) -> bool:
-        """End a block that a compiled path entered; return False where the interpreter has to."""
+    def _left(self, error: BaseException | None) -> bool:
+        """Note that the block has ended, and book that; return False where its call has to."""
+        entered = self._entered
+        if entered is None:
+            self._running()
+            self._ended = True
+            return False
         self._entered, self._ended = None, True
         if entered.booked:  # the stack was too short to go on as a call: it was given back
             return True
-        if error is None and leave(entered, None):
+        if error is None and self._plan.leave(entered, None):
             return True
         self._call = self._taken(entered)
         return False
 
     def _made(self, pipeline: Pipeline) -> DetachedCall:
-        self._call = call = DetachedCall(pipeline, nothing, (), {})
+        self._call = call = DetachedCall(pipeline, _nothing, (), {})
         call.final = True
         self._own = self._limit = None
         return call
@@ -124,11 +129,9 @@ class Block:
         plan = self._plan
         if self._begun:
             raise RuntimeError(_USED)
-        enter = plan.sync or plan.first_sync()
+        self._entered = (plan.sync or plan.first_sync())()
         self._begun = True
-        entered = enter()
-        if entered is not None:
-            self._entered = entered
+        if self._entered is not None:
             return self
         call = self._made(plan.sync_pipeline())
         try:
@@ -155,11 +158,7 @@ class Block:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        entered = self._entered
-        if entered is None:
-            self._running()
-            self._ended = True
-        elif self._leaves(entered, self._plan.leave, error):
+        if self._left(error):
             return
         if self._own is not None:
             leave(self._own)
@@ -184,11 +183,9 @@ class Block:
         plan = self._plan
         if self._begun:
             raise RuntimeError(_USED)
-        enter = plan.tasks or plan.first_async()
+        self._entered = (plan.tasks or plan.first_async())()
         self._begun = True
-        entered = enter()
-        if entered is not None:
-            self._entered = entered
+        if self._entered is not None:
             return self
         from .aio import driver
         from .aio.deadline_scope import DeadlineScope
@@ -217,11 +214,7 @@ class Block:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        entered = self._entered
-        if entered is None:
-            self._running()
-            self._ended = True
-        elif self._leaves(entered, self._plan.leave, error):
+        if self._left(error):
             return
         told = error if self._limit is None else self._limit.end(error)
         self._limit = None
@@ -234,6 +227,10 @@ class Block:
 
 
 _USED: Final = "this block was entered before; call block() for each use"
+
+
+def _nothing() -> None:
+    """Stand for the body of a block."""
 
 
 class _InQueue:

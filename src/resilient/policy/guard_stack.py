@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import TYPE_CHECKING, Self
 from weakref import ref
 
-from ..engine.block_plan import BlockPlan
 from ..engine.pipeline import Pipeline, Pipelines
 from ..engine.policy_state import PolicyState
 from ..guards.base import Guard, Mode
 from ..guards.facets import Peered
 from . import ordering
+
+if TYPE_CHECKING:
+    from ..engine.block_plan import BlockPlan
 
 
 class GuardStack:
@@ -94,5 +96,7 @@ class GuardStack:
     def _block_plan(self) -> BlockPlan:
         plan = self._blocks
         if plan is None:
+            from ..engine.block_plan import BlockPlan
+
             plan = self._blocks = BlockPlan(self._pipelines)
         return plan
