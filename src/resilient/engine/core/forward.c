@@ -8,7 +8,9 @@ typedef struct {
     vectorcallfunc vectorcall;
     PyObject *name;     /* of the method */
     PyObject *home;     /* the class of proxies that hold the function */
-    PyObject *wrapper;  /* says whether an argument can be a proxy */
+    Py_ssize_t client;  /* where a proxy has its client */
+    PyObject *wrapper;  /* says whether an argument can be a proxy: */
+    Py_ssize_t hands_out; /* where it does */
     PyObject *data;     /* a set of types whose values are given as they are; or None: all are */
     PyObject *timeouts; /* a tuple of exception types */
     PyObject *timed_out; /* called while one of them is handled */
@@ -18,16 +20,22 @@ typedef struct {
 
 enum { MOST_ON_STACK = 8 };
 
+/* What an object has in the slot there; NULL: nothing. Borrowed. */
+static PyObject *
+in_slot(PyObject *of, Py_ssize_t offset)
+{
+    return *(PyObject **)((char *)of + offset);
+}
+
 /* Call the client's method with all arguments but the first. */
 static PyObject *
-call_method(Forward *self, PyObject *const *args, size_t nargsf, PyObject *kwnames)
+call_method(Forward *self, PyObject *client, PyObject *const *args, size_t nargsf,
+            PyObject *kwnames)
 {
     Py_ssize_t number = PyVectorcall_NARGS(nargsf);
     Py_ssize_t all = number + (kwnames == NULL ? 0 : PyTuple_GET_SIZE(kwnames));
     PyObject *few[MOST_ON_STACK], **given = few;
-    PyObject *client = PyObject_GenericGetAttr(args[0], names.wrapped); /* past __getattr__ */
-    if (client == NULL)
-        return NULL;
+    Py_INCREF(client);
     if (all > MOST_ON_STACK && (given = PyMem_New(PyObject *, all)) == NULL) {
         Py_DECREF(client);
         return PyErr_NoMemory();
@@ -81,17 +89,13 @@ static PyObject *
 forward_call(PyObject *op, PyObject *const *args, size_t nargsf, PyObject *kwnames)
 {
     Forward *self = (Forward *)op;
-    int usual = PyVectorcall_NARGS(nargsf) > 0 && (PyObject *)Py_TYPE(args[0]) == self->home;
-    if (usual) {
-        PyObject *hands_out = PyObject_GenericGetAttr(self->wrapper, names.hands_out);
-        if (hands_out == NULL)
-            return NULL;
-        usual = hands_out == Py_False;
-        Py_DECREF(hands_out);
-    }
-    if (!usual)
+    PyObject *client = NULL;
+    if (PyVectorcall_NARGS(nargsf) > 0 && (PyObject *)Py_TYPE(args[0]) == self->home &&
+        in_slot(self->wrapper, self->hands_out) == Py_False)
+        client = in_slot(args[0], self->client);
+    if (client == NULL)
         return PyObject_Vectorcall(self->python, args, nargsf, kwnames);
-    PyObject *value = call_method(self, args, nargsf, kwnames);
+    PyObject *value = call_method(self, client, args, nargsf, kwnames);
     if (value == NULL) {
         if (PyErr_ExceptionMatches(self->timeouts))
             tell_timeout(self);
@@ -107,21 +111,42 @@ forward_call(PyObject *op, PyObject *const *args, size_t nargsf, PyObject *kwnam
     return hand_out(self, value, args, nargsf, kwnames);
 }
 
+/* Where objects of a class have the slot that a descriptor of it stands for; -1: error. */
+static Py_ssize_t
+offset_of(PyObject *descriptor, PyTypeObject *type)
+{
+    if (Py_IS_TYPE(descriptor, &PyMemberDescr_Type) &&
+        PyType_IsSubtype(type, PyDescr_TYPE(descriptor))) {
+        PyMemberDef *member = ((PyMemberDescrObject *)descriptor)->d_member;
+        if (member->type == T_OBJECT_EX)
+            return member->offset;
+    }
+    PyErr_Format(PyExc_TypeError, "%R is no slot of %R", descriptor, type);
+    return -1;
+}
+
 static PyObject *
 forward_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    static char *keys[] = {"name", "home", "wrapper", "data", "timeouts", "timed_out", "hand",
-                           "python", NULL};
-    PyObject *name, *home, *wrapper, *data, *timeouts, *timed_out, *hand, *python;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "UO!OOO!OOO", keys, &name, &PyType_Type, &home,
-                                     &wrapper, &data, &PyTuple_Type, &timeouts, &timed_out, &hand,
-                                     &python))
+    static char *keys[] = {"name", "home",     "client",    "wrapper", "hands_out",
+                           "data", "timeouts", "timed_out", "hand",    "python",    NULL};
+    PyObject *name, *home, *client, *wrapper, *hands_out;
+    PyObject *data, *timeouts, *timed_out, *hand, *python;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "UO!OOOOO!OOO", keys, &name, &PyType_Type, &home,
+                                     &client, &wrapper, &hands_out, &data, &PyTuple_Type, &timeouts,
+                                     &timed_out, &hand, &python))
         return NULL;
     if (data != Py_None && !PyAnySet_Check(data))
         return PyErr_Format(PyExc_TypeError, "data: %R is no set", data);
+    Py_ssize_t at_client = offset_of(client, (PyTypeObject *)home);
+    Py_ssize_t at_hands_out = offset_of(hands_out, Py_TYPE(wrapper));
+    if (at_client < 0 || at_hands_out < 0)
+        return NULL;
     Forward *self = (Forward *)type->tp_alloc(type, 0);
     if (self == NULL)
         return NULL;
+    self->client = at_client;
+    self->hands_out = at_hands_out;
     self->vectorcall = forward_call;
     self->name = Py_NewRef(name);
     PyUnicode_InternInPlace(&self->name);

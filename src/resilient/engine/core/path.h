@@ -87,8 +87,8 @@ extern Settings given;
 /* Names of methods and attributes of Python's part, interned: see path_type.c. */
 typedef struct {
     PyObject *answer, *answer_failed, *cancelling, *degraded, *flush, *is_answer, *is_unusual,
-        *getcurrent, *greenlet, *hands_out, *on_end, *raised, *refused_at, *returned, *start, *terms,
-        *timers, *twin, *parent, *wrapped;
+        *getcurrent, *greenlet, *on_end, *raised, *refused_at, *returned, *start, *terms,
+        *timers, *twin, *parent;
 } Names;
 
 extern Names names;

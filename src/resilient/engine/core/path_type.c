@@ -20,7 +20,6 @@ intern_names(void)
         {&names.returned, "returned"},     {&names.start, "start"},
         {&names.terms, "terms"},           {&names.timers, "timers"},
         {&names.twin, "twin"},             {&names.parent, "parent"},
-        {&names.wrapped, "__wrapped__"},   {&names.hands_out, "hands_out"},
     };
     for (size_t at = 0; at < Py_ARRAY_LENGTH(all); at++) {
         *all[at].name = PyUnicode_InternFromString(all[at].text);

@@ -20,7 +20,7 @@ from ...errors import CallTimeoutError
 from ...state_types import compiled
 from .client_policy import ClientPolicy
 from .items import AsyncItems, Items
-from .proxy import Wrapping
+from .proxy import Proxy, Wrapping
 from .subclients import is_coroutine
 
 _ITEMS: Final = frozenset({"__delitem__", "__getitem__"})
@@ -56,27 +56,21 @@ def frameless(
     """Return the same function compiled; None where Python has to forward the call."""
     if compiled is None or kind not in ("sync", "async"):
         return None
-    hand: Callable[..., Any] = partial(_hand, wrapper, name)
+    made = partial(
+        compiled.Forward, name=name, home=home, client=Proxy.__wrapped__, wrapper=wrapper,
+        hands_out=type(wrapper).hands_out, timed_out=raise_if_up, hand=partial(_hand, wrapper, name),
+    )  # fmt: skip
     if kind == "sync":
-        fn = compiled.Forward(
-            name=name, home=home, wrapper=wrapper, data=wrapper.data, timeouts=wrapper.timeouts,
-            timed_out=raise_if_up, hand=hand, python=forward,
-        )  # fmt: skip
-        return Frameless(fn)
+        return Frameless(made(data=wrapper.data, timeouts=wrapper.timeouts, python=forward))
 
     def begins(self: Any, /, *args: Any, **kwargs: Any) -> Any:
         method = wrapper.original(self, name)
         return method(*wrapper.all_opened(args), **wrapper.all_opened(kwargs))
 
-    fn = compiled.Forward(
-        name=name, home=home, wrapper=wrapper, data=None, timeouts=(), timed_out=raise_if_up,
-        hand=hand, python=begins,
-    )  # fmt: skip
-
     def hands(self: Any, value: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         return wrapper.hand(self, name, value, args, kwargs)
 
-    return Frameless(fn, wrapper.data, hands)
+    return Frameless(made(data=None, timeouts=(), python=begins), wrapper.data, hands)
 
 
 def _hand(wrapper: Wrapping, name: str, proxy: Any, value: Any, args: Any, kwargs: Any) -> Any:

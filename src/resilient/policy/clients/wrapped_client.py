@@ -28,6 +28,8 @@ _MOST: Final = 128  # classes of clients and parts; a method that uses super() k
 class Wrapper(Handing):
     """A policy, a selection and an adapter, shared by all proxies of one wrap."""
 
+    __slots__ = ("hands_out",)  # where the compiled core reads it
+
     def __init__(
         self,
         policy: GuardStack,
