@@ -30,6 +30,7 @@ ROW: Final = (
     "abandoned", "abandoned_total",
     *(f"duration:{edge:g}" for edge in (*EDGES, float("inf"))),
 )  # fmt: skip
+IN_PROGRESS: Final = ("in_flight", "abandoned")
 LINE: Final = ("wait_sum", *(f"wait:{edge:g}" for edge in (*EDGES, float("inf"))))
 
 

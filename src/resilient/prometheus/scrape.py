@@ -13,7 +13,7 @@ from ..pages.merge import Sums
 from ..pages.sharing import here
 from ..process import at_fork
 from ..telemetry.policy_samples import INFO, exported
-from ..telemetry.schema import Key, Row, RowSchema, add, counters, layout
+from ..telemetry.schema import MEAN, Key, Row, RowSchema, add, counters, layout
 
 _FOLDED: Final = Metric("policies_in_other", "gauge", 'Policies added up in policy="_other".')
 _EVER: Final = Metric("policies_folded_total", "counter", "Policies that were ever put there.")
@@ -186,8 +186,8 @@ class SeriesLimiter:
     def _whole(self) -> Entry:
         found, row = add([self._gone, *self._folded.values()])
         row = list(row)
-        for place, over in found.special.items():
-            if over == "mean":
+        for place, way in enumerate(found.ways):
+            if way == MEAN:
                 row[place] = nan
         return Entry("policy", OTHER, {}, found, row)
 

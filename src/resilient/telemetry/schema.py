@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from math import floor, inf, isfinite, isnan, nan
 from typing import Any, Final
 
-from ..engine.counters import DURATION_SUM, LINE, ROW
+from ..engine.counters import DURATION_SUM, IN_PROGRESS, LINE, ROW
 from ..metric_types import Metric
 from ..state_types import compiled
 from ..validation import clean
@@ -31,7 +31,8 @@ _GRAIN: Final = 2.0**20  # parts of a second, to which sums are rounded
 _NAME: Final = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]{0,99}")
 _COUNT: Final = re.compile(r"[a-z_]{1,50}(:[a-z0-9_.]{1,50})?")
 _KINDS: Final = frozenset({"counter", "gauge", "part"})
-_OVERS: Final = frozenset({"sum", "max", "min", "mean"})
+_WAYS: Final = {"sum": 0, "max": 1, "min": 2, "mean": 3}
+MEAN: Final = _WAYS["mean"]  # weighted by the next number
 
 _lock: threading.Lock = threading.Lock()
 _layouts: Final[dict[str, RowSchema]] = {}
@@ -46,7 +47,8 @@ class RowSchema:
     """The order of the numbers in a row: the counts of a policy, its refusals, and samples."""
 
     __slots__ = (
-        "exported", "heads", "line", "refused_at", "rising", "special", "tail", "text", "words",
+        "exported", "heads", "line", "momentary", "passing", "refused_at", "rising", "tail",
+        "text", "ways", "words",
     )  # fmt: skip
 
     def __init__(
@@ -60,15 +62,17 @@ class RowSchema:
         self.refused_at: dict[str, int] = {k: len(counts) + n for n, k in enumerate(refusing)}
         self.heads: int = len(counts) + len(refusing)  # how many numbers precede the samples
         self.tail: Keys = tail
-        # By position, how to combine the numbers that are not simply added up.
-        self.special: dict[int, str] = {
-            place: metric.over
-            for place, (metric, _) in enumerate(tail, self.heads)
-            if metric.over != "sum"
-        }
-        self.rising: tuple[int, ...] = tuple(
-            place for place, (metric, _) in enumerate(tail, self.heads) if metric.kind == "counter"
-        )
+        # By position, how to put numbers together.
+        self.ways: bytes = bytes(self.heads) + bytes([_WAYS[metric.over] for metric, _ in tail])
+        # What ends with a process: the places of what goes on in it, and of what it has now.
+        self.passing: list[int] = [n for n, name in enumerate(counts) if name in IN_PROGRESS]
+        self.momentary: list[int] = []
+        self.rising: list[int] = []
+        for place, (metric, _) in enumerate(tail, self.heads):
+            if metric.kind == "counter":
+                self.rising.append(place)
+            else:
+                (self.passing if metric.over == "sum" else self.momentary).append(place)
         self.exported: Any = None  # what `telemetry.policy_samples` derives from it, once
         self.text: str = json.dumps(
             {
@@ -145,7 +149,7 @@ def _parsed(said: dict[str, Any]) -> tuple[RowSchema, list[Any]]:
         raise ValueError("a name is there twice")
     tail: list[Key] = []
     for name, kind, over, meaning, labels in said["tail"]:
-        odd = kind not in _KINDS or over not in _OVERS or {"policy", "flag"} & set(labels)
+        odd = kind not in _KINDS or over not in _WAYS or {"policy", "flag"} & set(labels)
         if odd or not _sound(_word(name), kind):
             raise ValueError(f"no metric is like {name}")
         if over != "mean" and tail and tail[-1][0].over == "mean" and kind != "part":
@@ -203,27 +207,25 @@ def add(rows: list[tuple[RowSchema, Row]]) -> tuple[RowSchema, Row]:
     if any(each is not whole for each, _ in rows):
         whole = _union([each for each, _ in rows])
         rows = [(whole, _moved(row, each, whole)) for each, row in rows]
-    numbers = [row for _, row in rows]
-    row = _sums(numbers)
-    for place, over in whole.special.items():
-        column = [each[place] for each in numbers]
-        if over == "mean":  # weighted by the next number
-            row[place] = _mean(column, [each[place + 1] for each in numbers])
-        else:
-            row[place] = _EXTREME[over](_said(column))
-    return whole, row
+    return whole, _sums([row for _, row in rows], whole.ways)
 
 
-def _added(numbers: list[Row]) -> list[float]:
-    """Return the sums of rows, column by column; NaN stands for nothing."""
-    row: list[float] = list(map(sum, zip(*numbers, strict=True)))
-    if not isnan(sum(row)):
-        return row
-    return [sum(_said(list(column))) for column in zip(*numbers, strict=True)]
+def _added(rows: list[Row], ways: bytes) -> list[float]:
+    """Return the sum of rows, each column by its way; NaN stands for nothing."""
+    row: list[float] = list(map(sum, zip(*rows, strict=True)))
+    if isnan(sum(row)):
+        row = [sum(_said(list(column))) for column in zip(*rows, strict=True)]
+    for place, way in enumerate(ways):
+        column = [each[place] for each in rows] if way else []
+        if way == MEAN:
+            row[place] = _mean(column, [each[place + 1] for each in rows])
+        elif way:
+            row[place] = (max if way == _WAYS["max"] else min)(_said(column))
+    return row
 
 
-_sums: Final[Callable[[list[Row]], list[float]]] = _added if compiled is None else compiled.sum_rows
-_EXTREME: Final[dict[str, Callable[[list[float]], float]]] = {"max": max, "min": min}
+_Sum = Callable[[list[Row], bytes], list[float]]
+_sums: Final[_Sum] = _added if compiled is None else compiled.sum_rows
 
 
 def _said(column: list[float]) -> list[float]:
@@ -291,10 +293,8 @@ def exact(found: RowSchema, row: list[float]) -> list[float]:
 def counters(found: RowSchema, row: Row) -> list[float]:
     """Return the numbers that outlive a row's process: its counters, but nothing in progress."""
     kept = list(row)
-    for place, name in enumerate(ROW if _counted(found) else ()):
-        if name in ("in_flight", "abandoned"):
-            kept[place] = 0.0
-    for place, (metric, _) in enumerate(found.tail, found.heads):
-        if metric.kind != "counter":
-            kept[place] = 0.0 if metric.over == "sum" and not isnan(kept[place]) else nan
+    for place in found.passing:
+        kept[place] = nan if isnan(kept[place]) else 0.0
+    for place in found.momentary:
+        kept[place] = nan
     return kept

@@ -21,10 +21,15 @@ numbers = st.one_of(
 )
 
 
-@given(st.integers(1, 6).flatmap(lambda n: st.lists(st.tuples(*[numbers] * n), min_size=1)))
-def test_sums(rows: list[tuple[float, ...]]) -> None:
+tables = st.integers(1, 6).flatmap(lambda n: st.lists(st.tuples(*[numbers] * n), min_size=1))
+
+
+@given(tables, st.lists(st.sampled_from([0, 1, 2, schema.MEAN]), min_size=6, max_size=6))
+def test_sums(rows: list[tuple[float, ...]], way: list[int]) -> None:
     """NaN stands for nothing; where all are NaN, so is the sum."""
-    ours, theirs = compiled.sum_rows(rows), schema._added(list(rows))
+    width = len(rows[0])
+    ways = bytes([*way[: width - 1], 0])  # a mean has its weights behind it
+    ours, theirs = compiled.sum_rows(rows, ways), schema._added(list(rows), ways)
     assert ours == pytest.approx(theirs, nan_ok=True, rel=1e-6)
 
 
@@ -51,9 +56,13 @@ def test_lines(row: list[tuple[str, float]], policy: str) -> None:
 
 
 def test_they_take_only_what_they_know() -> None:
-    for rows in ([], (), [1], [(1.0,), (1.0, 2.0)], [("x",)]):
+    wrongs: list[Any] = [
+        ([], b""), ((), b""), ([1], b"\0"), ([(1.0,), (1.0, 2.0)], b"\0"), ([("x",)], b"\0"),
+        ([(1.0,)], b""), ([(1.0,)], "0"), ([(1.0,)], b"\3"),
+    ]  # fmt: skip
+    for rows, ways in wrongs:
         with pytest.raises((TypeError, ValueError)):
-            compiled.sum_rows(rows)
+            compiled.sum_rows(rows, ways)
     for wrong in (
         (("a",), (2,), "x", (1.0,)), (("a",), (1,), "x", ("y",)), (("a",), (1,), "x", 1),
         (("a",), (1, 0), "x", (1.0,)), (("a", "b"), (2,), "x", (1.0,)),

@@ -29,43 +29,76 @@ length_of(PyObject *row)
     return -1;
 }
 
-/* Add up one column; NaN stands for nothing. */
+/* How one column's numbers are put together, as `RowSchema.ways` says. */
+enum { ADDED, LARGEST, SMALLEST, MEAN };
+
+/* Put the numbers of one column together; NaN stands for nothing. The next column has the weights
+   of a mean. */
 static PyObject *
-column_sum(PyObject *rows, Py_ssize_t place)
+column_of(PyObject *rows, Py_ssize_t place, int way)
 {
-    double sum = 0.0, value;
+    double whole = 0.0, weights = 0.0, value, weight;
     int known = 0;
     for (Py_ssize_t at = 0; at < PyList_GET_SIZE(rows); at++) {
-        if (number_at(PyList_GET_ITEM(rows, at), place, &value) < 0)
+        PyObject *row = PyList_GET_ITEM(rows, at);
+        if (number_at(row, place, &value) < 0)
             return NULL;
         if (isnan(value))
             continue;
+        if (way == MEAN) {
+            if (number_at(row, place + 1, &weight) < 0)
+                return NULL;
+            if (!(weight > 0.0))
+                continue;
+            weights += weight;
+            whole += value * weight;
+        }
+        else if (way == ADDED)
+            whole += value;
+        else if (!known || (way == LARGEST ? value > whole : value < whole))
+            whole = value;
         known = 1;
-        sum += value;
     }
-    return PyFloat_FromDouble(known ? sum : NAN);
+    if (!known)
+        return PyFloat_FromDouble(NAN);
+    return PyFloat_FromDouble(way == MEAN ? whole / weights : whole);
 }
 
-PyObject *
-sum_rows(PyObject *module, PyObject *rows)
+/* Look at what `sum_rows` was given; -1 with an exception if it is not of one length. */
+static int
+check_rows(PyObject *rows, PyObject *ways)
 {
-    if (!PyList_Check(rows) || PyList_GET_SIZE(rows) == 0) {
-        PyErr_SetString(PyExc_TypeError, "sum_rows() takes a list of at least one row");
-        return NULL;
+    if (PyList_GET_SIZE(rows) == 0) {
+        PyErr_SetString(PyExc_TypeError, "sum_rows() takes at least one row");
+        return -1;
     }
-    Py_ssize_t length = length_of(PyList_GET_ITEM(rows, 0));
+    Py_ssize_t length = PyBytes_GET_SIZE(ways);
     for (Py_ssize_t at = 0; at < PyList_GET_SIZE(rows); at++) {
         Py_ssize_t other = length_of(PyList_GET_ITEM(rows, at));
         if (other < 0)
-            return NULL;
+            return -1;
         if (other != length) {
-            PyErr_SetString(PyExc_ValueError, "the rows differ in length");
-            return NULL;
+            PyErr_SetString(PyExc_ValueError, "rows and ways differ in length");
+            return -1;
         }
     }
+    if (length > 0 && PyBytes_AS_STRING(ways)[length - 1] == MEAN) {
+        PyErr_SetString(PyExc_ValueError, "a mean without weights");
+        return -1;
+    }
+    return 0;
+}
+
+PyObject *
+sum_rows(PyObject *module, PyObject *args)
+{
+    PyObject *rows, *ways;
+    if (!PyArg_ParseTuple(args, "O!S", &PyList_Type, &rows, &ways) || check_rows(rows, ways) < 0)
+        return NULL;
+    Py_ssize_t length = PyBytes_GET_SIZE(ways);
     PyObject *sums = PyList_New(length);
     for (Py_ssize_t place = 0; sums != NULL && place < length; place++) {
-        PyObject *sum = column_sum(rows, place);
+        PyObject *sum = column_of(rows, place, PyBytes_AS_STRING(ways)[place]);
         if (sum == NULL)
             Py_CLEAR(sums);
         else

@@ -23,6 +23,7 @@ from .items import AsyncItems, Items
 from .proxy import Proxy, Wrapping
 from .subclients import is_coroutine
 
+_CLIENT: Final[Any] = vars(Proxy)["__wrapped__"]  # the slot of it
 _ITEMS: Final = frozenset({"__delitem__", "__getitem__"})
 
 
@@ -57,8 +58,9 @@ def frameless(
     if compiled is None or kind not in ("sync", "async"):
         return None
     made = partial(
-        compiled.Forward, name=name, home=home, client=Proxy.__wrapped__, wrapper=wrapper,
-        hands_out=type(wrapper).hands_out, timed_out=raise_if_up, hand=partial(_hand, wrapper, name),
+        compiled.Forward, name=name, home=home, client=_CLIENT, wrapper=wrapper,
+        hands_out=type(wrapper).hands_out, timed_out=raise_if_up,
+        hand=partial(_hand, wrapper, name),
     )  # fmt: skip
     if kind == "sync":
         return Frameless(made(data=wrapper.data, timeouts=wrapper.timeouts, python=forward))
