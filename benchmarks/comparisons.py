@@ -14,7 +14,7 @@ from typing import Any, Final, cast
 
 import resilient
 
-from . import asking_again, failures, hedging, ours, peers, recalling, sharing
+from . import asking_again, failures, hedging, limiting, ours, peers, recalling, sharing
 from .model import Colour, Row, Side
 from .timing import Series, Track, interleaved, paired
 
@@ -101,6 +101,13 @@ SIDES: Final[dict[str, tuple[Colour, Maker]]] = {
     "one in three fails": ("sync", failures.ours),
     "circuitbreaker, one in three": ("sync", failures.circuitbreaker_breaker),
     "pybreaker, one in three": ("sync", failures.pybreaker_breaker),
+    "rate_limit": ("sync", limiting.alone),
+    "async rate_limit": ("asyncio", limiting.aalone),
+    "quota": ("sync", limiting.quota),
+    "rate_limit, answered": ("sync", limiting.refused),
+    "whole with rate_limit": ("sync", limiting.whole),
+    "pyrate-limiter": ("sync", limiting.pyrate_alone),
+    "aiolimiter": ("asyncio", limiting.aiolimiter_alone),
     "tenacity": ("sync", asking_again.tenacity_alone),
     "tenacity, async": ("asyncio", asking_again.tenacity_async),
     "tenacity, second attempt": ("sync", asking_again.tenacity_second),
@@ -131,6 +138,8 @@ COMPARISONS: Final = (
         "one call in three fails", "one in three fails", "circuitbreaker, one in three", 4.0, 1.5
     ),
     Comparison("trio, whole policy", "trio whole", "trio.fail_after", 1.5, 1.1),
+    Comparison("sync, rate_limit alone", "rate_limit", "pyrate-limiter", 1.0, 0.5),
+    Comparison("async, rate_limit alone", "async rate_limit", "aiolimiter", 1.0, 0.5),
     # Those of 0.1.0 took 5.8 and 12 times as long as a call through pybreaker, the async ones 4.3
     # and 8.7 times as long as asyncio.timeout.
     Comparison("sync block, whole policy", "block", "pybreaker", 5.8, 0.58),
@@ -174,6 +183,10 @@ COMPARISONS: Final = (
     Comparison("sync, last_good in a whole policy, kept", "whole with last_good", "cooperative"),
     Comparison("open circuit, last_good answers", "last_good, open", "pybreaker, open"),
     Comparison("one call in three fails", "one in three fails", "pybreaker, one in three"),
+    Comparison("sync, rate_limit in a whole policy", "whole with rate_limit", "cooperative"),
+    Comparison("sync, rate_limit over bare", "rate_limit", "bare"),
+    Comparison("sync, quota over bare", "quota", "bare"),
+    Comparison("rate_limit refuses, fallback answers", "rate_limit, answered", "pybreaker, open"),
     Comparison("trio, whole policy over bare", "trio whole", "trio bare"),
 )
 

@@ -14,6 +14,7 @@ from .errors import (
     DeclarationWarning,
     FlagOffError,
     OrderWarning,
+    RateLimitedError,
     ReentrantCallError,
     RefusedError,
     ResilientError,
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from .policy.hedge_decorator import hedge
     from .policy.last_good_decorator import last_good
     from .policy.patching import Patch, patch
+    from .policy.rate_limit_decorator import rate_limit
     from .policy.retry_decorator import retry
 
 startup.install()
@@ -67,6 +69,7 @@ _LATER: Final = {  # what most programs never ask for is loaded when it is asked
     "last_good": "policy.last_good_decorator",
     "load_settings": "admin.settings",
     "patch": "policy.patching",
+    "rate_limit": "policy.rate_limit_decorator",
     "retry": "policy.retry_decorator",
 }
 
@@ -85,6 +88,7 @@ __all__ = (
     "OrderWarning",
     "Patch",
     "Policy",
+    "RateLimitedError",
     "ReentrantCallError",
     "RefusedError",
     "ResilientError",
@@ -110,6 +114,7 @@ __all__ = (
     "on_abandon",
     "patch",
     "policy_of",
+    "rate_limit",
     "registry",
     "remaining",
     "retry",

@@ -63,6 +63,10 @@ class BulkheadFullError(RefusedError):
     """All slots of the bulkhead are taken and its queue is full, or the wait was too long."""
 
 
+class RateLimitedError(RefusedError):
+    """The rate limit lets no more calls begin for now."""
+
+
 class WorkersBusyError(RefusedError):
     """No worker thread was free for a ``timeout(..., sync="thread")``."""
 

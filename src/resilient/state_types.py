@@ -100,6 +100,27 @@ class RetryState:
     typical: float
 
 
+class PaceState:
+    """When calls may begin: see `resilient.guards.rate_limit.pace`."""
+
+    __slots__ = ("ahead", "before", "last", "max_calls", "parts", "step")
+    ahead: int
+    before: int
+    last: int
+    max_calls: int
+    parts: int
+    step: int
+
+
+class RateLimitState:
+    """A rate limit."""
+
+    __slots__ = ("line", "max_wait", "pace")
+    line: Any
+    max_wait: float
+    pace: Any
+
+
 class TimeoutState:
     """A timeout."""
 

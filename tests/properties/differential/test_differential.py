@@ -23,6 +23,7 @@ from resilient import (
     fallback,
     hedge,
     last_good,
+    rate_limit,
     retry,
     timeout,
 )
@@ -125,6 +126,8 @@ class Run:
             # Copies run in tasks and on threads of their own; there is never a second one.
             "hedge": lambda: hedge(1e6, idempotent=True),
             "bulkhead": lambda: bulkhead(2),
+            "rate": lambda: rate_limit(3, 2.0, burst=3),
+            "quota": lambda: rate_limit(3, 2.0, quota=True),
             "timeout": lambda: timeout(limit, sync=self.colour.sync),
         }  # fmt: skip
         return [made[word]() for word in words.split()]
@@ -261,7 +264,7 @@ STACKS = [
     "retry breaker bulkhead", "fallback total retry breaker bulkhead timeout",
     "fallback retry judging timeout", "last_good breaker bulkhead",
     "fallback last_good retry breaker timeout", "hedge breaker bulkhead",
-    "fallback total retry hedge breaker timeout",
+    "fallback total retry hedge breaker timeout", "retry rate bulkhead", "fallback breaker quota",
 ]  # fmt: skip
 
 
@@ -288,6 +291,7 @@ COMPILED = [
     "", "plain", "plain bulkhead", "plain timeout", "simple", "bulkhead", "simple bulkhead", "timeout", "simple bulkhead timeout", "blind simple",
     "blind bulkhead", "blind simple bulkhead timeout", "asking simple bulkhead",
     "blind asking simple bulkhead timeout", "last_good simple bulkhead",
+    "rate", "blind simple rate bulkhead timeout", "asking rate", "quota bulkhead",
 ]  # fmt: skip
 quick_calls = st.tuples(
     st.just("call"), st.sampled_from([0.0, 0.0, 0.004, 0.01]), ends, st.just(())

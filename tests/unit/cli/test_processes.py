@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -185,7 +186,8 @@ def test_doctor_finds_each_fault(cli: Cli, make: Callable[..., Worker]) -> None:
 
 def test_doctor_tells_which_core_runs(cli: Cli, make: Callable[..., Worker]) -> None:
     """Each process says whether the compiled core runs its calls, and if not, why."""
-    one, other = make(RESILIENT_PURE="1"), make()
+    pure = os.environ.get("RESILIENT_PURE", "")
+    one, other = make(RESILIENT_PURE="1"), make(RESILIENT_PURE=pure)
     cli.applied_by(2)
     known = cli("doctor", "--json").said(0).json["cores"]
     here = state_types.why_pure or "compiled"

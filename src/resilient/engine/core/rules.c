@@ -1,6 +1,6 @@
 /* The rules of the guards that the compiled fast path knows. Each is told in Python first: the
    method that a function stands for is named beside it. */
-#include "rules.h"
+#include "rate.h"
 #include <math.h>
 
 static void
@@ -154,5 +154,7 @@ rule_of(PyObject *guard)
         return &bulkhead;
     if (PyObject_TypeCheck(guard, &RetryState_Type))
         return &retry;
+    if (PyObject_TypeCheck(guard, &RateLimitState_Type))
+        return &rate_limit_rule;
     return NULL;
 }

@@ -1,5 +1,5 @@
 /* The types of state.h: fields as attributes, and what the garbage collector needs. */
-#include "state.h"
+#include "rate.h"
 #include <structmember.h>
 
 /* Every field is an attribute that may be unset, as one of `__slots__` may. */
@@ -479,7 +479,8 @@ add_state_types(PyObject *module)
     PyTypeObject *types[] = {
         &CountersState_Type, &WindowState_Type, &HealthState_Type, &BreakerState_Type,
         &BulkheadState_Type, &WaitQueueState_Type, &BudgetState_Type, &RetryState_Type,
-        &TimeoutState_Type, &DeadlineState_Type, &TimeoutQueueState_Type,
+        &TimeoutState_Type, &DeadlineState_Type, &TimeoutQueueState_Type, &PaceState_Type,
+        &RateLimitState_Type,
     };
     for (size_t place = 0; place < Py_ARRAY_LENGTH(types); place++) {
         PyTypeObject *type = types[place];

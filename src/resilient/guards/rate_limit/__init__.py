@@ -1,0 +1,1 @@
+"""How many calls may begin in a time."""
