@@ -20,6 +20,7 @@ from .errors import (
     ResilientError,
     StoreError,
     ThreadBoundWarning,
+    ThrottledError,
     WorkersBusyError,
 )
 from .events import Event
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from .policy.patching import Patch, patch
     from .policy.rate_limit_decorator import rate_limit
     from .policy.retry_decorator import retry
+    from .policy.throttle_decorator import throttle
 
 startup.install()
 
@@ -71,6 +73,7 @@ _LATER: Final = {  # what most programs never ask for is loaded when it is asked
     "patch": "policy.patching",
     "rate_limit": "policy.rate_limit_decorator",
     "retry": "policy.retry_decorator",
+    "throttle": "policy.throttle_decorator",
 }
 
 __all__ = (
@@ -95,6 +98,7 @@ __all__ = (
     "Result",
     "StoreError",
     "ThreadBoundWarning",
+    "ThrottledError",
     "WorkersBusyError",
     "bulkhead",
     "calls",
@@ -119,6 +123,7 @@ __all__ = (
     "remaining",
     "retry",
     "set_active",
+    "throttle",
     "timeout",
 )
 

@@ -67,6 +67,10 @@ class RateLimitedError(RefusedError):
     """The rate limit lets no more calls begin for now."""
 
 
+class ThrottledError(RefusedError):
+    """The throttle refuses a share of the calls, and this is one of them."""
+
+
 class WorkersBusyError(RefusedError):
     """No worker thread was free for a ``timeout(..., sync="thread")``."""
 

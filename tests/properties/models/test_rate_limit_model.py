@@ -5,14 +5,16 @@ from __future__ import annotations
 from fractions import Fraction
 from itertools import pairwise
 from math import nextafter, ulp
+from random import Random
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resilient.guards.rate_limit.pace import Pace, Quota, Smooth
+from resilient.guards.rate_limit.pace import Pace, Smooth
+from resilient.guards.rate_limit.quota import Quota
 
 periods = st.one_of(st.sampled_from([1.0, 0.1, 60.0, 3600.0]), st.floats(1e-3, 1e4))
-starts = st.sampled_from([0.0, 1.0, 1000.0, 2.0**31]) | st.floats(0.0, 1e9)
+starts = st.sampled_from([1.0, 1000.0, 2.0**31]) | st.floats(2**-12, 1e9)
 # The pauses between calls, as shares of the time from one call to the next, and of a period.
 pauses = st.lists(
     st.tuples(st.booleans(), st.sampled_from([0, 0, 0.5, 1, 1, 2, 10]) | st.floats(0, 3)),
@@ -132,6 +134,26 @@ def test_l5_a_clock_that_goes_back_adds_nothing(
             assert pace.take(earlier) < 0
 
 
+@given(st.integers(1, 7), periods, st.integers(1, 4) | st.none(), starts, pauses, st.randoms())
+def test_l1_holds_where_the_time_of_a_call_is_older_than_that_of_the_one_before(
+    max_calls: int, period: float, burst: int | None, start: float,
+    pauses: list[tuple[bool, float]], chance: Random,
+) -> None:  # fmt: skip
+    """Threads read the clock before they come to the policy; and somebody looks between."""
+    naive = Naive(max_calls, period, burst)
+    pace: Pace = Quota(max_calls, period) if burst is None else Smooth(max_calls, period, burst)
+    at = times(start, period, max_calls, pauses)
+    for number in range(0, len(at) - 1, 2):
+        if chance.random() < 0.3:
+            at[number], at[number + 1] = at[number + 1], at[number]
+    for now in at:
+        pace.ready(max(at))
+        if pace.take(now) >= 0:
+            naive.began.append(Fraction(now))
+    naive.began.sort()
+    assert naive.holds()
+
+
 @given(st.integers(1, 7), periods, st.integers(1, 4) | st.none(), starts)
 def test_l4_after_thirty_years_there_is_one_burst(
     max_calls: int, period: float, burst: int | None, start: float
@@ -179,11 +201,13 @@ def test_a_new_quota_counts_what_began(
     max_calls: int, new_calls: int, start: float, before: list[tuple[bool, float]],
     after: list[tuple[bool, float]],
 ) -> None:  # fmt: skip
-    old, new = Quota(max_calls, 1.0), Quota(new_calls, 1.0)
+    """Also where another, smaller one was in force meanwhile."""
+    old, between, new = Quota(max_calls, 1.0), Quota(1, 0.001), Quota(new_calls, 1.0)
     naive = Naive(new_calls, 1.0, None)
     first = times(start, 1.0, max_calls, before)
     naive.began = [Fraction(now) for now in first if old.take(now) >= 0][-new_calls:]
-    new.follow(old, first[-1])
+    between.follow(old, first[-1])
+    new.follow(between, first[-1])
     for now in times(first[-1], 1.0, new_calls, after):
         may = naive.may(now)
         assert (new.take(now) >= 0) == may

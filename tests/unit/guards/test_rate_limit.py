@@ -24,6 +24,7 @@ from resilient import (
     retry,
     timeout,
 )
+from resilient.outcomes import REFUSED
 from resilient.testing import ManualClock
 from tests.kit.forks import Fork, in_both
 from tests.kit.policies import counts, idle, part, policy, raised
@@ -282,6 +283,85 @@ def test_who_does_not_take_its_turn_is_passed_over(clock: ManualClock) -> None:
     idle(of)
 
 
+def test_who_never_comes_back_stands_in_nobodys_way(clock: ManualClock) -> None:
+    """Its loop was closed while it stood in line."""
+    of = policy(rate_limit(1, 1.0, max_wait=0.75), clock=clock)
+    of.call(int)
+    clock.advance(0.5)
+
+    async def leaves_a_call() -> None:
+        tasks.append(asyncio.ensure_future(of.atry_call(asyncio.sleep, 0)))
+        await asyncio.sleep(0)
+
+    tasks: list[Any] = []
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(leaves_a_call())
+    assert waits(of) == 1
+    loop.close()
+    clock.advance(0.5)  # its turn
+    assert of.try_call(int).error is not None
+    clock.advance(0.125)
+    assert of.try_call(int).error is None
+    for _ in range(3):
+        clock.advance(1)
+        assert of.try_call(int).error is None
+    idle(of)
+    tasks.clear()
+
+
+def test_the_last_place_in_line_is_within_reach(clock: ManualClock) -> None:
+    """Turns are rounded up to floats, and who waits for all of `max_wait` does not wait in vain."""
+    of = policy(rate_limit(10, 1.0, max_wait=1.0), clock=clock)
+    ended: list[Any] = [of.try_call(int)]
+    for _ in range(10):
+        threading.Thread(target=lambda: ended.append(of.try_call(int)), daemon=True).start()
+    until(lambda: waits(of) == 10)
+    for number in range(2, 12):
+        clock.advance(0.1001)
+        until(lambda number=number: len(ended) == number)
+    assert [each.error for each in ended] == [None] * 11
+    idle(of)
+
+
+def test_whose_turn_comes_too_late_by_now_is_told_at_once(clock: ManualClock) -> None:
+    of = policy(rate_limit(10, 1.0, max_wait=1.0), clock=clock)
+    of.call(int)
+    ended: list[Any] = []
+    for _ in range(5):
+        threading.Thread(target=lambda: ended.append(of.try_call(int)), daemon=True).start()
+    until(lambda: waits(of) == 5)
+    of.update(rate_limit={"max_calls": 2})
+    until(lambda: len(ended) == 3)
+    assert {type(each.error) for each in ended} == {RateLimitedError}
+    for number in (4, 5):
+        clock.advance(0.5)
+        until(lambda number=number: len(ended) == number)
+    assert [each.error for each in ended[3:]] == [None, None]
+    idle(of)
+
+
+def test_a_look_forgets_nothing(clock: ManualClock) -> None:
+    """A call in the bulkhead's line may give its turn back long after it began."""
+    of = policy(
+        fallback(value=9), rate_limit(3, 1.0, quota=True),
+        bulkhead(1, max_waiting=1, max_wait=5), clock=clock,
+    )  # fmt: skip
+    ended: list[Any] = []
+
+    def hold() -> None:
+        thread = threading.Thread(target=lambda: ended.append(of.call(int)), daemon=True)
+        thread.start()
+        until(lambda: part(of, "bulkhead")["waiting"] == 1)
+        clock.advance(2)
+        assert part(of, "rate_limit")["ready"] == 3
+        clock.advance(4)
+        thread.join(WAIT)
+
+    of.call(hold)
+    assert ended == [9]
+    idle(of)
+
+
 # -- changing ---------------------------------------------
 
 
@@ -320,6 +400,17 @@ def test_a_child_counts_on_and_has_no_line(clock: ManualClock) -> None:
         return part(of, "rate_limit")["ready"], waits(of)
 
     assert [list(each) for each in in_both(scene)] == [[0, 1], [0, 0]]
+
+
+def test_a_call_of_before_gives_no_other_one_back(clock: ManualClock) -> None:
+    of = policy(rate_limit(2, 10, burst=2), bulkhead(1), clock=clock)
+    guard: Any = of.guards[0]
+    saved = guard.save()
+    number = guard.admit(clock.now())
+    guard.restore(saved)
+    guard.admit(clock.now())
+    guard.settle(number, clock.now(), REFUSED, 0.0, "", False)
+    assert part(of, "rate_limit")["ready"] == 1
 
 
 @pytest.mark.parametrize("quota", [False, True])

@@ -20,7 +20,9 @@ from resilient import (
     flags,
     hedge,
     last_good,
+    rate_limit,
     retry,
+    throttle,
     timeout,
 )
 from resilient.errors import CallTimeoutError, CircuitOpenError
@@ -363,7 +365,10 @@ def test_the_catalogue_is_what_is_exported(scrape, clock, monkeypatch) -> None:
     policy.call(int)
     assert policy.call(clock.advance, 2) == 1  # slow: it would have opened
     policy.call(int)
-    rest = Policy("rest", last_good(), hedge(60, idempotent=True), clock=clock)
+    rest = Policy(
+        "rest", last_good(), hedge(60, idempotent=True), throttle(),
+        rate_limit(1, max_wait=1), clock=clock,
+    )  # fmt: skip
     rest.call(int)
     moved = Policy("moved", circuit_breaker())
     moved.force_open("drill")

@@ -7,7 +7,6 @@ asked about as if it were the last one. So the bounds hold exactly, and nothing 
 
 from __future__ import annotations
 
-from collections import deque
 from math import ceil, floor, inf, nextafter
 from typing import Any, Final, Protocol
 
@@ -131,64 +130,4 @@ class Smooth(PaceState):
         made = Smooth(self.max_calls, 1.0, self.burst)
         made.step, made.ahead = self.step, self.ahead
         made.parts, made.before, made.last = self.parts, self.before, self.last
-        return made
-
-
-class Quota:
-    """At most ``max_calls`` calls in each half-open interval of `period` seconds.
-
-    It remembers when the last `max_calls` calls began.
-    """
-
-    __slots__ = ("_began", "_period", "last", "max_calls")
-
-    def __init__(self, max_calls: int, period: float) -> None:
-        self.max_calls: int = max_calls
-        self._period: int = until(period)
-        self._began: deque[int] = deque(maxlen=max_calls)
-        self.last: int = 0
-
-    def take(self, now: float) -> int:
-        """Let a call begin, and return its number; -1 if it may not."""
-        began = self._began
-        if len(began) == self.max_calls and since(now) - began[0] < self._period:
-            return -1
-        began.append(until(now))
-        self.last += 1
-        return self.last
-
-    def turn(self, place: int, now: float) -> float:
-        """Return when the call after so many others may begin; in the past: at once."""
-        rounds, place = divmod(place, self.max_calls)
-        place -= self.max_calls - len(self._began)
-        tick = self._began[place] + self._period if place >= 0 else 0
-        if rounds or place < 0:
-            tick = max(tick, since(now)) + rounds * self._period
-        return seconds_at(tick)
-
-    def undo(self, number: int) -> bool:
-        """Forget a call that did not run, if it is the last; return whether it was."""
-        if number != self.last:
-            return False
-        self._began.pop()
-        self.last += 1
-        return True
-
-    def ready(self, now: float) -> int:
-        """Return how many calls may begin at once."""
-        recent = since(now) - self._period
-        while self._began and self._began[0] <= recent:
-            self._began.popleft()
-        return self.max_calls - len(self._began)
-
-    def follow(self, old: Quota, now: float) -> None:
-        """Remember the calls of another pace, the latest of them."""
-        self._began.extend(old._began)
-        self.last = old.last + 1
-
-    def copy(self) -> Quota:
-        """Return another one that remembers the same."""
-        made = Quota(self.max_calls, 1.0)
-        made._period, made.last = self._period, self.last
-        made._began.extend(self._began)
         return made

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from math import inf, nextafter
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from ... import validation
@@ -12,13 +13,16 @@ from ...outcomes import REFUSED
 from ...state_types import RateLimitState
 from ..base import PARK, REFUSE, Guard, Waiter
 from ..facets import Changeable, Queueing, Restorable
-from .pace import Pace, Quota, Smooth
+from .pace import Pace, Smooth
+from .quota import Quota
 
 if TYPE_CHECKING:
     from datetime import timedelta
 
-TURN_LIFE: Final = 1.0  # seconds within which a waiter must take its turn
+LATE: Final = 0.1  # seconds that the first in line has to take its turn, once another asks for it
 MOST_WAITING: Final = 1_000_000
+_SLACK: Final = 1e-6  # seconds: turns are rounded up to floats
+_LATER: Final = 1.01  # times max_wait: who wakes late makes those behind a little later, too
 
 _RATE: Final = Metric(
     "rate_limit_per_second", "gauge", "Calls a second that the rate limit lets begin."
@@ -66,6 +70,8 @@ class RateLimit(Queueing, Changeable, Restorable, RateLimitState):
         self.adds_counts: tuple[str, ...] = ("line",) if self.max_wait else ()
         self.pace = self._pace()
         self.line = OrderedDict()
+        self._waited_for: Waiter | None = None  # the first in line, whose turn another asks for
+        self._waited_since: float = 0.0
 
     def _pace(self) -> Pace:
         if self.quota:
@@ -78,22 +84,27 @@ class RateLimit(Queueing, Changeable, Restorable, RateLimitState):
     # -- the life of an attempt ---------------------------------------------
 
     def admit(self, now: float) -> int:
-        if not self.line:
+        if not self.line or self._is_stuck(now):
             number = self.pace.take(now)
             if number >= 0:
                 return number
-        if self.max_wait and self._wait(now) <= self.max_wait:
+        if self._wait(now) <= self.max_wait + _SLACK and self.max_wait > 0 and self._has_place():
             return PARK
         self.why = self._why(now)
         return REFUSE
 
+    def _has_place(self) -> bool:
+        return len(self.line) < MOST_WAITING
+
     def _wait(self, now: float) -> float:
-        return max(0.0, self.pace.turn(len(self.line), now) - now)
+        """Return the seconds until a call that comes now may begin."""
+        turn = self.pace.turn(len(self.line), now)
+        wait = max(0.0, turn - now)
+        return wait if now + wait >= turn else nextafter(wait, inf)
 
     def _why(self, now: float) -> str:
-        wait = self._wait(now)
         longest = f", and a call waits for up to {self.max_wait:g} s" if self.max_wait else ""
-        return f"{self._allowed()}: the next may begin in {wait:.3g} s{longest}"
+        return f"{self._allowed()}: the next may begin in {self._wait(now):.3g} s{longest}"
 
     def settle(
         self, ticket: int, now: float, outcome: int, duration: float, reason: str, held: bool
@@ -121,52 +132,63 @@ class RateLimit(Queueing, Changeable, Restorable, RateLimitState):
             return REFUSE
         waiter.patience = self.max_wait
         waiter.deadline = now + wait
-        self.line[waiter] = now + self.max_wait
+        self.line[waiter] = now + self.max_wait * _LATER + _SLACK
         return PARK
 
     def unpark(self, waiter: Waiter, now: float) -> int:
-        line = self.line
-        limit = line.get(waiter)
-        if limit is None:
-            self.why = "its place in the line was lost"
-            return REFUSE
-        self._pass_over(waiter, now)
-        turn = limit
-        if next(iter(line)) is waiter:
-            number = self.pace.take(now)
-            if number >= 0:
-                del line[waiter]
+        limit = self.line.get(waiter)
+        if limit is not None and now <= limit + LATE:
+            first = next(iter(self.line)) is waiter
+            if first or self._is_stuck(now):
+                number = self.pace.take(now)
+                if number >= 0:
+                    self.quit(waiter, now)
+                    return number
+            if now < limit:
+                turn = self.pace.turn(0, now) if first else now + LATE
+                waiter.deadline = min(turn, limit)
                 self._call_next(now)
-                return number
-            turn = self.pace.turn(0, now)
-        if now >= limit or turn > limit:
-            self.why = f"its turn did not come within {waiter.patience:g} s"
-            self.quit(waiter, now)
-            return REFUSE
-        waiter.deadline = turn
-        return PARK
+                limit = self.line.get(waiter)
+                if limit is not None:
+                    return PARK
+        self.why = f"its turn did not come within {waiter.patience:g} s"
+        self.quit(waiter, now)
+        return REFUSE
 
-    def _pass_over(self, waiter: Waiter, now: float) -> None:
-        """Put the first in line behind the others if it has not taken its turn in time."""
-        first = next(iter(self.line))
-        if first is not waiter and now - first.deadline > TURN_LIFE:
-            first.deadline = self.line[first]
-            self.line.move_to_end(first)
-            self._call_next(now)
+    def _is_stuck(self, now: float) -> bool:
+        """Return whether the first in line lets its turn pass, as in a loop that is blocked."""
+        first = next(iter(self.line), None)
+        if first is None or first.deadline > now:
+            return False
+        if first is not self._waited_for:
+            self._waited_for, self._waited_since = first, now
+        if now > self.line[first] + LATE:  # and if it never comes back, it stands in nobody's way
+            self.emit(first)
+            self.quit(first, now)
+            return not self.line or self._is_stuck(now)
+        return now - self._waited_since >= LATE
 
     def quit(self, waiter: Waiter, now: float) -> None:
         if self.line.pop(waiter, None) is not None:
             self._call_next(now)
 
     def _call_next(self, now: float) -> None:
-        """Have the first in line wake when its turn comes, if it sleeps for longer."""
-        if not self.line:
-            return
-        first = next(iter(self.line))
-        turn = max(now, self.pace.turn(0, now))
-        if first.deadline > turn:
-            first.deadline = turn
-            self.emit(first)
+        """Wake who is first by now, and refuse those whose turn comes too late by now."""
+        line, pace = self.line, self.pace
+        while line:
+            last = next(reversed(line))
+            if pace.turn(len(line) - 1, now) <= line[last]:
+                break
+            del line[last]
+            self.emit(last)
+        first = next(iter(line), None)
+        if first is not self._waited_for:
+            self._waited_for = None
+        if first is not None:
+            turn = max(now, pace.turn(0, now))
+            if first.deadline > turn:
+                first.deadline = turn
+                self.emit(first)
 
     # -- the operator and the process ---------------------------------------------
 
@@ -186,17 +208,19 @@ class RateLimit(Queueing, Changeable, Restorable, RateLimitState):
         pace.follow(self.pace, now)
         self.max_calls, self.period, self.burst = new.max_calls, new.period, new.burst
         self.max_wait, self.adds_counts, self.pace = new.max_wait, new.adds_counts, pace
-        for waiter in self.line:
-            self.emit(waiter)
+        self._call_next(now)
 
     def after_fork(self, now: float, own: int) -> None:
         self.line.clear()
+        self._waited_for = None
 
     def save(self) -> dict[str, Any]:
         return {"pace": self.pace.copy()}
 
     def restore(self, saved: dict[str, Any]) -> None:
-        self.pace = saved["pace"].copy()
+        pace: Pace = saved["pace"].copy()
+        pace.last = max(pace.last, self.pace.last) + 1  # no call of before is the last
+        self.pace = pace
 
     # -- showing ---------------------------------------------
 
