@@ -88,10 +88,13 @@ class Smooth(PaceState):
 
     def take(self, now: float) -> int:
         """Let a call begin, and return its number; -1 if it may not."""
-        due = self.parts
-        if due - self.ahead > since(now) * self.max_calls:
+        due, tick = self.parts, since(now)
+        here = tick * self.max_calls
+        if due - self.ahead > here:
             return -1
-        following = max(until(now) * self.max_calls, due) + self.step
+        if tick != now * TICKS:
+            here = until(now) * self.max_calls
+        following = (due if due > here else here) + self.step  # noqa: FURB136 - max() is slower
         self.before, self.parts = due, following
         self.last += 1
         return self.last
