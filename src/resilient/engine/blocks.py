@@ -129,8 +129,9 @@ class Block:
         plan = self._plan
         if self._begun:
             raise RuntimeError(_USED)
-        self._entered = (plan.sync or plan.first_sync())()
+        enter = plan.sync or plan.first_sync()
         self._begun = True
+        self._entered = enter()
         if self._entered is not None:
             return self
         call = self._made(plan.sync_pipeline())
@@ -183,8 +184,9 @@ class Block:
         plan = self._plan
         if self._begun:
             raise RuntimeError(_USED)
-        self._entered = (plan.tasks or plan.first_async())()
+        enter = plan.tasks or plan.first_async()
         self._begun = True
+        self._entered = enter()
         if self._entered is not None:
             return self
         from .aio import driver

@@ -258,6 +258,10 @@ class Peered(Guard):
 class Restorable(Guard):
     """What it remembers of calls can be saved and put back, as between two tests."""
 
+    def memory(self) -> float:
+        """Return how long, in seconds, a finished call still influences it."""
+        return 0.0
+
     def save(self) -> dict[str, Any]:
         """Return what it remembers, for `restore`; under the lock."""
         return {}
@@ -270,10 +274,6 @@ class Stateful(Admission, Restorable):
     """It has a state that operators see, move and reset."""
 
     state: str = ""  # such as "open"
-
-    def memory(self) -> float:
-        """Return how long, in seconds, a finished call still influences it."""
-        return 0.0
 
     def force(self, state: str | None, now: float) -> None:
         """Follow a forced state of the policy, None where it is released; under the lock."""

@@ -8,6 +8,7 @@ state that trips, and so no moment at which all clients come back at once.
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import inf
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from .. import validation
@@ -96,10 +97,10 @@ class Throttle(Admission, Changeable, Restorable):
         self, ticket: int, now: float, outcome: int, duration: float, reason: str, held: bool
     ) -> None:
         if outcome in (SUCCESS, FAILURE):  # all else says nothing of the dependency
-            self.answered.add(now, outcome == FAILURE, False)
+            self.answered.add(now, outcome == FAILURE or duration == inf, False)
 
     def settle_success(self, ticket: int, now: float, duration: float) -> None:
-        self.answered.add(now, False, False)
+        self.answered.add(now, duration == inf, False)  # infinite: the value came too late
 
     # -- the operator and the process ---------------------------------------------
 
@@ -118,6 +119,9 @@ class Throttle(Admission, Changeable, Restorable):
             self.window, self.answered, self.refused = new.window, new.answered, new.refused
         self.failure_rate, self.max_refused = new.failure_rate, new.max_refused
         self.minimum_calls = new.minimum_calls
+
+    def memory(self) -> float:
+        return self.window
 
     def save(self) -> dict[str, Any]:
         return {"answered": self.answered.copied(), "refused": self.refused.copied()}

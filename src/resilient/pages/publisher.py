@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from ..admin.registry import registry
 from ..engine.policy_state import PolicyState
-from ..guards.facets import Stateful
+from ..guards.facets import Restorable
 from ..telemetry.policy_samples import row_of
 from ..telemetry.schema import Row, RowSchema, add, counters, exact
 from .format import MOST, OTHER, Entry, row_in
@@ -244,7 +244,7 @@ def _changes(kept: _Kept, core: PolicyState, now: float) -> bool:
     if seen != kept.seen:
         kept.seen, kept.since, kept.next = seen, now, now + _FADING
         return True
-    memory = max((g.memory() for g in core.guards if isinstance(g, Stateful)), default=0.0)
+    memory = max((g.memory() for g in core.guards if isinstance(g, Restorable)), default=0.0)
     busy = core.in_flight or core.abandoned
     if now < kept.next or not (busy or now - kept.since < _FADES + 2 * memory):
         return False

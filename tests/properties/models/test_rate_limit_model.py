@@ -10,8 +10,11 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
+from resilient import fallback, rate_limit
 from resilient.guards.rate_limit.pace import Pace, Smooth
 from resilient.guards.rate_limit.quota import Quota
+from resilient.testing import ManualClock
+from tests.kit.policies import policy
 
 periods = st.one_of(st.sampled_from([1.0, 0.1, 60.0, 3600.0]), st.floats(1e-3, 1e4))
 starts = st.sampled_from([1.0, 1000.0, 2.0**31]) | st.floats(2**-12, 1e9)
@@ -75,6 +78,26 @@ def test_l1_the_bound_holds_for_every_pair_and_lets_in_all_that_it_may(
         assert (pace.take(now) >= 0) == may
         if may:
             naive.began.append(Fraction(now))
+
+
+@given(st.integers(1, 7), periods, st.integers(1, 4) | st.none(), starts, pauses)
+def test_l1_holds_through_a_policy(
+    max_calls: int, period: float, burst: int | None, start: float, pauses: list[tuple[bool, float]]
+) -> None:
+    """Also by the compiled path, which has arithmetic of its own."""
+    clock = ManualClock(start)
+    naive = Naive(max_calls, period, burst)
+    limit = rate_limit(max_calls, period, burst=burst or 1, quota=burst is None)
+    of = policy(fallback(value="refused"), limit, clock=clock)
+    guarded = of(lambda: "began")
+    at = times(start, period, max_calls, pauses)
+    for before, after in pairwise(at):
+        if after - before >= 1e-6:
+            clock.advance(after - before)
+        may = naive.may(clock.now())
+        assert guarded() == ("began" if may else "refused")
+        if may:
+            naive.began.append(Fraction(clock.now()))
 
 
 @given(st.integers(1, 7), periods, st.integers(1, 4) | st.none(), starts, pauses, st.data())

@@ -326,7 +326,7 @@ def test_threads_keep_and_ask_at_the_same_time() -> None:
     told = of.snapshot()["guards"][0]
     assert told["entries"] <= 5 + 4  # one a thread may be on its way
     guard: Any = of._core.guards[0]
-    assert len(guard.memory._entries) <= len(guard.memory._order)
+    assert len(guard.values._entries) <= len(guard.values._order)
 
 
 class RedisCache:
@@ -381,7 +381,7 @@ def test_far_fewer_entries_than_before_drop_the_oldest_alone() -> None:
         left = max(2, left + 1 - 100)  # a hundred at a time
         assert of.snapshot()["guards"][0]["entries"] == left
     guard: Any = of._core.guards[0]
-    assert [key[2][0] for key in guard.memory._entries] == [910, 911]
+    assert [key[2][0] for key in guard.values._entries] == [910, 911]
 
 
 def test_the_oldest_age_is_forgotten_after_two_minutes() -> None:

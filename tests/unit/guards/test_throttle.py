@@ -57,7 +57,7 @@ def test_an_outage_is_refused_up_to_nine_tenths(clock: ManualClock) -> None:
     assert share(of) == 0.9
     seen = counts(of)
     assert 0.85 < seen["refused"] / 2000 < 0.9
-    error = raised(lambda: [of.call(fails) for _ in range(1)])
+    error = raised(of.call, fails)
     while not isinstance(error, ThrottledError):
         error = raised(of.call, fails)
     assert (error.policy, error.guard, error.retry_after) == (of.name, "throttle", None)
@@ -116,6 +116,16 @@ def test_a_value_can_be_a_failure(clock: ManualClock) -> None:
     assert part(of, "throttle")["failures"] == 1
 
 
+def test_a_value_that_came_too_late_is_a_failure(clock: ManualClock) -> None:
+    """It is returned; but who overruns its limit is overloaded."""
+    of = made(clock, timeout(1, sync="cooperative"), minimum_calls=1, draws=lambda: 0.99)
+    for _ in range(2):
+        of.call(clock.advance, 2)
+    seen = part(of, "throttle")
+    assert (seen["calls"], seen["failures"]) == (2, 2)
+    assert counts(of) == {"success": 2}
+
+
 def test_what_is_long_ago_is_forgotten(clock: ManualClock) -> None:
     of = made(clock, window=10)
     for _ in range(100):
@@ -127,7 +137,7 @@ def test_what_is_long_ago_is_forgotten(clock: ManualClock) -> None:
 
 def test_a_retry_outside_does_not_ask_again_for_a_refusal(clock: ManualClock) -> None:
     of = policy(
-        retry(on=OSError, attempts=3, wait_initial=0), throttle(minimum_calls=1), clock=clock
+        retry(on=Exception, attempts=3, wait_initial=0), throttle(minimum_calls=1), clock=clock
     )
     guard: Any = of.guards[1]
     guard.random = lambda: 0.0

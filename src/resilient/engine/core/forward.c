@@ -139,8 +139,10 @@ forward_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     if (data != Py_None && !PyAnySet_Check(data))
         return PyErr_Format(PyExc_TypeError, "data: %R is no set", data);
     Py_ssize_t at_client = offset_of(client, (PyTypeObject *)home);
+    if (at_client < 0)
+        return NULL;
     Py_ssize_t at_hands_out = offset_of(hands_out, Py_TYPE(wrapper));
-    if (at_client < 0 || at_hands_out < 0)
+    if (at_hands_out < 0)
         return NULL;
     Forward *self = (Forward *)type->tp_alloc(type, 0);
     if (self == NULL)

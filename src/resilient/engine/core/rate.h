@@ -11,7 +11,8 @@ typedef unsigned __int128 uwide;
 typedef PyObject *wide;
 #endif
 
-/* When calls may begin: resilient.guards.rate_limit.pace. */
+/* When calls may begin: resilient.guards.rate_limit.pace. A clock beyond 2**62 / max_calls seconds,
+   139,000 years, is an OverflowError. */
 typedef struct {
     PyObject_HEAD
     wide parts;      /* when the next call is due if they come evenly */

@@ -1,6 +1,6 @@
 /* What the fast path knows of a guard, beside the guard's methods in Python.
 
-   A rule looks first and changes nothing; the fast path takes the tickets of all guards, or of
+   A rule looks first and changes nothing but notes of its own; the fast path takes the tickets of all guards, or of
    none. No rule runs Python code, so that a look and what follows it are one step under the GIL. */
 #ifndef RESILIENT_RULES_H
 #define RESILIENT_RULES_H

@@ -86,7 +86,7 @@ class LastGood(Recalls, Changeable, Peered, Restorable):
         most = ENTRIES if max_entries is None else validation.count("max_entries", max_entries)
         self._key, self._copy = key, copy
         self._cache: Any = cache
-        self.memory: Memory = Memory(most, self.max_age)
+        self.values: Memory = Memory(most, self.max_age)
         self.counts: Counts = Counts()
         self._writing: set[Any] = set()  # keys that somebody writes to a cache of the user's
         self.judge: Judge = _NoFlags(on, ignore, failed_result)
@@ -117,7 +117,7 @@ class LastGood(Recalls, Changeable, Peered, Restorable):
             key = self._key_of(asked)
             kept = self._copied(value)
             if self._cache is None:
-                self.memory[key] = kept, asked.now
+                self.values[key] = kept, asked.now
             else:
                 self._write(key, kept, asked)
         except _UnhashableError:
@@ -171,7 +171,7 @@ class LastGood(Recalls, Changeable, Peered, Restorable):
     def _find(self, asked: Asked) -> tuple[Any, float]:
         key = self._key_of(asked)
         if self._cache is None:
-            return self.memory.get(key), asked.now
+            return self.values.get(key), asked.now
         return self._cache.get(key), asked.epoch()
 
     def _write(self, key: Any, kept: Any, asked: Asked) -> None:
@@ -212,20 +212,20 @@ class LastGood(Recalls, Changeable, Peered, Restorable):
             return
         self.counts = old.counts
         if all(mine == theirs for mine, theirs in zip(self._what(), old._what(), strict=True)):
-            self.memory = old.memory  # what is kept is the policy's
-            self.memory.max_age = max(self.memory.max_age, self.max_age)
+            self.values = old.values  # what is kept is the policy's
+            self.values.max_age = max(self.values.max_age, self.max_age)
 
     def _what(self) -> tuple[Any, ...]:
         """Return the options by which values of one guard may stand for those of another."""
         said = self.judge.options()["failed_result"]
-        return self.memory.most, self._key, self._copy, id(self._cache), said
+        return self.values.most, self._key, self._copy, id(self._cache), said
 
     # -- the operator and the process ---------------------------------------------
 
     def options(self) -> dict[str, Any]:
         return {
             "max_age": self.max_age,
-            "max_entries": self.memory.most if self._cache is None else None,
+            "max_entries": self.values.most if self._cache is None else None,
             "key": self._key,
             "copy": self._copy,
             "cache": self._cache,
@@ -234,24 +234,24 @@ class LastGood(Recalls, Changeable, Peered, Restorable):
 
     def take_over(self, new: Guard, now: float) -> None:
         assert isinstance(new, LastGood)
-        self.max_age, self.memory.most = new.max_age, new.memory.most
-        self.memory.max_age = new.max_age
+        self.max_age, self.values.most = new.max_age, new.values.most
+        self.values.max_age = new.max_age
 
     def after_fork(self, now: float, own: int) -> None:
         self.counts.clear()
         self._writing = set()
 
     def save(self) -> dict[str, Any]:
-        return {"memory": self.memory.saved(), "counts": self.counts.saved()}
+        return {"memory": self.values.saved(), "counts": self.counts.saved()}
 
     def restore(self, saved: dict[str, Any]) -> None:
-        self.memory.put(saved["memory"])
+        self.values.put(saved["memory"])
         self.counts.put(saved["counts"])
 
     # -- showing ---------------------------------------------
 
     def describe(self) -> str:
-        kept = f"{self.memory.most:,} at most" if self._cache is None else "in a given cache"
+        kept = f"{self.values.most:,} at most" if self._cache is None else "in a given cache"
         return (
             f"answers with the last good value of the same call, at most {self.max_age:g} s old "
             f"({kept}), when the rest fails or refuses"
@@ -259,7 +259,7 @@ class LastGood(Recalls, Changeable, Peered, Restorable):
 
     def live(self, now: float) -> str:
         given = self.counts.answers[GIVEN]
-        kept = "" if self._cache is not None else f"{len(self.memory)} kept, "
+        kept = "" if self._cache is not None else f"{len(self.values)} kept, "
         return f"{kept}{given} given" if kept or given else ""
 
     def snapshot(self, now: float) -> dict[str, Any]:
@@ -269,11 +269,11 @@ class LastGood(Recalls, Changeable, Peered, Restorable):
                 told[name] = label(told[name])
         if self._cache is not None:
             told["cache"] = label(cast("object", type(self._cache)))
-        entries = len(self.memory) if self._cache is None else None
+        entries = len(self.values) if self._cache is None else None
         return {"guard": self.kind, "options": told, "entries": entries, **self.counts.data(now)}
 
     def measure(self, now: float) -> list[Sample]:
-        return self.counts.samples(now, len(self.memory) if self._cache is None else None)
+        return self.counts.samples(now, len(self.values) if self._cache is None else None)
 
 
 class _UnhashableError(TypeError):
