@@ -146,6 +146,30 @@ here.refresh()
     assert worker.alive
 
 
+@pytest.mark.parametrize(
+    ("guard", "name", "then"),
+    [
+        ("throttle(minimum_calls=1, window=4.0)", "throttle_refused_share", 0.0),
+        ("rate_limit(1, 4.0)", "rate_limit_ready", 1.0),
+    ],
+)
+def test_a_limit_that_remembers_fades(host: Host, guard: str, name: str, then: float) -> None:
+    """What a guard would do is shown until what it remembers is over, though nobody calls."""
+    worker = host.start(
+        QUIET
+        + f"""
+from resilient import rate_limit, throttle
+p = Policy("shop", {guard})
+p.try_call(int, "no number")
+here.refresh()
+"""
+    )
+    reader = host.start()
+    assert reader.scrape()[key(name, policy="shop")] != then
+    until(lambda: reader.scrape()[key(name, policy="shop")] == then)
+    assert worker.alive
+
+
 @pytest.mark.parametrize("how", ["SIGKILL", "SIGTERM"])
 def test_flags_of_the_dead(host: Host, how: str) -> None:
     """What a flag said in a process that is gone is not shown, not even as a number that is none."""
