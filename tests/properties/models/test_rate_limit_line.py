@@ -145,6 +145,16 @@ def bound(world: World, calls: int, burst: int | None) -> None:
                 assert number <= burst + calls * width
 
 
+def test_who_comes_back_much_later_than_it_would_wait_is_refused() -> None:
+    """Though a call may begin: its caller has been promised an answer by then."""
+    guard = RateLimit(1, 1.0, max_wait=2.0)
+    waiter = Waiter(guard, lambda: True)
+    assert guard.admit(1000.0) >= 0
+    assert guard.park(waiter, 1000.0) == PARK
+    assert guard.unpark(waiter, 1010.0) == REFUSE
+    assert guard.admit(1010.0) >= 0
+
+
 def test_a_long_line_of_those_who_never_wake_is_forgotten() -> None:
     guard = RateLimit(5000, 60, quota=True, max_wait=60)
     for _ in range(5000):

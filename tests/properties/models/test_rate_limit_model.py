@@ -96,6 +96,9 @@ def test_l1_holds_through_a_policy(
             clock.advance(after - before)
         may = naive.may(clock.now())
         assert guarded() == ("began" if may else "refused")
+        if not may:
+            wait = of.guards[1].retry_after(clock.now())  # type: ignore[attr-defined]
+            assert naive.may(clock.now() + wait)
         if may:
             naive.began.append(Fraction(clock.now()))
 
