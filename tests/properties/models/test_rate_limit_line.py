@@ -59,6 +59,7 @@ class World:
 
     def run(self) -> None:
         while self.events:
+            self.look(self.events[0][0])
             self.now, _, what, caller = heapq.heappop(self.events)
             if what == "comes":
                 self.comes(caller)
@@ -69,6 +70,18 @@ class World:
                 else:
                     caller.asked += 1
                     self.answer(caller, self.guard.unpark(caller.waiter, self.now))
+
+    def look(self, upcoming: float) -> None:
+        """Nobody's turn passes before something happens, and nobody stays who is too late."""
+        guard = self.guard
+        if not guard.line or any(caller.lag for caller in self.of.values()):
+            return
+        first = self.of[next(iter(guard.line))]
+        if first.lag == 0.0 and upcoming > self.now:
+            assert guard.pace.turn(0, self.now) >= upcoming - 1e-6, "its turn passed unused"
+        if all(self.of[waiter].lag == 0.0 for waiter in guard.line):
+            for place, limit in enumerate(guard.line.values()):
+                assert guard.pace.turn(place, self.now) <= limit + 1e-6, "it waits in vain"
 
     def comes(self, caller: Caller) -> None:
         if caller.plan == "update":
