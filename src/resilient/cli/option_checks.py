@@ -94,6 +94,8 @@ def _build(kind: str, now: dict[str, Any], wanted: dict[str, Any]) -> None:
         now = {"max_wait": 1.0}  # the declared policy may have one
     if kind == "retry":
         now = {**now, "on": Exception}  # it has one, which is told by its name alone
+    if kind == "rate_limit" and not now:
+        now = {"max_calls": 1}
     if kind == "hedge" and not now:  # the declared one has one of them, and says this
         when = {} if {"delay", "quantile"} & {*wanted} else {"delay": 1.0}
         now = {"idempotent": True, **when}

@@ -7,7 +7,7 @@ from itertools import pairwise
 from math import nextafter, ulp
 from random import Random
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from resilient import fallback, rate_limit
@@ -80,6 +80,7 @@ def test_l1_the_bound_holds_for_every_pair_and_lets_in_all_that_it_may(
             naive.began.append(Fraction(now))
 
 
+@example(1, 1.0, 1, 0.891809859376601, [(False, 0)])  # where `retry_after` is rounded down
 @given(st.integers(1, 7), periods, st.integers(1, 4) | st.none(), starts, pauses)
 def test_l1_holds_through_a_policy(
     max_calls: int, period: float, burst: int | None, start: float, pauses: list[tuple[bool, float]]

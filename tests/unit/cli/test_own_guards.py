@@ -75,3 +75,28 @@ def test_the_options_of_a_last_good_answer_are_set_and_taken_back(cli: Cli) -> N
         until(lambda: worker.ask("last_good") == "60.0 10 7.0 None")
     finally:
         worker.close()
+
+
+def test_the_options_of_limits_are_set_and_taken_back(cli: Cli) -> None:
+    """Also before any process runs that has them."""
+    early = "rate_limit.max_wait=0.5", "rate_limit.burst=2", "throttle.window=60"
+    for order in early:
+        cli.flip("policies", "set", "own-later", order, "--declare").said(0)
+    cli.flip("policies", "set", "own-later", "rate_limit.max_calls=0", "--declare").said(
+        2, "max_calls"
+    )
+    worker = Worker(WORKER, cli.env(PYTHONPATH=python_path()), cli.home)
+    try:
+        assert worker.ask("limited") == "0.9 100 None"
+        cli.flip(
+            "policies", "set", "own-limited", "rate_limit.max_calls=5", "rate_limit.max_wait=0.5",
+            "throttle.max_refused=0.5",
+        ).said(0, "applied by 1 of 1")  # fmt: skip
+        until(lambda: worker.ask("limited") == "0.5 5 0.5")
+        for bad in "rate_limit.quota=true", "rate_limit.burst=0", "throttle.max_refused=0.95":
+            word = bad.partition("=")[0].partition(".")[2]
+            assert word in cli.flip("policies", "set", "own-limited", bad).said(2).err
+        cli.flip("policies", "unset", "own-limited", "rate_limit.max_wait").said(0)
+        until(lambda: worker.ask("limited") == "0.5 5 None")
+    finally:
+        worker.close()
