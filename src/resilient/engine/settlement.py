@@ -120,6 +120,9 @@ def _end(call: Call, outcomes: list[int], reason: str, what: int | None, now: fl
     return step
 
 
+_SOME: Final = 5e-324  # seconds: that a body was begun, where the clock stood still
+
+
 def _is_ours(call: Call) -> bool:
     """Return whether a call belongs to this process, and not to the one that forked it."""
     call, since = call.original, call.core.counting_since
@@ -162,6 +165,8 @@ def _walk_out(call: Call, outcomes: list[int], reason: str, now: float) -> Step:
             if may_ask and attempts.asks_again(call, level, ticket, now):
                 return DO_PAUSE
         outcome, duration = outcomes[level], call.duration
+        if outcome == REFUSED and call.ran:  # by the policy itself, which its body called again
+            duration = duration or _SOME
         wish = guards[level].settle(ticket or 0, now, outcome, duration, reason, held)
         if worker is not None and held:
             worker.tickets[level] = ticket

@@ -178,7 +178,8 @@ class Guard:
             now: the policy's clock, in seconds.
             outcome: `SUCCESS`, `FAILURE`, `IGNORED`, `CANCELLED` or `REFUSED` of
                 `resilient.outcomes`, as this guard's judge sees it.
-            duration: seconds from the start of the body; infinite for a value that came late.
+            duration: seconds from the start of the body, 0 with `REFUSED` where it was not begun;
+                infinite for a value that came late.
             reason: the name of the exception's type; "" for a success.
             held: the body goes on, on a worker thread that its caller has given up: its slot stays
                 taken until `release`.

@@ -24,6 +24,7 @@ from resilient import (
     retry,
     timeout,
 )
+from resilient.guards.base import Waiter
 from resilient.outcomes import REFUSED
 from resilient.testing import ManualClock
 from tests.kit.forks import Fork, in_both
@@ -151,6 +152,29 @@ def test_a_call_that_a_guard_inside_refuses_does_not_count(quota: bool, clock: M
     assert of.call(outer) == ["bulkhead"] * 3
     assert of.try_call(int).error is None
     assert of.try_call(int).error.guard == "rate_limit"  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("takes", [0.0, 0.01])
+@pytest.mark.parametrize("quota", [False, True])
+@pytest.mark.parametrize("way", ["call", "decorated"])
+def test_a_call_counts_whose_body_is_refused_by_the_same_policy(
+    way: str, quota: bool, takes: float, clock: ManualClock
+) -> None:
+    """It has begun, whatever comes of it."""
+    of, begun = policy(rate_limit(1, 1.0, quota=quota), clock=clock), list[float]()
+
+    def body(again: bool) -> Any:
+        begun.append(clock.now())
+        if takes:
+            clock.advance(takes)
+        return make(False) if again else 1
+
+    make = of(body) if way == "decorated" else lambda again: of.call(body, again)
+    for _ in range(3):
+        assert isinstance(raised(make, True), RateLimitedError)
+    assert len(begun) == 1
+    clock.advance(1)
+    assert make(False) == 1
 
 
 def test_each_attempt_of_a_retry_counts(clock: ManualClock) -> None:
@@ -362,6 +386,37 @@ def test_a_look_forgets_nothing(clock: ManualClock) -> None:
 
     of.call(hold)
     assert ended == [9]
+    idle(of)
+
+
+def test_a_decorated_call_overtakes_nobody(clock: ManualClock) -> None:
+    """Whoever is first has not woken yet, though its turn has come."""
+    of = policy(rate_limit(1, 1.0, max_wait=0.5), clock=clock)
+    zero = of(int)
+    for _ in range(3):
+        assert zero() == 0
+        clock.advance(1)
+    guard: Any = of.guards[0]
+    waiter = Waiter(guard, lambda: True)
+    waiter.deadline = clock.now() + 0.25
+    guard.turns.park(waiter, clock.now() + 0.5)
+    assert isinstance(raised(zero), RateLimitedError)
+    guard.quit(waiter, clock.now())
+    assert zero() == 0
+
+
+def test_a_decorated_call_waits_where_it_was_refused_before(clock: ManualClock) -> None:
+    of = policy(fallback(value=-1), rate_limit(1, 1.0), clock=clock)
+    zero = of(int)
+    assert [zero() for _ in range(4)] == [0, -1, -1, -1]
+    of.update(rate_limit={"max_wait": 5})
+    ended: list[int] = []
+    threading.Thread(target=lambda: ended.append(zero()), daemon=True).start()
+    until(lambda: waits(of) == 1 or ended)
+    assert not ended
+    clock.advance(1)
+    until(lambda: ended)
+    assert ended == [0]
     idle(of)
 
 

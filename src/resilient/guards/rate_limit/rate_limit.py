@@ -111,7 +111,8 @@ class RateLimit(Queueing, Changeable, Restorable, RateLimitState):
     def settle(
         self, ticket: int, now: float, outcome: int, duration: float, reason: str, held: bool
     ) -> None:
-        if outcome == REFUSED and self.pace.undo(ticket):  # a guard inside: it did not run
+        begun = outcome != REFUSED or duration > 0.0
+        if not begun and self.pace.undo(ticket):
             self.turns.call_next(self.pace, now)
 
     def settle_success(self, ticket: int, now: float, duration: float) -> None:
