@@ -392,7 +392,7 @@ def test_a_look_forgets_nothing(clock: ManualClock) -> None:
 def test_a_decorated_call_overtakes_nobody(clock: ManualClock) -> None:
     """Whoever is first has not woken yet, though its turn has come."""
     of = policy(rate_limit(1, 1.0, max_wait=0.5), clock=clock)
-    zero = of(int)
+    zero = of(lambda: 0)
     for _ in range(3):
         assert zero() == 0
         clock.advance(1)
@@ -407,7 +407,7 @@ def test_a_decorated_call_overtakes_nobody(clock: ManualClock) -> None:
 
 def test_a_decorated_call_waits_where_it_was_refused_before(clock: ManualClock) -> None:
     of = policy(fallback(value=-1), rate_limit(1, 1.0), clock=clock)
-    zero = of(int)
+    zero = of(lambda: 0)
     assert [zero() for _ in range(4)] == [0, -1, -1, -1]
     of.update(rate_limit={"max_wait": 5})
     ended: list[int] = []
