@@ -80,7 +80,9 @@ def test_l1_the_bound_holds_for_every_pair_and_lets_in_all_that_it_may(
             naive.began.append(Fraction(now))
 
 
-@example(1, 1.0, 1, 0.891809859376601, [(False, 0)])  # where `retry_after` is rounded down
+@example(
+    1, 1.0, 1, 0.891809859376601, [(False, 0), (False, 0)]
+)  # where `retry_after` is rounded down
 @given(st.integers(1, 7), periods, st.integers(1, 4) | st.none(), starts, pauses)
 def test_l1_holds_through_a_policy(
     max_calls: int, period: float, burst: int | None, start: float, pauses: list[tuple[bool, float]]
