@@ -14,7 +14,8 @@ from array import array
 from collections.abc import Iterator
 from typing import Any, Final, cast
 
-from ..telemetry.schema import Row, RowSchema, counters, exact, parsed
+from ..telemetry.rows import counters, exact
+from ..telemetry.schema import Row, RowSchema, parsed
 from ..validation import clean
 
 MAGIC: Final = b"RSLNTP01"  # the last two characters are the version of the format
@@ -166,10 +167,12 @@ class Place(Entry):
         """Update the row from its cells; unchanged cells keep the same object."""
         if raw == self.raw and self.row:
             return
-        row = row_in(memoryview(raw).cast("d"))
+        cells = raw
         if self.order is not None:
-            row = [row[at] if at >= 0 else 0.0 for at in self.order]
-        self.row: Row = tuple(exact(self.layout, row))
+            row = row_in(memoryview(raw).cast("d"))
+            said = [row[at] if at >= 0 else 0.0 for at in self.order]
+            cells = array("d", said).tobytes()
+        self.row: Row = exact(self.layout, cells)
         self.raw = raw
 
 

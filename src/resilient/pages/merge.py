@@ -5,7 +5,8 @@ from __future__ import annotations
 from array import array
 from typing import Any
 
-from ..telemetry.schema import Row, add
+from ..telemetry.rows import add
+from ..telemetry.schema import Row
 from .format import MOST, OTHER, Entry
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .directory import Directory
 
 PATIENCE: Final = 10.0  # seconds that a scrape waits for the lock
-_BRIEFLY: Final = 1.0  # seconds that the thread waits
+_MOMENT: Final = 5.0  # seconds
 
 
 class OtherPages:
@@ -45,6 +45,8 @@ class OtherPages:
         self._directory: Directory | None = None
         self._folder: Directory | None = None  # while the thread folds
         self._entries: list[Entry] = []  # the rows of the last reading
+        self._changed = 0  # when the directory last did, by the file system's clock
+        self._since = 0.0  # when this process saw it
 
     def begin(self, directory: Directory) -> None:
         """Read this directory, in which this process has a page."""
@@ -57,11 +59,17 @@ class OtherPages:
         with held(self._lock, PATIENCE) as mine:
             return self._read() if mine else (self._entries, 1)
 
-    def warm(self) -> None:
-        """Read them once, so that the first scrape has less to do."""
-        with held(self._lock, _BRIEFLY) as mine:
-            if mine:
-                self._read()
+    def come_or_gone(self, now: float) -> bool:
+        """Return True if pages came or went a moment ago; a new one gets its rows by and by."""
+        if self._directory is None:
+            return False
+        try:
+            at = os.stat(self._directory.path).st_mtime_ns
+        except OSError:
+            return False
+        if at != self._changed:
+            self._changed, self._since = at, now
+        return now - self._since < _MOMENT
 
     def _read(self) -> tuple[list[Entry], int]:
         path = self._path()

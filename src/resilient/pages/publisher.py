@@ -13,7 +13,8 @@ from ..admin.registry import registry
 from ..engine.policy_state import PolicyState
 from ..guards.facets import Restorable
 from ..telemetry.policy_samples import row_of
-from ..telemetry.schema import Row, RowSchema, add, counters, exact
+from ..telemetry.rows import add, counters, exact
+from ..telemetry.schema import Row, RowSchema
 from .format import MOST, OTHER, Entry, row_in
 from .merge import summed
 from .process_entries import entry_of, own_entries
@@ -125,7 +126,7 @@ class Records:
         """Replace two records by one."""
         if past is not None:
             _, row = add([(entry.layout, row), (entry.layout, row_in(past.cells))])
-        row = exact(entry.layout, list(row))
+        row = exact(entry.layout, array("d", row).tobytes())
         whole = Entry("policy", name, entry.about, entry.layout, row)
         return self.page.add(whole, instead_of=(slot,) if past is None else (slot, past))
 
@@ -224,10 +225,10 @@ class Records:
 def _now(slot: Slot) -> Entry:
     raw, entry = slot.cells.tobytes(), slot.entry
     if slot.last is None or raw != slot.raw:
-        row = exact(entry.layout, row_in(memoryview(raw).cast("d")))
+        row = exact(entry.layout, raw)
         if slot.last is None:
             slot.last = Entry(entry.kind, entry.name, entry.about, entry.layout, row)
-        slot.last.row, slot.raw = tuple(row), raw
+        slot.last.row, slot.raw = row, raw
     return slot.last
 
 

@@ -23,7 +23,7 @@ from ..flags.fork_exclusion import undisturbed
 from ..flags.runtime import here as levers
 from ..locks import held
 from ..process import at_exit, at_fork
-from ..telemetry import schema as rows
+from ..telemetry import schema
 from ..telemetry.policy_samples import row_of
 from ..validation import clean
 from .format import Entry
@@ -59,7 +59,7 @@ class PageSharing:
 
     def __init__(self) -> None:
         self.fault: str = ""
-        # Called once by the thread when this process's policies have their records.
+        # What the thread prepares while processes come and go, these included.
         self.warmers: WeakSet[Warmer] = WeakSet()
         self._told: set[str] = set()
         self._lock = threading.RLock()  # guards the records
@@ -159,7 +159,7 @@ class PageSharing:
         # Holds no reference to a page: a forked child could never release it.
         due = quiet = time.monotonic()
         folding = due + _SETTLED
-        warm = rung = False
+        rung = False
         while not stop.is_set():
             now = time.monotonic()
             if now >= due or (rung and now >= quiet):
@@ -169,10 +169,9 @@ class PageSharing:
                 if now >= folding or self._others.dead:
                     folding, self._others.dead = now + _FOLDING, False
                     self._others.fold()
-                if not warm and self._new() == 0:
-                    warm = True
-                    self._warm()
                 more = 0 < self._new() < before  # there is room for them
+                if not more:
+                    self._warm(now)
                 pause = _SHARE * (time.thread_time() - spent)
                 quiet = now + max(_NEWS, pause)
                 due = now + (0.02 if more else min(max(EVERY, pause), _LONGEST))
@@ -182,9 +181,10 @@ class PageSharing:
             if rung:
                 time.sleep(max(0.0, min(quiet, due) - time.monotonic()))
 
-    def _warm(self) -> None:
-        """Do once what a scrape does, so that the first one has less to do."""
-        self._others.warm()
+    def _warm(self, now: float) -> None:
+        """Do what a scrape does, if pages came or went, so that the next one has less to do."""
+        if not self.warmers or not self._others.come_or_gone(now):
+            return
         for each in list(self.warmers):
             with contextlib.suppress(Exception):  # the scrape itself raises it to who asks
                 each.warm()
@@ -272,7 +272,7 @@ class PageSharing:
     def in_child(self) -> None:
         """Detach from the parent's page: the child's first call opens its own."""
         self._lock = threading.RLock()
-        rows.forked()
+        schema.forked()
         records, self._records = self._records, None
         self._thread = None
         self.fault, self._told = "", set()

@@ -13,7 +13,8 @@ from ..pages.merge import Sums
 from ..pages.sharing import here
 from ..process import at_fork
 from ..telemetry.policy_samples import INFO, exported
-from ..telemetry.schema import MEAN, Key, Row, RowSchema, add, counters, layout
+from ..telemetry.rows import add, counters
+from ..telemetry.schema import MEAN, Key, Row, RowSchema, layout
 
 _FOLDED: Final = Metric("policies_in_other", "gauge", 'Policies added up in policy="_other".')
 _EVER: Final = Metric("policies_folded_total", "counter", "Policies that were ever put there.")

@@ -1,4 +1,4 @@
-"""The schema of a policy's row of numbers, and the addition of rows of several processes.
+"""The schema of a policy's row of numbers.
 
 A row is a list of floats, NaN where there is no value. It is this process's own, or was read from
 the page of another process, which may have other guards or another version of this library: so
@@ -10,13 +10,11 @@ from __future__ import annotations
 import json
 import re
 import threading
-from collections.abc import Callable, Iterable, Sequence
-from math import floor, inf, isfinite, isnan, nan
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from ..engine.counters import DURATION_SUM, IN_PROGRESS, LINE, ROW
 from ..metric_types import Metric
-from ..state_types import compiled
 from ..validation import clean
 
 Key = tuple[Metric, tuple[str, ...]]
@@ -26,13 +24,16 @@ Row = Sequence[float]  # kept as a tuple, which the garbage collector need not t
 WORDS: Final = ("line", "fallback", "thread")  # the optional groups of counts
 _MOST: Final = 10_000  # schemas that are kept; only broken pages can lead to more
 
-_GRAIN: Final = 2.0**20  # parts of a second, to which sums are rounded
+# What a number from a page may be: anything, nothing below 0, or a count; seconds are rounded too.
+RISING: Final = 1
+COUNTED: Final = 2
+SECONDS: Final = 3
 
 _NAME: Final = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]{0,99}")
 _COUNT: Final = re.compile(r"[a-z_]{1,50}(:[a-z0-9_.]{1,50})?")
 _KINDS: Final = frozenset({"counter", "gauge", "part"})
-_WAYS: Final = {"sum": 0, "max": 1, "min": 2, "mean": 3}
-MEAN: Final = _WAYS["mean"]  # weighted by the next number
+WAYS: Final = {"sum": 0, "max": 1, "min": 2, "mean": 3}
+MEAN: Final = WAYS["mean"]  # weighted by the next number
 
 _lock: threading.Lock = threading.Lock()
 _layouts: Final[dict[str, RowSchema]] = {}
@@ -47,7 +48,7 @@ class RowSchema:
     """The order of the numbers in a row: the counts of a policy, its refusals, and samples."""
 
     __slots__ = (
-        "exported", "heads", "line", "momentary", "passing", "refused_at", "rising", "tail",
+        "cleaning", "exported", "heads", "line", "momentary", "passing", "refused_at", "tail",
         "text", "ways", "words",
     )  # fmt: skip
 
@@ -63,16 +64,21 @@ class RowSchema:
         self.heads: int = len(counts) + len(refusing)  # how many numbers precede the samples
         self.tail: Keys = tail
         # By position, how to put numbers together.
-        self.ways: bytes = bytes(self.heads) + bytes([_WAYS[metric.over] for metric, _ in tail])
+        self.ways: bytes = bytes(self.heads) + bytes([WAYS[metric.over] for metric, _ in tail])
         # What ends with a process: the places of what goes on in it, and of what it has now.
         self.passing: list[int] = [n for n, name in enumerate(counts) if name in IN_PROGRESS]
         self.momentary: list[int] = []
-        self.rising: list[int] = []
+        cleaning = bytearray([COUNTED] * self.heads) + bytes(len(tail))
         for place, (metric, _) in enumerate(tail, self.heads):
             if metric.kind == "counter":
-                self.rising.append(place)
+                cleaning[place] = RISING
             else:
                 (self.passing if metric.over == "sum" else self.momentary).append(place)
+        if counts:
+            cleaning[DURATION_SUM] = SECONDS
+            if self.line:
+                cleaning[len(ROW)] = SECONDS
+        self.cleaning: bytes = bytes(cleaning)  # by position, what `exact` does
         self.exported: Any = None  # what `telemetry.policy_samples` derives from it, once
         self.text: str = json.dumps(
             {
@@ -86,6 +92,11 @@ class RowSchema:
             },
             separators=(",", ":"),
         )
+
+    @property
+    def counted(self) -> int:
+        """How many numbers are the counts of the policy itself."""
+        return self.heads - len(self.refused_at)
 
     @property
     def refusing(self) -> tuple[str, ...]:
@@ -137,7 +148,7 @@ def parsed(text: str) -> tuple[RowSchema, list[int] | None]:
         at = {name: place for place, name in enumerate(names)}
     except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise ValueError(f"not a layout: {error!r}") from None
-    ours: list[Any] = [*json.loads(found.text)["counts"], *range(len(found) - _counted(found))]
+    ours: list[Any] = [*json.loads(found.text)["counts"], *range(len(found) - found.counted)]
     return found, None if names == ours else [at.get(name, -1) for name in ours]
 
 
@@ -149,7 +160,7 @@ def _parsed(said: dict[str, Any]) -> tuple[RowSchema, list[Any]]:
         raise ValueError("a name is there twice")
     tail: list[Key] = []
     for name, kind, over, meaning, labels in said["tail"]:
-        odd = kind not in _KINDS or over not in _WAYS or {"policy", "flag"} & set(labels)
+        odd = kind not in _KINDS or over not in WAYS or {"policy", "flag"} & set(labels)
         if odd or not _sound(_word(name), kind):
             raise ValueError(f"no metric is like {name}")
         if over != "mean" and tail and tail[-1][0].over == "mean" and kind != "part":
@@ -187,114 +198,6 @@ def reserve(metrics: Iterable[Metric]) -> None:
         _taken.update(metric.name.removesuffix(part) for part in _PARTS)
 
 
-def _counted(found: RowSchema) -> int:
-    return found.heads - len(found.refused_at)
-
-
 def _same(metric: Metric) -> Metric:
     """Return one object for all equal metrics, ours and those of other processes."""
     return _metrics.setdefault(f"{metric.name} {metric.kind} {metric.over} {metric.labels}", metric)
-
-
-# -- adding up ---------------------------------------------
-
-
-def add(rows: list[tuple[RowSchema, Row]]) -> tuple[RowSchema, Row]:
-    """Return the sum of at least one row."""
-    if len(rows) == 1:
-        return rows[0]
-    whole = rows[0][0]
-    if any(each is not whole for each, _ in rows):
-        whole = _union([each for each, _ in rows])
-        rows = [(whole, _moved(row, each, whole)) for each, row in rows]
-    return whole, _sums([row for _, row in rows], whole.ways)
-
-
-def _added(rows: list[Row], ways: bytes) -> list[float]:
-    """Return the sum of rows, each column by its way; NaN stands for nothing."""
-    row: list[float] = list(map(sum, zip(*rows, strict=True)))
-    if isnan(sum(row)):
-        row = [sum(_said(list(column))) for column in zip(*rows, strict=True)]
-    for place, way in enumerate(ways):
-        column = [each[place] for each in rows] if way else []
-        if way == MEAN:
-            row[place] = _mean(column, [each[place + 1] for each in rows])
-        elif way:
-            row[place] = (max if way == _WAYS["max"] else min)(_said(column))
-    return row
-
-
-_Sum = Callable[[list[Row], bytes], list[float]]
-_sums: Final[_Sum] = _added if compiled is None else compiled.sum_rows
-
-
-def _said(column: list[float]) -> list[float]:
-    """Return the numbers that are not NaN; one NaN if there are none."""
-    if not isnan(sum(column)):
-        return column
-    return [value for value in column if not isnan(value)] or [nan]
-
-
-def _mean(column: list[float], weights: list[float]) -> float:
-    pairs = zip(column, weights, strict=True)
-    known = [(value, weight) for value, weight in pairs if not isnan(value) and weight > 0]
-    weight = sum(weight for _, weight in known)
-    return sum(value * weight for value, weight in known) / weight if weight else nan
-
-
-def _union(layouts: list[RowSchema]) -> RowSchema:
-    words = tuple(word for word in WORDS if any(word in each.words for each in layouts))
-    refusing = tuple(dict.fromkeys(kind for each in layouts for kind in each.refusing))
-    tail = tuple(dict.fromkeys(key for each in layouts for key in _pairs(each.tail)))
-    flat = tuple(key for pair in tail for key in pair)
-    counted = any(_counted(each) for each in layouts)
-    return layout(words=words if counted else None, refusing=refusing, tail=flat)
-
-
-def _pairs(tail: Keys) -> list[Keys]:
-    """Return the samples, each mean together with its weight."""
-    found: list[Keys] = []
-    for place, key in enumerate(tail):
-        if key[0].kind != "part":
-            weighted = key[0].over == "mean"
-            found.append(tail[place : place + 1 + weighted])
-    return found
-
-
-def _moved(row: Row, old: RowSchema, new: RowSchema) -> list[float]:
-    """Return a row in a wider schema."""
-    counted = _counted(old)
-    moved = [*row[:counted], *([0.0] * (_counted(new) - counted))]
-    refused = {kind: row[at] for kind, at in old.refused_at.items()}
-    said = dict(zip(old.tail, row[old.heads :], strict=True))
-    moved += [refused.get(kind, 0.0) for kind in new.refused_at]
-    return moved + [said.get(key, nan) for key in new.tail]
-
-
-def exact(found: RowSchema, row: list[float]) -> list[float]:
-    """Round the sums of durations down, in place, so that the order of addition does not matter.
-
-    To Prometheus, a sum that falls by its last digit is a counter that was reset. Counts that are
-    negative or infinite, which only a corrupt page can have, become zero.
-    """
-    heads = row[: found.heads]
-    if heads and not (min(heads) >= 0 and max(heads) < inf):
-        row[: found.heads] = [n if 0 <= n < inf else 0.0 for n in heads]
-    for place in found.rising:
-        if row[place] < 0:
-            row[place] = 0.0
-    if _counted(found):
-        for place in (DURATION_SUM, len(ROW)) if found.line else (DURATION_SUM,):
-            if isfinite(row[place]):
-                row[place] = floor(row[place] * _GRAIN) / _GRAIN
-    return row
-
-
-def counters(found: RowSchema, row: Row) -> list[float]:
-    """Return the numbers that outlive a row's process: its counters, but nothing in progress."""
-    kept = list(row)
-    for place in found.passing:
-        kept[place] = nan if isnan(kept[place]) else 0.0
-    for place in found.momentary:
-        kept[place] = nan
-    return kept

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from math import inf, nan
 from typing import Any
 
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from resilient.metric_types import Metric
 from resilient.prometheus import text_format
 from resilient.state_types import compiled
+from resilient.telemetry import rows as rows_
 from resilient.telemetry import schema
 
 pytestmark = pytest.mark.skipif(compiled is None, reason="Python's alone runs here")
@@ -29,8 +31,20 @@ def test_sums(rows: list[tuple[float, ...]], way: list[int]) -> None:
     """NaN stands for nothing; where all are NaN, so is the sum."""
     width = len(rows[0])
     ways = bytes([*way[: width - 1], 0])  # a mean has its weights behind it
-    ours, theirs = compiled.sum_rows(rows, ways), schema._added(list(rows), ways)
+    ours, theirs = compiled.sum_rows(rows, ways), rows_._added(list(rows), ways)
     assert ours == pytest.approx(theirs, nan_ok=True, rel=1e-6)
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.one_of(numbers, st.floats()))))
+def test_rows_that_are_made_sound(columns: list[tuple[int, float]]) -> None:
+    """To the last bit, which is looked at as bytes: NaN is not equal to itself."""
+    cells, cleaning = (
+        array("d", [value for _, value in columns]).tobytes(),
+        bytes(way for way, _ in columns),
+    )
+    ours, theirs = compiled.exact_row(cells, cleaning), rows_._exact(cells, cleaning)
+    assert type(ours) is type(theirs) is tuple
+    assert array("d", ours).tobytes() == array("d", theirs).tobytes()
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), numbers), min_size=1), st.text(min_size=1))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import os
-import signal
 import sys
 import threading
 from collections.abc import Iterator
@@ -30,6 +29,7 @@ from resilient.testing import ManualClock
 from tests.kit.forks import Fork, in_both
 from tests.kit.policies import comes_to_idle, counts, part
 from tests.kit.servers.http_server import HttpServer
+from tests.kit.signals import signalled
 from tests.kit.waiting import until
 
 NOW: Any = {"on": ConnectionError, "wait_initial": 0, "wait_max": 0}
@@ -129,24 +129,15 @@ def test_what_a_signal_handler_raises_in_the_pause_is_no_failure_of_an_attempt(n
     main = threading.main_thread().ident
     assert main is not None
 
-    def alarm(*_: object) -> None:
-        raise TimeoutError("my time is up")
+    def waits() -> bool:
+        held = policy.snapshot()["guards"][0]["held_for"]
+        return bool(held) and sys._current_frames()[main].f_code is workers.Signal.wait.__code__
 
-    before = signal.signal(signal.SIGUSR1, alarm)
-
-    def send() -> None:
-        until(lambda: bool(policy.snapshot()["guards"][0]["held_for"]))
-        until(lambda: sys._current_frames()[main].f_code is workers.Signal.wait.__code__)
-        signal.pthread_kill(main, signal.SIGUSR1)
-
-    thread = threading.Thread(target=send)
-    thread.start()
-    try:
-        with pytest.raises(TimeoutError, match="my time is up"):
-            policy.call(down)
-    finally:
-        thread.join(30)
-        signal.signal(signal.SIGUSR1, before)
+    with (
+        signalled(TimeoutError("my time is up"), waits),
+        pytest.raises(TimeoutError, match="my time is up"),
+    ):
+        policy.call(down)
     shown = part(policy, "retry")
     assert (shown["retries"], sum(shown["not_retried"].values())) == (0, 0)
     assert policy.snapshot()["in_flight"] == 0
@@ -155,30 +146,16 @@ def test_what_a_signal_handler_raises_in_the_pause_is_no_failure_of_an_attempt(n
 def test_no_attempt_begins_for_a_caller_that_was_interrupted_in_the_pause(name: str) -> None:
     """The worker looks again after its pause."""
     outer = Policy(f"{name}-outer", bulkhead(1), timeout(30, sync="thread"))
-    inner = Policy(name, retry(on=ConnectionError, retry_after=lambda error: 0.2))
+    inner = Policy(name, retry(on=ConnectionError, retry_after=lambda error: 1.0))
     begun: list[int] = []
 
     def body() -> None:
         begun.append(1)
         raise ConnectionError
 
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGUSR1, interrupt)
-    main = threading.main_thread().ident
-    assert main is not None
-
-    def send() -> None:
-        until(lambda: bool(begun))
-        signal.pthread_kill(main, signal.SIGUSR1)
-
-    threading.Thread(target=send).start()
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            outer.call(inner.call, body)
-    finally:
-        signal.signal(signal.SIGUSR1, before)
+    with signalled(KeyboardInterrupt(), lambda: begun), pytest.raises(KeyboardInterrupt):
+        outer.call(inner.call, body)
+    assert outer.snapshot()["abandoned"] == 1
     until(lambda: outer.snapshot()["abandoned"] == 0)
     assert begun == [1]
 

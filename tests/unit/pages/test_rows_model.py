@@ -15,7 +15,8 @@ from resilient.metric_types import Metric
 from resilient.pages import format as form
 from resilient.pages.format import Entry
 from resilient.pages.merge import summed
-from resilient.telemetry.schema import WORDS, RowSchema, add, counters, layout
+from resilient.telemetry.rows import add, counters
+from resilient.telemetry.schema import WORDS, RowSchema, layout
 
 KINDS = ("policy", "bulkhead", "circuit_breaker", "timeout")
 PLAIN = [

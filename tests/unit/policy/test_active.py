@@ -32,7 +32,7 @@ from resilient.engine.policy_state import PolicyState
 from resilient.guards.base import ANSWER, REFUSE
 from resilient.guards.facets import Admission, Answers
 from resilient.pages.process_entries import own_entries
-from resilient.telemetry.schema import add
+from resilient.telemetry.rows import add
 from resilient.testing import ManualClock, flag_off
 from tests.kit.followers import Hand
 from tests.kit.policies import fails, idle, part, policy, trip

@@ -84,6 +84,7 @@ set_room(PyObject *module, PyObject *args)
 static PyMethodDef functions[] = {
     {"exchange", (PyCFunction)(void (*)(void))exchange, METH_FASTCALL,
      "Set one signal, and wait for another at most so many seconds; return whether it was set."},
+    {"exact_row", exact_row, METH_VARARGS, "Return the row that is in cells, each number made sound."},
     {"sum_rows", sum_rows, METH_VARARGS, "Return the sum of rows, each column by its way."},
     {"lines", lines, METH_VARARGS, "Return the lines of a row, a text for each run of values."},
     {"spread", spread, METH_VARARGS, "Append each text of a row to the pieces of its run."},

@@ -144,6 +144,7 @@ PyObject *forget_others(PyObject *module, PyObject *unused);
 int add_path_types(PyObject *module);
 
 /* rows.c: what a scrape does with rows. */
+PyObject *exact_row(PyObject *module, PyObject *args);
 PyObject *sum_rows(PyObject *module, PyObject *args);
 PyObject *lines(PyObject *module, PyObject *args);
 PyObject *spread(PyObject *module, PyObject *args);

@@ -1,7 +1,52 @@
-/* What a scrape does with thousands of rows: add them up, and write their lines. The twins are
-   telemetry/schema.py, `_added`, and prometheus/text_format.py, `_Shape`. */
+/* What a scrape does with thousands of rows: read them, add them up, and write their lines. The
+   twins are telemetry/rows.py, `_exact` and `_added`, and prometheus/text_format.py, `_Shape`. */
 #include "path.h"
 #include <math.h>
+#include <string.h>
+
+/* -- reading --------------------------------------------- */
+
+/* What a number from a page may be, as `RowSchema.cleaning` says. */
+enum { ANY, RISING, COUNTED, SECONDS };
+static const double grain = 1048576.0; /* parts of a second, to which sums are rounded down */
+static const double on_grain = 8589934592.0; /* every double from here on is on that grain */
+static const double no_count = 9007199254740992.0; /* from here on a double can't count by one */
+
+static double
+made_sound(double value, int way)
+{
+    if (way == RISING)
+        return value < 0.0 ? 0.0 : value;
+    if (way == ANY)
+        return value;
+    if (!(value >= 0.0 && value < no_count))
+        return 0.0;
+    return way == SECONDS && value < on_grain ? floor(value * grain) / grain + 0.0 : value;
+}
+
+PyObject *
+exact_row(PyObject *module, PyObject *args)
+{
+    PyObject *cells, *cleaning;
+    if (!PyArg_ParseTuple(args, "SS", &cells, &cleaning))
+        return NULL;
+    Py_ssize_t length = PyBytes_GET_SIZE(cleaning);
+    if (PyBytes_GET_SIZE(cells) != length * (Py_ssize_t)sizeof(double)) {
+        PyErr_SetString(PyExc_ValueError, "cells and cleaning differ in length");
+        return NULL;
+    }
+    PyObject *row = PyTuple_New(length);
+    for (Py_ssize_t place = 0; row != NULL && place < length; place++) {
+        double value;
+        memcpy(&value, PyBytes_AS_STRING(cells) + place * sizeof(double), sizeof(double));
+        PyObject *number = PyFloat_FromDouble(made_sound(value, PyBytes_AS_STRING(cleaning)[place]));
+        if (number == NULL)
+            Py_CLEAR(row);
+        else
+            PyTuple_SET_ITEM(row, place, number);
+    }
+    return row;
+}
 
 /* -- sums --------------------------------------------- */
 
