@@ -41,12 +41,12 @@ demo: $(VENV)/demo  ## run the demo: a service with and without a policy, on one
 	$(BIN)/python -m demo
 
 test: $(VENV)/test  ## run all tests
-	$(BIN)/python -m pytest -n 4 $(WAITING)
+	$(BIN)/python -m pytest -n 6 $(WAITING)
 	$(BIN)/python -m pytest -n 2 $(addprefix --ignore=,$(ALONE) $(WAITING))
 	$(BIN)/python -m pytest $(ALONE)
 
 quick: $(VENV)/test  ## run all tests but the slow ones
-	$(BIN)/python -m pytest -n 4 $(filter-out $(SLOW),$(WAITING)) $(addprefix --ignore=,$(SLOW))
+	$(BIN)/python -m pytest -n 6 $(filter-out $(SLOW),$(WAITING)) $(addprefix --ignore=,$(SLOW))
 	$(BIN)/python -m pytest -n 2 $(addprefix --ignore=,$(sort $(ALONE) $(WAITING) $(SLOW)))
 	$(BIN)/python -m pytest $(filter-out $(SLOW),$(ALONE)) $(addprefix --ignore=,$(SLOW))
 
