@@ -8,7 +8,6 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any, Final
 
-from ..guards.kinds import kinds
 from ..http_endpoint import Answer
 from ..pages.sharing import here
 from .scrape import Scraper
@@ -36,7 +35,6 @@ class Metrics:
     def __init__(self, registry: CollectorRegistry | None, limit: int) -> None:
         self._registry = registry
         self._scraper = Scraper(limit)
-        kinds()  # imports all guards now, and not at the first scrape
         here.warmers.add(self)
 
     def warm(self) -> None:
