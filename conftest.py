@@ -5,6 +5,7 @@ Those of one file are run one after the other, by one worker where there are sev
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -46,6 +47,13 @@ _docstrings = Sybil(
 pytest_collect_file = (_pages + _docstrings).pytest()
 
 
+# Tests that share what takes long to make: one worker runs all of a line.
+TOGETHER = (
+    "tests/integration/prometheus/test_(alerts_command|dashboard|stories).py",
+    "tests/unit/monitoring/test_top_of_processes.py",
+)
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Deal out tests one by one, and examples by the file: each builds upon those before it."""
@@ -56,6 +64,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     class ByFileOfExamples(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             file, _, name = nodeid.partition("::")
-            return file if name.startswith("line:") else nodeid
+            shared = (each for each in TOGETHER if re.fullmatch(each, file))
+            return file if name.startswith("line:") else next(shared, nodeid)
 
     return ByFileOfExamples(config, log)
