@@ -16,13 +16,13 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 ALONE := $(addprefix tests/,properties/cancellation properties/fork properties/stress unit/prometheus integration/demo)
 # Tests that wait for processes and servers most of their time.
 WAITING := $(addprefix tests/,unit/cli unit/flags unit/integrations unit/monitoring unit/pages kit/servers \
-	integration/clients integration/gunicorn integration/prefork integration/prometheus integration/storm \
-	integration/versions)
+	integration/clients integration/fleet integration/gunicorn integration/prefork integration/prometheus \
+	integration/storm integration/versions)
 # What `make quick` leaves out: slow, and hardly different from one Python to another.
 SLOW := $(addprefix tests/,unit/cli unit/flags/journal unit/integrations unit/monitoring unit/pages unit/testing kit/servers \
 	unit/clients/test_memory.py unit/engine/streams/test_memory.py \
 	properties/cancellation/test_streams_sweep.py properties/stress/test_counts.py \
-	integration/clients integration/demo integration/gunicorn integration/prefork integration/prometheus \
+	integration/clients integration/demo integration/fleet integration/gunicorn integration/prefork integration/prometheus \
 	integration/storm integration/transparency integration/versions unit/simulate/test_proof.py)
 # What `make coverage` runs: the tests of guards, engine and flags; unit/flags, which waits, beforehand.
 MEASURED := $(addprefix tests/,unit/admin unit/engine unit/guards unit/policy regressions \
@@ -32,7 +32,7 @@ MEASURED := $(addprefix tests/,unit/admin unit/engine unit/guards unit/policy re
 CORE := $(addprefix tests/,unit/guards unit/engine unit/policy regressions properties)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test quick core trial freeze soak prefork simulate storm coverage picture pictures lint changelog types docs bench profile house format clean
+.PHONY: help demo test quick core trial freeze soak prefork simulate fleet storm coverage picture pictures lint changelog types docs bench profile house format clean
 
 help:  ## say what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -67,6 +67,9 @@ prefork: $(VENV)/test  ## kill gunicorn's workers under load: totals stay exact,
 
 simulate: $(VENV)/test  ## the storm of examples/stall.toml for 200 seeds: ours are back, naive retries stay down; about 9 min
 	$(BIN)/python -m tests.unit.simulate.proof_trial 200
+
+fleet: $(VENV)/test  ## eight processes share one rate limit while Redis answers, dies and comes back; about 40 s
+	$(BIN)/python -m tests.integration.fleet.fleet_trial
 
 storm: $(VENV)/test  ## the same with real processes on loopback; about 90 s
 	$(BIN)/python -m tests.integration.storm.storm_trial

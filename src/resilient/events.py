@@ -19,12 +19,12 @@ from .validation import refuse_type
 
 Kind = Literal[
     "opened", "half_open", "closed", "would_open", "forced", "released", "refused", "updated",
-    "flipped", "abandoned", "retried", "not_retried",
+    "flipped", "abandoned", "retried", "not_retried", "away", "back",
 ]  # fmt: skip
 Cause = Literal["auto", "operator"]
 
 _LEVELS: Final[dict[str, int]] = dict.fromkeys(
-    ("opened", "forced", "refused", "would_open", "flipped", "abandoned", "not_retried"), 30
+    ("opened", "forced", "refused", "would_open", "flipped", "abandoned", "not_retried", "away"), 30
 )
 _INFO: Final = 20
 _BACKLOG: Final = 10_000
@@ -42,9 +42,10 @@ class Event:
             ``refused`` (the first refusal of a guard after a minute without one), ``flipped`` (a
             flag changed in this process), ``abandoned`` (a caller gave up on a
             worker thread, and none of the policy's other workers is abandoned), ``retried``
-            (another attempt, or a copy of one, begins), or ``not_retried`` (the first failure after
+            (another attempt, or a copy of one, begins), ``not_retried`` (the first failure after
             a minute without one to which a retry makes no other attempt, or slow one to which a
-            hedge makes no copy, for that reason).
+            hedge makes no copy, for that reason), ``away`` (the store of a fleet's rate limit does
+            not answer, so that this process goes on alone), or ``back`` (it answers again).
         cause: ``"auto"`` or ``"operator"``.
         at: when, by the policy's monotonic clock, in seconds.
         reason: why, in a few words.

@@ -13,6 +13,7 @@ from .flag_handle import Flag
 from .flags import fork_exclusion
 from .flags import runtime as flags
 from .flags.runtime import here
+from .guards.base import Guard
 
 
 def install() -> None:
@@ -23,6 +24,7 @@ def install() -> None:
     here.flags.on_declared = here.declared
     Flag.on_first_read = _first_read
     PolicyState.on_first_call = _first_call
+    PolicyState.on_fleet_asked = _ask_fleet
     ForcedState.on_expired = here.expired
     for part in fork, flags, imports, fork_exclusion:
         part.install()
@@ -37,6 +39,13 @@ def _first_call(core: PolicyState) -> bool:
     followed = here.first_call(core)
     _share(core)
     return followed
+
+
+def _ask_fleet(core: PolicyState, guard: Guard) -> None:
+    """Ask for a rate limit that a fleet shares; imports `fleet_limits` only then."""
+    from .fleet_limits.asker import here as asker
+
+    asker.ask(core, guard)
 
 
 def _share(core: PolicyState | None = None) -> None:

@@ -62,7 +62,12 @@ ALLOWED = {
         "cli/option_checks.py",
     },
     "pytest": {"testing/plugin.py", "testing/flag_plugin.py"},
-    "redis": {"flags/stores/redis_limits.py", "flags/stores/redis.py", "integrations/redis.py"},
+    "redis": {
+        "flags/stores/redis_limits.py",
+        "flags/stores/redis.py",
+        "fleet_limits/redis_turns.py",
+        "integrations/redis.py",
+    },
     "aiohttp": {"integrations/aiohttp.py"},
     "botocore": {"integrations/boto3.py"},
     "django": {"integrations/django.py"},

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar, Final
 
 from ..clock import Clock, real
+from ..guards.attached import Attached
 from ..guards.base import Guard
 from ..guards.facets import Stateful, Switch
 from ..outcomes import DEFAULT_JUDGE
@@ -55,6 +56,7 @@ class PolicyState(ForcedState):
     on_end: ClassVar[Callable[[PolicyState, str, str, str, float], None] | None] = None
     active: ClassVar[bool] = True  # if False, only switches and forced states act
     on_first_call: ClassVar[Callable[[PolicyState], bool] | None] = None  # set by `startup`
+    on_fleet_asked: ClassVar[Callable[[PolicyState, Guard], object] | None] = None  # likewise
 
     gate: int
 
@@ -106,7 +108,7 @@ class PolicyState(ForcedState):
         for guard in guards:
             guard._policy_name = self.name
             guard.emit = emit
-            if isinstance(guard, Switch):
+            if isinstance(guard, Attached):
                 guard.attach(self)
             if guard.judge is not DEFAULT_JUDGE and guard.judge.on_fault is None:
                 guard.judge.on_fault = fault_logger(self.name, guard.kind)
@@ -145,6 +147,11 @@ class PolicyState(ForcedState):
             if followed and not self.gate & BUSY:
                 self.gate = self.compute_gate(begun=True)
                 self.uncalled = False  # last: an interrupt before it only repeats the setup
+
+    def ask_fleet(self, guard: Guard) -> None:
+        """Have another thread ask the store of the fleet for what a rate limit needs."""
+        if PolicyState.on_fleet_asked is not None:
+            PolicyState.on_fleet_asked(self, guard)
 
     def all_guards(self) -> tuple[Guard, ...]:
         """Return the guards of the policy and of its views."""

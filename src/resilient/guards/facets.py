@@ -8,12 +8,13 @@ guard's queue, `args` and `kwargs` are those of the call. What is not "under the
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 from ..errors import RefusedError
 from ..flag_handle import Flag
 from ..outcomes import SUCCESS
 from .asked import Asked
+from .attached import Attached
 from .base import Guard, Mode, Waiter
 from .tried import Tried
 
@@ -198,24 +199,15 @@ class TimeLimit(Guard):
     sync: str | None = None
 
 
-class Gated(Protocol):
-    """A policy as its switches know it."""
+class Switch(Admission, Attached):
+    """It refuses while its flag is off; while that is on, no call asks it.
 
-    def refresh_gate(self) -> None:
-        """Ask the switches again whether calls have to ask them."""
-        ...
-
-
-class Switch(Admission):
-    """It refuses while its flag is off; while that is on, no call asks it."""
+    When it is moved, it calls the policy's `refresh_gate`.
+    """
 
     answers_anywhere: bool = False  # fallbacks inside it, too, answer its refusal
     flag: Flag
     has_answer: bool = False  # it answers by itself
-
-    def attach(self, core: Gated) -> None:
-        """Take the policy whose `refresh_gate` it calls when it is moved."""
-        raise NotImplementedError
 
     def needs_asking(self) -> bool:
         """Return whether calls have to ask it; under the lock."""

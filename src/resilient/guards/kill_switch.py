@@ -11,8 +11,9 @@ from ..callables import STREAMS, kind_of, label
 from ..errors import FlagOffError, RefusedError
 from ..flag_handle import Flag
 from ..locks import tally
+from .attached import Home
 from .base import ANSWER, REFUSE
-from .facets import Answers, Gated, Switch
+from .facets import Answers, Switch
 from .signatures import check_signature
 
 
@@ -43,7 +44,7 @@ class KillSwitch(Switch, Answers):
         self.only_async: bool = kind in ("async", "async generator")
         self.only_streams: bool = kind in STREAMS
 
-    def attach(self, core: Gated) -> None:
+    def attach(self, core: Home) -> None:
         self.flag.watch(core)
 
     def needs_asking(self) -> bool:

@@ -9,6 +9,7 @@ from typing import Any, Final
 from .. import validation
 from ..engine.policy_state import PolicyState
 from ..errors import DeclarationWarning, OrderWarning
+from ..guards.attached import Attached
 from ..guards.base import Guard
 from ..guards.facets import (
     Admission,
@@ -31,7 +32,8 @@ REQUIRED: Final[dict[type[Guard], tuple[str, ...]]] = {
     Admission: ("admit",), Queueing: ("park", "unpark", "quit", "places"), Slots: ("slots",),
     Answers: ("recover",), Keeps: ("keep",), Recalls: ("recall",), Retries: ("again",),
     Races: ("copies_after", "copies"),
-    Changeable: ("take_over",), Switch: ("attach", "needs_asking", "is_off"),
+    Changeable: ("take_over",), Attached: ("attach",),
+    Switch: ("needs_asking", "is_off"),
 }  # fmt: skip
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from .. import validation
 from ..guards.rate_limit.rate_limit import RateLimit
@@ -20,6 +20,8 @@ def rate_limit(
     burst: int = 1,
     quota: bool = False,
     max_wait: float | timedelta | None = None,
+    scope: Literal["process", "fleet"] = "process",
+    when_away: Literal["local", "open", "refuse"] | None = None,
 ) -> RateLimit:
     """Bound how many calls begin in a time.
 
@@ -36,6 +38,12 @@ def rate_limit(
             many a provider counts; it remembers when the last of them began. Default False.
         max_wait: seconds for which a call may wait for its turn; one whose turn comes later is
             refused at once. Default None: none waits.
+        scope: ``"fleet"`` shares the limit among all processes that have the policy, through the
+            Redis that ``RESILIENT_STORE`` names and by its clock. A call waits up to 0.05 s for the
+            answer. Default ``"process"``: each process has the limit for itself.
+        when_away: while that Redis does not answer, each process goes by itself: ``"local"`` at the
+            limit divided by the processes last known, ``"open"`` without one, ``"refuse"`` refuses
+            all. Only with ``scope="fleet"``. Default ``"local"``.
 
     Returns:
         The guard.
@@ -57,4 +65,12 @@ def rate_limit(
         raise TypeError(
             f"@rate_limit needs its options, such as rate_limit(100, 1.0); got {given!r}"
         )
-    return RateLimit(max_calls, period, burst=burst, quota=quota, max_wait=max_wait)
+    return RateLimit(
+        max_calls,
+        period,
+        burst=burst,
+        quota=quota,
+        max_wait=max_wait,
+        scope=scope,
+        when_away=when_away,
+    )

@@ -13,6 +13,8 @@ from ...outcomes import REFUSED
 from ...state_types import RateLimitState
 from ..base import PARK, REFUSE, Guard, Waiter
 from ..facets import Changeable, Queueing, Restorable
+from .asking import Asking
+from .fleet import ANSWER_WITHIN, SCOPES, WHEN_AWAY, FleetPace
 from .pace import Pace, Smooth
 from .quota import Quota
 from .turns import LATE, Turns
@@ -28,19 +30,26 @@ _RATE: Final = Metric(
     "rate_limit_per_second", "gauge", "Calls a second that the rate limit lets begin."
 )
 _READY: Final = Metric("rate_limit_ready", "gauge", "Calls that it would let begin at once.")
+_AWAY: Final = Metric(
+    "rate_limit_away", "gauge",
+    "Processes that go on alone, because the store of the fleet does not answer.",
+    present='with `scope="fleet"`',
+)  # fmt: skip
 _WAITING: Final = Metric(
     "rate_limit_waiting", "gauge", "Callers who wait for their turn.", present="with `max_wait`"
 )
 
 
-class RateLimit(Queueing, Changeable, Restorable, RateLimitState):
+class RateLimit(Asking, Queueing, Changeable, Restorable, RateLimitState):
     """Bounds how many calls begin in a time; made by `resilient.rate_limit`."""
 
     kind: ClassVar[str] = "rate_limit"
     in_core: ClassVar[bool] = True
     rank: ClassVar[float | None] = 50
-    metrics: ClassVar[tuple[Metric, ...]] = (_RATE, _READY, _WAITING)
-    changeable: ClassVar[tuple[str, ...]] = ("max_calls", "period", "burst", "max_wait")
+    metrics: ClassVar[tuple[Metric, ...]] = (_RATE, _READY, _AWAY, _WAITING)
+    changeable: ClassVar[tuple[str, ...]] = (
+        "max_calls", "period", "burst", "max_wait", "when_away",
+    )  # fmt: skip
     error: ClassVar[type[RefusedError]] = RateLimitedError
     pace: Pace
     max_wait: float
@@ -58,6 +67,8 @@ class RateLimit(Queueing, Changeable, Restorable, RateLimitState):
         burst: int = 1,
         quota: bool = False,
         max_wait: float | timedelta | None = None,
+        scope: str = "process",
+        when_away: str | None = None,
     ) -> None:
         super().__init__()
         self.max_calls: int = validation.count("max_calls", max_calls)
@@ -69,25 +80,40 @@ class RateLimit(Queueing, Changeable, Restorable, RateLimitState):
         self.max_wait = (
             0.0 if max_wait is None else validation.duration("max_wait", max_wait, zero=True)
         )
-        self.adds_counts: tuple[str, ...] = ("line",) if self.max_wait else ()
-        self.pace = (
-            Quota(self.max_calls, self.period)
-            if self.quota
-            else Smooth(self.max_calls, self.period, self.burst)
-        )
+        self.scope: str = validation.one_of("scope", scope, SCOPES)
+        if self.scope == "process" and when_away is not None:
+            validation.refuse("when_away", when_away, 'given with scope="fleet" alone')
+        self.when_away: str | None = when_away
+        if self.scope == "fleet":
+            self.when_away = validation.one_of("when_away", when_away or "local", WHEN_AWAY)
+        self.adds_counts: tuple[str, ...] = ("line",) if self.waits else ()
+        self.pace = self._pace()
         self.line = OrderedDict()
         self.turns: Turns = Turns(self.line, self._wake)
         self.why = self._refused()
 
+    def _pace(self) -> Pace:
+        options = self.max_calls, self.period, self.burst
+        if self.when_away is not None:
+            return FleetPace(*options, quota=self.quota, when_away=self.when_away)
+        return Quota(*options[:2]) if self.quota else Smooth(*options)
+
     def _wake(self, waiter: Waiter) -> None:
         self.emit(waiter)
 
+    @property
+    def waits(self) -> float:
+        """For how many seconds a call may wait: for its turn, or to hear of one."""
+        return self.max_wait if self.scope == "process" else max(self.max_wait, ANSWER_WITHIN)
+
     def places(self) -> int:
-        return MOST_WAITING if self.max_wait else 0
+        return MOST_WAITING if self.waits else 0
 
     # -- the life of an attempt ---------------------------------------------
 
     def admit(self, now: float) -> int:
+        if self.when_away is not None:
+            self.ask(now)
         if len(self.turns):
             self.turns.tidy(self.pace, now)
         if not self.line:
@@ -100,7 +126,7 @@ class RateLimit(Queueing, Changeable, Restorable, RateLimitState):
         return REFUSE
 
     def _may_wait(self, now: float) -> bool:
-        has_place = self.max_wait > 0 and len(self.turns) < MOST_WAITING
+        has_place = self.waits > 0 and len(self.turns) < MOST_WAITING
         return has_place and self.retry_after(now) <= self.max_wait + _SLACK
 
     def retry_after(self, now: float) -> float:
@@ -129,12 +155,14 @@ class RateLimit(Queueing, Changeable, Restorable, RateLimitState):
             left = f"its caller has {waiter.left:.3g} s left"
             self.why = f"its turn comes in {wait:.3g} s, and {left}"
             return REFUSE
-        waiter.patience = self.max_wait
-        waiter.deadline = now + wait
-        self.turns.park(waiter, now + self.max_wait * _LATER + _SLACK)
+        waiter.patience = self.waits
+        self.turns.park(waiter, now + self.waits * _LATER + _SLACK)
+        self.ask(now)
+        waiter.deadline = max(now + wait, self.heard_by)
         return PARK
 
     def unpark(self, waiter: Waiter, now: float) -> int:
+        self.ask(now)
         turns, pace = self.turns, self.pace
         first = turns.is_first(waiter)
         if not first:
@@ -148,7 +176,7 @@ class RateLimit(Queueing, Changeable, Restorable, RateLimitState):
                 return number
             turn = pace.turn(0, now) if first else now + LATE
             if now < limit and (not first or turn <= limit):
-                turns.stays(waiter, turn)
+                turns.stays(waiter, max(turn, self.heard_by))
                 return PARK
         self.why = f"no turn came within {waiter.patience:g} s, or could"
         self.quit(waiter, now)
@@ -167,6 +195,8 @@ class RateLimit(Queueing, Changeable, Restorable, RateLimitState):
             "burst": self.burst,
             "quota": self.quota,
             "max_wait": self.max_wait or None,
+            "scope": self.scope,
+            "when_away": self.when_away,
         }
 
     def take_over(self, new: Guard, now: float) -> None:
@@ -175,6 +205,7 @@ class RateLimit(Queueing, Changeable, Restorable, RateLimitState):
         new.pace.follow(self.pace, now)
         self.max_calls, self.period, self.burst = new.max_calls, new.period, new.burst
         self.max_wait, self.adds_counts, self.pace = new.max_wait, new.adds_counts, new.pace
+        self.when_away = new.when_away
         self.why = self._refused()  # the compiled path writes none
         self.turns.sort_out(self.pace, now)
 
@@ -196,11 +227,12 @@ class RateLimit(Queueing, Changeable, Restorable, RateLimitState):
 
     def _allowed(self) -> str:
         calls = "1 call" if self.max_calls == 1 else f"{self.max_calls} calls"
-        return f"{calls} in {self.period:g} s"
+        return f"{calls} in {self.period:g} s" + (", of the whole fleet" if self.fleet else "")
 
     def _refused(self) -> str:
         longest = f", and none waits for more than {self.max_wait:g} s" if self.max_wait else ""
-        return f"{self._allowed()}{longest}"
+        alone = f"; {self.alone}" if self.alone else ""
+        return f"{self._allowed()}{longest}{alone}"
 
     def describe(self) -> str:
         if self.quota:
@@ -214,19 +246,28 @@ class RateLimit(Queueing, Changeable, Restorable, RateLimitState):
 
     def live(self, now: float) -> str:
         waiting = f", {len(self.turns)} waiting" if len(self.turns) or self.max_wait else ""
-        return f"{self.pace.ready(now)} may begin at once{waiting}"
+        alone = f", alone: {self.alone}" if self.alone else ""
+        return f"{self.pace.ready(now)} may begin at once{waiting}{alone}"
 
     def snapshot(self, now: float) -> dict[str, Any]:
-        return {
+        said: dict[str, Any] = {
             "guard": self.kind,
             "ready": self.pace.ready(now),
             "waiting": len(self.turns),
             "options": self.options(),
         }
+        fleet = self.fleet
+        if fleet is not None:
+            said["fleet"] = {"processes": fleet.processes, "away": fleet.away}
+        return said
 
     def measure(self, now: float) -> list[Sample]:
-        rate = self.max_calls / self.period
-        samples: list[Sample] = [(_RATE, (), rate), (_READY, (), self.pace.ready(now))]
+        fleet, rate = self.fleet, self.max_calls / self.period
+        samples: list[Sample] = [(_READY, (), self.pace.ready(now))]
+        if fleet is not None:
+            rate /= fleet.processes
+            samples.append((_AWAY, (), bool(fleet.away)))
+        samples.append((_RATE, (), rate))
         if self.max_wait or len(self.turns):
             samples.append((_WAITING, (), len(self.turns)))
         return samples
