@@ -11,6 +11,7 @@ from .errors import (
     BulkheadFullError,
     CallTimeoutError,
     CircuitOpenError,
+    ConcurrencyLimitedError,
     DeclarationWarning,
     FlagOffError,
     OrderWarning,
@@ -38,12 +39,14 @@ if TYPE_CHECKING:
     from .admin.settings import load_settings
     from .engine.loops import Attempt
     from .policy.clients.explanation import Explained, Explanation
+    from .policy.concurrency_limit_decorator import concurrency_limit
     from .policy.hedge_decorator import hedge
     from .policy.last_good_decorator import last_good
     from .policy.patching import Patch, patch
     from .policy.rate_limit_decorator import rate_limit
     from .policy.retry_decorator import retry
     from .policy.throttle_decorator import throttle
+    from .priority_levels import priority
 
 startup.install()
 
@@ -67,10 +70,12 @@ _LATER: Final = {  # what most programs never ask for is loaded when it is asked
     "Explained": "policy.clients.explanation",
     "Explanation": "policy.clients.explanation",
     "Patch": "policy.patching",
+    "concurrency_limit": "policy.concurrency_limit_decorator",
     "hedge": "policy.hedge_decorator",
     "last_good": "policy.last_good_decorator",
     "load_settings": "admin.settings",
     "patch": "policy.patching",
+    "priority": "priority_levels",
     "rate_limit": "policy.rate_limit_decorator",
     "retry": "policy.retry_decorator",
     "throttle": "policy.throttle_decorator",
@@ -82,6 +87,7 @@ __all__ = (
     "BulkheadFullError",
     "CallTimeoutError",
     "CircuitOpenError",
+    "ConcurrencyLimitedError",
     "DeclarationWarning",
     "Event",
     "Explained",
@@ -105,6 +111,7 @@ __all__ = (
     "check",
     "circuit_breaker",
     "compiled",
+    "concurrency_limit",
     "configure",
     "explain",
     "fallback",
@@ -118,6 +125,7 @@ __all__ = (
     "on_abandon",
     "patch",
     "policy_of",
+    "priority",
     "rate_limit",
     "registry",
     "remaining",

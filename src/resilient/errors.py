@@ -67,6 +67,10 @@ class RateLimitedError(RefusedError):
     """The rate limit lets no more calls begin for now."""
 
 
+class ConcurrencyLimitedError(RefusedError):
+    """As many calls run as the concurrency limit lets run by now."""
+
+
 class ThrottledError(RefusedError):
     """The throttle refuses a share of the calls, and this is one of them."""
 

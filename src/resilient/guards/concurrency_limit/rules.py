@@ -1,0 +1,103 @@
+"""How a limit follows what is measured: by the gradient of durations, or by drops alone.
+
+Gradient2 is that of Netflix/concurrency-limits (2018), with another baseline, and with drops; AIMD,
+additive increase and multiplicative decrease, is that of Chiu and Jain (1989).
+"""
+
+from __future__ import annotations
+
+from math import inf
+from typing import Final, Protocol
+
+from .samples import Baseline, Window
+
+QUEUE: Final = 4  # calls that may stand in the dependency's own line
+SMOOTHING: Final = 0.2
+STEEPEST: Final = 0.5  # one window cuts at most so much
+BACKOFF: Final = 0.9  # what a drop leaves
+
+
+PROBE_EVERY: Final = 30.0  # seconds of full use, after which it looks how long calls take idle
+PROBE: Final = 0.25  # of the limit, meanwhile
+PROBED: Final = 50  # calls that it looks at: the mean of fewer is chance
+
+
+class Rule(Protocol):
+    """Says what the limit becomes."""
+
+    def cut(self, limit: float) -> float:
+        """Return it after a drop."""
+        ...
+
+    def next(self, limit: float, window: Window, now: float) -> float:
+        """Return it after a full window."""
+        ...
+
+
+class Gradient:
+    """Cuts as soon as calls take longer than the baseline, times a tolerance.
+
+    A limit that is always used up hides how long calls take idle, most of all where it was too high
+    from the beginning: so it is a quarter for a moment, now and then.
+
+    Args:
+        tolerance: how many times the baseline is no overload.
+    """
+
+    __slots__ = ("_before", "_calls", "_due", "_from", "_seconds", "baseline", "tolerance")
+
+    def __init__(self, tolerance: float) -> None:
+        self.tolerance: float = tolerance
+        self.baseline: Baseline = Baseline()
+        self._due: float = inf  # when to look
+        self._before: float = 0.0  # the limit before it looked; 0 while it does not
+        self._from: float = 0.0  # calls that end from here on began with the limit of now
+        self._calls, self._seconds = 0, 0.0
+
+    def cut(self, limit: float) -> float:
+        """Return it after a drop."""
+        self._before *= BACKOFF
+        return limit * BACKOFF
+
+    def next(self, limit: float, window: Window, now: float) -> float:
+        """Return it after a full window."""
+        if self._before:
+            return self._looked(limit, window, now)
+        self.baseline.add(window, now)
+        if window.most * 2 < limit:  # it was not used: nothing is known of a larger one
+            self._due = now + PROBE_EVERY
+            return limit
+        if now >= self._due:
+            self._before, self._from = limit, now + 2 * window.mean
+            self._calls, self._seconds = 0, 0.0
+            return limit * PROBE
+        self._due = min(self._due, now + PROBE_EVERY)
+        gradient = self.tolerance * self.baseline.seconds / window.mean if window.mean else 1.0
+        wanted = limit * max(STEEPEST, min(1.0, gradient)) + QUEUE
+        return limit + (wanted - limit) * SMOOTHING
+
+    def _looked(self, limit: float, window: Window, now: float) -> float:
+        """Return the limit of before once enough calls have been seen."""
+        if window.began < self._from:
+            return limit
+        self._calls += window.calls
+        self._seconds += window.seconds
+        if self._calls < PROBED:
+            return limit
+        self.baseline.see(self._seconds / self._calls)
+        before, self._before, self._due = self._before, 0.0, now + PROBE_EVERY
+        return before
+
+
+class Aimd:
+    """Rises by one a window where the limit was used."""
+
+    __slots__ = ()
+
+    def cut(self, limit: float) -> float:
+        """Return it after a drop."""
+        return limit * BACKOFF
+
+    def next(self, limit: float, window: Window, now: float) -> float:
+        """Return it after a full window."""
+        return limit + 1 if window.most * 2 >= limit else limit
