@@ -217,7 +217,7 @@ def test_what_is_looked_at() -> None:
     assert {"circuit_breaker", "Policy.call", "Registry.subscribe", "metrics.register"} < {
         *FUNCTIONS
     }
-    assert {"Policy", "calls", "on_abandon", "testing.ManualClock"} == {*MADE}
+    assert {"Policy", "calls", "on_abandon", "priority", "testing.ManualClock"} == {*MADE}
     assert {"Policy.name", "testing.ManualClock.waiting"} < {*PROPERTIES}
     assert {"timeout", "remaining", "Block", "Policy"} < {*ENTRANCES}
     assert "Policy.__call__" in PUBLIC

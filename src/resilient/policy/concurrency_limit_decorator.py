@@ -24,7 +24,7 @@ def concurrency_limit(fn: M, /) -> M: ...  # type: ignore[overload-overlap]
 def concurrency_limit(fn: Callable[P, T], /) -> Callable[P, T]: ...
 @overload
 def concurrency_limit(
-    initial: int = 20,
+    initial: int | None = None,
     /,
     *,
     min_limit: int = 1,
@@ -38,7 +38,7 @@ def concurrency_limit(
 ) -> ConcurrencyLimit: ...
 @validation.keywords
 def concurrency_limit(
-    initial: Any = 20,
+    initial: Any = None,
     /,
     *,
     min_limit: int = 1,
@@ -59,7 +59,8 @@ def concurrency_limit(
     with options, and as a part of a `Policy`.
 
     Args:
-        initial: the limit to begin with, or the function, in bare use. Default 20.
+        initial: the limit to begin with, or the function, in bare use. Default 20, or the bound
+            nearest to that.
         min_limit: it never falls below. Default 1.
         max_limit: it never rises above. Default 200.
         algorithm: ``"gradient"`` goes by how long calls take, ``"aimd"`` by overload alone. Default
@@ -90,7 +91,7 @@ def concurrency_limit(
     """
     bare = is_decorated(initial)
     guard = ConcurrencyLimit(
-        20 if bare else initial,
+        None if bare else initial,
         min_limit=min_limit,
         max_limit=max_limit,
         algorithm=algorithm,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 from hypothesis import given, settings
@@ -154,7 +155,7 @@ def test_each_refusal_of_the_most_important_frees_one_slot_for_it(
         return  # there was room for all
     caps = [guard.shares.caps[level] for level in range(1, LOWEST + 1)]
     known = [cap for cap in caps if cap is not None]
-    for more, less in zip(caps, caps[1:], strict=False):
+    for more, less in itertools.pairwise(caps):
         assert more is None or less == 0, "a more important level gave slots before a lesser one"
     assert not known or min(known) >= 0
 

@@ -495,7 +495,7 @@ def test_what_it_shows(clock: ManualClock) -> None:
         "options": {
             "max_calls": 10, "period": 60.0, "burst": 3, "quota": False, "max_wait": 2.0,
             "scope": "process", "when_away": None,
-        },  # fmt: skip
+        },
     }  # fmt: skip
     assert "lets 10 calls in 60 s begin, evenly, 3 of them at once" in str(of)
     assert "2 may begin at once, 0 waiting" in str(of)

@@ -15,6 +15,7 @@ from resilient import (
     Policy,
     bulkhead,
     circuit_breaker,
+    concurrency_limit,
     fallback,
     flag,
     flags,
@@ -367,7 +368,7 @@ def test_the_catalogue_is_what_is_exported(scrape, clock, monkeypatch) -> None:
     policy.call(int)
     rest = Policy(
         "rest", last_good(), hedge(60, idempotent=True), throttle(),
-        rate_limit(1, max_wait=1, scope="fleet"), clock=clock,
+        rate_limit(1, max_wait=1, scope="fleet"), concurrency_limit(), clock=clock,
     )  # fmt: skip
     rest.call(int)
     moved = Policy("moved", circuit_breaker())

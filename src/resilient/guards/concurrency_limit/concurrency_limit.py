@@ -19,6 +19,7 @@ from .shares import Shares
 if TYPE_CHECKING:
     from datetime import timedelta
 
+INITIAL: Final = 20
 ALGORITHMS: Final = ("gradient", "aimd")
 _LEVELS: Final = len(LEVELS)
 
@@ -27,6 +28,18 @@ _USED: Final = Metric("concurrency_used", "gauge", "Its slots that are taken.")
 _DROPS: Final = Metric(
     "concurrency_drops_total", "counter", "Calls that ended as overload does: those cut the limit."
 )
+
+
+class OverloadJudge(Judge):
+    """Decides what overload is; without a `failed_result`, by the answers of known libraries."""
+
+    __slots__ = ()
+
+    def of_value(self, value: object) -> int:
+        """Return SUCCESS or FAILURE for a returned value."""
+        if self.failed_result is None:
+            return FAILURE if is_overloaded_answer(value) else SUCCESS
+        return super().of_value(value)
 
 
 class ConcurrencyLimit(Slots, Changeable, Restorable):
@@ -44,7 +57,7 @@ class ConcurrencyLimit(Slots, Changeable, Restorable):
 
     def __init__(
         self,
-        initial: int = 20,
+        initial: int | None = None,
         *,
         min_limit: int = 1,
         max_limit: int = 200,
@@ -60,20 +73,17 @@ class ConcurrencyLimit(Slots, Changeable, Restorable):
         self.max_limit: int = validation.count("max_limit", max_limit)
         if self.min_limit > self.max_limit:
             validation.refuse("min_limit", min_limit, f"at most max_limit, which is {max_limit}")
-        self.initial: int = validation.count("initial", initial)
-        if not self.min_limit <= self.initial <= self.max_limit:
+        if initial is None:
+            initial = max(self.min_limit, min(INITIAL, self.max_limit))
+        elif not self.min_limit <= validation.count("initial", initial) <= self.max_limit:
             validation.refuse("initial", initial, f"from {min_limit} to {max_limit}, its bounds")
         self.algorithm: str = validation.one_of("algorithm", algorithm, ALGORITHMS)
         self.tolerance: float = validation.number("tolerance", tolerance, least=1.0, most=10.0)
         self.slow_call_duration: float = validation.duration(
             "slow_call_duration", slow_call_duration
         )
-        self.judge: Judge = Judge(
-            is_overload if on is None else on,
-            ignore,
-            is_overloaded_answer if failed_result is None else failed_result,
-        )
-        self.limit: float = float(self.initial)
+        self.judge: Judge = OverloadJudge(is_overload if on is None else on, ignore, failed_result)
+        self.limit: float = float(initial)
         self.drops: int = 0
         self.abandoned: int = 0
         self.running: int = 0
@@ -152,7 +162,6 @@ class ConcurrencyLimit(Slots, Changeable, Restorable):
 
     def options(self) -> dict[str, Any]:
         return {
-            "initial": self.initial,
             "min_limit": self.min_limit,
             "max_limit": self.max_limit,
             "algorithm": self.algorithm,

@@ -1,0 +1,234 @@
+"""The concurrency limit in policies: every kind of call, what is overload, and what is shown."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import threading
+from typing import Any
+
+import httpx
+import pytest
+
+import resilient
+from resilient import (
+    CallTimeoutError,
+    ConcurrencyLimitedError,
+    Policy,
+    bulkhead,
+    concurrency_limit,
+    priority,
+    timeout,
+)
+from resilient.guards.concurrency_limit.rules import BACKOFF
+from resilient.knowledge.overload import is_overload, is_overloaded_answer
+from resilient.testing import ManualClock
+from tests.kit.colours import Colour
+from tests.kit.forks import Fork
+from tests.kit.policies import part, policy, raised
+from tests.kit.waiting import until
+
+
+def shown(of: Policy) -> Any:
+    return part(of, "concurrency_limit")
+
+
+@pytest.mark.parametrize("how", ["through", "in_block", "as_stream"])
+def test_every_shape_of_a_call_takes_a_slot_and_gives_it_back(colour: Colour, how: str) -> None:
+    of = policy(concurrency_limit(1), timeout(60, sync="cooperative"))
+    seen: list[Any] = []
+
+    async def inner() -> str:
+        return "never"
+
+    async def body() -> str:
+        seen.append(shown(of)["used"])
+        seen.append((await colour.attempt(of, colour.fn(inner))).error)
+        return "full"
+
+    async def scene() -> None:
+        for _ in range(3):
+            assert await getattr(colour, how)(of, colour.fn(body)) == "full"
+
+    colour.run(scene)
+    assert seen[::2] == [1, 1, 1]
+    assert {type(error) for error in seen[1::2]} == {ConcurrencyLimitedError}
+    assert shown(of)["used"] == 0
+    assert "all 1 slots of now are taken" in str(seen[1])
+
+
+def test_a_worker_that_was_given_up_keeps_its_slot() -> None:
+    """And the time-out is overload: with a limit of 1.9 one slot is left, and that is taken."""
+    of, go = policy(concurrency_limit(2), timeout(0.05, sync="thread")), threading.Event()
+    assert isinstance(of.try_call(go.wait).error, CallTimeoutError)
+    assert (shown(of)["used"], shown(of)["abandoned"], shown(of)["drops"]) == (1, 1, 1)
+    assert isinstance(of.try_call(int).error, ConcurrencyLimitedError)
+    go.set()
+    until(lambda: shown(of)["used"] == 0)
+    assert of.call(int) == 0
+
+
+@pytest.mark.parametrize(
+    ("error", "cuts"),
+    [
+        (TimeoutError(), True), (httpx.ReadTimeout("late"), True),
+        (resilient.BulkheadFullError("full", policy="x", guard="bulkhead"), True),
+        (ValueError(), False), (ConnectionResetError(), False),
+        (httpx.HTTPStatusError("", request=httpx.Request("GET", "http://x"),
+                               response=httpx.Response(503)), True),
+        (httpx.HTTPStatusError("", request=httpx.Request("GET", "http://x"),
+                               response=httpx.Response(500)), False),
+    ],
+    ids=lambda each: type(each).__name__ if isinstance(each, Exception) else str(each),
+)  # fmt: skip
+def test_what_is_overload(error: Exception, cuts: bool) -> None:
+    of = policy(concurrency_limit(10))
+    raised(of.call, _raising(error))
+    assert shown(of)["limit"] == (int(10 * BACKOFF) if cuts else 10)
+    assert is_overload(error) == cuts
+
+
+def _raising(error: Exception) -> Any:
+    def body() -> None:
+        raise error
+
+    return body
+
+
+def test_an_answer_is_overload_too() -> None:
+    answers = {status: httpx.Response(status) for status in (200, 404, 429, 500, 503)}
+    assert {status for status, each in answers.items() if is_overloaded_answer(each)} == {429, 503}
+    assert not is_overloaded_answer(type("Other", (), {"status_code": 503})())
+    of = policy(concurrency_limit(10))
+    assert of.call(lambda: answers[503]).status_code == 503
+    assert shown(of)["drops"] == 1
+
+
+def test_options_say_what_is_overload() -> None:
+    of = policy(concurrency_limit(10, on=ValueError, failed_result=lambda value: value == "busy"))
+    raised(of.call, _raising(TimeoutError()))
+    assert shown(of)["drops"] == 0
+    raised(of.call, _raising(ValueError()))
+    of.call(lambda: "busy")
+    assert shown(of)["drops"] == 2
+
+
+def test_a_slow_success_is_overload() -> None:
+    clock = ManualClock()
+    of = policy(concurrency_limit(10, slow_call_duration=2.0), clock=clock)
+    of.call(clock.advance, 1.9)
+    assert shown(of)["drops"] == 0
+    of.call(clock.advance, 2.0)
+    assert (shown(of)["drops"], shown(of)["limit"]) == (1, 9)
+
+
+def test_the_priority_is_that_of_the_context() -> None:
+    """In tasks and on worker threads that begin inside, too."""
+    seen: list[str] = []
+
+    async def task() -> None:
+        seen.append(priority.now())
+
+    async def scene() -> None:
+        with priority("low"):
+            begun = asyncio.create_task(task())
+        seen.append(priority.now())
+        await begun
+
+    asyncio.run(scene())
+    with priority("critical"):
+        policy(timeout(60, sync="thread")).call(lambda: seen.append(priority.now()))
+        with priority("high"):
+            seen.append(priority.now())
+        seen.append(priority.now())
+    assert seen == ["normal", "low", "critical", "high", "critical"]
+
+
+def test_one_object_may_be_entered_again_and_again() -> None:
+    level = priority("low")
+    with level, level:
+        assert priority.now() == "low"
+    assert priority.now() == "normal"
+
+
+def test_the_least_important_is_refused_first() -> None:
+    of, context = policy(concurrency_limit(2)), contextvars.copy_context()
+    blocks = [of.block(), of.block()]
+    with priority("low"):
+        for each in blocks:
+            each.__enter__()
+    with priority("critical"):
+        assert isinstance(of.try_call(int).error, ConcurrencyLimitedError)
+    assert shown(of)["left_to"] == {"low": 1}
+    blocks.pop().__exit__(None, None, None)
+    with priority("low"):
+        error = of.try_call(int).error
+    assert "1 of the 2 slots of now are left to calls of priority low" in str(error)
+    with priority("critical"):
+        assert of.call(int) == 0
+    assert context.run(of.call, int) == 0
+    blocks.pop().__exit__(None, None, None)
+
+
+def test_a_child_begins_with_its_own_calls() -> None:
+    of, fork = policy(concurrency_limit(3)), Fork()
+    other = threading.Event()
+    thread = threading.Thread(target=lambda: of.call(other.wait, 60))
+    thread.start()
+    until(lambda: shown(of)["used"] == 1)
+
+    def body() -> None:
+        assert shown(of)["used"] == 2
+        if fork():
+            fork.report({"value": shown(of)["used"]})
+
+    of.call(body)
+    assert fork.answer() == 1
+    other.set()
+    thread.join(60)
+    assert shown(of)["used"] == 0
+
+
+def test_bounds_change_while_it_runs() -> None:
+    of = policy(concurrency_limit(20))
+    of.update(concurrency_limit={"max_limit": 5})
+    assert shown(of)["limit"] == 5
+    of.update(concurrency_limit={"min_limit": 7, "max_limit": 50})
+    assert shown(of)["limit"] == 7
+    with pytest.raises(ValueError, match="min_limit must be at most max_limit, which is 50"):
+        of.update(concurrency_limit={"min_limit": 60})
+
+
+def test_what_it_shows() -> None:
+    of = policy(concurrency_limit(20))
+    text = "runs at most 1 to 200 at once, as many as go well by how long calls take, and refuses"
+    assert text in str(of)
+    assert "0 of 20 slots of now used" in str(of)
+    assert "by overload alone" in str(policy(concurrency_limit(algorithm="aimd")))
+
+
+def test_workers_are_as_many_as_it_may_ever_let_run() -> None:
+    """A bulkhead further in has the last word."""
+    of = policy(concurrency_limit(2, max_limit=3), timeout(60, sync="thread"))
+    assert "3" in str(of)
+    policy(concurrency_limit(), bulkhead(2), timeout(60, sync="thread")).call(int)
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        ({"initial": 0}, "initial"), ({"initial": 300}, "initial"), ({"initial": True}, "initial"),
+        ({"min_limit": 30}, "initial"), ({"min_limit": 300}, "min_limit"),
+        ({"algorithm": "vegas"}, "algorithm"), ({"tolerance": 0.9}, "tolerance"),
+        ({"slow_call_duration": -1}, "slow_call_duration"), ({"on": 7}, "on"),
+    ],
+)  # fmt: skip
+def test_what_it_does_not_take(options: dict[str, Any], word: str) -> None:
+    first = options.pop("initial", 20)
+    with pytest.raises((ValueError, TypeError), match=rf"^{word} "):
+        concurrency_limit(first, **options)
+
+
+def test_there_are_four_levels() -> None:
+    with pytest.raises(ValueError, match="level must be one of 'critical', 'high', 'normal'"):
+        priority("urgent")  # type: ignore[arg-type]
