@@ -5,18 +5,21 @@ After the criticality of requests in Beyer et al., *Site Reliability Engineering
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from contextvars import ContextVar, Token
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from .validation import one_of
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
     from types import TracebackType
     from typing import Self
 
 Level = Literal["critical", "high", "normal", "low"]
 LEVELS: Final = ("critical", "high", "normal", "low")
 NORMAL: Final = LEVELS.index("normal")
+HEADER: Final = "x-request-priority"  # of HTTP, and of gRPC's metadata
 
 current: Final[ContextVar[int]] = ContextVar("resilient_priority", default=NORMAL)
 
@@ -63,3 +66,14 @@ class priority:
         trace: TracebackType | None,
     ) -> None:  # fmt: skip
         current.reset(self._tokens.pop())
+
+
+def carried() -> Level | None:
+    """Return what a request should say; None where it need not say anything."""
+    return None if current.get() == NORMAL else priority.now()
+
+
+def of_request(said: object) -> AbstractContextManager[Any]:
+    """Return a context with the priority that a request says; another word says nothing."""
+    level: Any = said.decode("latin-1") if isinstance(said, bytes) else said
+    return priority(level) if level in LEVELS else nullcontext()

@@ -9,7 +9,7 @@ import aiohttp
 from ..knowledge.error_families import Family
 from ..outcomes import Judge
 from ..policy.clients.adapter import ClientAdapter
-from .common import FAILED_STATUSES
+from .common import FAILED_STATUSES, carry
 
 _OWN: Final = (
     aiohttp.InvalidURL,
@@ -65,6 +65,15 @@ def failed_response(response: object) -> bool:
     return isinstance(response, aiohttp.ClientResponse) and response.status in FAILED_STATUSES
 
 
+async def _carry(_session: Any, _context: Any, about: aiohttp.TraceRequestStartParams) -> None:
+    carry(about.headers)
+
+
+_CARRYING: Final = aiohttp.TraceConfig()  # the hook that may change a request's headers
+_CARRYING.on_request_start.append(_carry)
+_CARRYING.freeze()
+
+
 class AiohttpClient(ClientAdapter):
     """What `Policy.wrap` knows of an `aiohttp.ClientSession`."""
 
@@ -75,6 +84,10 @@ class AiohttpClient(ClientAdapter):
 
     # These methods of a response read what is still to come.
     _READS: ClassVar[frozenset[str]] = frozenset({"json", "read", "text"})
+
+    def prepare(self, client: Any) -> None:
+        if isinstance(client, aiohttp.ClientSession) and _CARRYING not in client.trace_configs:
+            client.trace_configs.append(_CARRYING)
 
     def free(self, cls: type, name: str) -> bool:
         if issubclass(cls, aiohttp.ClientResponse):

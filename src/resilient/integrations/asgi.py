@@ -6,7 +6,8 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import nullcontext
 from typing import Any
 
-from .server_edge import HEADER, TOO_SHORT, ServerEdge, answer
+from ..priority_levels import of_request
+from .server_edge import HEADER, PRIORITY, TOO_SHORT, ServerEdge, answer
 
 _Messages = Callable[[], Awaitable[MutableMapping[str, Any]]]
 _Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -29,6 +30,9 @@ class Middleware(ServerEdge):
             header. Default None: none.
         at_least: a request with less time than this, in seconds, gets 504 at once, without a call
             of the application. Default 0.
+        priority_header: the request header that says how important the request is: see
+            `resilient.priority`. Default ``x-request-priority``; None reads none, as where anybody
+            may call.
 
     Raises:
         TypeError: an option is of a wrong type.
@@ -48,8 +52,9 @@ class Middleware(ServerEdge):
         header: str | None = HEADER,
         at_most: float | None = None,
         at_least: float = 0.0,
+        priority_header: str | None = PRIORITY,
     ) -> None:
-        super().__init__(header, at_most, at_least)
+        super().__init__(header, at_most, at_least, priority_header)
         self._app = app
 
     async def __call__(
@@ -58,7 +63,7 @@ class Middleware(ServerEdge):
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        seconds, bodiless = self.seconds(self._asked(scope)), scope["method"] == "HEAD"
+        seconds, bodiless = self.seconds(_header(scope, self.header)), scope["method"] == "HEAD"
         if self.too_short(seconds):
             await _respond(send, *TOO_SHORT, bodiless=bodiless)
             return
@@ -73,7 +78,8 @@ class Middleware(ServerEdge):
                 limit.deadline.open = False  # work after the response has no deadline
 
         try:
-            with nullcontext() if limit is None else limit:
+            level = of_request(_header(scope, self.priority_header))
+            with level, nullcontext() if limit is None else limit:
                 await self._app(scope, receive, watched)
         except Exception as error:
             answered = None if begun else answer(error)
@@ -81,13 +87,14 @@ class Middleware(ServerEdge):
                 raise
             await _respond(send, *answered, bodiless=bodiless)
 
-    def _asked(self, scope: MutableMapping[str, Any]) -> str | None:
-        if self.header is None:
-            return None
-        name = self.header.encode("ascii")
-        values = (value for key, value in scope["headers"] if key.lower() == name)
-        found = next(values, None)
-        return None if found is None else found.decode("latin-1")
+
+def _header(scope: MutableMapping[str, Any], header: str | None) -> str | None:
+    if header is None:
+        return None
+    name = header.encode("ascii")
+    values = (value for key, value in scope["headers"] if key.lower() == name)
+    found = next(values, None)
+    return None if found is None else found.decode("latin-1")
 
 
 async def _respond(

@@ -14,6 +14,8 @@ from typing import Any, Final
 from ..deadline import Deadline, on_abandon, raise_if_up, remaining
 from ..errors import CallTimeoutError
 from ..place import Place
+from ..priority_levels import HEADER as PRIORITY
+from ..priority_levels import carried
 
 # With these the dependency is overloaded or broken. Any other status is an answer: 404 and 422 are
 # about the request, 501 and 505 about the caller.
@@ -27,6 +29,13 @@ def shorter(seconds: float | None) -> float | None:
         return seconds
     left = max(left, 0.001)  # 0 would mean "do not wait", or "no limit"
     return left if seconds is None else min(seconds, left)
+
+
+def carry(headers: Any) -> None:
+    """Have a request say the priority of the work at hand, unless it says one already."""
+    level = carried()
+    if level is not None and PRIORITY not in headers:
+        headers[PRIORITY] = level
 
 
 @contextmanager

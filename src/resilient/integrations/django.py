@@ -3,15 +3,16 @@
 # pyright: basic
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.conf import settings
 from django.http import HttpResponse
 
-from .server_edge import HEADER, TOO_SHORT, ServerEdge, answer
+from ..priority_levels import of_request
+from .server_edge import HEADER, PRIORITY, TOO_SHORT, ServerEdge, answer
 
 
 class Middleware(ServerEdge):
@@ -42,6 +43,7 @@ class Middleware(ServerEdge):
             getattr(settings, "RESILIENT_HEADER", HEADER),
             getattr(settings, "RESILIENT_AT_MOST", None),
             getattr(settings, "RESILIENT_AT_LEAST", 0.0),
+            getattr(settings, "RESILIENT_PRIORITY_HEADER", PRIORITY),
         )
         self._get_response = get_response
         self._is_async = iscoroutinefunction(get_response)
@@ -53,7 +55,7 @@ class Middleware(ServerEdge):
         if self.too_short(seconds):
             early = _response(*TOO_SHORT)
             return _at_once(early) if self._is_async else early
-        scope: Any = nullcontext() if seconds is None else self.bounded(seconds)
+        scope: Any = self._scope(request, seconds)
         if self._is_async:
             return self._async_call(request, scope)
         with scope:
@@ -62,6 +64,15 @@ class Middleware(ServerEdge):
     async def _async_call(self, request: Any, scope: Any) -> Any:
         with scope:
             return await self._get_response(request)
+
+    @contextmanager
+    def _scope(self, request: Any, seconds: float | None) -> Generator[None]:
+        said = self.priority_header
+        with (
+            of_request(None if said is None else request.headers.get(said)),
+            nullcontext() if seconds is None else self.bounded(seconds),
+        ):
+            yield
 
     def _seconds(self, request: Any) -> float | None:
         asked = None if self.header is None else request.headers.get(self.header)

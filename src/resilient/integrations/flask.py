@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from flask import Response
 
 from ..errors import CallTimeoutError, RefusedError
-from .server_edge import HEADER, answer
+from .server_edge import HEADER, PRIORITY, answer
 from .wsgi import Middleware
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ def install(
     header: str | None = HEADER,
     at_most: float | None = None,
     at_least: float = 0.0,
+    priority_header: str | None = PRIORITY,
 ) -> None:
     """Make an application keep to its callers' deadlines, and answer refusals with 503.
 
@@ -32,6 +33,9 @@ def install(
             header. Default None: none.
         at_least: a request with less time than this, in seconds, gets 504 at once, without a call
             of the application. Default 0.
+        priority_header: the request header that says how important the request is: see
+            `resilient.priority`. Default ``x-request-priority``; None reads none, as where anybody
+            may call.
 
     Raises:
         TypeError: an option is of a wrong type.
@@ -44,7 +48,11 @@ def install(
         >>> install(app, at_most=10.0)
     """
     app.wsgi_app = Middleware(  # type: ignore[method-assign]
-        app.wsgi_app, header=header, at_most=at_most, at_least=at_least
+        app.wsgi_app,
+        header=header,
+        at_most=at_most,
+        at_least=at_least,
+        priority_header=priority_header,
     )
     app.register_error_handler(RefusedError, _answered)
     app.register_error_handler(CallTimeoutError, _answered)

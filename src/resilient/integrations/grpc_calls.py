@@ -10,6 +10,8 @@ import grpc
 import grpc.aio
 
 from ..outcomes import Judge
+from ..priority_levels import HEADER as PRIORITY
+from ..priority_levels import carried
 from .common import shorter
 
 # The other statuses are about the request: INVALID_ARGUMENT, NOT_FOUND, UNAUTHENTICATED ...
@@ -72,12 +74,20 @@ def _shorter(timeout: Any) -> Any:
     return shorter(timeout) if given else timeout
 
 
+def _carrying(kind: type[_Details], metadata: Any) -> Any:
+    level = carried()
+    if level is None or any(key == PRIORITY for key, _ in metadata or ()):
+        return metadata
+    pairs = [*(metadata or ()), (PRIORITY, level)]
+    return grpc.aio.Metadata(*pairs) if kind is AsyncDetails else tuple(pairs)
+
+
 def in_time(kind: type[_Details], details: Any) -> _Details:
-    """Return the details of a call, with a time limit no later than the deadline."""
+    """Return the details of a call that ends with the deadline, and says its priority."""
     return kind(
         details.method,
         _shorter(details.timeout),
-        details.metadata,
+        _carrying(kind, details.metadata),
         details.credentials,
         details.wait_for_ready,
         getattr(details, "compression", None),

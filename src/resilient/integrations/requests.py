@@ -3,8 +3,6 @@
 # pyright: basic
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import suppress
 from functools import update_wrapper
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
@@ -18,8 +16,16 @@ from ..knowledge.repeats import once_over_http
 from ..outcomes import Judge
 from ..policy.clients.adapter import ClientAdapter
 from ..policy.clients.client_policy import ClientPolicy
-from .common import FAILED_STATUSES, cut_when_abandoned, methods_of, overran, shortened, shorter
-from .http_library import asked
+from .common import (
+    FAILED_STATUSES,
+    carry,
+    cut_when_abandoned,
+    methods_of,
+    overran,
+    shortened,
+    shorter,
+)
+from .requests_errors import FAMILY
 from .urllib3 import bind_pool, deadline_retry, look_at_deadline, socket_of, within
 
 if TYPE_CHECKING:
@@ -88,41 +94,6 @@ def failed_response(response: object) -> bool:
 JUDGE: Final = Judge(ignore=callers_fault, failed_result=failed_response)
 
 
-def _fill(error: Any, fn: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-    """Give an error its request, or the means to make one on demand."""
-    prepared = (each for each in (*args, *kwargs.values()) if isinstance(each, _PREPARED))
-    error._resilient_request = next(prepared, None)
-    if error._resilient_request is None:
-        error._resilient_asked = asked(fn, args, kwargs)
-
-
-_PREPARED: Final = requests.PreparedRequest
-
-
-class _Shape:
-    """The attributes of the library's errors that their handlers read."""
-
-    response: ClassVar[None] = None  # none came
-    _resilient_request: Any = None
-    _resilient_asked: Any = None
-
-    @property
-    def request(self) -> Any:
-        """The request that was not sent, or not answered; None if it is not known."""
-        if self._resilient_request is None and self._resilient_asked is not None:
-            made, self._resilient_asked = self._resilient_asked, None
-            with suppress(Exception):  # its URL or method may be invalid
-                self._resilient_request = requests.Request(*made).prepare()
-        return self._resilient_request
-
-    @request.setter
-    def request(self, request: Any) -> None:
-        self._resilient_request = request
-
-
-FAMILY: Final = Family("requests", requests.RequestException, _Shape, _fill)
-
-
 class Adapter(HTTPAdapter):
     """An adapter that sends every request through a policy; mount it on a session.
 
@@ -165,10 +136,9 @@ class Adapter(HTTPAdapter):
         response: requests.Response = self._guarded(request, *args, **kwargs)
         return response
 
-    def _send(
-        self, request: Any, stream: bool = False, timeout: Any = None, *args: Any, **kwargs: Any
-    ) -> requests.Response:
-        return send_within(super().send, request, stream, timeout, *args, **kwargs)
+    def _send(self, request: Any, *args: Any, **kwargs: Any) -> requests.Response:
+        carry(request.headers)
+        return send_within(super().send, request, *args, **kwargs)
 
 
 def send_within(

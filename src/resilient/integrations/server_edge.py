@@ -5,18 +5,27 @@ from __future__ import annotations
 from math import ceil, isfinite
 from typing import Final
 
-from .. import validation
+from .. import priority_levels, validation
 from ..admin.registry import registry
 from ..clock import real
 from ..deadline import bounded
 from ..errors import CallTimeoutError, RefusedError
 
 HEADER: Final = "x-request-timeout"
+PRIORITY: Final = priority_levels.HEADER
 
 
 _NAME: Final = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz"
                          "ABCDEFGHIJKLMNOPQRSTUVWXYZ")  # fmt: skip
 _MOST: Final = 315_576_000.0  # ten years, the longest duration: timers overflow above it
+
+
+def _name(option: str, header: str | None) -> str | None:
+    if header is None:
+        return None
+    if not (validation.text(option, header, most=100) and _NAME.issuperset(header)):
+        validation.refuse(option, header, "the name of a header, or None")
+    return header.lower()
 
 
 class ServerEdge:
@@ -25,6 +34,7 @@ class ServerEdge:
     Args:
         header: the request header that says, in seconds, how long the caller will wait. Default
             ``x-request-timeout``; None reads none.
+        priority_header: likewise, how important the request is. Default ``x-request-priority``.
         at_most: the longest time, in seconds, that a header can set, and the limit without a
             header. Default None: none.
         at_least: a request with less time than this, in seconds, gets 504 at once, without a call
@@ -32,13 +42,14 @@ class ServerEdge:
     """
 
     def __init__(
-        self, header: str | None = HEADER, at_most: float | None = None, at_least: float = 0.0
+        self,
+        header: str | None = HEADER,
+        at_most: float | None = None,
+        at_least: float = 0.0,
+        priority_header: str | None = PRIORITY,
     ) -> None:
-        if header is not None and not (
-            validation.text("header", header, most=100) and _NAME.issuperset(header)
-        ):
-            validation.refuse("header", header, "the name of a header, or None")
-        self.header: str | None = None if header is None else header.lower()
+        self.header: str | None = _name("header", header)
+        self.priority_header: str | None = _name("priority_header", priority_header)
         self._at_most = None if at_most is None else validation.duration("at_most", at_most)
         self._at_least = validation.duration("at_least", at_least, zero=True)
         if self._at_most is not None and self._at_least > self._at_most:

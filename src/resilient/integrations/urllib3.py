@@ -10,7 +10,7 @@ from functools import update_wrapper
 from typing import Any, ClassVar, Final, cast
 
 import urllib3.exceptions as errors
-from urllib3 import BaseHTTPResponse, HTTPConnectionPool, PoolManager
+from urllib3 import BaseHTTPResponse, HTTPConnectionPool, HTTPHeaderDict, PoolManager
 from urllib3.util import Retry, Timeout
 
 from ..deadline import check, enclosing, remaining
@@ -18,7 +18,8 @@ from ..errors import CallTimeoutError
 from ..knowledge.error_families import Family
 from ..outcomes import Judge
 from ..policy.clients.adapter import ClientAdapter
-from .common import FAILED_STATUSES, methods_of, shorter
+from ..priority_levels import carried
+from .common import FAILED_STATUSES, carry, methods_of, shorter
 
 
 def within(timeout: Any) -> Timeout:
@@ -94,6 +95,7 @@ def bind_pool(pool: Any) -> Any:
 
     def urlopen(*args: Any, **kwargs: Any) -> Any:
         check()  # urlopen retries by calling itself
+        _carry(there(), args, kwargs)
         if remaining() is not None and len(args) < _TIMEOUT_AT:
             given = kwargs.get("timeout", Timeout.DEFAULT_TIMEOUT)
             usual = there().timeout if given is Timeout.DEFAULT_TIMEOUT else given
@@ -105,6 +107,15 @@ def bind_pool(pool: Any) -> Any:
     return pool
 
 
+def _carry(pool: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    if len(args) <= _HEADERS_AT and carried() is not None:
+        usual = kwargs.get("headers")
+        headers = HTTPHeaderDict(pool.headers if usual is None else usual)
+        carry(headers)
+        kwargs["headers"] = headers
+
+
+_HEADERS_AT: Final = 3  # positions among urlopen's arguments, which callers pass by name
 _TIMEOUT_AT: Final = 7  # position among urlopen's arguments, which callers pass by name
 
 

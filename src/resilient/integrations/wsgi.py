@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from types import GeneratorType
 from typing import Any, cast
 
 from ..deadline import Deadline, current, leave
-from .server_edge import HEADER, TOO_SHORT, ServerEdge, answer
+from ..priority_levels import of_request
+from .server_edge import HEADER, PRIORITY, TOO_SHORT, ServerEdge, answer
 
 _Start = Callable[..., Any]
 _App = Callable[[dict[str, Any], _Start], Iterable[bytes]]
@@ -33,6 +34,9 @@ class Middleware(ServerEdge):
             header. Default None: none.
         at_least: a request with less time than this, in seconds, gets 504 at once, without a call
             of the application. Default 0.
+        priority_header: the request header that says how important the request is: see
+            `resilient.priority`. Default ``x-request-priority``; None reads none, as where anybody
+            may call.
 
     Raises:
         TypeError: an option is of a wrong type.
@@ -53,28 +57,31 @@ class Middleware(ServerEdge):
         header: str | None = HEADER,
         at_most: float | None = None,
         at_least: float = 0.0,
+        priority_header: str | None = PRIORITY,
     ) -> None:
-        super().__init__(header, at_most, at_least)
+        super().__init__(header, at_most, at_least, priority_header)
         self._app = app
 
     def __call__(self, environ: dict[str, Any], start_response: _Start) -> Iterable[bytes]:
-        asked = None
-        if self.header is not None:
-            asked = environ.get("HTTP_" + self.header.upper().replace("-", "_"))
-        seconds = self.seconds(asked)
+        seconds, said = self.seconds(_header(environ, self.header)), self.priority_header
+        level = of_request(_header(environ, said))
         if self.too_short(seconds):
             return _Reply(environ, start_response, None).give(*TOO_SHORT)
         limit = None if seconds is None else self.bounded(seconds)
         reply = _Reply(environ, start_response, None if limit is None else limit.deadline)
         try:
-            with nullcontext() if limit is None else limit:
+            with level, nullcontext() if limit is None else limit:
                 body = self._app(environ, reply.start)
         except Exception as error:
             return reply.answer(error)
         generated = isinstance(cast("object", body), GeneratorType)
         if limit is None and not generated:
             return body  # may be a file that the server sends in its own way
-        return _Body(body, reply)
+        return _Body(body, reply, level)
+
+
+def _header(environ: dict[str, Any], header: str | None) -> str | None:
+    return None if header is None else environ.get("HTTP_" + header.upper().replace("-", "_"))
 
 
 class _Reply:
@@ -113,11 +120,14 @@ class _Reply:
 
 
 class _Body:
-    """A response that is iterated over under the deadline of its request."""
+    """A response that is iterated over under the deadline and with the priority of its request."""
 
-    def __init__(self, inner: Iterable[bytes], reply: _Reply) -> None:
+    def __init__(
+        self, inner: Iterable[bytes], reply: _Reply, level: AbstractContextManager[Any]
+    ) -> None:
         self._inner = inner
         self._reply = reply
+        self._level = level
 
     def __iter__(self) -> Iterator[bytes]:
         parts, made = iter(self._inner), False
@@ -136,14 +146,15 @@ class _Body:
 
     def _next(self, parts: Iterator[bytes]) -> bytes:
         own = self._reply.deadline
-        if own is None:
-            return next(parts)
-        own.outer, own.open = current.get(), True
-        current.set(own)
-        try:
-            return next(parts)
-        finally:
-            leave(own)
+        with self._level:
+            if own is None:
+                return next(parts)
+            own.outer, own.open = current.get(), True
+            current.set(own)
+            try:
+                return next(parts)
+            finally:
+                leave(own)
 
     def close(self) -> None:
         close = getattr(self._inner, "close", None)
