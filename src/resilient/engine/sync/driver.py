@@ -189,7 +189,12 @@ def _sleep(call: Call, until: float, signal: Signal) -> None:
 
 def wait(call: Call) -> Step:
     """Wait in the queue of the guard at the call's level."""
-    if _in_event_loop():
+    signal = Signal()
+    waiter = Waiter(call.guard, signal.set)
+    limit = binding(call, call.level)
+    step = waiting.park(call, waiter, limit)
+    if step == DO_PARK and _in_event_loop():
+        call.core.quit(waiter)
         return interpreter.refused(
             call,
             cast("Admission", call.guard),
@@ -197,10 +202,6 @@ def wait(call: Call) -> Step:
             "task there; make the call async, or call from a worker thread",
             None,
         )
-    signal = Signal()
-    waiter = Waiter(call.guard, signal.set)
-    limit = binding(call, call.level)
-    step = waiting.park(call, waiter, limit)
     while step == DO_PARK:
         until = min(waiter.deadline, call.core.now() + waiting.CHOP)
         try:

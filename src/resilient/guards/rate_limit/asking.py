@@ -10,7 +10,7 @@ from typing import NamedTuple
 from ...events import Event
 from ..attached import Attached, Home
 from ..base import Waiter
-from .fleet import LATE_ANSWER, Answer, FleetPace
+from .fleet import ANSWER_WITHIN, LATE_ANSWER, Answer, FleetPace
 from .pace import Pace
 from .turns import Turns
 
@@ -22,6 +22,8 @@ class Request(NamedTuple):
         key: which limit.
         turns: how many; 0 only to learn whether it answers.
         within: in how many seconds they have to come.
+        spent: calls that began while it did not answer, and that count as if it had let them.
+        view: whether it is a view's, which has a count of its own.
         max_calls: so many a period,
         period: in seconds,
         burst: and at once,
@@ -31,6 +33,8 @@ class Request(NamedTuple):
     key: str
     turns: int
     within: float
+    spent: int
+    view: bool
     max_calls: int
     period: float
     burst: int
@@ -61,14 +65,14 @@ class Asking(Attached):
     def attach(self, core: Home) -> None:
         self._home = weakref.ref(core)
 
-    def ask(self, now: float) -> None:
-        """Have the store asked, if that is needed; go on alone if it is late."""
+    def ask(self, now: float, more: int = 0) -> None:
+        """Have the store asked if those in line, and so many more, need it; see if it is late."""
         fleet = self.fleet
         if fleet is None:
             return
         if fleet.is_late(now):
             self._goes_alone(LATE_ANSWER, now)
-        if fleet.should_ask(len(self.turns), self.max_wait, now):
+        if fleet.should_ask(len(self.turns) + more, self.max_wait, now):
             fleet.asked_at = now
             self.emit(self._ask)
 
@@ -92,27 +96,27 @@ class Asking(Attached):
         """Return what to ask for."""
         home = None if self._home is None else self._home()
         assert home is not None
-        key = home.name
-        if all(guard is not self for guard in home.guards):  # a view's
-            key += f":{self.max_calls}/{self.period:g}"
+        view = all(guard is not self for guard in home.guards)
         fleet = self.fleet
         assert fleet is not None
-        lacking = fleet.lacks(len(self.turns), now)
-        return Request(
-            key, lacking, self.max_wait, self.max_calls, self.period, self.burst, self.quota
-        )
+        # One at least: the caller for whom it is may not be in line yet, or may not wait.
+        lacking = 0 if fleet.away else max(1, fleet.lacks(len(self.turns), now))
+        longest = self.line[next(reversed(self.line))] - now if self.line else 0.0
+        within = max(0.0, min(self.max_wait, longest))
+        return Request(home.name, lacking, within, fleet.debt(now), view, *fleet.limit)
 
-    def told(self, answer: Answer, now: float) -> None:
+    def told(self, answer: Answer, asked: Request, now: float) -> None:
         """Take what the store gave."""
         fleet = self.fleet
         assert fleet is not None
         was = fleet.away
-        fleet.told(answer, now)
+        fleet.told(answer, now, current=asked[-4:] == fleet.limit)
         if fleet.away and not was:
             self._tell_away(now)
         if was and not fleet.away:
             self.emit(Event("back", guard=self.kind, at=now, reason="the store answers again"))
-        self.turns.sort_out(fleet, now)
+        # Who waits only to hear of a turn has heard now.
+        self.turns.call_next(fleet, now, max(0.0, ANSWER_WITHIN - self.max_wait))
         self.ask(now)
 
     def failed(self, why: str, now: float) -> None:

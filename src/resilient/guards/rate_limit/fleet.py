@@ -1,7 +1,7 @@
 """The turns of a limit that a fleet shares: a store gives them, when asked by another thread.
 
 A call that finds none waits for the answer, for at most `ANSWER_WITHIN`; then this process goes on
-alone, as `when_away` says, until the store answers again.
+alone, as `when_away` says, until the store answers again, and tells it then what began meanwhile.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from typing import Final, NamedTuple
 from .pace import Pace, Smooth
 from .quota import Quota
 
-ANSWER_WITHIN: Final = 0.05  # seconds that a call waits for an answer
+ANSWER_WITHIN: Final = 0.1  # seconds that a call waits for an answer
 KEPT: Final = 0.1  # seconds that a turn is kept for one who comes late
+LOST: Final = 1.0  # seconds after which no answer comes: a fork, an interrupt lost the request
 AGAIN: Final = 0.25  # seconds until a store that is away is asked again
 LATE_ANSWER: Final = f"it did not answer within {ANSWER_WITHIN:g} s"
 _LATER: Final = 1e-6  # seconds: rounding has it never asked for what was just not given
@@ -43,7 +44,7 @@ class FleetPace:
 
     __slots__ = (
         "_burst", "_number", "_period", "_quota", "_turn", "_turns", "_when_away", "again_at",
-        "alone", "asked_at", "away", "following", "last", "max_calls", "processes",
+        "alone", "asked_at", "away", "following", "last", "max_calls", "processes", "untold",
     )  # fmt: skip
 
     def __init__(
@@ -60,6 +61,7 @@ class FleetPace:
         self.asked_at: float | None = None  # since when an answer is due
         self.again_at: float = -inf
         self.away: str = ""  # why it goes on alone
+        self.untold: int = 0  # calls that began alone, of which the store has not heard
         self.processes: int = 1
         self.alone: Pace = self._share()
 
@@ -80,12 +82,14 @@ class FleetPace:
             if self.at_hand(now) == 0 or self._turns[0][0] > now:
                 return -1
             turn = self._turns.popleft()
+            self.alone.take(now)  # it has no burst left when it goes alone
         elif self._when_away == "refuse":
             return -1
-        elif self._when_away == "local":
+        else:
             number = self.alone.take(now)
-            if number < 0:
+            if number < 0 and self._when_away == "local":
                 return -1
+            self.untold += 1
         self._turn, self._number = turn, number
         self.last += 1
         return self.last
@@ -94,7 +98,7 @@ class FleetPace:
         """Return when the call after so many others may begin at the earliest."""
         if self.away:
             if self._when_away == "refuse":
-                return max(self.again_at, now + ANSWER_WITHIN)
+                return inf
             return now if self._when_away == "open" else self.alone.turn(place, now)
         known = len(self._turns)
         if place < known:
@@ -109,9 +113,10 @@ class FleetPace:
         if number != self.last:
             return False
         self.last += 1  # which no call has: it is undone once
-        if self._turn is not None:
+        if self._turn is not None:  # of use to another until its end; the store takes none back
             self._turns.appendleft(self._turn)
             return True
+        self.untold = max(0, self.untold - 1)
         return self._number >= 0 and self.alone.undo(self._number)
 
     def ready(self, now: float) -> int:
@@ -123,21 +128,27 @@ class FleetPace:
         spare = now - self.turn(known, now)
         if spare < 0 or self._quota:
             return known + (spare >= 0)
-        return min(self._burst, known + floor(spare * self.max_calls / self._period) + 1)
+        more = floor(spare * self.max_calls / self._period + _LATER)
+        return min(self._burst, known + more + 1)
+
+    def debt(self, now: float) -> int:
+        """Return how many of the calls that began alone the limit has not made up for by now."""
+        most = self.alone.max_calls if self._quota else max(1, self._burst // self.processes)
+        return min(self.untold, most - self.alone.ready(now))
 
     def follow(self, old: FleetPace, now: float) -> None:
         """Remember what another one had, asked and knew."""
-        self._turns = old._turns
-        if self._limit == old._limit:  # else an earlier turn may be had by now
-            self.following = old.following
-        self.last = old.last + 1
+        if self.limit == old.limit:  # else other turns come, at another pace
+            self._turns, self.following = old._turns, old.following
+        self.last, self.untold = old.last + 1, old.untold
         self.asked_at, self.again_at, self.away = old.asked_at, old.again_at, old.away
         self.processes = old.processes
         self.alone = self._share()
         self.alone.follow(old.alone, now)
 
     @property
-    def _limit(self) -> tuple[object, ...]:
+    def limit(self) -> tuple[int, float, int, bool]:
+        """The options by which a store gives turns."""
         return self.max_calls, self._period, self._burst, self._quota
 
     def copy(self) -> FleetPace:
@@ -147,8 +158,13 @@ class FleetPace:
             quota=self._quota, when_away=self._when_away,
         )  # fmt: skip
         made.follow(self, 0.0)
-        made._turns, made.alone = self._turns.copy(), self.alone.copy()
+        made.alone = self.alone.copy()
+        made.drop_asked()
         return made
+
+    def drop_asked(self) -> None:
+        """Forget what was asked for and given: that is another process's, or of another time."""
+        self._turns, self.asked_at = deque(), None
 
     # -- asking ---------------------------------------------
 
@@ -165,7 +181,7 @@ class FleetPace:
 
     def should_ask(self, waiting: int, max_wait: float, now: float) -> bool:
         """Return whether to ask now."""
-        if self.asked_at is not None:
+        if self.asked_at is not None and now - self.asked_at < LOST:
             return False
         if self.away:
             return now >= self.again_at
@@ -198,11 +214,12 @@ class FleetPace:
         self.asked_at = None
         self.go_alone(why, now)
 
-    def told(self, answer: Answer, now: float) -> None:
+    def told(self, answer: Answer, now: float, *, current: bool = True) -> None:
         """Take the turns that the store gave; seconds count from now, so that none is too early.
 
         Those of an answer that came too late would be used too late, and the next answer will
-        hardly be faster: it stays alone.
+        hardly be faster: it stays alone. Nor are those taken that were asked for with other
+        options, where the answer is not `current`.
         """
         late = self.asked_at is not None and now - self.asked_at > ANSWER_WITHIN
         self.asked_at = None
@@ -213,7 +230,9 @@ class FleetPace:
         if late:
             self.go_alone(LATE_ANSWER, now)
             return
-        self.away = ""
+        self.away, self.untold = "", 0
+        if not current:
+            return
         for wait in answer.turns:
             self._turns.append((now + wait if wait > 0 else -inf, now + max(0.0, wait) + KEPT))
         self.following = now + answer.following + (_LATER if answer.following > 0 else 0.0)

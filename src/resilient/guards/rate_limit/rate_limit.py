@@ -14,7 +14,7 @@ from ...state_types import RateLimitState
 from ..base import PARK, REFUSE, Guard, Waiter
 from ..facets import Changeable, Queueing, Restorable
 from .asking import Asking
-from .fleet import ANSWER_WITHIN, SCOPES, WHEN_AWAY, FleetPace
+from .fleet import AGAIN, ANSWER_WITHIN, SCOPES, WHEN_AWAY, FleetPace
 from .pace import Pace, Smooth
 from .quota import Quota
 from .turns import LATE, Turns
@@ -29,6 +29,10 @@ _LATER: Final = 1.01  # times max_wait: who wakes late makes those behind a litt
 _RATE: Final = Metric(
     "rate_limit_per_second", "gauge", "Calls a second that the rate limit lets begin."
 )
+_FLEET_RATE: Final = Metric(
+    "rate_limit_fleet_per_second", "gauge", "Calls a second that a limit of the fleet lets begin.",
+    over="max", present='with `scope="fleet"`',
+)  # fmt: skip
 _READY: Final = Metric("rate_limit_ready", "gauge", "Calls that it would let begin at once.")
 _AWAY: Final = Metric(
     "rate_limit_away", "gauge",
@@ -36,7 +40,10 @@ _AWAY: Final = Metric(
     present='with `scope="fleet"`',
 )  # fmt: skip
 _WAITING: Final = Metric(
-    "rate_limit_waiting", "gauge", "Callers who wait for their turn.", present="with `max_wait`"
+    "rate_limit_waiting",
+    "gauge",
+    "Callers who wait for their turn.",
+    present='with `max_wait`, or `scope="fleet"`',
 )
 
 
@@ -46,7 +53,7 @@ class RateLimit(Asking, Queueing, Changeable, Restorable, RateLimitState):
     kind: ClassVar[str] = "rate_limit"
     in_core: ClassVar[bool] = True
     rank: ClassVar[float | None] = 50
-    metrics: ClassVar[tuple[Metric, ...]] = (_RATE, _READY, _AWAY, _WAITING)
+    metrics: ClassVar[tuple[Metric, ...]] = (_RATE, _FLEET_RATE, _READY, _AWAY, _WAITING)
     changeable: ClassVar[tuple[str, ...]] = (
         "max_calls", "period", "burst", "max_wait", "when_away",
     )  # fmt: skip
@@ -85,7 +92,8 @@ class RateLimit(Asking, Queueing, Changeable, Restorable, RateLimitState):
             validation.refuse("when_away", when_away, 'given with scope="fleet" alone')
         self.when_away: str | None = when_away
         if self.scope == "fleet":
-            self.when_away = validation.one_of("when_away", when_away or "local", WHEN_AWAY)
+            given = "local" if when_away is None else when_away
+            self.when_away = validation.one_of("when_away", given, WHEN_AWAY)
         self.adds_counts: tuple[str, ...] = ("line",) if self.waits else ()
         self.pace = self._pace()
         self.line = OrderedDict()
@@ -112,8 +120,7 @@ class RateLimit(Asking, Queueing, Changeable, Restorable, RateLimitState):
     # -- the life of an attempt ---------------------------------------------
 
     def admit(self, now: float) -> int:
-        if self.when_away is not None:
-            self.ask(now)
+        self.ask(now)
         if len(self.turns):
             self.turns.tidy(self.pace, now)
         if not self.line:
@@ -121,16 +128,20 @@ class RateLimit(Asking, Queueing, Changeable, Restorable, RateLimitState):
             if number >= 0:
                 return number
         if self._may_wait(now):
+            self.ask(now, 1)
             return PARK
         self.why = self._refused()
         return REFUSE
 
     def _may_wait(self, now: float) -> bool:
         has_place = self.waits > 0 and len(self.turns) < MOST_WAITING
-        return has_place and self.retry_after(now) <= self.max_wait + _SLACK
+        turn = self.pace.turn(len(self.line), now)
+        return has_place and turn - now <= self.max_wait + _SLACK
 
     def retry_after(self, now: float) -> float:
         turn = self.pace.turn(len(self.line), now)
+        if turn == inf:  # nobody knows: it may look again by then
+            return AGAIN
         wait = max(0.0, turn - now)
         return wait if now + wait >= turn else nextafter(wait, inf)
 
@@ -156,8 +167,8 @@ class RateLimit(Asking, Queueing, Changeable, Restorable, RateLimitState):
             self.why = f"its turn comes in {wait:.3g} s, and {left}"
             return REFUSE
         waiter.patience = self.waits
-        self.turns.park(waiter, now + self.waits * _LATER + _SLACK)
-        self.ask(now)
+        limit = now + min(self.waits * _LATER + _SLACK, waiter.left)
+        self.turns.park(waiter, limit)
         waiter.deadline = max(now + wait, self.heard_by)
         return PARK
 
@@ -211,6 +222,8 @@ class RateLimit(Asking, Queueing, Changeable, Restorable, RateLimitState):
 
     def after_fork(self, now: float, own: int) -> None:
         self.turns.clear()
+        if self.fleet is not None:
+            self.fleet.drop_asked()
 
     def memory(self) -> float:
         return self.period if self.quota else self.burst * self.period / self.max_calls
@@ -264,10 +277,10 @@ class RateLimit(Asking, Queueing, Changeable, Restorable, RateLimitState):
     def measure(self, now: float) -> list[Sample]:
         fleet, rate = self.fleet, self.max_calls / self.period
         samples: list[Sample] = [(_READY, (), self.pace.ready(now))]
-        if fleet is not None:
-            rate /= fleet.processes
-            samples.append((_AWAY, (), bool(fleet.away)))
-        samples.append((_RATE, (), rate))
-        if self.max_wait or len(self.turns):
+        if fleet is None:
+            samples.append((_RATE, (), rate))
+        else:
+            samples += [(_FLEET_RATE, (), rate), (_AWAY, (), bool(fleet.away))]
+        if self.waits or len(self.turns):
             samples.append((_WAITING, (), len(self.turns)))
         return samples

@@ -64,11 +64,14 @@ class Turns:
             self._asked = None
         return (self.line.pop(waiter, None) or self._aside.pop(waiter, None)) is not None
 
-    def call_next(self, pace: Pace, now: float) -> None:
-        """Wake who is first by now, if it would sleep for longer; and who comes too late by now."""
+    def call_next(self, pace: Pace, now: float, sooner: float = 0.0) -> None:
+        """Wake who is first by now, if it would sleep for longer; and who comes too late by now.
+
+        Too late is so many seconds sooner than each waits at most.
+        """
         while self.line:
             last = next(reversed(self.line))
-            if pace.turn(len(self.line) - 1, now) <= self.line[last]:
+            if pace.turn(len(self.line) - 1, now) <= self.line[last] - sooner:
                 break
             del self.line[last]
             self._wake(last)
