@@ -371,6 +371,7 @@ def test_the_catalogue_is_what_is_exported(scrape, clock, monkeypatch) -> None:
         rate_limit(1, max_wait=1, scope="fleet"), concurrency_limit(), clock=clock,
     )  # fmt: skip
     rest.call(int)
+    Policy("rated", rate_limit(1)).call(int)
     moved = Policy("moved", circuit_breaker())
     moved.force_open("drill")
     moved.release()
