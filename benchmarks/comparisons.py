@@ -104,6 +104,7 @@ SIDES: Final[dict[str, tuple[Colour, Maker]]] = {
     "rate_limit": ("sync", limiting.alone),
     "async rate_limit": ("asyncio", limiting.aalone),
     "quota": ("sync", limiting.quota),
+    "concurrency_limit": ("sync", limiting.measured),
     "rate_limit, answered": ("sync", limiting.refused),
     "whole with rate_limit": ("sync", limiting.whole),
     "pyrate-limiter": ("sync", limiting.pyrate_alone),
@@ -186,6 +187,7 @@ COMPARISONS: Final = (
     Comparison("sync, rate_limit in a whole policy", "whole with rate_limit", "cooperative"),
     Comparison("sync, rate_limit over bare", "rate_limit", "bare"),
     Comparison("sync, quota over bare", "quota", "bare"),
+    Comparison("sync, concurrency_limit over bare", "concurrency_limit", "bare"),
     Comparison("rate_limit refuses, fallback answers", "rate_limit, answered", "pybreaker, open"),
     Comparison("trio, whole policy over bare", "trio whole", "trio bare"),
 )

@@ -1,4 +1,4 @@
-"""The sides that bound a rate: ours and its peers, with limits that no call comes near."""
+"""The sides that bound a rate or what runs at once: ours and peers, far from their limits."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from resilient import (
     RateLimitedError,
     bulkhead,
     circuit_breaker,
+    concurrency_limit,
     fallback,
     rate_limit,
     timeout,
@@ -42,6 +43,12 @@ async def aalone() -> Side:
 def quota() -> Side:
     """Return a quota alone."""
     policy = Policy("rate.quota", rate_limit(1000, 1e-6, quota=True))
+    return Side(policy(bare), ended=counted(policy))
+
+
+def measured() -> Side:
+    """Return a concurrency limit alone."""
+    policy = Policy("rate.measured", concurrency_limit())
     return Side(policy(bare), ended=counted(policy))
 
 

@@ -72,10 +72,8 @@ class FleetAsker:
             try:
                 asked = queue.get(timeout=_IDLE)
             except Empty:
-                with self._lock:
-                    if queue.empty():
-                        self._thread = None
-                        return
+                if self._is_over(queue):
+                    return
                 continue
             waiting = [asked]
             with suppress(Empty):
@@ -83,6 +81,15 @@ class FleetAsker:
                     waiting.append(queue.get_nowait())
             with suppress(Exception):  # the next ones need this thread
                 self._ask(waiting)
+
+    def _is_over(self, queue: SimpleQueue[_Asked]) -> bool:
+        """Return whether the thread ends; who asks from now on starts another."""
+        with self._lock:
+            here, self._thread = self._thread, None
+            if queue.empty():
+                return True
+            self._thread = here  # somebody asked before it was None
+            return False
 
     def _ask(self, waiting: list[_Asked]) -> None:
         """Ask for several limits in one round trip, and tell each what came of it."""

@@ -24,6 +24,7 @@ from resilient import (
     rate_limit,
     timeout,
 )
+from resilient.fleet_limits import asker as asker_module
 from resilient.fleet_limits.asker import NO_REDIS, FleetAsker
 from resilient.guards.rate_limit.fleet import AGAIN, ANSWER_WITHIN, LOST, Answer
 from resilient.testing import ManualClock
@@ -590,3 +591,27 @@ def test_what_it_shows_of_the_fleet(name: str, asking: Asking, redis_server: Red
     }  # fmt: skip
     with pytest.raises(ValueError, match="when_away must be one of"):
         rate_limit(1, scope="fleet", when_away="")  # type: ignore[arg-type]
+
+
+def test_a_thread_that_ends_leaves_nobody_behind(
+    name: str, asking: Asking, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ends when it has been idle; the next call starts another."""
+    monkeypatch.setattr(asker_module, "_IDLE", 0.001)
+    asker = asking(redis_server.url)
+    policy = fleet(name, 1000, 1e-3, burst=1000, clock=ManualClock())
+    for _ in range(30):
+        assert policy.call(lambda: "full") == "full"
+        until(lambda: asker._thread is None)
+    assert shown(policy)["away"] == ""
+
+
+def test_who_asks_just_as_the_thread_ends_is_heard(asking: Asking) -> None:
+    asker = asking("redis://127.0.0.1:1/0")
+    asker._thread = threading.current_thread()
+    assert asker._is_over(asker._queue)
+    assert asker._thread is None
+    asker._thread = threading.current_thread()
+    asker._queue.put((lambda: None, lambda: None))  # type: ignore[arg-type]
+    assert not asker._is_over(asker._queue)
+    assert asker._thread is threading.current_thread()
