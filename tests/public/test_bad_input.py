@@ -77,10 +77,12 @@ DURATIONS: dict[str, Make] = {
     "window": lambda v: circuit_breaker(window=v),
     "slow_call_duration": lambda v: circuit_breaker(slow_call_duration=v),
     "probe_lease": lambda v: circuit_breaker(probe_lease=v),
+    "ramp": lambda v: circuit_breaker(ramp=v),
 }
 OPTIONAL = {
     "slow_call_duration",
     "probe_lease",
+    "ramp",
     "max_recovery_timeout",
     "failure_rate",
     "failure_threshold",

@@ -30,7 +30,7 @@ def circuit_breakers() -> None:
     circuit_breaker(window=calls(100), minimum_calls=10, slow_call_rate=1)
     circuit_breaker(slow_call_duration=timedelta(seconds=1), recovery_timeout=timedelta(seconds=1))
     circuit_breaker(half_open_max_calls=2, success_threshold=2, probe_lease=1, metrics_only=True)
-    circuit_breaker(recovery_backoff=1, max_recovery_timeout=timedelta(minutes=1))
+    circuit_breaker(recovery_backoff=1, max_recovery_timeout=timedelta(minutes=1), ramp=10)
     circuit_breaker(recovery_backoff=None)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
     circuit_breaker(max_recovery_timeout="x")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
     circuit_breaker(on=OSError, ignore=(KeyError, IndexError), failed_result=is_empty)

@@ -19,7 +19,7 @@ _MOVES: Final = 20  # the last moves of a policy that are shown
 _TABLES: Final = ("exceptions", "settings")
 _SETTINGS: Final = (
     "failure_rate", "failure_threshold", "minimum_calls", "window", "slow_call_duration",
-    "slow_call_rate", "recovery_timeout", "recovery_backoff", "max_recovery_timeout",
+    "slow_call_rate", "recovery_timeout", "recovery_backoff", "max_recovery_timeout", "ramp",
 )  # fmt: skip
 
 

@@ -35,6 +35,7 @@ def circuit_breaker(
     recovery_timeout: float | timedelta = 5.0,
     recovery_backoff: float = 2.0,
     max_recovery_timeout: float | timedelta | None = None,
+    ramp: float | timedelta | None = None,
     half_open_max_calls: int = 1,
     success_threshold: int = 1,
     probe_lease: float | timedelta | None = None,
@@ -57,6 +58,7 @@ def circuit_breaker(
     recovery_timeout: float | timedelta = 5.0,
     recovery_backoff: float = 2.0,
     max_recovery_timeout: float | timedelta | None = None,
+    ramp: float | timedelta | None = None,
     half_open_max_calls: int = 1,
     success_threshold: int = 1,
     probe_lease: float | timedelta | None = None,
@@ -88,6 +90,9 @@ def circuit_breaker(
             it fixed.
         max_recovery_timeout: the limit of that growth. Default: 60, or `recovery_timeout` if
             longer.
+        ramp: seconds for which a circuit that closed lets in a share of the calls, by a credit: a
+            tenth at first, then more, then all. To open within is to open again: the next recovery
+            takes longer. Default None: all calls at once.
         half_open_max_calls: so many probes run at once; other calls are refused. Default 1.
         success_threshold: closes after so many successful probes; one failure reopens. Default 1.
         probe_lease: a probe without a result after so many seconds has failed. Default: the longer
@@ -129,6 +134,7 @@ def circuit_breaker(
         recovery_timeout=recovery_timeout,
         recovery_backoff=recovery_backoff,
         max_recovery_timeout=max_recovery_timeout,
+        ramp=ramp,
         half_open_max_calls=half_open_max_calls,
         success_threshold=success_threshold,
         probe_lease=probe_lease,

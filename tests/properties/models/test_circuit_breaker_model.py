@@ -30,6 +30,7 @@ OPTIONS: dict[str, Any] = {
     "recovery_timeout": 5.0,
     "recovery_backoff": 2.0,
     "max_recovery_timeout": None,
+    "ramp": None,
     "half_open_max_calls": 1,
     "success_threshold": 1,
     "probe_lease": None,
@@ -98,6 +99,8 @@ class Naive:
         self.until = 0.0
         self.edges: list[tuple[str, str, str, str, float]] = []
         self.late = 0
+        self.closed_at: float | None = None  # by probes, with a ramp
+        self.arrivals: list[float] = []  # since then
 
     @property
     def shown(self) -> str:
@@ -171,6 +174,26 @@ class Naive:
             seconds = min(seconds * self.options["recovery_backoff"], longest(self.options))
         return seconds
 
+    # the ramp
+
+    def climbs(self, now: float) -> bool:
+        if self.closed_at is not None and now - self.closed_at >= self.options["ramp"]:
+            self.closed_at, self.failed_tries = None, 0
+        return self.closed_at is not None
+
+    def is_let_up(self, now: float) -> bool:
+        """Add the arrivals up again: each brings the share, and costs 1 where it is let in."""
+        if not self.climbs(now):
+            return True
+        assert self.closed_at is not None
+        self.arrivals.append(now)
+        credit, let_in = 1.0, False
+        for at in self.arrivals:
+            credit += 0.1 + 0.9 * ((at - self.closed_at) / self.options["ramp"])
+            let_in = credit >= 1
+            credit -= let_in
+        return let_in
+
     # what happens
 
     def move(self, kind: str, state: str, now: float, cause: str = "auto") -> None:
@@ -180,6 +203,11 @@ class Naive:
             self.edges.append(("would_open", "metrics_only", "metrics_only", cause, now))
         self.state = state
         self.epoch += 1
+        self.closed_at = None
+
+    def trip(self, now: float) -> None:
+        self.failed_tries += self.climbs(now)
+        self.open(now)
 
     def open(self, now: float) -> None:
         self.until = now + self.nominal()
@@ -194,8 +222,8 @@ class Naive:
             return True
         if self.state == "closed":
             if self.slow(now):
-                self.open(now)
-            return self.state != "open"
+                self.trip(now)
+            return self.state != "open" and self.is_let_up(now)
         if self.state == "open":
             if now < self.until:
                 return False
@@ -229,12 +257,15 @@ class Naive:
                 return
             self.good_probes.append(self.epoch)
             if self.good_probes.count(self.epoch) >= self.options["success_threshold"]:
-                self.failed_tries = 0
                 self.move("closed", "closed", now)
+                if self.options["ramp"] is None:
+                    self.failed_tries = 0
+                else:
+                    self.closed_at, self.arrivals = now, []
         else:
             self.counted.append(Counted(self.epoch, now, outcome == FAILURE, slow))
             if self.forced != "forced_closed" and (self.failing(now) or self.slow(now)):
-                self.open(now)
+                self.trip(now)
 
     def force(self, state: str | None, now: float) -> None:
         released, self.forced = self.forced, state
@@ -244,6 +275,7 @@ class Naive:
             if released == "forced_closed":  # a fresh window
                 self.state = "closed"
                 self.epoch += 1
+                self.closed_at = None
         elif released == "forced_closed":
             self.failed_tries = 0
             self.move("closed", "closed", now, "operator")
@@ -331,7 +363,7 @@ class Machine(RuleBasedStateMachine):
     def check_delay(self) -> None:
         left = self.guard.retry_after(self.now)
         if self.guard.state != "open":
-            assert left is None
+            assert self.model.closed_at is not None or left is None
             return
         assert left is not None
         kind, *_, at = self.model.edges[-1]
@@ -438,6 +470,8 @@ class Machine(RuleBasedStateMachine):
         assert seen["consecutive_failures"] == self.model.in_a_row()
         if self.model.forced is None:
             assert seen["probes"] == len(self.model.probes())
+        climbs = self.model.climbs(self.now)
+        assert (seen["admitted_share"] < 1) == climbs
         told = [event.kind for event in self.events]
         assert seen["would_open"] == told.count("would_open")
         edges = [f"{e.after}/{e.cause}" for e in self.events if e.kind != "would_open"]
@@ -461,7 +495,8 @@ class Machine(RuleBasedStateMachine):
     @invariant()
     def a_refusal_tells_a_time_within_the_delay(self) -> None:
         left = self.guard.retry_after(self.now)
-        assert left is None or 0 <= left <= longest(self.options)
+        most = max(longest(self.options), self.options["ramp"] or 0.0)
+        assert left is None or 0 <= left <= most
 
     @invariant()
     def late_results_are_counted(self) -> None:
@@ -471,7 +506,7 @@ class Machine(RuleBasedStateMachine):
         """Never wedged: with time enough and no traffic, one of three callers is let in."""
         if self.model.forced == "forced_open":
             self.guard.force(None, self.now)
-        pause = longest(self.options) + self.model.lease
+        pause = longest(self.options) + self.model.lease + (self.options["ramp"] or 0.0)
         assert any(self.guard.admit(self.now + k * pause) >= 0 for k in (1, 2, 3))
 
 
@@ -536,6 +571,20 @@ class Jittered(HalfOpen):
     jitter: ClassVar[list[float]] = [0.0, 0.3, 0.999, 0.55]
 
 
+class Ramped(Machine):
+    """A circuit that lets in a share after closing."""
+
+    choices: ClassVar[dict[str, list[Any]]] = {
+        "failure_threshold": [1, 2],
+        "slow_call_duration": [None, None, 1.0],
+        "minimum_calls": [2, 20],
+        "recovery_timeout": [0.5, 5.0],
+        "success_threshold": [1, 2],
+        "ramp": [0.5, 4.0, 16.0, 64.0],
+        "metrics_only": [False, False, False, True],
+    }
+
+
 class MetricsOnly(Machine):
     """A breaker that only measures."""
 
@@ -577,6 +626,12 @@ class TestHalfOpen(HalfOpen.TestCase):
 
 class TestJittered(Jittered.TestCase):
     """B4 holds where the recovery time is random."""
+
+    settings = MORE
+
+
+class TestRamped(Ramped.TestCase):
+    """B2 to B5 hold where a trip during the ramp is a relapse."""
 
     settings = MORE
 
@@ -831,3 +886,72 @@ def test_B7_forced_open_released_is_half_open() -> None:
     assert guard.state == "half_open"
     assert guard.admit(1.0) >= 0
     assert guard.admit(1.0) < 0
+
+
+# -- the ramp ---------------------------------------------
+
+
+def climbing(ramp: float = 10.0, **options: Any) -> Any:
+    """Return a breaker that has closed at 5.0, with a ramp."""
+    guard = opened(ramp=ramp, **options)
+    result(guard, guard.admit(5.0), 5.0, SUCCESS)
+    assert guard.state == "closed"
+    return guard
+
+
+def test_a_ramp_lets_in_a_share_that_grows_from_a_tenth_to_all() -> None:
+    """Of many calls at any time, the share; and the first one."""
+    for passed, share in ((0.0, 0.1), (2.5, 0.325), (5.0, 0.55), (7.5, 0.775)):
+        guard = climbing()
+        assert guard.admit(5.0) >= 0
+        tickets = [guard.admit(5.0 + passed) for _ in range(1000)]
+        assert abs(sum(ticket >= 0 for ticket in tickets) - 1000 * share) <= 1
+        assert guard.snapshot(5.0 + passed)["admitted_share"] == share
+    guard = climbing()
+    assert all(guard.admit(15.0) >= 0 for _ in range(100))
+    assert guard.snapshot(15.0)["admitted_share"] == 1.0
+
+
+def test_a_refusal_on_the_ramp_says_when_the_next_call_is_let_in() -> None:
+    guard = climbing(ramp=1000.0)
+    now, waits = 5.0, []
+    for _ in range(40):
+        now += 0.5
+        if guard.admit(now) < 0:
+            waits.append((now, guard.retry_after(now)))
+            assert "closed again for" in guard.why
+            assert "of the calls in" in guard.why
+        else:
+            for at, wait in waits[1:]:
+                assert abs(at + wait - now) <= 0.5 + 1e-9
+            waits = []
+    assert climbing().retry_after(5.0) is not None
+
+
+def test_to_open_on_the_ramp_is_a_relapse_and_after_it_is_none() -> None:
+    for at, delay in ((6.0, 10.0), (20.0, 5.0)):
+        guard = climbing()
+        result(guard, guard.admit(at), at, FAILURE)
+        assert (guard.state, guard.retry_after(at)) == ("open", delay)
+
+
+def test_an_operator_ends_the_ramp() -> None:
+    guard = climbing()
+    guard.force("forced_closed", 5.0)
+    assert all(guard.admit(5.0) >= 0 for _ in range(20))
+    guard.force(None, 5.0)
+    assert all(guard.admit(5.0) >= 0 for _ in range(20))
+    guard = climbing()
+    guard.reset(5.0, "all is well")
+    assert all(guard.admit(5.0) >= 0 for _ in range(20))
+
+
+def test_a_ramp_lives_on_in_a_child_and_in_what_is_saved() -> None:
+    guard, other = climbing(), breaker(failure_threshold=1, ramp=10.0)
+    for _ in range(3):
+        guard.admit(5.0)
+    other.restore(guard.save())
+    guard.after_fork(6.0, 0)
+    told = [[each.admit(6.0) >= 0 for _ in range(30)] for each in (guard, other)]
+    assert told[0] == told[1]
+    assert 4 <= sum(told[0]) <= 6

@@ -22,6 +22,7 @@ NO_WINDOW: list[dict[str, Any]] = [
     {"recovery_timeout": 59},
     {"recovery_backoff": 1},
     {"max_recovery_timeout": 33},
+    {"ramp": 33},
     {"half_open_max_calls": 3},
     {"success_threshold": 3},
     {"probe_lease": 33},

@@ -62,6 +62,7 @@ FITTING: dict[str, dict[str, list[Any]]] = {
         "window": [5, 60.0, "calls(25)", "calls(100)"], "minimum_calls": [5, 28],
         "slow_call_duration": [1, "none"], "slow_call_rate": [0.2], "recovery_timeout": [9],
         "recovery_backoff": [1, 4.0], "max_recovery_timeout": [30, "none"],
+        "ramp": [7, "none"],
         "half_open_max_calls": [2], "success_threshold": [2], "probe_lease": [4, "none"],
         "metrics_only": [True, False],
     },

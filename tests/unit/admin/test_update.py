@@ -55,6 +55,7 @@ EACH: list[tuple[str, str, Any, Any]] = [
     ("circuit_breaker", "recovery_timeout", 30, 30.0),
     ("circuit_breaker", "recovery_backoff", 1, 1.0),
     ("circuit_breaker", "max_recovery_timeout", timedelta(minutes=3), 180.0),
+    ("circuit_breaker", "ramp", timedelta(seconds=20), 20.0),
     ("circuit_breaker", "half_open_max_calls", 3, 3),
     ("circuit_breaker", "success_threshold", 2, 2),
     ("circuit_breaker", "probe_lease", 9, 9.0),

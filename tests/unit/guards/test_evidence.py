@@ -73,7 +73,7 @@ def test_the_rate(events: list[Event], clock: ManualClock) -> None:
     assert seen["settings"] == {
         "failure_rate": 0.5, "failure_threshold": 5, "window": "10 s", "minimum_calls": 10,
         "slow_call_duration": None, "slow_call_rate": 0.5, "recovery_timeout": 7.0,
-        "recovery_backoff": 2.0, "max_recovery_timeout": 60.0,
+        "recovery_backoff": 2.0, "max_recovery_timeout": 60.0, "ramp": None,
         "half_open_max_calls": 1, "success_threshold": 1, "probe_lease": 7.0, "metrics_only": False,
     }  # fmt: skip
     clock.advance(3)

@@ -357,7 +357,7 @@ def test_a_guard_of_another_kind_needs_nothing_here(scrape, monkeypatch) -> None
 def test_the_catalogue_is_what_is_exported(scrape, clock, monkeypatch) -> None:
     """The table of the page names each family with its type and labels, and no other."""
     breaker = circuit_breaker(
-        minimum_calls=1, slow_call_duration=1, metrics_only=True, ignore=lambda error: False
+        minimum_calls=1, slow_call_duration=1, metrics_only=True, ramp=1, ignore=lambda error: False
     )
     policy = Policy(
         "all", fallback(value=1), retry(on=KeyError), breaker, bulkhead(1, max_waiting=1, max_wait=1),

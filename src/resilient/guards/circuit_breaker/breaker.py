@@ -45,7 +45,7 @@ class CircuitBreaker(Moving, Changeable, Peered, BreakerState):
     changeable: ClassVar[tuple[str, ...]] = (
         "failure_rate", "failure_threshold", "window", "minimum_calls", "slow_call_duration",
         "slow_call_rate", "recovery_timeout", "recovery_backoff", "max_recovery_timeout",
-        "half_open_max_calls", "success_threshold", "probe_lease", "metrics_only",
+        "ramp", "half_open_max_calls", "success_threshold", "probe_lease", "metrics_only",
     )  # fmt: skip
     starts_afresh: ClassVar[tuple[str, ...]] = ("window",)
     misplaced = "An open circuit would still take the outer guard's slots."
@@ -67,6 +67,7 @@ class CircuitBreaker(Moving, Changeable, Peered, BreakerState):
         recovery_timeout: float | timedelta,
         recovery_backoff: float,
         max_recovery_timeout: float | timedelta | None,
+        ramp: float | timedelta | None,
         half_open_max_calls: int,
         success_threshold: int,
         probe_lease: float | timedelta | None,
@@ -88,6 +89,7 @@ class CircuitBreaker(Moving, Changeable, Peered, BreakerState):
             recovery_timeout=recovery_timeout,
             recovery_backoff=recovery_backoff,
             max_recovery_timeout=max_recovery_timeout,
+            ramp=ramp,
         )
         self.half_open_max_calls: int = validation.count("half_open_max_calls", half_open_max_calls)
         self.success_threshold: int = validation.count("success_threshold", success_threshold)
@@ -124,6 +126,8 @@ class CircuitBreaker(Moving, Changeable, Peered, BreakerState):
             if self.forced is None and self.health.too_slow(now):
                 self._decide(now)
                 return self._refused()
+            if self._ramp is not None and self.forced is None and not self._climbs(now):
+                return self._refused()
         elif self.forced is None:
             ticket = self._probe(now)
             return ticket if ticket != REFUSE else self._refused()
@@ -136,11 +140,6 @@ class CircuitBreaker(Moving, Changeable, Peered, BreakerState):
         if self.seen is None:
             return REFUSE
         return _UNCOUNTED
-
-    def confirm(self, ticket: int, now: float) -> int:
-        if ticket < self.epoch:  # the circuit moved while the call waited in the queue
-            return self.admit(now)
-        return ticket
 
     def settle(
         self, ticket: int, now: float, outcome: int, duration: float, reason: str, held: bool
@@ -230,9 +229,9 @@ class CircuitBreaker(Moving, Changeable, Peered, BreakerState):
         else:
             self.recovered += 1
             if self.recovered >= self.success_threshold:
-                self.relapses = 0
                 why = f"{counted(self.recovered, 'probe')} succeeded"
                 self._move(CLOSED, now, why, "closed")
+                self._climb(now)
 
     def _expire(self, now: float) -> None:
         self.health.window.add(now, False, True)
@@ -269,6 +268,7 @@ class CircuitBreaker(Moving, Changeable, Peered, BreakerState):
         assert isinstance(new, CircuitBreaker)
         self.health.adopt(new.health)
         self.recovery = new.recovery
+        self._change_ramp()
         self.half_open_max_calls = new.half_open_max_calls
         self.success_threshold = new.success_threshold
         self._lease = new._lease

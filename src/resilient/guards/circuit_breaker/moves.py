@@ -12,6 +12,7 @@ from ..facets import InFlight, Stateful
 from ..jitter import source
 from ..window import Ages
 from .history import History
+from .ramp import Ramp
 from .recovery import Recovery
 from .trip_rules import Health
 
@@ -45,6 +46,7 @@ class Moving(InFlight, Stateful):
     why: str
     state: str
     random: Callable[[], float] | None
+    _ramp: Ramp | None = None  # while a closed circuit lets in a share of the calls
     changeable: ClassVar[tuple[str, ...]]
     half_open_max_calls: int
     success_threshold: int
@@ -58,6 +60,7 @@ class Moving(InFlight, Stateful):
     def _decide(self, now: float) -> None:
         if self.forced is None:
             room()
+            self.relapses += self._is_climbing(now)
             self._open(now, self.health.summary(now))
 
     def _open(self, now: float, why: str) -> None:
@@ -95,7 +98,8 @@ class Moving(InFlight, Stateful):
 
     def _simplify(self) -> None:
         """Decide whether the fast checks suffice."""
-        simple = self.phase == CLOSED and not self.watches_ages and self.seen is None
+        usual = not self.watches_ages and self.seen is None and self._ramp is None
+        simple = self.phase == CLOSED and usual
         self._simple = self.epoch if simple else NEVER
         refuses = self.phase == OPEN and self.seen is None and self.forced is None
         self._refuses_until = self.until if refuses else -inf
@@ -104,6 +108,7 @@ class Moving(InFlight, Stateful):
         """Begin a new epoch: results of calls that were admitted before move nothing."""
         self.serial += 1
         self.epoch = self.serial
+        self._ramp = None
         self._simplify()
         self.recovered = 0
         self.health.clear()
@@ -123,6 +128,44 @@ class Moving(InFlight, Stateful):
         )  # fmt: skip
         self.history.add(event)
         self.emit(event)
+
+    # -- after closing ---------------------------------------------
+
+    def _climb(self, now: float) -> None:
+        """Begin to let in a share that grows, or all at once."""
+        if self.recovery.ramp is None:
+            self.relapses = 0
+        else:
+            self._ramp = Ramp(self.recovery.ramp, now)
+            self._simplify()
+
+    def _is_climbing(self, now: float) -> bool:
+        """Return whether a share of the calls is let in; end the ramp when it is over."""
+        if self._ramp is None:
+            return False
+        if self._ramp.is_over(now):
+            self._ramp, self.relapses, self.why = None, 0, ""
+            self._simplify()
+        return self._ramp is not None
+
+    def _climbs(self, now: float) -> bool:
+        """Return whether a call is let in."""
+        if not self._is_climbing(now) or self._ramp is None or self._ramp.admits(now):
+            return True
+        if self.seen is None:
+            since, share = now - self._ramp.began, self._ramp.share(now)
+            self.why = f"closed again for {since:.1f} s, it lets {share:.0%} of the calls in"
+        return False
+
+    def _change_ramp(self) -> None:
+        if self._ramp is not None and self.recovery.ramp is not None:
+            self._ramp.seconds = self.recovery.ramp
+        elif self._ramp is not None:
+            self._ramp, self.relapses, self.why = None, 0, ""
+
+    def admitted_share(self, now: float) -> float:
+        """Return the share of calls that a closed circuit lets in."""
+        return self._ramp.share(now) if self._is_climbing(now) and self._ramp is not None else 1.0
 
     # -- the operator ---------------------------------------------
 
@@ -152,6 +195,11 @@ class Moving(InFlight, Stateful):
 
     # -- calls in flight ---------------------------------------------
 
+    def confirm(self, ticket: int, now: float) -> int:
+        if ticket < self.epoch:  # the circuit moved while the call waited in the queue
+            return self.admit(now)
+        return ticket
+
     def pause(self, ticket: int, now: float) -> None:
         self.health.ages.discard(ticket)
 
@@ -163,7 +211,10 @@ class Moving(InFlight, Stateful):
     # -- what it shows ---------------------------------------------
 
     def retry_after(self, now: float) -> float | None:
-        return max(0.0, self.until - now) if self.state == OPEN else None
+        if self.state == OPEN:
+            return max(0.0, self.until - now)
+        ramp = self._ramp if self._is_climbing(now) else None
+        return None if ramp is None else ramp.retry_after(now)
 
     @property
     def probes(self) -> Ages:
@@ -202,7 +253,10 @@ class Moving(InFlight, Stateful):
         self.random = source() if on else None
 
     def after_fork(self, now: float, own: int) -> None:
+        ramp = self._ramp
         self._fresh()
+        self._ramp = ramp
+        self._simplify()
         self.slow_total = self.late_total = 0
         self.moves = {}
         if self.would_open_total or self.would_refuse_total:
@@ -222,6 +276,7 @@ class Moving(InFlight, Stateful):
             "health": self.health.save(),
             "seen": None if self.seen is None else self.seen.save(),
             "moves": dict(self.moves),
+            "ramp": None if self._ramp is None else self._ramp.save(),
             "history": self.history.save(),
         }
 
@@ -229,6 +284,7 @@ class Moving(InFlight, Stateful):
         self._fresh()
         for name in self._SAVED:
             setattr(self, name, saved[name])
+        self._ramp = None if saved["ramp"] is None else Ramp.restored(saved["ramp"])
         self._simplify()
         self.health.restore(saved["health"])
         if self.seen is not None and saved["seen"] is not None:

@@ -19,7 +19,7 @@ JITTER: Final = 0.2
 class Recovery:
     """The options of a circuit breaker that determine when it tries again."""
 
-    __slots__ = ("_longest", "backoff", "timeout")
+    __slots__ = ("_longest", "backoff", "ramp", "timeout")
 
     def __init__(
         self,
@@ -27,11 +27,13 @@ class Recovery:
         recovery_timeout: float | timedelta,
         recovery_backoff: float,
         max_recovery_timeout: float | timedelta | None,
+        ramp: float | timedelta | None = None,
     ) -> None:
         self.timeout: float = validation.duration("recovery_timeout", recovery_timeout)
         self.backoff: float = validation.number(
             "recovery_backoff", recovery_backoff, least=1, most=100
         )
+        self.ramp: float | None = None if ramp is None else validation.duration("ramp", ramp)
         self._longest: float | None = None
         if max_recovery_timeout is not None:
             self._longest = validation.duration("max_recovery_timeout", max_recovery_timeout)
@@ -50,6 +52,7 @@ class Recovery:
             "recovery_timeout": self.timeout,
             "recovery_backoff": self.backoff,
             "max_recovery_timeout": self._longest,
+            "ramp": self.ramp,
         }
 
     def seconds(self, relapses: int, random: Callable[[], float] | None) -> float:

@@ -47,7 +47,12 @@ _SINCE: Final = Metric(
     "breaker_since_timestamp_seconds", "gauge", "When the breaker last changed its state.",
     over="max", present="from its first change on",
 )  # fmt: skip
+_ADMITTED: Final = Metric(
+    "breaker_admitted_share", "gauge", "The share of calls that a circuit lets in after closing.",
+    over="min", present="with `ramp`",
+)  # fmt: skip
 METRICS: Final = (
+    _ADMITTED,
     _STATE,
     _TRANSITIONS,
     _SLOW,
@@ -76,6 +81,8 @@ def samples(breaker: Moving, now: float) -> list[Sample]:
     if measuring or breaker.would_open_total:
         found.append((_WOULD_OPEN, (), breaker.would_open_total))
         found.append((_WOULD_REFUSE, (), breaker.would_refuse_total))
+    if breaker.recovery.ramp is not None:
+        found.append((_ADMITTED, (), breaker.admitted_share(now)))
     moved = breaker.history.moved
     found.append((_SINCE, (), nan if moved is None else moved))
     health = breaker.seen or breaker.health
@@ -98,6 +105,7 @@ def data(breaker: Moving, now: float) -> dict[str, Any]:
         "guard": breaker.kind,
         "state": breaker.state,
         "why": breaker.why,
+        "admitted_share": breaker.admitted_share(now),
         "retry_after": breaker.retry_after(now),
         "failure_ratio": health.failure_ratio(now),
         "slow_ratio": health.slow_ratio(now),
@@ -123,21 +131,25 @@ def described(breaker: Moving) -> str:
     rules = breaker.health.rules()
     if breaker.only_measures:
         return f"only measures: it would open when {rules}"
+    seconds = breaker.recovery.ramp
+    ramp = "" if seconds is None else f", a tenth of the calls at first and all {seconds:g} s later"
     return (
         f"opens when {rules}; refuses for {breaker.recovery.timeout:g} s, then lets "
         f"{counted(breaker.half_open_max_calls, 'probe')} through at once and closes after "
-        f"{counted(breaker.success_threshold, 'success', 'successes')}"
+        f"{counted(breaker.success_threshold, 'success', 'successes')}{ramp}"
     )
 
 
 def live(breaker: Moving, now: float) -> str:
     """Return the state and the newest numbers. The caller holds the lock."""
     left = breaker.retry_after(now)
-    if left is not None:
+    if breaker.state == "open" and left is not None:
         return f"{breaker.state} for {left:.1f} s more: {breaker.why}"
     window = (breaker.seen or breaker.health).window
     window.advance(now)
     if breaker.only_measures and breaker.phase != "closed":
         phase = breaker.phase.replace("_", "-")
         return f"would be {phase}, {window.failures} of {counted(window.calls, 'call')} failed"
-    return f"{breaker.state}, {window.failures} of {counted(window.calls, 'call')} failed"
+    share = breaker.admitted_share(now)
+    climbs = f", {share:.0%} of the calls let in" if share < 1 else ""
+    return f"{breaker.state}{climbs}, {window.failures} of {counted(window.calls, 'call')} failed"
