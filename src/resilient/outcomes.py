@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final, Generic, Literal, TypeVar, cast
+from typing import Any, ClassVar, Final, Generic, Literal, TypeVar, cast
 
 from .callables import kind_of
 from .knowledge.frameworks import steers
@@ -83,6 +83,7 @@ class Judge:
     """
 
     __slots__ = ("_ignore", "_on", "failed_result", "faults", "on_fault")
+    decides_on_values: ClassVar[bool] = False  # also on those that a wrapped client's own judge
 
     def __init__(
         self,

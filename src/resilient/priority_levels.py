@@ -6,7 +6,7 @@ After the criticality of requests in Beyer et al., *Site Reliability Engineering
 from __future__ import annotations
 
 from contextlib import nullcontext
-from contextvars import ContextVar, Token
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from .validation import one_of
@@ -21,15 +21,22 @@ LEVELS: Final = ("critical", "high", "normal", "low")
 NORMAL: Final = LEVELS.index("normal")
 HEADER: Final = "x-request-priority"  # of HTTP, and of gRPC's metadata
 
-current: Final[ContextVar[int]] = ContextVar("resilient_priority", default=NORMAL)
+# The levels of the blocks that are open, innermost last. No token is kept: an async generator may
+# be left in another context than it was entered in.
+_levels: Final[ContextVar[tuple[int, ...]]] = ContextVar("resilient_priority", default=(NORMAL,))
+
+
+def level_now() -> int:
+    """Return the place of the level of the work at hand in `LEVELS`."""
+    return _levels.get()[-1]
 
 
 class priority:
     """Say how important the calls inside are, also to the services that they ask.
 
     A `concurrency_limit` that has to refuse refuses the least important first. The level is in the
-    context: tasks and worker threads that begin inside have it, and the clients and middlewares of
-    `resilient.integrations` carry it from one service to the next.
+    context: tasks, and worker threads of our policies, that begin inside have it, and the clients
+    and middlewares of `resilient.integrations` carry it from one service to the next.
 
     Args:
         level: ``"critical"``, ``"high"``, ``"normal"`` or ``"low"``. Work that says nothing is
@@ -45,32 +52,33 @@ class priority:
         'low'
     """
 
-    __slots__ = ("_level", "_tokens")
+    __slots__ = ("_level",)
 
     def __init__(self, level: Level) -> None:
         self._level = LEVELS.index(one_of("level", level, LEVELS))
-        self._tokens: list[Token[int]] = []
 
     @staticmethod
     def now() -> Level:
         """Return the level of the work at hand."""
-        level: Level = LEVELS[current.get()]
+        level: Level = LEVELS[level_now()]
         return level
 
     def __enter__(self) -> Self:
-        self._tokens.append(current.set(self._level))
+        _levels.set((*_levels.get(), self._level))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:  # fmt: skip
-        current.reset(self._tokens.pop())
+        open_ = _levels.get()
+        if len(open_) > 1 and open_[-1] == self._level:
+            _levels.set(open_[:-1])
 
 
 def carried() -> Level | None:
     """Return what a request should say; None where it need not say anything."""
-    return None if current.get() == NORMAL else priority.now()
+    return None if level_now() == NORMAL else priority.now()
 
 
 def of_request(said: object) -> AbstractContextManager[Any]:

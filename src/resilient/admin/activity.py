@@ -18,7 +18,7 @@ _told: list[bool] = []  # whether the log has reported that the process is not a
 
 
 def set_active(active: bool, /) -> None:
-    """Let every call of this process pass its breaker, timeout and bulkhead, or undo that.
+    """Let every call of this process pass its breaker, timeout, bulkhead and limits, or undo that.
 
     While not active, calls are still counted, kill switches and forced states hold, and fallbacks
     answer their refusals and the function's errors. Calls in flight keep their slots until they
@@ -59,8 +59,8 @@ def tell() -> None:
         _told.append(True)
         _log(
             30,
-            f"{WHY}. Every call passes its breaker, timeout and bulkhead; kill switches and "
-            "forced states hold",
+            f"{WHY}. Every call passes its breaker, timeout, bulkhead and limits; kill switches "
+            "and forced states hold",
         )
 
 

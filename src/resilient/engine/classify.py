@@ -30,7 +30,12 @@ def classify(call: Call) -> tuple[list[int], str]:
     said = (plain, "" if error is None else type(error).__name__) if plain >= 0 else None
     said = said or _said(call, error)
     if said is not None:
-        return [said[0]] * (len(pipeline.guards) + 1), said[1]
+        outcomes = [said[0]] * (len(pipeline.guards) + 1)
+        if error is None and said[0] == FAILURE and call.forced_outcome is None:
+            for level, judge in enumerate(pipeline.guard_judges):
+                if judge.decides_on_values:
+                    outcomes[level] = judge.of_value(call.value)
+        return outcomes, said[1]
     if error is None:
         values = {each: each.of_value(call.value) for each in {*pipeline.guard_judges}}
         seen = [values[each] for each in pipeline.guard_judges]

@@ -87,7 +87,8 @@ class AiohttpClient(ClientAdapter):
 
     def prepare(self, client: Any) -> None:
         if isinstance(client, aiohttp.ClientSession) and _CARRYING not in client.trace_configs:
-            client.trace_configs.append(_CARRYING)
+            # Another list: theirs may be the user's own.
+            client._trace_configs = [*client.trace_configs, _CARRYING]
 
     def free(self, cls: type, name: str) -> bool:
         if issubclass(cls, aiohttp.ClientResponse):

@@ -31,6 +31,17 @@ def shorter(seconds: float | None) -> float | None:
     return left if seconds is None else min(seconds, left)
 
 
+def carry_in(request: Any) -> None:
+    """Have a request of httpx say the priority; one that is sent again says that of now."""
+    ours = request.extensions.get("resilient_priority") == request.headers.get(PRIORITY)
+    if PRIORITY in request.headers and ours:
+        del request.headers[PRIORITY]
+    if carried() is not None and PRIORITY not in request.headers:
+        carry(request.headers)
+        said = {"resilient_priority": request.headers[PRIORITY]}
+        request.extensions = {**request.extensions, **said}
+
+
 def carry(headers: Any) -> None:
     """Have a request say the priority of the work at hand, unless it says one already."""
     level = carried()

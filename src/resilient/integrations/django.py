@@ -21,8 +21,10 @@ class Middleware(ServerEdge):
     For ``MIDDLEWARE``, sync and async. Options are settings: ``RESILIENT_HEADER``, the request
     header that says, in seconds, how long the caller will wait (default ``x-request-timeout``;
     None reads none), ``RESILIENT_AT_MOST``, the longest time that a header can set, and the limit
-    without a header (default None: none), and ``RESILIENT_AT_LEAST``: the middleware answers a
-    request with less time than this with 504 at once, and calls no view (default 0).
+    without a header (default None: none), ``RESILIENT_PRIORITY_HEADER`` (see
+    `resilient.priority`; default ``x-request-priority``), and ``RESILIENT_AT_LEAST``: the
+    middleware answers a request with less time than this with 504 at once, and calls no view
+    (default 0).
 
     Args:
         get_response: Django passes it.

@@ -76,9 +76,11 @@ def _shorter(timeout: Any) -> Any:
 
 def _carrying(kind: type[_Details], metadata: Any) -> Any:
     level = carried()
-    if level is None or any(key == PRIORITY for key, _ in metadata or ()):
+    if level is None:
         return metadata
-    pairs = [*(metadata or ()), (PRIORITY, level)]
+    pairs = list(metadata or ())
+    if not any(key == PRIORITY for key, _ in pairs):
+        pairs.append((PRIORITY, level))
     return grpc.aio.Metadata(*pairs) if kind is AsyncDetails else tuple(pairs)
 
 

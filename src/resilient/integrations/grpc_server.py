@@ -9,7 +9,8 @@ from typing import Any, Final
 import grpc
 import grpc.aio
 
-from ..priority_levels import HEADER, of_request
+from ..callables import kind_of
+from ..priority_levels import HEADER, LEVELS, of_request
 
 _MADE: Final[dict[tuple[bool, bool], tuple[str, Callable[..., Any]]]] = {
     (False, False): ("unary_unary", grpc.unary_unary_rpc_method_handler),
@@ -55,9 +56,11 @@ class AsyncServerInterceptor(grpc.aio.ServerInterceptor):
 
 def _handler(handler: Any, details: Any, unary: Any, stream: Any) -> Any:
     said = next((value for key, value in details.invocation_metadata if key == HEADER), None)
-    if handler is None or said is None:
+    if handler is None or said not in LEVELS:
         return handler
     name, made = _MADE[handler.request_streaming, handler.response_streaming]
+    if kind_of(getattr(handler, name)) in ("sync", "generator"):  # grpc.aio runs it on a thread
+        unary, stream = _unary, _stream
     kind = stream if handler.response_streaming else unary
     return made(
         kind(getattr(handler, name), said),

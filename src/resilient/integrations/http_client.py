@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from ..deadline import enclosing
 from ..policy.clients.adapter import ClientAdapter
-from .common import carry, cut_when_abandoned, methods_of, overran
+from .common import carry_in, cut_when_abandoned, methods_of, overran
 from .http_library import AsyncTransport, Library, SyncTransport, shorten, socket_of
 
 
@@ -65,7 +65,7 @@ def _bound(library: Library, transport: Any) -> None:
     def handle_request(request: Any) -> Any:
         handle, deadline = method("handle_request"), enclosing()
         if deadline is None:
-            carry(request.headers)
+            carry_in(request)
             return handle(request)
         shorten(request)
         try:
@@ -88,7 +88,7 @@ def _bound_async(library: Library, transport: Any) -> None:
     async def handle_async_request(request: Any) -> Any:
         handle, deadline = method("handle_async_request"), enclosing()
         if deadline is None:
-            carry(request.headers)
+            carry_in(request)
             return await handle(request)
         shorten(request)
         response = await handle(request)

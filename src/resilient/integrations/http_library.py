@@ -14,7 +14,7 @@ from ..knowledge.repeats import once_over_http
 from ..outcomes import Judge
 from ..policy.clients.client_policy import ClientPolicy
 from ..policy.clients.proxy_methods import in_time
-from .common import FAILED_STATUSES, carry, cut_when_abandoned, shortened, shorter
+from .common import FAILED_STATUSES, carry_in, cut_when_abandoned, shortened, shorter
 
 if TYPE_CHECKING:
     from ..policy.policy import Policy
@@ -281,7 +281,7 @@ def is_short(response: Any) -> bool:
 
 def shorten(request: Any) -> None:
     """Have a request say its priority, and take no longer than until the deadline."""
-    carry(request.headers)
+    carry_in(request)
     usual = request.extensions.get("timeout") or {}
     parts = ("connect", "read", "write", "pool")
     limits = {part: shorter(usual.get(part)) for part in parts}

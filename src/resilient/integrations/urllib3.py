@@ -95,7 +95,7 @@ def bind_pool(pool: Any) -> Any:
 
     def urlopen(*args: Any, **kwargs: Any) -> Any:
         check()  # urlopen retries by calling itself
-        _carry(there(), args, kwargs)
+        args = _carry(there(), args, kwargs)
         if remaining() is not None and len(args) < _TIMEOUT_AT:
             given = kwargs.get("timeout", Timeout.DEFAULT_TIMEOUT)
             usual = there().timeout if given is Timeout.DEFAULT_TIMEOUT else given
@@ -107,12 +107,17 @@ def bind_pool(pool: Any) -> Any:
     return pool
 
 
-def _carry(pool: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    if len(args) <= _HEADERS_AT and carried() is not None:
-        usual = kwargs.get("headers")
-        headers = HTTPHeaderDict(pool.headers if usual is None else usual)
-        carry(headers)
-        kwargs["headers"] = headers
+def _carry(pool: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
+    """Have a request say its priority; return its positional arguments."""
+    if carried() is None:
+        return args
+    given = args[_HEADERS_AT] if len(args) > _HEADERS_AT else kwargs.get("headers")
+    headers = HTTPHeaderDict(pool.headers if given is None else given)
+    carry(headers)
+    if len(args) > _HEADERS_AT:
+        return (*args[:_HEADERS_AT], headers, *args[_HEADERS_AT + 1 :])
+    kwargs["headers"] = headers
+    return args
 
 
 _HEADERS_AT: Final = 3  # positions among urlopen's arguments, which callers pass by name

@@ -9,7 +9,7 @@ from types import GeneratorType
 from typing import Any, cast
 
 from ..deadline import Deadline, current, leave
-from ..priority_levels import of_request
+from ..priority_levels import of_request, priority
 from .server_edge import HEADER, PRIORITY, TOO_SHORT, ServerEdge, answer
 
 _Start = Callable[..., Any]
@@ -74,9 +74,13 @@ class Middleware(ServerEdge):
                 body = self._app(environ, reply.start)
         except Exception as error:
             return reply.answer(error)
-        generated = isinstance(cast("object", body), GeneratorType)
-        if limit is None and not generated:
-            return body  # may be a file that the server sends in its own way
+        made_later = isinstance(cast("object", body), GeneratorType)
+        if isinstance(level, priority):  # but for a file that the server sends in its own way
+            of_file = environ.get("wsgi.file_wrapper")
+            file = isinstance(of_file, type) and isinstance(cast("object", body), of_file)
+            made_later = not file and not isinstance(body, (list, tuple))
+        if limit is None and not made_later:
+            return body
         return _Body(body, reply, level)
 
 

@@ -2,39 +2,65 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from ..errors import RefusedError
 from .libraries import is_answer
 from .retry_after import asked_wait
 
-_TIMEOUTS: Final = frozenset({"TimeoutException", "Timeout", "TimeoutError", "ReadTimeoutError"})
+_TIMEOUTS: Final = frozenset({
+    "TimeoutException", "Timeout", "TimeoutError", "ReadTimeoutError", "ConnectTimeoutError",
+    "ConnectionTimeout", "QueryCanceled",
+})  # fmt: skip
 _STATUSES: Final = (429, 503)
 _CODES: Final = frozenset({"RESOURCE_EXHAUSTED", "UNAVAILABLE", "DEADLINE_EXCEEDED"})
+_BUSY: Final = frozenset({"BusyLoadingError"})
+_DEEPEST: Final = 4  # errors that wrap each other
 
 
 def is_overload(error: Exception) -> bool:
     """Return whether an error says so: a time-out, a refusal, or a server that is too busy."""
+    try:
+        return _says_so(error, _DEEPEST)
+    except Exception:  # an attribute of it raises: it is nothing that we know
+        return False
+
+
+def _says_so(error: BaseException, depth: int) -> bool:
     if isinstance(error, (TimeoutError, RefusedError)):
         return True
-    if any(kind.__name__ in _TIMEOUTS for kind in type(error).__mro__):
+    names = {kind.__name__ for kind in type(error).__mro__}
+    if names & _TIMEOUTS or names & _BUSY or (asked_wait(_plain(error), None) or 0) > 0:
         return True
-    return asked_wait(error, None) is not None or _is_busy(error)
+    if _is_busy(error):
+        return True
+    inner = getattr(error, "reason", None), *error.args[:1]  # as urllib3 and requests wrap them
+    wrapped = [each for each in inner if isinstance(each, BaseException)]
+    return depth > 0 and any(_says_so(each, depth - 1) for each in wrapped)
+
+
+def _plain(error: BaseException) -> Exception | None:
+    return error if isinstance(error, Exception) else None
 
 
 def is_overloaded_answer(value: object) -> bool:
     """Return whether the answer of a known library says so."""
-    return is_answer(value) and _is_busy(value)
+    try:
+        return is_answer(value) and _is_busy(value)
+    except Exception:
+        return False
 
 
 def _is_busy(subject: Any) -> bool:
     """Return whether a status or code says that the server is too busy."""
-    for where in (subject, getattr(subject, "response", None)):
+    response = getattr(subject, "response", None)
+    if isinstance(response, dict):  # botocore's
+        about = cast("dict[str, Any]", response).get("ResponseMetadata") or {}
+        return about.get("HTTPStatusCode") in _STATUSES
+    for where in (subject, response):
         for name in ("status_code", "status"):
-            if getattr(where, name, None) in _STATUSES:
+            status = getattr(where, name, None)
+            if type(status) is int and status in _STATUSES:
                 return True
     code = getattr(subject, "code", None)
-    try:
-        return callable(code) and getattr(code(), "name", "") in _CODES
-    except Exception:  # another thing that is called so
-        return False
+    return hasattr(subject, "details") and callable(code) and code().name in _CODES  # gRPC's

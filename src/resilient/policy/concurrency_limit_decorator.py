@@ -25,7 +25,6 @@ def concurrency_limit(fn: Callable[P, T], /) -> Callable[P, T]: ...
 @overload
 def concurrency_limit(
     initial: int | None = None,
-    /,
     *,
     min_limit: int = 1,
     max_limit: int = 200,
@@ -39,7 +38,6 @@ def concurrency_limit(
 @validation.keywords
 def concurrency_limit(
     initial: Any = None,
-    /,
     *,
     min_limit: int = 1,
     max_limit: int = 200,

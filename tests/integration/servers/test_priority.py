@@ -144,6 +144,81 @@ def test_a_middleware_takes_it(given: str | None, seen: str) -> None:
     assert priority.now() == "normal"
 
 
+def test_a_request_that_is_sent_again_says_what_holds_now(
+    name: str, http_server: HttpServer
+) -> None:
+    for client in (httpx.Client(transport=Transport(new(name))), httpx.Client()):
+        with client:
+            guarded = (
+                client
+                if isinstance(client._transport, Transport)
+                else new(f"{name}-w").wrap(client)
+            )
+            request = client.build_request("GET", f"{http_server.url}/echo")
+            for level, seen in (("low", ["low"]), ("critical", ["critical"]), ("normal", [])):
+                with priority(level):  # type: ignore[arg-type]
+                    assert said(guarded.send(request).content) == seen
+
+
+def test_the_list_of_traces_of_a_session_stays_its_users(name: str) -> None:
+    async def main() -> None:
+        for mine in ([], (), [aiohttp.TraceConfig()]):
+            count = len(mine)
+            async with aiohttp.ClientSession(trace_configs=mine) as session:  # type: ignore[arg-type]
+                policy.wrap(session)
+                assert len(session.trace_configs) == count + 1
+            assert len(mine) == count
+
+    policy = new(name)
+    asyncio.run(main())
+
+
+def test_positional_headers_of_urllib3_carry_it(name: str, http_server: HttpServer) -> None:
+    with urllib3.PoolManager() as pool, priority("low"):
+        wrapped = new(name).wrap(pool)
+        url = f"{http_server.url}/echo"
+        assert said(wrapped.request("GET", url, headers={"own": "1"}).data) == ["low"]
+        host = pool.connection_from_url(url)
+        assert said(host.urlopen("GET", "/echo", None, {"own": "1"}).data) == ["low"]
+
+
+@pytest.mark.parametrize("kind", [list, tuple, iter, lambda parts: map(bytes, parts)])
+def test_a_body_is_made_with_it_whatever_it_is(kind: Any) -> None:
+    found: list[str] = []
+
+    class Part:
+        def __bytes__(self) -> bytes:
+            found.append(priority.now())
+            return b"a"
+
+    def application(environ: Any, start: Any) -> Any:
+        start("200 OK", [("Content-Type", "text/plain")])
+        parts = [Part()]
+        return map(bytes, parts) if kind not in (list, tuple) else kind([bytes(parts[0])])
+
+    assert Answer(wsgi.Middleware(application), {NAME: "low"}).body == b"a"
+    assert found == ["low"]
+
+
+def test_flask_and_django_take_it() -> None:
+    import flask
+    from django.http import HttpResponse
+    from django.test import RequestFactory
+
+    from resilient.integrations import flask as ours
+    from tests.integration.servers.test_django import configure
+
+    configure()
+    from resilient.integrations.django import Middleware
+
+    app = flask.Flask("levels")
+    ours.install(app)
+    app.add_url_rule("/", view_func=lambda: flask.Response(iter([level()])))
+    assert app.test_client().get("/", headers={NAME: "low"}).data == b"low"
+    view = Middleware(lambda request: HttpResponse(level()))
+    assert view(RequestFactory().get("/", headers={NAME: "low"})).content == b"low"
+
+
 def test_a_middleware_that_is_told_to_takes_none() -> None:
     found: list[str] = []
 
@@ -173,6 +248,9 @@ def test_grpc_carries_it(name: str, grpc_server: GrpcServer) -> None:
         with priority("low"):
             assert metadata_of(ask(b"", metadata=(("own", "1"),))) == ["low"]
             assert metadata_of(ask(b"", metadata=((NAME, "high"),))) == ["high"]
+            once = ask(b"", metadata=iter([("own", "1")]))
+            assert metadata_of(once) == ["low"]
+            assert ["own", "1"] in json.loads(once)["metadata"]
 
 
 def test_grpc_aio_carries_it(name: str, grpc_server: GrpcServer) -> None:
@@ -257,9 +335,9 @@ def test_a_grpc_server_takes_it() -> None:
 
 
 def test_a_server_of_grpc_aio_takes_it() -> None:
-    async def main() -> None:
-        server = grpc.aio.server(interceptors=[AsyncServerInterceptor()])
-        server.add_generic_rpc_handlers((handlers(async_level, async_levels, written),))
+    async def main(*served: Any) -> None:
+        server = grpc.aio.server(ThreadPoolExecutor(2), interceptors=[AsyncServerInterceptor()])
+        server.add_generic_rpc_handlers((handlers(*served),))
         port = server.add_insecure_port("127.0.0.1:0")
         await server.start()
         try:
@@ -268,11 +346,13 @@ def test_a_server_of_grpc_aio_takes_it() -> None:
                     assert await channel.unary_unary("/kit.Level/One")(b"", metadata=says) == seen
                     many = channel.unary_stream("/kit.Level/Many")(b"", metadata=says)
                     assert [each async for each in many] == [seen, seen]
-                    writes = channel.unary_stream("/kit.Level/Writes")(b"", metadata=says)
-                    assert [each async for each in writes] == [seen]
+                    if len(served) > 2:
+                        writes = channel.unary_stream("/kit.Level/Writes")(b"", metadata=says)
+                        assert [each async for each in writes] == [seen]
                     total = channel.stream_unary("/kit.Level/Sum")(iter([b""]), metadata=says)
                     assert await total == seen
         finally:
             await server.stop(None)
 
-    asyncio.run(main())
+    asyncio.run(main(async_level, async_levels, written))
+    asyncio.run(main(level, levels))  # plain functions, which it runs on threads

@@ -12,9 +12,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from resilient.guards.base import REFUSE
 from resilient.guards.concurrency_limit.concurrency_limit import ConcurrencyLimit
 from resilient.guards.concurrency_limit.rules import BACKOFF
-from resilient.guards.concurrency_limit.shares import BACK, CALM
+from resilient.guards.concurrency_limit.shares import CALM, WELL
 from resilient.outcomes import CANCELLED, FAILURE, IGNORED, REFUSED, SUCCESS
-from resilient.priority_levels import LEVELS, current
+from resilient.priority_levels import LEVELS, priority
 
 LOWEST = len(LEVELS) - 1
 
@@ -30,14 +30,14 @@ class Naive:
         self.last_cut = 0  # the number of calls let in before it
         self.caps: dict[int, int] = {}
         self.calm_at = 0.0
+        self.back = 1
+        self.well = 0
 
     def admit(self, level: int, now: float) -> bool:
-        if now >= self.calm_at and self.caps:
-            first = min(self.caps)
-            self.caps[first] += max(1, int(int(self.limit) * BACK))
-            if self.caps[first] >= int(self.limit):
-                del self.caps[first]
-            self.calm_at = now + CALM
+        while now >= self.calm_at and self.caps:
+            self.give(self.back)
+            self.calm_at += CALM
+            self.back *= 2
         own = sum(each == level for _, each in self.calls)
         if len(self.calls) + self.held >= int(self.limit):
             self.take_from_the_least(level, now)
@@ -46,15 +46,26 @@ class Naive:
             return False
         self.number += 1
         self.calls.append((self.number, level))
+        self.well += level not in self.caps
+        if level not in self.caps and self.well == WELL:
+            self.well = 0
+            self.give(1)
         return True
+
+    def give(self, slots: int) -> None:
+        for first in sorted(self.caps)[:1]:
+            self.caps[first] += slots
+            if self.caps[first] >= int(self.limit):
+                del self.caps[first]
 
     def take_from_the_least(self, level: int, now: float) -> None:
         for other in range(LOWEST, level, -1):
             own = sum(each == other for _, each in self.calls)
             had = min(own, self.caps.get(other, own))
-            self.caps[other] = max(0, had - 1)
-            self.calm_at = now + CALM
             if had:
+                self.caps |= dict.fromkeys(range(other + 1, LOWEST + 1), 0)
+                self.caps[other] = had - 1
+                self.calm_at, self.back, self.well = now + CALM, 1, 0
                 break
 
     def drop(self, number: int) -> None:
@@ -77,11 +88,8 @@ class Limits(RuleBasedStateMachine):
 
     @rule(level=st.integers(0, LOWEST))
     def comes(self, level: int) -> None:
-        token = current.set(level)
-        try:
+        with priority(LEVELS[level]):  # type: ignore[arg-type]
             ticket = self.guard.admit(self.now)
-        finally:
-            current.reset(token)
         assert (ticket != REFUSE) == self.naive.admit(level, self.now)
         if ticket != REFUSE:
             self.tickets.append((ticket, self.naive.number, level))
@@ -138,19 +146,15 @@ def test_each_refusal_of_the_most_important_frees_one_slot_for_it(
     guard = ConcurrencyLimit(limit, max_limit=30)
     running: list[int] = []
     for level in others:
-        token = current.set(level)
-        ticket = guard.admit(0.0)
-        current.reset(token)
+        with priority(LEVELS[level]):  # type: ignore[arg-type]
+            ticket = guard.admit(0.0)
         if ticket != REFUSE:
             running.append(ticket)
-    token = current.set(0)
-    try:
+    with priority("critical"):
         for _ in range(limit):
             ticket = guard.admit(0.0)
             if ticket != REFUSE:
                 running.append(ticket)
-    finally:
-        current.reset(token)
     if guard.used < limit:
         return  # there was room for all
     caps = [guard.shares.caps[level] for level in range(1, LOWEST + 1)]

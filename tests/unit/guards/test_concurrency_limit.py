@@ -5,10 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import threading
+import urllib.error
 from typing import Any
 
+import botocore.exceptions
 import httpx
 import pytest
+import requests
+import urllib3
 
 import resilient
 from resilient import (
@@ -21,6 +25,7 @@ from resilient import (
     timeout,
 )
 from resilient.guards.concurrency_limit.rules import BACKOFF
+from resilient.integrations.httpx import Transport
 from resilient.knowledge.overload import is_overload, is_overloaded_answer
 from resilient.testing import ManualClock
 from tests.kit.colours import Colour
@@ -104,6 +109,89 @@ def test_an_answer_is_overload_too() -> None:
     assert shown(of)["drops"] == 1
 
 
+@pytest.mark.parametrize("how", ["plain", "wrapped", "transport"])
+def test_an_answer_is_the_same_however_the_client_is_guarded(how: str) -> None:
+    """A 500 cuts nothing, and is measured by nobody."""
+    of, status = policy(concurrency_limit(10)), [200]
+    answers = httpx.MockTransport(lambda request: httpx.Response(status[0]))
+    inner = Transport(of, answers) if how == "transport" else answers
+    with httpx.Client(transport=inner) as plain:
+        client = of.wrap(plain) if how == "wrapped" else plain
+
+        def ask(code: int) -> None:
+            status[0] = code
+            (of.call if how == "plain" else _called)(client.get, "http://x/")
+
+        for code in (500, 502, 404, 200):
+            ask(code)
+        assert shown(of)["drops"] == 0
+        assert of._core.guards[0]._window.calls == 2  # type: ignore[attr-defined]
+        ask(503)
+        assert shown(of)["drops"] == 1
+
+
+def _called(fn: Any, *args: Any) -> Any:
+    return fn(*args)
+
+
+class Odd(Exception):
+    """An error that is hostile to whoever looks."""
+
+    @property
+    def response(self) -> Any:
+        raise RuntimeError("no")
+
+    def code(self) -> Any:
+        raise RuntimeError("no")
+
+    retry_after = 0
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (Odd(), False),
+        (requests.ConnectionError(urllib3.exceptions.MaxRetryError(
+            urllib3.HTTPConnectionPool("x"), "/", TimeoutError())), True),
+        (urllib.error.URLError(TimeoutError()), True),
+        (urllib.error.URLError(ConnectionRefusedError()), False),
+        (botocore.exceptions.ClientError(
+            {"ResponseMetadata": {"HTTPStatusCode": 503}}, "Get"), True),
+        (botocore.exceptions.ClientError(
+            {"ResponseMetadata": {"HTTPStatusCode": 400}}, "Get"), False),
+    ],
+    ids=lambda each: type(each).__name__ if isinstance(each, Exception) else str(each),
+)  # fmt: skip
+def test_overload_inside_what_libraries_wrap(error: Exception, says: bool) -> None:
+    assert is_overload(error) == says
+
+
+def test_what_a_test_has_learnt_is_forgotten() -> None:
+    guard: Any = concurrency_limit(20)
+    saved = guard.save()
+    guard.limit, guard.shares.caps[3] = 7.0, 0
+    guard.restore(saved)
+    assert (guard.limit, guard.shares.caps) == (20.0, [None] * 4)
+
+
+def test_the_tolerance_changes_while_it_runs() -> None:
+    of = policy(concurrency_limit(20))
+    of.update(concurrency_limit={"tolerance": 3.0})
+    assert of._core.guards[0]._rule.tolerance == 3.0  # type: ignore[attr-defined]
+
+
+def test_an_ignored_call_that_was_slow_is_no_overload() -> None:
+    clock = ManualClock()
+    of = policy(concurrency_limit(20, slow_call_duration=1.0), clock=clock)
+
+    def body() -> None:
+        clock.advance(2)
+        raise ValueError
+
+    raised(of.call, body)
+    assert shown(of)["drops"] == 0
+
+
 def test_options_say_what_is_overload() -> None:
     of = policy(concurrency_limit(10, on=ValueError, failed_result=lambda value: value == "busy"))
     raised(of.call, _raising(TimeoutError()))
@@ -144,6 +232,38 @@ def test_the_priority_is_that_of_the_context() -> None:
     assert seen == ["normal", "low", "critical", "high", "critical"]
 
 
+def test_users_of_one_object_do_not_meet() -> None:
+    """Tasks whose blocks overlap; and a generator that is left in another context."""
+    low, seen = priority("low"), list[str]()
+
+    async def first() -> None:
+        with low:
+            await asyncio.sleep(0.01)
+            seen.append(priority.now())
+        seen.append(priority.now())
+
+    async def second() -> None:
+        await asyncio.sleep(0.005)
+        with low:
+            await asyncio.sleep(0.01)
+            seen.append(priority.now())
+
+    async def main() -> None:
+        await asyncio.gather(first(), second())
+
+    asyncio.run(main())
+    assert seen == ["low", "normal", "low"]
+
+    def inside() -> Any:
+        with low:
+            yield
+
+    steps = inside()
+    contextvars.copy_context().run(next, steps)
+    steps.close()
+    assert priority.now() == "normal"
+
+
 def test_one_object_may_be_entered_again_and_again() -> None:
     level = priority("low")
     with level, level:
@@ -180,10 +300,16 @@ def test_a_child_begins_with_its_own_calls() -> None:
     def body() -> None:
         assert shown(of)["used"] == 2
         if fork():
-            fork.report({"value": shown(of)["used"]})
+            with priority("critical"):
+                pass
+            inside.append(True)
 
-    of.call(body)
-    assert fork.answer() == 1
+    inside: list[bool] = []
+    with priority("critical"):
+        of.call(body)
+    if inside:
+        fork.report({"value": [shown(of)["used"], *shown(of)["running"].values()]})
+    assert fork.answer() == [0, 0, 0, 0, 0]
     other.set()
     thread.join(60)
     assert shown(of)["used"] == 0

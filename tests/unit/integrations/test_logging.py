@@ -15,10 +15,21 @@ import pytest
 import structlog
 
 import resilient
-from resilient import Event, Policy, bulkhead, circuit_breaker, flag, flags, retry, timeout
+from resilient import (
+    Event,
+    Policy,
+    bulkhead,
+    circuit_breaker,
+    flag,
+    flags,
+    rate_limit,
+    retry,
+    timeout,
+)
 from resilient import events as module
 from resilient.events import Bus, Kind
 from resilient.flags.runtime import here
+from resilient.guards.rate_limit.fleet import Answer
 from resilient.testing import ManualClock
 from tests.kit.paths import ROOT
 
@@ -54,6 +65,8 @@ NAMES = {
     "resilient.abandoned": ("WARNING", "timeout", "auto", "", ""),
     "resilient.retried": ("INFO", "retry", "auto", "", ""),
     "resilient.not_retried": ("WARNING", "retry", "auto", "", ""),
+    "resilient.away": ("WARNING", "rate_limit", "auto", "", ""),
+    "resilient.back": ("INFO", "rate_limit", "auto", "", ""),
 }  # fmt: skip
 
 
@@ -71,6 +84,8 @@ def story() -> Iterator[Callable[[], None]]:
     stuck = Policy("stuck", timeout(0.1, sync="thread"))
     full = Policy("full", bulkhead(2), clock=clock)
     again = Policy("again", retry(on=ConnectionError, attempts=2, wait_initial=0))
+    limit: Any = rate_limit(1, scope="fleet")
+    shared = Policy("shared", limit, clock=clock)
 
     def tell() -> None:
         quick.try_call(fails)
@@ -84,6 +99,9 @@ def story() -> Iterator[Callable[[], None]]:
         flags.off(switch, reason="vendor down", by="ana")
         stuck.try_call(time.sleep, 0.2)
         again.try_call(fails)
+        shared.call(int)  # there is no store
+        answer = Answer((), 0.0, 1)
+        shared._core.locked(limit.told, answer, limit.request(0.0), clock.now())  # type: ignore[attr-defined]
 
     yield tell
     for name in set(resilient.registry.names()) - before:

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from ... import validation
 from ...errors import ConcurrencyLimitedError, RefusedError
+from ...knowledge.libraries import failed_answer
 from ...knowledge.overload import is_overload, is_overloaded_answer
 from ...metric_types import Metric, Sample
-from ...outcomes import FAILURE, SUCCESS, Judge, OnError, OnResult
-from ...priority_levels import LEVELS, current
+from ...outcomes import FAILURE, IGNORED, SUCCESS, Judge, OnError, OnResult
+from ...priority_levels import LEVELS, level_now
 from ..base import REFUSE, Guard
 from ..facets import Changeable, Restorable, Slots
 from .rules import Aimd, Gradient, Rule
@@ -34,12 +35,15 @@ class OverloadJudge(Judge):
     """Decides what overload is; without a `failed_result`, by the answers of known libraries."""
 
     __slots__ = ()
+    decides_on_values: ClassVar[bool] = True
 
     def of_value(self, value: object) -> int:
-        """Return SUCCESS or FAILURE for a returned value."""
-        if self.failed_result is None:
-            return FAILURE if is_overloaded_answer(value) else SUCCESS
-        return super().of_value(value)
+        """Return FAILURE for overload, IGNORED for an answer that failed otherwise."""
+        if self.failed_result is not None:
+            return super().of_value(value)
+        if is_overloaded_answer(value):
+            return FAILURE
+        return IGNORED if failed_answer(value) else SUCCESS
 
 
 class ConcurrencyLimit(Slots, Changeable, Restorable):
@@ -108,11 +112,12 @@ class ConcurrencyLimit(Slots, Changeable, Restorable):
     # -- the life of an attempt ---------------------------------------------
 
     def admit(self, now: float) -> int:
-        level, shares, limit = current.get(), self.shares, int(self.limit)
+        self.limit = self._rule.at(self.limit, now)
+        level, shares, limit = level_now(), self.shares, int(self.limit)
         shares.recover(limit, now)
         if self.used < limit and shares.admits(level):
             self.running += 1
-            shares.running[level] += 1
+            shares.begins(level, limit)
             self._admitted += 1
             return self._admitted * _LEVELS + level
         if self.used >= limit:
@@ -129,8 +134,9 @@ class ConcurrencyLimit(Slots, Changeable, Restorable):
         self, ticket: int, now: float, outcome: int, duration: float, reason: str, held: bool
     ) -> None:
         running = self.used
+        self.limit = self._rule.at(self.limit, now)
         self.running -= 1
-        self.shares.running[ticket % _LEVELS] -= 1
+        self.shares.ended(ticket % _LEVELS)
         self.abandoned += held
         slow = duration >= self.slow_call_duration and outcome in (SUCCESS, FAILURE)
         if outcome == FAILURE or slow:
@@ -180,8 +186,7 @@ class ConcurrencyLimit(Slots, Changeable, Restorable):
 
     def after_fork(self, now: float, own: int) -> None:
         self.running, self.abandoned, self.drops = own, 0, 0
-        self.shares.running = [0] * _LEVELS
-        self.shares.running[current.get()] = own
+        self.shares = Shares()  # of whose calls nobody knows the level
 
     def save(self) -> dict[str, Any]:
         return {"limit": self.limit}

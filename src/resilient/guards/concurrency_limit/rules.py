@@ -20,6 +20,9 @@ BACKOFF: Final = 0.9  # what a drop leaves
 PROBE_EVERY: Final = 30.0  # seconds of full use, after which it looks how long calls take idle
 PROBE: Final = 0.25  # of the limit, meanwhile
 PROBED: Final = 50  # calls that it looks at: the mean of fewer is chance
+PER_CALL: Final = 100  # it looks no more often than once in so many mean durations,
+LONGEST: Final = 0.05  # and for no more than this share of the time
+FEWEST_PROBED: Final = 10  # calls
 
 
 class Rule(Protocol):
@@ -33,6 +36,10 @@ class Rule(Protocol):
         """Return it after a full window."""
         ...
 
+    def at(self, limit: float, now: float) -> float:
+        """Return it when a call comes or ends, whatever became of it."""
+        ...
+
 
 class Gradient:
     """Cuts as soon as calls take longer than the baseline, times a tolerance.
@@ -44,13 +51,18 @@ class Gradient:
         tolerance: how many times the baseline is no overload.
     """
 
-    __slots__ = ("_before", "_calls", "_due", "_from", "_seconds", "baseline", "tolerance")
+    __slots__ = (
+        "_before", "_calls", "_due", "_from", "_mean", "_seconds", "_until", "baseline",
+        "tolerance",
+    )  # fmt: skip
 
     def __init__(self, tolerance: float) -> None:
         self.tolerance: float = tolerance
         self.baseline: Baseline = Baseline()
         self._due: float = inf  # when to look
         self._before: float = 0.0  # the limit before it looked; 0 while it does not
+        self._until: float = 0.0  # when it has looked for long enough
+        self._mean: float = 0.0  # seconds a call, before it looked
         self._from: float = 0.0  # calls that end from here on began with the limit of now
         self._calls, self._seconds = 0, 0.0
 
@@ -65,13 +77,15 @@ class Gradient:
             return self._looked(limit, window, now)
         self.baseline.add(window, now)
         if window.most * 2 < limit:  # it was not used: nothing is known of a larger one
-            self._due = now + PROBE_EVERY
+            self._due = now + self._pause
             return limit
+        self._mean = window.mean
         if now >= self._due:
             self._before, self._from = limit, now + 2 * window.mean
+            self._until = now + LONGEST * self._pause
             self._calls, self._seconds = 0, 0.0
             return limit * PROBE
-        self._due = min(self._due, now + PROBE_EVERY)
+        self._due = min(self._due, now + self._pause)
         gradient = self.tolerance * self.baseline.seconds / window.mean if window.mean else 1.0
         wanted = limit * max(STEEPEST, min(1.0, gradient)) + QUEUE
         return limit + (wanted - limit) * SMOOTHING
@@ -82,11 +96,21 @@ class Gradient:
             return limit
         self._calls += window.calls
         self._seconds += window.seconds
-        if self._calls < PROBED:
-            return limit
-        self.baseline.see(self._seconds / self._calls)
-        before, self._before, self._due = self._before, 0.0, now + PROBE_EVERY
+        return limit if self._calls < PROBED else self._seen(now)
+
+    def _seen(self, now: float) -> float:
+        if self._calls >= FEWEST_PROBED:
+            self.baseline.see(self._seconds / self._calls)
+        before, self._before, self._due = self._before, 0.0, now + self._pause
         return before
+
+    @property
+    def _pause(self) -> float:
+        return max(PROBE_EVERY, PER_CALL * self._mean)
+
+    def at(self, limit: float, now: float) -> float:
+        """Return it when a call comes or ends, whatever became of it."""
+        return self._seen(now) if self._before and now >= self._until else limit
 
 
 class Aimd:
@@ -97,6 +121,10 @@ class Aimd:
     def cut(self, limit: float) -> float:
         """Return it after a drop."""
         return limit * BACKOFF
+
+    def at(self, limit: float, now: float) -> float:
+        """Return it when a call comes or ends."""
+        return limit
 
     def next(self, limit: float, window: Window, now: float) -> float:
         """Return it after a full window."""

@@ -12,7 +12,7 @@ CAP: Final = 1.5  # times the floor: no baseline is higher
 _MEMORY: Final = 600  # windows that the long mean goes back, about
 _SLICE: Final = 10.0  # seconds over which the floor takes its means
 _SLICES: Final = 60  # of those it remembers so many: ten minutes
-_FEWEST_IN_SLICE: Final = 50  # calls: the mean of fewer is chance
+_FEWEST_IN_SLICE: Final = 20  # calls: the mean of fewer is chance
 _UNSEEN: Final = -inf
 
 
