@@ -78,7 +78,7 @@ def _carrying(kind: type[_Details], metadata: Any) -> Any:
     level = carried()
     if level is None:
         return metadata
-    pairs = list(metadata or ())
+    pairs: list[Any] = list(metadata or ())
     if not any(key == PRIORITY for key, _ in pairs):
         pairs.append((PRIORITY, level))
     return grpc.aio.Metadata(*pairs) if kind is AsyncDetails else tuple(pairs)

@@ -55,12 +55,17 @@ def _is_busy(subject: Any) -> bool:
     """Return whether a status or code says that the server is too busy."""
     response = getattr(subject, "response", None)
     if isinstance(response, dict):  # botocore's
-        about = cast("dict[str, Any]", response).get("ResponseMetadata") or {}
-        return about.get("HTTPStatusCode") in _STATUSES
+        about: Any = cast("dict[str, Any]", response).get("ResponseMetadata")
+        return about is not None and about.get("HTTPStatusCode") in _STATUSES
     for where in (subject, response):
         for name in ("status_code", "status"):
             status = getattr(where, name, None)
             if type(status) is int and status in _STATUSES:
                 return True
-    code = getattr(subject, "code", None)
-    return hasattr(subject, "details") and callable(code) and code().name in _CODES  # gRPC's
+    code: Any = getattr(subject, "code", None)
+    return hasattr(subject, "details") and callable(code) and _name_of(code()) in _CODES
+
+
+def _name_of(code: Any) -> Any:
+    """Return the name of a status code of gRPC."""
+    return getattr(code, "name", "")
