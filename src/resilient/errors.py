@@ -56,7 +56,7 @@ class RefusedError(ResilientError):
 
 
 class CircuitOpenError(RefusedError):
-    """The circuit is open, or the policy is forced open."""
+    """The circuit is open, or closed with a ramp, or the policy is forced open."""
 
 
 class BulkheadFullError(RefusedError):

@@ -21,14 +21,17 @@ LEVELS: Final = ("critical", "high", "normal", "low")
 NORMAL: Final = LEVELS.index("normal")
 HEADER: Final = "x-request-priority"  # of HTTP, and of gRPC's metadata
 
-# The levels of the blocks that are open, innermost last. No token is kept: an async generator may
-# be left in another context than it was entered in.
-_levels: Final[ContextVar[tuple[int, ...]]] = ContextVar("resilient_priority", default=(NORMAL,))
+
+# The blocks that are open, innermost last: each with its level and what opened it. No token is
+# kept, as a generator's block may be left in another order or context than it was entered.
+_Blocks = tuple[tuple[int, object], ...]
+_blocks: Final[ContextVar[_Blocks]] = ContextVar("resilient_priority", default=())
 
 
 def level_now() -> int:
     """Return the place of the level of the work at hand in `LEVELS`."""
-    return _levels.get()[-1]
+    blocks = _blocks.get()
+    return blocks[-1][0] if blocks else NORMAL
 
 
 class priority:
@@ -64,16 +67,20 @@ class priority:
         return level
 
     def __enter__(self) -> Self:
-        _levels.set((*_levels.get(), self._level))
+        _blocks.set((*_blocks.get(), (self._level, self)))
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None,
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
         trace: TracebackType | None,
-    ) -> None:  # fmt: skip
-        open_ = _levels.get()
-        if len(open_) > 1 and open_[-1] == self._level:
-            _levels.set(open_[:-1])
+    ) -> None:
+        blocks = _blocks.get()
+        for place in range(len(blocks) - 1, -1, -1):
+            if blocks[place][1] is self:
+                _blocks.set(blocks[:place] + blocks[place + 1 :])
+                return
 
 
 def carried() -> Level | None:
@@ -81,7 +88,23 @@ def carried() -> Level | None:
     return None if level_now() == NORMAL else priority.now()
 
 
+class OfRequest:
+    """The priority of a request, round each step of its answer; what one opens, the next has."""
+
+    def __init__(self, level: str) -> None:
+        self._mine: _Blocks = ((LEVELS.index(level), self),)
+        self._before: _Blocks = ()
+
+    def __enter__(self) -> None:
+        self._before = _blocks.get()
+        _blocks.set(self._mine)
+
+    def __exit__(self, *_: object) -> None:
+        self._mine = _blocks.get()
+        _blocks.set(self._before)
+
+
 def of_request(said: object) -> AbstractContextManager[Any]:
     """Return a context with the priority that a request says; another word says nothing."""
     level: Any = said.decode("latin-1") if isinstance(said, bytes) else said
-    return priority(level) if level in LEVELS else nullcontext()
+    return OfRequest(level) if level in LEVELS else nullcontext()

@@ -18,6 +18,7 @@ from ..guards.rate_limit.asking import Asking
 from ..process import at_fork
 
 if TYPE_CHECKING:
+    from ..guards.rate_limit.asking import Request
     from ..guards.rate_limit.fleet import Answer
     from .redis_turns import RedisTurns
 
@@ -95,7 +96,12 @@ class FleetAsker:
         """Ask for several limits in one round trip, and tell each what came of it."""
         alive = [(core(), guard()) for core, guard in waiting]
         known = [(core, guard) for core, guard in alive if core is not None and guard is not None]
-        requests = [core.locked(guard.request, core.now()) for core, guard in known]
+        requests: list[Request] = []
+        for core, guard in list(known):
+            try:
+                requests.append(core.locked(guard.request, core.now()))
+            except Exception:  # it goes on alone
+                known.remove((core, guard))
         answers: list[Answer | StoreError]
         try:
             answers = self._source().take(requests)

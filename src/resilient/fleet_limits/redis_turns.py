@@ -64,7 +64,10 @@ local function book()
   if part >= parts then due, part = due + 1, part - parts end
 end
 local function turn() return due - ahead + (part > 0 and 1 or 0) end
-for _ = 1, spent do book() end
+for _ = 1, spent do
+  if turn() > last then break end  -- more than that holds nobody
+  book()
+end
 while #said < most and turn() <= last do
   said[#said + 1] = whole(math.max(0, turn() - now))
   book()
@@ -84,6 +87,7 @@ local function turn()
   return first and math.max(now, first + period) or now
 end
 for _ = 1, spent do
+  if turn() > last then break end
   local newest = tonumber(redis.call('LINDEX', KEYS[1], 0)) or now
   redis.call('LPUSH', KEYS[1], whole(math.max(now, newest)))
 end

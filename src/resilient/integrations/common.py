@@ -42,6 +42,15 @@ def carry_in(request: Any) -> None:
         request.extensions = {**request.extensions, **said}
 
 
+def carry_prepared(request: Any) -> None:
+    """The same for a prepared request of requests."""
+    if request.headers.get(PRIORITY) == getattr(request, "_resilient_priority", ""):
+        del request.headers[PRIORITY]
+    if carried() is not None and PRIORITY not in request.headers:
+        carry(request.headers)
+        request._resilient_priority = request.headers[PRIORITY]
+
+
 def carry(headers: Any) -> None:
     """Have a request say the priority of the work at hand, unless it says one already."""
     level = carried()

@@ -18,7 +18,7 @@ from ..policy.clients.adapter import ClientAdapter
 from ..policy.clients.client_policy import ClientPolicy
 from .common import (
     FAILED_STATUSES,
-    carry,
+    carry_prepared,
     cut_when_abandoned,
     methods_of,
     overran,
@@ -137,7 +137,7 @@ class Adapter(HTTPAdapter):
         return response
 
     def _send(self, request: Any, *args: Any, **kwargs: Any) -> requests.Response:
-        carry(request.headers)
+        carry_prepared(request)
         return send_within(super().send, request, *args, **kwargs)
 
 

@@ -9,7 +9,7 @@ from types import GeneratorType
 from typing import Any, cast
 
 from ..deadline import Deadline, current, leave
-from ..priority_levels import of_request, priority
+from ..priority_levels import OfRequest, of_request
 from .server_edge import HEADER, PRIORITY, TOO_SHORT, ServerEdge, answer
 
 _Start = Callable[..., Any]
@@ -75,7 +75,7 @@ class Middleware(ServerEdge):
         except Exception as error:
             return reply.answer(error)
         made_later = isinstance(cast("object", body), GeneratorType)
-        if isinstance(level, priority):  # but for a file that the server sends in its own way
+        if isinstance(level, OfRequest):  # but for a file that the server sends in its own way
             of_file = environ.get("wsgi.file_wrapper")
             file = isinstance(of_file, type) and isinstance(cast("object", body), of_file)
             made_later = not file and not isinstance(body, (list, tuple))

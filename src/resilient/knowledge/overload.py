@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final, cast
 
-from ..errors import RefusedError
+from ..errors import FlagOffError, RefusedError
 from .libraries import is_answer
 from .retry_after import asked_wait
 
@@ -15,6 +15,10 @@ _TIMEOUTS: Final = frozenset({
 _STATUSES: Final = (429, 503)
 _CODES: Final = frozenset({"RESOURCE_EXHAUSTED", "UNAVAILABLE", "DEADLINE_EXCEEDED"})
 _BUSY: Final = frozenset({"BusyLoadingError"})
+_THROTTLED: Final = frozenset({  # codes of AWS, with the status 400
+    "ProvisionedThroughputExceededException", "RequestLimitExceeded", "SlowDown", "Throttling",
+    "ThrottledException", "ThrottlingException", "TooManyRequestsException",
+})  # fmt: skip
 _DEEPEST: Final = 4  # errors that wrap each other
 
 
@@ -28,7 +32,7 @@ def is_overload(error: Exception) -> bool:
 
 def _says_so(error: BaseException, depth: int) -> bool:
     if isinstance(error, (TimeoutError, RefusedError)):
-        return True
+        return not isinstance(error, FlagOffError)  # somebody turned it off: it is not too much
     names = {kind.__name__ for kind in type(error).__mro__}
     if names & _TIMEOUTS or names & _BUSY or (asked_wait(_plain(error), None) or 0) > 0:
         return True
@@ -55,8 +59,10 @@ def _is_busy(subject: Any) -> bool:
     """Return whether a status or code says that the server is too busy."""
     response = getattr(subject, "response", None)
     if isinstance(response, dict):  # botocore's
-        about: Any = cast("dict[str, Any]", response).get("ResponseMetadata")
-        return about is not None and about.get("HTTPStatusCode") in _STATUSES
+        said = cast("dict[str, Any]", response)
+        about: Any = said.get("ResponseMetadata") or {}
+        error: Any = said.get("Error") or {}
+        return about.get("HTTPStatusCode") in _STATUSES or error.get("Code") in _THROTTLED
     for where in (subject, response):
         for name in ("status_code", "status"):
             status = getattr(where, name, None)

@@ -182,22 +182,49 @@ def test_positional_headers_of_urllib3_carry_it(name: str, http_server: HttpServ
         assert said(host.urlopen("GET", "/echo", None, {"own": "1"}).data) == ["low"]
 
 
-@pytest.mark.parametrize("kind", [list, tuple, iter, lambda parts: map(bytes, parts)])
+@pytest.mark.parametrize(
+    "kind", [iter, lambda parts: map(bytes, parts), lambda parts: (each for each in parts)]
+)
 def test_a_body_is_made_with_it_whatever_it_is(kind: Any) -> None:
+    """And what it leaves open at a step is open at the next one, and for nobody else."""
     found: list[str] = []
 
-    class Part:
-        def __bytes__(self) -> bytes:
+    class Parts:
+        def __init__(self) -> None:
+            self.left = 2
+            self.block = priority("critical")
+
+        def __iter__(self) -> Any:
+            return self
+
+        def __next__(self) -> bytes:
             found.append(priority.now())
+            if not self.left:
+                self.block.__exit__(None, None, None)
+                raise StopIteration
+            if self.left == 2:
+                self.block.__enter__()
+            self.left -= 1
             return b"a"
 
     def application(environ: Any, start: Any) -> Any:
         start("200 OK", [("Content-Type", "text/plain")])
-        parts = [Part()]
-        return map(bytes, parts) if kind not in (list, tuple) else kind([bytes(parts[0])])
+        return kind(Parts())
 
-    assert Answer(wsgi.Middleware(application), {NAME: "low"}).body == b"a"
-    assert found == ["low"]
+    assert Answer(wsgi.Middleware(application), {NAME: "low"}).body == b"aa"
+    assert found == ["low", "critical", "critical"]
+    assert priority.now() == "normal"
+
+
+def test_a_prepared_request_that_is_sent_again_says_what_holds_now(
+    name: str, http_server: HttpServer
+) -> None:
+    with requests.Session() as session:
+        session.mount("http://", Adapter(new(name)))
+        request = session.prepare_request(requests.Request("GET", f"{http_server.url}/echo"))
+        for level, seen in (("low", ["low"]), ("critical", ["critical"]), ("normal", [])):
+            with priority(level):  # type: ignore[arg-type]
+                assert said(session.send(request, timeout=60).content) == seen
 
 
 def test_flask_and_django_take_it() -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from resilient.events import Event
 from resilient.guards.base import PARK, REFUSE, Waiter
 from resilient.guards.rate_limit.asking import Request
-from resilient.guards.rate_limit.fleet import ANSWER_WITHIN, KEPT, Answer
+from resilient.guards.rate_limit.fleet import ANSWER_WITHIN, KEPT, Answer, FleetPace
 from resilient.guards.rate_limit.rate_limit import RateLimit
 from resilient.guards.rate_limit.turns import LATE
 from resilient.outcomes import REFUSED, SUCCESS
@@ -161,7 +161,8 @@ def story(
 ) -> tuple[World, list[Caller]]:
     """Run a plan; return what came of it."""
     made = RateLimit(scope="fleet", **options)
-    store = NaiveTurns(made.max_calls, made.period, made.burst, quota=made.quota)
+    period = made.period + (ANSWER_WITHIN + KEPT if made.quota else 0.0)
+    store = NaiveTurns(made.max_calls, period, made.burst, quota=made.quota)
     world, at = World(latencies, store), 1000.0
     processes = [Process(world, **options) for _ in range(3)]
     callers: list[Caller] = []
@@ -212,11 +213,11 @@ def bound(times: list[Fraction], calls: int, burst: int | None) -> None:
     """Hold the limit for all pairs of calls: each hears of its turn, and begins, a little late."""
     for first, start in enumerate(times):
         for last in range(first, len(times)):
-            number, width = last - first + 1, times[last] - start + Fraction(KEPT + ANSWER_WITHIN)
-            if burst is None:
+            number, width = last - first + 1, times[last] - start
+            if burst is None:  # exactly
                 assert width >= 1 or number <= calls
             else:
-                assert number <= burst + calls * width
+                assert number <= burst + calls * (width + Fraction(KEPT + ANSWER_WITHIN))
 
 
 @settings(max_examples=200, deadline=None)
@@ -263,3 +264,48 @@ def test_it_goes_alone_at_its_share_and_comes_back() -> None:
         world.at(world.now, "comes", Caller(process, world.now, "stays"))
     world.run()
     assert all(process.kinds == ["away", "back"] for process in made)
+
+
+def test_a_store_that_is_slow_for_long_is_told_nothing_twice() -> None:
+    """Else it would book the same calls again and again, and refuse all of them when it is fast."""
+    store = NaiveTurns(10, 1.0, 20, quota=False)
+    world = World([0.15], store)
+    made = [Process(world, max_calls=10, period=1.0, burst=20) for _ in range(4)]
+    told: list[int] = []
+    take = store.take
+
+    def counted(asked: Request, *more: Any) -> Answer:
+        told.append(asked.spent)
+        return take(asked, *more)
+
+    store.take = counted  # type: ignore[method-assign]
+    callers = [
+        Caller(process, world.now + step / 20, "stays")
+        for step in range(200)
+        for process in made
+    ]  # fmt: skip
+    for caller in callers:
+        world.at(caller.at, "comes", caller)
+    world.run()
+    assert sum(told) <= len(world.began)
+    assert sum(told) >= len(world.began) - 4 * 20
+
+
+def test_calls_that_begin_alone_while_the_store_is_asked_are_told_the_next_time() -> None:
+    pace = FleetPace(100, 60.0, 20, quota=True, when_away="local")
+    pace.go_alone("it is down", 0.0)
+    for _ in range(5):
+        assert pace.take(0.0) > 0
+    assert pace.debt(0.0) == 5
+    for _ in range(3):
+        assert pace.take(0.0) > 0
+    pace.told(Answer((), 0.0, 1), 0.05, asked_at=0.0, spent=5)
+    assert (pace.away, pace.debt(0.05)) == ("", 3)
+
+
+def test_an_answer_to_a_question_that_was_given_up_is_late() -> None:
+    pace = FleetPace(100, 1.0, 20, quota=False, when_away="local")
+    pace.asked_at = 1.1
+    pace.told(Answer((0.0,) * 20, 0.0, 1), 1.12, asked_at=0.0)
+    assert pace.away
+    assert pace.at_hand(1.12) == 0

@@ -229,7 +229,6 @@ def test_frozen_a_call_goes_on_when_its_time_is_up(
     calls = Calls(policy)
     calls.begin()
     calls.begin()
-    assert calls.results == []
     clock.advance(ANSWER_WITHIN)
     assert [each.served for each in calls.ends()] == ["full", "full"]
     assert policy.call(lambda: "full") == "full"
@@ -248,7 +247,7 @@ def test_a_redis_that_is_always_slow_costs_one_wait_and_no_more(
     clock = ManualClock()
     policy = fleet(name, 1000, 1.0, burst=1000, clock=clock)
     assert policy.call(lambda: "full") == "full"
-    proxy.set("delay", 0.1)
+    proxy.set("delay", 0.3)
     for _ in range(3):
         calls = Calls(policy)
         calls.begin()

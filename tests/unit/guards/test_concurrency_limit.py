@@ -154,6 +154,9 @@ class Odd(Exception):
         (requests.ConnectionError(urllib3.exceptions.MaxRetryError(
             urllib3.HTTPConnectionPool("x"), "/", TimeoutError())), True),
         (urllib.error.URLError(TimeoutError()), True),
+        (resilient.FlagOffError("off", policy="x", guard="kill_switch"), False),
+        (botocore.exceptions.ClientError(
+            {"Error": {"Code": "ThrottlingException"}, "ResponseMetadata": {}}, "Get"), True),
         (urllib.error.URLError(ConnectionRefusedError()), False),
         (botocore.exceptions.ClientError(
             {"ResponseMetadata": {"HTTPStatusCode": 503}}, "Get"), True),
@@ -164,6 +167,23 @@ class Odd(Exception):
 )  # fmt: skip
 def test_overload_inside_what_libraries_wrap(error: Exception, says: bool) -> None:
     assert is_overload(error) == says
+
+
+def test_an_answer_that_failed_is_measured_by_nobody_whatever_is_overload() -> None:
+    of = policy(concurrency_limit(10, failed_result=lambda answer: answer.status_code == 429))
+    for status in (500, 200, 429):
+        of.call(httpx.Response, status)
+    assert (shown(of)["drops"], of._core.guards[0]._window.calls) == (1, 1)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("bounds", [{"max_limit": 10}, {"min_limit": 100}])
+def test_its_bounds_hold_after_a_look_at_idle_times(bounds: dict[str, int]) -> None:
+    guard: Any = concurrency_limit(20)
+    guard.limit, guard._rule._before, guard._rule._until = 5.0, 60.0, 1.0
+    assert guard.save() == {"limit": 60.0}
+    guard.take_over(concurrency_limit(**bounds), 0.5)
+    guard.admit(2.0)
+    assert guard.min_limit <= guard.limit <= guard.max_limit
 
 
 def test_what_a_test_has_learnt_is_forgotten() -> None:
@@ -261,6 +281,27 @@ def test_users_of_one_object_do_not_meet() -> None:
     steps = inside()
     contextvars.copy_context().run(next, steps)
     steps.close()
+    assert priority.now() == "normal"
+
+
+def test_blocks_that_are_left_in_another_order() -> None:
+    """Each ends what it began, and no more."""
+
+    def inside(level: Any) -> Any:
+        with priority(level):
+            yield
+
+    low = inside("low")
+    next(low)
+    with priority("critical"):
+        low.close()
+        assert priority.now() == "critical"
+    assert priority.now() == "normal"
+    same = [inside("low"), inside("low")]
+    for each in same:
+        next(each)
+    for each in same:
+        each.close()
     assert priority.now() == "normal"
 
 

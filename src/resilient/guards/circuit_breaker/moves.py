@@ -165,7 +165,9 @@ class Moving(InFlight, Stateful):
 
     def admitted_share(self, now: float) -> float:
         """Return the share of calls that a closed circuit lets in."""
-        return self._ramp.share(now) if self._is_climbing(now) and self._ramp is not None else 1.0
+        refuses = self.seen is None and self.forced is None
+        climbs = refuses and self._is_climbing(now) and self._ramp is not None
+        return self._ramp.share(now) if climbs and self._ramp is not None else 1.0
 
     # -- the operator ---------------------------------------------
 
@@ -214,7 +216,9 @@ class Moving(InFlight, Stateful):
         if self.state == OPEN:
             return max(0.0, self.until - now)
         ramp = self._ramp if self._is_climbing(now) else None
-        return None if ramp is None else ramp.retry_after(now)
+        if ramp is None or self.seen is not None or self.forced is not None:
+            return None
+        return ramp.retry_after(now)
 
     @property
     def probes(self) -> Ages:

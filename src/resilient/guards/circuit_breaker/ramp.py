@@ -42,9 +42,11 @@ class Ramp:
         return True
 
     def retry_after(self, now: float) -> float:
-        """Return in how many seconds the next call is let in, if calls come as they did so far."""
+        """Return in how many seconds a call is let in, if others come as they did so far."""
         passed = now - self.began
-        calls = ceil((1 - self._credit) / self.share(now))
+        calls = ceil((1 - self._credit) / self.share(now)) - 1  # that are refused before it
+        if calls <= 0:
+            return 0.0
         gap = passed / self._calls if self._calls else 0.0
         return min(calls * gap, self.seconds - passed) if gap else self.seconds - passed
 

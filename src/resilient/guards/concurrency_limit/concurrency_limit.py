@@ -40,8 +40,10 @@ class OverloadJudge(Judge):
     def of_value(self, value: object) -> int:
         """Return FAILURE for overload, IGNORED for an answer that failed otherwise."""
         if self.failed_result is not None:
-            return super().of_value(value)
-        if is_overloaded_answer(value):
+            overload = super().of_value(value) == FAILURE
+        else:
+            overload = is_overloaded_answer(value)
+        if overload:
             return FAILURE
         return IGNORED if failed_answer(value) else SUCCESS
 
@@ -112,7 +114,7 @@ class ConcurrencyLimit(Slots, Changeable, Restorable):
     # -- the life of an attempt ---------------------------------------------
 
     def admit(self, now: float) -> int:
-        self.limit = self._rule.at(self.limit, now)
+        self._set(self._rule.at(self.limit, now))
         level, shares, limit = level_now(), self.shares, int(self.limit)
         shares.recover(limit, now)
         if self.used < limit and shares.admits(level):
@@ -134,12 +136,12 @@ class ConcurrencyLimit(Slots, Changeable, Restorable):
         self, ticket: int, now: float, outcome: int, duration: float, reason: str, held: bool
     ) -> None:
         running = self.used
-        self.limit = self._rule.at(self.limit, now)
+        self._set(self._rule.at(self.limit, now))
         self.running -= 1
         self.shares.ended(ticket % _LEVELS)
         self.abandoned += held
-        slow = duration >= self.slow_call_duration and outcome in (SUCCESS, FAILURE)
-        if outcome == FAILURE or slow:
+        slow = duration >= self.slow_call_duration
+        if outcome == FAILURE or (slow and outcome == SUCCESS):
             self._drop(ticket // _LEVELS)
         elif outcome == SUCCESS:
             self._measure(duration, running, now)
@@ -189,7 +191,7 @@ class ConcurrencyLimit(Slots, Changeable, Restorable):
         self.shares = Shares()  # of whose calls nobody knows the level
 
     def save(self) -> dict[str, Any]:
-        return {"limit": self.limit}
+        return {"limit": self._rule.usual(self.limit)}
 
     def restore(self, saved: dict[str, Any]) -> None:
         self.limit = saved["limit"]

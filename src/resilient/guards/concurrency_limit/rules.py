@@ -40,6 +40,10 @@ class Rule(Protocol):
         """Return it when a call comes or ends, whatever became of it."""
         ...
 
+    def usual(self, limit: float) -> float:
+        """Return it without what is only for a moment."""
+        ...
+
 
 class Gradient:
     """Cuts as soon as calls take longer than the baseline, times a tolerance.
@@ -108,6 +112,10 @@ class Gradient:
     def _pause(self) -> float:
         return max(PROBE_EVERY, PER_CALL * self._mean)
 
+    def usual(self, limit: float) -> float:
+        """Return it without what is only for a moment."""
+        return self._before or limit
+
     def at(self, limit: float, now: float) -> float:
         """Return it when a call comes or ends, whatever became of it."""
         return self._seen(now) if self._before and now >= self._until else limit
@@ -124,6 +132,10 @@ class Aimd:
 
     def at(self, limit: float, now: float) -> float:
         """Return it when a call comes or ends."""
+        return limit
+
+    def usual(self, limit: float) -> float:
+        """Return it without what is only for a moment."""
         return limit
 
     def next(self, limit: float, window: Window, now: float) -> float:

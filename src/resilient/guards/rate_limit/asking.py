@@ -10,7 +10,7 @@ from typing import NamedTuple
 from ...events import Event
 from ..attached import Attached, Home
 from ..base import Waiter
-from .fleet import ANSWER_WITHIN, LATE_ANSWER, Answer, FleetPace
+from .fleet import ANSWER_WITHIN, KEPT, LATE_ANSWER, Answer, FleetPace
 from .pace import Pace
 from .turns import Turns
 
@@ -22,23 +22,27 @@ class Request(NamedTuple):
         key: which limit.
         turns: how many; 0 only to learn whether it answers.
         within: in how many seconds they have to come.
+        at: since when an answer is due.
         spent: calls that began while it did not answer, and that count as if it had let them.
         view: whether it is a view's, which has a count of its own.
         max_calls: so many a period,
         period: in seconds,
         burst: and at once,
         quota: or in each interval of that length.
+        limit: the options in force then.
     """
 
     key: str
     turns: int
     within: float
+    at: float
     spent: int
     view: bool
     max_calls: int
     period: float
     burst: int
     quota: bool
+    limit: tuple[int, float, int, bool]
 
 
 class Asking(Attached):
@@ -103,14 +107,22 @@ class Asking(Attached):
         lacking = 0 if fleet.away else max(1, fleet.lacks(len(self.turns), now))
         longest = self.line[next(reversed(self.line))] - now if self.line else 0.0
         within = max(0.0, min(self.max_wait, longest))
-        return Request(home.name, lacking, within, fleet.debt(now), view, *fleet.limit)
+        at = now if fleet.asked_at is None else fleet.asked_at
+        calls, period, burst, quota = fleet.limit
+        if quota:  # which no interval may exceed: each call hears of its turn, and begins, later
+            period += ANSWER_WITHIN + KEPT
+        spent = fleet.debt(now)
+        return Request(
+            home.name, lacking, within, at, spent, view, calls, period, burst, quota, fleet.limit
+        )
 
     def told(self, answer: Answer, asked: Request, now: float) -> None:
         """Take what the store gave."""
         fleet = self.fleet
         assert fleet is not None
         was = fleet.away
-        fleet.told(answer, now, current=asked[-4:] == fleet.limit)
+        current = asked.limit == fleet.limit
+        fleet.told(answer, now, asked_at=asked.at, spent=asked.spent, current=current)
         if fleet.away and not was:
             self._tell_away(now)
         if was and not fleet.away:

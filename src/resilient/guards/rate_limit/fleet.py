@@ -134,7 +134,7 @@ class FleetPace:
     def debt(self, now: float) -> int:
         """Return how many of the calls that began alone the limit has not made up for by now."""
         most = self.alone.max_calls if self._quota else max(1, self._burst // self.processes)
-        return min(self.untold, most - self.alone.ready(now))
+        return min(self.untold, most - self.alone.ready(now), MOST_ASKED)
 
     def follow(self, old: FleetPace, now: float) -> None:
         """Remember what another one had, asked and knew."""
@@ -209,20 +209,17 @@ class FleetPace:
         self.away, self.again_at = why, now + AGAIN
         self._turns.clear()
 
-    def failed(self, why: str, now: float) -> None:
-        """Learn that the store does not answer."""
-        self.asked_at = None
-        self.go_alone(why, now)
-
-    def told(self, answer: Answer, now: float, *, current: bool = True) -> None:
+    def told(
+        self, answer: Answer, now: float, *, asked_at: float, spent: int = 0, current: bool = True
+    ) -> None:
         """Take the turns that the store gave; seconds count from now, so that none is too early.
 
         Those of an answer that came too late would be used too late, and the next answer will
         hardly be faster: it stays alone. Nor are those taken that were asked for with other
-        options, where the answer is not `current`.
+        options, where the answer is not `current`. What it was told of, it has booked, late or not.
         """
-        late = self.asked_at is not None and now - self.asked_at > ANSWER_WITHIN
-        self.asked_at = None
+        late, self.asked_at = now - asked_at > ANSWER_WITHIN, None
+        self.untold = max(0, self.untold - spent)
         if answer.processes != self.processes:
             old, self.processes = self.alone, max(1, answer.processes)
             self.alone = self._share()
@@ -230,7 +227,7 @@ class FleetPace:
         if late:
             self.go_alone(LATE_ANSWER, now)
             return
-        self.away, self.untold = "", 0
+        self.away = ""
         if not current:
             return
         for wait in answer.turns:
