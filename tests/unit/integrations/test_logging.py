@@ -101,7 +101,8 @@ def story() -> Iterator[Callable[[], None]]:
         again.try_call(fails)
         shared.call(int)  # there is no store
         answer = Answer((), 0.0, 1)
-        shared._core.locked(limit.told, answer, limit.request(0.0), clock.now())  # type: ignore[attr-defined]
+        now, core = clock.now(), shared._core  # type: ignore[attr-defined]
+        core.locked(limit.told, answer, limit.request(now), now)
 
     yield tell
     for name in set(resilient.registry.names()) - before:
