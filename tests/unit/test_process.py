@@ -56,6 +56,7 @@ TRACED = """
     process.at_exit = resilient.events.at_exit = at_exit
     for name in sys.argv[1:]:
         importlib.import_module(name)
+        import resilient.fleet_limits.asker
         if name == "logging":  # events are kept back: the log has something to do at the end
             for n in range(200):
                 bus.enqueue(resilient.Event("abandoned", guard="timeout", at=0.0, policy="p"))

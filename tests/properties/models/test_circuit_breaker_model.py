@@ -18,10 +18,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from resilient import Policy, bulkhead, calls, circuit_breaker, retry, timeout
-from resilient.guards.circuit_breaker.ramp import Ramp
 from resilient.guards.circuit_breaker.recovery import Recovery
 from resilient.outcomes import CANCELLED, FAILURE, IGNORED, REFUSED, SUCCESS
-from tests.kit.waiting import until
+from resilient.testing import ManualClock
 
 OPTIONS: dict[str, Any] = {
     "failure_rate": 0.5,
@@ -963,24 +962,26 @@ def test_a_ramp_lives_on_in_a_child_and_in_what_is_saved() -> None:
 
 def test_a_retry_on_the_ramp_asks_again() -> None:
     """The next call is let in: it does not wait for the end of the ramp."""
-    policy = Policy("ramped", retry(on=ConnectionError, attempts=2, wait_initial=0, budget=None),
-                    circuit_breaker(failure_threshold=1, recovery_timeout=1e-6, ramp=1e-3))  # fmt: skip
+    clock = ManualClock()
+    again = retry(on=ConnectionError, attempts=2, wait_initial=0, wait_max=0, budget=None)
+    guard: Any = circuit_breaker(failure_threshold=1, recovery_timeout=5, ramp=60)
+    policy = Policy("ramped", again, guard, clock=clock)
     policy.try_call(_down)
+    clock.advance(5)
+    assert policy.call(lambda: "full") == "full"
+    guard.health.failure_threshold = 100
+    clock.advance(59.9)
     begun: list[int] = []
 
     def flaky() -> str:
         begun.append(1)
-        if len(begun) % 2:
+        if len(begun) == 1:
             raise ConnectionError
         return "full"
 
-    until(lambda: policy.try_call(lambda: "full").served == "full")
-    guard: Any = policy._core.guards[1]  # type: ignore[attr-defined]
-    guard._ramp = Ramp(60.0, policy._core.now() - 55.0)  # type: ignore[attr-defined]
-    guard.health.failure_threshold = 100
-    assert guard.retry_after(policy._core.now()) == 0.0  # type: ignore[attr-defined]
+    assert guard.retry_after(clock.now()) == 0.0
     assert policy.call(flaky) == "full"
-    assert len(begun) == 2
+    assert guard.snapshot(clock.now())["admitted_share"] < 1
 
 
 def _down() -> None:
