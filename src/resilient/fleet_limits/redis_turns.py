@@ -36,8 +36,8 @@ local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
 local most, last, spent = tonumber(ARGV[1]), now + tonumber(ARGV[2]), tonumber(ARGV[3])
 local function whole(number) return string.format('%.0f', number) end
 local left = redis.call('PTTL', KEYS[1])
-local function keep(seconds)
-  redis.call('PEXPIRE', KEYS[1], whole(math.max(left, seconds / 1000 + 1000)))
+local function keep(micros)
+  redis.call('PEXPIRE', KEYS[1], whole(math.max(left, micros / 1000 + 1000)))
 end
 local seen, back, said = redis.call('ZRANGE', KEYS[2], -1, -1, 'WITHSCORES'), 0, {{}}
 if seen[2] and tonumber(seen[2]) > now + {_BACK * _MICRO} then back = tonumber(seen[2]) - now end

@@ -29,7 +29,7 @@ def concurrency_limit(
     min_limit: int = 1,
     max_limit: int = 200,
     algorithm: Literal["gradient", "aimd"] = "gradient",
-    tolerance: float = 1.5,
+    tolerance: float | None = None,
     slow_call_duration: float | timedelta = 5.0,
     on: OnError | None = None,
     ignore: OnError | None = None,
@@ -42,7 +42,7 @@ def concurrency_limit(
     min_limit: int = 1,
     max_limit: int = 200,
     algorithm: Literal["gradient", "aimd"] = "gradient",
-    tolerance: float = 1.5,
+    tolerance: float | None = None,
     slow_call_duration: float | timedelta = 5.0,
     on: OnError | None = None,
     ignore: OnError | None = None,
@@ -64,7 +64,7 @@ def concurrency_limit(
         algorithm: ``"gradient"`` goes by how long calls take, ``"aimd"`` by overload alone. Default
             ``"gradient"``, which needs no overload to find the limit.
         tolerance: how many times as long as idle a call may take before the limit falls, from 1 to
-            10. Default 1.5. Of ``"gradient"`` only.
+            10. Default 1.5; only with ``"gradient"``.
         slow_call_duration: seconds; a call that takes as long counts as overload. Default 5.
         on: exception types, or a predicate of the exception, that are overload. Default: time-outs,
             refusals, and what says that the server is too busy (429, 503, ``Retry-After``).

@@ -21,6 +21,7 @@ from resilient import (
     Policy,
     bulkhead,
     circuit_breaker,
+    concurrency_limit,
     fallback,
     hedge,
     last_good,
@@ -138,6 +139,10 @@ class Run:
             "rate": lambda: rate_limit(3, 2.0, burst=3),
             "throttle": lambda: _drawn(throttle(minimum_calls=2, window=5)),
             "quota": lambda: rate_limit(3, 2.0, quota=True),
+            "adaptive": lambda: concurrency_limit(2, slow_call_duration=1.5, ignore=KeyError),
+            "ramped": lambda: circuit_breaker(
+                failure_threshold=2, minimum_calls=6, recovery_timeout=2, ramp=8.0, ignore=KeyError
+            ),
             "timeout": lambda: timeout(limit, sync=self.colour.sync),
         }  # fmt: skip
         return [made[word]() for word in words.split()]
@@ -277,6 +282,7 @@ STACKS = [
     "fallback retry judging timeout", "last_good breaker bulkhead",
     "fallback last_good retry breaker timeout", "hedge breaker bulkhead",
     "fallback total retry hedge breaker timeout", "retry rate bulkhead", "throttle bulkhead", "fallback breaker quota",
+    "fallback retry ramped adaptive timeout", "adaptive", "ramped bulkhead",
 ]  # fmt: skip
 
 
@@ -303,7 +309,8 @@ COMPILED = [
     "", "plain", "plain bulkhead", "plain timeout", "simple", "bulkhead", "simple bulkhead", "timeout", "simple bulkhead timeout", "blind simple",
     "blind bulkhead", "blind simple bulkhead timeout", "asking simple bulkhead",
     "blind asking simple bulkhead timeout", "last_good simple bulkhead",
-    "rate", "blind simple rate bulkhead timeout", "asking rate", "quota bulkhead",
+    "rate", "blind simple rate bulkhead timeout", "asking rate", "quota bulkhead", "ramped bulkhead",
+    "blind ramped timeout", "adaptive",
 ]  # fmt: skip
 quick_calls = st.tuples(
     st.just("call"), st.sampled_from([0.0, 0.0, 0.004, 0.01]), ends, st.just(())

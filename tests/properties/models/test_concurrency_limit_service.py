@@ -168,6 +168,19 @@ def test_however_long_a_call_takes(idle: float) -> None:
     assert took <= 3.2
 
 
+def test_it_does_not_look_where_the_limit_is_not_what_holds_calls_back() -> None:
+    """Else a healthy dependency would be refused calls every half minute."""
+    guard: Any = ConcurrencyLimit(40, max_limit=40)
+    now, refused = START, 0
+    for _ in range(1200):  # 25 callers at once, again and again
+        tickets = [guard.admit(now) for _ in range(25)]
+        refused += tickets.count(REFUSE)
+        now += 0.1
+        for ticket in tickets:
+            guard.settle(ticket, now, SUCCESS, 0.1, "", False)
+    assert refused == 0
+
+
 def test_a_look_ends_though_nothing_goes_well() -> None:
     """Nor is it there for ever where calls become few."""
     for outcome in (IGNORED, None):

@@ -256,20 +256,24 @@ def test_users_of_one_object_do_not_meet() -> None:
     """Tasks whose blocks overlap; and a generator that is left in another context."""
     low, seen = priority("low"), list[str]()
 
-    async def first() -> None:
+    async def first(inside: asyncio.Event, both: asyncio.Event, left: asyncio.Event) -> None:
         with low:
-            await asyncio.sleep(0.01)
+            inside.set()
+            await both.wait()
             seen.append(priority.now())
         seen.append(priority.now())
+        left.set()
 
-    async def second() -> None:
-        await asyncio.sleep(0.005)
+    async def second(inside: asyncio.Event, both: asyncio.Event, left: asyncio.Event) -> None:
+        await inside.wait()
         with low:
-            await asyncio.sleep(0.01)
+            both.set()
+            await left.wait()
             seen.append(priority.now())
 
     async def main() -> None:
-        await asyncio.gather(first(), second())
+        steps = [asyncio.Event() for _ in range(3)]
+        await asyncio.gather(first(*steps), second(*steps))
 
     asyncio.run(main())
     assert seen == ["low", "normal", "low"]
@@ -349,7 +353,7 @@ def test_a_child_begins_with_its_own_calls() -> None:
     with priority("critical"):
         of.call(body)
     if inside:
-        fork.report({"value": [shown(of)["used"], *shown(of)["running"].values()]})
+        fork.report({"value": [shown(of)["used"], *shown(of)["by_priority"].values()]})
     assert fork.answer() == [0, 0, 0, 0, 0]
     other.set()
     thread.join(60)
@@ -386,7 +390,7 @@ def test_workers_are_as_many_as_it_may_ever_let_run() -> None:
     [
         ({"initial": 0}, "initial"), ({"initial": 300}, "initial"), ({"initial": True}, "initial"),
         ({"min_limit": 30}, "initial"), ({"min_limit": 300}, "min_limit"),
-        ({"algorithm": "vegas"}, "algorithm"), ({"tolerance": 0.9}, "tolerance"),
+        ({"algorithm": "aimd", "tolerance": 2.0}, "tolerance"), ({"algorithm": "vegas"}, "algorithm"), ({"tolerance": 0.9}, "tolerance"),
         ({"slow_call_duration": -1}, "slow_call_duration"), ({"on": 7}, "on"),
     ],
 )  # fmt: skip

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
 INITIAL: Final = 20
+TOLERANCE: Final = 1.5
 ALGORITHMS: Final = ("gradient", "aimd")
 _LEVELS: Final = len(LEVELS)
 
@@ -68,7 +69,7 @@ class ConcurrencyLimit(Slots, Changeable, Restorable):
         min_limit: int = 1,
         max_limit: int = 200,
         algorithm: str = "gradient",
-        tolerance: float = 1.5,
+        tolerance: float | None = None,
         slow_call_duration: float | timedelta = 5.0,
         on: OnError | None = None,
         ignore: OnError | None = None,
@@ -84,7 +85,10 @@ class ConcurrencyLimit(Slots, Changeable, Restorable):
         elif not self.min_limit <= validation.count("initial", initial) <= self.max_limit:
             validation.refuse("initial", initial, f"from {min_limit} to {max_limit}, its bounds")
         self.algorithm: str = validation.one_of("algorithm", algorithm, ALGORITHMS)
-        self.tolerance: float = validation.number("tolerance", tolerance, least=1.0, most=10.0)
+        if self.algorithm == "aimd" and tolerance is not None:
+            validation.refuse("tolerance", tolerance, 'given with algorithm="gradient" alone')
+        given = TOLERANCE if tolerance is None else tolerance
+        self.tolerance: float = validation.number("tolerance", given, least=1.0, most=10.0)
         self.slow_call_duration: float = validation.duration(
             "slow_call_duration", slow_call_duration
         )
@@ -173,7 +177,7 @@ class ConcurrencyLimit(Slots, Changeable, Restorable):
             "min_limit": self.min_limit,
             "max_limit": self.max_limit,
             "algorithm": self.algorithm,
-            "tolerance": self.tolerance,
+            "tolerance": None if self.algorithm == "aimd" else self.tolerance,
             "slow_call_duration": self.slow_call_duration,
         }
 
@@ -220,7 +224,8 @@ class ConcurrencyLimit(Slots, Changeable, Restorable):
             "abandoned": self.abandoned,
             "drops": self.drops,
             "baseline": baseline,
-            "running": dict(zip(LEVELS, self.shares.running, strict=True)),
+            "running": self.running,
+            "by_priority": dict(zip(LEVELS, self.shares.running, strict=True)),
             "left_to": {level: cap for level, cap in caps if cap is not None},
             "options": self.options(),
         }

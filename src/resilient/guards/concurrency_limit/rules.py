@@ -15,14 +15,16 @@ QUEUE: Final = 4  # calls that may stand in the dependency's own line
 SMOOTHING: Final = 0.2
 STEEPEST: Final = 0.5  # one window cuts at most so much
 BACKOFF: Final = 0.9  # what a drop leaves
+USED_UP: Final = 0.9  # of the slots: then what the limit hides has to be looked at
 
-
-PROBE_EVERY: Final = 30.0  # seconds of full use, after which it looks how long calls take idle
-PROBE: Final = 0.25  # of the limit, meanwhile
-PROBED: Final = 50  # calls that it looks at: the mean of fewer is chance
-PER_CALL: Final = 100  # it looks no more often than once in so many mean durations,
-LONGEST: Final = 0.05  # and for no more than this share of the time
-FEWEST_PROBED: Final = 10  # calls
+LOOK_EVERY: Final = (
+    30.0  # seconds in which it was used up, after which it looks how long calls take idle
+)
+LOOK: Final = 0.25  # of the limit, meanwhile
+SEEN: Final = 50  # calls that it looks at: the mean of fewer is chance
+LOOK_PER_CALL: Final = 100  # it looks no more often than once in so many mean durations,
+LOOK_SHARE: Final = 0.05  # and for no more than this share of the time
+FEWEST_SEEN: Final = 10  # calls
 
 
 class Rule(Protocol):
@@ -84,11 +86,11 @@ class Gradient:
             self._due = now + self._pause
             return limit
         self._mean = window.mean
-        if now >= self._due:
+        if now >= self._due and window.most >= USED_UP * limit:
             self._before, self._from = limit, now + 2 * window.mean
-            self._until = now + LONGEST * self._pause
+            self._until = now + LOOK_SHARE * self._pause
             self._calls, self._seconds = 0, 0.0
-            return limit * PROBE
+            return limit * LOOK
         self._due = min(self._due, now + self._pause)
         gradient = self.tolerance * self.baseline.seconds / window.mean if window.mean else 1.0
         wanted = limit * max(STEEPEST, min(1.0, gradient)) + QUEUE
@@ -100,17 +102,17 @@ class Gradient:
             return limit
         self._calls += window.calls
         self._seconds += window.seconds
-        return limit if self._calls < PROBED else self._seen(now)
+        return limit if self._calls < SEEN else self._seen(now)
 
     def _seen(self, now: float) -> float:
-        if self._calls >= FEWEST_PROBED:
+        if self._calls >= FEWEST_SEEN:
             self.baseline.see(self._seconds / self._calls)
         before, self._before, self._due = self._before, 0.0, now + self._pause
         return before
 
     @property
     def _pause(self) -> float:
-        return max(PROBE_EVERY, PER_CALL * self._mean)
+        return max(LOOK_EVERY, LOOK_PER_CALL * self._mean)
 
     def usual(self, limit: float) -> float:
         """Return it without what is only for a moment."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections import OrderedDict
+from collections.abc import Callable
 from math import inf
 from typing import NamedTuple
 
@@ -60,6 +61,7 @@ class Asking(Attached):
     line: OrderedDict[Waiter, float]
     turns: Turns
     _home: weakref.ref[Home] | None = None
+    _asks: Callable[[], object]
 
     @property
     def fleet(self) -> FleetPace | None:
@@ -68,6 +70,7 @@ class Asking(Attached):
 
     def attach(self, core: Home) -> None:
         self._home = weakref.ref(core)
+        self._asks = self._ask  # made once: nothing may be allocated under the lock
 
     def ask(self, now: float, more: int = 0) -> None:
         """Have the store asked if those in line, and so many more, need it; see if it is late."""
@@ -78,7 +81,7 @@ class Asking(Attached):
             self._goes_alone(LATE_ANSWER, now)
         if fleet.should_ask(len(self.turns) + more, self.max_wait, now):
             fleet.asked_at = now
-            self.emit(self._ask)
+            self.emit(self._asks)
 
     @property
     def alone(self) -> str:

@@ -18,7 +18,7 @@ KEPT: Final = 0.1  # seconds that a turn is kept for one who comes late
 LOST: Final = 1.0  # seconds after which no answer comes: a fork, an interrupt lost the request
 AGAIN: Final = 0.25  # seconds until a store that is away is asked again
 LATE_ANSWER: Final = f"it did not answer within {ANSWER_WITHIN:g} s"
-_LATER: Final = 1e-6  # seconds: rounding has it never asked for what was just not given
+_ROUNDING: Final = 1e-6  # seconds: rounding has it never asked for what was just not given
 MOST_ASKED: Final = 1000  # turns at once
 
 SCOPES: Final = ("process", "fleet")
@@ -128,7 +128,7 @@ class FleetPace:
         spare = now - self.turn(known, now)
         if spare < 0 or self._quota:
             return known + (spare >= 0)
-        more = floor(spare * self.max_calls / self._period + _LATER)
+        more = floor(spare * self.max_calls / self._period + _ROUNDING)
         return min(self._burst, known + more + 1)
 
     def debt(self, now: float) -> int:
@@ -232,4 +232,4 @@ class FleetPace:
             return
         for wait in answer.turns:
             self._turns.append((now + wait if wait > 0 else -inf, now + max(0.0, wait) + KEPT))
-        self.following = now + answer.following + (_LATER if answer.following > 0 else 0.0)
+        self.following = now + answer.following + (_ROUNDING if answer.following > 0 else 0.0)
