@@ -17,9 +17,7 @@ STEEPEST: Final = 0.5  # one window cuts at most so much
 BACKOFF: Final = 0.9  # what a drop leaves
 USED_UP: Final = 0.9  # of the slots: then what the limit hides has to be looked at
 
-LOOK_EVERY: Final = (
-    30.0  # seconds in which it was used up, after which it looks how long calls take idle
-)
+LOOK_EVERY: Final = 30.0  # seconds of use, after which it looks how long calls take idle
 LOOK: Final = 0.25  # of the limit, meanwhile
 SEEN: Final = 50  # calls that it looks at: the mean of fewer is chance
 LOOK_PER_CALL: Final = 100  # it looks no more often than once in so many mean durations,
