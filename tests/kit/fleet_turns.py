@@ -32,6 +32,7 @@ class NaiveTurns:
 
     def take(self, asked: Request, now: Fraction, who: object) -> Answer:
         """Give turns as a store does."""
+        assert Fraction(asked.period) == self.period
         self.asked[who] = now
         self.given += [max([now, *self.given[-1:]])] * asked.spent
         self.was_told_of += asked.spent

@@ -376,10 +376,11 @@ def test_a_child_is_not_bound_by_what_its_parent_asked_or_has_at_hand(
 ) -> None:
     asker = asking(redis_server.url)
     resilient.process._at_fork["limits"]["in_child"] = asker.in_child
-    policy, fork = fleet(name, 3, 60.0, burst=3, clock=ManualClock()), Fork()
+    clock, fork = ManualClock(), Fork()
+    policy = fleet(name, 3, 60.0, burst=3, clock=clock)
     assert policy.call(lambda: "full") == "full"
     pace = pace_of(policy)
-    pace.asked_at = 0.0
+    pace.asked_at = clock.now()
     pace._turns.extend([(-math.inf, math.inf)] * 5)
     if fork():
         try:
