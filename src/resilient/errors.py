@@ -38,9 +38,11 @@ class RefusedError(ResilientError):
     Attributes:
         retry_after: seconds after which the guard may admit a new call, or None if that
             can't be known.
+        key: the key whose guard refused it; ``""`` without one.
     """
 
     retry_after: float | None
+    key: str = ""
     _core: object = None  # of the policy that refused; not kept by pickle or copy
 
     def __init__(

@@ -59,7 +59,8 @@ class Event:
     """
 
     __slots__ = (
-        "after", "at", "before", "cause", "evidence", "flag", "guard", "kind", "policy", "reason",
+        "after", "at", "before", "cause", "evidence", "flag", "guard", "key", "kind", "policy",
+        "reason",
     )  # fmt: skip
 
     def __init__(
@@ -78,6 +79,7 @@ class Event:
     ) -> None:
         self.policy: str = policy
         self.flag: str = flag
+        self.key: str = ""  # set by the policy, like its name
         self.guard: str = guard
         self.kind: Kind = kind
         self.cause: Cause = cause
@@ -90,7 +92,8 @@ class Event:
     def __str__(self) -> str:
         moved = f" ({self.before} -> {self.after})" if self.before and self.after else ""
         why = f": {self.reason}" if self.reason else ""
-        return f"{self.policy or self.flag}: {self.guard} {self.kind}{moved}{why}"
+        name = f"{self.policy}[{self.key}]" if self.key else self.policy or self.flag
+        return f"{name}: {self.guard} {self.kind}{moved}{why}"
 
     def __repr__(self) -> str:
         return f"<Event {self}>"
@@ -264,6 +267,7 @@ def _fields(event: Event) -> dict[str, Any]:
         "resilient_name": f"resilient.{event.kind}",
         "resilient_policy": event.policy,
         "resilient_flag": event.flag,
+        "resilient_key": event.key,
         "resilient_guard": event.guard,
         "resilient_cause": event.cause,
         "resilient_reason": event.reason,

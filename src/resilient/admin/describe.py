@@ -8,9 +8,12 @@ from ..engine.counters import EDGES, PEAK_SPAN
 from ..engine.policy_state import PolicyState
 from ..guards.base import Guard
 from ..guards.facets import Admission, Retries
+from ..guards.per_key import PerKey
 from ..guards.races import Races
 from ..guards.sorting import answering, time_limits
 from ..outcomes import OUTCOMES
+from .keys import summed
+from .keys import told as keys_told
 from .options import changed
 
 
@@ -53,6 +56,7 @@ def _snapshot(core: PolicyState, guards: tuple[Guard, ...], now: float) -> dict[
         "duration": _histogram(core.durations, core.duration_sum),
         "wait": _histogram(core.waits, core.wait_sum),
         "guards": [{**guard.snapshot(now), "changed": changed(guard)} for guard in guards],
+        **({} if core.keys is None else {"keys": summed(core)}),
     }
 
 
@@ -74,14 +78,17 @@ def _plan_text(core: PolicyState, guards: tuple[Guard, ...], now: float) -> str:
     lines.append("  a call passes, outermost first:")
     for number, guard in enumerate(guards, 1):
         live = guard.live(now)
+        each = ", one for each key" if core.keys and isinstance(guard, PerKey) else ""
         lines.append(
-            f"  {number}. {guard.kind} {guard.describe()}" + (f" [{live}]" if live else "")
+            f"  {number}. {guard.kind} {guard.describe()}{each}" + (f" [{live}]" if live else "")
         )
         lines += [
             f"     {name} was declared as {how['declared']}, and is set by {how['by']}"
             for name, how in changed(guard).items()
         ]
     lines += _limits(guards)
+    keys = summed(core)
+    lines += [] if keys is None else keys_told(keys)
     calls = ", ".join(f"{n} {word}" for word, n in zip(OUTCOMES, core.outcomes(), strict=True))
     lines.append(f"  calls: {calls}; {core.in_flight} in flight")
     lines.append(

@@ -50,17 +50,22 @@ DECLARE: Final = click.option(
 
 
 def lever_command(
-    group: click.Group, word: str, value: Any, lever: Callable[[str], str], text: str
-) -> None:
-    """Add a command that sets one lever of a name to a value."""
+    group: click.Group, word: str, value: Any, lever: Callable[[str], str], text: str,
+    *, keyed: Callable[[str, str], str] | None = None,
+) -> None:  # fmt: skip
+    """Add a command that sets one lever of a name, or of a key of it, to a value."""
 
-    @group.command(word, help=text)
-    @click.argument("name")
-    @DECLARE
-    @ordering
-    @click.pass_context
-    def command(context: click.Context, /, name: str, declare: bool, **options: Any) -> None:
-        pull(context, {lever(name): value}, name, declare, options)
+    def command(
+        context: click.Context, /, name: str, declare: bool, key: str | None = None, **options: Any
+    ) -> None:
+        target = lever(name) if key is None or keyed is None else keyed(name, key)
+        pull(context, {target: value}, name, declare, options)
+
+    found: Any = click.pass_context(command)
+    found = click.argument("name")(DECLARE(ordering(found)))
+    if keyed is not None:
+        found = click.option("--key", metavar="KEY", help="Only this key of the policy.")(found)
+    group.command(word, help=text)(found)
 
 
 def pull(

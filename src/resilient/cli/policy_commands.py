@@ -8,7 +8,7 @@ from typing import Any, Final, cast
 
 import click
 
-from ..flags.flip import FORCED, OPTION, RELEASED, lever_of
+from ..flags.flip import FORCED, KEY, OPTION, RELEASED, lever_of
 from .options import DECLARE, applied, common, given, lever_command, ordering, pull
 from .output import moment, order_line, say, say_json, table
 from .store_access import USAGE, StoreAccess, fail, known_name, look
@@ -95,8 +95,8 @@ def show(context: click.Context, /, name: str, store: str | None, as_json: bool)
     if row["forced"]:
         say(order_line(row["forced"], row, view.now))
     _say_flags_off(row)
-    for option, order in row["options"].items():
-        say(order_line(f"{option}={order['value']}", row | order, view.now))
+    for part, order in (row["options"] | row["keys"]).items():
+        say(order_line(f"{part}={order['value']}", row | order, view.now))
     table(
         ("host", "pid", "program", "state", "why"),
         [
@@ -110,9 +110,23 @@ def show(context: click.Context, /, name: str, store: str | None, as_json: bool)
             for p in each
         ],
     )
+    _say_keys(each)
     for move in moves:
         say(line(move, view.now))
         _say_evidence(move.get("evidence"))
+
+
+def _say_keys(each: list[dict[str, Any]]) -> None:
+    """Print the worst keys of each process; it may be of another version."""
+    rows: list[tuple[str, ...]] = []
+    for process in each:
+        keys: Any = process["policy"].get("keys")
+        for row in cast("dict[str, Any]", keys).get("worst", ()) if isinstance(keys, dict) else ():
+            where = f"{process['host']}, pid {process['pid']}"
+            told = (row.get(word, "") for word in ("key", "state", "refused", "running", "why"))
+            rows.append((*map(str, told), where))
+    if rows:
+        table(("key", "state", "refused", "running", "why", "process"), rows)
 
 
 def _say_flags_off(row: dict[str, Any]) -> None:
@@ -149,17 +163,23 @@ def _metrics_only(name: str) -> str:
     return f"{OPTION}/{name}/circuit_breaker.metrics_only"
 
 
+def _key(name: str, key: str) -> str:
+    return f"{KEY}/{name}/{key}"
+
+
 _forced = partial(lever_of, FORCED)
-for _word, _value, _lever, _text in (
-    ("force-open", "forced_open", _forced,
-     "Refuse every call of a policy; its fallback answers, if it has one."),
-    ("force-closed", "forced_closed", _forced,
-     "Let calls pass a policy's circuit breaker, whatever it says."),
-    ("release", RELEASED, _forced, "End a forced state."),
-    ("metrics-only", True, _metrics_only,
-     "Let a policy's circuit breaker count and never refuse; undone by `unset`."),
+for _word, _value, _text in (
+    ("force-open", "forced_open",
+     "Refuse every call of a policy, or of one key; its fallback answers, if it has one."),
+    ("force-closed", "forced_closed",
+     "Let calls pass a policy's circuit breaker, or a key's, whatever it says."),
+    ("release", RELEASED, "End a forced state."),
 ):  # fmt: skip
-    lever_command(policies, _word, _value, _lever, _text)
+    lever_command(policies, _word, _value, _forced, _text, keyed=_key)
+lever_command(
+    policies, "metrics-only", True, _metrics_only,
+    "Let a policy's circuit breaker count and never refuse; undone by `unset`.",
+)  # fmt: skip
 
 
 @policies.command("set")

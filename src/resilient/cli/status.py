@@ -183,7 +183,7 @@ def known_from_store(reach: StoreAccess) -> dict[str, Any]:
         if (row["state"] == "off" and row["since"]) or row["pinned_in"]
     ]
     rows = view.policies()
-    ordered = [row["policy"] for row in rows if row["forced"] or row["options"]]
+    ordered = [row["policy"] for row in rows if row["forced"] or row["options"] or row["keys"]]
     itself = [
         row["policy"]
         for row in rows

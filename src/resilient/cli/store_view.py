@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from ..flags.flip import FLAG, FORCED, OPTION, RELEASED, Flip, lever_of
+from ..flags.flip import FLAG, FORCED, KEY, OPTION, RELEASED, Flip, lever_of
 from ..flags.operations import SILENT_AFTER, Acknowledgement, holds
 from ..flags.stores.base import Process
 
@@ -36,7 +36,7 @@ class StoreView:
 
     def names(self, kind: str) -> list[str]:
         """Return the known names: declared by a process, or flipped before."""
-        kinds = (FLAG,) if kind == FLAG else (FORCED, OPTION)
+        kinds = (FLAG,) if kind == FLAG else (FORCED, OPTION, KEY)
         table = "flags" if kind == FLAG else "policies"
         flipped = {
             flip.name
@@ -81,14 +81,10 @@ class StoreView:
         said = [p.about.get("policies", {}).get(name) for p in self.processes]
         states = Counter(shown_state(each) for each in said if each is not None)
         forced = self.holding(lever_of(FORCED, name))
-        prefix = f"{OPTION}/{name}/"
-        options = {
-            lever.removeprefix(prefix): self._order(lever) | {"value": self.flips[lever].value}
-            for lever in sorted(self.flips)
-            if lever.startswith(prefix) and self.holding(lever) is not None
-        }
+        options, keys = self._orders(f"{OPTION}/{name}/"), self._orders(f"{KEY}/{name}/")
         order = self._order(lever_of(FORCED, name))
-        for each in options.values() if forced is None else (order, *options.values()):
+        parts = [*options.values(), *keys.values()]
+        for each in parts if forced is None else (order, *parts):
             order["applied"] = min(order["applied"], each["applied"])
             order["silent"] = max(order["silent"], each["silent"])
             order["faults"] = {**order["faults"], **each["faults"]}
@@ -105,12 +101,21 @@ class StoreView:
             "forced": None if forced is None else forced.value,
             **order,
             "options": options,
+            "keys": keys,
             "states": dict(sorted(states.items())),
             "owner": about.get("owner", ""),
             "tier": about.get("tier"),
             "impact": about.get("impact", ""),
             "declared": bool(states),
             "flags_off": [flag for flag in about.get("flags", ()) if self._is_off(flag)],
+        }
+
+    def _orders(self, prefix: str) -> dict[str, dict[str, Any]]:
+        """Return the orders that hold for parts of a policy, by what follows a prefix."""
+        return {
+            lever.removeprefix(prefix): self._order(lever) | {"value": self.flips[lever].value}
+            for lever in sorted(self.flips)
+            if lever.startswith(prefix) and self.holding(lever) is not None
         }
 
     def _is_off(self, flag: str) -> bool:

@@ -100,7 +100,7 @@ def told(store: Store, since: float, name: str = "", most: int = 0) -> list[dict
 def _is_echo(entry: dict[str, Any], flips: list[Flip]) -> bool:
     if entry["kind"] not in ("flipped", "forced", "released"):
         return False
-    kind = "flag" if entry["kind"] == "flipped" else "forced"
+    kind = "flag" if entry["kind"] == "flipped" else "key" if entry.get("key") else "forced"
     name = entry.get("flag") or entry.get("policy")
     return any(
         flip.kind == kind and flip.name == name and 0 <= entry["at"] - flip.at < _ECHO
@@ -120,7 +120,7 @@ def _together(entries: Iterable[dict[str, Any]]) -> Iterable[dict[str, Any]]:
     """Yield entries; processes that did the same within moments share one."""
     open_: dict[tuple[Any, ...], dict[str, Any]] = {}
     for entry in entries:
-        key = tuple(entry.get(word) for word in ("kind", "policy", "flag", "after", "cause"))
+        key = tuple(entry.get(word) for word in ("kind", "policy", "key", "flag", "after", "cause"))
         first = open_.get(key)
         if (
             first is not None
@@ -194,6 +194,8 @@ def line(entry: dict[str, Any], now: float) -> str:
         who = f"{whose.get('host')}, pid {whose.get('pid')} ({whose.get('program')})"
         return f"{at}  {who if many < 2 else plural(many, 'process')} {_OWN[entry['kind']]}"
     name = entry.get("policy") or entry.get("flag")
+    if entry.get("key"):
+        name = f"{name}[{entry['key']}]"
     word = str(entry["kind"]).replace("_", "-")
     flapped = entry["kind"] == "flapped"
     if flapped:

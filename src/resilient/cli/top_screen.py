@@ -148,7 +148,8 @@ def _lever(row: Row, width: int) -> list[Text]:
     """Return what the operator can do: a command to copy, with notes."""
     found: list[Text] = []
     told = [row.policy.impact] if row.policy.cuttable else []  # shown while it is cut off
-    for said in [*told, row.note]:
+    keys = [f"keys: {'; '.join(row.policy.keys[:_NAMED])}"] if row.policy.keys else []
+    for said in [*told, row.note, *keys]:
         if said:
             line = f"# {clean(row.policy.name)}: {clean(said)}".rstrip("\\ ")
             found.append(Text(line, style="dim", no_wrap=True, overflow="ellipsis"))

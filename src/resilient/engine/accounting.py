@@ -56,6 +56,8 @@ def count(call: Call, now: float, what: int | None) -> None:
     core.errors += what == ERROR and outcome != CANCELLED
     core.caller_errors += what == CALLER_ERROR
     if outcome == REFUSED:
+        if call.pipeline.key is not None:
+            call.pipeline.key.refused += 1
         call.is_news = _count_refusal(core, call.refuser, now)
     if core.shared_row is not None:
         core.write_shared_row()

@@ -66,6 +66,10 @@ def _renew(core: PolicyState, own: list[OwnCall]) -> None:
     core.counting_since = now = core.now()
     core.inherited = {call.began for call in own}
     core.in_flight = len(core.inherited)
+    for state in () if core.keys is None else core.keys.all():
+        state.users = []  # of other threads; what this one calls pops from the list that it has
+        state.key.refused = 0
+        state.usual = False  # its next call begins as the first one in this process
     for guard in core.all_guards():
         guard.judge.faults = 0
         guard.after_fork(now, sum(guard in call.holding for call in own))

@@ -209,7 +209,8 @@ def refused(
     if call.retrying is not None and call.retrying.failed is not None and not answers:
         return failed_before(call, f"its {guard.kind} refuses ({why})")
     call.refuser = guard.kind
-    call.error = error = refusals.by_guard(guard, call.core, why, retry_after)
+    key = "" if call.pipeline.key is None else call.pipeline.key.text
+    call.error = error = refusals.by_guard(guard, call.core, why, retry_after, key)
     if answers:
         call.recovering_from, call.outcome, call.answering = error, REFUSED, True
         return DO_RECOVER

@@ -13,6 +13,7 @@ from ..guards.sorting import answering
 from ..knowledge.libraries import is_answer
 from ..outcomes import DEFAULT_JUDGE, Judge
 from .fast_path import fast_path
+from .key_states import Key
 from .policy_state import PolicyState
 from .stops import Enter, Leave
 
@@ -46,6 +47,7 @@ class Pipeline:
         "judges_health",
         "judges_values",
         "keepers",
+        "key",
         "kin",
         "leave",
         "lends",
@@ -81,8 +83,10 @@ class Pipeline:
         once: Once | None = None,
         writes: Writes | None = None,
         handed_out: Callable[[Any], bool] | None = None,
+        key: Key | None = None,
     ) -> None:
         self.core: PolicyState = core
+        self.key: Key | None = key  # whose guards these are
         # A wrapped client's judges, asked before those of the guards.
         self.judges: tuple[Judge, ...] = judges
         # Recognises a value that says nothing of the dependency: a part of a client, not yet at
@@ -115,7 +119,8 @@ class Pipeline:
             judge.failed_result is not None
             for judge in (*judges, *(guard.judge for guard in guards))
         )
-        self.answers: Answers | None = _answerer(guards)
+        # Of a key, refusals are counted one by one.
+        self.answers: Answers | None = _answerer(guards) if key is None else None
         self.recalls: Recalls | None = self.answers if isinstance(self.answers, Recalls) else None
         self.enter, self.leave = fast_path(
             core, self.fast_guards, blind_fallback=self.answers is not None
@@ -175,10 +180,13 @@ class Pipeline:
 class Pipelines:
     """The pipelines of a policy or a view, each made when it is first needed."""
 
-    __slots__ = ("_made", "core", "guards")
+    __slots__ = ("_made", "core", "guards", "key")
 
-    def __init__(self, core: PolicyState, guards: tuple[Guard, ...]) -> None:
+    def __init__(
+        self, core: PolicyState, guards: tuple[Guard, ...], key: Key | None = None
+    ) -> None:
         self.core: PolicyState = core
+        self.key: Key | None = key
         self.guards: tuple[Guard, ...] = guards
         self._made: dict[Mode, Pipeline] = {}
 
@@ -186,7 +194,7 @@ class Pipelines:
         """Return the one for calls of a mode."""
         pipeline = self._made.get(mode)
         if pipeline is None:
-            pipeline = self._made[mode] = Pipeline(self.core, self.guards, mode)
+            pipeline = self._made[mode] = Pipeline(self.core, self.guards, mode, key=self.key)
         return pipeline
 
 

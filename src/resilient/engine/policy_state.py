@@ -15,6 +15,7 @@ from ..outcomes import DEFAULT_JUDGE
 from .counters import EDGES
 from .faults import fault_logger
 from .forced_state import ForcedState
+from .key_states import KeyTable
 from .section import BUSY, SHUT
 
 QUIET: Final = 60.0  # seconds; the first refusal after such a quiet time is an event
@@ -43,6 +44,7 @@ class PolicyState(ForcedState):
         "guards",
         "impact",
         "inherited",
+        "keys",
         "owner",
         "patience",
         "policy",
@@ -78,6 +80,7 @@ class PolicyState(ForcedState):
         self.guards: tuple[Guard, ...] = ()
         self.switches: tuple[weakref.ref[Switch], ...] = ()
         self.view_guards: tuple[weakref.ref[Guard], ...] = ()  # guards that only views have
+        self.keys: KeyTable | None = None  # once it was keyed
         self.counting_since: float = float("-inf")
         # Begin times of calls from before the fork: see fork.
         self.inherited: set[float] | frozenset[float] = _NONE
@@ -153,21 +156,29 @@ class PolicyState(ForcedState):
         if PolicyState.on_fleet_asked is not None:
             PolicyState.on_fleet_asked(self, guard)
 
-    def all_guards(self) -> tuple[Guard, ...]:
-        """Return the guards of the policy and of its views."""
+    def shared_guards(self) -> tuple[Guard, ...]:
+        """Return the guards of the policy and of its views, without those of single keys."""
         view_guards = [ref() for ref in self.view_guards]
         return self.guards + tuple(guard for guard in view_guards if guard is not None)
 
+    def all_guards(self) -> tuple[Guard, ...]:
+        """Return the guards of the policy, of its views and of its keys."""
+        states = [] if self.keys is None else self.keys.all()
+        return self.shared_guards() + tuple(guard for state in states for guard in state.own)
+
     def stateful(self) -> list[Stateful]:
-        """Return the guards of the policy and of its views that have a state."""
-        return [guard for guard in self.all_guards() if isinstance(guard, Stateful)]
+        """Return the guards that follow the policy's forced state, not one of a single key."""
+        states = [] if self.keys is None else self.keys.all()
+        own = [guard for state in states if state.forced is None for guard in state.own]
+        return [guard for guard in (*self.shared_guards(), *own) if isinstance(guard, Stateful)]
 
     def follow(self, clock: Clock | None) -> None:
         """Take the time from a manual clock, without jitter, or from the system's (None)."""
         self.clock = clock
         self.now = real.now if clock is None else clock.now
-        for guard in self.stateful():
-            guard.jitter(clock is None)
+        for guard in self.all_guards():
+            if isinstance(guard, Stateful):
+                guard.jitter(clock is None)
         self.arm()
 
     def slow(self, duration: float) -> None:

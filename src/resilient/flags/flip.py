@@ -12,15 +12,19 @@ from .. import validation
 FLAG: Final = "flag"  # flag/NAME: "on" or "off"
 FORCED: Final = "forced"  # forced/POLICY: "forced_open" or "forced_closed"
 OPTION: Final = "option"  # option/POLICY/GUARD.OPTION: a number, a bool, a str or None
-KINDS: Final = (FLAG, FORCED, OPTION)
+KEY: Final = "key"  # key/POLICY/KEY: "forced_open" or "forced_closed", of one key of a policy
+KINDS: Final = (FLAG, FORCED, OPTION, KEY)
 
 RELEASED: Final = "released"  # it ends an order: what is declared holds
 
 ON: Final = "on"
 OFF: Final = "off"
-STATES: Final = {FLAG: (ON, OFF, RELEASED), FORCED: ("forced_open", "forced_closed", RELEASED)}
+_FORCED: Final = ("forced_open", "forced_closed", RELEASED)
+STATES: Final = {FLAG: (ON, OFF, RELEASED), FORCED: _FORCED, KEY: _FORCED}
+_LEVERS: Final = "flag/NAME, forced/POLICY, option/POLICY/GUARD.OPTION or key/POLICY/KEY"
 
 LONGEST_REASON: Final = 500
+LONGEST_KEY: Final = 200
 HIGHEST: Final = 10**15  # no valid version reaches it within 30,000 years
 _LATEST: Final = 253_402_300_800.0  # the year 10,000
 
@@ -33,6 +37,11 @@ def lever_of(kind: str, name: str) -> str:
 def kind_of(lever: str) -> str:
     """Return the kind of a lever."""
     return lever.partition("/")[0]
+
+
+def key_in(lever: str) -> str:
+    """Return the key of a lever of one key."""
+    return lever.split("/", 2)[2]
 
 
 def name_of(lever: str) -> str:
@@ -147,9 +156,12 @@ def checked_lever(lever: object) -> str:
         validation.refuse_type("lever", lever, "a str")
     kind, _, rest = lever.partition("/")
     name, _, option = rest.partition("/")
-    if kind not in KINDS or (kind == OPTION) != bool(option):
-        validation.refuse("lever", lever, "flag/NAME, forced/POLICY or option/POLICY/GUARD.OPTION")
+    if kind not in KINDS or (kind in (OPTION, KEY)) != bool(option):
+        validation.refuse("lever", lever, _LEVERS)
     validation.name_of("lever", name)
+    if kind == KEY:
+        validation.text("lever", option, most=LONGEST_KEY)
+        return lever
     parts = option.split(".")
     if option and not (len(parts) == 2 and all(part.isidentifier() for part in parts)):
         validation.refuse("lever", lever, "option/POLICY/GUARD.OPTION")

@@ -50,6 +50,7 @@ class Journal:
             return
         entry: Entry = {
             "kind": event.kind, "policy": event.policy, "flag": event.flag, "guard": event.guard,
+            "key": event.key,
             "cause": event.cause, "reason": event.reason[:500], "before": event.before[:500],
             "after": event.after[:500], "evidence": dict(event.evidence), "at": time.time(),
         }  # fmt: skip

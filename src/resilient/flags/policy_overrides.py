@@ -8,9 +8,10 @@ from weakref import WeakKeyDictionary, WeakSet
 from ..admin.activity import WHY
 from ..admin.options import OPERATOR, OptionChange, apply, checked, guard_named
 from ..admin.registry import registry
+from ..engine.forced_keys import force_key
 from ..engine.policy_state import PolicyState
 from ..guards.base import Guard
-from .flip import FORCED, OPTION, lever_of, name_of
+from .flip import FORCED, KEY, OPTION, key_in, lever_of, name_of
 from .state import State
 
 
@@ -20,6 +21,9 @@ class Orders:
     def __init__(self, state: State) -> None:
         self._state = state
         self._forced: WeakKeyDictionary[PolicyState, tuple[str, str]] = WeakKeyDictionary()  # ours
+        # Likewise, by key.
+        self._keys: WeakKeyDictionary[PolicyState, dict[str, tuple[str, str]]]
+        self._keys = WeakKeyDictionary()
         self._optioned: WeakSet[PolicyState] = WeakSet()  # whose options we have set
         self.refused: dict[str, str] = {}  # by lever: why an order can't be obeyed
 
@@ -38,6 +42,7 @@ class Orders:
         for _ in range(100):
             changes = self._state.changes
             self._force(core)
+            self._force_keys(core)
             self._set_options(core)
             if changes == self._state.changes:
                 return
@@ -56,6 +61,26 @@ class Orders:
         if put != wanted or core.forced != flip.value:
             self._forced[core] = wanted
             core.force(*wanted)
+
+    def _force_keys(self, core: PolicyState) -> None:
+        if core.keys is None:
+            return
+        put = self._keys.setdefault(core, {})
+        for lever, flip in list(self._state.flips.items()):
+            if flip.kind != KEY or flip.name != core.name:
+                continue
+            key, holding = key_in(lever), self._state.holding(lever)
+            state = core.keys.states.get(key)
+            if holding is not None:
+                reason = ", ".join(part for part in (holding.reason, f"by {holding.by}") if part)
+                wanted = holding.value, reason
+                if put.get(key) != wanted or state is None or state.forced != holding.value:
+                    put[key] = wanted
+                    force_key(core, key, *wanted)
+            elif key in put:
+                value, _ = put.pop(key)
+                if state is not None and state.forced == value:
+                    force_key(core, key, None, "released: its order ended, or was taken back")
 
     def _set_options(self, core: PolicyState) -> None:
         wanted = self._wanted(core.name)
@@ -111,9 +136,13 @@ class Orders:
         """Return the orders that hold and that this process can't obey, and why."""
         found = {lever: why for lever, why in self.refused.items() if self._state.holding(lever)}
         for lever, flip in list(self._state.flips.items()):
-            if flip.kind != OPTION or not self._state.holding(lever):
+            if flip.kind not in (OPTION, KEY) or not self._state.holding(lever):
                 continue
             for core in registry.named(flip.name):
+                if flip.kind == KEY:
+                    if core.keys is None:
+                        found[lever] = f"{core.name} has no keys in this process"
+                    continue
                 if not PolicyState.active:
                     found[lever] = WHY
                     continue

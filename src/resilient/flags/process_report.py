@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..admin.keys import summed
 from ..admin.registry import registry
 from ..admin.summary import Moments, Stacks, is_covered, switches
 from ..engine.policy_state import PolicyState
@@ -61,6 +62,7 @@ class ProcessReport:
                 **switches(core),
                 "covered": is_covered(core),
                 "stack": stacks.number_of(core),
+                **({} if core.keys is None else {"keys": summed(core)}),
             }
             for core in registry.cores()
         }

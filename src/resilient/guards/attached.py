@@ -16,13 +16,15 @@ class Home(Protocol):
 
     Attributes:
         name: its name.
-        now: its clock, in seconds.
         guards: those of the policy itself, without those that only its views have.
     """
 
     name: str
-    now: Callable[[], float]
     guards: tuple[Guard, ...]
+
+    def now(self) -> float:
+        """Return the time by its clock, in seconds."""
+        ...
 
     def locked(self, step: Callable[[*Args], T], *args: *Args) -> T:
         """Run a step under the policy's lock; the caller does not hold it."""

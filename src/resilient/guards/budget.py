@@ -44,6 +44,10 @@ class Budget(BudgetState):
         """Return how many tokens there are; infinite without a limit."""
         return float("inf") if self.share is None else self._now(now) / _UNIT
 
+    def is_full(self, now: float) -> bool:
+        """Return whether a new budget would have as many tokens."""
+        return self.share is None or self._now(now) >= MOST * _UNIT
+
     def take(self, now: float) -> bool:
         """Take a token; return False if there is none."""
         if self.share is None:

@@ -11,6 +11,7 @@ from ..stack import room
 from ..state_types import BulkheadState
 from .base import PARK, REFUSE, Guard, Waiter
 from .facets import Changeable, Queueing, Slots
+from .per_key import PerKey
 from .wait_queue import WaitQueue
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ _WAITING: Final = Metric(
 )
 
 
-class Bulkhead(Queueing, Slots, Changeable, BulkheadState):
+class Bulkhead(Queueing, Slots, Changeable, PerKey, BulkheadState):
     """Limits the calls in progress; made by `resilient.bulkhead`."""
 
     kind: ClassVar[str] = "bulkhead"
@@ -186,6 +187,9 @@ class Bulkhead(Queueing, Slots, Changeable, BulkheadState):
         elif new.queue is not None:
             self.queue = new.queue.given_to(self._wake)
         self._hand_on(now)
+
+    def at_rest(self, now: float) -> bool:
+        return not (self.used or self.waiting)
 
     def after_fork(self, now: float, own: int) -> None:
         self.running = own

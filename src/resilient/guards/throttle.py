@@ -18,6 +18,7 @@ from ..outcomes import FAILURE, SUCCESS, Judge, OnError, OnResult
 from . import jitter
 from .base import REFUSE, Guard
 from .facets import Admission, Changeable, Restorable
+from .per_key import PerKey
 from .window import TimeWindow
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ _SHARE: Final = Metric(
 )
 
 
-class Throttle(Admission, Changeable, Restorable):
+class Throttle(Admission, Changeable, PerKey, Restorable):
     """Refuses a share of the calls; made by `resilient.throttle`."""
 
     kind: ClassVar[str] = "throttle"
@@ -119,6 +120,11 @@ class Throttle(Admission, Changeable, Restorable):
             self.window, self.answered, self.refused = new.window, new.answered, new.refused
         self.failure_rate, self.max_refused = new.failure_rate, new.max_refused
         self.minimum_calls = new.minimum_calls
+
+    def at_rest(self, now: float) -> bool:
+        self.answered.advance(now)
+        self.refused.advance(now)
+        return not (self.answered.failures or self.refused.calls)
 
     def memory(self) -> float:
         return self.window

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any, Final
 from ..deadline import Deadline, check, enclosing, raise_if_over
 from ..errors import CallTimeoutError
 from ..knowledge.error_families import Family
+from ..knowledge.hosts import host_over_http
 from ..knowledge.repeats import once_over_http
 from ..outcomes import Judge
 from ..policy.clients.client_policy import ClientPolicy
+from ..policy.clients.keying import keying_of
 from ..policy.clients.proxy_methods import in_time
 from .common import FAILED_STATUSES, carry_in, cut_when_abandoned, shortened, shorter
 
@@ -101,21 +103,23 @@ class _Shape:
         self._resilient_request = request
 
 
+def _guarded(policy: Policy, library: Library, kind: Any, send: Any, key: object) -> Any:
+    guarding = ClientPolicy(policy, (library.judge,), kin=library.family.error, once=once_over_http)
+    keying = keying_of(policy, key, host_over_http)
+    if keying is None:
+        return guarding.function(kind, send)
+    return keying.function(guarding, kind, send, skip=0)
+
+
 class SyncTransport:
     """A sync transport, common to both packages."""
 
     library: Library
     _inner: Any
 
-    def _guard(self, policy: Policy, inner: Any) -> None:
+    def _guard(self, policy: Policy, inner: Any, key: object) -> None:
         self._inner, self._left = inner, False
-        guarding = ClientPolicy(
-            policy,
-            (self.library.judge,),
-            kin=self.library.family.error,
-            once=once_over_http,
-        )
-        self._guarded = guarding.function("sync", self._send)
+        self._guarded = _guarded(policy, self.library, "sync", self._send, key)
 
     def handle_request(self, request: Any) -> Any:
         """Send a request through the policy."""
@@ -165,15 +169,9 @@ class AsyncTransport:
     library: Library
     _inner: Any
 
-    def _guard(self, policy: Policy, inner: Any) -> None:
+    def _guard(self, policy: Policy, inner: Any, key: object) -> None:
         self._inner, self._left = inner, False
-        guarding = ClientPolicy(
-            policy,
-            (self.library.judge,),
-            kin=self.library.family.error,
-            once=once_over_http,
-        )
-        self._guarded = guarding.function("async", self._send)
+        self._guarded = _guarded(policy, self.library, "async", self._send, key)
 
     async def handle_async_request(self, request: Any) -> Any:
         """Send a request through the policy."""

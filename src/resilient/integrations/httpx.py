@@ -3,6 +3,7 @@
 # pyright: basic
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar, Final
 
 import httpx
@@ -79,6 +80,8 @@ class Transport(http_library.SyncTransport, httpx.BaseTransport):
             return an `httpx.Response`.
         transport: sends the requests; it is entered, exited and closed with this one. Default an
             `httpx.HTTPTransport`.
+        key: ``"host"``, or a function of the request: each request has the guards of its key; see
+            `Policy.keyed`. Default none: all have the policy's.
 
     Raises:
         TypeError: the policy's timeout does not say how to bound sync calls.
@@ -93,8 +96,11 @@ class Transport(http_library.SyncTransport, httpx.BaseTransport):
 
     library = _LIBRARY
 
-    def __init__(self, policy: Policy, transport: httpx.BaseTransport | None = None) -> None:
-        self._guard(policy, httpx.HTTPTransport() if transport is None else transport)
+    def __init__(
+        self, policy: Policy, transport: httpx.BaseTransport | None = None, *,
+        key: str | Callable[..., object] | None = None,
+    ) -> None:  # fmt: skip
+        self._guard(policy, httpx.HTTPTransport() if transport is None else transport, key)
 
 
 class AsyncTransport(http_library.AsyncTransport, httpx.AsyncBaseTransport):
@@ -103,6 +109,8 @@ class AsyncTransport(http_library.AsyncTransport, httpx.AsyncBaseTransport):
     Args:
         policy: guards the requests.
         transport: sends the requests. Default an `httpx.AsyncHTTPTransport`.
+        key: ``"host"``, or a function of the request: each request has the guards of its key; see
+            `Policy.keyed`. Default none: all have the policy's.
 
     Example:
         >>> import httpx
@@ -114,8 +122,11 @@ class AsyncTransport(http_library.AsyncTransport, httpx.AsyncBaseTransport):
 
     library = _LIBRARY
 
-    def __init__(self, policy: Policy, transport: httpx.AsyncBaseTransport | None = None) -> None:
-        self._guard(policy, httpx.AsyncHTTPTransport() if transport is None else transport)
+    def __init__(
+        self, policy: Policy, transport: httpx.AsyncBaseTransport | None = None, *,
+        key: str | Callable[..., object] | None = None,
+    ) -> None:  # fmt: skip
+        self._guard(policy, httpx.AsyncHTTPTransport() if transport is None else transport, key)
 
 
 class HttpxClient(HttpClient):

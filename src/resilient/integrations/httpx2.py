@@ -3,6 +3,7 @@
 # pyright: basic
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar, Final
 
 import httpx2
@@ -79,6 +80,8 @@ class Transport(http_library.SyncTransport, httpx2.BaseTransport):
             return an `httpx2.Response`.
         transport: sends the requests; it is entered, exited and closed with this one. Default an
             `httpx2.HTTPTransport`.
+        key: ``"host"``, or a function of the request: each request has the guards of its key; see
+            `Policy.keyed`. Default none: all have the policy's.
 
     Raises:
         TypeError: the policy's timeout does not say how to bound sync calls.
@@ -93,8 +96,11 @@ class Transport(http_library.SyncTransport, httpx2.BaseTransport):
 
     library = _LIBRARY
 
-    def __init__(self, policy: Policy, transport: httpx2.BaseTransport | None = None) -> None:
-        self._guard(policy, httpx2.HTTPTransport() if transport is None else transport)
+    def __init__(
+        self, policy: Policy, transport: httpx2.BaseTransport | None = None, *,
+        key: str | Callable[..., object] | None = None,
+    ) -> None:  # fmt: skip
+        self._guard(policy, httpx2.HTTPTransport() if transport is None else transport, key)
 
 
 class AsyncTransport(http_library.AsyncTransport, httpx2.AsyncBaseTransport):
@@ -103,6 +109,8 @@ class AsyncTransport(http_library.AsyncTransport, httpx2.AsyncBaseTransport):
     Args:
         policy: guards the requests.
         transport: sends the requests. Default an `httpx2.AsyncHTTPTransport`.
+        key: ``"host"``, or a function of the request: each request has the guards of its key; see
+            `Policy.keyed`. Default none: all have the policy's.
 
     Example:
         >>> import httpx2
@@ -114,8 +122,11 @@ class AsyncTransport(http_library.AsyncTransport, httpx2.AsyncBaseTransport):
 
     library = _LIBRARY
 
-    def __init__(self, policy: Policy, transport: httpx2.AsyncBaseTransport | None = None) -> None:
-        self._guard(policy, httpx2.AsyncHTTPTransport() if transport is None else transport)
+    def __init__(
+        self, policy: Policy, transport: httpx2.AsyncBaseTransport | None = None, *,
+        key: str | Callable[..., object] | None = None,
+    ) -> None:  # fmt: skip
+        self._guard(policy, httpx2.AsyncHTTPTransport() if transport is None else transport, key)
 
 
 class Httpx2Client(HttpClient):

@@ -127,7 +127,7 @@ def _slow_from(core: PolicyState) -> float:
 
 def _flag_of(core: PolicyState, kind: str) -> Flag | None:
     """Return the flag that refused: the outermost one that is off, or the only one."""
-    there = [guard for guard in core.all_guards() if isinstance(guard, Switch)]
+    there = [guard for guard in core.shared_guards() if isinstance(guard, Switch)]
     switches = [guard for guard in there if guard.kind == kind]
     for switch in switches:
         if switch.is_off():

@@ -23,6 +23,7 @@ class Policy:
         tier: its importance, 1 the highest, or None.
         impact: what customers see while it is cut off, or ``""``.
         flags: the flags of its kill switches.
+        keys: its worst keys, in words.
         fallback: what answers in its place, or ``""``.
         covered: whether something answers its callers while it is forced open.
         answered: those of its flags for which something answers while they are off.
@@ -36,6 +37,7 @@ class Policy:
         self.impact: str = str(about.get("impact") or "")
         flags: Any = about.get("flags")
         self.flags: list[str] = _texts(flags)
+        self.keys: list[str] = _texts(about.get("keys"))
         self.fallback: str = str(about.get("fallback") or "")
         covered: Any = about.get("covered", bool(self.fallback))  # older versions do not write it
         answered: Any = about.get("answered", self.flags if covered else [])

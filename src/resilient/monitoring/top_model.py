@@ -158,6 +158,7 @@ class Row:
             "abandoned": round(self.abandoned),
             "fallback": self.policy.fallback,
             "covered": self.policy.covered,
+            "keys": self.policy.keys,
             "lever": self.lever,
             "note": self.note,
             "live": self.live,

@@ -79,6 +79,9 @@ def _sum(same: list[Entry]) -> Entry:
     since = [each.about["since"] for each in same if "since" in each.about]
     if since:
         about["since"] = min(since)
+    keys = [line for each in same for line in each.about.get("keys", ())]
+    if keys:
+        about["keys"] = list(dict.fromkeys(keys))
     return Entry(last.kind, last.name, about, layout, row)
 
 

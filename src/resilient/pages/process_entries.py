@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any, Final
 
+from ..admin.keys import summed
 from ..admin.registry import registry
 from ..admin.summary import answer_of, is_covered, switches
 from ..engine.policy_state import PolicyState
@@ -12,6 +13,7 @@ from ..events import bus
 from ..metric_types import Metric, Sample
 from ..telemetry.flag_samples import OF_FLAGS, measure_flags, measure_orders, measure_store
 from ..telemetry.schema import RowSchema, layout
+from ..validation import clean
 from .format import Entry
 
 _POLICIES: Final = Metric("policies", "gauge", "Policies that exist.", over="max")
@@ -30,6 +32,7 @@ _ACTIVE: Final = Metric(
 )  # fmt: skip
 OF_PROCESSES: Final[tuple[Metric, ...]] = (*OF_FLAGS, _POLICIES, _BROKEN, _DROPPED, _BUILD, _ACTIVE)
 
+_NAMED: Final = 3  # keys
 _PACKAGE: Final = __name__.partition(".")[0]
 
 
@@ -62,6 +65,14 @@ def _entry(
     return Entry(kind, name, about or {}, layout(words=None, tail=tail), row)
 
 
+def worst_keys(core: PolicyState) -> dict[str, list[str]]:
+    """Return what a policy's entry says of its keys: the worst, in words."""
+    keys = summed(core, _NAMED)
+    worst = [] if keys is None else keys["worst"]
+    said = [f"{clean(row['key'])} {row['state']}" for row in worst if row["state"] != "closed"]
+    return {} if keys is None else {"keys": said}
+
+
 def entry_of(core: PolicyState, found: RowSchema, row: list[float], since: float) -> Entry:
     """Return a policy's entry; `since` says which policies are the oldest."""
     about: dict[str, Any] = {
@@ -69,5 +80,6 @@ def entry_of(core: PolicyState, found: RowSchema, row: list[float], since: float
         "fallback": answer_of(core),
         "covered": is_covered(core),
     }  # fmt: skip
+    about |= worst_keys(core)
     about |= switches(core)  # a nested table would cost the garbage collector three times as much
     return Entry("policy", core.name, about, found, row)

@@ -17,25 +17,27 @@ from ..telemetry.rows import add, counters, exact
 from ..telemetry.schema import Row, RowSchema
 from .format import MOST, OTHER, Entry, row_in
 from .merge import summed
-from .process_entries import entry_of, own_entries
+from .process_entries import entry_of, own_entries, worst_keys
 from .wakeup import Wakeup
 from .writer import FullError, Page, Slot
 
 _FADES: Final = 130.0  # seconds after the last call in which the numbers of a policy still change
 _FADING: Final = 5.0  # seconds between two checks of such a policy
+_KEYS_EVERY: Final = 2.0  # seconds in which a page tells once of a policy's keys
 _AT_ONCE: Final = 100  # policies that get their record in one refresh
 
 
 class _Kept:
     """A policy's record in the page."""
 
-    __slots__ = ("core", "next", "seen", "since", "slot")
+    __slots__ = ("core", "keys_at", "next", "seen", "since", "slot")
 
     def __init__(self, core: PolicyState, slot: Slot, now: float) -> None:
         self.core: weakref.ref[PolicyState] = weakref.ref(core)
         self.slot: Slot = slot
         self.seen: tuple[Any, ...] = ()  # the counts at the last check
         self.since: float = now  # when they last changed
+        self.keys_at: float = now  # when to tell of its keys again
         self.next: float = now  # when to publish again even if they don't change
 
 
@@ -75,13 +77,26 @@ class Records:
 
     def _publish(self, kept: _Kept, core: PolicyState) -> None:
         found, row = row_of(core)
-        if found is not kept.slot.entry.layout:
+        told = core.keys is not None and self._tells_keys(kept, core)
+        if told or found is not kept.slot.entry.layout:
             with self.page.step():
                 self._widen(kept, core, found, row)
             return
         kept.slot.cells[found.heads :] = array("d", row[found.heads :])
         if not core.holds_lock():
             core.locked(core.write_shared_row)
+
+    def _tells_keys(self, kept: _Kept, core: PolicyState) -> bool:
+        """Look at which keys are the worst, and return whether others are told in the page."""
+        now, about = time.monotonic(), kept.slot.entry.about
+        if now < kept.keys_at:
+            return False
+        kept.keys_at = now + _KEYS_EVERY
+        fresh = {**about, **worst_keys(core)}
+        if fresh == about:
+            return False
+        kept.slot.entry.about = fresh
+        return True
 
     def _widen(self, kept: _Kept, core: PolicyState, found: RowSchema, row: list[float]) -> None:
         """Give a policy a record of another schema."""

@@ -160,6 +160,8 @@ def _reset(core: PolicyState, guards: tuple[Guard, ...], why: str) -> bool:
     core.must_be_free()
     now = core.now()
     stateful = [guard for guard in guards if isinstance(guard, Stateful)]
+    if core.keys is not None:
+        stateful += [guard for state in core.keys.all() for guard in state.stateful()]
     core.locked(_reset_all, stateful, now, why)
     return bool(stateful)
 

@@ -27,13 +27,23 @@ def decorate(fn: Any, guard: Guard) -> Any:
         return type(fn)(decorate(opened, guard))
     wrapping.check_not_ours(guard.kind, fn)
     mark = marks.mark_of(fn)
-    stacked = (guard,) if mark is None else (guard, *mark.policy.guards)
+    inner = None if mark is None else _policy_in(mark, fn, guard)
+    stacked = (guard,) if inner is None else (guard, *inner.guards)
     wrapping.check(f"@{guard.kind}", stacked, fn if mark is None else mark.fn)
     with _decorating:
-        policy = _policy_for(fn, guard, None if mark is None else mark.policy)
+        policy = _policy_for(fn, guard, inner)
         wrapped = wrapping.wrap(policy, fn if mark is None else mark.fn)
         guard._decorated = ref(wrapped), _code(fn)
     return wrapped
+
+
+def _policy_in(mark: marks.Mark, fn: Any, guard: Guard) -> GuardStack:
+    if not isinstance(mark.policy, GuardStack):
+        raise TypeError(
+            f"{label(fn)} is guarded by the keys of the policy {mark.policy.name}: give its "
+            f"{guard.kind} to that policy"
+        )
+    return mark.policy
 
 
 _decorating: Final = made_anew()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Self
 from weakref import ref
 
+from ..engine.key_states import Key
 from ..engine.pipeline import Pipeline, Pipelines
 from ..engine.policy_state import PolicyState
 from ..guards.base import Guard, Mode
@@ -18,12 +19,16 @@ if TYPE_CHECKING:
 class GuardStack:
     """The guards of a policy or a view, its state, and a pipeline for each mode."""
 
-    __slots__ = ("__weakref__", "_blocks", "_core", "_guards", "_pipelines")
+    __slots__ = ("__weakref__", "_blocks", "_core", "_guards", "_key", "_pipelines")
 
-    def _join(self, core: PolicyState, guards: tuple[Guard, ...], told: tuple[Guard, ...]) -> None:
+    def _join(
+        self, core: PolicyState, guards: tuple[Guard, ...], told: tuple[Guard, ...],
+        key: Key | None = None,
+    ) -> None:  # fmt: skip
         self._core: PolicyState = core
         self._guards: tuple[Guard, ...] = guards
-        self._pipelines: Pipelines = Pipelines(core, guards)
+        self._key: Key | None = key  # whose guards these are
+        self._pipelines: Pipelines = Pipelines(core, guards, key)
         self._blocks: BlockPlan | None = None
         if told is guards and (guards or core.policy is None):
             core.policy = ref(self)  # this is not a view
@@ -40,6 +45,14 @@ class GuardStack:
     def guards(self) -> tuple[Guard, ...]:
         """The guards, outermost first."""
         return self._guards
+
+    @property
+    def state(self) -> str:
+        """The forced state, else the breaker's, or ``"closed"`` without a breaker."""
+        return self._core.state
+
+    def __repr__(self) -> str:
+        return f"<Policy {self.name}: {', '.join(guard.kind for guard in self._guards)}>"
 
     def _blank(self) -> Self:
         """Return a new one that has not joined a state yet."""

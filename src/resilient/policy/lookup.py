@@ -12,6 +12,7 @@ from .. import validation
 from ..admin.registry import Registry
 from ..admin.registry import registry as policies
 from ..engine.policy_state import PolicyState
+from .keyed import KeyedPolicy
 from .marks import BY, MARK, GuardedBy, Mark
 from .policy import Policy
 
@@ -108,6 +109,8 @@ def _own(fn: object) -> Policy | None:
         of = mark.policy
     elif isinstance(by, GuardedBy):
         of = by.policy
+    if isinstance(of, KeyedPolicy):
+        return of.policy
     return of if isinstance(of, Policy) else None
 
 

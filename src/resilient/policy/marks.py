@@ -22,6 +22,17 @@ BY = "__resilient_by__"
 Plans = Callable[[Mode], Pipeline]
 
 
+class Guarding(Protocol):
+    """What guards a function: a policy, a view of it, or its keys."""
+
+    _core: PolicyState
+
+    @property
+    def name(self) -> str:
+        """The policy's name."""
+        ...
+
+
 class ClientPlans(Protocol):
     """The pipelines by which a client's method is guarded."""
 
@@ -67,8 +78,8 @@ class Mark:
 
     __slots__ = ("_wrapper", "fn", "policy")
 
-    def __init__(self, policy: GuardStack, fn: Callable[..., Any], wrapper: object) -> None:
-        self.policy: GuardStack = policy
+    def __init__(self, policy: Guarding, fn: Callable[..., Any], wrapper: object) -> None:
+        self.policy: Guarding = policy
         self.fn: Callable[..., Any] = fn
         self._wrapper = weakref.ref(wrapper)
 

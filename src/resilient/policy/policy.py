@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     from .clients.wrapped_client import Wrapper
+    from .keyed import KeyedPolicy
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -98,10 +99,11 @@ class Policy(Calling, Levers, Sole):
         self._join(core, guards, guards)
         registry.made(core)
 
-    def _join(self, core: PolicyState, guards: tuple[Guard, ...], told: tuple[Guard, ...]) -> None:
-        super()._join(core, guards, told)
-        # The wrappers of its clients, by options; None if there are none.
-        self._wrappers: dict[Any, Wrapper] | None = None
+    def _join(
+        self, core: PolicyState, guards: tuple[Guard, ...], told: tuple[Guard, ...], key: Any = None
+    ) -> None:
+        super()._join(core, guards, told, key)
+        self._wrappers: dict[Any, Wrapper] | None = None  # of its clients, by options
 
     def _blank(self) -> Policy:  # for subclasses too, without running their __init__
         return Policy.__new__(Policy)
@@ -118,11 +120,6 @@ class Policy(Calling, Levers, Sole):
         return policy
 
     # -- what it is ---------------------------------------------
-
-    @property
-    def state(self) -> str:
-        """The forced state, else the breaker's, or ``"closed"`` without a breaker."""
-        return self._core.state
 
     def snapshot(self) -> dict[str, Any]:
         """Return options, state and counts as plain data, consistent in itself."""
@@ -200,6 +197,39 @@ class Policy(Calling, Levers, Sole):
         """
         return Block(self._block_plan(), self)
 
+    @validation.keywords
+    def keyed(self, key: Callable[..., object], /, *, max_keys: int = 1000) -> KeyedPolicy:
+        """Return this policy with a circuit breaker and limits of its own for each key.
+
+        So have retries and hedges; fallbacks, timeouts and kill switches are of all. The policy's
+        counts, options and forced states are those of all keys.
+
+        Args:
+            key: a plain function of a call's arguments that returns a host, a tenant, a shard, by
+                its text.
+            max_keys: so many have guards of their own, up to 100,000. Default 1000. Another takes
+                the place of one that is closed and empty, or shares those of further ones, counted.
+
+        Returns:
+            A `KeyedPolicy`: a decorator that also calls.
+
+        Raises:
+            TypeError: key is not a plain function.
+            ValueError: no guard of the policy is of a key, this is a view, or the policy has keys
+                with another `max_keys`.
+
+        Example:
+            >>> from resilient import Policy, circuit_breaker
+            >>> pages = Policy("pages", circuit_breaker(failure_threshold=1))
+            >>> per_host = pages.keyed(lambda host, *_: host)
+            >>> failed = per_host.try_call(int, "a.example")
+            >>> per_host.snapshot("a.example")["state"], pages.state
+            ('open', 'closed')
+        """
+        from .keyed import keyed
+
+        return keyed(self, key, max_keys)
+
     # -- clients ---------------------------------------------
 
     @validation.keywords
@@ -214,6 +244,7 @@ class Policy(Calling, Levers, Sole):
         ignore: OnError | None = None,
         failed_result: OnResult | None = None,
         strict: bool = False,
+        key: str | Callable[..., object] | None = None,
     ) -> T:
         """Return client, with every public call of it, and of what it hands out, guarded.
 
@@ -221,8 +252,7 @@ class Policy(Calling, Levers, Sole):
         Methods that release something (``close`` ...) are never refused.
 
         Args:
-            client: an instance. For redis-py, SQLAlchemy, httpx, requests, aiohttp and botocore,
-                `resilient` knows which errors are the caller's own.
+            client: an instance. Of one of a known library, the caller's own errors are known.
             only: names and patterns (``"get_*"``, ``"movies.find"``) of the methods to guard.
                 Default all.
             unless: names and patterns of the methods, and parts, to leave as they are. Default
@@ -234,6 +264,8 @@ class Policy(Calling, Levers, Sole):
             failed_result: a predicate of the value; if True, it is a failure, such as a response
                 with status 503; in addition to those of the guards. Default none.
             strict: raise if the policy declares what it can't do here: see `resilient.explain`.
+            key: ``"host"`` of an HTTP client, or a function of a call's arguments: each call has
+                the guards of its key, as with `keyed`. Default none: all have the policy's.
 
         Returns:
             A proxy that passes for the client in ``isinstance``, comparison and attributes; the
@@ -256,15 +288,11 @@ class Policy(Calling, Levers, Sole):
         """
         from .clients.wrap import wrap
 
-        if self._wrappers is None:
-            self._wrappers = {}
-        given: Any = {"only": only, "unless": unless, "per_call": per_call, "ignore": ignore}
-        given |= {"failed_result": failed_result, "strict": strict}
-        wrapped: T = wrap(self, self._wrappers, client, **given)
+        made = self._wrappers = self._wrappers or {}
+        given: Any = {"only": only, "unless": unless, "per_call": per_call, "ignore": ignore,
+                      "failed_result": failed_result, "strict": strict, "key": key}  # fmt: skip
+        wrapped: T = wrap(self, made, client, **given)
         return wrapped
-
-    def __repr__(self) -> str:
-        return f"<Policy {self.name}: {', '.join(guard.kind for guard in self._guards)}>"
 
     def __str__(self) -> str:
         from ..admin.describe import plan_text

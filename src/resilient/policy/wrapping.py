@@ -78,6 +78,11 @@ def lasts(fn: Any) -> bool:
 def lasting(policy: GuardStack, fn: Any) -> Any:
     """Return the guarded form of a function whose calls last."""
     check(policy.name, policy.guards, fn)
+    return guarded(policy, fn)
+
+
+def guarded(policy: GuardStack, fn: Any) -> Any:
+    """Return the guarded form of a function that was checked."""
     return _guarded(policy, fn, kind_of(fn), policy._pipeline)
 
 

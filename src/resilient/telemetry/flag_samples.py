@@ -7,7 +7,7 @@ from math import nan
 from typing import TYPE_CHECKING, Final
 
 from ..admin.registry import registry
-from ..flags.flip import FLAG, FORCED, OPTION, Flip, lever_of
+from ..flags.flip import FLAG, FORCED, KEY, OPTION, Flip, lever_of
 from ..flags.runtime import here
 from ..metric_types import Metric, Sample
 
@@ -111,8 +111,8 @@ def measure_orders() -> Iterator[tuple[str, list[Sample]]]:
     there = set(registry.names()) if state.flips else set[str]()
     found: dict[str, dict[str, list[Flip]]] = {}
     for lever, flip in list(state.flips.items()):
-        if flip.kind in (FORCED, OPTION) and flip.name in there and state.holding(lever):
-            kind = str(flip.value) if flip.kind == FORCED else "options"
+        if flip.kind in (FORCED, OPTION, KEY) and flip.name in there and state.holding(lever):
+            kind = {FORCED: str(flip.value), KEY: "keys"}.get(flip.kind, "options")
             found.setdefault(flip.name, {}).setdefault(kind, []).append(flip)
     for name, kinds in found.items():
         samples: list[Sample] = []

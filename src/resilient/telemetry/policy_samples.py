@@ -25,6 +25,7 @@ from ..guards.base import Guard, Mode
 from ..guards.facets import Admission, Queueing, TimeLimit
 from ..metric_types import Metric, Sample
 from ..outcomes import OUTCOMES, SERVED
+from .key_samples import OF_KEYS, with_keys
 from .schema import WORDS, Key, Row, RowSchema, layout, reserve
 
 _FORCED: Final = ("forced_open", "forced_closed")
@@ -87,8 +88,8 @@ _ABANDONED: Final = Metric(
 )
 _OVERRIDE: Final = Metric(
     "override_active", "gauge",
-    "1 while an operator's order holds: forced_open, forced_closed, or options.", "kind",
-    over="max", present="always; `options` from the first order on",
+    "1 while an operator's order holds: forced_open, forced_closed, keys, or options.", "kind",
+    over="max", present="always; `keys` with `keyed`, `options` from the first order on",
 )  # fmt: skip
 INFO: Final = Metric(
     "policy_info", "gauge", "Always 1: whose policy it is, to join others with.", "owner", "tier",
@@ -115,7 +116,7 @@ WAIT: Final = (
 HISTOGRAMS: Final = {*DURATION, *WAIT}
 OF_POLICIES: Final[tuple[Metric, ...]] = (
     _SERVED, _CALLS, _REFUSALS, _TIMEOUTS, _FALLBACKS, *DURATION, *WAIT, _LATE, _FAULTS,
-    _IN_FLIGHT, _PEAK, _HELD, _OLDEST, _ABANDONED, _OVERRIDE, INFO,
+    _IN_FLIGHT, _PEAK, _HELD, _OLDEST, _ABANDONED, _OVERRIDE, INFO, *OF_KEYS,
 )  # fmt: skip
 reserve((
     _SERVED, _CALLS, _TIMEOUTS, _LATE, _IN_FLIGHT, *DURATION, _REFUSALS, _FALLBACKS, _HELD,
@@ -130,7 +131,7 @@ def row_of(core: PolicyState) -> tuple[RowSchema, list[float]]:
     """Return all numbers of a policy, taken at one instant."""
     core.expire()
     core.flush()  # runs what a too short stack has left
-    now, guards = core.now(), core.all_guards()
+    now, guards = core.now(), core.shared_guards()
     counted, row, samples, measured = core.locked(_measured, core, guards, now)
     judges = {guard.judge for guard in core.guards}
     if any(judge.asks for judge in judges):
@@ -139,11 +140,17 @@ def row_of(core: PolicyState) -> tuple[RowSchema, list[float]]:
     if any(OPERATOR in layer for layer in layers):  # from an operator's first order on
         active = any(layer.get(OPERATOR) for layer in layers)
         samples.append((_OVERRIDE, ("options",), float(active)))
+    if core.keys is not None:
+        samples.append((_OVERRIDE, ("keys",), float(core.keys.forced > 0)))
     wall = time.time() - now
-    samples += [
-        (metric, labels, value + wall if metric.name.endswith(_TIMESTAMP) else value)
-        for metric, labels, value in _joined(measured)
-    ]
+
+    def timed(measured: Iterable[Sample]) -> list[Sample]:
+        return [
+            (metric, labels, value + wall if metric.name.endswith(_TIMESTAMP) else value)
+            for metric, labels, value in measured
+        ]
+
+    samples += with_keys(core, timed(_joined(measured)), timed)
     tail = tuple((metric, labels) for metric, labels, _ in samples)
     whole = layout(words=counted.words, refusing=counted.refusing, tail=tail)
     return whole, row + [float(value) for _, _, value in samples]

@@ -106,7 +106,7 @@ class _Bodies:
 
 def _counts(core: PolicyState) -> tuple[int, int]:
     """Return how many calls a policy has admitted, and how many its switches have refused."""
-    kinds = {guard.kind for guard in core.all_guards() if isinstance(guard, Switch)}
+    kinds = {guard.kind for guard in core.shared_guards() if isinstance(guard, Switch)}
     return core.locked(
         lambda: (sum(core.outcomes()[:4]), sum(core.refusals.get(kind, 0) for kind in kinds))
     )

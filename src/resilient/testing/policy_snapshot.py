@@ -26,12 +26,14 @@ class PolicySnapshot:
         self._counts: dict[str, Any] = {}
         self._forced: tuple[str | None, str, float]
         self._guards: list[tuple[Guard, dict[str, Any], Any]] = []
+        self._keys: Any = None
         core.locked(self._take)
 
     def _take(self) -> None:
         core = self._core
         self._counts = {name: copy.copy(getattr(core, name)) for name in _COUNTS}
         self._forced = core.forced, core.forced_why, core.until
+        self._keys = None if core.keys is None else core.keys.saved()
         self._guards = [(guard, _saved(guard), guard._layers) for guard in core.all_guards()]
 
     def put_back(self, *, counts: bool = True) -> None:
@@ -53,6 +55,8 @@ class PolicySnapshot:
         core = self._core
         core.forced, core.forced_why, core.until = self._forced
         core.compute_gate()
+        if core.keys is not None:
+            core.keys.restore(self._keys)
         for guard, fresh in moved:
             if isinstance(guard, Changeable):
                 guard.take_over(fresh, now)

@@ -23,12 +23,17 @@ from .waker import task_here
 
 def guard(pipeline: Pipeline, fn: Fn) -> Callable[..., AsyncGenerator[Any, Any]]:
     """Return an async generator function that guards fn's generators."""
+    return streams.driven(beginning(pipeline, fn))
+
+
+def beginning(pipeline: Pipeline, fn: Fn) -> streams.Begin:
+    """Return what begins a stream of fn."""
     path = None
     if pipeline.fast_detached:
         ends = AsyncEnds(pipeline, fn)
         path = path_of(pipeline, fn, ends, None, None, TimeoutEntry, detached=True)
     if path is None:
-        return streams.guard(pipeline, fn)
+        return streams.beginning(pipeline, fn)
     enter, leave = path.enter, path.leave
 
     def begin(args: tuple[Any, ...], kwargs: dict[str, Any]) -> streams.Steps:
@@ -37,7 +42,7 @@ def guard(pipeline: Pipeline, fn: Fn) -> Callable[..., AsyncGenerator[Any, Any]]
             return AsyncFlow(DetachedCall(pipeline, fn, args, kwargs))
         return AsyncFastFlow(leave, entered, (fn, args, kwargs))
 
-    return streams.driven(begin)
+    return begin
 
 
 class AsyncFastFlow(FastFlow):

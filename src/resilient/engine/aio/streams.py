@@ -169,35 +169,47 @@ class Steps(Protocol):
         """Raise the error that the stream ended with, if there is one."""
 
 
+Begin = Callable[[tuple[Any, ...], dict[str, Any]], Steps]
+
+
 def guard(
     pipeline: Pipeline, fn: Callable[..., Any], *, final: bool = False
 ) -> Callable[..., AsyncGenerator[Any, Any]]:
     """Return an async generator function that guards fn's generators; see `streams.guard`."""
+    return driven(beginning(pipeline, fn, final=final))
+
+
+def beginning(pipeline: Pipeline, fn: Callable[..., Any], *, final: bool = False) -> Begin:
+    """Return what begins a stream of fn."""
 
     def begin(args: tuple[Any, ...], kwargs: dict[str, Any]) -> AsyncFlow:
         flow = AsyncFlow(DetachedCall(pipeline, fn, args, kwargs))
         flow.call.final = final
         return flow
 
-    return driven(begin)
+    return begin
 
 
 def driven(
-    begin: Callable[[tuple[Any, ...], dict[str, Any]], Steps],
+    begin: Begin, over: Callable[[Any], object] | None = None
 ) -> Callable[..., AsyncGenerator[Any, Any]]:
-    """Return an async generator function that drives what `begin` returns for its arguments."""
+    """Return an async generator function that drives what `begin` returns, and tells `over`."""
 
     async def guarded(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
         flow = begin(args, kwargs)
-        while await flow.step():
-            try:
-                flow.sent = yield flow.taken()
-            except GeneratorExit as reason:
-                await flow.close(reason)
-                raise
-            except BaseException as error:
-                flow.thrown = error
-        flow.end()
+        try:
+            while await flow.step():
+                try:
+                    flow.sent = yield flow.taken()
+                except GeneratorExit as reason:
+                    await flow.close(reason)
+                    raise
+                except BaseException as error:
+                    flow.thrown = error
+            flow.end()
+        finally:
+            if over is not None:
+                over(flow)
 
     return guarded
 

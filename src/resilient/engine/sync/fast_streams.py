@@ -20,12 +20,17 @@ from .streams import SyncFlow
 
 def guard(pipeline: Pipeline, fn: Fn) -> Callable[..., Generator[Any, Any, Any]]:
     """Return a generator function that guards fn's generators."""
+    return streams.driven(beginning(pipeline, fn))
+
+
+def beginning(pipeline: Pipeline, fn: Fn) -> streams.Begin:
+    """Return what begins a stream of fn."""
     path = None
     if pipeline.fast_detached:
         ends = SyncEnds(pipeline, fn)
         path = path_of(pipeline, fn, ends, None, None, Deadline, detached=True)
     if path is None:
-        return streams.guard(pipeline, fn)
+        return streams.beginning(pipeline, fn)
     enter, leave = path.enter_here, path.leave
 
     def begin(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Steps:
@@ -34,7 +39,7 @@ def guard(pipeline: Pipeline, fn: Fn) -> Callable[..., Generator[Any, Any, Any]]
             return SyncFlow(DetachedCall(pipeline, fn, args, kwargs))
         return SyncFastFlow(leave, entered, (fn, args, kwargs))
 
-    return streams.driven(begin)
+    return begin
 
 
 class SyncFastFlow(FastFlow):

@@ -23,6 +23,8 @@ from ..pipeline import Pipeline
 from ..time_limits import binding
 from .driver import pause, wait
 
+Begin = Callable[[tuple[Any, ...], dict[str, Any]], Steps]
+
 GIVEN: Final = 6  # besides the steps of a call: an item is ready
 
 
@@ -232,31 +234,42 @@ def guard(
     pipeline: Pipeline, fn: Fn, *, final: bool = False, runs: type[SyncFlow] = SyncFlow
 ) -> Callable[..., Generator[Any, Any, Any]]:
     """Return a generator function that guards fn's generators; if final, no fallback answers."""
+    return driven(beginning(pipeline, fn, final=final, runs=runs))
+
+
+def beginning(
+    pipeline: Pipeline, fn: Fn, *, final: bool = False, runs: type[SyncFlow] = SyncFlow
+) -> Begin:
+    """Return what begins a stream of fn."""
 
     def begin(args: tuple[Any, ...], kwargs: dict[str, Any]) -> SyncFlow:
         flow = runs(DetachedCall(pipeline, fn, args, kwargs))
         flow.call.final = final
         return flow
 
-    return driven(begin)
+    return begin
 
 
 def driven(
-    begin: Callable[[tuple[Any, ...], dict[str, Any]], Steps],
+    begin: Begin, over: Callable[[Any], object] | None = None
 ) -> Callable[..., Generator[Any, Any, Any]]:
-    """Return a generator function that drives what `begin` returns for its arguments."""
+    """Return a generator function that drives what `begin` returns, and gives it to `over`."""
 
     def guarded(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
         flow = begin(args, kwargs)
-        while flow.step():
-            try:
-                flow.sent = yield flow.taken()
-            except GeneratorExit as reason:
-                flow.close(reason)
-                raise
-            except BaseException as error:
-                flow.thrown = error
-        return flow.end()
+        try:
+            while flow.step():
+                try:
+                    flow.sent = yield flow.taken()
+                except GeneratorExit as reason:
+                    flow.close(reason)
+                    raise
+                except BaseException as error:
+                    flow.thrown = error
+            return flow.end()
+        finally:
+            if over is not None:
+                over(flow)
 
     return guarded
 

@@ -15,7 +15,7 @@ from ... import validation
 from ...admin.options import unknown
 from ...errors import StoreError
 from ...validation import clean
-from ..flip import FLAG, FORCED, OPTION, Flip, checked_lever, checked_value, next_version
+from ..flip import FLAG, FORCED, KEY, OPTION, Flip, checked_lever, checked_value, next_version
 from ..local_copy import read_small
 from .base import Process, Reading, ReadOnlyStoreError
 
@@ -137,7 +137,7 @@ def _order(flip: Flip) -> tuple[object, ...]:
 def _is_in(lever: str, where: str) -> bool:
     """Return whether a lever may be in an unreadable part of the file."""
     table, _, rest = where.partition(".")
-    head = {"flags": FLAG, "policies": FORCED, "options": OPTION}.get(table)
+    head = {"flags": FLAG, "policies": FORCED, "options": OPTION, "keys": KEY}.get(table)
     return head is not None and lever.startswith(f"{head}/{rest.replace('.', '/', 1)}")
 
 
@@ -150,6 +150,9 @@ def _flips(data: dict[str, Any], unread: dict[str, str]) -> Generator[Flip]:
     for kind, table in ((FLAG, "flags"), (FORCED, "policies")):
         for name, said in _rows(table, data.get(table, {}), unread):
             yield from _one(f"{kind}/{name}", said, unread)
+    for policy, keys in _rows("keys", data.get("keys", {}), unread):
+        for key, said in _rows(f"keys.{policy}", keys, unread):
+            yield from _one(f"{KEY}/{policy}/{key}", said, unread)
     for policy, guards in _rows("options", data.get("options", {}), unread):
         for guard, options in _rows(f"options.{policy}", guards, unread):
             for option, value in _rows(f"options.{policy}.{guard}", options, unread):

@@ -10,9 +10,10 @@ from ...events import Cause, Event, Kind
 from ...stack import room
 from ..facets import InFlight, Stateful
 from ..jitter import source
-from ..window import Ages
+from ..per_key import PerKey
+from ..window import Ages, TimeWindow
 from .history import History
-from .ramp import Ramp
+from .ramp import Climbing, Ramp
 from .recovery import Recovery
 from .trip_rules import Health
 
@@ -25,7 +26,7 @@ STATES: Final = (CLOSED, OPEN, HALF_OPEN, METRICS_ONLY)
 NEVER: Final = 1 << 62  # above every ticket
 
 
-class Moving(InFlight, Stateful):
+class Moving(Climbing, InFlight, Stateful, PerKey):
     """The part of a circuit breaker that changes its state."""
 
     health: Health
@@ -35,7 +36,6 @@ class Moving(InFlight, Stateful):
     moves: dict[tuple[str, Cause], int]
     phase: str
     # Class attributes until they are set: 30 attributes of its own cost an object 1,300 bytes more.
-    forced: str | None = None
     would_open_total: int = 0
     would_refuse_total: int = 0
     serial: int
@@ -46,7 +46,6 @@ class Moving(InFlight, Stateful):
     why: str
     state: str
     random: Callable[[], float] | None
-    _ramp: Ramp | None = None  # while a closed circuit lets in a share of the calls
     changeable: ClassVar[tuple[str, ...]]
     half_open_max_calls: int
     success_threshold: int
@@ -129,46 +128,6 @@ class Moving(InFlight, Stateful):
         self.history.add(event)
         self.emit(event)
 
-    # -- after closing ---------------------------------------------
-
-    def _climb(self, now: float) -> None:
-        """Begin to let in a share that grows, or all at once."""
-        if self.recovery.ramp is None:
-            self.relapses = 0
-        else:
-            self._ramp = Ramp(self.recovery.ramp, now)
-            self._simplify()
-
-    def _is_climbing(self, now: float) -> bool:
-        """Return whether a share of the calls is let in; end the ramp when it is over."""
-        if self._ramp is None:
-            return False
-        if self._ramp.is_over(now):
-            self._ramp, self.relapses, self.why = None, 0, ""
-            self._simplify()
-        return self._ramp is not None
-
-    def _climbs(self, now: float) -> bool:
-        """Return whether a call is let in."""
-        if not self._is_climbing(now) or self._ramp is None or self._ramp.admits(now):
-            return True
-        if self.seen is None:
-            since, share = now - self._ramp.began, self._ramp.share(now)
-            self.why = f"closed again for {since:.1f} s, it lets {share:.0%} of the calls in"
-        return False
-
-    def _change_ramp(self) -> None:
-        if self._ramp is not None and self.recovery.ramp is not None:
-            self._ramp.seconds = self.recovery.ramp
-        elif self._ramp is not None:
-            self._ramp, self.relapses, self.why = None, 0, ""
-
-    def admitted_share(self, now: float) -> float:
-        """Return the share of calls that a closed circuit lets in."""
-        refuses = self.seen is None and self.forced is None
-        climbs = refuses and self._is_climbing(now) and self._ramp is not None
-        return self._ramp.share(now) if climbs and self._ramp is not None else 1.0
-
     # -- the operator ---------------------------------------------
 
     def force(self, state: str | None, now: float) -> None:
@@ -250,6 +209,14 @@ class Moving(InFlight, Stateful):
     @property
     def slow_from(self) -> float:
         return self.health.slow_from
+
+    def at_rest(self, now: float) -> bool:
+        window = self.health.window
+        window.advance(now)
+        timed = isinstance(window, TimeWindow)  # what a window of calls holds never gets old
+        marks = (window.failures or window.slow) if timed else 0
+        usual = self.phase == CLOSED and self.forced is None and not self._is_climbing(now)
+        return usual and not (marks or len(self.health.ages))
 
     # -- tests, and forks ---------------------------------------------
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from math import ceil
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from .recovery import Recovery
 
 LEAST: Final = 0.1  # the share at its beginning
 
@@ -60,3 +63,60 @@ class Ramp:
         made = cls(*saved[:2])
         made._credit, made._calls = saved[2:]
         return made
+
+
+class Climbing:
+    """The part of a circuit breaker that has a ramp."""
+
+    forced: str | None = None
+    recovery: Recovery
+    relapses: int
+    why: str
+    _ramp: Ramp | None = None  # while a closed circuit lets in a share of the calls
+
+    def _simplify(self) -> None:
+        raise NotImplementedError
+
+    @property
+    def only_measures(self) -> bool:
+        """Whether it never refuses."""
+        raise NotImplementedError
+
+    def _climb(self, now: float) -> None:
+        """Begin to let in a share that grows, or all at once."""
+        if self.recovery.ramp is None:
+            self.relapses = 0
+        else:
+            self._ramp = Ramp(self.recovery.ramp, now)
+            self._simplify()
+
+    def _is_climbing(self, now: float) -> bool:
+        """Return whether a share of the calls is let in; end the ramp when it is over."""
+        if self._ramp is not None and self._ramp.is_over(now):
+            self._leave_ramp()
+        return self._ramp is not None
+
+    def _leave_ramp(self) -> None:
+        self._ramp, self.relapses, self.why = None, 0, ""
+        self._simplify()
+
+    def _climbs(self, now: float) -> bool:
+        """Return whether a call is let in."""
+        if not self._is_climbing(now) or self._ramp is None or self._ramp.admits(now):
+            return True
+        if not self.only_measures:
+            since, share = now - self._ramp.began, self._ramp.share(now)
+            self.why = f"closed again for {since:.1f} s, it lets {share:.0%} of the calls in"
+        return False
+
+    def _change_ramp(self) -> None:
+        if self._ramp is not None and self.recovery.ramp is not None:
+            self._ramp.seconds = self.recovery.ramp
+        elif self._ramp is not None:
+            self._leave_ramp()
+
+    def admitted_share(self, now: float) -> float:
+        """Return the share of calls that a closed circuit lets in."""
+        refuses = not self.only_measures and self.forced is None
+        climbs = refuses and self._is_climbing(now) and self._ramp is not None
+        return self._ramp.share(now) if climbs and self._ramp is not None else 1.0

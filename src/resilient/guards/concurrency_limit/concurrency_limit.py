@@ -13,6 +13,7 @@ from ...outcomes import FAILURE, IGNORED, SUCCESS, Judge, OnError, OnResult
 from ...priority_levels import LEVELS, level_now
 from ..base import REFUSE, Guard
 from ..facets import Changeable, Restorable, Slots
+from ..per_key import PerKey
 from .rules import Aimd, Gradient, Rule
 from .samples import Window
 from .shares import Shares
@@ -49,7 +50,7 @@ class OverloadJudge(Judge):
         return IGNORED if failed_answer(value) else SUCCESS
 
 
-class ConcurrencyLimit(Slots, Changeable, Restorable):
+class ConcurrencyLimit(Slots, Changeable, PerKey, Restorable):
     """Limits the calls in progress by what is measured; made by `resilient.concurrency_limit`."""
 
     kind: ClassVar[str] = "concurrency_limit"
@@ -93,6 +94,7 @@ class ConcurrencyLimit(Slots, Changeable, Restorable):
             "slow_call_duration", slow_call_duration
         )
         self.judge: Judge = OverloadJudge(is_overload if on is None else on, ignore, failed_result)
+        self._initial: int = initial
         self.limit: float = float(initial)
         self.drops: int = 0
         self.abandoned: int = 0
@@ -189,6 +191,15 @@ class ConcurrencyLimit(Slots, Changeable, Restorable):
         if isinstance(self._rule, Gradient):
             self._rule.tolerance = new.tolerance
         self._set(self.limit)
+
+    def at_rest(self, now: float) -> bool:
+        return not self.used
+
+    def options_anew(self) -> dict[str, Any]:
+        return {
+            **self.options(),
+            "initial": max(self.min_limit, min(self._initial, self.max_limit)),
+        }
 
     def after_fork(self, now: float, own: int) -> None:
         self.running, self.abandoned, self.drops = own, 0, 0

@@ -16,6 +16,7 @@ from ...outcomes import IGNORED, Judge, OnError, OnResult
 from ..base import Guard
 from ..budget import Budget
 from ..facets import Changeable, Peered, Restorable
+from ..per_key import PerKey
 from ..races import Races
 from .latencies import Latencies
 from .report import METRICS, Counts
@@ -27,7 +28,7 @@ MOST_LEFT: Final = 64  # copies that run on without a caller; with so many no ot
 TICKET: Final = 0
 
 
-class Hedge(Races, Changeable, Peered, Restorable):
+class Hedge(Races, Changeable, Peered, PerKey, Restorable):
     """Has a slow attempt run twice; made by `resilient.hedge`."""
 
     kind: ClassVar[str] = "hedge"
@@ -160,6 +161,9 @@ class Hedge(Races, Changeable, Peered, Restorable):
         self.budget.adopt(new.budget.share, now)
         self._given, self._quantile = new._given, new._quantile
         self.join_within = new.join_within
+
+    def at_rest(self, now: float) -> bool:
+        return not self.counts.left and self.budget.is_full(now)
 
     def after_fork(self, now: float, own: int) -> None:
         self.budget.refill()

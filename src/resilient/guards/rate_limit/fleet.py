@@ -136,6 +136,12 @@ class FleetPace:
         most = self.alone.max_calls if self._quota else max(1, self._burst // self.processes)
         return min(self.untold, most - self.alone.ready(now), MOST_ASKED)
 
+    def at_rest(self, now: float) -> bool:
+        """Return whether a new one would do as well."""
+        most = self.alone.max_calls if self._quota else max(1, self._burst // self.processes)
+        asks = self.asked_at is not None or self.at_hand(now) > 0
+        return not asks and self.debt(now) <= 0 and self.alone.ready(now) >= most
+
     def follow(self, old: FleetPace, now: float) -> None:
         """Remember what another one had, asked and knew."""
         if self.limit == old.limit:  # else other turns come, at another pace

@@ -13,6 +13,7 @@ from ...outcomes import REFUSED
 from ...state_types import RateLimitState
 from ..base import PARK, REFUSE, Guard, Waiter
 from ..facets import Changeable, Queueing, Restorable
+from ..per_key import PerKey
 from .asking import Asking
 from .fleet import AGAIN, ANSWER_WITHIN, SCOPES, WHEN_AWAY, FleetPace
 from .pace import Pace, Smooth
@@ -47,7 +48,7 @@ _WAITING: Final = Metric(
 )
 
 
-class RateLimit(Asking, Queueing, Changeable, Restorable, RateLimitState):
+class RateLimit(Asking, Queueing, Changeable, PerKey, Restorable, RateLimitState):
     """Bounds how many calls begin in a time; made by `resilient.rate_limit`."""
 
     kind: ClassVar[str] = "rate_limit"
@@ -219,6 +220,12 @@ class RateLimit(Asking, Queueing, Changeable, Restorable, RateLimitState):
         self.when_away = new.when_away
         self.why = self._refused()  # the compiled path writes none
         self.turns.sort_out(self.pace, now)
+
+    def at_rest(self, now: float) -> bool:
+        if len(self.turns):
+            return False
+        most = self.max_calls if self.quota else self.burst
+        return self.pace.ready(now) >= most if self.fleet is None else self.fleet.at_rest(now)
 
     def after_fork(self, now: float, own: int) -> None:
         self.turns.clear()

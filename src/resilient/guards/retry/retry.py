@@ -22,6 +22,7 @@ from ..base import PARK, REFUSE, Guard, Mode, Waiter
 from ..budget import Budget
 from ..facets import Changeable, Peered, Queueing, Retries, Stateful
 from ..jitter import source
+from ..per_key import PerKey
 from ..tried import Tried
 from .report import METRICS, Counts, described, short_of_time, shown
 
@@ -35,7 +36,7 @@ _EXPONENT: Final = 64  # 2 ** 64 times any wait is longer than any cap
 _CALLERS: Final = -inf  # a hint: the error is the caller's own doing
 
 
-class Retry(Retries, Queueing, Changeable, Peered, Stateful, RetryState):
+class Retry(Retries, Queueing, Changeable, Peered, PerKey, Stateful, RetryState):
     """Asks again after a failure; made by `resilient.retry`."""
 
     kind: ClassVar[str] = "retry"
@@ -256,6 +257,9 @@ class Retry(Retries, Queueing, Changeable, Peered, Stateful, RetryState):
         self.attempts, self.timeout = new.attempts, new.timeout
         self.wait_initial, self.wait_max = new.wait_initial, new.wait_max
         self.counts.held_until = min(self.counts.held_until, now + self.wait_max)
+
+    def at_rest(self, now: float) -> bool:
+        return self.counts.held_until <= now and self.budget.is_full(now)
 
     def after_fork(self, now: float, own: int) -> None:
         self.reset(now, "after a fork")

@@ -76,19 +76,23 @@ class ClientPolicy:
             found = Pipeline(
                 self.policy._core, guards, mode, judges=judges, skip=skip, neutral=is_handed,
                 kin=self._kin, once=self._once if what == "call" else _part,
-                writes=self._writes, handed_out=came_of_a_call,
+                writes=self._writes, handed_out=came_of_a_call, key=self.policy._key,
             )  # fmt: skip
             if self.inline or what != "call":  # no other thread, and no copy of a part
                 found.races = None
             self._pipelines[key] = found
         return found
 
-    def plan_of(self, policy: GuardStack, mode: Mode) -> Pipeline:
-        """Return the pipeline of a client's method for the policy, or a view of it."""
+    def of(self, policy: GuardStack) -> ClientPolicy:
+        """Return the same for a view of the policy."""
         own: Any = copy(self)
         if policy is not self.policy:
             own.policy, own._pipelines = policy, {}
-        return own.plan(mode, skip=1)  # type: ignore[no-any-return]
+        return own  # type: ignore[no-any-return]
+
+    def plan_of(self, policy: GuardStack, mode: Mode) -> Pipeline:
+        """Return the pipeline of a client's method for the policy, or a view of it."""
+        return self.of(policy).plan(mode, skip=1)
 
     def function(
         self,

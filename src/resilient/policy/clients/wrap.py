@@ -19,6 +19,7 @@ from ...guards.races import Races
 from ...guards.recalls import Recalls
 from ...guards.sorting import time_limits
 from ...guards.timeout import Timeout
+from ...knowledge.hosts import host_over_http
 from ...outcomes import Judge, OnError, OnResult
 from ...place import Place
 from ..guard_stack import GuardStack
@@ -26,6 +27,7 @@ from ..wrapping import sync_mode
 from . import subclients
 from .adapter import ClientAdapter, source
 from .explaining import explained
+from .keying import keying_of
 from .proxy import Traits, bare, is_proxy
 from .selection import Selection, patterns
 from .wrapped_client import Wrapper
@@ -44,6 +46,7 @@ def wrap(
     ignore: OnError | None,
     failed_result: OnResult | None,
     strict: bool,
+    key: object,
 ) -> Any:
     """Return a proxy of client, by an existing wrapper or a new one; see `Policy.wrap`."""
     options = (
@@ -52,6 +55,7 @@ def wrap(
         _per_call(per_call),
         ignore,
         failed_result,
+        key,
     )
     if type(strict) is not bool:
         validation.refuse_type("strict", strict, "True or False")
@@ -153,12 +157,14 @@ def _wrapper(
     except TypeError:  # an unhashable predicate
         found, key = None, None
     if found is None:
-        only, unless, per_call, ignore, failed_result = options
+        only, unless, per_call, ignore, failed_result, by = options
         calls = tuple((pattern, _policy_for(policy, what)) for pattern, what in per_call)
         own = Judge(ignore=ignore, failed_result=failed_result)
         own.on_fault = fault_logger(policy.name, "wrapped client")
         judges = tuple(each for each in (knowledge.judge, own) if each is not None)
-        found = Wrapper(policy, Selection(only, unless, calls), knowledge, judges)
+        host = host_over_http if knowledge.speaks_http else None
+        keying = keying_of(policy, by, host)
+        found = Wrapper(policy, Selection(only, unless, calls), knowledge, judges, keying)
         while len(made) >= _KEPT:
             made.pop(next(iter(made)), None)
         if key is not None:

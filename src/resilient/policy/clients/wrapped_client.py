@@ -16,6 +16,7 @@ from ..marks import BY, GuardedBy, mark_of
 from . import proxy_methods, subclients
 from .adapter import ClientAdapter
 from .handing import BUILT_IN, LISTS, Handing, dressed
+from .keying import Keying
 from .proxy import Given, Proxy, Traits, bare, is_proxy, own_doc
 from .proxy_classes import make_class
 from .selection import RELEASES, Selection
@@ -28,7 +29,7 @@ _MOST: Final = 128  # classes of clients and parts; a method that uses super() k
 class Wrapper(Handing):
     """A policy, a selection and an adapter, shared by all proxies of one wrap."""
 
-    __slots__ = ("hands_out",)  # where the compiled core reads it
+    __slots__ = ("hands_out", "keying")  # the first where the compiled core reads it
 
     def __init__(
         self,
@@ -36,8 +37,10 @@ class Wrapper(Handing):
         selection: Selection,
         knowledge: ClientAdapter,
         judges: tuple[Any, ...],
+        keying: Keying | None = None,
     ) -> None:
         super().__init__(policy, selection, knowledge, judges)
+        self.keying: Keying | None = keying  # if calls have guards by their keys
         # Types whose instances are handed out unchanged.
         self.data: set[type] = set(subclients.ATOMS) - LISTS
         self.gave_up: Callable[[Exception], bool] = knowledge.gave_up
@@ -208,6 +211,8 @@ class Wrapper(Handing):
         quick = None
         if fn is None:
             quick = proxy_methods.frameless(self, name, kind, inner, type(proxy))
+        if self.keying is not None and guarding.policy._core is self.policy._core:
+            return self.keying.function(guarding, kind, inner, skip=1)
         made = guarding.function(kind, inner, skip=1, quick=quick)
         if kind in ("sync", "async"):
             setattr(made, INNER, inner)
