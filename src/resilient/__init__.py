@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from .policy.clients.explanation import Explained, Explanation
     from .policy.concurrency_limit_decorator import concurrency_limit
     from .policy.hedge_decorator import hedge
+    from .policy.keyed import KeyedPolicy
     from .policy.last_good_decorator import last_good
     from .policy.patching import Patch, patch
     from .policy.rate_limit_decorator import rate_limit
@@ -69,6 +70,7 @@ _LATER: Final = {  # what most programs never ask for is loaded when it is asked
     "Attempt": "engine.loops",
     "Explained": "policy.clients.explanation",
     "Explanation": "policy.clients.explanation",
+    "KeyedPolicy": "policy.keyed",
     "Patch": "policy.patching",
     "concurrency_limit": "policy.concurrency_limit_decorator",
     "hedge": "policy.hedge_decorator",
@@ -94,6 +96,7 @@ __all__ = (
     "Explanation",
     "Flag",
     "FlagOffError",
+    "KeyedPolicy",
     "OrderWarning",
     "Patch",
     "Policy",

@@ -48,6 +48,7 @@ class Event:
             not answer, so that this process goes on alone), or ``back`` (it answers again).
         cause: ``"auto"`` or ``"operator"``.
         at: when, by the policy's monotonic clock, in seconds.
+        key: the key of the policy whose guard it was; ``""`` without one.
         reason: why, in a few words.
         before: the state before, or the options that were changed.
         after: the state after, or what they were changed to.

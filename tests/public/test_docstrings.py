@@ -18,6 +18,7 @@ import resilient
 from resilient.policy.calling import Calling
 from resilient.policy.controls import Levers
 from resilient.policy.guard_stack import GuardStack
+from resilient.policy.key_controls import KeyControls
 
 MODULES = (
     "resilient", "resilient.flags", "resilient.health", "resilient.metrics", "resilient.testing",
@@ -39,6 +40,7 @@ HANDED_OUT = {
     "Event",
     "Flag",
     "Flags",
+    "KeyedPolicy",
     "Patch",
     "Policies",
     "Registry",
@@ -73,7 +75,9 @@ def take(name: str, value: Any, found: dict[str, Any]) -> None:
     found[name] = value
     if isinstance(value, type):
         only = ONLY.get(value.__name__)
-        bases = (GuardStack, Calling, Levers) if value.__name__ == "Policy" else ()
+        bases = {"Policy": (GuardStack, Calling, Levers), "KeyedPolicy": (KeyControls,)}.get(
+            value.__name__, ()
+        )
         inherited = {word: inside for base in bases for word, inside in vars(base).items()}
         for word, inside in {**inherited, **vars(value)}.items():
             if (word.startswith("_") and word != "__call__") or (only and word not in only):

@@ -24,7 +24,7 @@ def _shown(state: KeyState, now: float) -> dict[str, Any]:
         "key": state.key.text,
         "state": state.state,
         "why": why_of(state),
-        "forced": state.forced,
+        "forced": state.key.forced,
         "refused": state.key.refused,
         "running": len(state.users),
         "guards": [guard.snapshot(now) for guard in state.own],
@@ -34,7 +34,7 @@ def _shown(state: KeyState, now: float) -> dict[str, Any]:
 def why_of(state: KeyState) -> str:
     """Return why a key is forced, or why its breaker is not closed."""
     whys = [guard.why for guard in state.stateful() if guard.state]
-    return state.why if state.forced else whys[0] if whys else ""
+    return state.key.forced_why if state.key.forced else whys[0] if whys else ""
 
 
 def summed(core: PolicyState, most: int = SHOWN) -> dict[str, Any] | None:
@@ -48,7 +48,7 @@ def summed(core: PolicyState, most: int = SHOWN) -> dict[str, Any] | None:
         "known": len(states) - 1,
         "max_keys": table.max_keys,
         "not_closed": len(moved),
-        "forced": {state.key.text: state.forced for state in states if state.forced},
+        "forced": {state.key.text: state.key.forced for state in states if state.key.forced},
         "overflowed": table.overflowed,
         "forgotten": table.forgotten,
         "worst": [_line(state) for state in _worst(states)[:most]],

@@ -29,6 +29,17 @@ def fault_logger(name: str, kind: str) -> Callable[[Exception], None]:
     return on_fault
 
 
+def log_no_key(name: str, fault: Exception) -> None:
+    """Log that a call has no key."""
+    import logging
+
+    logging.getLogger("resilient").error(
+        "%s: a call has no key, and shares its guards with others (logged once)",
+        name,
+        exc_info=fault,
+    )
+
+
 def log_fault(name: str, guard: Guard, what: str, fault: Exception) -> None:
     """Log a fault of a guard's own code, the first of its type."""
     kind = what, type(fault).__name__

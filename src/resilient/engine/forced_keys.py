@@ -4,46 +4,14 @@ from __future__ import annotations
 
 import weakref
 from math import inf
-from typing import Any, ClassVar
+from typing import Any
 
-from ..errors import CircuitOpenError, RefusedError
 from ..events import Cause, Event
-from ..guards.base import REFUSE, Guard
-from ..guards.facets import Admission, Switch
-from ..guards.sorting import answering
 from .alarms import alarm_at
 from .call import ENTRY
-from .key_states import KeyState, KeyTable
+from .key_states import KeyState
+from .key_table import KeyTable
 from .policy_state import PolicyState
-
-
-class Shut(Admission):
-    """Stands for the guards of a key that is forced open: it refuses each call."""
-
-    kind: ClassVar[str] = ENTRY
-    error: ClassVar[type[RefusedError]] = CircuitOpenError
-
-    def __init__(self, state: KeyState, policy: str) -> None:
-        super().__init__()
-        self._state = state
-        self._policy_name = policy
-        self.why: str = f"forced open: {state.why}" if state.why else "forced open"
-
-    def admit(self, now: float) -> int:
-        return REFUSE
-
-    def retry_after(self, now: float) -> float | None:
-        until = self._state.until
-        return max(0.0, until - now) if until < inf else None
-
-
-def guards_in_force(core: PolicyState, state: KeyState) -> tuple[Guard, ...]:
-    """Return the guards that calls of a key go through: of one forced open, those that answer."""
-    if state.forced != "forced_open":
-        return state.guards
-    answers = answering(state.guards)
-    kept = [guard for guard in state.guards if isinstance(guard, Switch) or guard in answers]
-    return *kept, Shut(state, core.name)
 
 
 def force_key(
@@ -60,7 +28,7 @@ def force_key(
     fresh = table.made(text) if state is None else state
     state = core.locked(_force, table, fresh, forced, why, seconds, cause, core.now())
     if seconds < inf and state is not None:
-        alarm_at(state.until, core.now(), core.clock, _release(core, text))
+        alarm_at(state.key.until, core.now(), core.clock, _release(core, text))
 
 
 def _force(
@@ -68,16 +36,17 @@ def _force(
     now: float,
 ) -> KeyState | None:  # fmt: skip
     state = table.entered(fresh, now)
-    if cause == "auto" and now < state.until:
+    key = state.key
+    if cause == "auto" and now < key.until:
         return None
-    before, known = state.forced, (state.why, state.until)
+    before, known = key.forced, (key.forced_why, key.until)
     until = now + seconds if forced is not None else inf
     if forced == before and (forced is None or (why, until) == known):
         return None
     table.forced += (forced is not None) - (before is not None)
-    state.forced, state.until = forced, until
-    state.why = why if forced is not None else ""
-    state.made = {}  # calls go through other guards from now on
+    key.forced, key.until = forced, until
+    key.forced_why = why if forced is not None else ""
+    state.made = {}  # those made from now on are on the fast path or not, as it is forced or not
     for guard in state.stateful():
         if before is not None and forced is not None:
             guard.force(None, now)
@@ -89,7 +58,7 @@ def _force(
         "released" if forced is None else "forced", guard=ENTRY, at=now, reason=told,
         before=before or "", after=forced or "", cause=cause,
     )  # fmt: skip
-    state.key.emit(event)
+    key.emit(event)
     return state
 
 
@@ -100,7 +69,7 @@ def _release(core: PolicyState, text: str) -> Any:
     def release() -> None:
         living = ref()
         if living is not None and living.keys is not None and text in living.keys.states:
-            why = living.keys.states[text].why
+            why = living.keys.states[text].key.forced_why
             force_key(living, text, None, f"its time was up: {why}".removesuffix(": "),
                       cause="auto")  # fmt: skip
 

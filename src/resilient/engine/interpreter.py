@@ -138,11 +138,12 @@ def _ask(call: Call, first: int, now: float) -> tuple[int, int, str, float | Non
         stopped = _ask_switches(call, first, now)
         if stopped is not None:
             return stopped
-    if core.forced == "forced_open":
+    shut = call.pipeline.key or core if core.forced != "forced_open" else core
+    if shut.forced == "forced_open":
         first = _switch_off(call)
         if first < 0:
-            why = f"forced open: {core.forced_why}".removesuffix(": ")
-            return REFUSE, first, why, core.left(now)
+            why = f"forced open: {shut.forced_why}".removesuffix(": ")
+            return REFUSE, first, why, shut.left(now)
     verdict, level = _walk_in(call, first, now)
     if verdict >= 0:
         call.started = now
@@ -209,8 +210,7 @@ def refused(
     if call.retrying is not None and call.retrying.failed is not None and not answers:
         return failed_before(call, f"its {guard.kind} refuses ({why})")
     call.refuser = guard.kind
-    key = "" if call.pipeline.key is None else call.pipeline.key.text
-    call.error = error = refusals.by_guard(guard, call.core, why, retry_after, key)
+    call.error = error = refusals.by_guard(guard, call.core, why, retry_after, call.pipeline.key)
     if answers:
         call.recovering_from, call.outcome, call.answering = error, REFUSED, True
         return DO_RECOVER
@@ -225,7 +225,7 @@ def _refused_at_entry(
     """Record a refusal by the policy itself; unwind from the innermost level."""
     if call.retrying is not None and call.retrying.failed is not None:
         return failed_before(call, why)
-    call.error, call.refuser = refusals.at_entry(kind, call.core, why, left), ENTRY
+    call.error, call.refuser = refusals.at_entry(kind, call, why, left), ENTRY
     call.level = call.innermost  # so that every fallback may answer
     return unwind(call)
 

@@ -164,12 +164,18 @@ class Pipeline:
     def fast_threaded(self) -> bool:
         """Whether a call on a worker thread that goes well needs no interpreter."""
         plain = self.threaded and self.single is not None and not self.judges_values
-        return plain and not (self.keepers or self.races)
+        return plain and not (self.keepers or self.races or self._is_shut)
 
     @property
     def fast(self) -> bool:
         """Whether a call that goes well needs no interpreter."""
-        return not (self.judges_values or self.threaded or self.races or len(self.limits) > 1)
+        many = len(self.limits) > 1
+        return not (self.judges_values or self.threaded or self.races or many or self._is_shut)
+
+    @property
+    def _is_shut(self) -> bool:
+        """Whether the key is forced open, which the interpreter alone looks at."""
+        return self.key is not None and self.key.forced == "forced_open"
 
     @property
     def fast_detached(self) -> bool:

@@ -15,7 +15,7 @@ from ..outcomes import DEFAULT_JUDGE
 from .counters import EDGES
 from .faults import fault_logger
 from .forced_state import ForcedState
-from .key_states import KeyTable
+from .key_table import KeyTable
 from .section import BUSY, SHUT
 
 QUIET: Final = 60.0  # seconds; the first refusal after such a quiet time is an event
@@ -169,7 +169,7 @@ class PolicyState(ForcedState):
     def stateful(self) -> list[Stateful]:
         """Return the guards that follow the policy's forced state, not one of a single key."""
         states = [] if self.keys is None else self.keys.all()
-        own = [guard for state in states if state.forced is None for guard in state.own]
+        own = [guard for state in states if state.key.forced is None for guard in state.own]
         return [guard for guard in (*self.shared_guards(), *own) if isinstance(guard, Stateful)]
 
     def follow(self, clock: Clock | None) -> None:

@@ -6,33 +6,38 @@ from ..errors import RefusedError
 from ..events import Event, bus
 from ..guards.facets import Admission
 from .call import ENTRY, Call
+from .key_states import Key
 from .policy_state import PolicyState
 
 
 def by_guard(
-    guard: Admission, core: PolicyState, why: str, retry_after: float | None, key: str = ""
-) -> RefusedError:
+    guard: Admission, core: PolicyState, why: str, retry_after: float | None,
+    key: Key | None = None,
+) -> RefusedError:  # fmt: skip
     """Return the error of a guard's refusal."""
-    name = f"{core.name}[{key}]" if key else core.name
-    by = "refused" if guard.kind == ENTRY else f"refused by its {guard.kind}"
-    error = guard.error(
-        f"{name}: {by} ({why})",
-        policy=core.name,
-        guard=guard.kind,
-        retry_after=retry_after,
+    told = f"{_name(core, key)}: refused by its {guard.kind} ({why})"
+    return _of(
+        core, key, guard.error(told, policy=core.name, guard=guard.kind, retry_after=retry_after)
     )
-    error.key = key
-    error._core = core
-    return error
 
 
 def at_entry(
-    kind: type[RefusedError], core: PolicyState, why: str, retry_after: float | None
+    kind: type[RefusedError], call: Call, why: str, retry_after: float | None
 ) -> RefusedError:
     """Return the error of a refusal by the policy itself."""
-    name = core.name
-    error = kind(f"{name}: refused ({why})", policy=name, guard=ENTRY, retry_after=retry_after)
+    core, key = call.core, call.pipeline.key
+    told = f"{_name(core, key)}: refused ({why})"
+    return _of(core, key, kind(told, policy=core.name, guard=ENTRY, retry_after=retry_after))
+
+
+def _name(core: PolicyState, key: Key | None) -> str:
+    return core.name if key is None else f"{core.name}[{key.text}]"
+
+
+def _of(core: PolicyState, key: Key | None, error: RefusedError) -> RefusedError:
     error._core = core
+    if key is not None:
+        error.key = key.text
     return error
 
 

@@ -74,12 +74,12 @@ class Orders:
             if holding is not None:
                 reason = ", ".join(part for part in (holding.reason, f"by {holding.by}") if part)
                 wanted = holding.value, reason
-                if put.get(key) != wanted or state is None or state.forced != holding.value:
+                if put.get(key) != wanted or state is None or state.key.forced != holding.value:
                     put[key] = wanted
                     force_key(core, key, *wanted)
             elif key in put:
                 value, _ = put.pop(key)
-                if state is not None and state.forced == value:
+                if state is not None and state.key.forced == value:
                     force_key(core, key, None, "released: its order ended, or was taken back")
 
     def _set_options(self, core: PolicyState) -> None:

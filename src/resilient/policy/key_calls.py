@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from .. import validation
 from ..callables import STREAMS, kind_of
 from ..engine.blocks import Block
-from ..engine.forced_keys import guards_in_force
-from ..engine.key_states import LONGEST, OVERFLOW, KeyState, KeyTable
+from ..engine.key_states import KeyState
+from ..engine.key_table import LONGEST, OVERFLOW, KeyTable
 from ..engine.policy_state import PolicyState
 from . import wrapping
 from .calling import Calling
@@ -32,11 +32,11 @@ class KeyView(Calling):
     __slots__ = ()
 
     def __init__(self, core: PolicyState, state: KeyState) -> None:
-        self._join(core, guards_in_force(core, state), (), state.key)
+        self._join(core, state.guards, (), state.key)
 
 
 def view_of(core: PolicyState, state: KeyState) -> KeyView:
-    """Return the guards of a key that are in force."""
+    """Return the guards of a key, as calls go through them."""
     made = state.made  # another one replaces it when they change
     view: KeyView | None = made.get(None)
     if view is None:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, TypeVar, overload
 
 from .. import validation
 from ..callables import kind_of, label, named_part
-from ..engine.key_states import KeyState, KeyTable
+from ..engine.faults import log_no_key
+from ..engine.key_states import KeyState
+from ..engine.key_table import KeyTable
 from ..engine.policy_state import PolicyState
 from ..guards.per_key import PerKey
 from ..outcomes import Result
 from . import wrapping
+from .guard_stack import GuardStack
 from .key_calls import KeyedBlock, Take, decorated, taking, view_of
 from .key_controls import KeyControls
 from .marks import MARK, Mark, bare
@@ -20,16 +23,16 @@ from .process_bound import Sole
 
 if TYPE_CHECKING:
     from ..engine.blocks import Block
-    from .policy import Policy
 
 P = ParamSpec("P")
+Owner = TypeVar("Owner", bound=GuardStack)
 T = TypeVar("T")
 M = TypeVar("M", bound="classmethod[Any, Any, Any] | staticmethod[Any, Any]")
 
 DEFAULT: Final = 1000
 
 
-class KeyedPolicy(KeyControls, Sole):
+class KeyedPolicy(KeyControls, Sole, Generic[Owner]):
     """A policy whose calls have guards by their key; made by `Policy.keyed`.
 
     Decorated functions, `call`, `acall`, `try_call`, `atry_call` and `block` are those of a
@@ -43,8 +46,8 @@ class KeyedPolicy(KeyControls, Sole):
 
     __slots__ = ("__weakref__", "_core", "_key", "_state", "_table", "_told", "policy")
 
-    def __init__(self, policy: Policy, key: Callable[..., object], table: KeyTable) -> None:
-        self.policy: Policy = policy
+    def __init__(self, policy: Owner, key: Callable[..., object], table: KeyTable) -> None:
+        self.policy: Owner = policy
         self._core: PolicyState = policy._core
         self._key: Callable[..., object] = key
         self._table: KeyTable = table
@@ -62,12 +65,7 @@ class KeyedPolicy(KeyControls, Sole):
     def _unknown(self, fault: Exception) -> KeyState:
         if not self._told:
             self._told = True
-            import logging
-
-            logging.getLogger("resilient").error(
-                "%s: a call has no key, and shares its guards with others (logged once)",
-                self.name, exc_info=fault,
-            )  # fmt: skip
+            log_no_key(self.name, fault)
         return self._table.take_overflow()
 
     # -- decorating ---------------------------------------------
@@ -233,7 +231,7 @@ class KeyedPolicy(KeyControls, Sole):
         return f"<KeyedPolicy {self.name}: {len(self._table.states)} keys>"
 
 
-def keyed(policy: Policy, key: Callable[..., object], max_keys: int) -> KeyedPolicy:
+def keyed(policy: Owner, key: Callable[..., object], max_keys: int) -> KeyedPolicy[Owner]:
     """Return a policy with keys; see `Policy.keyed`."""
     core = policy._core
     if not callable(key) or kind_of(key) != "sync":

@@ -110,7 +110,7 @@ def _own(fn: object) -> Policy | None:
     elif isinstance(by, GuardedBy):
         of = by.policy
     if isinstance(of, KeyedPolicy):
-        return of.policy
+        return cast("Policy", of.policy)
     return of if isinstance(of, Policy) else None
 
 

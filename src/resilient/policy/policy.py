@@ -198,7 +198,7 @@ class Policy(Calling, Levers, Sole):
         return Block(self._block_plan(), self)
 
     @validation.keywords
-    def keyed(self, key: Callable[..., object], /, *, max_keys: int = 1000) -> KeyedPolicy:
+    def keyed(self, key: Callable[..., object], /, *, max_keys: int = 1000) -> KeyedPolicy[Policy]:
         """Return this policy with a circuit breaker and limits of its own for each key.
 
         So have retries and hedges; fallbacks, timeouts and kill switches are of all. The policy's

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from ..engine.key_states import KeyState, KeyTable
+from ..engine.key_states import KeyState
+from ..engine.key_table import KeyTable
 from ..engine.policy_state import PolicyState
 from ..guards.base import Guard
 from ..metric_types import Metric, Sample

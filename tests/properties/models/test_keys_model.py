@@ -130,7 +130,7 @@ class Keys(RuleBasedStateMachine):
         assert self.table.forgotten == self.forgotten
         for key, mine in self.naive.items():
             assert len(self.table.states[key].users) == mine.blocks
-            assert self.table.states[key].forced == ("forced_open" if mine.forced else None)
+            assert self.table.states[key].key.forced == ("forced_open" if mine.forced else None)
         shared = [block for mine, block in self.blocks if mine is None]
         assert len(self.table.overflow.users) == len(shared)
 

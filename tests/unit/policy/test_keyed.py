@@ -40,7 +40,9 @@ def by_first(first: Any, *_: Any, **__: Any) -> Any:
     return first
 
 
-def keyed(*guards: Any, max_keys: int = 100, clock: ManualClock | None = None) -> KeyedPolicy:
+def keyed(
+    *guards: Any, max_keys: int = 100, clock: ManualClock | None = None
+) -> KeyedPolicy[Policy]:
     """Return a policy with keys, by the first argument."""
     return policy(*guards, clock=clock).keyed(by_first, max_keys=max_keys)
 
@@ -50,19 +52,19 @@ def fail(_: object) -> None:
     raise ConnectionError("it is down")
 
 
-def state(of: KeyedPolicy, key: object) -> str | None:
+def state(of: KeyedPolicy[Policy], key: object) -> str | None:
     """Return the state of a key, None if it has no guards of its own."""
     seen = of.snapshot(key)
     return None if seen is None else str(seen["state"])
 
 
-def keys(of: KeyedPolicy) -> dict[str, Any]:
+def keys(of: KeyedPolicy[Policy]) -> dict[str, Any]:
     """Return what the policy says of its keys."""
     found: dict[str, Any] = of.policy.snapshot()["keys"]
     return found
 
 
-def breaks(of: KeyedPolicy, key: object) -> None:
+def breaks(of: KeyedPolicy[Policy], key: object) -> None:
     """Let the one call fail that opens a key's circuit."""
     with contextlib.suppress(ConnectionError):
         of.call(fail, key)
@@ -531,7 +533,7 @@ def test_predicates_are_those_of_the_policy() -> None:
 # -- what is seen ----------------------------------------------------------------------------------
 
 
-def sample(of: KeyedPolicy, name: str, *labels: str) -> float:
+def sample(of: KeyedPolicy[Policy], name: str, *labels: str) -> float:
     """Return one number of the policy's row."""
     found, row = row_of(of.policy._core)
     at = {(m.name, values): n for n, (m, values) in enumerate(found.tail, found.heads)}

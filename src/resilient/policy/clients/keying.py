@@ -24,9 +24,11 @@ class Keying:
 
     __slots__ = ("_key_of", "keyed")
 
-    def __init__(self, policy: Any, key_of: KeyOf) -> None:
+    def __init__(self, policy: GuardStack, key_of: KeyOf) -> None:
         table = policy._core.keys
-        self.keyed: KeyedPolicy = keyed(policy, _unasked, 1000 if table is None else table.max_keys)
+        self.keyed: KeyedPolicy[GuardStack] = keyed(
+            policy, _unasked, 1000 if table is None else table.max_keys
+        )
         self._key_of = key_of
 
     def function(
