@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from .admin.settings import load_settings
     from .engine.loops import Attempt
     from .policy.clients.explanation import Explained, Explanation
+    from .policy.collapse_decorator import collapse
     from .policy.concurrency_limit_decorator import concurrency_limit
     from .policy.hedge_decorator import hedge
     from .policy.keyed import KeyedPolicy
@@ -72,6 +73,7 @@ _LATER: Final = {  # what most programs never ask for is loaded when it is asked
     "Explanation": "policy.clients.explanation",
     "KeyedPolicy": "policy.keyed",
     "Patch": "policy.patching",
+    "collapse": "policy.collapse_decorator",
     "concurrency_limit": "policy.concurrency_limit_decorator",
     "hedge": "policy.hedge_decorator",
     "last_good": "policy.last_good_decorator",
@@ -113,6 +115,7 @@ __all__ = (
     "calls",
     "check",
     "circuit_breaker",
+    "collapse",
     "compiled",
     "concurrency_limit",
     "configure",

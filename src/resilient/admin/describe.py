@@ -57,6 +57,7 @@ def _snapshot(core: PolicyState, guards: tuple[Guard, ...], now: float) -> dict[
         "wait": _histogram(core.waits, core.wait_sum),
         "guards": [{**guard.snapshot(now), "changed": changed(guard)} for guard in guards],
         **({} if core.keys is None else {"keys": summed(core)}),
+        **({} if core.collapsed is None else {"collapsed": core.collapsed.data()}),
     }
 
 

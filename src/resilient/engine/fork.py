@@ -66,6 +66,8 @@ def _renew(core: PolicyState, own: list[OwnCall]) -> None:
     core.counting_since = now = core.now()
     core.inherited = {call.began for call in own}
     core.in_flight = len(core.inherited)
+    if core.collapsed is not None:
+        core.collapsed.clear()
     for state in () if core.keys is None else core.keys.all():
         state.users = []  # of other threads; what this one calls pops from the list that it has
         state.key.refused = 0

@@ -14,6 +14,7 @@ from ..guards.facets import Stateful, Switch
 from ..outcomes import DEFAULT_JUDGE
 from .counters import EDGES
 from .faults import fault_logger
+from .flights import Collapsed
 from .forced_state import ForcedState
 from .key_table import KeyTable
 from .section import BUSY, SHUT
@@ -39,6 +40,7 @@ class PolicyState(ForcedState):
 
     __slots__ = (
         "anonymous",
+        "collapsed",
         "differs",
         "dropped",
         "guards",
@@ -81,6 +83,7 @@ class PolicyState(ForcedState):
         self.switches: tuple[weakref.ref[Switch], ...] = ()
         self.view_guards: tuple[weakref.ref[Guard], ...] = ()  # guards that only views have
         self.keys: KeyTable | None = None  # once it was keyed
+        self.collapsed: Collapsed | None = None  # once callers may share calls
         self.counting_since: float = float("-inf")
         # Begin times of calls from before the fork: see fork.
         self.inherited: set[float] | frozenset[float] = _NONE

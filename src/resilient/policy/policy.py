@@ -109,11 +109,11 @@ class Policy(Calling, Levers, Sole):
         return Policy.__new__(Policy)
 
     @classmethod
-    def _anonymous(cls, base: str, guard: Guard) -> Policy:
-        ordering.check_new((guard,))
+    def _anonymous(cls, base: str, *guards: Guard) -> Policy:
+        ordering.check_new(guards)
         core = PolicyState("", "", None, "", registry.clock)
         core.name = registry.add_anonymous(core, base, Place.here())
-        core.adopt((guard,))
+        core.adopt(guards)
         policy = cls.__new__(cls)
         policy._join(core, core.guards, core.guards)
         registry.made(core)

@@ -20,6 +20,7 @@ from ..engine.counters import (
     QUICK,
     ROW,
 )
+from ..engine.flights import BATCHES, SHARED
 from ..engine.policy_state import PolicyState
 from ..guards.base import Guard, Mode
 from ..guards.facets import Admission, Queueing, TimeLimit
@@ -116,7 +117,7 @@ WAIT: Final = (
 HISTOGRAMS: Final = {*DURATION, *WAIT}
 OF_POLICIES: Final[tuple[Metric, ...]] = (
     _SERVED, _CALLS, _REFUSALS, _TIMEOUTS, _FALLBACKS, *DURATION, *WAIT, _LATE, _FAULTS,
-    _IN_FLIGHT, _PEAK, _HELD, _OLDEST, _ABANDONED, _OVERRIDE, INFO, *OF_KEYS,
+    _IN_FLIGHT, _PEAK, _HELD, _OLDEST, _ABANDONED, _OVERRIDE, INFO, *OF_KEYS, SHARED, BATCHES,
 )  # fmt: skip
 reserve((
     _SERVED, _CALLS, _TIMEOUTS, _LATE, _IN_FLIGHT, *DURATION, _REFUSALS, _FALLBACKS, _HELD,
@@ -140,6 +141,8 @@ def row_of(core: PolicyState) -> tuple[RowSchema, list[float]]:
     if any(OPERATOR in layer for layer in layers):  # from an operator's first order on
         active = any(layer.get(OPERATOR) for layer in layers)
         samples.append((_OVERRIDE, ("options",), float(active)))
+    if core.collapsed is not None:
+        samples += core.collapsed.samples()
     if core.keys is not None:
         samples.append((_OVERRIDE, ("keys",), float(core.keys.forced > 0)))
     wall = time.time() - now

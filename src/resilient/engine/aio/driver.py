@@ -160,7 +160,7 @@ async def wait(call: Call) -> Step:
     while step == DO_PARK:
         until = min(waiter.deadline, call.core.now() + waiting.CHOP)
         try:
-            await bell.wait(call, until if limit is None else min(until, limit.when))
+            await bell.wait(call.core, until if limit is None else min(until, limit.when))
         except BaseException as error:
             return waiting.leave(call, waiter, error)
         if not call.is_needed:
@@ -176,7 +176,7 @@ async def pause(call: Call) -> Step:
     limit = binding(call, call.level, current_task()[1])
     until = pause_end(call, limit)
     try:
-        await AsyncWaker().wait(call, until)
+        await AsyncWaker().wait(call.core, until)
     except BaseException as error:
         return interpreter.woken(call, error)
     if limit is not None and limit.when <= until:

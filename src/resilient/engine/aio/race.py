@@ -149,7 +149,7 @@ class _Tasks:
             self._bell.ring()
 
     async def _wait(self, until: float) -> None:
-        await self._bell.wait(self._racing.original, until)
+        await self._bell.wait(self._racing.original.core, until)
 
     def _ran_on(self, copy: Copy) -> None:
         """Let a copy run on; count it until it ends."""

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ...clock import Alarm, alarm_at, real
-from ..call import Call
+from ..policy_state import PolicyState
 
 # Up to 3.11, current_task() is a Python function round this dict.
 _tasks: dict[Any, Any] | None = getattr(asyncio.tasks, "_current_tasks", None)
@@ -80,11 +80,11 @@ class AsyncWaker:
     def _set(self) -> None:
         self._event.set()
 
-    async def wait(self, call: Call, until: float) -> None:
+    async def wait(self, core: PolicyState, until: float) -> None:
         """Wait until somebody rings, or until this time of the policy's clock."""
-        left = max(0.0, until - call.core.now())
-        if call.core.clock is not None or real.is_frozen():
-            call_at = alarm_at if call.core.clock is None else call.core.clock.call_at
+        left = max(0.0, until - core.now())
+        if core.clock is not None or real.is_frozen():
+            call_at = alarm_at if core.clock is None else core.clock.call_at
             await self._wait_for_alarm(call_at(until, self.ring))
         elif self._loop is not None:
             # No cancel scope: a coroutine that is closed in another task could not exit it.

@@ -18,6 +18,7 @@ from .. import attempts, interpreter, settlement, waiting
 from ..call import DO_PARK, DO_RACE, DO_RECOVER, DO_RUN, DONE, LASTS, Call, NotNeeded, Step
 from ..frames import has_call
 from ..misuse import not_awaited
+from ..policy_state import PolicyState
 from ..time_limits import binding, pause_end
 from .abandoned import abandon
 from .race import race
@@ -34,7 +35,7 @@ def drive(call: Call, first: Callable[..., Step], *args: Any) -> Step:
             elif step == DO_RUN:
                 step = _body(call)
             elif step == DO_RACE:
-                step = race(call, drive, _sleep, alone=_in_event_loop())
+                step = race(call, drive, _sleep, alone=in_event_loop())
             elif step == DO_PARK:
                 step = wait(call)
             elif step == DO_RECOVER:
@@ -175,10 +176,14 @@ def _wait_for(call: Call, job: Job, deadline: Deadline) -> BaseException | None:
 
 
 def _sleep(call: Call, until: float, signal: Signal) -> None:
+    sleep(call.core, until, signal)
+
+
+def sleep(core: PolicyState, until: float, signal: Signal) -> None:
     """Wait for the signal, or until this time of the policy's clock."""
-    clock = call.core.clock
+    clock = core.clock
     if clock is None:
-        signal.wait(max(0.0, until - call.core.now()))
+        signal.wait(max(0.0, until - core.now()))
         return
     alarm = clock.call_at(until, signal.set)
     try:
@@ -193,7 +198,7 @@ def wait(call: Call) -> Step:
     waiter = Waiter(call.guard, signal.set)
     limit = binding(call, call.level)
     step = waiting.park(call, waiter, limit)
-    if step == DO_PARK and _in_event_loop():
+    if step == DO_PARK and in_event_loop():
         call.core.quit(waiter)
         return interpreter.refused(
             call,
@@ -229,7 +234,8 @@ def pause(call: Call) -> Step:
     return interpreter.try_again(call)
 
 
-def _in_event_loop() -> bool:
+def in_event_loop() -> bool:
+    """Return whether an event loop runs in this thread."""
     asyncio = sys.modules.get("asyncio")
     if asyncio is not None and asyncio._get_running_loop() is not None:
         return True

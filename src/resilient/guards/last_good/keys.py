@@ -147,7 +147,7 @@ def key_of(asked: Asked, key: Callable[..., Any] | None = None) -> Any:
         whose = home
     if type(fn) is str:  # a method that its client makes itself, and may make anew each time
         values = _as_written(args, kwargs)
-        return fn, whose, *((key(*args, **kwargs),) if key else (values, _types(values)))
+        return fn, whose, *((key(*args, **kwargs),) if key else (values, types_of(values)))
     about = _identity(fn)
     if key is not None:
         return about.number, whose, key(*args, **kwargs)
@@ -159,7 +159,7 @@ def key_of(asked: Asked, key: Callable[..., Any] | None = None) -> Any:
             whose, args = _class_of(args[0]), args[1:]
             free = about.bound(fn)
         values = free.values(args, kwargs)
-    return about.number, whose, values, _types(values)
+    return about.number, whose, values, types_of(values)
 
 
 def shared_key(asked: Asked, key: Callable[..., Any]) -> tuple[str, Any]:
@@ -238,8 +238,9 @@ def _as_written(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...
     return args, tuple(sorted(kwargs.items()))
 
 
-def _types(values: Any) -> tuple[Any, ...]:
+def types_of(values: Any) -> tuple[Any, ...]:
+    """Return the types of values, by which 1, 1.0 and True are not the same."""
     types = tuple(map(type, values))
     if tuple in types:
-        return tuple([_types(it) if type(it) is tuple else type(it) for it in values])
+        return tuple([types_of(it) if type(it) is tuple else type(it) for it in values])
     return types
