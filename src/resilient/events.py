@@ -15,7 +15,7 @@ from .event_folding import Folds, key_of
 from .locks import tally
 from .process import at_exit
 from .stack import room_for_call
-from .validation import refuse_type
+from .validation import clean, refuse_type
 
 Kind = Literal[
     "opened", "half_open", "closed", "would_open", "forced", "released", "refused", "updated",
@@ -93,7 +93,7 @@ class Event:
     def __str__(self) -> str:
         moved = f" ({self.before} -> {self.after})" if self.before and self.after else ""
         why = f": {self.reason}" if self.reason else ""
-        name = f"{self.policy}[{self.key}]" if self.key else self.policy or self.flag
+        name = f"{self.policy}[{clean(self.key)}]" if self.key else self.policy or self.flag
         return f"{name}: {self.guard} {self.kind}{moved}{why}"
 
     def __repr__(self) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from . import imports
 from .engine import fork
+from .engine.forced_keys import expire_keys
 from .engine.forced_state import ForcedState
 from .engine.policy_state import PolicyState
 from .flag_handle import Flag
@@ -25,6 +26,7 @@ def install() -> None:
     Flag.on_first_read = _first_read
     PolicyState.on_first_call = _first_call
     PolicyState.on_fleet_asked = _ask_fleet
+    PolicyState.on_keys_due = expire_keys
     ForcedState.on_expired = here.expired
     for part in fork, flags, imports, fork_exclusion:
         part.install()

@@ -26,7 +26,7 @@ def _shown(state: KeyState, now: float) -> dict[str, Any]:
         "why": why_of(state),
         "forced": state.key.forced,
         "refused": state.key.refused,
-        "running": len(state.users),
+        "running": state.key.running + len(state.users),
         "guards": [guard.snapshot(now) for guard in state.own],
     }
 
@@ -71,7 +71,7 @@ def _badness(state: KeyState) -> tuple[int, int, str]:
 def _line(state: KeyState) -> dict[str, Any]:
     return {
         "key": state.key.text, "state": state.state, "why": why_of(state),
-        "refused": state.key.refused, "running": len(state.users),
+        "refused": state.key.refused, "running": state.key.running + len(state.users),
     }  # fmt: skip
 
 

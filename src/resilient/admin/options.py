@@ -11,13 +11,11 @@ from contextlib import ExitStack
 from typing import Any, Final, NoReturn, cast
 
 from .. import validation
-from ..engine.key_states import KeyState
 from ..engine.policy_state import PolicyState
 from ..engine.section import BUSY
 from ..events import Event
 from ..guards.base import Guard
 from ..guards.facets import Changeable, Peered
-from ..guards.per_key import PerKey
 from ..guards.sorting import changeable_options
 
 # Later ones win: an operator's order, then policy.update(), then a settings file, then the code.
@@ -84,26 +82,6 @@ class OptionChange:
             )
             core.outbox.emit(event)
 
-    def follow_keys(self) -> None:
-        """Have each key's guards take over the options, one key after the other."""
-        core = self.core
-        places = [(core.guards.index(g), g) for g, *_ in self._steps
-                  if isinstance(g, PerKey) and g in core.guards]  # fmt: skip
-        for state in [] if core.keys is None or not places else core.keys.all():
-            for place, guard in places:
-                core.locked(self._follow, state, place, guard, guard.anew(), core.now())
-
-    def _follow(
-        self, state: KeyState, place: int, guard: PerKey, fresh: PerKey, now: float
-    ) -> None:
-        own = state.guards[place]
-        if isinstance(own, Changeable):
-            own.take_over(fresh, now)
-        own._layers, own._revision = guard._layers, guard._revision
-        for other in state.own:
-            if isinstance(other, Peered):
-                other.peers_changed()
-
 
 def apply(changes: list[OptionChange], reason: str) -> bool:
     """Make all changes, or none; return False if there was a concurrent change."""
@@ -126,7 +104,8 @@ def apply(changes: list[OptionChange], reason: str) -> bool:
             for change in changes:
                 change.core.gate = change.core.idle_gate
     for change in changes:
-        change.follow_keys()
+        if change.core.keys is not None:
+            change.core.keys.follow()
         change.core.flush()
     return True
 

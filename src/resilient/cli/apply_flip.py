@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -9,7 +10,7 @@ from typing import Any
 
 from .. import validation
 from ..errors import StoreError
-from ..flags.flip import FLAG, OPTION, RELEASED, checked_lever, checked_reason, kind_of
+from ..flags.flip import FLAG, KEY, OPTION, RELEASED, checked_lever, checked_reason, kind_of
 from ..flags.operations import Acknowledgement, Done, acknowledged, is_young, order_all
 from ..flags.stores.base import Store
 from .option_checks import check_options
@@ -175,7 +176,8 @@ def _tell(view: StoreView, name: str, wanted: FlipRequest, told: Told) -> None:
         say(f"not checked, for they are of an older version: {', '.join(told.unknown)}")
     _tell_who(view, told)
     if "forced_open" in wanted.levers.values() and about.get("covered") is False:
-        say("nothing answers in its place: every call of it is an error now")
+        what = "that key" if wanted.kind == KEY else "it"
+        say(f"nothing answers in its place: every call of {what} is an error now")
     if wanted.kind == FLAG and "off" in wanted.levers.values():
         for policy, said in view.declared("policies").items():
             if name in said.get("flags", ()) and name not in said.get("answered", ()):
@@ -217,5 +219,6 @@ def _tell_who(view: StoreView, told: Told) -> None:
         say(f"  NOT obeyed by {plural(number, 'process')}, and never will be: {why}")
     if seen.faults:
         for each in told.done:
-            policy, _, option = each.flip.lever.partition("/")[2].partition("/")
-            say(f"    take it back: resilient policies unset {policy} {option} --reason ...")
+            policy, _, part = each.flip.lever.partition("/")[2].partition("/")
+            word = f"release {policy} --key" if each.flip.kind == KEY else f"unset {policy}"
+            say(f"    take it back: resilient policies {word} {shlex.quote(part)} --reason ...")

@@ -9,6 +9,7 @@ from typing import Any, Final, cast
 import click
 
 from ..flags.flip import FORCED, KEY, OPTION, RELEASED, lever_of
+from ..validation import clean
 from .options import DECLARE, applied, common, given, lever_command, ordering, pull
 from .output import moment, order_line, say, say_json, table
 from .store_access import USAGE, StoreAccess, fail, known_name, look
@@ -56,7 +57,7 @@ def policies(context: click.Context, /, store: str | None, as_json: bool) -> Non
                 row["policy"], ", ".join(f"{n} {state}" for state, n in row["states"].items()),
                 (row["forced"] or "").upper(), moment(row["since"], view.now), row["by"],
                 row["reason"], moment(row["until"], view.now),
-                ", ".join(f"{k}={o['value']}" for k, o in row["options"].items()), row["owner"],
+                ", ".join(f"{k}={o['value']}" for k, o in _parts(row).items()), row["owner"],
                 applied(row, counts=view.counts),
             )
             for row in rows
@@ -95,7 +96,7 @@ def show(context: click.Context, /, name: str, store: str | None, as_json: bool)
     if row["forced"]:
         say(order_line(row["forced"], row, view.now))
     _say_flags_off(row)
-    for part, order in (row["options"] | row["keys"]).items():
+    for part, order in _parts(row).items():
         say(order_line(f"{part}={order['value']}", row | order, view.now))
     table(
         ("host", "pid", "program", "state", "why"),
@@ -114,6 +115,13 @@ def show(context: click.Context, /, name: str, store: str | None, as_json: bool)
     for move in moves:
         say(line(move, view.now))
         _say_evidence(move.get("evidence"))
+
+
+def _parts(row: dict[str, Any]) -> dict[str, Any]:
+    """Return what is ordered for parts of a policy: its options, and single keys."""
+    keys: dict[str, Any] = {clean(key): order for key, order in row["keys"].items()}
+    options: dict[str, Any] = row["options"]
+    return options | keys
 
 
 def _say_keys(each: list[dict[str, Any]]) -> None:

@@ -35,6 +35,9 @@ def count(call: Call, now: float, what: int | None) -> None:
     """Count a call that has ended, and what its caller got. The caller holds the lock."""
     core, outcome = call.core, call.outcome
     call.counted = True
+    if call.in_key and call.pipeline.key is not None:
+        call.in_key = False
+        call.pipeline.key.running -= 1
     call.served = what = served(call) if what is None else what
     if call.admitted:
         life = now - call.started if call.active_seconds is None else call.active_seconds

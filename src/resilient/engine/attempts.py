@@ -219,6 +219,9 @@ def let_in(call: Call, now: float) -> None:
         _begun(call, now)
     if not whole.admitted:
         call.core.entered(now)
+        if call.pipeline.key is not None:
+            call.pipeline.key.running += 1
+            whole.in_key = True
     call.admitted = whole.admitted = True
     call.let_in(now)
 

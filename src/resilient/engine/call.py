@@ -80,10 +80,10 @@ class Call:
     __slots__ = (
         "__weakref__", "abandoned", "active_seconds", "admitted", "answering", "args", "attempts",
         "began", "core", "counted", "deadline", "delay", "duration", "error", "expired_level",
-        "fallbacks_failed", "final", "fn", "forced_outcome", "handle", "is_callers", "is_late",
-        "is_news", "kwargs", "lasted", "level", "limits", "ours_since", "outcome", "pipeline",
-        "racing", "ran", "recovered_from", "recovering_from", "refuser", "retrying", "seen",
-        "served", "settled", "stale_for", "started", "tickets", "value",
+        "fallbacks_failed", "final", "fn", "forced_outcome", "handle", "in_key", "is_callers",
+        "is_late", "is_news", "kwargs", "lasted", "level", "limits", "ours_since", "outcome",
+        "pipeline", "racing", "ran", "recovered_from", "recovering_from", "refuser", "retrying",
+        "seen", "served", "settled", "stale_for", "started", "tickets", "value",
     )
     # fmt: on
     admitted: bool
@@ -136,7 +136,7 @@ class Call:
         self.final: bool = False  # nothing can replace its answer any more
         self.ran = self.admitted = self.counted = self.is_callers = False
         self.is_late = self.settled = self.is_news = False
-        self.answering = self.lasted = self.racing = False
+        self.answering = self.lasted = self.racing = self.in_key = False
         self.ours_since = self.stale_for = None
         self.attempts: int = 1  # that have begun
         self.retrying: Retrying | None = None  # once an attempt failed that could be repeated

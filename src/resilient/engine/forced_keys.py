@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable
 from math import inf
-from typing import Any
 
 from ..events import Cause, Event
 from .alarms import alarm_at
@@ -25,27 +25,33 @@ def force_key(
     state = table.states.get(text)
     if state is None and forced is None:
         return
-    fresh = table.made(text) if state is None else state
-    state = core.locked(_force, table, fresh, forced, why, seconds, cause, core.now())
-    if seconds < inf and state is not None:
-        alarm_at(state.key.until, core.now(), core.clock, _release(core, text))
+    entered = None
+    while entered is None:
+        fresh = table.made(text) if state is None else state
+        entered = core.locked(table.entered, fresh, core.now())
+    if core.locked(_force, table, entered, forced, why, seconds, cause, core.now()):
+        until = entered.key.until
+        if until < inf:
+            alarm_at(until, core.now(), core.clock, _expiring(core))
 
 
 def _force(
-    table: KeyTable, fresh: KeyState, forced: str | None, why: str, seconds: float, cause: Cause,
+    table: KeyTable, state: KeyState, forced: str | None, why: str, seconds: float, cause: Cause,
     now: float,
-) -> KeyState | None:  # fmt: skip
-    state = table.entered(fresh, now)
+) -> bool:  # fmt: skip
+    """Force the state of a key, or release it; return whether it was another one before."""
     key = state.key
     if cause == "auto" and now < key.until:
-        return None
+        return False
     before, known = key.forced, (key.forced_why, key.until)
     until = now + seconds if forced is not None else inf
     if forced == before and (forced is None or (why, until) == known):
-        return None
+        return False
     table.forced += (forced is not None) - (before is not None)
     key.forced, key.until = forced, until
     key.forced_why = why if forced is not None else ""
+    table.due = min(each.key.until for each in (state, *table.states.values()))
+    state.seen |= 2
     state.made = {}  # those made from now on are on the fast path or not, as it is forced or not
     for guard in state.stateful():
         if before is not None and forced is not None:
@@ -59,21 +65,29 @@ def _force(
         before=before or "", after=forced or "", cause=cause,
     )  # fmt: skip
     key.emit(event)
-    return state
+    return True
 
 
-def _release(core: PolicyState, text: str) -> Any:
-    """Return what ends a timed state, through a weak reference to the policy."""
+def expire_keys(core: PolicyState) -> None:
+    """End the forced states of keys whose time is up."""
+    table, now = core.keys, core.now()
+    for state in [] if table is None else list(table.states.values()):
+        key = state.key
+        if key.until <= now:
+            why = f"its time was up: {key.forced_why}".removesuffix(": ")
+            force_key(core, key.text, None, why, cause="auto")
+
+
+def _expiring(core: PolicyState) -> Callable[[], None]:
+    """Return what ends timed states, through a weak reference to the policy."""
     ref = weakref.ref(core)
 
-    def release() -> None:
+    def expire() -> None:
         living = ref()
-        if living is not None and living.keys is not None and text in living.keys.states:
-            why = living.keys.states[text].key.forced_why
-            force_key(living, text, None, f"its time was up: {why}".removesuffix(": "),
-                      cause="auto")  # fmt: skip
+        if living is not None:
+            living.expire()
 
-    return release
+    return expire
 
 
 def reset_key(core: PolicyState, text: str, why: str) -> bool:
@@ -81,7 +95,7 @@ def reset_key(core: PolicyState, text: str, why: str) -> bool:
     table = core.keys
     assert table is not None
     core.must_be_free()
-    state = table.states.get(text) if text != table.overflow.key.text else table.overflow
+    state = table.states.get(text)
     if state is None:
         return False
     core.locked(_reset, state, core.now(), why)

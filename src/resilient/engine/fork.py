@@ -68,13 +68,13 @@ def _renew(core: PolicyState, own: list[OwnCall]) -> None:
     core.in_flight = len(core.inherited)
     if core.collapsed is not None:
         core.collapsed.clear()
-    for state in () if core.keys is None else core.keys.all():
-        state.users = []  # of other threads; what this one calls pops from the list that it has
-        state.key.refused = 0
-        state.usual = False  # its next call begins as the first one in this process
+    if core.keys is not None:
+        core.keys.in_child()
     for guard in core.all_guards():
         guard.judge.faults = 0
         guard.after_fork(now, sum(guard in call.holding for call in own))
+    if core.keys is not None:
+        core.keys.follow()  # the fork may have come between two keys
 
 
 def install() -> None:

@@ -42,16 +42,18 @@ class Key:
     Attributes:
         text: its name.
         refused: how many calls of it were refused.
+        running: calls of it that outlive their frames, such as streams, or that took their time.
         forced: its own forced state, or None.
         forced_why: the reason of it.
         until: when that ends by itself.
     """
 
-    __slots__ = ("_outbox", "forced", "forced_why", "refused", "text", "until")
+    __slots__ = ("_outbox", "forced", "forced_why", "refused", "running", "text", "until")
 
     def __init__(self, text: str, outbox: Outbox) -> None:
         self.text: str = text
         self.refused: int = 0
+        self.running: int = 0
         self.forced: str | None = None
         self.forced_why: str = ""
         self.until: float = inf
@@ -141,7 +143,7 @@ class KeyState:
 
     def is_idle(self, now: float) -> bool:
         """Return whether it may be forgotten; under the lock."""
-        if self.users or self.key.forced is not None:
+        if self.users or self.key.running or self.key.forced is not None:
             return False
         return all(guard.at_rest(now) for guard in self.own)
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import weakref
 from collections import OrderedDict
+from math import inf
 from typing import Any, Final
 
+from ..guards.facets import Changeable, Peered
+from ..guards.per_key import PerKey
 from .key_states import Key, KeyState, Owner, revision_of
 
 OVERFLOW: Final = "(overflow)"
 LONGEST: Final = 200  # characters of a key
 LOOKED_AT: Final = 128  # keys, for one that may be forgotten, when another one comes
 
-Saved = tuple[list[Any], int, int, dict[Any, float]]
+Saved = tuple[list[Any], tuple[int, int, int], dict[Any, float]]
 
 
 class KeyTable:
@@ -27,6 +31,7 @@ class KeyTable:
         overflowed: calls that did.
         forced: keys whose own state is forced; those need no place.
         forgotten: keys that have given up their place.
+        due: when the first forced state of a key ends by itself.
     """
 
     def __init__(self, core: Owner, max_keys: int) -> None:
@@ -38,6 +43,8 @@ class KeyTable:
         self.forced: int = 0
         self.forgotten: int = 0
         self.past: dict[tuple[Any, tuple[str, ...]], float] = {}  # counts of those forgotten
+        self.due: float = inf
+        self._sites: dict[int, Any] = {}  # what was decorated, weakly, by its number
 
     def made(self, text: str) -> KeyState:
         """Return a new state for a key, which is not added yet."""
@@ -47,6 +54,61 @@ class KeyTable:
     def all(self) -> list[KeyState]:
         """Return the states of all keys, and the shared one."""
         return [*list(self.states.values()), self.overflow]
+
+    def site(self, owner: Any) -> int:
+        """Return a number for what is made for each key, as long as its owner lives."""
+        number = max(self._sites, default=0) + 1
+
+        def gone(_: object) -> None:
+            self._sites.pop(number, None)
+            for state in self.all():
+                state.made.pop(number, None)
+
+        self._sites[number] = weakref.ref(owner, gone)
+        return number
+
+    def measured(self) -> tuple[list[KeyState], dict[Any, float]]:
+        """Return the states of all keys, and the counts of those forgotten before; under the lock.
+
+        What is forgotten from now on is in the first alone.
+        """
+        return self.all(), dict(self.past)
+
+    def follow(self) -> None:
+        """Have each key's guards take over the options of the policy's, one key after the other."""
+        for state in self.all():
+            state.seen |= 2
+            for place, guard in enumerate(self.core.guards):
+                while isinstance(guard, PerKey) and not self.core.locked(
+                    self._follow, state, place, guard, guard.anew(), self.core.now()
+                ):
+                    pass
+
+    def _follow(
+        self, state: KeyState, place: int, guard: PerKey, fresh: PerKey, now: float
+    ) -> bool:
+        """Take over a guard's options; return False where they have changed meanwhile."""
+        if fresh._revision != guard._revision:
+            return False
+        own = state.guards[place]
+        if own._revision != guard._revision or own._layers is not guard._layers:
+            if isinstance(own, Changeable):
+                own.take_over(fresh, now)
+            own._layers, own._revision = guard._layers, guard._revision
+            state.revision = revision_of(state.guards)
+            for other in state.own:
+                if isinstance(other, Peered):
+                    other.peers_changed()
+        return True
+
+    def in_child(self) -> None:
+        """Begin the counts anew in a forked child, and drop the calls of other threads."""
+        self.past, self.overflowed, self.forgotten = {}, 0, 0
+        for state in self.all():
+            state.users = []  # what this thread calls pops from the list that it has
+            state.usual = False  # its next call begins as the first one in this process
+            state.samples = None
+            state.key.refused = state.key.running = 0
 
     # -- calls ---------------------------------------------
 
@@ -92,13 +154,17 @@ class KeyTable:
             guard.force(forced, now)
         return fresh
 
-    def entered(self, fresh: KeyState, now: float) -> KeyState:
-        """Return the state of a key that is forced: it is added even where there is no room."""
-        text = fresh.key.text
-        if text == OVERFLOW:
-            return self.overflow
-        known = self.states.get(text)
-        return self._add(text, fresh, now) if known is None else known
+    def entered(self, fresh: KeyState, now: float) -> KeyState | None:
+        """Return the state of a key that is forced: it is added even where there is no room.
+
+        None where the options of a fresh one are old by now.
+        """
+        known = self.states.get(fresh.key.text)
+        if known is not None:
+            return known
+        if fresh.revision != revision_of(self.core.guards):
+            return None
+        return self._add(fresh.key.text, fresh, now)
 
     def _overflow(self) -> KeyState:
         self.overflowed += 1
@@ -109,22 +175,24 @@ class KeyTable:
     def saved(self) -> Saved:
         """Return which keys there are, how they are forced, and what was counted; for tests."""
         keys = [(state, state.key) for state in self.states.values()]
-        forced = [(state, key.forced, key.forced_why, key.until) for state, key in keys]
-        return forced, self.overflowed, self.forgotten, dict(self.past)
+        known = [(state, key.forced, key.forced_why, key.until, key.refused) for state, key in keys]
+        counts = self.overflowed, self.forgotten, self.overflow.key.refused
+        return known, counts, dict(self.past)
 
     def restore(self, saved: Saved | None) -> None:
         """Have the keys again that `saved` returned; under the lock."""
-        forced, self.overflowed, self.forgotten, past = saved or ([], 0, 0, {})
+        known, counts, past = saved or ([], (0, 0, 0), {})
+        self.overflowed, self.forgotten, self.overflow.key.refused = counts
         self.past = dict(past)
         for state in self.states.values():
             state.usual = False
         self.states.clear()
-        self.forced = sum(was is not None for _, was, _, _ in forced)
-        for state, was, why, until in forced:
-            key, state.usual = state.key, True
-            if key.forced != was:
-                state.made = {}
-            key.forced, key.forced_why, key.until = was, why, until
+        self.forced, self.due = 0, inf
+        for state, forced, why, until, refused in known:
+            key, state.usual, state.made = state.key, True, {}
+            key.forced, key.forced_why, key.until, key.refused = forced, why, until, refused
+            self.forced += forced is not None
+            self.due = min(self.due, until)
             self.states[key.text] = state
 
     # -- room ---------------------------------------------

@@ -180,7 +180,9 @@ class Pipeline:
     @property
     def fast_detached(self) -> bool:
         """Whether a block or stream that goes well needs no interpreter."""
-        return self.fast and self.retries is None and not self.keepers and self.recalls is None
+        # Of a key, the interpreter counts those that run.
+        plain = self.retries is None and not self.keepers and self.recalls is None
+        return self.fast and plain and self.key is None
 
 
 class Pipelines:

@@ -15,7 +15,7 @@ from ..outcomes import DEFAULT_JUDGE
 from .counters import EDGES
 from .faults import fault_logger
 from .flights import Collapsed
-from .forced_state import ForcedState
+from .forced_state import NEVER, ForcedState
 from .key_table import KeyTable
 from .section import BUSY, SHUT
 
@@ -60,6 +60,7 @@ class PolicyState(ForcedState):
     on_end: ClassVar[Callable[[PolicyState, str, str, str, float], None] | None] = None
     active: ClassVar[bool] = True  # if False, only switches and forced states act
     on_first_call: ClassVar[Callable[[PolicyState], bool] | None] = None  # set by `startup`
+    on_keys_due: ClassVar[Callable[[PolicyState], object] | None] = None  # likewise
     on_fleet_asked: ClassVar[Callable[[PolicyState, Guard], object] | None] = None  # likewise
 
     gate: int
@@ -158,6 +159,15 @@ class PolicyState(ForcedState):
         """Have another thread ask the store of the fleet for what a rate limit needs."""
         if PolicyState.on_fleet_asked is not None:
             PolicyState.on_fleet_asked(self, guard)
+
+    def expire(self) -> None:
+        """End forced states whose time is up, the policy's and those of its keys."""
+        super().expire()
+        keys, end = self.keys, PolicyState.on_keys_due
+        if keys is None or keys.due == NEVER or end is None or self.holds_lock():
+            return
+        if self.now() >= keys.due:
+            end(self)
 
     def shared_guards(self) -> tuple[Guard, ...]:
         """Return the guards of the policy and of its views, without those of single keys."""

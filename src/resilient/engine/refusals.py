@@ -5,6 +5,7 @@ from __future__ import annotations
 from ..errors import RefusedError
 from ..events import Event, bus
 from ..guards.facets import Admission
+from ..validation import clean
 from .call import ENTRY, Call
 from .key_states import Key
 from .policy_state import PolicyState
@@ -31,7 +32,7 @@ def at_entry(
 
 
 def _name(core: PolicyState, key: Key | None) -> str:
-    return core.name if key is None else f"{core.name}[{key.text}]"
+    return core.name if key is None else f"{core.name}[{clean(key.text)}]"
 
 
 def _of(core: PolicyState, key: Key | None, error: RefusedError) -> RefusedError:

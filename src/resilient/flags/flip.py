@@ -25,6 +25,7 @@ _LEVERS: Final = "flag/NAME, forced/POLICY, option/POLICY/GUARD.OPTION or key/PO
 
 LONGEST_REASON: Final = 500
 LONGEST_KEY: Final = 200
+OVERFLOW: Final = "(overflow)"
 HIGHEST: Final = 10**15  # no valid version reaches it within 30,000 years
 _LATEST: Final = 253_402_300_800.0  # the year 10,000
 
@@ -161,6 +162,8 @@ def checked_lever(lever: object) -> str:
     validation.name_of("lever", name)
     if kind == KEY:
         validation.text("lever", option, most=LONGEST_KEY)
+        if option == OVERFLOW:
+            validation.refuse("lever", lever, "of a key: no key is forced that shares guards")
         return lever
     parts = option.split(".")
     if option and not (len(parts) == 2 and all(part.isidentifier() for part in parts)):

@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from ..deadline import Deadline, check, enclosing, raise_if_over
+from ..engine.key_states import KeyState
 from ..errors import CallTimeoutError
 from ..knowledge.error_families import Family
 from ..knowledge.hosts import host_over_http
@@ -16,6 +17,7 @@ from ..outcomes import Judge
 from ..policy.clients.client_policy import ClientPolicy
 from ..policy.clients.keying import keying_of
 from ..policy.clients.proxy_methods import in_time
+from ..policy.key_calls import view_of
 from .common import FAILED_STATUSES, carry_in, cut_when_abandoned, shortened, shorter
 
 if TYPE_CHECKING:
@@ -108,7 +110,11 @@ def _guarded(policy: Policy, library: Library, kind: Any, send: Any, key: object
     keying = keying_of(policy, key, host_over_http)
     if keying is None:
         return guarding.function(kind, send)
-    return keying.function(guarding, kind, send, skip=0)
+
+    def make(state: KeyState) -> Any:
+        return guarding.of(view_of(policy._core, state)).function(kind, send)
+
+    return keying.function(kind, make, skip=0)
 
 
 class SyncTransport:

@@ -38,6 +38,6 @@ def _host_in(url: Any) -> str:
     elif not isinstance(url, str) and "URL" not in type(url).__name__:
         return ""
     parts = urlsplit(str(url))
-    if not parts.hostname:
+    if not (parts.scheme and parts.hostname):
         return ""
     return parts.hostname if parts.port is None else f"{parts.hostname}:{parts.port}"

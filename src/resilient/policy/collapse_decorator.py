@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, Protocol, TypeVar, cast, overload
 
 from .. import validation
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 T = TypeVar("T")
-K = TypeVar("K")
 V = TypeVar("V")
 M = TypeVar("M", bound="classmethod[Any, Any, Any] | staticmethod[Any, Any]")
 
@@ -33,12 +32,10 @@ class Batching(Protocol):
 
     @overload
     def __call__(
-        self, fn: Callable[[list[K]], Awaitable[Mapping[K, V] | Sequence[V]]], /
-    ) -> Callable[[K], Awaitable[V]]: ...
+        self, fn: Callable[..., Coroutine[Any, Any, Mapping[Any, V] | Sequence[V]]], /
+    ) -> Callable[..., Coroutine[Any, Any, V]]: ...
     @overload
-    def __call__(
-        self, fn: Callable[[list[K]], Mapping[K, V] | Sequence[V]], /
-    ) -> Callable[[K], V]: ...
+    def __call__(self, fn: Callable[..., Mapping[Any, V] | Sequence[V]], /) -> Callable[..., V]: ...
 
 
 class Collapse:

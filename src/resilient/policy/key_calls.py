@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib import import_module
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, cast
+from weakref import WeakKeyDictionary
 
 from .. import validation
 from ..callables import STREAMS, kind_of
@@ -29,9 +29,11 @@ Take = Callable[[tuple[Any, ...], dict[str, Any]], KeyState]
 class KeyView(Calling):
     """The guards of one key, as calls go through them."""
 
-    __slots__ = ()
+    __slots__ = ("clients",)
 
     def __init__(self, core: PolicyState, state: KeyState) -> None:
+        # The wrappers of clients for this key, by those of the policy.
+        self.clients: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
         self._join(core, state.guards, (), state.key)
 
 
@@ -58,7 +60,7 @@ def text_of(key: object) -> str:
             raise ValueError(
                 f"a key must be a str, a number, or have a text of its own; got {kind.__name__}"
             )
-        text = str(key)
+        text = str.__str__(str(key))  # and not a subclass of str
     if not 0 < len(text) <= LONGEST or text == OVERFLOW:
         raise ValueError(
             f"a key must have from 1 to {LONGEST} characters; got {validation.shown(text)}"
@@ -91,26 +93,41 @@ def taking(
     return take
 
 
-def decorated(core: PolicyState, take: Take, fn: Any) -> Any:
+def decorated(table: KeyTable, core: PolicyState, take: Take, fn: Any) -> Any:
     """Return a function of fn's own kind that calls fn through the guards of its key."""
     kind = kind_of(fn)
     if kind in STREAMS:
-        return _streaming(core, take, fn, is_async=kind == "async generator")
+        return _streaming(table, core, take, fn, is_async=kind == "async generator")
     return dispatching(
-        take, lambda state: wrapping.guarded(view_of(core, state), fn), is_async=kind == "async"
-    )
+        table, take, lambda state: wrapping.guarded(view_of(core, state), fn),
+        is_async=kind == "async",
+    )  # fmt: skip
+
+
+class Site:
+    """What has a function for each key: those go when it goes."""
+
+    __slots__ = ("__weakref__", "make", "number")
+
+    def __init__(self, table: KeyTable, make: Callable[[KeyState], Any]) -> None:
+        self.make = make
+        self.number: int = table.site(self)
+
+    def of(self, state: KeyState) -> Any:
+        """Return what is made for a key."""
+        made = state.made  # another one replaces it when the key is forced, or released
+        found = made.get(self.number)
+        if found is None:
+            found = made[self.number] = self.make(state)
+        return found
 
 
 def dispatching(
-    take: Take, make: Callable[[KeyState], Callable[..., Any]], *, is_async: bool
+    table: KeyTable, take: Take, make: Callable[[KeyState], Any], *, is_async: bool
 ) -> Callable[..., Any]:
     """Return a function that calls what is made for the key of its call, once for each key."""
-    site = object()
-
-    def guarded(state: KeyState) -> Any:
-        made = state.made
-        made[site] = function = make(state)
-        return function
+    site = Site(table, make)
+    number, of = site.number, site.of
 
     if is_async:
 
@@ -118,7 +135,7 @@ def dispatching(
             state = take(args, kwargs)
             users = state.users
             try:
-                return await (state.made.get(site) or guarded(state))(*args, **kwargs)
+                return await (state.made.get(number) or of(state))(*args, **kwargs)
             finally:
                 users.pop()
 
@@ -128,54 +145,45 @@ def dispatching(
         state = take(args, kwargs)
         users = state.users
         try:
-            return (state.made.get(site) or guarded(state))(*args, **kwargs)
+            return (state.made.get(number) or of(state))(*args, **kwargs)
         finally:
             users.pop()
 
     return calls
 
 
-def _streaming(core: PolicyState, take: Take, fn: Any, *, is_async: bool) -> Any:
-    """Return a generator function whose streams use the guards of their key to their end."""
-    site = object()
-    running: dict[int, list[None]] = {}  # by the id of a stream, the users of its key
+def _streaming(table: KeyTable, core: PolicyState, take: Take, fn: Any, *, is_async: bool) -> Any:
+    """Return a generator function whose streams go through the guards of their key."""
     colour = "aio" if is_async else "sync"
     fast: Any = import_module(f"{_ENGINE}.{colour}.fast_streams")
     streams: Any = import_module(f"{_ENGINE}.{colour}.streams")
 
-    def begins(state: KeyState) -> Any:
-        made, view = state.made, view_of(core, state)
+    def make(state: KeyState) -> Any:
+        view = view_of(core, state)
         mode = "async" if is_async else wrapping.sync_mode(core.name, view.guards)
-        made[site] = begin = fast.beginning(view._pipeline(mode), fn)
-        return begin
+        return fast.beginning(view._pipeline(mode), fn)
+
+    site = Site(table, make)
 
     def begin(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         state = take(args, kwargs)
-        users = state.users
         try:
-            flow = (state.made.get(site) or begins(state))(args, kwargs)
-            running[id(flow)] = users
-        except BaseException:
-            users.pop()
-            raise
-        return flow
+            return site.of(state)(args, kwargs)
+        finally:
+            state.users.pop()
 
-    def over(flow: Any) -> None:
-        running.pop(id(flow)).pop()
-
-    return streams.driven(begin, over)
+    return streams.driven(begin)
 
 
 class KeyedBlock(Block):
-    """A block that takes the guards of its key at its beginning, and uses them to its end."""
+    """A block that takes the guards of its key at its beginning."""
 
-    __slots__ = ("_core", "_take", "_users")
+    __slots__ = ("_core", "_take")
 
     def __init__(self, keyed: object, core: PolicyState, take: Callable[[], KeyState]) -> None:
         super().__init__(cast("BlockPlan", None), keyed)  # it has a plan once it has a key
         self._core = core
         self._take = take
-        self._users: list[None]
 
     def _of_key(self) -> list[None]:
         """Take the guards of the key, and return their users; nobody's where it was used before."""
@@ -183,43 +191,18 @@ class KeyedBlock(Block):
             return [None]
         state = self._take()
         self._plan = view_of(self._core, state)._block_plan()
-        self._users = state.users
-        return self._users
+        return state.users
 
     def __enter__(self) -> Self:
         users = self._of_key()
         try:
             return super().__enter__()
-        except BaseException:
-            users.pop()
-            raise
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        try:
-            super().__exit__(kind, error, trace)
         finally:
-            self._users.pop()
+            users.pop()
 
     async def __aenter__(self) -> Self:
         users = self._of_key()
         try:
             return await super().__aenter__()
-        except BaseException:
-            users.pop()
-            raise
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        try:
-            await super().__aexit__(kind, error, trace)
         finally:
-            self._users.pop()
+            users.pop()

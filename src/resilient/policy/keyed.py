@@ -94,7 +94,7 @@ class KeyedPolicy(KeyControls, Sole, Generic[Owner]):
         wrapping.check(self.name, self.policy.guards, fn)
         if bare(self._core, fn) is not fn:
             raise ValueError(f"{label(fn)} is guarded by {self.name} already")
-        wrapper = decorated(self._core, self._state, fn)
+        wrapper = decorated(self._table, self._core, self._state, fn)
         plain = hasattr(fn, "__code__")
         functools.update_wrapper(wrapper, fn, updated=("__dict__",) if plain else ())
         if not hasattr(fn, "__name__"):

@@ -37,9 +37,10 @@ def with_keys(core: PolicyState, own: list[Sample], timed: Timed) -> list[Sample
     table = core.keys
     if table is None:
         return own
-    rows = [_row(own), *(_row_of(core, state, timed) for state in table.all())]
-    if table.past:
-        rows.append(_row([(metric, at, value) for (metric, at), value in table.past.items()]))
+    states, past = core.locked(table.measured)
+    rows = [_row(own), *(_row_of(core, state, timed) for state in states)]
+    if past:
+        rows.append(_row([(metric, at, value) for (metric, at), value in past.items()]))
     found, row = add(rows)
     whole = [(metric, at, value) for (metric, at), value in zip(found.tail, row, strict=True)]
     return [*whole, *_of_table(table)]
@@ -54,16 +55,18 @@ def _of_table(table: KeyTable) -> list[Sample]:
 
 def _row_of(core: PolicyState, state: KeyState, timed: Timed) -> tuple[RowSchema, Row]:
     """Return the numbers of a key, measured again where it was called, or has not calmed down."""
-    known: tuple[RowSchema, Row] | None = state.samples
-    if known is not None and not state.seen & _NEWS:
-        return known
+    at, known = state.samples or ("", None)
+    if known is not None and at == state.state and not state.seen & _NEWS:
+        found: tuple[RowSchema, Row] = known
+        return found
     now = core.now()
     state.seen &= ~_NEWS
     measured, idle = core.locked(_measured, state, now)
     if not idle:
         state.seen |= _NEWS
-    state.samples = found = _row(timed(measured))
-    return found
+    row = _row(timed(measured))
+    state.samples = state.state, row
+    return row
 
 
 def _measured(state: KeyState, now: float) -> tuple[list[Sample], bool]:

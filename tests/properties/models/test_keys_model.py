@@ -129,10 +129,11 @@ class Keys(RuleBasedStateMachine):
         assert self.table.overflowed == self.overflowed
         assert self.table.forgotten == self.forgotten
         for key, mine in self.naive.items():
-            assert len(self.table.states[key].users) == mine.blocks
+            assert self.table.states[key].key.running == mine.blocks
+            assert self.table.states[key].users == []
             assert self.table.states[key].key.forced == ("forced_open" if mine.forced else None)
         shared = [block for mine, block in self.blocks if mine is None]
-        assert len(self.table.overflow.users) == len(shared)
+        assert self.table.overflow.key.running == len(shared)
 
     def teardown(self) -> None:
         for _, block in getattr(self, "blocks", []):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import inspect
 import logging
 import threading
@@ -32,6 +33,7 @@ from resilient.telemetry.policy_samples import row_of
 from resilient.testing import ManualClock
 from tests.kit.forks import Fork, in_both
 from tests.kit.policies import policy
+from tests.kit.waiting import until
 from tests.kit.worlds import BACKENDS, run
 
 
@@ -384,7 +386,83 @@ def test_a_stream_keeps_its_key_to_its_end() -> None:
     other = stream("b")
     next(other)
     other.close()
-    assert [len(each.users) for each in hosts._table.all()] == [0, 0]
+    assert [each.key.running for each in hosts._table.all()] == [0, 0]
+
+
+def test_a_manager_and_a_stream_of_a_client_keep_their_key_to_the_end() -> None:
+    class Client:
+        @contextlib.contextmanager
+        def session(self, host: str) -> Iterator[str]:
+            yield host
+
+        def items(self, host: str) -> Iterator[str]:
+            yield host
+            raise ConnectionError
+
+    shop = policy(circuit_breaker(failure_threshold=1), bulkhead(1))
+    client = shop.wrap(Client(), key=by_first)
+    with client.session("a"):
+        seen = shop.snapshot()["keys"]
+        assert [(row["key"], row["running"]) for row in seen["worst"]] == []
+        assert shop._core.keys is not None
+        held = shop._core.keys.states["a"]
+        assert (held.key.running, held.is_idle(0.0)) == (1, False)
+    assert held.key.running == 0
+    items = client.items("c")
+    assert next(items) == "c"
+    with pytest.raises(ConnectionError):
+        next(items)
+    with pytest.raises(CircuitOpenError) as error:
+        next(client.items("c"))
+    assert error.value.key == "c"
+    assert shop.state == "closed"
+
+
+def test_a_block_that_is_dropped_gives_its_place_back() -> None:
+    hosts = keyed(circuit_breaker(), max_keys=1)
+    block = hosts.block("a")
+    block.__enter__()
+    del block
+    gc.collect()
+    assert hosts.call(len, "b") == 1
+    assert state(hosts, "a") is None
+
+
+def test_a_block_left_twice_takes_nothing_from_another_one() -> None:
+    hosts = keyed(bulkhead(2))
+    with hosts.block("a") as block:
+        with hosts.block("a") as other:
+            pass
+        with pytest.raises(RuntimeError, match="has ended"):
+            other.__exit__(None, None, None)
+    with pytest.raises(RuntimeError, match="has ended"):
+        block.__exit__(None, None, None)
+    with pytest.raises(RuntimeError, match="has not begun"):
+        hosts.block("a").__exit__(None, None, None)
+
+
+def test_what_is_made_for_a_key_goes_with_what_was_decorated() -> None:
+    hosts = keyed(circuit_breaker())
+    for _ in range(20):
+        hosts(lambda host: host)("a")
+    gc.collect()
+    assert len(hosts._table.states["a"].made) <= 2
+
+
+def test_keys_give_up_their_places_after_an_order_was_released(clock: ManualClock) -> None:
+    hosts = keyed(circuit_breaker(), max_keys=3, clock=clock)
+    for key in "abc":
+        hosts.call(len, key)
+    hosts.policy.force_open("INC-1")
+    hosts.policy.release()
+    assert state(hosts, "a") == "half_open"
+    for key in "defg":
+        hosts.call(len, key)
+        hosts.force_open(key)
+        hosts.release(key)
+    for number in range(20):
+        hosts.call(bool, f"host-{number}")
+    assert keys(hosts) | {"known": 3, "overflowed": 0} == keys(hosts)
 
 
 def test_the_longest_unused_gives_up_its_place() -> None:
@@ -640,6 +718,104 @@ def test_a_child_keeps_its_keys_and_their_circuits_and_none_of_the_calls() -> No
     assert child == {"sick": "error", "a": "full", "running": 0}
     assert parent == {"sick": "error", "a": "error", "running": 1}
     assert hosts.snapshot("a")["running"] == 0  # type: ignore[index]
+
+
+def test_a_timed_order_for_a_key_ends_in_a_child_too() -> None:
+    hosts = keyed(circuit_breaker())
+    hosts.force_open("a", for_=0.05)
+
+    def scene(fork: Fork) -> bool:
+        fork()
+        until(lambda: hosts.try_call(len, "a").served == "full")
+        return True
+
+    assert in_both(scene) == (True, True)
+
+
+def test_a_child_counts_anew_and_has_the_newest_options() -> None:
+    hosts = keyed(circuit_breaker(failure_threshold=1), max_keys=1)
+    hosts.call(len, "a")
+    hosts.call(len, "b")
+    own: Any = hosts._table.states["b"].own[0]
+    base: Any = hosts.policy.guards[0]
+    hosts.policy.update(circuit_breaker={"failure_threshold": 7})
+    own._revision, own.health.failure_threshold = 0, 1  # as if the fork had come in between
+
+    def scene(fork: Fork) -> list[Any]:
+        fork()
+        seen = hosts.snapshot("b")
+        assert seen is not None
+        return [keys(hosts)["forgotten"], seen["guards"][0]["options"]["failure_threshold"]]
+
+    assert in_both(scene) == ([1, 1], [0, 7])
+    assert base.health.failure_threshold == 7
+
+
+def test_options_that_change_twice_at_once_end_alike() -> None:
+    """An update looks again at what the policy has, once it holds the lock."""
+    hosts = keyed(bulkhead(1))
+    hosts.call(len, "a")
+    base: Any = hosts.policy.guards[0]
+    anew, raced = type(base).anew, list[bool]()
+
+    def slow(guard: Any) -> Any:
+        made = anew(guard)
+        if guard is base and not raced:
+            raced.append(True)
+            hosts.policy.update(bulkhead={"max_concurrent": 9})
+        return made
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(base), "anew", slow)
+        hosts.policy.update(bulkhead={"max_concurrent": 5})
+    every = [hosts.policy.guards[0], *(each.own[0] for each in hosts._table.all())]
+    assert [guard.options()["max_concurrent"] for guard in every] == [9, 9, 9]
+
+
+def test_a_counter_is_read_once_while_its_key_is_forgotten(clock: ManualClock) -> None:
+    hosts = keyed(circuit_breaker(failure_threshold=1, recovery_timeout=1.0), max_keys=1,
+                  clock=clock)  # fmt: skip
+    breaks(hosts, "a")
+    clock.advance(1.0)
+    hosts.call(len, "a")
+    table, measured = hosts._table, hosts._table.measured
+
+    def forgotten_meanwhile() -> Any:
+        seen = measured()
+        table.core.locked(table._find, "b", clock.now())
+        return seen
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(table, "measured", forgotten_meanwhile)
+        assert sample(hosts, "breaker_transitions_total", "open", "auto") == 1
+    assert sample(hosts, "breaker_transitions_total", "open", "auto") == 1
+
+
+def test_gauges_follow_changes_without_calls() -> None:
+    hosts = keyed(circuit_breaker(), bulkhead(4))
+    hosts.call(len, "a")
+    assert sample(hosts, "limit") == 12
+    hosts.policy.update(bulkhead={"max_concurrent": 5})
+    assert sample(hosts, "limit") == 15
+    hosts.policy.force_open()
+    hosts.policy.release()
+    assert sample(hosts, "breaker_workers", "half_open") == 3
+
+
+def test_a_text_that_is_no_plain_str_never_costs_a_call() -> None:
+    class Odd(str):
+        __hash__ = None  # type: ignore[assignment]
+        __slots__ = ()
+
+    class Named:
+        def __str__(self) -> str:
+            return Odd("a")
+
+    hosts = keyed(bulkhead(1))
+    assert hosts.call(bool, Named()) is True
+    assert state(hosts, "a") == "closed"
+    hosts.policy.force_open()
+    assert "[a?b]" in str(hosts.try_call(bool, "a\nb").error)
 
 
 def test_a_policy_given_keys_by_two_functions_has_one_table() -> None:

@@ -191,25 +191,21 @@ def beginning(pipeline: Pipeline, fn: Callable[..., Any], *, final: bool = False
 
 
 def driven(
-    begin: Begin, over: Callable[[Any], object] | None = None
+    begin: Begin,
 ) -> Callable[..., AsyncGenerator[Any, Any]]:
-    """Return an async generator function that drives what `begin` returns, and tells `over`."""
+    """Return an async generator function that drives what `begin` returns for its arguments."""
 
     async def guarded(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
         flow = begin(args, kwargs)
-        try:
-            while await flow.step():
-                try:
-                    flow.sent = yield flow.taken()
-                except GeneratorExit as reason:
-                    await flow.close(reason)
-                    raise
-                except BaseException as error:
-                    flow.thrown = error
-            flow.end()
-        finally:
-            if over is not None:
-                over(flow)
+        while await flow.step():
+            try:
+                flow.sent = yield flow.taken()
+            except GeneratorExit as reason:
+                await flow.close(reason)
+                raise
+            except BaseException as error:
+                flow.thrown = error
+        flow.end()
 
     return guarded
 

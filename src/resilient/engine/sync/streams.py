@@ -251,25 +251,21 @@ def beginning(
 
 
 def driven(
-    begin: Begin, over: Callable[[Any], object] | None = None
+    begin: Begin,
 ) -> Callable[..., Generator[Any, Any, Any]]:
-    """Return a generator function that drives what `begin` returns, and gives it to `over`."""
+    """Return a generator function that drives what `begin` returns for its arguments."""
 
     def guarded(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
         flow = begin(args, kwargs)
-        try:
-            while flow.step():
-                try:
-                    flow.sent = yield flow.taken()
-                except GeneratorExit as reason:
-                    flow.close(reason)
-                    raise
-                except BaseException as error:
-                    flow.thrown = error
-            return flow.end()
-        finally:
-            if over is not None:
-                over(flow)
+        while flow.step():
+            try:
+                flow.sent = yield flow.taken()
+            except GeneratorExit as reason:
+                flow.close(reason)
+                raise
+            except BaseException as error:
+                flow.thrown = error
+        return flow.end()
 
     return guarded
 

@@ -36,6 +36,7 @@ class Moving(Climbing, InFlight, Stateful, PerKey):
     moves: dict[tuple[str, Cause], int]
     phase: str
     # Class attributes until they are set: 30 attributes of its own cost an object 1,300 bytes more.
+    _released: bool = False  # an operator has moved it, and no call since
     would_open_total: int = 0
     would_refuse_total: int = 0
     serial: int
@@ -70,6 +71,7 @@ class Moving(Climbing, InFlight, Stateful, PerKey):
 
     def _move(self, state: str, now: float, why: str, kind: Kind, cause: Cause = "auto") -> None:
         before, self.phase = self.phase, state
+        self._released = cause == "operator"
         if self.seen is not None:
             self._moved_unseen(state, now, why)
             return
@@ -215,8 +217,9 @@ class Moving(Climbing, InFlight, Stateful, PerKey):
         window.advance(now)
         timed = isinstance(window, TimeWindow)  # what a window of calls holds never gets old
         marks = (window.failures or window.slow) if timed else 0
-        usual = self.phase == CLOSED and self.forced is None and not self._is_climbing(now)
-        return usual and not (marks or len(self.health.ages))
+        usual = self.phase == CLOSED or (self.phase == HALF_OPEN and self._released)
+        calls = len(self.health.ages) + len(self._probes)
+        return usual and not (marks or calls or self.forced or self._is_climbing(now))
 
     # -- tests, and forks ---------------------------------------------
 

@@ -9,9 +9,8 @@ from ... import validation
 from ...callables import Kind, kind_of
 from ...engine.key_states import KeyState
 from ..guard_stack import GuardStack
-from ..key_calls import Take, dispatching, taking, view_of
+from ..key_calls import KeyView, dispatching, taking, view_of
 from ..keyed import KeyedPolicy, keyed
-from .client_policy import ClientPolicy
 
 HOST: Final = "host"
 
@@ -26,33 +25,48 @@ class Keying:
 
     def __init__(self, policy: GuardStack, key_of: KeyOf) -> None:
         table = policy._core.keys
-        self.keyed: KeyedPolicy[GuardStack] = keyed(
-            policy, _unasked, 1000 if table is None else table.max_keys
-        )
+        most = 1000 if table is None else table.max_keys
+        self.keyed: KeyedPolicy[GuardStack] = keyed(policy, _unasked, most)
         self._key_of = key_of
 
-    def function(
-        self, guarding: ClientPolicy, kind: Kind, fn: Callable[..., Any], *, skip: int
+    def method(
+        self, kind: Kind, name: str, proxy_of: Callable[[KeyView, Any], Any]
     ) -> Callable[..., Any]:
-        """Return fn, guarded by the guards of its call's key; of a client, its proxy comes first.
+        """Return a method of a proxy that calls that of the proxy of its call's key.
 
         Args:
-            guarding: how the policy itself would guard it.
-            kind: what fn is.
-            fn: the function.
+            kind: what the method is.
+            name: its name.
+            proxy_of: returns the proxy of the same client that is guarded by a key's guards.
+        """
+
+        def make(state: KeyState) -> Callable[..., Any]:
+            view = view_of(self.keyed._core, state)
+
+            def calls(proxy: Any, /, *args: Any, **kwargs: Any) -> Any:
+                return getattr(proxy_of(view, proxy), name)(*args, **kwargs)
+
+            return calls
+
+        return self.function(kind, make, skip=1)
+
+    def function(
+        self, kind: Kind, make: Callable[[KeyState], Callable[..., Any]], *, skip: int
+    ) -> Callable[..., Any]:
+        """Return a function that calls what is made for the key of its call.
+
+        Args:
+            kind: what it is.
+            make: returns a function for a key.
             skip: how many of its arguments are the client's proxy: 1, or 0 of a transport.
         """
-        key_of, core = self._key_of, self.keyed._core
+        key_of, table = self._key_of, self.keyed._table
 
         def key(*args: Any, **kwargs: Any) -> object:
-            client = args[0].__wrapped__ if skip else None
-            return key_of(client, args[skip:], kwargs)
+            return key_of(args[0].__wrapped__ if skip else None, args[skip:], kwargs)
 
-        def guarded(state: KeyState) -> Callable[..., Any]:
-            return guarding.of(view_of(core, state)).function(kind, fn, skip=skip)
-
-        take: Take = taking(key, self.keyed._table, self.keyed._unknown)
-        return dispatching(take, guarded, is_async=kind == "async")
+        take = taking(key, table, self.keyed._unknown)
+        return dispatching(table, take, make, is_async=kind == "async")
 
 
 def _unasked(*args: Any, **kwargs: Any) -> object:

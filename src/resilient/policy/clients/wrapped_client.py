@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from ...callables import Kind, kind_of
 from ..guard_stack import GuardStack
+from ..key_calls import KeyView
 from ..marks import BY, GuardedBy, mark_of
 from . import proxy_methods, subclients
 from .adapter import ClientAdapter
@@ -132,6 +133,14 @@ class Wrapper(Handing):
             return {name: self.opened(value) for name, value in given.items()}
         return tuple([self.opened(value) for value in given])
 
+    def _of_key(self, view: KeyView, proxy: Proxy) -> Any:
+        """Return the proxy of the same client that is guarded by the guards of a key."""
+        wrapper = view.clients.get(self)
+        if wrapper is None:
+            wrapper = Wrapper(view, self.selection, self._knowledge, self._judges)
+            view.clients[self] = wrapper
+        return wrapper.proxy(proxy.__wrapped__, proxy._resilient_traits)
+
     # -- attributes ---------------------------------------------
 
     def attribute(self, proxy: Proxy, name: str) -> Any:
@@ -205,14 +214,15 @@ class Wrapper(Handing):
         mark = mark_of(getattr(value, "__func__", value))
         if guarding is None or (mark is not None and mark.policy._core is self.policy._core):
             return self._free(proxy, name, kind, fn, marked=mark is not None)
+        own = guarding.policy._core is self.policy._core
+        if self.keying is not None and own and traits.holder == "":
+            return self.keying.method(kind, name, self._of_key)
         if kind == "sync" and (traits.is_async or subclients.makes_async(value)):
             return proxy_methods.asynchronous(self, guarding, name, fn)
         inner = proxy_methods.forward(self, name, kind, fn, type(proxy))
         quick = None
         if fn is None:
             quick = proxy_methods.frameless(self, name, kind, inner, type(proxy))
-        if self.keying is not None and guarding.policy._core is self.policy._core:
-            return self.keying.function(guarding, kind, inner, skip=1)
         made = guarding.function(kind, inner, skip=1, quick=quick)
         if kind in ("sync", "async"):
             setattr(made, INNER, inner)
