@@ -11,6 +11,7 @@ from ..engine.policy_state import PolicyState
 from ..errors import CircuitOpenError, FlagOffError, RefusedError
 from ..guards.base import Guard
 from ..guards.facets import Answers, Switch
+from ..guards.shadow import Shadow
 from ..guards.sorting import answering, changeable_options
 from ..outcomes import FAILURE
 
@@ -40,6 +41,26 @@ def switches(core: PolicyState) -> dict[str, list[str]]:
     fallback = any(_answers(guard, FlagOffError, core.name) for guard in answering(core.guards))
     answered = [each.flag.name for each in found if fallback or each.has_answer]
     return {"flags": [each.flag.name for each in found], "answered": answered}
+
+
+def shadows(core: PolicyState) -> dict[str, list[Said]]:
+    """Return what the shadows of a policy would have done, and what would change with them."""
+    found = [guard for guard in core.guards if isinstance(guard, Shadow)]
+    living = {guard.kind: guard for guard in core.guards}
+    return {} if not found else {"shadows": [_shadow(each, living.get(each.of)) for each in found]}
+
+
+def _shadow(shadow: Shadow, living: Guard | None) -> Said:
+    changes = {} if living is None else shadow.changes(living)
+    return {
+        "guard": shadow.of,
+        "living": living is not None,
+        "changes": {name: _plain(value) for name, value in changes.items()},
+        "would_be": shadow.would_be,
+        "would_open": shadow.would_open,
+        "would_refuse": shadow.would_refuse,
+        "last": shadow.moves[-1]["reason"] if shadow.moves else "",
+    }
 
 
 def _answers(guard: Answers, kind: type[RefusedError], policy: str) -> bool:

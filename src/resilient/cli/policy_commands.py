@@ -9,6 +9,7 @@ from typing import Any, Final, cast
 import click
 
 from ..flags.flip import FORCED, KEY, OPTION, RELEASED, lever_of
+from ..flags.stores.base import Process
 from ..validation import clean
 from .options import DECLARE, applied, common, given, lever_command, ordering, pull
 from .output import moment, order_line, say, say_json, table
@@ -112,6 +113,7 @@ def show(context: click.Context, /, name: str, store: str | None, as_json: bool)
         ],
     )
     _say_keys(each)
+    _say_shadows(each)
     for move in moves:
         say(line(move, view.now))
         _say_evidence(move.get("evidence"))
@@ -227,6 +229,56 @@ def unset_option(
     """Take back what `set` changed."""
     levers = {f"{OPTION}/{name}/{option}": RELEASED for option in settings}
     pull(context, levers, name, declare, options)
+
+
+@policies.command("promote")
+@click.argument("name")
+@ordering
+@click.pass_context
+def promote(context: click.Context, /, name: str, **options: Any) -> None:
+    """Put the options of a policy's shadows in force: the candidates that ran beside its guards.
+
+    The processes say which these are; where they do not say the same, nothing is recorded. Undone
+    by `unset`.
+    """
+    around = given(context)
+    reach = StoreAccess(options["store"] or around[0])
+    with reach.store() as opened:
+        view = look(reach, opened)
+        known_name(name, view.names(FORCED), "policy")
+    pull(context, _promoted(view.processes, name), name, False, options)
+
+
+def _promoted(processes: list[Process], name: str) -> dict[str, Any]:
+    """Return the levers by which the shadows of a policy take the place of its guards."""
+    said = [p.about.get("policies", {}).get(name) for p in processes]
+    told = [each.get("shadows", []) for each in said if each is not None]
+    wanted = [{(s["guard"], o): v for s in each for o, v in s["changes"].items()} for each in told]
+    if not any(told):
+        fail(f"nothing was recorded: no process says that {name} has a shadow", USAGE)
+    if any(not each for each in told) or any(each != wanted[0] for each in wanted):
+        fail(f"nothing was recorded: the processes do not say the same of {name}'s shadow", USAGE)
+    alone = [s["guard"] for each in told for s in each if not s["living"]]
+    if alone:
+        fail(f"nothing was recorded: {name} has no {alone[0]} whose place it could take", USAGE)
+    if not wanted[0]:
+        fail(f"nothing was recorded: {name} has these options already", USAGE)
+    return {f"{OPTION}/{name}/{kind}.{option}": v for (kind, option), v in wanted[0].items()}
+
+
+def _say_shadows(each: list[dict[str, Any]]) -> None:
+    """Print what the shadows of each process would have done."""
+    rows = [
+        (
+            f"{process['host']}, pid {process['pid']}", str(row["guard"]),
+            ", ".join(f"{name}={value}" for name, value in row["changes"].items()),
+            str(row["would_be"]), str(row["would_open"]), str(row["would_refuse"]), row["last"],
+        )
+        for process in each
+        for row in process["policy"].get("shadows", ())
+    ]  # fmt: skip
+    if rows:
+        table(("process", "shadow", "with", "would be", "would open", "would refuse", "why"), rows)
 
 
 def _parsed(text: str) -> Any:

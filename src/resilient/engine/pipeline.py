@@ -86,6 +86,7 @@ class Pipeline:
         key: Key | None = None,
     ) -> None:
         self.core: PolicyState = core
+        core.shaped = True
         self.key: Key | None = key  # whose guards these are
         # A wrapped client's judges, asked before those of the guards.
         self.judges: tuple[Judge, ...] = judges

@@ -50,6 +50,7 @@ class PolicyState(ForcedState):
         "owner",
         "patience",
         "policy",
+        "shaped",
         "switches",
         "tier",
         "uncalled",
@@ -80,6 +81,7 @@ class PolicyState(ForcedState):
         self.differs: bool = False  # it was declared again with other options
         self.dropped: bool = False
         self.policy: weakref.ref[Any] | None = None  # the object that users hold
+        self.shaped: bool = False  # a pipeline was made of its guards
         self.guards: tuple[Guard, ...] = ()
         self.switches: tuple[weakref.ref[Switch], ...] = ()
         self.view_guards: tuple[weakref.ref[Guard], ...] = ()  # guards that only views have
@@ -95,6 +97,12 @@ class PolicyState(ForcedState):
         """Add guards that belong to no policy yet, outside the present ones."""
         self.guards = guards + self.guards
         self._take(guards)
+
+    def adopt_among(self, guards: tuple[Guard, ...]) -> None:
+        """Take these guards, new ones among the present ones, before anything was made of them."""
+        new = tuple(guard for guard in guards if guard not in self.guards)
+        self.guards = guards
+        self._take(new)
 
     def adopt_view(self, guards: tuple[Guard, ...]) -> None:
         """Add guards that a view has and the policy itself has not."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from ..admin.keys import summed
 from ..admin.registry import registry
-from ..admin.summary import Moments, Stacks, is_covered, switches
+from ..admin.summary import Moments, Stacks, is_covered, shadows, switches
 from ..engine.policy_state import PolicyState
 from ..flag_handle import Flag
 from ..guards.facets import Stateful
@@ -62,6 +62,7 @@ class ProcessReport:
                 **switches(core),
                 "covered": is_covered(core),
                 "stack": stacks.number_of(core),
+                **shadows(core),
                 **({} if core.keys is None else {"keys": summed(core)}),
             }
             for core in registry.cores()

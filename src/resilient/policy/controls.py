@@ -11,6 +11,7 @@ from ..admin.registry import registry
 from ..engine.policy_state import PolicyState
 from ..guards.base import Guard
 from ..guards.facets import Stateful
+from . import shadowing
 from .guard_stack import GuardStack
 
 if TYPE_CHECKING:
@@ -154,6 +155,46 @@ class Levers(GuardStack):
         """
         validation.text("reason", reason)
         updating.update(self._core, self._guards, updating.UPDATE, guards, reason)
+
+    def shadow(self, candidate: Guard, /) -> None:
+        """Have a candidate see all that happens beside the living guard, and refuse nothing.
+
+        What it would have done is counted, and shown with its evidence; `promote` puts its options
+        in force. Call it where the policy is made: what was decorated before does not feed it.
+
+        Args:
+            candidate: a guard that can refuse, such as ``circuit_breaker(failure_rate=0.3)``.
+
+        Raises:
+            TypeError: candidate is no such guard.
+            ValueError: it belongs to a policy, or has a line; or the policy guards something
+                already, or has such a shadow.
+
+        Example:
+            >>> from resilient import Policy, circuit_breaker
+            >>> tunes = Policy("tunes", circuit_breaker())
+            >>> tunes.shadow(circuit_breaker(failure_threshold=1))
+            >>> failed = tunes.try_call(int, "x")
+            >>> shadow = tunes.snapshot()["guards"][0]
+            >>> tunes.state, shadow["would_be"], shadow["would_open"]
+            ('closed', 'open', 1)
+        """
+        guards = shadowing.shadowed(self._core, self._core.guards, candidate)
+        self._core.adopt_among(guards)
+        self._join(self._core, guards, guards)
+
+    def promote(self, reason: str = "") -> None:
+        """Put the options of the shadows in force, as `update` does; the shadows stay.
+
+        Args:
+            reason: why; the event and the log show it.
+
+        Raises:
+            TypeError: reason is not a str.
+            ValueError: there is no shadow, or it has no living guard beside it.
+        """
+        changes = shadowing.promotion(self._core, self._core.guards)
+        self.update(reason=reason, **{kind: found for kind, found in changes.items() if found})
 
 
 def _reset(core: PolicyState, guards: tuple[Guard, ...], why: str) -> bool:
