@@ -13,7 +13,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 # Tests that want the machine for themselves.
-ALONE := $(addprefix tests/,properties/cancellation properties/fork properties/stress unit/prometheus integration/demo)
+ALONE := $(addprefix tests/,properties/cancellation properties/fork properties/stress unit/prometheus integration/capacity integration/demo)
 # Tests that wait for processes and servers most of their time.
 WAITING := $(addprefix tests/,unit/cli unit/flags unit/integrations unit/monitoring unit/pages kit/servers \
 	integration/clients integration/fleet integration/gunicorn integration/prefork integration/prometheus \
@@ -22,8 +22,8 @@ WAITING := $(addprefix tests/,unit/cli unit/flags unit/integrations unit/monitor
 SLOW := $(addprefix tests/,unit/cli unit/flags/journal unit/integrations unit/monitoring unit/pages unit/testing kit/servers \
 	unit/clients/test_memory.py unit/engine/streams/test_memory.py \
 	properties/cancellation/test_streams_sweep.py properties/stress/test_counts.py \
-	integration/clients integration/demo integration/fleet integration/gunicorn integration/prefork integration/prometheus \
-	integration/storm integration/transparency integration/versions unit/simulate/test_proof.py)
+	integration/capacity integration/clients integration/demo integration/fleet integration/gunicorn integration/prefork \
+	integration/prometheus integration/storm integration/transparency integration/versions unit/simulate/test_proof.py)
 # What `make coverage` runs: the tests of guards, engine and flags; unit/flags, which waits, beforehand.
 MEASURED := $(addprefix tests/,unit/admin unit/engine unit/guards unit/policy regressions \
 	properties/differential properties/fork properties/models properties/promises unit/test_process.py)
@@ -32,7 +32,7 @@ MEASURED := $(addprefix tests/,unit/admin unit/engine unit/guards unit/policy re
 CORE := $(addprefix tests/,unit/guards unit/engine unit/policy regressions properties)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test quick core trial freeze soak prefork simulate fleet storm coverage picture pictures lint changelog types docs bench profile house format clean
+.PHONY: help demo test quick core trial freeze soak prefork simulate fleet storm capacity coverage picture pictures lint changelog types docs bench profile house format clean
 
 help:  ## say what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -75,6 +75,9 @@ fleet: $(VENV)/test  ## eight processes share one rate limit while Redis answers
 
 storm: $(VENV)/test  ## the same with real processes on loopback; about 90 s
 	$(BIN)/python -m tests.integration.storm.storm_trial
+
+capacity: $(VENV)/test  ## a real service has 20 workers, then 5, then 20: a limit finds it, fixed ones do not; about 65 s
+	$(BIN)/python -m tests.integration.capacity.capacity_trial
 
 # Which tests fail is what `make test` says: here it is ignored.
 coverage: $(VENV)/test  ## the branches that tests take; fails where they are fewer than benchmarks/branches.toml says
