@@ -11,6 +11,7 @@ import click
 from ..flags.flip import FORCED, KEY, OPTION, RELEASED, lever_of
 from ..flags.stores.base import Process
 from ..validation import clean
+from .advise import command as advise
 from .options import DECLARE, applied, common, given, lever_command, ordering, pull
 from .output import moment, order_line, say, say_json, table
 from .store_access import USAGE, StoreAccess, fail, known_name, look
@@ -229,6 +230,9 @@ def unset_option(
     """Take back what `set` changed."""
     levers = {f"{OPTION}/{name}/{option}": RELEASED for option in settings}
     pull(context, levers, name, declare, options)
+
+
+policies.add_command(advise, "advise")
 
 
 @policies.command("promote")

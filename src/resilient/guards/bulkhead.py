@@ -9,6 +9,7 @@ from ..errors import BulkheadFullError, RefusedError
 from ..metric_types import Metric, Sample
 from ..stack import room
 from ..state_types import BulkheadState
+from .advising import FAR, OFTEN, Advises, Seen
 from .base import PARK, REFUSE, Guard, Waiter
 from .facets import Changeable, Queueing, Slots
 from .per_key import PerKey
@@ -26,7 +27,7 @@ _WAITING: Final = Metric(
 )
 
 
-class Bulkhead(Queueing, Slots, Changeable, PerKey, BulkheadState):
+class Bulkhead(Queueing, Slots, Changeable, PerKey, Advises, BulkheadState):
     """Limits the calls in progress; made by `resilient.bulkhead`."""
 
     kind: ClassVar[str] = "bulkhead"
@@ -196,6 +197,20 @@ class Bulkhead(Queueing, Slots, Changeable, PerKey, BulkheadState):
         self.abandoned = 0
         if self.queue is not None:
             self.queue.clear()
+
+    @classmethod
+    def advise(cls, seen: Seen) -> list[str]:
+        slots, refused = seen.options(cls.kind).get("max_concurrent"), seen.refused(cls.kind)
+        peak, calls = seen.most("in_flight_peak"), seen.calls
+        if refused > OFTEN * calls:
+            return [f"it refused {refused:.0f} of {calls:.0f} calls with max_concurrent={slots}"]
+        if not isinstance(slots, int) or refused or peak * FAR >= slots:
+            return []
+        text = (
+            f"at most {peak:.0f} calls of a process ran at once in the last minute, and none was "
+            f"ever refused: max_concurrent={slots} was never near"
+        )
+        return [text]
 
     # -- showing ---------------------------------------------
 

@@ -35,16 +35,12 @@ class Shadow(InFlight, PerKey, Peered):
     def __init__(self, candidate: Admission) -> None:
         super().__init__()
         self.candidate: Admission = candidate
+        self.judge: Judge = candidate.judge
         self.would_refuse: int = 0
         self.would_open: int = 0
         self.moves: list[dict[str, Any]] = []  # what it would have told of
         self._refuses: bool = False
         candidate.emit = self._told
-
-    @property
-    def judge(self) -> Judge:  # type: ignore[override]
-        """What the candidate takes for a failure."""
-        return self.candidate.judge
 
     @property
     def of(self) -> str:

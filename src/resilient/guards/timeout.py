@@ -8,6 +8,7 @@ from .. import validation
 from ..errors import RefusedError, WorkersBusyError
 from ..metric_types import Metric, Sample
 from ..state_types import TimeoutState
+from .advising import FAR, OFTEN, Advises, Seen
 from .base import REFUSE, Guard, Mode
 from .facets import Admission, Changeable, Peered, Queueing, Slots, TimeLimit
 
@@ -39,7 +40,7 @@ class _Crew:
         self.busy = 0
 
 
-class Timeout(Admission, TimeLimit, Changeable, Peered, TimeoutState):
+class Timeout(Admission, TimeLimit, Changeable, Peered, Advises, TimeoutState):
     """Limits the time of everything inside it; made by `resilient.timeout`.
 
     The drivers enforce the limit; this class counts the worker threads.
@@ -140,3 +141,16 @@ class Timeout(Admission, TimeLimit, Changeable, Peered, TimeoutState):
         if self.sync != "thread":
             return [limit]
         return [limit, (_WORKERS, (), self.workers), (_MOST, (), self.max_workers)]
+
+    @classmethod
+    def advise(cls, seen: Seen) -> list[str]:
+        seconds, usual = seen.options(cls.kind).get("seconds"), seen.within(0.99)
+        ended = seen.count("timeouts_total")
+        if not isinstance(seconds, (int, float)):
+            return []
+        if ended > OFTEN * seen.calls:
+            return [f"{ended:.0f} of {seen.calls:.0f} calls did not end within its {seconds:g} s"]
+        if usual is None or usual * FAR > seconds:
+            return []
+        waits = f"and a caller of a hung one waits for {seconds:g} s"
+        return [f"99 % of the calls ended within {usual:g} s, {waits}"]

@@ -9,6 +9,7 @@ from typing import Any, Final
 from .. import validation
 from ..engine.policy_state import PolicyState
 from ..errors import DeclarationWarning, OrderWarning
+from ..guards.advising import Advises
 from ..guards.attached import Attached
 from ..guards.base import Guard
 from ..guards.facets import (
@@ -95,6 +96,11 @@ def warn_of_order(name: str, guards: tuple[Guard, ...]) -> None:
         import warnings
 
         warnings.warn(f"{name}: {warning}", OrderWarning, stacklevel=Place.depth())
+    doubts = [guard.doubts(guards) for guard in guards if isinstance(guard, Advises)]
+    for doubt in filter(None, doubts):
+        import warnings
+
+        warnings.warn(f"{name}: {doubt}", DeclarationWarning, stacklevel=Place.depth())
 
 
 def warn_of_difference(there: PolicyState, again: PolicyState, guards: tuple[Guard, ...]) -> None:

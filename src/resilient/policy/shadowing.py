@@ -8,14 +8,16 @@ from .. import validation
 from ..admin.options import guard_named
 from ..engine.policy_state import PolicyState
 from ..guards.base import Guard
-from ..guards.facets import Admission, Queueing, Switch
+from ..guards.facets import Admission, Queueing, Switch, TimeLimit
 from ..guards.shadow import Shadow
 from . import ordering
 
 
 def shadowed(core: PolicyState, guards: tuple[Guard, ...], candidate: object) -> tuple[Guard, ...]:
     """Return a policy's guards with the shadow of a candidate among them."""
-    admits = isinstance(candidate, Admission) and not isinstance(candidate, (Switch, Shadow))
+    admits = isinstance(candidate, Admission) and not isinstance(
+        candidate, (Switch, Shadow, TimeLimit)
+    )
     if not (isinstance(candidate, Admission) and admits):
         validation.refuse_type(
             "candidate", candidate, "a guard that can refuse, such as circuit_breaker(...)"

@@ -21,6 +21,7 @@ from ..base import REFUSE, Guard
 from ..facets import Changeable, Peered, TimeLimit
 from ..jitter import source
 from ..window import Ages, calls
+from .advice import BreakerAdvice
 from .history import History
 from .moves import CLOSED, HALF_OPEN, METRICS_ONLY, NEVER, OPEN, Moving
 from .recovery import Recovery
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 _UNCOUNTED: Final = 0
 
 
-class CircuitBreaker(Moving, Changeable, Peered, BreakerState):
+class CircuitBreaker(Moving, Changeable, Peered, BreakerAdvice, BreakerState):
     """Refuses calls while the dependency fails; made by `resilient.circuit_breaker`."""
 
     kind: ClassVar[str] = "circuit_breaker"

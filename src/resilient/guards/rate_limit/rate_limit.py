@@ -14,6 +14,7 @@ from ...state_types import RateLimitState
 from ..base import PARK, REFUSE, Guard, Waiter
 from ..facets import Changeable, Queueing, Restorable
 from ..per_key import PerKey
+from .advice import RateAdvice
 from .asking import Asking
 from .fleet import AGAIN, ANSWER_WITHIN, SCOPES, WHEN_AWAY, FleetPace
 from .pace import Pace, Smooth
@@ -48,7 +49,7 @@ _WAITING: Final = Metric(
 )
 
 
-class RateLimit(Asking, Queueing, Changeable, PerKey, Restorable, RateLimitState):
+class RateLimit(Asking, Queueing, Changeable, PerKey, Restorable, RateAdvice, RateLimitState):
     """Bounds how many calls begin in a time; made by `resilient.rate_limit`."""
 
     kind: ClassVar[str] = "rate_limit"

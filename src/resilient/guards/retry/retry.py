@@ -24,6 +24,7 @@ from ..facets import Changeable, Peered, Queueing, Retries, Stateful
 from ..jitter import source
 from ..per_key import PerKey
 from ..tried import Tried
+from .advice import RetryAdvice
 from .report import METRICS, Counts, described, short_of_time, shown
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ _EXPONENT: Final = 64  # 2 ** 64 times any wait is longer than any cap
 _CALLERS: Final = -inf  # a hint: the error is the caller's own doing
 
 
-class Retry(Retries, Queueing, Changeable, Peered, PerKey, Stateful, RetryState):
+class Retry(Retries, Queueing, Changeable, Peered, PerKey, RetryAdvice, Stateful, RetryState):
     """Asks again after a failure; made by `resilient.retry`."""
 
     kind: ClassVar[str] = "retry"
