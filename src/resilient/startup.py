@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from . import imports
 from .engine import fork
-from .engine.forced_keys import expire_keys
 from .engine.forced_state import ForcedState
 from .engine.policy_state import PolicyState
 from .flag_handle import Flag
@@ -26,7 +25,7 @@ def install() -> None:
     Flag.on_first_read = _first_read
     PolicyState.on_first_call = _first_call
     PolicyState.on_fleet_asked = _ask_fleet
-    PolicyState.on_keys_due = expire_keys
+    PolicyState.on_keys_due = _end_forced_keys
     ForcedState.on_expired = here.expired
     for part in fork, flags, imports, fork_exclusion:
         part.install()
@@ -41,6 +40,13 @@ def _first_call(core: PolicyState) -> bool:
     followed = here.first_call(core)
     _share(core)
     return followed
+
+
+def _end_forced_keys(core: PolicyState) -> None:
+    """End forced states of keys; imports what does it only then."""
+    from .engine.forced_keys import expire_keys
+
+    expire_keys(core)
 
 
 def _ask_fleet(core: PolicyState, guard: Guard) -> None:

@@ -10,8 +10,8 @@ from weakref import WeakKeyDictionary
 from ..engine.policy_state import PolicyState
 from ..errors import CircuitOpenError, FlagOffError, RefusedError
 from ..guards.base import Guard
+from ..guards.candidate import Candidate
 from ..guards.facets import Answers, Switch
-from ..guards.shadow import Shadow
 from ..guards.sorting import answering, changeable_options
 from ..outcomes import FAILURE
 
@@ -45,22 +45,15 @@ def switches(core: PolicyState) -> dict[str, list[str]]:
 
 def shadows(core: PolicyState) -> dict[str, list[Said]]:
     """Return what the shadows of a policy would have done, and what would change with them."""
-    found = [guard for guard in core.guards if isinstance(guard, Shadow)]
+    found = [guard for guard in core.guards if isinstance(guard, Candidate)]
     living = {guard.kind: guard for guard in core.guards}
     return {} if not found else {"shadows": [_shadow(each, living.get(each.of)) for each in found]}
 
 
-def _shadow(shadow: Shadow, living: Guard | None) -> Said:
+def _shadow(shadow: Candidate, living: Guard | None) -> Said:
     changes = {} if living is None else shadow.changes(living)
-    return {
-        "guard": shadow.of,
-        "living": living is not None,
-        "changes": {name: _plain(value) for name, value in changes.items()},
-        "would_be": shadow.would_be,
-        "would_open": shadow.would_open,
-        "would_refuse": shadow.would_refuse,
-        "last": shadow.moves[-1]["reason"] if shadow.moves else "",
-    }
+    plain = {name: _plain(value) for name, value in changes.items()}
+    return {**shadow.told(), "living": living is not None, "changes": plain}
 
 
 def _answers(guard: Answers, kind: type[RefusedError], policy: str) -> bool:

@@ -282,7 +282,10 @@ def _say_shadows(each: list[dict[str, Any]]) -> None:
         for row in process["policy"].get("shadows", ())
     ]  # fmt: skip
     if rows:
-        table(("process", "shadow", "with", "would be", "would open", "would refuse", "why"), rows)
+        table(
+            ("process", "candidate for", "with", "would be", "would open", "would refuse", "why"),
+            rows,
+        )
 
 
 def _parsed(text: str) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeGuard, TypeVar
+from typing import TYPE_CHECKING, Any, TypeGuard, TypeVar
 
 from ..guards.base import Guard, Mode
 from ..guards.facets import Admission, Answers, InFlight, Keeps, Retries, Slots, Switch, TimeLimit
@@ -13,9 +13,11 @@ from ..guards.sorting import answering
 from ..knowledge.libraries import is_answer
 from ..outcomes import DEFAULT_JUDGE, Judge
 from .fast_path import fast_path
-from .key_states import Key
 from .policy_state import PolicyState
 from .stops import Enter, Leave
+
+if TYPE_CHECKING:
+    from .key_states import Key
 
 # Takes an error, and the function and arguments of the call that it ends.
 Kin = Callable[[Exception, Any, tuple[Any, ...], dict[str, Any]], Exception]
@@ -107,6 +109,21 @@ class Pipeline:
         self.skip: int = skip  # number of leading arguments that fallbacks do not get
         self._sort(guards, mode)
         self.threaded: bool = mode == "thread"
+        self._judge(guards, judges, neutral)
+        # Of a key, refusals are counted one by one.
+        self.answers: Answers | None = _answerer(guards) if key is None else None
+        self.recalls: Recalls | None = self.answers if isinstance(self.answers, Recalls) else None
+        self.enter, self.leave = fast_path(
+            core, self.fast_guards, blind_fallback=self.answers is not None
+        )
+
+    def _judge(
+        self,
+        guards: tuple[Guard, ...],
+        judges: tuple[Judge, ...],
+        neutral: Callable[[object], bool] | None,
+    ) -> None:
+        """Note who decides what a failure is."""
         self.judge: Judge = next(
             (guard.judge for guard in reversed(guards) if guard.judges_health), DEFAULT_JUDGE
         )
@@ -119,12 +136,6 @@ class Pipeline:
         self.judges_values: bool = any(
             judge.failed_result is not None
             for judge in (*judges, *(guard.judge for guard in guards))
-        )
-        # Of a key, refusals are counted one by one.
-        self.answers: Answers | None = _answerer(guards) if key is None else None
-        self.recalls: Recalls | None = self.answers if isinstance(self.answers, Recalls) else None
-        self.enter, self.leave = fast_path(
-            core, self.fast_guards, blind_fallback=self.answers is not None
         )
 
     def _sort(self, guards: tuple[Guard, ...], mode: Mode) -> None:

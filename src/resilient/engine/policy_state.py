@@ -5,7 +5,7 @@ from __future__ import annotations
 import weakref
 from bisect import bisect_left
 from collections.abc import Callable
-from typing import Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from ..clock import Clock, real
 from ..guards.attached import Attached
@@ -14,10 +14,12 @@ from ..guards.facets import Stateful, Switch
 from ..outcomes import DEFAULT_JUDGE
 from .counters import EDGES
 from .faults import fault_logger
-from .flights import Collapsed
 from .forced_state import NEVER, ForcedState
-from .key_table import KeyTable
 from .section import BUSY, SHUT
+
+if TYPE_CHECKING:
+    from .flights import Collapsed
+    from .key_table import KeyTable
 
 QUIET: Final = 60.0  # seconds; the first refusal after such a quiet time is an event
 

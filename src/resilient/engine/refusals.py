@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from ..errors import RefusedError
 from ..events import Event, bus
 from ..guards.facets import Admission
 from ..validation import clean
 from .call import ENTRY, Call
-from .key_states import Key
 from .policy_state import PolicyState
+
+if TYPE_CHECKING:
+    from .key_states import Key
 
 
 def by_guard(

@@ -9,6 +9,7 @@ from ..events import Event
 from ..metric_types import Metric, Sample
 from ..outcomes import REFUSED, Judge
 from .base import Guard, Waiter
+from .candidate import Candidate
 from .facets import Admission, Changeable, InFlight, Peered, Stateful
 from .per_key import PerKey
 
@@ -25,7 +26,7 @@ _WOULD_MOVE: Final = Metric(
 )  # fmt: skip
 
 
-class Shadow(InFlight, PerKey, Peered):
+class Shadow(InFlight, PerKey, Peered, Candidate):
     """Feeds a candidate; made by `Policy.shadow`."""
 
     kind: ClassVar[str] = "shadow"
@@ -120,6 +121,15 @@ class Shadow(InFlight, PerKey, Peered):
             return {}
         mine, there = self.candidate.options(), living.options()
         return {name: mine[name] for name in self.candidate.changeable if mine[name] != there[name]}
+
+    def told(self) -> dict[str, Any]:
+        return {
+            "guard": self.of,
+            "would_be": self.would_be,
+            "would_open": self.would_open,
+            "would_refuse": self.would_refuse,
+            "last": self.moves[-1]["reason"] if self.moves else "",
+        }
 
     # -- showing ---------------------------------------------
 

@@ -11,7 +11,6 @@ from ..admin.registry import registry
 from ..engine.policy_state import PolicyState
 from ..guards.base import Guard
 from ..guards.facets import Stateful
-from . import shadowing
 from .guard_stack import GuardStack
 
 if TYPE_CHECKING:
@@ -179,6 +178,8 @@ class Levers(GuardStack):
             >>> tunes.state, shadow["would_be"], shadow["would_open"]
             ('closed', 'open', 1)
         """
+        from . import shadowing
+
         guards = shadowing.shadowed(self._core, self._core.guards, candidate)
         self._core.adopt_among(guards)
         self._join(self._core, guards, guards)
@@ -193,6 +194,8 @@ class Levers(GuardStack):
             TypeError: reason is not a str.
             ValueError: there is no shadow, or it has no living guard beside it.
         """
+        from . import shadowing
+
         changes = shadowing.promotion(self._core, self._core.guards)
         self.update(reason=reason, **{kind: found for kind, found in changes.items() if found})
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Self
 from weakref import ref
 
-from ..engine.key_states import Key
 from ..engine.pipeline import Pipeline, Pipelines
 from ..engine.policy_state import PolicyState
 from ..guards.base import Guard, Mode
@@ -14,6 +13,7 @@ from . import ordering
 
 if TYPE_CHECKING:
     from ..engine.block_plan import BlockPlan
+    from ..engine.key_states import Key
 
 
 class GuardStack:

@@ -12,7 +12,6 @@ from .. import validation
 from ..admin.registry import Registry
 from ..admin.registry import registry as policies
 from ..engine.policy_state import PolicyState
-from .keyed import KeyedPolicy
 from .marks import BY, MARK, GuardedBy, Mark
 from .policy import Policy
 
@@ -109,8 +108,8 @@ def _own(fn: object) -> Policy | None:
         of = mark.policy
     elif isinstance(by, GuardedBy):
         of = by.policy
-    if isinstance(of, KeyedPolicy):
-        return cast("Policy", of.policy)
+    if not isinstance(of, Policy):
+        of = getattr(of, "policy", None)  # of a policy with keys
     return of if isinstance(of, Policy) else None
 
 

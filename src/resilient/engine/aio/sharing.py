@@ -110,20 +110,7 @@ def _start(flights: Flights, here: Any, flight: Flight, fly: Run) -> None:
     context = copy_context()
     context.run(current.set, None)
     context.run(inside.set, inside.get() | {id(flight)})
-
-    async def run() -> None:
-        try:
-            await fly()
-        except Exception as error:
-            flights.forget(here, flight)
-            flight.end(None, error)
-        except BaseException as error:
-            flights.forget(here, flight)
-            if isinstance(error, CancelledError) and not flight.is_cancelled:
-                flight.end(None, CancelledError())  # the body's own, as its caller would get it
-            else:
-                flight.give_up()
-            raise
+    flight.over = anyio.Event()
 
     def over(_: object = None) -> None:
         flights.forget(here, flight)
@@ -131,10 +118,9 @@ def _start(flights: Flights, here: Any, flight: Flight, fly: Run) -> None:
             flight.give_up()
         flight.over.set()
 
-    flight.over = anyio.Event()
     loop: Any = current_task()[0]
     if loop is not None:
-        task = loop.create_task(run(), context=context)
+        task = loop.create_task(_fly(flights, here, flight, fly), context=context)
         flight.cancel = task.cancel
         task.add_done_callback(over)
         task.add_done_callback(_seen)
@@ -146,11 +132,27 @@ def _start(flights: Flights, here: Any, flight: Flight, fly: Run) -> None:
     async def scoped() -> None:
         try:
             with scope:
-                await run()
+                await _fly(flights, here, flight, fly)
         finally:
             over()
 
     trio.lowlevel.spawn_system_task(scoped, name="resilient shared call", context=context)
+
+
+async def _fly(flights: Flights, here: Any, flight: Flight, fly: Run) -> None:
+    """Make the call, and give those who wait for it what came of it."""
+    try:
+        await fly()
+    except Exception as error:
+        flights.forget(here, flight)
+        flight.end(None, error)
+    except BaseException as error:
+        flights.forget(here, flight)
+        if isinstance(error, CancelledError) and not flight.is_cancelled:
+            flight.end(None, CancelledError())  # the body's own, as its caller would get it
+        else:
+            flight.give_up()
+        raise
 
 
 async def _stop(flight: Flight, *, closing: bool) -> None:
