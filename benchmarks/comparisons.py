@@ -14,7 +14,7 @@ from typing import Any, Final, cast
 
 import resilient
 
-from . import asking_again, failures, hedging, limiting, ours, peers, recalling, sharing
+from . import asking_again, failures, hedging, keying, limiting, ours, peers, recalling, sharing
 from .model import Colour, Row, Side
 from .timing import Series, Track, interleaved, paired
 
@@ -109,6 +109,11 @@ SIDES: Final[dict[str, tuple[Colour, Maker]]] = {
     "whole with rate_limit": ("sync", limiting.whole),
     "pyrate-limiter": ("sync", limiting.pyrate_alone),
     "aiolimiter": ("asyncio", limiting.aiolimiter_alone),
+    "keyed": ("sync", keying.keyed),
+    "async keyed": ("asyncio", keying.akeyed),
+    "shadowed": ("sync", keying.shadowed),
+    "collapse": ("sync", keying.alone),
+    "async collapse": ("asyncio", keying.aalone),
     "tenacity": ("sync", asking_again.tenacity_alone),
     "tenacity, async": ("asyncio", asking_again.tenacity_async),
     "tenacity, second attempt": ("sync", asking_again.tenacity_second),
@@ -188,6 +193,11 @@ COMPARISONS: Final = (
     Comparison("sync, rate_limit over bare", "rate_limit", "bare"),
     Comparison("sync, quota over bare", "quota", "bare"),
     Comparison("sync, concurrency_limit over bare", "concurrency_limit", "bare"),
+    Comparison("sync, whole policy with keys", "keyed", "cooperative"),
+    Comparison("async, circuit_breaker with keys", "async keyed", "async breaker"),
+    Comparison("sync, whole policy with a shadow", "shadowed", "cooperative"),
+    Comparison("sync, collapse that nobody shares", "collapse", "bare"),
+    Comparison("async, collapse that nobody shares", "async collapse", "async bare"),
     Comparison("rate_limit refuses, fallback answers", "rate_limit, answered", "pybreaker, open"),
     Comparison("trio, whole policy over bare", "trio whole", "trio bare"),
 )

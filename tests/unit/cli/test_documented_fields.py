@@ -202,8 +202,9 @@ def test_errors() -> None:
         "ends", circuit_breaker(failure_threshold=1), timeout(0.01, sync="thread"), clock=clock
     )
     late = Policy("late", timeout(0.01, sync="thread")).try_call(time.sleep, 0.1).error
-    policy.try_call(int, "x")
-    refused = policy.try_call(int).error
+    keyed = policy.keyed(lambda *args: "a")
+    keyed.try_call(int, "x")
+    refused = keyed.try_call(int).error
     assert isinstance(refused, RefusedError)
     assert isinstance(late, CallTimeoutError)
     for error in (refused, late):

@@ -16,7 +16,7 @@ from tests.kit.workers import Worker
 
 ROW = {
     "policy", "forced", "since", "by", "reason", "until", "version", "applied", "processes",
-    "silent", "faults", "options", "states", "owner", "tier", "impact", "declared", "patches", "flags_off",
+    "silent", "faults", "keys", "options", "states", "owner", "tier", "impact", "declared", "patches", "flags_off",
 }  # fmt: skip
 
 

@@ -40,6 +40,7 @@ FIELDS = {
     "resilient_policy": str,
     "resilient_flag": str,
     "resilient_guard": str,
+    "resilient_key": str,
     "resilient_cause": str,
     "resilient_reason": str,
     "resilient_before": str,

@@ -15,6 +15,7 @@ from resilient import (
     Policy,
     bulkhead,
     circuit_breaker,
+    collapse,
     concurrency_limit,
     fallback,
     flag,
@@ -375,6 +376,10 @@ def test_the_catalogue_is_what_is_exported(scrape, clock, monkeypatch) -> None:
     moved = Policy("moved", circuit_breaker())
     moved.force_open("drill")
     moved.release()
+    keyed = Policy("keyed", circuit_breaker())
+    keyed.shadow(circuit_breaker())
+    keyed.keyed(lambda key: key).call(str, "a")
+    collapse(within=0.001)(Policy("batched", circuit_breaker())(lambda keys: keys))(1)
     flags.off(flag("catalogue", review="2030-01-01"), reason="to have an end", duration=60)
     order = Flip(lever_of(FORCED, "all"), "forced_open", until=1e10, due=time.monotonic() + 60)
     monkeypatch.setitem(here.state.flips, order.lever, order)

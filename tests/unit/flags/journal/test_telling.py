@@ -86,7 +86,7 @@ def test_an_event_is_told_with_all_it_says(journal: Journal, clock: Time) -> Non
     assert first == {
         "process": "aa", "host": "web1", "pid": 7, "program": "gunicorn", "number": 1,
         "at": 1e9 + 5000.0, "times": 1, "kind": "opened", "policy": "shop", "flag": "",
-        "guard": "circuit_breaker", "cause": "auto", "reason": "5 of 5 calls failed",
+        "key": "", "guard": "circuit_breaker", "cause": "auto", "reason": "5 of 5 calls failed",
         "before": "closed", "after": "open", "evidence": {"calls": 5, "failures": 5},
     }  # fmt: skip
     assert (second["kind"], second["number"], second["at"]) == ("process_left", 2, 1e9 + 5000.5)
