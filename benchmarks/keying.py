@@ -15,7 +15,7 @@ def _guards() -> tuple[object, ...]:
     )  # fmt: skip
 
 
-def _key(x: int) -> str:  # noqa: ARG001 - the key of every call
+def _key(x: int) -> str:
     return "a"
 
 
