@@ -68,7 +68,7 @@ def _entry(
 def worst_keys(core: PolicyState) -> dict[str, list[str]]:
     """Return what a policy's entry says of its keys: the worst, in words."""
     keys = summed(core, _NAMED)
-    worst = [] if keys is None else keys["worst"]
+    worst: list[dict[str, Any]] = [] if keys is None else keys["worst"]
     said = [f"{clean(row['key'])} {row['state']}" for row in worst if row["state"] != "closed"]
     return {} if keys is None else {"keys": said}
 
