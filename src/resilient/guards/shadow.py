@@ -37,6 +37,7 @@ class Shadow(InFlight, PerKey, Peered, Candidate):
         super().__init__()
         self.candidate: Admission = candidate
         self.judge: Judge = candidate.judge
+        self.watches_ages: bool = isinstance(candidate, InFlight) and candidate.watches_ages
         self.would_refuse: int = 0
         self.would_open: int = 0
         self.moves: list[dict[str, Any]] = []  # what it would have told of
@@ -47,11 +48,6 @@ class Shadow(InFlight, PerKey, Peered, Candidate):
     def of(self) -> str:
         """The kind of the guard that it is a candidate for."""
         return self.candidate.kind
-
-    @property
-    def watches_ages(self) -> bool:  # type: ignore[override]
-        """Whether the candidate watches calls in flight."""
-        return isinstance(self.candidate, InFlight) and self.candidate.watches_ages
 
     def _told(self, item: Event | Waiter | Callable[[], object]) -> None:
         """Take what the candidate would have told; publish only that it would have opened."""
