@@ -125,7 +125,7 @@ class KeyState:
             new for new, old in zip(self.guards, guards, strict=True)
             if new is not old and isinstance(new, PerKey)
         ]  # fmt: skip
-        self.home = KeyHome(core, key.text, self.guards)
+        self.home: KeyHome = KeyHome(core, key.text, self.guards)
         for guard in self.own:
             guard._policy_name = core.name
             guard.emit = key.emit
