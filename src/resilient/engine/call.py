@@ -87,6 +87,7 @@ class Call:
     )
     # fmt: on
     admitted: bool
+    in_key: bool  # it is counted among the running ones of its key
     answering: bool  # a guard is asked for an answer before the body runs
     counted: bool
     delay: float

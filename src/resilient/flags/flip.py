@@ -19,8 +19,12 @@ RELEASED: Final = "released"  # it ends an order: what is declared holds
 
 ON: Final = "on"
 OFF: Final = "off"
-_FORCED: Final = ("forced_open", "forced_closed", RELEASED)
-STATES: Final = {FLAG: (ON, OFF, RELEASED), FORCED: _FORCED, KEY: _FORCED}
+_FORCED: Final[tuple[str, ...]] = ("forced_open", "forced_closed", RELEASED)
+STATES: Final[dict[str, tuple[str, ...]]] = {
+    FLAG: (ON, OFF, RELEASED),
+    FORCED: _FORCED,
+    KEY: _FORCED,
+}
 _LEVERS: Final = "flag/NAME, forced/POLICY, option/POLICY/GUARD.OPTION or key/POLICY/KEY"
 
 LONGEST_REASON: Final = 500

@@ -110,7 +110,7 @@ class Site:
     __slots__ = ("__weakref__", "make", "number")
 
     def __init__(self, table: KeyTable, make: Callable[[KeyState], Any]) -> None:
-        self.make = make
+        self.make: Callable[[KeyState], Any] = make
         self.number: int = table.site(self)
 
     def of(self, state: KeyState) -> Any:
