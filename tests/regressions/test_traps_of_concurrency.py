@@ -24,7 +24,9 @@ from resilient import (
     WorkersBusyError,
     bulkhead,
     circuit_breaker,
+    collapse,
     fallback,
+    rate_limit,
     registry,
     timeout,
 )
@@ -248,6 +250,23 @@ def test_trap_17_one_bulkhead_serves_loops_in_several_threads() -> None:
     ends = in_threads(4, lambda place: run(BACKENDS[place % 2], main))
     assert ends == [None] * 4
     idle(EVERYWHERE)
+
+
+LIMITED = Policy("test-traps-limited", rate_limit(1000, 1.0, max_wait=WAIT)).keyed(lambda n: n % 2)
+SHARED = collapse(key=lambda n: n % 2)(LIMITED(anyio.sleep))
+
+
+def test_trap_17_limits_keys_and_shared_calls_serve_loops_in_several_threads() -> None:
+    """Made at import, with no loop; each loop has shared calls of its own, all have one limit."""
+
+    async def main() -> None:
+        async with anyio.create_task_group() as group:
+            for number in range(10):
+                group.start_soon(SHARED, number % 2 / 1000)
+
+    ends = in_threads(4, lambda place: run(BACKENDS[place % 2], main))
+    assert ends == [None] * 4
+    idle(LIMITED.policy)
 
 
 def test_trap_17_a_thread_wakes_a_task_of_an_idle_loop(backend: str) -> None:
@@ -669,6 +688,27 @@ print(threading.active_count())
 """
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True
+    )
+    assert done.stdout.split() == ["1"]
+
+
+def test_trap_22_limits_keys_and_shared_calls_start_no_threads() -> None:
+    """Rate and concurrency limits, a throttle, a thousand keys, batches and shadows do it on use."""
+    code = """
+import threading, asyncio
+from resilient import Policy, circuit_breaker, collapse, concurrency_limit, rate_limit, throttle
+guards = circuit_breaker(), throttle(), rate_limit(1000, 1.0, burst=1000), concurrency_limit()
+made = Policy("p", *guards)
+made.shadow(circuit_breaker(failure_threshold=1))
+keyed = made.keyed(lambda n: n, max_keys=100)
+for n in range(1000):
+    keyed.call(str, n)
+assert collapse(within=0.001)(lambda ns: ns)(7) == 7
+assert asyncio.run(collapse(keyed(asyncio.sleep))(0)) is None
+print(threading.active_count())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
     )
     assert done.stdout.split() == ["1"]
 

@@ -503,14 +503,17 @@ def test_a_call_that_takes_a_key_at_that_moment_keeps_it() -> None:
 
 def test_orders_reach_one_key_or_all(events: list[Event]) -> None:
     hosts = keyed(fallback(value=-1, on=CircuitOpenError), circuit_breaker(), bulkhead(1))
+    length = hosts(lambda key: len(key))
+    assert length("a") == 1
     hosts.force_open("a", "INC-1")
     assert [hosts.call(len, key) for key in ("a", "bb")] == [-1, 2]
+    assert [length(key) for key in ("a", "bb")] == [-1, 2]
     hosts.policy.force_open("INC-2")
     assert [hosts.call(len, key) for key in ("a", "bb", "new")] == [-1, -1, -1]
     hosts.policy.release()
     assert [hosts.call(len, key) for key in ("a", "bb")] == [-1, 2]
     hosts.release("a", "over")
-    assert hosts.call(len, "a") == 1
+    assert hosts.call(len, "a") == length("a") == 1
     told = [(e.kind, e.key, e.reason) for e in events if e.guard == "policy"]
     assert ("forced", "a", "INC-1") in told
     assert ("released", "a", "over") in told
