@@ -249,7 +249,8 @@ class PageSharing:
         others, unread = self._others.rows()
         with self._at_work(PATIENCE):
             records = self._records
-            if records is not None:
+            # Somebody may have cut the page short while those of others were read.
+            if records is not None and records.page.there():
                 return others + records.entries(others), self._others.alive, unread
         policies = [entry_of(core, *row_of(core), 0.0) for core in registry.cores()]
         return [*others, *policies, *own_entries()], self._others.alive, unread

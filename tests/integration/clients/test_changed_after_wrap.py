@@ -136,7 +136,7 @@ def test_an_adapter_that_goes_on_is_warned_of_once() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         session.get("odd://x")
-        other = make_policy("thread", limit=0.1, failures=100).wrap(requests.Session())
+        other = make_policy("thread", limit=0.1, failures=10).wrap(requests.Session())
         other.mount("odd://", Sleepy(0.8))
         with pytest.raises(CallTimeoutError):  # here the limit holds all the same
             other.get("odd://x")
