@@ -35,7 +35,7 @@ PROVISIONAL = {
     ),
     "resilient.guards.facets": (
         "Admission", "Queueing", "Slots", "InFlight", "Answers", "Keeps", "Retries", "TimeLimit",
-        "Switch", "Changeable", "Peered", "Restorable",
+        "Switch", "Changeable", "Peered", "Restorable", "Jitters",
         "Stateful",
     ),
     "resilient.guards.tried": ("Tried",),

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
+from ..engine.key_states import KeyState
 from ..engine.policy_state import PolicyState
 from ..errors import CircuitOpenError, FlagOffError, RefusedError
 from ..guards.base import Guard
@@ -47,7 +48,22 @@ def shadows(core: PolicyState) -> dict[str, list[Said]]:
     """Return what the shadows of a policy would have done, and what would change with them."""
     found = [guard for guard in core.guards if isinstance(guard, Candidate)]
     living = {guard.kind: guard for guard in core.guards}
-    return {} if not found else {"shadows": [_shadow(each, living.get(each.of)) for each in found]}
+    rows = [_shadow(each, living.get(each.of)) for each in found]
+    for guard, row in zip(found, rows, strict=True):
+        for state in [] if core.keys is None else core.keys.all():
+            _add(row, state, state.guards[core.guards.index(guard)])
+    return {"shadows": rows} if rows else {}
+
+
+def _add(row: Said, state: KeyState, guard: Guard) -> None:
+    """Add what the shadow of one key would have done."""
+    told = guard.told() if isinstance(guard, Candidate) else {}
+    row["would_open"] += told["would_open"]
+    row["would_refuse"] += told["would_refuse"]
+    if told["would_be"] not in ("", "closed"):
+        row["would_be"] = told["would_be"]
+    if told["last"]:
+        row["last"] = f"{state.key.text}: {told['last']}"
 
 
 def _shadow(shadow: Candidate, living: Guard | None) -> Said:

@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
+from itertools import count
 from typing import Any, Final
 
 from ..metric_types import Metric, Sample
@@ -20,7 +21,8 @@ BATCHES: Final = Metric(
     "batches_total", "counter", "Calls of a batch function.", present="with `collapse(within=...)`"
 )
 
-# The flights that the code runs in, by id: a call inside does not wait for itself.
+_serials: Final = count(1)
+# The serial numbers of the flights that the code runs in: a call does not wait for itself.
 inside: Final[ContextVar[frozenset[int]]] = ContextVar("resilient_flights", default=frozenset())
 
 
@@ -69,11 +71,14 @@ class Flight:
 
     __slots__ = (
         "_closed", "_lock", "_most", "_pid", "_wakes", "answers", "cancel", "ended", "error",
-        "full", "gone", "is_cancelled", "is_full", "keys", "loop", "over", "value",
+        "full", "gone", "interrupt", "is_cancelled", "is_full", "keys", "loop", "over", "serial",
+        "value",
     )  # fmt: skip
 
     def __init__(self, loop: object = None, most: int | None = None) -> None:
         self.loop: object = loop
+        self.serial: int = next(_serials)
+        self.interrupt: BaseException | None = None  # it is the first caller's alone
         self.keys: list[Any] = []
         self.full: Callable[[], object] | None = None
         self.cancel: Callable[[], object] | None = None
@@ -132,6 +137,8 @@ class Flight:
         self._over(gone=True)
 
     def _over(self, *, gone: bool) -> None:
+        if self._pid != os.getpid():  # in a child: who waited, or held the lock, is not here
+            self._lock, self._wakes = threading.Lock(), {}
         with self._lock:
             self._closed = True
             self.gone, self.ended = gone, not gone
@@ -180,6 +187,17 @@ class Flights:
         if self.open.get(place) is flight:
             self.open.pop(place, None)
 
+    def runs_in(self, place: Any) -> bool:
+        """Return whether the code runs in the flight at a place: it would wait for itself."""
+        flight = self.open.get(place)
+        return flight is not None and flight.serial in inside.get()
+
+    def leave(self, place: Any, flight: Flight) -> None:
+        """Have nobody wait for a flight whose first caller was interrupted outside its call."""
+        if self.open.get(place) is flight:
+            self.forget(place, flight)
+            flight.give_up()
+
 
 def distinct(keys: Sequence[Any]) -> tuple[list[Any], list[int]]:
     """Return keys without repeats, and for each of the given ones its place among them."""
@@ -189,7 +207,7 @@ def distinct(keys: Sequence[Any]) -> tuple[list[Any], list[int]]:
     for key in keys:
         try:
             place = known.setdefault((type(key), key), len(found))
-        except TypeError:  # it can't be hashed: it stands for itself
+        except Exception:  # it can't be hashed, or compared: it stands for itself
             place = len(found)
         if place == len(found):
             found.append(key)

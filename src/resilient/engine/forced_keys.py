@@ -27,7 +27,7 @@ def force_key(
         return
     entered = None
     while entered is None:
-        fresh = table.made(text) if state is None else state
+        fresh = table.states.get(text) or table.made(text)
         entered = core.locked(table.entered, fresh, core.now())
     if core.locked(_force, table, entered, forced, why, seconds, cause, core.now()):
         until = entered.key.until

@@ -10,7 +10,7 @@ from ..clock import Clock
 from ..events import Event
 from ..guards.attached import Attached, Home
 from ..guards.base import Guard, Waiter
-from ..guards.facets import Peered, Stateful
+from ..guards.facets import Jitters, Peered, Stateful
 from ..guards.per_key import PerKey
 from .outbox import Outbox
 
@@ -133,7 +133,7 @@ class KeyState:
                 guard.attach(self.home)
             if isinstance(guard, Peered):
                 guard.meet(self.guards)
-            if core.clock is not None and isinstance(guard, Stateful):
+            if core.clock is not None and isinstance(guard, Jitters):
                 guard.jitter(False)
         self.users: list[None] = []
         self.usual: bool = True

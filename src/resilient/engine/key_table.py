@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections import OrderedDict
+from itertools import count
 from math import inf
 from typing import Any, Final
 
@@ -11,6 +12,7 @@ from ..guards.facets import Changeable, Peered
 from ..guards.per_key import PerKey
 from .key_states import Key, KeyState, Owner, revision_of
 
+_numbers: Final = count(1)
 OVERFLOW: Final = "(overflow)"
 LONGEST: Final = 200  # characters of a key
 LOOKED_AT: Final = 128  # keys, for one that may be forgotten, when another one comes
@@ -57,7 +59,7 @@ class KeyTable:
 
     def site(self, owner: Any) -> int:
         """Return a number for what is made for each key, as long as its owner lives."""
-        number = max(self._sites, default=0) + 1
+        number = next(_numbers)
 
         def gone(_: object) -> None:
             self._sites.pop(number, None)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 from ..clock import Clock, real
 from ..guards.attached import Attached
 from ..guards.base import Guard
-from ..guards.facets import Stateful, Switch
+from ..guards.facets import Jitters, Stateful, Switch
 from ..outcomes import DEFAULT_JUDGE
 from .counters import EDGES
 from .faults import fault_logger
@@ -129,7 +129,7 @@ class PolicyState(ForcedState):
                 guard.attach(self)
             if guard.judge is not DEFAULT_JUDGE and guard.judge.on_fault is None:
                 guard.judge.on_fault = fault_logger(self.name, guard.kind)
-            if self.clock is not None and isinstance(guard, Stateful):
+            if self.clock is not None and isinstance(guard, Jitters):
                 guard.jitter(False)  # a manual clock should give exact times
         switches = [weakref.ref(guard) for guard in guards if isinstance(guard, Switch)]
         if switches:
@@ -200,7 +200,7 @@ class PolicyState(ForcedState):
         self.clock = clock
         self.now = real.now if clock is None else clock.now
         for guard in self.all_guards():
-            if isinstance(guard, Stateful):
+            if isinstance(guard, Jitters):
                 guard.jitter(clock is None)
         self.arm()
 

@@ -208,7 +208,7 @@ class Bulkhead(Queueing, Slots, Changeable, PerKey, Advises, BulkheadState):
             return []
         text = (
             f"at most {peak:.0f} calls of a process ran at once in the last minute, and none was "
-            f"ever refused: max_concurrent={slots} was never near"
+            f"ever refused: max_concurrent={slots} is far"
         )
         return [text]
 

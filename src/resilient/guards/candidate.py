@@ -19,6 +19,9 @@ class Candidate(Guard):
         """Return the options by which the candidate differs from the living guard."""
         raise NotImplementedError
 
+    def begin_anew(self, now: float, why: str) -> None:
+        """Have the candidate begin anew, if it has a state; under the lock."""
+
     def told(self) -> dict[str, Any]:
         """Return what it would have done, in a few plain numbers."""
         raise NotImplementedError

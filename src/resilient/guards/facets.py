@@ -262,7 +262,15 @@ class Restorable(Guard):
         """Remember what `save` returned; under the lock."""
 
 
-class Stateful(Admission, Restorable):
+class Jitters(Guard):
+    """It spreads its times at random."""
+
+    def jitter(self, on: bool) -> None:
+        """Do so, or not: a policy with a manual clock wants exact times."""
+        raise NotImplementedError
+
+
+class Stateful(Admission, Restorable, Jitters):
     """It has a state that operators see, move and reset."""
 
     state: str = ""  # such as "open"
@@ -274,7 +282,7 @@ class Stateful(Admission, Restorable):
         """Begin anew; `why` is for its event; under the lock."""
 
     def jitter(self, on: bool) -> None:
-        """Spread its times at random, or not: a policy with a manual clock wants none."""
+        """Do nothing: most have no times to spread."""
 
 
 def _note(*facets: type[Guard]) -> None:
@@ -288,5 +296,5 @@ def _note(*facets: type[Guard]) -> None:
 
 _note(
     Admission, Queueing, Slots, InFlight, Answers, Keeps, Retries, TimeLimit, Switch, Changeable,
-    Peered, Restorable, Stateful,
+    Peered, Restorable, Jitters, Stateful,
 )  # fmt: skip

@@ -10,10 +10,20 @@ from ..metric_types import Metric, Sample
 from ..outcomes import REFUSED, Judge
 from .base import Guard, Waiter
 from .candidate import Candidate
-from .facets import Admission, Changeable, InFlight, Peered, Stateful
+from .facets import (
+    Admission,
+    Changeable,
+    InFlight,
+    Jitters,
+    Peered,
+    Restorable,
+    Stateful,
+)
 from .per_key import PerKey
 
 MOVES: Final = 20  # the last ones that are kept
+_BITS: Final = 8
+_MASK: Final = (1 << _BITS) - 1
 _UNSEEN: Final = 0  # the ticket of a call that the candidate would have refused
 
 _WOULD_REFUSE: Final = Metric(
@@ -26,7 +36,7 @@ _WOULD_MOVE: Final = Metric(
 )  # fmt: skip
 
 
-class Shadow(InFlight, PerKey, Peered, Candidate):
+class Shadow(InFlight, PerKey, Peered, Jitters, Restorable, Candidate):
     """Feeds a candidate; made by `Policy.shadow`."""
 
     kind: ClassVar[str] = "shadow"
@@ -41,7 +51,7 @@ class Shadow(InFlight, PerKey, Peered, Candidate):
         self.would_refuse: int = 0
         self.would_open: int = 0
         self.moves: list[dict[str, Any]] = []  # what it would have told of
-        self._refuses: bool = False
+        self._epoch: int = 0  # rises at a fork: what was let in before is not the candidate's
         candidate.emit = self._told
 
     @property
@@ -55,7 +65,7 @@ class Shadow(InFlight, PerKey, Peered, Candidate):
             return
         move = {"kind": item.kind, "at": item.at, "reason": item.reason}
         self.moves = [*self.moves[1 - MOVES :], {**move, "evidence": dict(item.evidence)}]
-        if item.kind == "opened":
+        if item.kind in ("opened", "would_open"):
             self.would_open += 1
             self.emit(
                 Event("would_open", guard=self.kind, at=item.at, reason=item.reason,
@@ -66,28 +76,37 @@ class Shadow(InFlight, PerKey, Peered, Candidate):
 
     def admit(self, now: float) -> int:
         ticket = self.candidate.admit(now)
-        self._refuses = ticket < 0
-        return _UNSEEN if ticket < 0 else ticket + 1
+        return _UNSEEN if ticket < 0 else (ticket + 1) << _BITS | self._epoch & _MASK
+
+    def _ticket(self, ticket: int) -> int | None:
+        """Return the candidate's ticket; None where it has none of this attempt."""
+        if ticket == _UNSEEN or ticket & _MASK != self._epoch & _MASK:
+            return None
+        return (ticket >> _BITS) - 1
 
     def settle(
         self, ticket: int, now: float, outcome: int, duration: float, reason: str, held: bool
     ) -> None:
+        own = self._ticket(ticket)
         if ticket == _UNSEEN:
             self.would_refuse += outcome != REFUSED  # else another guard did
-        else:
-            self.candidate.settle(ticket - 1, now, outcome, duration, reason, held)
+        elif own is not None:
+            self.candidate.settle(own, now, outcome, duration, reason, held)
 
     def release(self, ticket: int, now: float) -> None:
-        if ticket != _UNSEEN:
-            self.candidate.release(ticket - 1, now)
+        own = self._ticket(ticket)
+        if own is not None:
+            self.candidate.release(own, now)
 
     def pause(self, ticket: int, now: float) -> None:
-        if ticket != _UNSEEN and isinstance(self.candidate, InFlight):
-            self.candidate.pause(ticket - 1, now)
+        own = self._ticket(ticket)
+        if own is not None and isinstance(self.candidate, InFlight):
+            self.candidate.pause(own, now)
 
     def go_on(self, ticket: int, now: float) -> None:
-        if ticket != _UNSEEN and isinstance(self.candidate, InFlight):
-            self.candidate.go_on(ticket - 1, now)
+        own = self._ticket(ticket)
+        if own is not None and isinstance(self.candidate, InFlight):
+            self.candidate.go_on(own, now)
 
     # -- the policy and the process ---------------------------------------------
 
@@ -99,9 +118,15 @@ class Shadow(InFlight, PerKey, Peered, Candidate):
         if isinstance(self.candidate, Peered):
             self.candidate.peers_changed()
 
+    def jitter(self, on: bool) -> None:
+        if isinstance(self.candidate, Jitters):
+            self.candidate.jitter(on)
+
     def after_fork(self, now: float, own: int) -> None:
-        self.candidate.after_fork(now, own)
+        self._epoch += 1
+        self.candidate.after_fork(now, 0)
         self.would_refuse = self.would_open = 0
+        self.moves = []
 
     def options_anew(self) -> dict[str, Any]:
         if not isinstance(self.candidate, PerKey):
@@ -117,6 +142,22 @@ class Shadow(InFlight, PerKey, Peered, Candidate):
             return {}
         mine, there = self.candidate.options(), living.options()
         return {name: mine[name] for name in self.candidate.changeable if mine[name] != there[name]}
+
+    def begin_anew(self, now: float, why: str) -> None:
+        if isinstance(self.candidate, Stateful):
+            self.candidate.reset(now, why)
+
+    def memory(self) -> float:
+        return self.candidate.memory() if isinstance(self.candidate, Restorable) else 0.0
+
+    def save(self) -> dict[str, Any]:
+        kept = self.candidate.save() if isinstance(self.candidate, Restorable) else {}
+        return {"candidate": kept, "seen": (self.would_refuse, self.would_open, self.moves)}
+
+    def restore(self, saved: dict[str, Any]) -> None:
+        if isinstance(self.candidate, Restorable):
+            self.candidate.restore(saved["candidate"])
+        self.would_refuse, self.would_open, self.moves = saved["seen"]
 
     def told(self) -> dict[str, Any]:
         return {

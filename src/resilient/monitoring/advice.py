@@ -8,6 +8,7 @@ from typing import Any, Final
 from ..engine.counters import EDGES
 from ..guards.advising import Advises
 from ..guards.kinds import kinds
+from ..guards.per_key import PerKey
 from .page_samples import Numbers
 
 ENOUGH: Final = 1000  # calls, from which on there is advice
@@ -86,8 +87,9 @@ def advise(seen: Seen) -> list[Advice]:
     """Return advice, by what was counted and the options in force."""
     found: list[Advice] = []
     known = {kind.kind: kind for kind in kinds() if issubclass(kind, Advises)}
+    keyed = seen.count("keys") > 0  # then limits are of a key, and counts of all of them
     for guard in seen.stack:
-        if guard in known:
+        if guard in known and not (keyed and issubclass(known[guard], PerKey)):
             found += [Advice(guard, text) for text in known[guard].advise(seen)]
     return found + _on_fallback(seen)
 

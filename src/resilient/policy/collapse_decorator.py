@@ -13,7 +13,7 @@ from ..engine.sync import sharing
 from ..guards.last_good.keys import Parameters, types_of
 from . import wrapping
 from .guard_stack import GuardStack
-from .marks import MARK, mark_of
+from .marks import COUNTED, MARK, mark_of
 from .policy import Policy
 
 if TYPE_CHECKING:
@@ -74,6 +74,7 @@ class Collapse:
         plain = hasattr(fn, "__code__")
         functools.update_wrapper(wrapper, fn, updated=("__dict__",) if plain else ())
         cast("dict[str, Any]", vars(wrapper)).pop(MARK, None)  # it is not what the policy guards
+        setattr(wrapper, COUNTED, counts)  # which keeps it
         return wrapper
 
     def _single(self, fn: Any, policy: GuardStack, *, is_async: bool) -> Any:

@@ -10,6 +10,7 @@ from ..admin import options as updating
 from ..admin.registry import registry
 from ..engine.policy_state import PolicyState
 from ..guards.base import Guard
+from ..guards.candidate import Candidate
 from ..guards.facets import Stateful
 from .guard_stack import GuardStack
 
@@ -206,10 +207,13 @@ def _reset(core: PolicyState, guards: tuple[Guard, ...], why: str) -> bool:
     stateful = [guard for guard in guards if isinstance(guard, Stateful)]
     if core.keys is not None:
         stateful += [guard for state in core.keys.all() for guard in state.stateful()]
-    core.locked(_reset_all, stateful, now, why)
+    candidates = [guard for guard in core.all_guards() if isinstance(guard, Candidate)]
+    core.locked(_reset_all, stateful, candidates, now, why)
     return bool(stateful)
 
 
-def _reset_all(guards: list[Stateful], now: float, why: str) -> None:
+def _reset_all(guards: list[Stateful], candidates: list[Candidate], now: float, why: str) -> None:
     for guard in guards:
         guard.reset(now, why)
+    for candidate in candidates:
+        candidate.begin_anew(now, why)

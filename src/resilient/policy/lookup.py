@@ -12,7 +12,7 @@ from .. import validation
 from ..admin.registry import Registry
 from ..admin.registry import registry as policies
 from ..engine.policy_state import PolicyState
-from .marks import BY, MARK, GuardedBy, Mark
+from .marks import BY, COUNTED, MARK, GuardedBy, Mark
 from .policy import Policy
 
 if TYPE_CHECKING:
@@ -108,9 +108,14 @@ def _own(fn: object) -> Policy | None:
         of = mark.policy
     elif isinstance(by, GuardedBy):
         of = by.policy
-    if not isinstance(of, Policy):
-        of = getattr(of, "policy", None)  # of a policy with keys
-    return of if isinstance(of, Policy) else None
+    elif _asked(fn, COUNTED) is not None:
+        of = _asked(fn, COUNTED)
+    if isinstance(of, Policy):
+        return of
+    from .keyed import KeyedPolicy
+
+    held: Any = of
+    return cast("Policy", held.policy) if isinstance(of, KeyedPolicy) else None
 
 
 def _inside(fn: object) -> object:

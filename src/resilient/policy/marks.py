@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 MARK = "__resilient__"
 BY = "__resilient_by__"
+COUNTED = "__resilient_counted__"  # the policy that counts the shared calls of a function
 
 Plans = Callable[[Mode], Pipeline]
 

@@ -8,7 +8,7 @@ from .. import validation
 from ..admin.options import guard_named
 from ..engine.policy_state import PolicyState
 from ..guards.base import Guard
-from ..guards.facets import Admission, Queueing, Switch, TimeLimit
+from ..guards.facets import Admission, Queueing, Retries, Switch, TimeLimit
 from ..guards.shadow import Shadow
 from . import ordering
 
@@ -16,7 +16,7 @@ from . import ordering
 def shadowed(core: PolicyState, guards: tuple[Guard, ...], candidate: object) -> tuple[Guard, ...]:
     """Return a policy's guards with the shadow of a candidate among them."""
     admits = isinstance(candidate, Admission) and not isinstance(
-        candidate, (Switch, Shadow, TimeLimit)
+        candidate, (Switch, Shadow, TimeLimit, Retries)
     )
     if not (isinstance(candidate, Admission) and admits):
         validation.refuse_type(

@@ -16,6 +16,7 @@ from resilient import (
     Policy,
     bulkhead,
     circuit_breaker,
+    collapse,
     fallback,
     hedge,
     last_good,
@@ -118,6 +119,63 @@ def test_sweep_of_a_call_that_goes_well(
     calls = shop.snapshot()["calls"]
     assert calls["failure"] == calls["refused"] == 0
     assert shop.state == "closed"
+
+
+@pytest.mark.parametrize("way", ["decorated", "acall", "block"])
+def test_sweep_of_a_call_of_a_key(loop: str, way: str) -> None:
+    """Cancelled at any checkpoint, the call of a key is over for its key, too."""
+    shop = whole()
+    hosts = shop.keyed(lambda: "a", max_keys=1)
+
+    async def in_block() -> str:
+        async with hosts.block():
+            return await three()
+
+    decorated = hosts(three)
+    made = {"decorated": decorated, "acall": lambda: hosts.acall(three),
+            "block": in_block}  # fmt: skip
+
+    async def scene(run: Run) -> None:
+        await run(made[way])
+
+    def check(seen: Swept) -> None:
+        nothing_held(shop, seen, {"full"})
+        for state in hosts._table.all():
+            assert (state.users, state.key.running) == ([], 0)
+            assert state.is_idle(0.0)
+
+    assert sweep(loop, scene, check) > 3
+
+
+@pytest.mark.parametrize("batch", [False, True])
+def test_sweep_of_a_shared_call(loop: str, batch: bool) -> None:
+    """Cancelled at any checkpoint, its caller stops nobody else, and leaves nothing behind."""
+    plain = policy(bulkhead(2))  # one for a call that is cancelled, and has not ended yet
+
+    async def body(keys: Any) -> Any:
+        return {key: await three() for key in keys} if batch else await three()
+
+    shared: Any = collapse(within=0.001)(plain(body)) if batch else collapse(plain(body))
+    others: list[Any] = []
+
+    async def other() -> None:
+        others.append(await shared("a"))
+
+    async def scene(run: Run) -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(other)
+            await run(lambda: shared("a"))
+
+    def check(seen: Swept) -> None:
+        idle(plain)
+        assert seen.came_out or seen.value == "full"
+        assert others.pop() == "full"
+        flights = next(
+            c.cell_contents for c in shared.__closure__ if hasattr(c.cell_contents, "open")
+        )
+        assert flights.open == {}
+
+    assert sweep(loop, scene, check) >= 1
 
 
 @pytest.mark.parametrize("way", ["decorated", "acall"])

@@ -32,12 +32,13 @@ from resilient import (
 )
 from resilient.admin.registry import registry
 from resilient.guards.retry.retry import Retry
+from resilient.guards.shadow import Shadow
 from resilient.testing import ManualClock
 from tests.kit.colours import ASYNC_COLOURS, SYNC, THREAD, TIMED_COLOURS, Colour, Gone
 from tests.kit.policies import comes_to_idle
 from tests.kit.waiting import until
 
-WayName = Literal["decorated", "twin", "call", "try", "block", "stream"]
+WayName = Literal["decorated", "twin", "call", "try", "block", "stream", "keyed"]
 Op = tuple[Any, ...]
 LIMIT = 2.0
 
@@ -102,6 +103,8 @@ class Run:
             self.policy = Policy("differential", *self._guards(guards, limit), clock=self.clock)
         self.fn = colour.fn(self._body)
         self.guarded = self.policy(self.fn)
+        if way == "keyed":
+            self.keyed = self.policy.keyed(lambda op: "one")(self.fn)
         with patch("resilient.engine.compiled.compiled", None):
             self.twin = self.policy(self.fn)
 
@@ -142,6 +145,9 @@ class Run:
             "adaptive": lambda: concurrency_limit(2, slow_call_duration=1.5, ignore=KeyError),
             "ramped": lambda: circuit_breaker(
                 failure_threshold=2, minimum_calls=6, recovery_timeout=2, ramp=8.0, ignore=KeyError
+            ),
+            "shadow": lambda: Shadow(
+                circuit_breaker(failure_threshold=1, recovery_timeout=2.0, ignore=KeyError)
             ),
             "timeout": lambda: timeout(limit, sync=self.colour.sync),
         }  # fmt: skip
@@ -220,7 +226,9 @@ class Run:
         value: Any = None
         error: BaseException | None = None
         try:
-            if self.way == "decorated":
+            if self.way == "keyed":
+                value = await colour.call(self.keyed, op)
+            elif self.way == "decorated":
                 value = await colour.call(self.guarded, op)
             elif self.way == "twin":
                 value = await colour.call(self.twin, op)
@@ -282,7 +290,8 @@ STACKS = [
     "fallback retry judging timeout", "last_good breaker bulkhead",
     "fallback last_good retry breaker timeout", "hedge breaker bulkhead",
     "fallback total retry hedge breaker timeout", "retry rate bulkhead", "throttle bulkhead", "fallback breaker quota",
-    "fallback retry ramped adaptive timeout", "adaptive", "ramped bulkhead",
+    "fallback retry ramped adaptive", "adaptive", "ramped bulkhead",
+    "fallback retry shadow breaker bulkhead timeout", "shadow bulkhead",
 ]  # fmt: skip
 
 
@@ -303,6 +312,33 @@ def test_g7_every_way_of_calling_gives_the_same_trace(ops: list[Op], stack: str)
         expected = Run(colour, "call", stack, LIMIT).run(ops)
         for way in ("decorated", "try"):
             assert Run(colour, way, stack, LIMIT).run(ops) == expected, (colour.name, way)
+
+
+KEYED = ["breaker bulkhead", "rate", "retry breaker bulkhead", "fallback breaker bulkhead timeout",
+         "simple", "throttle bulkhead", "ramped adaptive", "shadow breaker"]  # fmt: skip
+
+
+@relaxed
+@given(ops=flat, stack=st.sampled_from(KEYED))
+def test_g7_a_call_of_a_key_is_a_call_of_a_policy(ops: list[Op], stack: str) -> None:
+    """One key that alone is called gets what the policy without keys would give."""
+    for colour in TIMED_COLOURS:
+        expected = _of_calls(Run(colour, "decorated", stack, LIMIT).run(ops))
+        assert _of_calls(Run(colour, "keyed", stack, LIMIT).run(ops)) == expected, colour.name
+
+
+def _of_calls(trace: list[Any]) -> list[Any]:
+    """Return what a trace says of calls: what ran, what came of it, and what was counted."""
+    found: list[Any] = []
+    for kind, *rest in trace:
+        if kind == "now":
+            shown = rest[1]
+            found.append([shown[word] for word in ("calls", "served", "refusals", "in_flight")])
+        elif kind == "call":
+            found.append(rest[:2])
+        elif kind == "body":
+            found.append(rest)
+    return found
 
 
 COMPILED = [

@@ -282,3 +282,21 @@ def test_a_mark_at_the_beginning_is_passed_over(hand: Make, form: Form) -> None:
     one: Any = hand(form.open, "recs")
     one.turn()
     assert not one.says("recs")
+
+
+def test_a_removed_line_of_a_policys_keys_lets_that_key_go(tmp_path: Path) -> None:
+    form = Form(
+        tmp_path / "flags.toml",
+        {
+            "both": '[keys.shop]\na = "forced_open"\nb = "forced_open"\n',
+            "one": '[keys.shop]\na = "forced_open"\n',
+        },
+    )
+    form.write("both")
+    store = form.open()
+    assert sorted(flip.lever for flip in (store.read("", 0).flips or [])) == [
+        "key/shop/a",
+        "key/shop/b",
+    ]
+    form.write("one")
+    assert [flip.lever for flip in (store.read("", 0).flips or [])] == ["key/shop/a"]

@@ -9,7 +9,7 @@ import inspect
 import threading
 import weakref
 from collections.abc import Callable, Iterator
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
 from typing import Any
 
 import anyio
@@ -524,7 +524,100 @@ def test_distinct_keys_keep_their_types_and_what_can_not_be_hashed_stands_for_it
     )  # fmt: skip
 
 
+class Incomparable:
+    """A key that can be hashed, and compared with nothing."""
+
+    def __hash__(self) -> int:
+        return 1
+
+    def __eq__(self, other: object) -> bool:
+        raise ValueError("compared")
+
+
+def test_keys_that_can_not_be_compared_stand_for_themselves() -> None:
+    one, other = Incomparable(), Incomparable()
+    found, places = distinct([one, other])
+    assert found[0] is one
+    assert found[1] is other
+    assert places == [0, 1]
+
+
+# -- interrupts ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_an_interrupt_in_a_shared_call_is_its_first_callers_alone(backend: str) -> None:
+    calls, ends = [], []
+
+    @collapse
+    async def find(key: str) -> str:
+        calls.append(key)
+        await anyio.sleep(0.01)
+        if len(calls) == 1:
+            raise SystemExit(3)
+        return key
+
+    async def ask() -> None:
+        try:
+            ends.append(await find("a"))
+        except SystemExit as error:
+            ends.append(error.code)
+
+    async def main() -> None:
+        async with anyio.create_task_group() as group:
+            for _ in range(3):
+                group.start_soon(ask)
+
+    run(backend, main)
+    assert sorted(map(str, ends)) == ["3", "a", "a"]
+    assert calls == ["a", "a"]
+
+
+def test_an_interrupt_between_the_body_and_its_end_leaves_nobody_waiting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    find = collapse(lambda key: key)
+    end = Flight.end
+
+    def interrupted(flight: Flight, *given: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Flight, "end", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        find("a")
+    monkeypatch.setattr(Flight, "end", end)
+    threads, ends = in_threads(lambda: find("a"), 2)
+    ended(threads)
+    assert ends == ["a", "a"]
+
+
+def test_a_call_from_a_flight_that_has_ended_joins_the_next_one() -> None:
+    """Its number is that of its flight alone: an id would be given again."""
+    assert Flight().serial < Flight().serial
+    contexts: list[Any] = []
+    find = collapse(lambda key: contexts.append(copy_context()) or key)
+    find("a")
+    held = Held()
+    other = collapse(held.__call__)
+    threads, ends = in_threads(lambda: other("a"), 1)
+    until(lambda: held.calls == 1)
+    more, others = in_threads(lambda: contexts[0].run(other, "a"), 1)
+    until(lambda: joined(other) == 1)
+    held.leave.set()
+    ended(threads + more)
+    assert (held.calls, ends + others) == (1, [["a"]] * 2)
+
+
 # -- the decorator ---------------------------------------------------------------------------------
+
+
+def test_the_policy_that_counts_what_has_none_is_kept() -> None:
+    find = collapse(len)
+    gc.collect()
+    find("abc")
+    found = policy_of(find)
+    assert found is not None
+    assert found.snapshot()["collapsed"] == {"shared": 0, "batches": None}
 
 
 def test_functions_keep_their_kind_and_their_policy() -> None:

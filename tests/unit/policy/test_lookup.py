@@ -447,3 +447,24 @@ def test_an_anonymous_one_is_dropped_too() -> None:
     del found, guarded
     gc.collect()
     assert registry.get(other.name) is other
+
+
+class Configured:
+    """A user's own callable that knows a policy, and is not guarded by it."""
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy: Policy = policy
+
+    def __call__(self) -> str:
+        return "full"
+
+
+def test_what_merely_knows_a_policy_is_not_guarded_by_it() -> None:
+    assert policy_of(Configured(SHOP)) is None
+
+
+def test_the_keys_of_a_policy_are_guarded_by_it() -> None:
+    shards = Policy("lookup-shards", bulkhead(5))
+    keyed = shards.keyed(lambda host: host)
+    assert policy_of(keyed) is shards
+    assert policy_of(keyed(lambda host: host)) is shards

@@ -16,6 +16,7 @@ from resilient import (
     fallback,
     kill_switch,
     rate_limit,
+    retry,
     timeout,
 )  # fmt: skip
 from resilient.admin.summary import shadows
@@ -140,6 +141,51 @@ def test_a_policy_with_keys_has_a_shadow_for_each() -> None:
     assert shown["shadow_would_open_total"] == 2
 
 
+def test_the_summary_adds_up_the_shadows_of_keys() -> None:
+    made = policy(circuit_breaker())
+    made.shadow(circuit_breaker(failure_threshold=1))
+    hosts = made.keyed(lambda host: host)
+    for host in "aab":
+        with contextlib.suppress(OSError):
+            hosts.call(fails, host)
+    (row,) = shadows(made._core)["shadows"]
+    assert (row["would_open"], row["would_refuse"], row["would_be"]) == (2, 1, "open")
+    assert row["last"].startswith("b: ")
+
+
+def test_a_reset_begins_anew_what_is_beside_the_guard_too() -> None:
+    made = shop()
+    made.try_call(fails)
+    assert part(made, "shadow")["would_be"] == "open"
+    made.reset("it was a drill")
+    assert part(made, "shadow")["would_be"] == "closed"
+    made.call(int)
+    assert part(made, "shadow")["would_refuse"] == 0
+
+
+def test_a_candidate_that_only_counts_says_what_it_would_do() -> None:
+    made = policy(circuit_breaker())
+    made.shadow(circuit_breaker(failure_threshold=1, metrics_only=True))
+    made.try_call(fails)
+    assert part(made, "shadow")["would_open"] == 1
+
+
+def test_slots_of_a_parents_calls_are_not_given_back_in_a_child() -> None:
+    made = policy(bulkhead(9))
+    made.shadow(bulkhead(2))
+
+    def scene(fork: Fork) -> Any:
+        block = made.block()
+        block.__enter__()
+        fork()
+        block.__exit__(None, None, None)
+        with made.block(), made.block():
+            made.call(int)
+        return part(made, "shadow")["would_refuse"]
+
+    assert in_both(scene) == (1, 1)
+
+
 def test_a_child_counts_anew() -> None:
     made = shop()
     made.try_call(fails)
@@ -153,7 +199,7 @@ def test_a_child_counts_anew() -> None:
 
 def test_bad_input_is_refused_at_once() -> None:
     made = policy(circuit_breaker())
-    for given in (3, fallback(value=1), timeout(1.0), circuit_breaker):
+    for given in (3, fallback(value=1), timeout(1.0), circuit_breaker, retry(on=OSError)):
         with pytest.raises(TypeError, match="a guard that can refuse"):
             made.shadow(given)  # type: ignore[arg-type]
     from resilient import flag

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from asyncio import CancelledError
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from contextvars import copy_context
 from typing import Any
 
@@ -28,10 +28,10 @@ async def shared(
     loop = _loop()
     here = id(loop), place
     while True:
+        if flights.runs_in(here):
+            return await fn(*args, **kwargs)
         fresh = Flight(loop)
         flight = flights.of(here, fresh)
-        if id(flight) in inside.get():  # it would wait for itself
-            return await fn(*args, **kwargs)
 
         async def fly(flight: Flight = flight) -> None:
             value = await fn(*args, **kwargs)
@@ -96,6 +96,8 @@ async def _in(flights: Flights, here: Any, flight: Flight, fly: Run | None, key:
             await _stop(flight, closing=isinstance(error, GeneratorExit))
         raise
     if flight.gone:
+        if fly is not None and flight.interrupt is not None:
+            raise flight.interrupt
         return 0
     if fly is None:
         with tally:
@@ -109,7 +111,7 @@ def _start(flights: Flights, here: Any, flight: Flight, fly: Run) -> None:
     """Begin the call in a task: in the first caller's context, without its deadline."""
     context = copy_context()
     context.run(current.set, None)
-    context.run(inside.set, inside.get() | {id(flight)})
+    context.run(inside.set, inside.get() | {flight.serial})
     flight.over = anyio.Event()
 
     def over(_: object = None) -> None:
@@ -148,11 +150,21 @@ async def _fly(flights: Flights, here: Any, flight: Flight, fly: Run) -> None:
         flight.end(None, error)
     except BaseException as error:
         flights.forget(here, flight)
+        if not _is_cancellation(error):  # such as SystemExit: it is the first caller's
+            flight.interrupt = error
+            flight.give_up()
+            return
         if isinstance(error, CancelledError) and not flight.is_cancelled:
             flight.end(None, CancelledError())  # the body's own, as its caller would get it
         else:
             flight.give_up()
         raise
+
+
+def _is_cancellation(error: BaseException) -> bool:
+    cancelled = anyio.get_cancelled_exc_class()
+    inner: Iterable[BaseException] = getattr(error, "exceptions", ())
+    return isinstance(error, cancelled) or any(_is_cancellation(each) for each in inner)
 
 
 async def _stop(flight: Flight, *, closing: bool) -> None:

@@ -22,11 +22,16 @@ def shared(
 ) -> Any:  # fmt: skip
     """Return what fn returns for the first of several callers."""
     while True:
+        if flights.runs_in(place):
+            return fn(*args, **kwargs)
         fresh = Flight()
-        flight = flights.of(place, fresh)
-        if flight is fresh:
-            return _lead(flights, place, flight, fn, args, kwargs)
-        if id(flight) in inside.get() or in_event_loop():  # it would wait for itself, or stop tasks
+        try:
+            flight = flights.of(place, fresh)
+            if flight is fresh:
+                return _lead(flights, place, flight, fn, args, kwargs)
+        finally:
+            flights.leave(place, fresh)
+        if in_event_loop():  # waiting would stop every task there
             return fn(*args, **kwargs)
         found = _follow(flights, place, flight)
         if found is not _AGAIN:
@@ -56,7 +61,7 @@ def _apart(
     flight: Flight, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
     """Call fn in this context, but without its deadline, which is not that of the others."""
-    within, bound = inside.set(inside.get() | {id(flight)}), current.set(None)
+    within, bound = inside.set(inside.get() | {flight.serial}), current.set(None)
     try:
         return fn(*args, **kwargs)
     finally:
@@ -103,9 +108,14 @@ def batched(
         return _alone(flights, run, key, name)
     while True:
         fresh = Flight(most=most)
-        flight = flights.of(place, fresh)
-        if flight is fresh:
-            return _gather(flights, place, flight, run, key, name, core, within)
+        try:
+            flight = flights.of(place, fresh)
+            if flight is fresh:
+                return _gather(flights, place, flight, run, key, name, core, within)
+        finally:
+            flights.leave(place, fresh)
+            if not (fresh.ended or fresh.gone) and fresh.keys:
+                fresh.give_up()
         found = _follow(flights, place, flight, key)
         if found is not _AGAIN:
             return found
@@ -142,19 +152,14 @@ def _gather(
 
 def fly(flights: Flights, flight: Flight, run: Callable[[list[Any]], Any], name: str) -> None:
     """Run the batch function for the callers who still wait, and give each its answer."""
-    numbers = flight.close()
-    keys, places = distinct([flight.keys[number] for number in numbers])
-    with tally:
-        flights.counts.batches = (flights.counts.batches or 0) + 1
     try:
-        given = answers_of(name, keys, run(keys))
+        numbers = flight.close()
+        keys, places = distinct([flight.keys[number] for number in numbers])
+        with tally:
+            flights.counts.batches = (flights.counts.batches or 0) + 1
+        answer_all(flight, numbers, places, answers_of(name, keys, run(keys)))
     except Exception as error:
         flight.end(None, error)
-        return
-    except BaseException:
-        flight.give_up()
-        raise
-    answer_all(flight, numbers, places, given)
 
 
 def answer_all(

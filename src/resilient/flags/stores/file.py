@@ -21,7 +21,7 @@ from .base import Process, Reading, ReadOnlyStoreError
 
 LARGEST: Final = 2**20
 _DIGITS: Final = 400
-_TABLES: Final = ("flags", "policies", "options")
+_TABLES: Final = ("flags", "policies", "options", "keys")
 _WORDS: Final = ("state", "reason", "by", "until")
 
 

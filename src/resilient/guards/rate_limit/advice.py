@@ -12,6 +12,8 @@ class RateAdvice(Advises):
     def advise(cls, seen: Seen) -> list[str]:
         options = seen.options(cls.kind)
         calls, period = options.get("max_calls"), options.get("period")
+        if options.get("scope") == "fleet":  # the others' calls are not seen here
+            return []
         if not isinstance(calls, int) or not isinstance(period, (int, float)):
             return []
         if seen.refused(cls.kind) or seen.rate * FAR >= calls / period:
