@@ -284,6 +284,8 @@ def test_it_looks_the_same(http_server: HttpServer) -> None:
             )
             if name == "request context":
                 answers = await one, await other
+                for each in answers:  # its connection is given back when its last packet came
+                    await each.read()
                 found += inspect_pair("aiohttp", *answers, "ClientResponse")
                 for each in answers:
                     each.release()
