@@ -26,7 +26,8 @@ def command(context: click.Context, /, name: str, store: str | None, as_json: bo
     """Say what in a policy can't work as it seems to, by what its processes have counted.
 
     The counts are those of the living processes of this host; the options are those that the
-    processes report to the store. Exits with 1 if there is advice, with 3 if it can't be given.
+    processes report to the store. Exits with 1 if there is advice, with 3 if it can't be given, or
+    not on all of its guards.
     """
     around = given(context)
     as_json = as_json or around[1]
@@ -38,19 +39,26 @@ def command(context: click.Context, /, name: str, store: str | None, as_json: bo
     if stack is None:
         fail(f"no process has reported the options of {name} to the store", NOT_ALL)
     seen = Seen(each, seconds, fallback, stack)
-    found = advise(seen)
+    found, left_out = advise(seen)
     if as_json:
         told = [{"guard": each.guard, "text": each.text} for each in found]
-        known = {"calls": seen.calls, "processes": processes, "seconds": seen.seconds}
-        say_json({"policy": name, **known, "enough": seen.calls >= ENOUGH, "advice": told})
+        known: dict[str, Any] = {
+            "calls": seen.calls,
+            "processes": processes,
+            "seconds": seen.seconds,
+        }
+        known |= {"enough": seen.calls >= ENOUGH, "left_out": left_out}
+        say_json({"policy": name, **known, "advice": told})
     else:
-        _tell(name, seen, processes, found)
+        _tell(name, seen, processes, found, left_out)
     if seen.calls < ENOUGH:
         raise SystemExit(NOT_ALL)
-    raise SystemExit(FINDINGS if found else 0)
+    raise SystemExit(FINDINGS if found else NOT_ALL if left_out else 0)
 
 
-def _tell(name: str, seen: Seen, processes: int, found: list[Advice]) -> None:
+def _tell(
+    name: str, seen: Seen, processes: int, found: list[Advice], left_out: list[str]
+) -> None:  # fmt: skip
     many = f"{seen.calls:.0f} calls of {plural(processes, 'living process')}"
     if seen.calls < ENOUGH:
         say(f"{name}: {many}, too few for advice, which needs {ENOUGH}")
@@ -60,6 +68,8 @@ def _tell(name: str, seen: Seen, processes: int, found: list[Advice]) -> None:
         say(f"  {each.guard}: {each.text}")
     if not found:
         say("  nothing that these counts show")
+    if left_out:
+        say(f"  not looked at: {', '.join(left_out)}, of which these counts can't show anything")
 
 
 def _counted(name: str) -> tuple[list[Numbers], float, str]:

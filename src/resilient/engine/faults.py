@@ -40,6 +40,17 @@ def log_no_key(name: str, fault: Exception) -> None:
     )
 
 
+def log_alone(name: str, fault: Exception) -> None:
+    """Log that a call shares nothing, since it can't be told apart from others."""
+    import logging
+
+    logging.getLogger("resilient").error(
+        "%s: a call can't be told apart from others, and is made alone (logged once)",
+        name,
+        exc_info=fault,
+    )
+
+
 def log_fault(name: str, guard: Guard, what: str, fault: Exception) -> None:
     """Log a fault of a guard's own code, the first of its type."""
     kind = what, type(fault).__name__

@@ -193,9 +193,9 @@ class Flights:
         return flight is not None and flight.serial in inside.get()
 
     def leave(self, place: Any, flight: Flight) -> None:
-        """Have nobody wait for a flight whose first caller was interrupted outside its call."""
-        if self.open.get(place) is flight:
-            self.forget(place, flight)
+        """Have nobody wait for a flight whose first caller has gone, interrupted at any step."""
+        self.forget(place, flight)
+        if not (flight.ended or flight.gone):
             flight.give_up()
 
 

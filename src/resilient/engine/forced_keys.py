@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import weakref
-from collections.abc import Callable
 from math import inf
 
 from ..events import Cause, Event
 from .alarms import alarm_at
 from .call import ENTRY
+from .forced_state import expiring
 from .key_states import KeyState
 from .key_table import KeyTable
 from .policy_state import PolicyState
@@ -32,7 +31,7 @@ def force_key(
     if core.locked(_force, table, entered, forced, why, seconds, cause, core.now()):
         until = entered.key.until
         if until < inf:
-            alarm_at(until, core.now(), core.clock, _expiring(core))
+            alarm_at(until, core.now(), core.clock, expiring(core))
 
 
 def _force(
@@ -76,18 +75,6 @@ def expire_keys(core: PolicyState) -> None:
         if key.until <= now:
             why = f"its time was up: {key.forced_why}".removesuffix(": ")
             force_key(core, key.text, None, why, cause="auto")
-
-
-def _expiring(core: PolicyState) -> Callable[[], None]:
-    """Return what ends timed states, through a weak reference to the policy."""
-    ref = weakref.ref(core)
-
-    def expire() -> None:
-        living = ref()
-        if living is not None:
-            living.expire()
-
-    return expire
 
 
 def reset_key(core: PolicyState, text: str, why: str) -> bool:

@@ -98,10 +98,10 @@ class ForcedState(Section):
         if alarm is not None:
             alarm.cancel()
         if self.until < NEVER:
-            self.alarm = alarm_at(self.until, self.now(), self.clock, _expiring(self))
+            self.alarm = alarm_at(self.until, self.now(), self.clock, expiring(self))
 
 
-def _expiring(core: ForcedState) -> Callable[[], None]:
+def expiring(core: ForcedState) -> Callable[[], None]:
     """Return a function that ends a forced state, through a weak reference to its policy."""
     ref = weakref.ref(core)
 

@@ -24,8 +24,8 @@ class KeyTable:
     """All keys of one policy.
 
     At most `max_keys` have guards of their own. Another one takes the place of one that is closed
-    and empty, the longest unused of those looked at first; where there is none, it shares the
-    guards of `overflow`.
+    and empty, of those that had no call since the last look if there is one (Corbato, "A paging
+    experiment with the Multics system", 1968); where none is, it shares the guards of `overflow`.
 
     Attributes:
         states: by key; the next one to be looked at first.

@@ -53,8 +53,8 @@ class Advises(Guard):
         return ""
 
     @classmethod
-    def advise(cls, seen: Seen) -> list[str]:
-        """Return what the counts show of it, each with its numbers."""
+    def advise(cls, seen: Seen) -> list[str] | None:
+        """Return what the counts show of it, each with its numbers; None if they can't show it."""
         raise NotImplementedError
 
 

@@ -199,16 +199,18 @@ class Bulkhead(Queueing, Slots, Changeable, PerKey, Advises, BulkheadState):
             self.queue.clear()
 
     @classmethod
-    def advise(cls, seen: Seen) -> list[str]:
+    def advise(cls, seen: Seen) -> list[str] | None:
         slots, refused = seen.options(cls.kind).get("max_concurrent"), seen.refused(cls.kind)
         peak, calls = seen.most("in_flight_peak"), seen.calls
         if refused > OFTEN * calls:
             return [f"it refused {refused:.0f} of {calls:.0f} calls with max_concurrent={slots}"]
         if not isinstance(slots, int) or refused or peak * FAR >= slots:
             return []
+        if peak < 1:  # nothing ran in the last minute, which alone it knows
+            return None
         text = (
-            f"at most {peak:.0f} calls of a process ran at once in the last minute, and none was "
-            f"ever refused: max_concurrent={slots} is far"
+            f"in the last minute a process ran at most {peak:.0f} at once, and none was ever "
+            f"refused: max_concurrent={slots} is far"
         )
         return [text]
 

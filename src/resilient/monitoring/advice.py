@@ -83,15 +83,24 @@ class Seen:
         return None
 
 
-def advise(seen: Seen) -> list[Advice]:
-    """Return advice, by what was counted and the options in force."""
+def advise(seen: Seen) -> tuple[list[Advice], list[str]]:
+    """Return advice, by what was counted and the options in force.
+
+    Returns:
+        What was found, and the guards of which these counts can't show anything.
+    """
     found: list[Advice] = []
+    left_out: list[str] = []
     known = {kind.kind: kind for kind in kinds() if issubclass(kind, Advises)}
     keyed = seen.count("keys") > 0  # then limits are of a key, and counts of all of them
     for guard in seen.stack:
-        if guard in known and not (keyed and issubclass(known[guard], PerKey)):
-            found += [Advice(guard, text) for text in known[guard].advise(seen)]
-    return found + _on_fallback(seen)
+        if guard not in known:
+            continue
+        texts = None if keyed and issubclass(known[guard], PerKey) else known[guard].advise(seen)
+        if texts is None:
+            left_out.append(guard)
+        found += [Advice(guard, text) for text in texts or ()]
+    return found + _on_fallback(seen), left_out
 
 
 def _on_fallback(seen: Seen) -> list[Advice]:

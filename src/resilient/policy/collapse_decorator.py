@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, ParamSpec, Protocol, TypeVar, cast
 
 from .. import validation
 from ..callables import STREAMS, kind_of, label, manager_of
+from ..engine.faults import log_alone
 from ..engine.flights import Collapsed, Flights
 from ..engine.sync import sharing
 from ..guards.last_good.keys import Parameters, types_of
@@ -78,20 +79,7 @@ class Collapse:
         return wrapper
 
     def _single(self, fn: Any, policy: GuardStack, *, is_async: bool) -> Any:
-        flights, key = Flights(_collapsed(policy)), self._key
-        parameters = Parameters(fn, bound=False)
-
-        def place(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-            """Return what a call is told apart by; None where it can't be hashed."""
-            values = (
-                parameters.values(args, kwargs) if key is None else (key(*args, **kwargs),)
-            )  # fmt: skip
-            found = values, types_of(values)
-            try:
-                hash(found)
-            except TypeError:
-                return None
-            return found
+        flights, place = Flights(_collapsed(policy)), _Places(fn, self._key).of
 
         if is_async:
             from ..engine.aio import sharing as aio
@@ -131,6 +119,32 @@ class Collapse:
             return sharing.batched(flights, place, run, key, name, core, within, most)
 
         return calls
+
+
+class _Places:
+    """What tells the calls of a function apart."""
+
+    def __init__(self, fn: Any, key: Callable[..., Any] | None) -> None:
+        self._name = label(fn)
+        self._key = key
+        self._parameters = Parameters(fn, bound=False)
+        self._told = False
+
+    def of(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Return what a call is told apart by; None where that can't be known, which is logged."""
+        try:
+            values = (
+                self._parameters.values(args, kwargs) if self._key is None
+                else (self._key(*args, **kwargs),)
+            )  # fmt: skip
+            found = values, types_of(values)
+            hash(found)
+        except Exception as fault:
+            if not self._told:
+                self._told = True
+                log_alone(self._name, fault)
+            return None
+        return found
 
 
 def _taken_apart(fn: Any, args: tuple[Any, ...]) -> tuple[Any, Callable[[list[Any]], Any], Any]:
@@ -187,7 +201,8 @@ def collapse(
     Args:
         fn: the function, where the decorator has no parentheses.
         key: a plain function of the arguments: calls of equal keys share. Default: the arguments,
-            with their types. A call whose key can't be hashed is made alone.
+            with their types. A call whose key can't be hashed, or raises, is made alone; the log
+            says so once.
         within: seconds for which keys are gathered; the function then takes a list of distinct
             keys, and gives a mapping of answers by key, or a list in their order, in which an
             exception is that key's error. What is decorated takes one key. Default none: callers

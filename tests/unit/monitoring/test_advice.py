@@ -31,7 +31,7 @@ def told(
     stack: dict[str, Any], *each: dict[Any, float], seconds: float = 100.0, answer: str = ""
 ) -> list[str]:
     """Return the advice, as guard and text."""
-    return [f"{a.guard}: {a.text}" for a in advise(Seen(each, seconds, answer, stack))]
+    return [f"{a.guard}: {a.text}" for a in advise(Seen(each, seconds, answer, stack))[0]]
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def told(
         ),
         (
             {"bulkhead": {"max_concurrent": 20}}, numbers(9000, in_flight_peak=2.0),
-            "at most 2 calls of a process ran at once in the last minute, and none was ever refused",
+            "a process ran at most 2 at once, and none was ever refused: max_concurrent=20 is far",
         ),
         (
             {"bulkhead": {"max_concurrent": 20}}, numbers(9000, refusals_total__bulkhead=900.0),
@@ -97,6 +97,19 @@ def test_there_is_none_where_all_is_as_it_seems() -> None:
     }
     good = numbers(9000, in_flight_peak=12.0, fallbacks_total__success=3.0)
     assert told(stack, good, answer="top_100") == []
+
+
+@pytest.mark.parametrize(
+    ("stack", "more"),
+    [
+        ({"bulkhead": {"max_concurrent": 20}}, {"in_flight_peak": 0.0}),
+        ({"rate_limit": {"max_calls": 1000, "period": 1.0, "scope": "fleet"}}, {}),
+        ({"bulkhead": {"max_concurrent": 20}}, {"keys": 3.0, "in_flight_peak": 2.0}),
+    ],
+)
+def test_what_the_counts_can_not_show_is_named(stack: dict[str, Any], more: Any) -> None:
+    """A quiet minute, other processes, other keys: that is no all-clear, and no advice."""
+    assert advise(Seen([numbers(9000, **more)], 100.0, "", stack)) == ([], list(stack))
 
 
 def test_a_volume_is_that_of_one_process() -> None:

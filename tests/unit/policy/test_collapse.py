@@ -10,6 +10,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar, copy_context
+from functools import partial
 from typing import Any
 
 import anyio
@@ -25,7 +26,7 @@ from resilient import (
     policy_of,
     timeout,
 )  # fmt: skip
-from resilient.engine.flights import Flight, answers_of, distinct
+from resilient.engine.flights import Flight, Flights, answers_of, distinct
 from resilient.telemetry.policy_samples import row_of
 from resilient.testing import ManualClock
 from tests.kit.forks import Fork, in_both
@@ -606,6 +607,97 @@ def test_a_call_from_a_flight_that_has_ended_joins_the_next_one() -> None:
     held.leave.set()
     ended(threads + more)
     assert (held.calls, ends + others) == (1, [["a"]] * 2)
+
+
+def test_an_interrupt_at_its_end_has_those_who_wait_begin_anew(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    held = Held()
+    find = collapse(held.__call__)
+    first: list[Any] = []
+    leading = threading.Thread(target=lambda: first.append(_interrupted(find)), daemon=True)
+    leading.start()
+    until(lambda: held.calls == 1)
+    threads, ends = in_threads(lambda: find("a"), 2)
+    until(lambda: joined(find) == 2)
+    end = Flight.end
+
+    def interrupted(flight: Flight, *given: Any) -> None:
+        monkeypatch.setattr(Flight, "end", end)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Flight, "end", interrupted)
+    held.leave.set()
+    ended([leading, *threads])
+    assert (first, ends) == ([True], [["a"]] * 2)
+
+
+def _interrupted(fn: Callable[[str], Any]) -> bool:
+    try:
+        fn("a")
+    except KeyboardInterrupt:
+        return True
+    return False
+
+
+def test_others_who_fill_a_batch_before_its_first_caller_waits_get_their_own_answers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The first caller's number is its own, however early the others come."""
+    echo = collapse(within=10.0, max_batch=3)(lambda ids: list(ids))
+    of, others = Flights.of, list[Any]()
+    ends: list[Any] = []
+
+    def published(flights: Flights, place: Any, fresh: Flight) -> Flight:
+        flight = of(flights, place, fresh)
+        monkeypatch.setattr(Flights, "of", of)
+        for key in "bc":
+            threads, answers = in_threads(partial(echo, key), 1)
+            others.extend(threads)
+            ends.append(answers)
+            until(lambda: len(flight.keys) == len(others) + 1)
+        return flight
+
+    monkeypatch.setattr(Flights, "of", published)
+    assert echo("a") == "a"
+    ended(others)
+    assert ends == [["b"], ["c"]]
+
+
+@pytest.mark.parametrize("how", ["unhashable", "raises"])
+def test_a_call_that_can_not_be_told_apart_is_made_alone_and_logged_once(
+    caplog: pytest.LogCaptureFixture, how: str
+) -> None:
+    def key(given: dict[str, int]) -> Any:
+        raise LookupError("no key")
+
+    find = collapse(key=key if how == "raises" else None)(lambda given: sorted(given))
+    assert [find({"a": 1}), find({"b": 1})] == [["a"], ["b"]]
+    assert len([each for each in caplog.records if "made alone" in each.message]) == 1
+
+
+def test_a_task_that_can_not_begin_leaves_no_flight() -> None:
+    calls: list[int] = []
+
+    @collapse
+    async def find(key: str) -> str:
+        calls.append(1)
+        return key
+
+    def refuses(loop: Any, coroutine: Any, **more: Any) -> Any:
+        coroutine.close()
+        raise RuntimeError("no more tasks")
+
+    async def main() -> str:
+        loop = asyncio.get_running_loop()
+        loop.set_task_factory(refuses)
+        with pytest.raises(RuntimeError, match="no more tasks"):
+            await find("a")
+        loop.set_task_factory(None)
+        return await asyncio.wait_for(find("a"), WAIT)
+
+    assert asyncio.run(main()) == "a"
+    assert len(calls) == 1
 
 
 # -- the decorator ---------------------------------------------------------------------------------

@@ -87,12 +87,14 @@ async def _in(flights: Flights, here: Any, flight: Flight, fly: Run | None, key:
     if number < 0:
         flights.forget(here, flight)
         return 0
-    if fly is not None:
-        _start(flights, here, flight, fly)
     try:
+        if fly is not None:
+            _start(flights, here, flight, fly)
         await event.wait()
     except BaseException as error:
-        if flight.leave(number):
+        if fly is not None and flight.over is None:  # no task has come of it
+            flights.leave(here, flight)
+        elif flight.leave(number):
             await _stop(flight, closing=isinstance(error, GeneratorExit))
         raise
     if flight.gone:
@@ -112,18 +114,18 @@ def _start(flights: Flights, here: Any, flight: Flight, fly: Run) -> None:
     context = copy_context()
     context.run(current.set, None)
     context.run(inside.set, inside.get() | {flight.serial})
-    flight.over = anyio.Event()
+    ended = anyio.Event()
 
     def over(_: object = None) -> None:
         flights.forget(here, flight)
         if not (flight.ended or flight.gone):  # cancelled before it began
             flight.give_up()
-        flight.over.set()
+        ended.set()
 
     loop: Any = current_task()[0]
     if loop is not None:
         task = loop.create_task(_fly(flights, here, flight, fly), context=context)
-        flight.cancel = task.cancel
+        flight.cancel, flight.over = task.cancel, ended
         task.add_done_callback(over)
         task.add_done_callback(_seen)
         return
@@ -139,6 +141,7 @@ def _start(flights: Flights, here: Any, flight: Flight, fly: Run) -> None:
             over()
 
     trio.lowlevel.spawn_system_task(scoped, name="resilient shared call", context=context)
+    flight.over = ended
 
 
 async def _fly(flights: Flights, here: Any, flight: Flight, fly: Run) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 from ...deadline import check, current, remaining
@@ -29,7 +30,7 @@ def shared(
             flight = flights.of(place, fresh)
             if flight is fresh:
                 return _lead(flights, place, flight, fn, args, kwargs)
-        finally:
+        finally:  # an interrupt, such as KeyboardInterrupt, is this caller's alone
             flights.leave(place, fresh)
         if in_event_loop():  # waiting would stop every task there
             return fn(*args, **kwargs)
@@ -47,10 +48,6 @@ def _lead(
     except Exception as error:
         flights.forget(place, flight)
         flight.end(None, error)
-        raise
-    except BaseException:  # such as KeyboardInterrupt: it is this caller's alone
-        flights.forget(place, flight)
-        flight.give_up()
         raise
     flights.forget(place, flight)
     flight.end(value)
@@ -107,15 +104,17 @@ def batched(
     if in_event_loop():  # it must not wait there
         return _alone(flights, run, key, name)
     while True:
-        fresh = Flight(most=most)
+        fresh, signal = Flight(most=most), Signal()
+        fresh.full = signal.set
+        fresh.join(signal.set, key)  # before anybody else can: its first caller is number 0
         try:
             flight = flights.of(place, fresh)
             if flight is fresh:
-                return _gather(flights, place, flight, run, key, name, core, within)
+                _gather(flights, place, flight, signal, core, within)
+                fly(flights, flight, partial(_on_its_own, flight, run), name)
+                return flight.answer(0, own=True)
         finally:
             flights.leave(place, fresh)
-            if not (fresh.ended or fresh.gone) and fresh.keys:
-                fresh.give_up()
         found = _follow(flights, place, flight, key)
         if found is not _AGAIN:
             return found
@@ -130,24 +129,18 @@ def _alone(flights: Flights, run: Callable[[list[Any]], Any], key: Any, name: st
     return value
 
 
+def _on_its_own(flight: Flight, run: Callable[[list[Any]], Any], keys: list[Any]) -> Any:
+    return _apart(flight, run, (keys,), {})
+
+
 def _gather(
-    flights: Flights, place: Any, flight: Flight, run: Callable[[list[Any]], Any], key: Any,
-    name: str, core: PolicyState, within: float,
-) -> Any:  # fmt: skip
-    signal = Signal()
-    flight.full = signal.set
-    number = flight.join(signal.set, key)
-    try:
-        until = core.now() + within
-        while not flight.is_full and core.now() < until:
-            sleep(core, until, signal)
-    except BaseException:
-        flights.forget(place, flight)
-        flight.give_up()
-        raise
+    flights: Flights, place: Any, flight: Flight, signal: Signal, core: PolicyState, within: float
+) -> None:  # fmt: skip
+    """Wait for further callers of a batch, until it is full or its time is up."""
+    until = core.now() + within
+    while not flight.is_full and core.now() < until:
+        sleep(core, until, signal)
     flights.forget(place, flight)
-    fly(flights, flight, lambda keys: _apart(flight, run, (keys,), {}), name)
-    return flight.answer(number, own=True)
 
 
 def fly(flights: Flights, flight: Flight, run: Callable[[list[Any]], Any], name: str) -> None:

@@ -9,11 +9,11 @@ class RateAdvice(Advises):
     """The part of a rate limit that gives advice."""
 
     @classmethod
-    def advise(cls, seen: Seen) -> list[str]:
+    def advise(cls, seen: Seen) -> list[str] | None:
         options = seen.options(cls.kind)
         calls, period = options.get("max_calls"), options.get("period")
         if options.get("scope") == "fleet":  # the others' calls are not seen here
-            return []
+            return None
         if not isinstance(calls, int) or not isinstance(period, (int, float)):
             return []
         if seen.refused(cls.kind) or seen.rate * FAR >= calls / period:
