@@ -20,6 +20,7 @@ from resilient import (
     Policy,
     bulkhead,
     circuit_breaker,
+    collapse,
     fallback,
     hedge,
     last_good,
@@ -687,3 +688,86 @@ threading.Thread(target=__import__, args=["wave"]).start()
 print(forks.ended)
 """
     assert run_amid_an_import(body, tmp_path) == "True"
+
+
+@pytest.mark.parametrize("batch", [False, True])
+def test_a_child_forked_while_calls_are_shared_makes_its_own(batch: bool) -> None:
+    """No thread of the parent's is waited for, and nothing of its counts is told again."""
+    shop = policy(circuit_breaker(), bulkhead(10))
+    plain: Any = shop(lambda ids: list(ids) if batch else ids)
+    shared: Any = collapse(within=0.0005)(plain) if batch else collapse(plain)
+
+    def scene(fork: Fork) -> Any:
+        if not fork():
+            return None
+        before = shop.snapshot()
+        answer = shared("a")
+        return before["collapsed"]["shared"], before["in_flight"], answer, numbers(shop)["calls"]
+
+    with Busy(4, lambda: shared("a")):
+        for _ in range(15):
+            _, child = in_both(scene)
+            assert child == [0, 0, "a", {**ZERO, "success": 1}]
+    idle(shop)
+
+
+def test_a_fork_inside_a_shared_call_ends_it_in_both() -> None:
+    """Who waits in the parent gets the parent's answer; the child has its own."""
+    shop = policy(circuit_breaker(), bulkhead(1))
+    answers: list[Any] = []
+
+    def scene(fork: Fork) -> Any:
+        @collapse
+        @shop
+        def find(key: str) -> str:
+            waiter.start()
+            until(lambda: _waits_in(find))
+            return "child" if fork() else "parent"
+
+        waiter = threading.Thread(target=lambda: answers.append(find("a")))
+        told = find("a")
+        if told == "parent":
+            waiter.join(WAIT)
+            assert answers == ["parent"]
+        return told, numbers(shop)["in_flight"]
+
+    assert in_both(scene) == (("parent", 0), ["child", 0])
+
+
+@pytest.mark.parametrize("keyed", [False, True])
+def test_a_child_forked_under_load_has_a_shadow_that_is_empty(keyed: bool) -> None:
+    """Its candidate has every slot, and a circuit that works."""
+    shop = policy(circuit_breaker(), bulkhead(50))
+    shop.shadow(bulkhead(2))
+    shop.shadow(circuit_breaker(failure_threshold=1))
+    calls: Any = shop.keyed(lambda *_: "a") if keyed else shop
+
+    def fail(*_: Any) -> None:
+        raise OSError
+
+    def scene(fork: Fork) -> Any:
+        if not fork():
+            return None
+        seen = (calls.snapshot("a") if keyed else shop.snapshot())["guards"]
+        before = [(g["would_refuse"], g["candidate"].get("used")) for g in _shadows(seen)]
+        with calls.block("a") if keyed else calls.block():
+            calls.try_call(int, "1")
+        calls.try_call(fail)
+        seen = (calls.snapshot("a") if keyed else shop.snapshot())["guards"]
+        return before, [(g["would_refuse"], g["would_open"]) for g in _shadows(seen)]
+
+    with Busy(4, lambda: calls.try_call(int, "1")):
+        for _ in range(10):
+            _, child = in_both(scene)
+            assert sorted(child[0], key=str) == [[0, 0], [0, None]]
+            assert sorted(child[1]) == [[0, 0], [0, 1]]
+
+
+def _waits_in(shared: Any) -> bool:
+    """Return whether somebody waits for the call of another caller."""
+    flights = next(c.cell_contents for c in shared.__closure__ if hasattr(c.cell_contents, "open"))
+    return any(flight._wakes for flight in list(flights.open.values()))
+
+
+def _shadows(guards: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [guard for guard in guards if guard["guard"] == "shadow"]

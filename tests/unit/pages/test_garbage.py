@@ -234,8 +234,8 @@ def test_a_page_of_the_departed_that_is_well(host: Host) -> None:
     assert calls(worker.scrape(), "shop") == 10
     until(lambda: host.names() == {host.page_of(worker).name, "departed.page"})
     os.utime(host.pages / "departed.page", (1, 1))
-    host.start(CALLS).kill()
-    seen = worker.do(
+    another = host.start(CALLS)
+    worker.do(
         """
 import resilient.pages.reader as module
 real = module.os.open
@@ -246,11 +246,10 @@ def opens(path, *more):
     return real(path, *more)
 import resilient.pages.directory as directory
 module.os = OS()
-seen = [scrape(), scrape()]
-module.os = os
-seen + [scrape()]
 """
     )
+    another.kill()  # only now: the worker's thread may take it in before it is asked
+    seen = worker.do("seen = [scrape(), scrape()]\nmodule.os = os\nseen + [scrape()]")
     assert [calls(each, "shop") for each in seen] == [10, 10, 15]
     third = host.start(CALLS)
     assert calls(worker.scrape(), "shop") == 20
