@@ -7,6 +7,7 @@ from typing import Any
 from ..engine.counters import EDGES, PEAK_SPAN
 from ..engine.policy_state import PolicyState
 from ..guards.base import Guard
+from ..guards.candidate import Candidate
 from ..guards.facets import Admission, Retries
 from ..guards.per_key import PerKey
 from ..guards.races import Races
@@ -15,6 +16,7 @@ from ..outcomes import OUTCOMES
 from .keys import summed
 from .keys import told as keys_told
 from .options import changed
+from .shadows import live_of, told_of
 
 
 def snapshot_of(core: PolicyState, guards: tuple[Guard, ...]) -> dict[str, Any]:
@@ -55,7 +57,7 @@ def _snapshot(core: PolicyState, guards: tuple[Guard, ...], now: float) -> dict[
         "abandoned_total": core.abandoned_total,
         "duration": _histogram(core.durations, core.duration_sum),
         "wait": _histogram(core.waits, core.wait_sum),
-        "guards": [{**guard.snapshot(now), "changed": changed(guard)} for guard in guards],
+        "guards": [_guard(core, guard, now) for guard in guards],
         **({} if core.keys is None else {"keys": summed(core)}),
         **({} if core.collapsed is None else {"collapsed": core.collapsed.data()}),
     }
@@ -68,6 +70,15 @@ def peak_of(core: PolicyState, now: float) -> int:
     return core.peak if now >= core.peak_until else max(core.peak, core.peak_before)
 
 
+def _guard(core: PolicyState, guard: Guard, now: float) -> dict[str, Any]:
+    seen = {**guard.snapshot(now), "changed": changed(guard)}
+    if core.keys is not None and isinstance(guard, Candidate):
+        told = told_of(core, guard)
+        seen |= {word: told[word] for word in ("would_open", "would_refuse")}
+        seen["would_be"] = told["would_be"] or None
+    return seen
+
+
 def plan_text(core: PolicyState, guards: tuple[Guard, ...]) -> str:
     """Return the plan in plain English, with the current numbers."""
     core.expire()
@@ -78,7 +89,10 @@ def _plan_text(core: PolicyState, guards: tuple[Guard, ...], now: float) -> str:
     lines = _heading(core, now)
     lines.append("  a call passes, outermost first:")
     for number, guard in enumerate(guards, 1):
-        live = guard.live(now)
+        if core.keys is not None and isinstance(guard, Candidate):
+            live = live_of(core, guard)
+        else:
+            live = guard.live(now)
         each = ", one for each key" if core.keys and isinstance(guard, PerKey) else ""
         lines.append(
             f"  {number}. {guard.kind} {guard.describe()}{each}" + (f" [{live}]" if live else "")

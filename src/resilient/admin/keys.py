@@ -42,10 +42,10 @@ def summed(core: PolicyState, most: int = SHOWN) -> dict[str, Any] | None:
     table = core.keys
     if table is None:
         return None
-    states = table.all()
+    states = table.used()
     moved = [state for state in states if state.state not in _USUAL]
     return {
-        "known": len(states) - 1,
+        "known": len(table.states),
         "max_keys": table.max_keys,
         "not_closed": len(moved),
         "forced": {state.key.text: state.key.forced for state in states if state.key.forced},

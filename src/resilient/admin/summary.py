@@ -7,11 +7,9 @@ from collections.abc import Iterable
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
-from ..engine.key_states import KeyState
 from ..engine.policy_state import PolicyState
 from ..errors import CircuitOpenError, FlagOffError, RefusedError
 from ..guards.base import Guard
-from ..guards.candidate import Candidate
 from ..guards.facets import Answers, Switch
 from ..guards.sorting import answering, changeable_options
 from ..outcomes import FAILURE
@@ -42,34 +40,6 @@ def switches(core: PolicyState) -> dict[str, list[str]]:
     fallback = any(_answers(guard, FlagOffError, core.name) for guard in answering(core.guards))
     answered = [each.flag.name for each in found if fallback or each.has_answer]
     return {"flags": [each.flag.name for each in found], "answered": answered}
-
-
-def shadows(core: PolicyState) -> dict[str, list[Said]]:
-    """Return what the shadows of a policy would have done, and what would change with them."""
-    found = [guard for guard in core.guards if isinstance(guard, Candidate)]
-    living = {guard.kind: guard for guard in core.guards}
-    rows = [_shadow(each, living.get(each.of)) for each in found]
-    for guard, row in zip(found, rows, strict=True):
-        for state in [] if core.keys is None else core.keys.all():
-            _add(row, state, state.guards[core.guards.index(guard)])
-    return {"shadows": rows} if rows else {}
-
-
-def _add(row: Said, state: KeyState, guard: Guard) -> None:
-    """Add what the shadow of one key would have done."""
-    told = guard.told() if isinstance(guard, Candidate) else {}
-    row["would_open"] += told["would_open"]
-    row["would_refuse"] += told["would_refuse"]
-    if told["would_be"] not in ("", "closed"):
-        row["would_be"] = told["would_be"]
-    if told["last"]:
-        row["last"] = f"{state.key.text}: {told['last']}"
-
-
-def _shadow(shadow: Candidate, living: Guard | None) -> Said:
-    changes = {} if living is None else shadow.changes(living)
-    plain = {name: _plain(value) for name, value in changes.items()}
-    return {**shadow.told(), "living": living is not None, "changes": plain}
 
 
 def _answers(guard: Answers, kind: type[RefusedError], policy: str) -> bool:
@@ -116,7 +86,7 @@ def stack_of(guards: Iterable[Guard]) -> list[Said]:
             "guard": guard.kind,
             "change": list(changeable_options(guard)),
             "options": {
-                name: _plain(value)
+                name: plain(value)
                 for name, value in guard.options().items()
                 if value is None or isinstance(value, (bool, int, float, str)) or name == "window"
             },
@@ -126,7 +96,8 @@ def stack_of(guards: Iterable[Guard]) -> list[Said]:
     ]
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """Return the value of an option as other processes read it."""
     size = getattr(value, "size", None)
     return value if size is None else f"calls({size})"
 

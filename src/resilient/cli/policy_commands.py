@@ -266,7 +266,8 @@ def _promoted(processes: list[Process], name: str) -> dict[str, Any]:
     if alone:
         fail(f"nothing was recorded: {name} has no {alone[0]} whose place it could take", USAGE)
     if not wanted[0]:
-        fail(f"nothing was recorded: {name} has these options already", USAGE)
+        why = "has these options already, but for those that can't change at run time"
+        fail(f"nothing was recorded: {name} {why}", USAGE)
     return {f"{OPTION}/{name}/{kind}.{option}": v for (kind, option), v in wanted[0].items()}
 
 

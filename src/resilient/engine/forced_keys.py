@@ -64,6 +64,8 @@ def _force(
         before=before or "", after=forced or "", cause=cause,
     )  # fmt: skip
     key.emit(event)
+    if forced is None:
+        table.leave(state, now)
     return True
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from math import inf
-from typing import Any, Protocol, TypeVar, TypeVarTuple
+from typing import Any, Final, Protocol, TypeVar, TypeVarTuple
 
 from ..clock import Clock
 from ..events import Event
@@ -16,6 +16,9 @@ from .outbox import Outbox
 
 Args = TypeVarTuple("Args")
 T = TypeVar("T")
+
+
+ORDERED: Final = 4
 
 
 class Owner(Home, Protocol):
@@ -106,7 +109,8 @@ class KeyState:
         own: its own.
         users: an item for each call that runs, appended and popped without a lock.
         usual: whether a call may take it without a look: it is neither forgotten nor forced.
-        seen: 3 after a call: one bit for the next look for one to forget, one for the metrics.
+        seen: 3 after a call: one bit for the next look for one to forget, one for the metrics; the
+            bit `ORDERED` until the first call of one that an order has made.
         made: by what was decorated, the function that calls go through.
         samples: its numbers at the last look, for `telemetry`.
     """

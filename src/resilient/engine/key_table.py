@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from ..guards.facets import Changeable, Peered
 from ..guards.per_key import PerKey
-from .key_states import Key, KeyState, Owner, revision_of
+from .key_states import ORDERED, Key, KeyState, Owner, revision_of
 
 _numbers: Final = count(1)
 OVERFLOW: Final = "(overflow)"
@@ -57,6 +57,10 @@ class KeyTable:
         """Return the states of all keys, and the shared one."""
         return [*list(self.states.values()), self.overflow]
 
+    def used(self) -> list[KeyState]:
+        """Return the states of all keys, and the shared one if calls have shared it."""
+        return self.all() if self.overflowed else list(self.states.values())
+
     def site(self, owner: Any) -> int:
         """Return a number for what is made for each key, as long as its owner lives."""
         number = next(_numbers)
@@ -74,7 +78,7 @@ class KeyTable:
 
         What is forgotten from now on is in the first alone.
         """
-        return self.all(), dict(self.past)
+        return self.used(), dict(self.past)
 
     def follow(self) -> None:
         """Have each key's guards take over the options of the policy's, one key after the other."""
@@ -166,7 +170,14 @@ class KeyTable:
             return known
         if fresh.revision != revision_of(self.core.guards):
             return None
+        fresh.seen |= ORDERED
         return self._add(fresh.key.text, fresh, now)
+
+    def leave(self, state: KeyState, now: float) -> None:
+        """Forget a key that was released, and had no call: a misspelt one is not half-open."""
+        known = self.states.get(state.key.text) is state
+        if known and state.seen & ORDERED and state.is_idle(now):
+            self._forget(state.key.text, state, now)
 
     def _overflow(self) -> KeyState:
         self.overflowed += 1

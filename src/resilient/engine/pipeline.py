@@ -89,6 +89,7 @@ class Pipeline:
     ) -> None:
         self.core: PolicyState = core
         core.shaped = True
+        core.keyless = core.keyless or key is None
         self.key: Key | None = key  # whose guards these are
         # A wrapped client's judges, asked before those of the guards.
         self.judges: tuple[Judge, ...] = judges

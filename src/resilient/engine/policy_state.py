@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from ..clock import Clock, real
+from ..events import Cause
 from ..guards.attached import Attached
 from ..guards.base import Guard
 from ..guards.facets import Jitters, Stateful, Switch
@@ -48,6 +49,7 @@ class PolicyState(ForcedState):
         "guards",
         "impact",
         "inherited",
+        "keyless",
         "keys",
         "owner",
         "patience",
@@ -84,6 +86,7 @@ class PolicyState(ForcedState):
         self.dropped: bool = False
         self.policy: weakref.ref[Any] | None = None  # the object that users hold
         self.shaped: bool = False  # a pipeline was made of its guards
+        self.keyless: bool = False  # and one not of a key's
         self.guards: tuple[Guard, ...] = ()
         self.switches: tuple[weakref.ref[Switch], ...] = ()
         self.view_guards: tuple[weakref.ref[Guard], ...] = ()  # guards that only views have
@@ -194,6 +197,18 @@ class PolicyState(ForcedState):
         states = [] if self.keys is None else self.keys.all()
         own = [guard for state in states if state.key.forced is None for guard in state.own]
         return [guard for guard in (*self.shared_guards(), *own) if isinstance(guard, Stateful)]
+
+    def _force(self, state: str | None, why: str, seconds: float, cause: Cause, now: float) -> None:
+        """Force the state; what is released and gets no calls is closed: no probe would come."""
+        before = self.forced
+        super()._force(state, why, seconds, cause, now)
+        if self.keys is None or self.forced is not None or before != "forced_open":
+            return
+        uncalled = () if self.keyless else self.guards
+        shared = () if self.keys.overflowed else self.keys.overflow.own
+        for guard in (*uncalled, *shared):
+            if isinstance(guard, Stateful):
+                guard.reset(now, "released, and all calls have keys")
 
     def follow(self, clock: Clock | None) -> None:
         """Take the time from a manual clock, without jitter, or from the system's (None)."""

@@ -6,7 +6,8 @@ from typing import Any
 
 from ..admin.keys import summed
 from ..admin.registry import registry
-from ..admin.summary import Moments, Stacks, is_covered, shadows, switches
+from ..admin.shadows import shadows
+from ..admin.summary import Moments, Stacks, is_covered, switches
 from ..engine.policy_state import PolicyState
 from ..flag_handle import Flag
 from ..guards.facets import Stateful

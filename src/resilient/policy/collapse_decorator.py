@@ -108,17 +108,26 @@ class Collapse:
         if is_async:
             from ..engine.aio import sharing as aio
 
-            async def awaits(*args: Any) -> Any:
-                place, run, key = _taken_apart(fn, args)
+            async def awaits(*args: Any, **kwargs: Any) -> Any:
+                place, run, key = _taken_apart(fn, args, kwargs)
                 return await aio.batched(flights, place, run, key, name, core, within, most)
 
             return awaits
 
-        def calls(*args: Any) -> Any:
-            place, run, key = _taken_apart(fn, args)
+        def calls(*args: Any, **kwargs: Any) -> Any:
+            place, run, key = _taken_apart(fn, args, kwargs)
             return sharing.batched(flights, place, run, key, name, core, within, most)
 
         return calls
+
+
+def _inner(fn: Any) -> Any:
+    """Return what a guarded function gives its arguments to, whose parameters have names."""
+    mark = mark_of(fn)
+    while mark is not None:
+        fn = mark.fn
+        mark = mark_of(fn)
+    return fn
 
 
 class _Places:
@@ -127,7 +136,7 @@ class _Places:
     def __init__(self, fn: Any, key: Callable[..., Any] | None) -> None:
         self._name = label(fn)
         self._key = key
-        self._parameters = Parameters(fn, bound=False)
+        self._parameters = Parameters(_inner(fn), bound=False)
         self._told = False
 
     def of(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -147,10 +156,12 @@ class _Places:
         return found
 
 
-def _taken_apart(fn: Any, args: tuple[Any, ...]) -> tuple[Any, Callable[[list[Any]], Any], Any]:
+def _taken_apart(
+    fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[Any, Callable[[list[Any]], Any], Any]:
     """Return which batch a call is for, what runs it, and the call's key: its last argument."""
-    if not args:
-        raise TypeError(f"{label(fn)} is called with one key: it is in a batch")
+    if kwargs or not args:
+        raise TypeError(f"{label(fn)} is called with one key, by its place: it is in a batch")
     rest = args[:-1]
     return tuple(map(id, rest)), lambda keys: fn(*rest, keys), args[-1]
 

@@ -193,7 +193,8 @@ class Levers(GuardStack):
 
         Raises:
             TypeError: reason is not a str.
-            ValueError: there is no shadow, or it has no living guard beside it.
+            ValueError: there is no shadow, it has no living guard beside it, or no option differs
+                that can change.
         """
         from . import shadowing
 

@@ -51,9 +51,16 @@ def promotion(core: PolicyState, guards: tuple[Guard, ...]) -> dict[str, dict[st
     """Return the options by which shadows differ from the guards they stand beside.
 
     Raises:
-        ValueError: there is no shadow, or one without a guard whose place it could take.
+        ValueError: there is no shadow, one without a guard whose place it could take, or none whose
+            options differ that can change.
     """
     shadows = [each for each in guards if isinstance(each, Shadow)]
     if not shadows:
         raise ValueError(f"{core.name} has no shadow to promote")
-    return {each.of: each.changes(guard_named(core.name, guards, each.of)) for each in shadows}
+    known = {each.of: each.changes(guard_named(core.name, guards, each.of)) for each in shadows}
+    if not any(known.values()):
+        raise ValueError(
+            f"{core.name} has nothing to promote: its guards have the options of its shadows, but "
+            "for those that can't change at run time"
+        )
+    return known

@@ -37,6 +37,7 @@ class Naive:
     blocks: int = 0
     marked: bool = False
     forced: bool = False
+    called: bool = False
 
     @property
     def is_idle(self) -> bool:
@@ -59,6 +60,7 @@ class Keys(RuleBasedStateMachine):
     def taken(self, key: str) -> Naive | None:
         """Return the model's key, after a call has taken it; None where it shares guards."""
         if key in self.naive:
+            self.naive[key].called = True
             return self.naive[key]
         idle = {each for each, mine in self.naive.items() if mine.is_idle}
         over = sum(not mine.forced for mine in self.naive.values()) - self.places + 1
@@ -71,7 +73,7 @@ class Keys(RuleBasedStateMachine):
         if len(gone) < over:
             self.overflowed += 1
             return None
-        mine = self.naive[key] = Naive()
+        mine = self.naive[key] = Naive(called=True)
         return mine
 
     @rule(key=KEYS)
@@ -118,8 +120,12 @@ class Keys(RuleBasedStateMachine):
     @rule(key=KEYS)
     def release(self, key: str) -> None:
         self.keyed.release(key)
-        if key in self.naive:
-            self.naive[key].forced = False
+        mine = self.naive.get(key)
+        if mine is not None and mine.forced:
+            mine.forced = False
+            if mine.is_idle and not mine.called:
+                del self.naive[key]
+                self.forgotten += 1
 
     @invariant()
     def same(self) -> None:

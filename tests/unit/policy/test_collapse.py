@@ -119,6 +119,31 @@ def test_other_arguments_are_another_call_and_how_they_are_given_is_not() -> Non
     assert len(seen) == 6
 
 
+@pytest.mark.parametrize("guarded", [False, True])
+def test_how_arguments_are_given_does_not_matter_under_guards_either(guarded: bool) -> None:
+    """What the callers share is one call of the policies, whose functions hide their names."""
+    held, calls = threading.Event(), list[Any]()
+
+    def find(key: str, lang: str = "en") -> tuple[str, str]:
+        calls.append(key)
+        assert held.wait(WAIT)
+        return key, lang
+
+    outer: Any = fallback(value=None, on=KeyError)(policy(circuit_breaker())(find))
+    shared: Any = collapse(outer if guarded else find)
+    ways = [partial(shared, "a"), partial(shared, key="a"), partial(shared, "a", "en"),
+            partial(shared, lang="en", key="a")]  # fmt: skip
+    first, ends = in_threads(ways[0], 1)
+    until(lambda: len(calls) == 1)
+    groups = [in_threads(way, 1) for way in ways[1:]]
+    until(lambda: joined(shared) == 3)
+    held.set()
+    for threads, more in [(first, ends), *groups]:
+        ended(threads)
+        assert more == [("a", "en")]
+    assert calls == ["a"]
+
+
 def test_each_caller_gets_an_error_of_its_own() -> None:
     held = Held()
     held.error = KeyError("gone")
@@ -765,8 +790,9 @@ def test_bad_input_is_refused_at_once() -> None:
     ):
         with pytest.raises(error, match=said):
             collapse(**given)  # type: ignore[call-overload]
-    with pytest.raises(TypeError, match="called with one key"):
-        collapse(within=0.1)(lambda ids: ids)()
+    for wrong in (dict, lambda: {"ids": 3}):
+        with pytest.raises(TypeError, match="called with one key, by its place"):
+            collapse(within=0.1)(lambda ids: ids)(**wrong())  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="guards must be guards"):
         Policy("no-guard", collapse())  # type: ignore[arg-type]
 

@@ -797,12 +797,12 @@ def test_a_counter_is_read_once_while_its_key_is_forgotten(clock: ManualClock) -
 def test_gauges_follow_changes_without_calls() -> None:
     hosts = keyed(circuit_breaker(), bulkhead(4))
     hosts.call(len, "a")
-    assert sample(hosts, "limit") == 12
+    assert sample(hosts, "limit") == 8  # its own, and that of the policy itself
     hosts.policy.update(bulkhead={"max_concurrent": 5})
-    assert sample(hosts, "limit") == 15
+    assert sample(hosts, "limit") == 10
     hosts.policy.force_open()
     hosts.policy.release()
-    assert sample(hosts, "breaker_workers", "half_open") == 3
+    assert sample(hosts, "breaker_workers", "half_open") == 1
 
 
 def test_a_text_that_is_no_plain_str_never_costs_a_call() -> None:
@@ -827,3 +827,54 @@ def test_a_policy_given_keys_by_two_functions_has_one_table() -> None:
     breaks(one, "a")
     assert other.try_call(max, "x", "a").served == "error"
     shop.drop()
+
+
+def test_a_misspelt_key_is_gone_once_it_is_released() -> None:
+    """No call would ever close it; one that had calls is half-open, as a policy is."""
+    hosts = keyed(circuit_breaker())
+    hosts.call(len, "a")
+    for key in ("a", "misspelt"):
+        hosts.force_open(key, "INC-1")
+        hosts.release(key)
+    assert hosts.snapshot("misspelt") is None
+    assert part_of(hosts, "a")["state"] == "half_open"
+    assert [row["key"] for row in keys(hosts)["worst"]] == ["a"]
+
+
+def part_of(hosts: Any, key: str) -> Any:
+    """Return what is known of a key."""
+    seen = hosts.snapshot(key)
+    assert seen is not None
+    return seen
+
+
+def test_what_no_call_goes_through_is_closed_when_its_policy_is_released() -> None:
+    """The policy's own circuit, and the shared one: nothing else would ever close them."""
+    hosts = keyed(circuit_breaker())
+    hosts.call(len, "a")
+    hosts.policy.force_open("INC-1")
+    assert hosts.policy.state == "forced_open"
+    hosts.policy.release()
+    assert hosts.policy.state == "closed"
+    assert part_of(hosts, "a")["state"] == "half_open"
+    assert keys(hosts)["not_closed"] == 1
+
+
+def test_a_policy_that_is_called_without_a_key_too_probes() -> None:
+    hosts = keyed(circuit_breaker())
+    hosts.policy.call(len, "a")
+    hosts.policy.force_open("INC-1")
+    hosts.policy.release()
+    assert hosts.policy.state == "half_open"
+
+
+def test_the_shared_guards_are_counted_once_calls_share_them() -> None:
+    hosts = keyed(circuit_breaker(failure_threshold=1), max_keys=1)
+    hosts.policy.force_open("INC-1")
+    assert keys(hosts)["not_closed"] == 0
+    hosts.policy.release()
+    hosts.call(len, "a")
+    breaks(hosts, "a")
+    assert keys(hosts)["not_closed"] == 1
+    breaks(hosts, "b")
+    assert [row["key"] for row in keys(hosts)["worst"]] == ["(overflow)", "a"]

@@ -19,7 +19,7 @@ from resilient import (
     retry,
     timeout,
 )  # fmt: skip
-from resilient.admin.summary import shadows
+from resilient.admin.shadows import shadows
 from resilient.telemetry.policy_samples import row_of
 from resilient.testing import ManualClock
 from tests.kit.colours import COLOURS, Colour
@@ -123,7 +123,8 @@ def test_the_promoted_options_are_in_force_and_the_shadow_stays() -> None:
         made.call(fails)
     assert made.state == "open"
     assert shadows(made._core)["shadows"][0]["changes"] == {}
-    made.promote()
+    with pytest.raises(ValueError, match="nothing to promote"):
+        made.promote()
 
 
 def test_a_policy_with_keys_has_a_shadow_for_each() -> None:
@@ -151,6 +152,9 @@ def test_the_summary_adds_up_the_shadows_of_keys() -> None:
     (row,) = shadows(made._core)["shadows"]
     assert (row["would_open"], row["would_refuse"], row["would_be"]) == (2, 1, "open")
     assert row["last"].startswith("b: ")
+    seen = part(made, "shadow")
+    assert (seen["would_open"], seen["would_refuse"], seen["would_be"]) == (2, 1, "open")
+    assert "of all keys: 2 would have opened, 1 calls would have been refused" in str(made)
 
 
 def test_a_reset_begins_anew_what_is_beside_the_guard_too() -> None:
