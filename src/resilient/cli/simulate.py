@@ -107,9 +107,18 @@ def _show(report: Report) -> None:
     ]  # fmt: skip
     if scenario.faults:
         columns += [f"back after {within:g} s", "all back after"]
-    table(
-        columns, [_row(each, within, faults=bool(scenario.faults)) for each in report.runs.values()]
-    )
+    if any(each.keys for each in scenario.faults):
+        columns.append("good, other keys")
+    runs = report.runs.values()
+    rows = [_row(each, within, faults=bool(scenario.faults)) for each in runs]
+    table(columns, rows)
+    for each in runs:
+        for guard, would in each.shadows.items():
+            say(
+                f"{each.policy}, shadow of its {guard}: would have opened "
+                f"{plural(would['would_open'], 'time')} and refused "
+                f"{plural(would['would_refuse'], 'call')}"
+            )
     for why in report.unmet:
         say(f"not met: {why}")
 
@@ -122,6 +131,8 @@ def _row(each: Run, within: float, *, faults: bool) -> list[object]:
     row += [_seconds(each.latency(0.5)), _seconds(each.latency(0.99)), each.opened]
     if faults:
         row += [_percent(each.back(within)), _seconds(each.back_after) or "never"]
+    if each.other_keys is not None:
+        row.append(_percent(each.other_keys))
     return row
 
 

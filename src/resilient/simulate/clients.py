@@ -13,7 +13,7 @@ from .chance import Times
 from .measure import DEGRADED, FAILED, GOOD, LATE, Tape
 from .service import Answer
 
-Ask = Callable[[float | None], Any]  # a guarded function of one client process
+Ask = Callable[[float | None, int], Any]  # a guarded function of one client process
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +29,7 @@ class ClientsPlan:
         deadline: seconds after which an answer is worthless.
         gives_up: whether the call is cancelled then.
         processes: how many client processes there are, each with a policy of its own.
+        keys: how many keys their calls have, each as often; 0: they have none.
     """
 
     kind: str
@@ -39,6 +40,7 @@ class ClientsPlan:
     deadline: float
     gives_up: bool
     processes: int
+    keys: int
 
 
 class Clients:
@@ -46,10 +48,12 @@ class Clients:
 
     def __init__(
         self, loop: AbstractEventLoop, plan: ClientsPlan, ask: Sequence[Ask], tape: Tape,
-        random: Random, seconds_of: Callable[[int], float | None], trace: Sequence[float],
+        random: Random, seconds_of: Callable[[int], float | None], key_of: Callable[[], int],
+        trace: Sequence[float],
     ) -> None:  # fmt: skip
         self._loop, self._plan, self._ask, self._tape = loop, plan, ask, tape
-        self._random, self._seconds_of, self._trace = random, seconds_of, trace
+        self._random, self._seconds_of, self._key_of = random, seconds_of, key_of
+        self._trace = trace
         self._tasks: set[asyncio.Task[None]] = set()
         self._arrived = 0
 
@@ -96,14 +100,15 @@ class Clients:
         loop, tape, deadline = self._loop, self._tape, self._plan.deadline
         ask = self._ask[(number if user is None else user) % len(self._ask)]
         began = loop.time()
-        place = tape.begin(began)
+        key = self._key_of()
+        place = tape.begin(began, key)
         leave: Any = None
         if self._plan.gives_up:
             task = asyncio.current_task()
             assert task is not None
             leave = loop.call_at(began + deadline, task.cancel)
         try:
-            value = await ask(self._seconds_of(number))
+            value = await ask(self._seconds_of(number), key)
         except Exception as error:
             tape.errors[place] = type(error).__name__
             how = FAILED

@@ -55,9 +55,11 @@ class Keys:
         value = self.take(key, default)
         return validation.duration(self.name(key), value, zero=zero)
 
-    def count(self, key: str, default: Any = MISSING, *, least: int = 1) -> int:
+    def count(
+        self, key: str, default: Any = MISSING, *, least: int = 1, most: int = 1_000_000
+    ) -> int:
         """Return a whole number."""
-        return validation.count(self.name(key), self.take(key, default), least=least)
+        return validation.count(self.name(key), self.take(key, default), least=least, most=most)
 
     def number(self, key: str, default: Any = MISSING, *, least: float, most: float) -> float:
         """Return a number."""

@@ -27,6 +27,7 @@ class Tape:
 
     Attributes:
         begun: when each call began, in order.
+        keys: of which key each was.
         ends: how each ended; `UNENDED` until it has.
         took: how long each took, in seconds; infinite until it has ended.
         attempts: when each attempt reached the service.
@@ -35,9 +36,11 @@ class Tape:
         states: how many client processes had a circuit in each state, by time.
         errors: what each failed call raised, by its number.
         wasted: when the service gave an answer that nobody waited for any more.
+        shadows: what candidates would have done, by their guard.
     """
 
     begun: list[float] = field(default_factory=list[float])
+    keys: list[int] = field(default_factory=list[int])
     ends: list[str] = field(default_factory=list[str])
     took: list[float] = field(default_factory=list[float])
     attempts: list[float] = field(default_factory=list[float])
@@ -48,10 +51,12 @@ class Tape:
     )
     errors: dict[int, str] = field(default_factory=dict[int, str])
     wasted: list[float] = field(default_factory=list[float])
+    shadows: dict[str, dict[str, int]] = field(default_factory=dict[str, dict[str, int]])
 
-    def begin(self, now: float) -> int:
-        """Note that a call begins; return its number."""
+    def begin(self, now: float, key: int) -> int:
+        """Note that a call of a key begins; return its number."""
         self.begun.append(now)
+        self.keys.append(key)
         self.ends.append(UNENDED)
         self.took.append(inf)
         return len(self.begun) - 1
@@ -63,7 +68,7 @@ class Tape:
     def cut(self, end: float) -> None:
         """Forget what began at `end` or later."""
         calls = bisect_left(self.begun, end)
-        for column in (self.begun, self.ends, self.took):
+        for column in (self.begun, self.keys, self.ends, self.took):
             del column[calls:]
         for times in (self.attempts, self.wasted):
             del times[bisect_left(times, end) :]
@@ -88,12 +93,15 @@ class Run:
         before: the share of good calls before the first fault; None without a fault.
         back_after: seconds after the end of the last fault from which on goodput was back for
             good; None if it never was, or without a fault.
-        moves: the changes of circuits: when, of which client process, to what.
+        moves: the changes of circuits: when, of which client process, to what, of which key.
+        other_keys: the share of good calls among those of keys that have no fault of their own;
+            None where no fault is one of some keys alone.
+        shadows: what candidates would have done, by their guard: `would_open`, `would_refuse`.
     """
 
     __slots__ = (
         "_fault", "_tape", "attempts", "back_after", "before", "calls", "ends", "errors", "moves",
-        "opened", "policy", "seconds", "seed", "step", "wasted",
+        "opened", "other_keys", "policy", "seconds", "seed", "shadows", "step", "wasted",
     )  # fmt: skip
     calls: int
     ends: dict[str, int]
@@ -104,10 +112,12 @@ class Run:
     wasted: int
     before: float | None
     back_after: float | None
+    other_keys: float | None
+    shadows: dict[str, dict[str, int]]
 
     def __init__(
         self, policy: str, seed: int, tape: Tape, *, seconds: float, step: float,
-        fault: tuple[float, float] | None, deadline: float,
+        fault: tuple[float, float] | None, deadline: float, sick: int,
     ) -> None:  # fmt: skip
         self.policy: str = policy
         self.seed: int = seed
@@ -122,8 +132,13 @@ class Run:
         self.errors = dict(Counter(tape.errors.values()).most_common())
         self.moves = tuple(tape.moves)
         self.opened = sum(move.state == "open" for move in tape.moves)
+        self.shadows = tape.shadows
         self.before = None
         self.back_after = None
+        self.other_keys = None
+        if sick:
+            pairs = zip(tape.keys, tape.ends, strict=True)
+            self.other_keys = _share([how for key, how in pairs if key >= sick])
         if fault is not None:
             # Calls that began just before the fault may meet it.
             self.before = self.goodput(0.0, max(fault[0] - deadline, min(fault[0], 1.0)))
@@ -202,7 +217,10 @@ class Run:
 
     def as_data(self) -> dict[str, Any]:
         """Return it as plain data, for JSON."""
-        words = "policy", "seed", "calls", "ends", "attempts", "wasted", "errors", "opened"
+        words = (
+            "policy", "seed", "calls", "ends", "attempts", "wasted", "errors", "opened",
+            "other_keys", "shadows",
+        )  # fmt: skip
         told = {word: getattr(self, word) for word in words}
         return {
             **told,
@@ -210,7 +228,7 @@ class Run:
             "back_after": self.back_after,
             "p50": self.latency(0.5),
             "p99": self.latency(0.99),
-            "moves": [[move.at, move.process, move.state] for move in self.moves],
+            "moves": [[move.at, move.process, move.state, move.key] for move in self.moves],
             "points": self.points,
         }
 

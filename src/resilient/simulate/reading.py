@@ -13,7 +13,7 @@ from .clients import ClientsPlan
 from .faults import KINDS as FAULTS
 from .faults import Fault
 from .keys import Keys, one_of
-from .policies import PolicyPlan, guard_of
+from .policies import MAX_KEYS, PolicyPlan, guard_of, try_out
 from .scenario import Expected, Scenario
 from .service import ServicePlan
 from .trace import Trace, read
@@ -30,8 +30,11 @@ _CLIENTS: Final = (
     "deadline",
     "gives_up",
     "processes",
+    "keys",
 )
+_POLICY: Final = ("name", "guards", "shadows", "keyed", "max_keys", "collapse")
 _SERVICE: Final = ("workers", "queue", "time", "errors", "drops_abandoned")
+_ELSE: Final = "attempts", "other_keys"
 _AMOUNTS: Final = {"slow": "times", "errors": "share", "workers": "workers"}
 _CALLS: Final = 50_000_000  # of one run: more would take days
 _RATE: Final = 1_000_000.0
@@ -47,8 +50,9 @@ def scenario_of(data: Mapping[str, Any], folder: Path) -> Scenario:
     seconds = _seconds(keys, trace, clients)
     if clients.rate * seconds > _CALLS:
         validation.refuse("clients.rate", clients.rate, f"at most {_CALLS:,} calls in a run")
-    faults = tuple(_fault(n, each) for n, each in enumerate(keys.list("fault", []), 1))
-    policies = _policies(keys.list("policy"))
+    listed = enumerate(keys.list("fault", []), 1)
+    faults = tuple(_fault(n, each, clients.keys) for n, each in listed)
+    policies = _policies(keys.list("policy"), clients.keys)
     expected = None
     if "expect" in keys:
         names = tuple(each.name for each in policies)
@@ -136,6 +140,7 @@ def _clients(data: Any, trace: Trace) -> ClientsPlan:
         deadline=keys.seconds("deadline"),
         gives_up=keys.flag("gives_up"),
         processes=keys.count("processes", 1),
+        keys=keys.count("keys") if "keys" in keys else 0,
     )
 
 
@@ -150,9 +155,9 @@ def _service(data: Any, trace: Trace) -> ServicePlan:
     )
 
 
-def _fault(number: int, data: Any) -> Fault:
+def _fault(number: int, data: Any, known: int) -> Fault:
     where = f"fault {number}"
-    keys = Keys(where, data, ("kind", "at", "seconds", *_AMOUNTS.values()))
+    keys = Keys(where, data, ("kind", "at", "seconds", "keys", *_AMOUNTS.values()))
     kind = one_of(keys.name("kind"), keys.take("kind"), FAULTS)
     for of, word in _AMOUNTS.items():
         if of != kind:
@@ -164,32 +169,45 @@ def _fault(number: int, data: Any) -> Fault:
         amount = keys.number("share", least=0.0, most=1.0)
     elif kind == "workers":
         amount = float(keys.count("workers", least=0))
-    return Fault(kind, keys.seconds("at", zero=True), keys.seconds("seconds"), amount)
+    if kind == "workers":
+        keys.refuse_beside("keys", "kind is 'workers', which all keys share")
+    elif not known:
+        keys.refuse_beside("keys", "clients.keys is left out")
+    sick = keys.count("keys", most=known) if "keys" in keys else 0
+    return Fault(kind, keys.seconds("at", zero=True), keys.seconds("seconds"), amount, sick)
 
 
-def _policies(found: list[Any]) -> tuple[PolicyPlan, ...]:
+def _policies(found: list[Any], known: int) -> tuple[PolicyPlan, ...]:
     if not found:
         raise ValueError("policy is missing: a scenario has at least one")
     plans: list[PolicyPlan] = []
     for number, data in enumerate(found, 1):
-        keys = Keys(f"policy {number}", data, ("name", "guards"))
+        keys = Keys(f"policy {number}", data, _POLICY)
         name = validation.name_of(keys.name("name"), keys.take("name"))
         if any(plan.name == name for plan in plans):
             validation.refuse(keys.name("name"), name, "a name that no other policy has")
-        tables = keys.list("guards", [])
-        for place, table in enumerate(tables, 1):
-            where = f"policy {name!r}, guard {place}"
-            if not isinstance(table, Mapping):
-                validation.refuse_type(where, table, 'a table such as {guard = "timeout"}')
-            guard_of(where, cast("Mapping[str, Any]", table))  # a bad option is told now
-        plans.append(PolicyPlan(name, _maker(name, tables)))
+        guards = _maker(f"policy {name!r}, guard", keys.list("guards", []))
+        shadow = _maker(f"policy {name!r}, shadow", keys.list("shadows", []))
+        keyed, collapse = keys.flag("keyed"), keys.flag("collapse")
+        if keyed and not known:
+            keys.refuse_beside("keyed", "clients.keys is left out")
+        if not keyed:
+            keys.refuse_beside("max_keys", "keyed is not true")
+        most = keys.count("max_keys", MAX_KEYS, most=100_000) if keyed else 0
+        plans.append(PolicyPlan(name, guards, shadow, most, collapse))
+        try_out(plans[-1])
     return tuple(plans)
 
 
-def _maker(name: str, tables: list[Any]) -> Any:
+def _maker(where: str, tables: list[Any]) -> Any:
+    """Return what makes the guards of some tables."""
+    for place, table in enumerate(tables, 1):
+        if not isinstance(table, Mapping):
+            validation.refuse_type(f"{where} {place}", table, 'a table such as {guard = "timeout"}')
+        guard_of(f"{where} {place}", cast("Mapping[str, Any]", table))  # a bad option is told now
+
     def make() -> tuple[Any, ...]:
-        named = enumerate(tables, 1)
-        return tuple(guard_of(f"policy {name!r}, guard {n}", each) for n, each in named)
+        return tuple(guard_of(f"{where} {n}", each) for n, each in enumerate(tables, 1))
 
     return make
 
@@ -198,7 +216,7 @@ def _expected(
     data: Any, names: tuple[str, ...], faults: tuple[Fault, ...], seconds: float,
     clients: ClientsPlan,
 ) -> Expected:  # fmt: skip
-    keys = Keys("expect", data, ("of", "goodput_back", "within", "goodput", "attempts"))
+    keys = Keys("expect", data, ("of", "goodput_back", "within", "goodput", *_ELSE))
     back = keys.maybe_number("goodput_back", least=0.0, most=1.0)
     within = keys.seconds("within", 30.0, zero=True)
     if back is None:
@@ -207,6 +225,8 @@ def _expected(
         raise ValueError("expect.goodput_back needs a [[fault]]")
     else:
         _check_room(faults, seconds, within, clients.deadline)
+    if not any(fault.keys for fault in faults):
+        keys.refuse_beside("other_keys", "no [[fault]] is one of some keys alone")
     of = keys.list("of", list(names))
     for word in of:
         if word not in names:
@@ -221,9 +241,12 @@ def _expected(
         within=within,
         goodput=keys.maybe_number("goodput", least=0.0, most=1.0),
         attempts=keys.maybe_number("attempts", least=0.0, most=1e6),
+        other_keys=keys.maybe_number("other_keys", least=0.0, most=1.0),
     )
-    if expected.goodput_back is expected.goodput is expected.attempts is None:
-        raise ValueError("expect says nothing: give it goodput_back, goodput or attempts")
+    if expected.goodput_back is expected.goodput is expected.attempts is expected.other_keys:
+        raise ValueError(
+            "expect says nothing: give it goodput_back, goodput, attempts or other_keys"
+        )
     return expected
 
 

@@ -62,6 +62,13 @@ class Report:
         if expected.attempts is not None and each > expected.attempts:
             most = expected.attempts
             said.append(f"{policy}: a call made {each:.2f} attempts; expected at most {most:g}")
+        others = run.other_keys
+        if expected.other_keys is not None and (others is None or others < expected.other_keys):
+            found = "nothing" if others is None else f"{others:.1%}"
+            said.append(
+                f"{policy}: goodput of keys without a fault is {found}; "
+                f"expected {expected.other_keys:.1%}"
+            )
         return said
 
     def as_data(self) -> dict[str, Any]:

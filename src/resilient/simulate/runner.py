@@ -16,7 +16,7 @@ from .clients import Ask, Clients
 from .faults import Schedule
 from .loop import LoopClock, VirtualLoop
 from .measure import Run, Tape
-from .policies import Guards, PolicyPlan, built
+from .policies import Guards, PolicyPlan, built, guarded, shadows_of, states_of
 from .report import Report
 from .scenario import Scenario
 from .service import Answer, Service
@@ -104,10 +104,11 @@ def _run(scenario: Scenario, plan: PolicyPlan, seed: int, progress: Progress | N
         service = Service(loop, service_plan, schedule, *chances)
         clock, draw = LoopClock(loop), source(seed, "guards").random
         policies = [built(plan, n, clock, draw, tape.moves) for n in range(clients.processes)]
-        asks = [_guarded(policy, service, loop, tape) for policy in policies]
+        asks = [_guarded(plan, policy, service, loop, tape) for policy in policies]
         times = service_plan.time.recorded(scenario.trace.seconds)
         arrivals = source(seed, "arrivals")
-        Clients(loop, clients, asks, tape, arrivals, times, scenario.trace.at).begin()
+        keys = partial(source(seed, "keys").randrange, max(1, clients.keys))
+        Clients(loop, clients, asks, tape, arrivals, times, keys, scenario.trace.at).begin()
         tell = None if progress is None else partial(progress, plan.name)
         _look(loop, scenario, service, policies, tape, tell)
         # Those who began last have until their deadline; who began later is not counted.
@@ -116,18 +117,22 @@ def _run(scenario: Scenario, plan: PolicyPlan, seed: int, progress: Progress | N
         loop.run_forever()
         if loop.fault is not None:
             raise RuntimeError(f"the policy {plan.name} broke the simulation") from loop.fault
-        return _measured(scenario, plan, seed, tape, service)
+        tape.wasted = service.wasted
+        tape.shadows = shadows_of(policies)
+        return _measured(scenario, plan, seed, tape)
     finally:
         loop.shut()
 
 
-def _guarded(policy: Policy, service: Service, loop: VirtualLoop, tape: Tape) -> Ask:
-    @policy
-    async def ask(seconds: float | None) -> Answer:
+def _guarded(
+    plan: PolicyPlan, policy: Policy, service: Service, loop: VirtualLoop, tape: Tape
+) -> Ask:
+    async def ask(seconds: float | None, key: int) -> Answer:
         tape.attempts.append(loop.time())
-        return await service.ask(seconds)
+        return await service.ask(seconds, key)
 
-    return ask
+    made: Ask = guarded(plan, policy, ask)
+    return made
 
 
 def _look(
@@ -139,7 +144,9 @@ def _look(
     def look(number: int) -> None:
         at = number * scenario.step
         tape.queue.append((at, len(service.waiting)))
-        tape.states.append((at, dict(Counter(policy.state for policy in policies))))
+        tape.states.append(
+            (at, dict(Counter(state for policy in policies for state in states_of(policy))))
+        )
         if tell is not None:  # here, and by no timer of its own: that could move the run's ties
             tell(min(1.0, at / scenario.seconds))
         if at < scenario.seconds:
@@ -148,8 +155,7 @@ def _look(
     loop.call_at(scenario.step, look, 1)
 
 
-def _measured(scenario: Scenario, plan: PolicyPlan, seed: int, tape: Tape, service: Service) -> Run:
-    tape.wasted = service.wasted
+def _measured(scenario: Scenario, plan: PolicyPlan, seed: int, tape: Tape) -> Run:
     tape.cut(scenario.seconds)
     fault = None
     if scenario.faults:
@@ -157,4 +163,5 @@ def _measured(scenario: Scenario, plan: PolicyPlan, seed: int, tape: Tape, servi
     return Run(
         plan.name, seed, tape, seconds=scenario.seconds, step=scenario.step,
         fault=fault, deadline=scenario.clients.deadline,
+        sick=max((each.keys for each in scenario.faults), default=0),
     )  # fmt: skip

@@ -21,6 +21,7 @@ class Expected:
         within: seconds after the last fault's end from which on that counts.
         goodput: the least share of good calls of the whole run.
         attempts: the most attempts a call, on average.
+        other_keys: the least share of good calls of keys without a fault of their own.
     """
 
     of: tuple[str, ...]
@@ -28,6 +29,7 @@ class Expected:
     within: float
     goodput: float | None
     attempts: float | None
+    other_keys: float | None
 
 
 @dataclass(frozen=True, slots=True)

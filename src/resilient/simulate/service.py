@@ -64,17 +64,18 @@ class Service:
         self._limit = inf if plan.queue is None else plan.queue
         self._draw = plan.time.drawn(random)
         self._chance: Callable[[], float] = chance.random
-        self.waiting: deque[tuple[Future[Answer], float | None]] = deque()
+        self.waiting: deque[tuple[Future[Answer], float | None, int]] = deque()
         self.busy: int = 0
         self.wasted: list[float] = []
         for edge in schedule.edges:
             loop.call_at(edge, self._take)  # workers may have come back
 
-    async def ask(self, seconds: float | None) -> Answer:
+    async def ask(self, seconds: float | None, key: int) -> Answer:
         """Wait for an answer.
 
         Args:
             seconds: how long a worker takes for it; None draws it.
+            key: whose call it is, which some faults ask.
 
         Raises:
             QueueFullError: no place is left.
@@ -83,7 +84,7 @@ class Service:
         if len(self.waiting) >= self._limit and self.busy >= self._workers():
             raise QueueFullError("the queue of the service is full")
         answer: Future[Answer] = self._loop.create_future()
-        self.waiting.append((answer, seconds))
+        self.waiting.append((answer, seconds, key))
         self._take()
         return await answer
 
@@ -93,17 +94,17 @@ class Service:
     def _take(self) -> None:
         workers = self._workers()
         while self.busy < workers and self.waiting:
-            answer, seconds = self.waiting.popleft()
+            answer, seconds, key = self.waiting.popleft()
             if answer.done() and self._plan.drops_abandoned:
                 continue
             self.busy += 1
             work = self._draw() if seconds is None else seconds
-            when = self._schedule.finish(self._loop.time(), work)
-            self._loop.call_at(when, self._finish, answer)
+            when = self._schedule.finish(self._loop.time(), work, key)
+            self._loop.call_at(when, self._finish, answer, key)
 
-    def _finish(self, answer: Future[Answer]) -> None:
+    def _finish(self, answer: Future[Answer], key: int) -> None:
         self.busy -= 1
-        share = self._schedule.errors(self._loop.time())
+        share = self._schedule.errors(self._loop.time(), key)
         failed = share > 0 and self._chance() < share
         if answer.done():  # its caller has gone, and the work was done all the same
             self.wasted.append(self._loop.time())
