@@ -57,6 +57,9 @@ def test_a_sick_key_opens_its_own_circuit_alone() -> None:
     )
     assert together.other_keys is not None
     assert together.other_keys < 0.8
+    tape = together._tape
+    others = [end for key, end in zip(tape.keys, tape.ends, strict=True) if key != 0]
+    assert together.other_keys == others.count("good") / len(others)
     assert {move.key for move in together.moves} == {""}
 
 
