@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 MOST: Final = 8  # kinds of reasons, and moves, that are kept
 OTHERS: Final = "others"
+_EMPTY: Final[dict[str, int]] = {}
 _SPAN: Final = 60.0  # seconds of reasons that a window of calls keeps
 
 
@@ -21,15 +22,13 @@ class Reasons:
 
     def __init__(self, span: float = _SPAN) -> None:
         self.span: float = span
-        self._turns: float = float("-inf")
-        self._now: dict[str, int] = {}
-        self._before: dict[str, int] = {}
+        self.clear()
 
     def note(self, reason: str, now: float) -> None:
         """Count a reason; when there are too many kinds, count it under OTHERS."""
         if now >= self._turns:
             recent = now < self._turns + self.span
-            self._before = self._now if recent else {}
+            self._before = self._now if recent else _EMPTY
             self._now = {}
             self._turns = self._turns + self.span if recent else now + self.span
         if reason not in self._now and len(self._now) >= MOST:
@@ -50,8 +49,9 @@ class Reasons:
 
     def clear(self) -> None:
         """Forget everything."""
-        self._now.clear()
-        self._before.clear()
+        self._turns: float = float("-inf")
+        self._now: dict[str, int] = _EMPTY  # until the first reason: most policies have none
+        self._before: dict[str, int] = _EMPTY
 
     def save(self) -> tuple[Any, ...]:
         """Return the state, for restore()."""
