@@ -5,6 +5,7 @@ Those of one file are run one after the other, by one worker where there are sev
 
 from __future__ import annotations
 
+import doctest
 import re
 from typing import Any
 
@@ -40,8 +41,8 @@ _pages = Sybil(
 _docstrings = Sybil(
     setup=_setup,
     teardown=_teardown,
-    parsers=[DocTestParser()],
-    patterns=["src/**/*.py"],
+    parsers=[DocTestParser(optionflags=doctest.ELLIPSIS)],
+    patterns=[f"src/{'*/' * depth}*.py" for depth in range(1, 7)],  # ** would be one folder
     document_types={".py": PythonDocStringDocument},
 )
 pytest_collect_file = (_pages + _docstrings).pytest()

@@ -22,6 +22,7 @@ FORK: Final = (
     "policies",  # their locks, workers and calls
     "flags",  # their lock, and the follower
     "limits",  # the thread that asks for those of a fleet
+    "providers",  # the threads that ask those of OpenFeature
     "imports",  # those that other threads are doing
     "files",  # work on files that processes share
     "pages",  # the child detaches from the parent's page

@@ -7,6 +7,8 @@ import builtins
 import importlib
 import inspect
 import re
+import subprocess
+import sys
 import textwrap
 from collections.abc import Callable
 from types import FunctionType
@@ -19,10 +21,12 @@ from resilient.policy.calling import Calling
 from resilient.policy.controls import Levers
 from resilient.policy.guard_stack import GuardStack
 from resilient.policy.key_controls import KeyControls
+from tests.kit.paths import ROOT
+from tests.kit.waiting import WAIT
 
 MODULES = (
     "resilient", "resilient.flags", "resilient.health", "resilient.metrics", "resilient.testing",
-    "resilient.integrations.opentelemetry", "resilient.simulate",
+    "resilient.integrations.openfeature", "resilient.integrations.opentelemetry", "resilient.simulate",
 )  # fmt: skip
 # Documented, in a module without `__all__`.
 PLUGINS = (
@@ -30,7 +34,8 @@ PLUGINS = (
 )  # fmt: skip
 # The rest of these classes is for the package itself.
 SHOWN = ("name", "owner", "impact", "review", "default")  # of a flag
-ONLY = {"Registry": ("names", "snapshot", "subscribe"), "Flag": SHOWN}
+# OpenFeature calls the methods of a provider, and users never do.
+ONLY = {"Registry": ("names", "snapshot", "subscribe"), "Flag": SHOWN, "Provider": ()}
 # Handed out and not made by users: their docstrings describe attributes, not a constructor.
 HANDED_OUT = {
     "Attempt",
@@ -80,7 +85,7 @@ def take(name: str, value: Any, found: dict[str, Any]) -> None:
         )
         inherited = {word: inside for base in bases for word, inside in vars(base).items()}
         for word, inside in {**inherited, **vars(value)}.items():
-            if (word.startswith("_") and word != "__call__") or (only and word not in only):
+            if (word.startswith("_") and word != "__call__") or (only is not None and word not in only):
                 continue
             if isinstance(inside, (classmethod, staticmethod)):
                 inside = inside.__func__
@@ -192,6 +197,21 @@ def test_has_an_example(name: str) -> None:
     assert ">>> " in sections(name).get("Example", "")
 
 
+def test_each_example_is_collected() -> None:
+    """Whatever folder of the package it stands in."""
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "--collect-only", "-q", "src"],
+        cwd=ROOT, capture_output=True, text=True, timeout=WAIT, check=True,
+    )  # fmt: skip
+    found = {line.partition("::")[0] for line in done.stdout.splitlines() if "::line:" in line}
+    with_one = {
+        str(path.relative_to(ROOT))
+        for path in (ROOT / "src").rglob("*.py")
+        if re.search(r"^ *>>> ", path.read_text(), re.MULTILINE)
+    }
+    assert found == with_one
+
+
 # -- classes -------------------------------------------------------------------------
 
 
@@ -221,7 +241,10 @@ def test_what_is_looked_at() -> None:
     assert {"circuit_breaker", "Policy.call", "Registry.subscribe", "metrics.register"} < {
         *FUNCTIONS
     }
-    assert {"Policy", "calls", "on_abandon", "priority", "testing.ManualClock"} == {*MADE}
+    assert {
+        "Policy", "calls", "on_abandon", "priority", "testing.ManualClock",
+        "integrations.openfeature.Provider",
+    } == {*MADE}  # fmt: skip
     assert {"Policy.name", "testing.ManualClock.waiting"} < {*PROPERTIES}
     assert {"timeout", "remaining", "Block", "Policy"} < {*ENTRANCES}
     assert "Policy.__call__" in PUBLIC

@@ -59,6 +59,7 @@ ALLOWED = {
         "flags/follower.py",
         "flags/runtime.py",
         "flags/uwsgi.py",
+        "integrations/openfeature_following.py",
         "pages/sharing.py",
     },
     "inspect": {

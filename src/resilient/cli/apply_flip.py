@@ -12,6 +12,7 @@ from .. import validation
 from ..errors import StoreError
 from ..flags.flip import FLAG, KEY, OPTION, RELEASED, checked_lever, checked_reason, kind_of
 from ..flags.operations import Acknowledgement, Done, acknowledged, is_young, order_all
+from ..flags.reasons import HOLDS
 from ..flags.stores.base import Store
 from .option_checks import check_options
 from .output import moment, order_line, plural, say, say_json
@@ -214,7 +215,8 @@ def _tell_who(view: StoreView, told: Told) -> None:
         say(f"  silent since {since}: {shown_id(process)}, program {process.program}")
         say(f"    if it is gone for good: resilient forget {process.id[:8]}")
     for process in seen.pinned:
-        say(f"  pinned off by its environment: {shown_id(process)}")
+        held = HOLDS[process.about["flags"][told.done[-1].flip.name]["source"]]
+        say(f"  pinned off by {held}: {shown_id(process)}")
     for why, number in Counter(why for _, why in seen.faults).items():
         say(f"  NOT obeyed by {plural(number, 'process')}, and never will be: {why}")
     if seen.faults:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from ..flags.reasons import HOLDS
 from ..monitoring.page_samples import PagePoller
 from .pages import nobody_shares, unread
 from .store_view import StoreView, shown_id
@@ -88,9 +89,8 @@ def _disagreeing(view: StoreView) -> Iterable[str]:
             said: dict[str, Any] | None = process.about.get("flags", {}).get(row["flag"])
             if said is None or said["on"] == wanted or process in view.behind():
                 continue
-            why = (
-                "its environment forces it off" if said["source"] == "environment" else "disagrees"
-            )
+            holder = HOLDS.get(said["source"])
+            why = "disagrees" if holder is None else f"{holder} holds it off"
             yield (
                 f"flag {row['flag']} is {row['state']} in the store, but "
                 f"{'on' if said['on'] else 'off'} in {shown_id(process)}: {why}"

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..flags.flip import FLAG, FORCED, KEY, OPTION, RELEASED, Flip, lever_of
 from ..flags.operations import SILENT_AFTER, Acknowledgement, holds
+from ..flags.reasons import HOLDS
 from ..flags.stores.base import Process
 
 
@@ -68,7 +69,7 @@ class StoreView:
             "default": "on" if default else "off",
             "declared": bool(says),
             "off_in": sum(not said["on"] for said in says),
-            "pinned_in": sum(said["source"] == "environment" for said in says),
+            "pinned_in": sum(said["source"] in HOLDS for said in says),
         }
 
     def policies(self) -> list[dict[str, Any]]:

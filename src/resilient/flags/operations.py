@@ -27,6 +27,7 @@ from .flip import (
 )
 from .journal import LONGEST
 from .presence import Presence
+from .reasons import HOLDS
 from .stores.base import Process, Store, UnknownOutcomeError
 
 with contextlib.suppress(ImportError):  # getpass needs it; no fork may happen during its import
@@ -145,7 +146,7 @@ class Acknowledgement:
 
     Attributes:
         applied: processes that have applied it.
-        pinned: those of them whose environment forces another value, for a flag.
+        pinned: those of them whose environment, or provider of OpenFeature, holds a flag off.
         behind: living processes that have not applied it.
         silent: processes without a recent heartbeat that are not proved dead.
         faults: the reasons that processes give why they can't obey, by process.
@@ -197,7 +198,7 @@ def _pinned(process: Process, flip: Flip) -> bool:
     if flip.kind != FLAG or flip.value == OFF:
         return False
     flags: dict[str, dict[str, Any]] = process.about.get("flags", {})
-    return flags.get(flip.name, {}).get("source") == "environment"
+    return flags.get(flip.name, {}).get("source") in HOLDS
 
 
 def is_young(store: Store) -> bool:

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from ..events import Event
 from ..flag_handle import Flag
 from .declarations import variable_of
 from .flip import OFF, ON, Flip
 
-Source = str  # what decides a flag's value: "test", "environment", "store" or "declared"
+# What decides a flag's value: "test", "environment", "provider", "store" or "declared".
+Source = str
+# These hold a flag off in one process, whatever the store says.
+HOLDS: Final = {
+    "environment": "its environment",
+    "provider": "its OpenFeature provider",
+}
 
 
-def flipped(flag: Flag, on: bool, flip: Flip | None, source: Source, at: float) -> Event:
+def flipped(flag: Flag, on: bool, flip: Flip | None, source: Source, at: float, held: str) -> Event:
     """Return the event of a flag whose value changed."""
     reason = "its time is up, or it was let go"
     if flip is not None:
         reason = ", ".join(part for part in (flip.reason, f"by {flip.by}") if part)
     elif source == "environment":
         reason = f"{variable_of(flag.name)} is set"
+    elif source == "provider":
+        reason = held
     return Event(
         "flipped",
         guard="flag",
@@ -29,10 +39,12 @@ def flipped(flag: Flag, on: bool, flip: Flip | None, source: Source, at: float) 
     )
 
 
-def why(flag: Flag, source: Source, flip: Flip | None) -> str:
+def why(flag: Flag, source: Source, flip: Flip | None, held: str) -> str:
     """Return the reason that errors show for a flag that is off."""
     if flip is not None:
         return f"the flag {flag.name} is off: {flip.reason}".removesuffix(": ")
     if source == "environment":
         return f"the flag {flag.name} is forced off by {variable_of(flag.name)}"
+    if source == "provider":
+        return f"the flag {flag.name} is off: {held}"
     return f"the flag {flag.name} is off" + (", as declared" if source == "declared" else "")

@@ -20,7 +20,8 @@ from .snapshot import Snapshot
 class State:
     """The flips that hold, what overrides them, and the values of the declared flags.
 
-    A test's override wins over the environment, that over the store, that over what is declared.
+    A test's override wins over the environment, that over a provider of OpenFeature, that over the
+    store, that over what is declared.
     """
 
     def __init__(self, flags: Flags, now: Callable[[], float] | None = None) -> None:
@@ -39,6 +40,7 @@ class State:
         self._outside: tuple[dict[str, Flip], dict[str, float], int] = {}, {}, 0
         self.table: dict[str, bool] = {}
         self.overrides: dict[str, bool] = {}
+        self.held: dict[str, str] = {}  # why a provider holds a flag off, by its name
         self._ends: dict[str, float] = {}  # by lever, on the clock of `now`: future ends only
         self._lock = threading.RLock()  # a signal handler may flip a flag
 
@@ -146,6 +148,8 @@ class State:
             return False, "test", None
         if not self.isolated and self.flags.is_pinned(flag.name):
             return False, "environment", None
+        if not self.isolated and flag.name in self.held:
+            return False, "provider", None
         flip = self.holding(lever_of(FLAG, flag.name))
         if flip is not None:
             return flip.value == ON, "store", flip
@@ -164,6 +168,18 @@ class State:
             moved = self._publish({lever_of(FLAG, name)}, quiet=True)
         _regate(moved)
         return before
+
+    def hold(self, name: str, why: str | None) -> None:
+        """Have a provider of OpenFeature hold a flag off, or let it go where why is None."""
+        with self._lock:
+            if self.held.get(name) == why:
+                return
+            self.held.pop(name, None)
+            if why is not None:
+                self.held[name] = why
+            moved = self._publish({lever_of(FLAG, name)})
+        _regate(moved)
+        bus.deliver()
 
     def isolate(self, on: bool) -> None:
         """Ignore environment and store, or stop ignoring them."""
@@ -246,12 +262,13 @@ class State:
             if flag is None:
                 continue
             on, source, flip = self.says(flag)
+            held = self.held.get(flag.name, "")
             news = flag.state != on and not quiet
             if news:
                 flag.changes += 1
-                bus.enqueue(flipped(flag, on, flip, source, self._event_now()))
+                bus.enqueue(flipped(flag, on, flip, source, self._event_now(), held))
             flag.due = None if flip is None or flip.until is None else flip.due
-            flag.why = why(flag, source, flip)
+            flag.why = why(flag, source, flip, held)
             said[flag.name] = flag.state = on
             flag.settle()
             moved += flag.policies()

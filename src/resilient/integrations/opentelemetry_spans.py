@@ -29,7 +29,8 @@ _RANKS: Final = {"full": 0, "caller_error": 2, "": 3, "degraded": 4, "error": 5}
 _SLOW: Final = 1  # in its policy's terms
 _OWN: Final = 2  # an error of the caller's own, such as a 404
 _REASONS: Final = {
-    "store": "disabled", "environment": "static", "test": "static", "declared": "default",
+    "store": "disabled", "environment": "static", "provider": "cached", "test": "static",
+    "declared": "default",
 }  # fmt: skip
 
 

@@ -138,7 +138,7 @@ def test_a_process_pinned_by_its_environment(cli: Cli, make: Callable[..., Worke
     assert len(cli.flip("flags", "on", "recs", "--json").said(3).json["pinned"]) == 1
     cli("flags").said(0, "in 1")
     cli("flags", "show", "recs").said(0, "environment")
-    cli("doctor").said(1, f"but off in {_host()}, pid {pinned.pid}: its environment forces it off")
+    cli("doctor").said(1, f"but off in {_host()}, pid {pinned.pid}: its environment holds it off")
 
 
 def _host() -> str:

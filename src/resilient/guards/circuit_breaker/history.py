@@ -22,7 +22,9 @@ class Reasons:
 
     def __init__(self, span: float = _SPAN) -> None:
         self.span: float = span
-        self.clear()
+        self._turns: float = float("-inf")
+        self._now: dict[str, int] = _EMPTY  # until the first reason: most policies have none
+        self._before: dict[str, int] = _EMPTY
 
     def note(self, reason: str, now: float) -> None:
         """Count a reason; when there are too many kinds, count it under OTHERS."""
@@ -49,9 +51,8 @@ class Reasons:
 
     def clear(self) -> None:
         """Forget everything."""
-        self._turns: float = float("-inf")
-        self._now: dict[str, int] = _EMPTY  # until the first reason: most policies have none
-        self._before: dict[str, int] = _EMPTY
+        self._turns = float("-inf")
+        self._now = self._before = _EMPTY
 
     def save(self) -> tuple[Any, ...]:
         """Return the state, for restore()."""
