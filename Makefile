@@ -32,7 +32,7 @@ MEASURED := $(addprefix tests/,unit/admin unit/engine unit/guards unit/policy re
 CORE := $(addprefix tests/,unit/guards unit/engine unit/policy regressions properties)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test quick core trial freeze soak prefork simulate fleet storm capacity coverage picture pictures lint changelog types docs bench profile house format clean
+.PHONY: help demo test quick core trial freeze soak prefork simulate fleet storm claims capacity coverage picture pictures lint changelog types docs links bench profile house format clean
 
 help:  ## say what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -76,6 +76,9 @@ fleet: $(VENV)/test  ## eight processes share one rate limit while Redis answers
 storm: $(VENV)/test  ## the same with real processes on loopback; about 90 s
 	$(BIN)/python -m tests.integration.storm.storm_trial
 
+claims: $(VENV)/peers  ## what docs/explanation/comparison.md says of other Python libraries, seen; 15 s
+	$(BIN)/python -m tests.integration.peers.claims
+
 capacity: $(VENV)/test  ## a real service has 20 workers, then 5, then 20: a limit finds it, fixed ones do not; about 65 s
 	$(BIN)/python -m tests.integration.capacity.capacity_trial
 
@@ -106,8 +109,12 @@ picture: $(VENV)/test  ## draw `resilient top` for the README, from a real run; 
 pictures: $(VENV)/test  ## draw what the docs show of simulated storms; seconds
 	$(BIN)/python docs/pictures/storm.py
 
-docs: $(VENV)/docs  ## build the docs, warnings are errors
+docs: $(VENV)/docs  ## build the docs; warnings, dead links inside and misspelt words are errors
+	$(BIN)/codespell
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
+
+links: $(VENV)/docs  ## ask for each link to the outside; needs the internet, and so is no part of CI
+	$(BIN)/sphinx-build -W --keep-going -q -b linkcheck docs docs/_build/links
 
 bench: $(VENV)/bench  ## what a guarded call costs beside its peers, and how that grows; fails if a goal is missed
 	$(BIN)/python -m benchmarks
@@ -138,7 +145,7 @@ $(VENV)/built: $(VENV)/made pyproject.toml setup.py $(wildcard src/resilient/eng
 	@touch $@
 
 # A stamp for each group of dependencies in requirements/: made anew when one of those files changes.
-GROUPS := demo test lint types docs bench
+GROUPS := demo test lint types docs bench peers
 $(GROUPS:%=$(VENV)/%): $(VENV)/%: $(VENV)/built pyproject.toml $(wildcard requirements/*.txt)
 	$(PIP) install -r requirements/$*.txt
 	@touch $@

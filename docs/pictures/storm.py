@@ -1,6 +1,6 @@
-"""Draws the simulated storms of the explanation of metastable failures: ``make pictures``.
+"""Draws the simulated storms of the README and of the explanation of metastable failures.
 
-The pictures are those of ``examples/stall.toml``: naive retries in the one, ours in the other.
+``make pictures`` draws those of ``examples/stall.toml``: naive retries, ours, and both together.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ HERE = Path(__file__).parent
 PICTURES = {
     "storm-naive.svg": ("naive", "no-budget"),
     "storm-ours.svg": ("budget", "breaker", "both"),
+    "outage.svg": ("naive", "both"),
 }
 
 

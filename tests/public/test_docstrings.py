@@ -85,7 +85,9 @@ def take(name: str, value: Any, found: dict[str, Any]) -> None:
         )
         inherited = {word: inside for base in bases for word, inside in vars(base).items()}
         for word, inside in {**inherited, **vars(value)}.items():
-            if (word.startswith("_") and word != "__call__") or (only is not None and word not in only):
+            if (word.startswith("_") and word != "__call__") or (
+                only is not None and word not in only
+            ):
                 continue
             if isinstance(inside, (classmethod, staticmethod)):
                 inside = inside.__func__

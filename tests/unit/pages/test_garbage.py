@@ -234,7 +234,6 @@ def test_a_page_of_the_departed_that_is_well(host: Host) -> None:
     assert calls(worker.scrape(), "shop") == 10
     until(lambda: host.names() == {host.page_of(worker).name, "departed.page"})
     os.utime(host.pages / "departed.page", (1, 1))
-    another = host.start(CALLS)
     worker.do(
         """
 import resilient.pages.reader as module
@@ -248,7 +247,8 @@ import resilient.pages.directory as directory
 module.os = OS()
 """
     )
-    another.kill()  # only now: the worker's thread may take it in before it is asked
+    # Only now: the worker's thread may take it in, living or dead, before it is asked.
+    host.start(CALLS).kill()
     seen = worker.do("seen = [scrape(), scrape()]\nmodule.os = os\nseen + [scrape()]")
     assert [calls(each, "shop") for each in seen] == [10, 10, 15]
     third = host.start(CALLS)
