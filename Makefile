@@ -16,13 +16,13 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 ALONE := $(addprefix tests/,properties/cancellation properties/fork properties/stress unit/prometheus integration/capacity integration/demo)
 # Tests that wait for processes and servers most of their time.
 WAITING := $(addprefix tests/,unit/cli unit/flags unit/integrations unit/monitoring unit/pages kit/servers \
-	integration/clients integration/fleet integration/gunicorn integration/prefork integration/prometheus \
-	integration/storm integration/versions)
+	integration/clients integration/examples integration/fleet integration/gunicorn integration/prefork \
+	integration/prometheus integration/storm integration/versions)
 # What `make quick` leaves out: slow, and hardly different from one Python to another.
 SLOW := $(addprefix tests/,unit/cli unit/flags/journal unit/integrations unit/monitoring unit/pages unit/testing kit/servers \
 	unit/clients/test_memory.py unit/engine/streams/test_memory.py \
 	properties/cancellation/test_streams_sweep.py properties/stress/test_counts.py \
-	integration/capacity integration/clients integration/demo integration/fleet integration/gunicorn integration/prefork \
+	integration/capacity integration/clients integration/demo integration/examples integration/fleet integration/gunicorn integration/prefork \
 	integration/prometheus integration/storm integration/transparency integration/versions unit/simulate/test_proof.py)
 # What `make coverage` runs: the tests of guards, engine and flags; unit/flags, which waits, beforehand.
 MEASURED := $(addprefix tests/,unit/admin unit/engine unit/guards unit/policy regressions \
@@ -106,8 +106,9 @@ types: $(VENV)/types  ## mypy and pyright, both strict
 picture: $(VENV)/test  ## draw `resilient top` for the README, from a real run; about 20 s
 	$(BIN)/python docs/pictures/top.py
 
-pictures: $(VENV)/test  ## draw what the docs show of simulated storms; seconds
+pictures: $(VENV)/test  ## draw what the docs show of simulated storms and of each guard; seconds
 	$(BIN)/python docs/pictures/storm.py
+	$(BIN)/python docs/pictures/guards.py
 
 docs: $(VENV)/docs  ## build the docs; warnings, dead links inside and misspelt words are errors
 	$(BIN)/codespell
