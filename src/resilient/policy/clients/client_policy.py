@@ -158,14 +158,22 @@ class ClientPolicy:
         return partial(_within, min(limits), self.policy.name, fn)
 
     async def awaited(
-        self, awaitable: Any, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+        self,
+        awaitable: Any,
+        fn: Callable[..., Any],
+        hand: Callable[[Any], Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
     ) -> Any:
-        """Await what a method, fn, returned for its arguments; another attempt calls it again."""
+        """Await what a method, fn, returned for its arguments; another attempt calls it again.
+
+        The call is judged by what `hand` makes of its value.
+        """
         from ...engine.aio import functions as aio
 
         box = [awaitable]
         try:
-            return await aio.call(self.plan("async"), _Made(box, fn), args, kwargs)
+            return await aio.call(self.plan("async"), _Made(box, fn, hand), args, kwargs)
         finally:
             if box:
                 close_unawaited(box[0])
@@ -200,15 +208,18 @@ class ClientPolicy:
 class _Made:
     """The body of a call whose awaitable was made before it began."""
 
-    __slots__ = ("__name__", "_box", "_fn")
+    __slots__ = ("__name__", "_box", "_fn", "_hand")
 
-    def __init__(self, box: list[Any], fn: Callable[..., Any]) -> None:
+    def __init__(
+        self, box: list[Any], fn: Callable[..., Any], hand: Callable[[Any], Any]
+    ) -> None:
         self.__name__: str = getattr(fn, "__name__", "")
         self._box = box
         self._fn = fn
+        self._hand = hand
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self._box.pop() if self._box else self._fn(*args, **kwargs)
+    async def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._hand(await (self._box.pop() if self._box else self._fn(*args, **kwargs)))
 
 
 def _part(fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:

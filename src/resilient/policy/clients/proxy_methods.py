@@ -239,7 +239,10 @@ async def _awaited(
     args: Any,
     kwargs: Any,
 ) -> Any:
-    return wrapper.hand(proxy, name, await guarding.awaited(*made, args, kwargs), args, kwargs)
+    def hand(value: Any) -> Any:
+        return wrapper.hand(proxy, name, value, args, kwargs)
+
+    return await guarding.awaited(*made, hand, args, kwargs)
 
 
 def special(

@@ -124,21 +124,20 @@ def exit_of(wrapper: Wrapping, name: str, kind: Literal["sync", "async"]) -> Cal
 def awaiting(wrapper: Wrapping, guarding: ClientPolicy | None) -> Callable[..., Any]:
     """Return the ``__await__`` of a handed-out awaitable."""
 
+    async def handed(self: Any) -> Any:
+        return wrapper.hand(self, "__await__", await self.__wrapped__)
+
     async def awaits(self: Any) -> Any:
-        value = await _closing(self.__wrapped__, guarding)
-        return wrapper.hand(self, "__await__", value)
+        if guarding is None:
+            return await handed(self)
+        try:
+            return await guarding.async_step(partial(handed, self))
+        except RefusedError:
+            close_unawaited(self.__wrapped__)
+            raise
 
     def __await__(self: Any) -> Generator[Any, Any, Any]:  # noqa: N807
         return awaits(self).__await__()
 
     return __await__
 
-
-async def _closing(awaitable: Any, guarding: ClientPolicy | None) -> Any:
-    if guarding is None:
-        return await awaitable
-    try:
-        return await guarding.async_step(lambda: awaitable)
-    except RefusedError:
-        close_unawaited(awaitable)
-        raise
