@@ -16,7 +16,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 ALONE := $(addprefix tests/,properties/cancellation properties/fork properties/stress unit/prometheus integration/capacity integration/demo)
 # Tests that wait for processes and servers most of their time.
 WAITING := $(addprefix tests/,unit/cli unit/flags unit/integrations unit/monitoring unit/pages kit/servers \
-	integration/clients integration/examples integration/fleet integration/gunicorn integration/prefork \
+	integration/clients integration/examples integration/fleet integration/greenlets integration/gunicorn integration/prefork \
 	integration/prometheus integration/storm integration/versions)
 # What `make quick` leaves out: slow, and hardly different from one Python to another.
 SLOW := $(addprefix tests/,unit/cli unit/flags/journal unit/integrations unit/monitoring unit/pages unit/testing kit/servers \
@@ -32,7 +32,7 @@ MEASURED := $(addprefix tests/,unit/admin unit/engine unit/guards unit/policy re
 CORE := $(addprefix tests/,unit/guards unit/engine unit/policy regressions properties)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test quick core trial freeze soak prefork simulate fleet storm claims capacity coverage picture pictures lint changelog types docs links bench profile house format clean
+.PHONY: help demo test quick core loops trial freeze soak prefork simulate fleet storm claims capacity coverage picture pictures lint changelog types docs links release-check bench profile house format clean
 
 help:  ## say what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -54,6 +54,10 @@ quick: $(VENV)/test  ## run all tests but the slow ones
 
 core: $(VENV)/test  ## the tests of guards, engine, policies and promises; RESILIENT_PURE=1 runs them without the compiled core
 	$(BIN)/python -m pytest -n 2 $(CORE)
+
+loops: export TEST_LOOP := uvloop
+loops: $(VENV)/test  ## guards' engine and promises on uvloop; about 1 min
+	$(BIN)/python -m pytest -n 2 $(addprefix tests/,unit/engine/streams unit/engine/blocks properties/differential properties/promises)
 
 trial: $(VENV)/test  ## flip flags in a service of gunicorn under load, on SQLite and Redis; about 4 min
 	$(BIN)/python -m tests.integration.gunicorn.flips_trial
@@ -116,6 +120,9 @@ docs: $(VENV)/docs  ## build the docs; warnings, dead links inside and misspelt 
 
 links: $(VENV)/docs  ## ask for each link to the outside; needs the internet, and so is no part of CI
 	$(BIN)/sphinx-build -W --keep-going -q -b linkcheck docs docs/_build/links
+
+release-check:  ## build sdist and wheels, and try each as its users would; about 4 min
+	.ci/release-check $(FOUND)
 
 bench: $(VENV)/bench  ## what a guarded call costs beside its peers, and how that grows; fails if a goal is missed
 	$(BIN)/python -m benchmarks

@@ -27,6 +27,7 @@ def readme() -> str:
     text = (HERE / "README.md").read_text("utf-8")
     return re.sub(r"(!?\[[^\]]*\]\()(?!https?:|#)([^)]+)", absolute, text)
 
+
 pure = os.environ.get("RESILIENT_PURE", "").strip().lower() not in ("", "0", "false", "no", "off")
 threads_run_at_once = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
 core = Extension(

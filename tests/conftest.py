@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
+import importlib
 import os
 import signal
 
@@ -43,3 +45,7 @@ def _small_heap() -> None:
     """
     gc.collect()
     gc.freeze()
+
+
+if os.environ.get("TEST_LOOP") == "uvloop":  # `make loops`
+    asyncio.set_event_loop_policy(importlib.import_module("uvloop").EventLoopPolicy())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Future
@@ -10,6 +11,7 @@ from typing import Any
 
 import anyio
 import anyio.from_thread
+import pytest
 
 from resilient import Policy
 from tests.kit.waiting import WAIT, until
@@ -123,3 +125,8 @@ def world_of(name: str) -> Iterator[World]:
         return
     with anyio.from_thread.start_blocking_portal(name) as portal:
         yield World(portal)
+
+
+plain_loop = pytest.mark.skipif(
+    os.environ.get("TEST_LOOP") == "uvloop", reason="uvloop shows its timers to nobody"
+)

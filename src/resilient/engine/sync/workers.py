@@ -39,7 +39,9 @@ class _Wakes:
         return True
 
 
-if compiled is not None and not TYPE_CHECKING:
+# Where gevent or eventlet has patched `threading`, a wait must switch greenlets: the core's can't.
+_waits_by_thread: Final = type(threading.Lock()).__module__ == "_thread"
+if compiled is not None and _waits_by_thread and not TYPE_CHECKING:
     _Wakes = compiled.Signal
 
 
@@ -59,7 +61,7 @@ def exchange(wake: Signal, wait: Signal, seconds: float) -> bool:
     return wait.take(True, seconds)
 
 
-if compiled is not None and not TYPE_CHECKING:
+if compiled is not None and _waits_by_thread and not TYPE_CHECKING:
     exchange = compiled.exchange
 
 _ending: Final = threading.Lock()  # guards _on_end of all jobs; held for two assignments

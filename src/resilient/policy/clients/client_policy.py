@@ -210,9 +210,7 @@ class _Made:
 
     __slots__ = ("__name__", "_box", "_fn", "_hand")
 
-    def __init__(
-        self, box: list[Any], fn: Callable[..., Any], hand: Callable[[Any], Any]
-    ) -> None:
+    def __init__(self, box: list[Any], fn: Callable[..., Any], hand: Callable[[Any], Any]) -> None:
         self.__name__: str = getattr(fn, "__name__", "")
         self._box = box
         self._fn = fn

@@ -140,4 +140,3 @@ def awaiting(wrapper: Wrapping, guarding: ClientPolicy | None) -> Callable[..., 
         return awaits(self).__await__()
 
     return __await__
-

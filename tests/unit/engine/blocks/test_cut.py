@@ -57,7 +57,7 @@ def test_the_body_is_cut_in_real_time(away: Way) -> None:
             async with shop.block():
                 await anyio.sleep(WAIT)
                 raise AssertionError("it was not cut")
-        assert time.monotonic() - began >= 0.05
+        assert time.monotonic() - began >= 0.049  # timers of uvloop count milliseconds
 
     away.run(body)
     idle(shop)

@@ -23,6 +23,7 @@ from resilient import (
 from resilient.testing import ManualClock
 from tests.kit.policies import idle, policy
 from tests.kit.streams import END, Kind
+from tests.kit.worlds import plain_loop
 
 TIMES = 20
 
@@ -250,6 +251,7 @@ def test_memory_does_not_grow(kind: Kind) -> None:
     idle(shop)
 
 
+@plain_loop
 def test_no_timer_keeps_an_ended_stream() -> None:
     """On asyncio, streams that have ended are not on the loop's list of timers for long."""
     shop = policy(bulkhead(1), timeout(3600))

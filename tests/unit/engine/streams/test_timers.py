@@ -17,6 +17,7 @@ from tests.kit.cancellation import cancelling
 from tests.kit.policies import booked, counts, error_of, idle, policy
 from tests.kit.streams import END, Kind
 from tests.kit.waiting import WAIT
+from tests.kit.worlds import plain_loop
 
 
 def staller(clock: ManualClock | None, log: list[Any], items: int = 1, after: float = 1.0) -> Any:
@@ -139,6 +140,7 @@ def test_no_timer_between_the_steps_in_real_time(akind: Kind) -> None:
     idle(shop)
 
 
+@plain_loop
 def test_a_thousand_steps_leave_no_timers() -> None:
     """On asyncio, the loop's list of timers does not grow with the steps of a stream."""
     shop = policy(bulkhead(1), timeout(60))
