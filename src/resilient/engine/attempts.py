@@ -17,7 +17,7 @@ from ..deadline import enclosing
 from ..guards.facets import Queueing, Retries
 from ..guards.tried import Tried
 from ..knowledge.libraries import is_answer
-from ..knowledge.repeats import UNKNOWN
+from ..knowledge.repeats import UNKNOWN, once_answered
 from ..outcomes import FAILURE
 from .call import Call, Retrying
 from .faults import log_fault
@@ -130,6 +130,8 @@ def prepare(call: Call, outcomes: list[int]) -> None:
     tried.left = time_left(call, level)
     if call.pipeline.once is not None:
         tried.once = _once(call, call.pipeline.once)
+    elif call.error is None and guard.judge.failed_result is None:
+        tried.once = once_answered(call.value)  # what failed is known, and nobody has named it
     outer = around(call)
     if outer is not None:
         tried.inside = outer[0].name

@@ -38,6 +38,19 @@ def once_over_http(fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> st
     return READ_ONCE if _is_read_once([*args, *kwargs.values()]) else ""
 
 
+def once_answered(answer: Any) -> str:
+    """Return why the request that an HTTP client's answer came of must not be made again, or "".
+
+    Its body plays no part: the function that made it makes it anew.
+    """
+    try:
+        method = getattr(answer, "method", None) or answer.request.method
+    except Exception:  # it has no request, or is of something else
+        return ""
+    known = isinstance(method, str) and method.upper() not in IDEMPOTENT
+    return f"{method.upper()} is not idempotent, and failed_result= does not name it" if known else ""
+
+
 def writes_over_http(fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
     """Return whether a call of an HTTP client is known to change something, by its method."""
     method = _asked(fn, args, kwargs)[1]
