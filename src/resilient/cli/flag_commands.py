@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import click
 
 from ..flags.flip import FLAG, OFF, ON, RELEASED, lever_of
 from .options import applied, common, given, lever_command
-from .output import moment, order_line, say, say_json, table
+from .output import moment, order_line, plural, say, say_json, table
 from .store_access import StoreAccess, known_name, look
 
 
@@ -37,14 +38,25 @@ def flags(context: click.Context, /, store: str | None, as_json: bool) -> None:
         ("flag", "state", "since", "by", "why", "until", "owner", "applied", "pinned"),
         [
             (
-                row["flag"], row["state"].upper() if row["state"] == "off" else "on",
+                row["flag"], _state(row),
                 moment(row["since"], view.now), row["by"], row["reason"],
                 moment(row["until"], view.now), row["owner"], applied(row, counts=view.counts),
-                f"in {row['pinned_in']}" if row["pinned_in"] else "",
+                f"in {row['pinned_in']}, by {_holders(row)}" if row["pinned_in"] else "",
             )
             for row in rows
         ],
     )  # fmt: skip
+
+
+def _state(row: dict[str, Any]) -> str:
+    """Return what a flag is at a glance: what the store says is not all where it is held off."""
+    if row["state"] == "off":
+        return "OFF"
+    return f"OFF in {row['pinned_in']}" if row["pinned_in"] else "on"
+
+
+def _holders(row: dict[str, Any]) -> str:
+    return " and ".join(row["pinned_by"])
 
 
 lever_command(flags, "off", OFF, partial(lever_of, FLAG), "Turn a flag off, in every process.")
@@ -109,6 +121,9 @@ def flags_show(context: click.Context, /, name: str, store: str | None, as_json:
     owner = f" ({row['owner']})" if row["owner"] else ""
     say(f"{name}{owner}: {row['impact'] or 'nothing is said of what off means'}")
     say(order_line(row["state"], row, view.now))
+    if row["pinned_in"]:
+        where = plural(row["pinned_in"], "process")
+        say(f"OFF in {where} all the same: {_holders(row)} holds it off")
     if row["review"]:
         say(f"to be reviewed on {row['review']}")
     if view.counts and not row["processes"]:

@@ -70,6 +70,7 @@ class StoreView:
             "declared": bool(says),
             "off_in": sum(not said["on"] for said in says),
             "pinned_in": sum(said["source"] in HOLDS for said in says),
+            "pinned_by": sorted({HOLDS[s["source"]] for s in says if s["source"] in HOLDS}),
         }
 
     def policies(self) -> list[dict[str, Any]]:

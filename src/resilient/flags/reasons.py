@@ -20,7 +20,7 @@ HOLDS: Final = {
 
 def flipped(flag: Flag, on: bool, flip: Flip | None, source: Source, at: float, held: str) -> Event:
     """Return the event of a flag whose value changed."""
-    reason = "its time is up, or it was let go"
+    reason = "nothing holds it off any more" if on else "its time is up, or it was let go"
     if flip is not None:
         reason = ", ".join(part for part in (flip.reason, f"by {flip.by}") if part)
     elif source == "environment":

@@ -24,6 +24,11 @@ class Seen(Protocol):
         """Calls a second of one process."""
         ...
 
+    @property
+    def mostly_good(self) -> bool:
+        """Whether most calls succeeded: in an outage nothing shows what limits are for."""
+        ...
+
     def options(self, guard: str) -> Mapping[str, Any]:
         """Return the options in force of a guard of the policy; none where there is no such one."""
         ...

@@ -206,7 +206,7 @@ class Bulkhead(Queueing, Slots, Changeable, PerKey, Advises, BulkheadState):
             return [f"it refused {refused:.0f} of {calls:.0f} calls with max_concurrent={slots}"]
         if not isinstance(slots, int) or refused or peak * FAR >= slots:
             return []
-        if peak < 1:  # nothing ran in the last minute, which alone it knows
+        if peak < 1 or not seen.mostly_good:  # it knows the last minute alone
             return None
         text = (
             f"in the last minute a process ran at most {peak:.0f} at once, and none was ever "

@@ -143,13 +143,15 @@ class Timeout(Admission, TimeLimit, Changeable, Peered, Advises, TimeoutState):
         return [limit, (_WORKERS, (), self.workers), (_MOST, (), self.max_workers)]
 
     @classmethod
-    def advise(cls, seen: Seen) -> list[str]:
+    def advise(cls, seen: Seen) -> list[str] | None:
         seconds, usual = seen.options(cls.kind).get("seconds"), seen.within(0.99)
         ended = seen.count("timeouts_total")
         if not isinstance(seconds, (int, float)):
             return []
         if ended > OFTEN * seen.calls:
             return [f"{ended:.0f} of {seen.calls:.0f} calls did not end within its {seconds:g} s"]
+        if not seen.mostly_good:
+            return None
         if usual is None or usual * FAR > seconds:
             return []
         waits = f"and a caller of a hung one waits for {seconds:g} s"

@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from openfeature.evaluation_context import EvaluationContext
 from openfeature.event import ProviderEventDetails
 from openfeature.exception import ErrorCode
 from openfeature.flag_evaluation import FlagResolutionDetails, Reason
-from openfeature.provider import AbstractProvider, Metadata
+from openfeature.provider import Metadata
 
 from ..admin.registry import registry
 from ..events import Event
@@ -18,6 +18,13 @@ from ..flag_handle import Flag
 from ..flags.flip import Flip
 from ..flags.runtime import here
 from .openfeature_following import NAME, follow
+
+if TYPE_CHECKING:  # the SDK does not say that it is typed
+
+    class AbstractProvider:
+        def emit_provider_configuration_changed(self, details: ProviderEventDetails) -> None: ...
+else:
+    from openfeature.provider import AbstractProvider
 
 __all__ = ("Provider", "follow")
 

@@ -48,7 +48,9 @@ def once_answered(answer: Any) -> str:
     except Exception:  # it has no request, or is of something else
         return ""
     known = isinstance(method, str) and method.upper() not in IDEMPOTENT
-    return f"{method.upper()} is not idempotent, and failed_result= does not name it" if known else ""
+    return (
+        f"{method.upper()} is not idempotent, and failed_result= does not name it" if known else ""
+    )
 
 
 def writes_over_http(fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:

@@ -66,6 +66,11 @@ class Seen:
         return sum(self.count("calls_total", word) for word in words)
 
     @property
+    def mostly_good(self) -> bool:
+        """Whether most calls succeeded: in an outage nothing shows what limits are for."""
+        return self.count("calls_total", "success") > self.calls / 2
+
+    @property
     def rate(self) -> float:
         """Calls a second of one process."""
         return self.calls / self.seconds

@@ -15,7 +15,7 @@ from tests.kit.workers import Worker
 COLUMNS = ("flag", "state", "since", "by", "why", "until", "owner", "applied", "pinned")
 ROW = {
     "flag", "state", "since", "by", "reason", "until", "version", "applied", "processes", "silent",
-    "faults", "owner", "impact", "review", "default", "declared", "off_in", "pinned_in",
+    "faults", "owner", "impact", "review", "default", "declared", "off_in", "pinned_in", "pinned_by",
 }  # fmt: skip
 FLIP = {"lever", "value", "by", "reason", "at", "until", "version", "request"}
 DONE = {

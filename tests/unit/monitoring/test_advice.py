@@ -142,3 +142,12 @@ def test_calls_that_hang_with_fewer_slots_than_failures_are_warned_of_at_once() 
 @pytest.mark.filterwarnings("error")
 def test_else_nothing_is_warned_of(guards: tuple[Any, ...]) -> None:
     Policy("slots-enough", *guards).drop()
+
+
+def test_an_outage_shows_nothing_of_limits() -> None:
+    """An open circuit refuses nearly all: what few calls ran at once, and how fast they failed, is no measure."""
+    counted = numbers(5, in_flight_peak=1.0)
+    counted["calls_total", ("success",)] = 0
+    counted |= {("calls_total", ("failure",)): 5, ("calls_total", ("refused",)): 2000}
+    stack = {"bulkhead": {"max_concurrent": 30}, "timeout": {"seconds": 2.0}}
+    assert advise(Seen([counted], 100.0, "", stack)) == ([], ["bulkhead", "timeout"])
