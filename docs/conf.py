@@ -26,6 +26,7 @@ html_theme = "furo"
 html_title = f"resilient {release}"
 html_static_path = ["_static"]
 html_css_files = ["narrow.css"]
+html_search_scorer = str(HERE / "_static" / "scorer.js")
 html_theme_options = {"source_repository": PROJECT["urls"]["Source"], "source_branch": "main",
                       "source_directory": "docs/"}  # fmt: skip
 templates_path = ["_templates"]
@@ -51,14 +52,43 @@ copybutton_prompt_is_regexp = True
 linkcheck_ignore = [PROJECT["urls"]["Source"] + ".*"]
 
 
+_TABLE = re.compile(r'<table class="docutils.*?</table>', re.DOTALL)
+_HEAD = re.compile(r"<th\b[^>]*>(.*?)</th>", re.DOTALL)
+
+
+def label_cells(app: Any, page: str, template: str, context: dict[str, Any], doctree: Any) -> None:
+    """Give each cell the heading of its column, for narrow.css, and long names a place to break."""
+    if "body" in context:
+        context["body"] = _TABLE.sub(_labelled, context["body"])
+
+
+def _labelled(table: re.Match[str]) -> str:
+    heads = [re.sub(r"<[^>]+>", "", head).strip() for head in _HEAD.findall(table[0])]
+
+    def row(found: re.Match[str]) -> str:
+        names = iter(heads)
+
+        def cell(_: re.Match[str]) -> str:
+            head = next(names, "")
+            return f'<td data-label="{head}"' if head else "<td"
+
+        return re.sub(r"<td\b", cell, found[0])
+
+    def breaks(found: re.Match[str]) -> str:
+        return found[1] + re.sub(r"_(?=[^_<])", "_<wbr>", found[2])
+
+    text = re.sub(r"<tr\b.*?</tr>", row, table[0], flags=re.DOTALL)
+    return re.sub(r'(<span class="pre">)([^<]*)', breaks, text)
+
+
 def _first_sentence(source: str) -> str:
     """Return the first sentence of a page's text, without marks of Markdown."""
-    for part in source.split("\n\n")[1:]:
-        if part[:1].isalnum() or part[:1] in "*`[":
-            plain = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", " ".join(part.split())).replace(
-                "**", ""
-            )
-            return re.split(r"(?<=[.:]) ", plain, maxsplit=1)[0]
+    prose = re.sub(r"```.*?```|:::.*?:::", "", source, flags=re.DOTALL)
+    for part in prose.split("\n\n")[1:]:
+        text = " ".join(part.split()).removeprefix("Decided. ")
+        if text[:1].isalnum() or text[:1] in "*`[":
+            plain = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", text).replace("**", "")
+            return re.split(r"(?<=[a-z0-9)`]\.) (?=[A-Z`])", plain, maxsplit=1)[0]
     return ""
 
 
@@ -80,4 +110,5 @@ def write_llms(app: Any, exception: Exception | None) -> None:
 
 def setup(app: Any) -> None:
     """Register what is written beside the pages."""
+    app.connect("html-page-context", label_cells)
     app.connect("build-finished", write_llms)
