@@ -86,6 +86,8 @@ def _first_sentence(source: str) -> str:
     prose = re.sub(r"```.*?```|:::.*?:::", "", source, flags=re.DOTALL)
     for part in prose.split("\n\n")[1:]:
         text = " ".join(part.split()).removeprefix("Decided. ")
+        if text == "Decided.":
+            continue
         if text[:1].isalnum() or text[:1] in "*`[":
             plain = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", text).replace("**", "")
             return re.split(r"(?<=[a-z0-9)`]\.) (?=[A-Z`])", plain, maxsplit=1)[0]

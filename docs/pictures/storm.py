@@ -19,7 +19,7 @@ PICTURES = {
 }
 LINES = (
     ("naive", "#8b2f6b", "with naive retries", (79, 6)),
-    ("both", "#2166ac", "with a policy", (79, 70)),
+    ("both", "#2166ac", "with a policy", (79, 50)),
 )
 
 
@@ -42,7 +42,7 @@ def outage(report: Report, path: Path) -> None:
         figure.subplots_adjust(left=0.1, right=0.98, bottom=0.17, top=0.95)
         axis = figure.subplots()
         axis.axvspan(fault.at, fault.end, color="#f7dedb", lw=0, zorder=0)
-        axis.text((fault.at + fault.end) / 2, 112, "it stands still", ha="center", color="#a33a2c")
+        axis.text((fault.at + fault.end) / 2, 128, "it stands still", ha="center", color="#a33a2c")
         for policy, colour, said, place in LINES:
             points = report.runs[policy].points
             at = [point["at"] + report.scenario.step / 2 for point in points]
@@ -50,7 +50,7 @@ def outage(report: Report, path: Path) -> None:
                 at, [point["good"] / report.scenario.step for point in points], color=colour, lw=2.2
             )
             axis.text(*place, said, color=colour, fontweight="bold", ha="right")
-        axis.set(xlim=(0, report.scenario.seconds), ylim=(-4, 126), yticks=(0, 50, 100))
+        axis.set(xlim=(0, report.scenario.seconds), ylim=(-4, 140), yticks=(0, 50, 100))
         axis.set_xlabel("seconds")
         axis.set_ylabel("good answers a second")
         figure.savefig(path, facecolor="white", metadata={"Date": None})

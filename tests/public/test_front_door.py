@@ -114,3 +114,15 @@ def test_the_docs_list_themselves_for_machines(tmp_path: Path) -> None:
         p for p in pages if p.parts[0] != "_build"
     }
     assert re.search(r"^- \[Retry\]\(guards/retry\.html\): \w+", told, re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", ["ci", "release"])
+def test_the_workflows_hold_no_secret_and_run_what_is_here(name: str) -> None:
+    text = (ROOT / ".github" / "workflows" / f"{name}.yml").read_text()
+    assert "secrets." not in text
+    assert re.search(r"^permissions:\n  contents: read$", text, re.MULTILINE)
+    targets = re.findall(r"make ([a-z-]+)", text)
+    made = (ROOT / "Makefile").read_text()
+    assert targets
+    assert all(re.search(rf"^{target}:", made, re.MULTILINE) for target in targets)
+    assert name != "ci" or "bash .ci/run" in text
