@@ -1,5 +1,6 @@
 """A Celery worker that sends mail, and waits while the relay is away.
 
+    pip install 'resilient-guards[cli,httpx]' 'celery[redis]'
     export RESILIENT_STORE=sqlite:////tmp/shop.db     # where flags are flipped
     export CELERY_BROKER=redis://127.0.0.1:6379/0
     export RELAY_URL=http://127.0.0.1:9000            # the dependency: POST /send

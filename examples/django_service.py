@@ -1,7 +1,9 @@
 """A Django service in one file, whose home page lives on without its recommendations.
 
+    pip install 'resilient-guards[cli,httpx]' django gunicorn
     export RESILIENT_STORE=sqlite:////tmp/shop.db     # where flags are flipped
-    export RECS_URL=http://127.0.0.1:9000             # the dependency; GET /picks/7 is a JSON list
+    export RECS_URL=http://127.0.0.1:9000             # the dependency; GET /picks/7 is a JSON list,
+                                                      # GET /stock/heat a JSON number
     gunicorn --chdir examples --workers 2 --threads 8 --bind :8000 django_service:application
 
 What to try:

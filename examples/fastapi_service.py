@@ -1,7 +1,9 @@
 """A FastAPI service whose home page lives on without its recommendations.
 
+    pip install 'resilient-guards[cli,httpx]' fastapi uvicorn
     export RESILIENT_STORE=sqlite:////tmp/shop.db     # where flags are flipped
-    export RECS_URL=http://127.0.0.1:9000             # the dependency; GET /picks/7 is a JSON list
+    export RECS_URL=http://127.0.0.1:9000             # the dependency; GET /picks/7 is a JSON list,
+                                                      # GET /stock/heat a JSON number
     uvicorn --app-dir examples fastapi_service:app --port 8000
 
 What to try:

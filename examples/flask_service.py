@@ -1,14 +1,16 @@
 """A Flask service whose home page lives on without its recommendations.
 
+    pip install 'resilient-guards[cli,httpx]' flask gunicorn
     export RESILIENT_STORE=sqlite:////tmp/shop.db     # where flags are flipped
-    export RECS_URL=http://127.0.0.1:9000             # the dependency; GET /picks/7 is a JSON list
+    export RECS_URL=http://127.0.0.1:9000             # the dependency; GET /picks/7 is a JSON list,
+                                                      # GET /stock/heat a JSON number
     gunicorn --chdir examples --workers 2 --threads 8 --bind :8000 flask_service:app
 
 What to try:
 
     curl localhost:8000/home/7                        # the top 100, while nobody is at port 9000
     curl localhost:8000/metrics | grep recs           # the counts of both workers
-    curl localhost:8000/ready                         # 200, with the state of policies and flags
+    curl localhost:8000/ready                         # 200, with what is not well
     resilient flags off recs --reason "a try"         # elsewhere, with the same RESILIENT_STORE
     resilient policies force-open stock --reason "a try"
     curl -i localhost:8000/stock/heat                 # 503, with Retry-After

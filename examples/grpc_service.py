@@ -1,5 +1,6 @@
 """A gRPC server, and a service that lives on without it. No protoc: the messages are JSON.
 
+    pip install 'resilient-guards[cli,grpc]'
     export RESILIENT_STORE=sqlite:////tmp/shop.db     # where flags are flipped
     python examples/grpc_service.py server 9000       # the dependency
     python examples/grpc_service.py home 8000 9000    # a page over HTTP, made with its answers

@@ -1,5 +1,6 @@
 """A service that asks a language model, and lives on: a smaller model, then a set text.
 
+    pip install 'resilient-guards[cli]' openai anthropic starlette uvicorn
     export RESILIENT_STORE=sqlite:////tmp/shop.db     # where flags are flipped
     export OPENAI_API_KEY=... ANTHROPIC_API_KEY=...   # OPENAI_BASE_URL and ANTHROPIC_BASE_URL, too
     uvicorn --app-dir examples llm_service:app --port 8000

@@ -182,7 +182,10 @@ def _tell(view: StoreView, name: str, wanted: FlipRequest, told: Told) -> None:
     if wanted.kind == FLAG and "off" in wanted.levers.values():
         for policy, said in view.declared("policies").items():
             if name in said.get("flags", ()) and name not in said.get("answered", ()):
-                say(f"nothing answers in the place of {policy}: every call of it is an error now")
+                say(
+                    f"nothing answers in the place of {policy}: every call of it is an error now, "
+                    "unless its caller has a fallback"
+                )
 
 
 def _tell_flip(view: StoreView, done: Done, reason: str) -> None:

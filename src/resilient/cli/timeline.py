@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import click
 
-from ..flags.flip import Flip
+from ..flags.flip import FORCED, Flip
 from ..flags.journal import LONGEST
 from ..flags.stores.base import Store
 from .options import common
@@ -168,6 +168,8 @@ def _is_told(holding: dict[str, Any], entries: list[dict[str, Any]]) -> bool:
             each.get("lever") == holding["lever"] and each["at"] == holding["at"]
             for each in entries
         )
+    if holding["state"].startswith("forced"):
+        return any(each.get("lever") == f"{FORCED}/{holding['policy']}" for each in entries)
     states = [each.get("after") for each in entries if each.get("policy") == holding["policy"]]
     return holding["state"] in states[-2 * len(holding["processes"]) :]
 

@@ -97,7 +97,10 @@ UNKNOWN = "what customers get is not known: no pages of processes here (RESILIEN
 
 def test_all_is_well(at_rest: Service) -> None:
     """What customers get, and that nothing is off, forced or behind: 0."""
-    assert status(at_rest.both, code=0) == f"customers: no calls; {WELL}"
+    assert (
+        status(at_rest.both, code=0)
+        == f"customers: no calls meanwhile (--over 10s looks longer); {WELL}"
+    )
     at_rest.serves("well")
     said = status(at_rest.both, code=0)
     assert said.startswith("customers: full 100.0%, degraded 0.0%, error 0.0% of ")
@@ -114,7 +117,10 @@ def test_degraded(at_rest: Service) -> None:
 def test_an_open_circuit(at_rest: Service) -> None:
     """It is named with its state, also while nobody calls: 1."""
     lasting(at_rest.worker, "for _ in range(3): p.try_call(fail)\nhere.refresh()")
-    assert status(at_rest.both, code=1) == f"customers: no calls; circuits: shop open; {WELL}"
+    assert (
+        status(at_rest.both, code=1)
+        == f"customers: no calls meanwhile (--over 10s looks longer); circuits: shop open; {WELL}"
+    )
     data = json.loads(status(at_rest.both, "--json", code=1))
     assert (data["circuits"], data["exit"]) == ({"shop": "open"}, 1)
 
@@ -131,13 +137,16 @@ def test_a_flag_that_is_off_and_a_forced_policy(at_rest: Service) -> None:
     at_rest.levers("policies", "release", "shop", *reason)
     lasting(at_rest.worker, "p.force_closed()\np.release()\nhere.refresh()")
     at_rest.obeyed()
-    assert status(at_rest.both, code=0) == f"customers: no calls; {WELL}"
+    assert (
+        status(at_rest.both, code=0)
+        == f"customers: no calls meanwhile (--over 10s looks longer); {WELL}"
+    )
 
 
 def test_no_store_but_pages(at_rest: Service) -> None:
     """Only what customers get."""
     assert status(at_rest.pages, code=0) == (
-        "customers: no calls; what is off or forced is not known"
+        "customers: no calls meanwhile (--over 10s looks longer); what is off or forced is not known"
     )
     data = json.loads(status(at_rest.pages, "--json", code=0))
     assert data == {

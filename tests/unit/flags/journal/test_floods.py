@@ -10,6 +10,7 @@ from typing import Any, get_args
 import pytest
 
 from resilient import events as module
+from resilient.cli import timeline
 from resilient.event_folding import CALM, SPAN
 from resilient.events import Bus, Event, Kind
 from resilient.flags.flip import Flip
@@ -202,3 +203,10 @@ def test_what_is_true_outlives_what_is_evicted(command: Command, sqlite: StoreKi
     assert "shop open" not in command("timeline", "--policy", "picks")
     data = [each for each in command.json("timeline", "--since", "1s") if each["kind"] == "still"]
     assert {each.get("policy") or each["flag"] for each in data} >= {"shop", "picks", "recs"}
+
+
+def test_an_order_within_the_time_is_told_once() -> None:
+    """The policy's state that it made is no second entry, as if it had begun before."""
+    holding = {"policy": "pay", "state": "forced_open", "processes": ["1"]}
+    assert timeline._is_told(holding, [{"lever": "forced/pay", "at": 1.0}])
+    assert not timeline._is_told(holding, [{"lever": "forced/shop", "at": 1.0}])
