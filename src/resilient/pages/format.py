@@ -184,7 +184,7 @@ def _about(said: dict[str, Any]) -> dict[str, Any]:
             found[word] = clean(value)
         elif word in _PLAIN and type(value) in _PLAIN[word]:
             found[word] = value
-        elif word in ("flags", "answered", "keys") and isinstance(value, list):
+        elif word in ("flags", "answered", "keys", "traces") and isinstance(value, list):
             found[word] = [clean(each) for each in cast("list[object]", value)]
     return found
 

@@ -82,6 +82,9 @@ def _sum(same: list[Entry]) -> Entry:
     keys = [line for each in same for line in each.about.get("keys", ())]
     if keys:
         about["keys"] = list(dict.fromkeys(keys))
+    traces = [text for each in same for text in each.about.get("traces", ())]
+    if traces:
+        about["traces"] = traces
     return Entry(last.kind, last.name, about, layout, row)
 
 

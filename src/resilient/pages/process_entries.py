@@ -11,6 +11,7 @@ from ..admin.summary import answer_of, is_covered, switches
 from ..engine.policy_state import PolicyState
 from ..events import bus
 from ..metric_types import Metric, Sample
+from ..telemetry.exemplars import told
 from ..telemetry.flag_samples import OF_FLAGS, measure_flags, measure_orders, measure_store
 from ..telemetry.schema import RowSchema, layout
 from ..validation import clean
@@ -65,12 +66,12 @@ def _entry(
     return Entry(kind, name, about or {}, layout(words=None, tail=tail), row)
 
 
-def worst_keys(core: PolicyState) -> dict[str, list[str]]:
-    """Return what a policy's entry says of its keys: the worst, in words."""
-    keys = summed(core, _NAMED)
+def changing(core: PolicyState) -> dict[str, list[str]]:
+    """Return what a policy's entry says that changes: its worst keys, and the newest traces."""
+    keys, traces = summed(core, _NAMED), told(core)
     worst: list[dict[str, Any]] = [] if keys is None else keys["worst"]
     said = [f"{clean(row['key'])} {row['state']}" for row in worst if row["state"] != "closed"]
-    return {} if keys is None else {"keys": said}
+    return {**({} if keys is None else {"keys": said}), **({"traces": traces} if traces else {})}
 
 
 def entry_of(core: PolicyState, found: RowSchema, row: list[float], since: float) -> Entry:
@@ -80,6 +81,6 @@ def entry_of(core: PolicyState, found: RowSchema, row: list[float], since: float
         "fallback": answer_of(core),
         "covered": is_covered(core),
     }  # fmt: skip
-    about |= worst_keys(core)
+    about |= changing(core)
     about |= switches(core)  # a nested table would cost the garbage collector three times as much
     return Entry("policy", core.name, about, found, row)

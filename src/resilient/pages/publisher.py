@@ -12,32 +12,33 @@ from typing import Any, Final
 from ..admin.registry import registry
 from ..engine.policy_state import PolicyState
 from ..guards.facets import Restorable
+from ..telemetry.exemplars import is_traced
 from ..telemetry.policy_samples import row_of
 from ..telemetry.rows import add, counters, exact
 from ..telemetry.schema import Row, RowSchema
 from .format import MOST, OTHER, Entry, row_in
 from .merge import summed
-from .process_entries import entry_of, own_entries, worst_keys
+from .process_entries import changing, entry_of, own_entries
 from .wakeup import Wakeup
 from .writer import FullError, Page, Slot
 
 _FADES: Final = 130.0  # seconds after the last call in which the numbers of a policy still change
 _FADING: Final = 5.0  # seconds between two checks of such a policy
-_KEYS_EVERY: Final = 2.0  # seconds in which a page tells once of a policy's keys
+_TELLS_EVERY: Final = 2.0  # seconds in which a page tells once of a policy's keys and traces
 _AT_ONCE: Final = 100  # policies that get their record in one refresh
 
 
 class _Kept:
     """A policy's record in the page."""
 
-    __slots__ = ("core", "keys_at", "next", "seen", "since", "slot")
+    __slots__ = ("core", "next", "seen", "since", "slot", "tells_at")
 
     def __init__(self, core: PolicyState, slot: Slot, now: float) -> None:
         self.core: weakref.ref[PolicyState] = weakref.ref(core)
         self.slot: Slot = slot
         self.seen: tuple[Any, ...] = ()  # the counts at the last check
         self.since: float = now  # when they last changed
-        self.keys_at: float = now  # when to tell of its keys again
+        self.tells_at: float = now  # when to tell of its keys and traces again
         self.next: float = now  # when to publish again even if they don't change
 
 
@@ -77,7 +78,7 @@ class Records:
 
     def _publish(self, kept: _Kept, core: PolicyState) -> None:
         found, row = row_of(core)
-        told = core.keys is not None and self._tells_keys(kept, core)
+        told = (core.keys is not None or is_traced(core)) and self._tells(kept, core)
         if told or found is not kept.slot.entry.layout:
             with self.page.step():
                 self._widen(kept, core, found, row)
@@ -86,13 +87,13 @@ class Records:
         if not core.holds_lock():
             core.locked(core.write_shared_row)
 
-    def _tells_keys(self, kept: _Kept, core: PolicyState) -> bool:
-        """Look at which keys are the worst, and return whether others are told in the page."""
+    def _tells(self, kept: _Kept, core: PolicyState) -> bool:
+        """Look at the worst keys and newest traces; return whether others are told in the page."""
         now, about = time.monotonic(), kept.slot.entry.about
-        if now < kept.keys_at:
+        if now < kept.tells_at:
             return False
-        kept.keys_at = now + _KEYS_EVERY
-        fresh = {**about, **worst_keys(core)}
+        kept.tells_at = now + _TELLS_EVERY
+        fresh = {**about, **changing(core)}
         if fresh == about:
             return False
         kept.slot.entry.about = fresh

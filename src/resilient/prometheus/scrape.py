@@ -32,7 +32,7 @@ class Series:
     with that object, since two threads may derive it at once.
     """
 
-    __slots__ = ("chunks", "keys", "labels", "made")
+    __slots__ = ("chunks", "keys", "labels", "made", "traces")
 
     def __init__(self, labels: dict[str, str], keys: list[Key], values: Row) -> None:
         self.labels: dict[str, str] = labels
@@ -40,6 +40,7 @@ class Series:
         # The row, and the values derived from it.
         self.made: tuple[Row | None, Row] = None, tuple(values)
         self.chunks: tuple[Row, tuple[str, ...]] = (), ()  # the values, and their text
+        self.traces: list[str] = []  # exemplars that processes tell of
 
     @property
     def values(self) -> Row:
@@ -105,6 +106,7 @@ def _shown(entry: Entry, labels: dict[str, str]) -> Series:
         if shown is None:
             shown = entry.shown = Series(labels, keys, ())
         shown.made = row, tuple(values(row))
+    shown.traces = entry.about.get("traces", []) if entry.kind == "policy" else []
     return shown
 
 

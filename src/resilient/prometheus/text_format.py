@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from ..metric_types import Metric
 from ..state_types import compiled
-from ..telemetry.exemplars import Kept, all_of_them
+from ..telemetry.exemplars import Kept, all_of_them, with_told
 from ..telemetry.policy_samples import DURATION
 from ..telemetry.schema import Key, Row
 from .catalogue import known, name_and_type
@@ -32,7 +32,9 @@ def render(shown: Sequence[Series], *, openmetrics: bool = False) -> str:
     traced = all_of_them() if openmetrics else {}
     for each in shown:
         shape = text.shape(each.keys)
-        kept = traced.get(each.labels.get("policy", ""))
+        kept = traced.get(each.labels.get("policy", ""), {})
+        if openmetrics and each.traces:
+            kept = with_told(kept, each.traces)
         values = each.values
         if kept:
             chunks = shape.chunks(each.labels, values, _hung(each.keys, kept))
