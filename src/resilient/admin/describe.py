@@ -137,20 +137,20 @@ def _limits(guards: tuple[Guard, ...]) -> list[str]:
     lines: list[str] = []
     if answering(guards):
         lines.append(
-            "  in a block, a context manager and a Future no fallback acts, in a stream "
+            "  note: a block, a context manager or a Future gets no fallback; a stream gets one "
             "only before its first item"
         )
     if any(isinstance(guard, Retries) for guard in guards):
         lines.append(
-            "  in a block, a context manager and a Future nothing is tried again, in a "
-            "stream only before its first item"
+            "  note: a block, a context manager or a Future is not tried again; a stream is "
+            "only before its first item"
         )
     if any(isinstance(guard, Races) for guard in guards):
-        lines.append("  in a block, a context manager and a Future there is no second copy")
+        lines.append("  note: a block, a context manager or a Future gets no second copy")
     if time_limits(guards):
         lines.append(
-            "  of a context manager the timeout bounds the entry (on trio it is told, and "
-            "not kept), of a Future nothing"
+            "  note: the timeout bounds the entry of a context manager (on trio the entry is told, "
+            "and not cut), not its body; it does not bound a Future"
         )
     if not guards:
         lines.append("  nothing but this policy's own switch")

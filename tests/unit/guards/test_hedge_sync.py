@@ -282,7 +282,7 @@ def test_blocks_and_futures_have_no_second_copy() -> None:
         each.set_result(7)
     assert future.result() == 7
     comes_to_idle(of)
-    assert "there is no second copy" in str(of)
+    assert "gets no second copy" in str(of)
 
 
 def test_a_clients_body_that_is_read_once_has_one_copy() -> None:
