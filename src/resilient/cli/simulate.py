@@ -6,14 +6,15 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import median
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from ..simulate import Report, Run, Scenario, load, run
-from ..simulate.picture import MISSING, SUFFIXES, save
 from .output import plural, say, say_json, table
 from .store_access import FINDINGS, USAGE, fail
+
+if TYPE_CHECKING:  # asyncio and all: no other command should wait for it
+    from ..simulate import Report, Run, Scenario
 
 _UNWRITTEN: Final = 7
 
@@ -53,6 +54,8 @@ def _check_picture(picture: str | None) -> None:
     """Refuse a picture that could not be drawn, before anything runs."""
     if picture is None:
         return
+    from ..simulate.picture import MISSING, SUFFIXES
+
     if Path(picture).suffix not in SUFFIXES:
         fail(f"--picture must end in {' or '.join(SUFFIXES)}; got {picture}", USAGE)
     if not Path(picture).resolve().parent.is_dir():
@@ -64,6 +67,8 @@ def _check_picture(picture: str | None) -> None:
 
 
 def _loaded(file: str) -> Scenario:
+    from ..simulate import load
+
     try:
         return load(file)
     except OSError as error:
@@ -73,6 +78,8 @@ def _loaded(file: str) -> Scenario:
 
 
 def _reports(scenario: Scenario, seeds: range) -> Iterator[Report]:
+    from ..simulate import run
+
     shown = sys.stderr.isatty()
     for seed in seeds:
         yield run(scenario, seed=seed, progress=_teller(seed) if shown else None)
@@ -89,6 +96,8 @@ def _teller(seed: int) -> Callable[[str, float], None]:
 
 
 def _draw(report: Report, picture: str) -> None:
+    from ..simulate.picture import save
+
     try:
         save(report, picture)
     except OSError as error:

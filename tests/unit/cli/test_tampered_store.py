@@ -209,3 +209,12 @@ def test_it_starts_quickly(cli: Cli, tampered: Path) -> None:
         spent(lambda: subprocess.run([sys.executable, "-c", bare], check=True)) for _ in range(3)
     )
     assert ours < 4 * theirs, (ours, theirs)
+
+
+def test_no_command_waits_for_what_another_needs() -> None:
+    """At 2 a.m. no flip waits for the import of a simulator, an event loop or a terminal."""
+    code = "import sys, resilient.cli.commands; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"asyncio", "resilient.simulate", "rich.table", "sqlite3", "redis"} & {
+        *done.stdout.split()
+    }
