@@ -9,7 +9,7 @@ from ..callables import PLAIN_VALUES
 from ..deadline import Deadline, current
 from ..errors import CallTimeoutError, RefusedError, ResilientError
 from ..knowledge.frameworks import may_steer, steers
-from ..knowledge.libraries import callers_fault, is_answer, is_known
+from ..knowledge.libraries import callers_fault, is_answer, is_known, name_of_failed
 from ..outcomes import CALLERS, CANCELLED, FAILURE, IGNORED, REFUSED, SUCCESS, Judge
 from .call import Call
 from .misuse import MisuseError
@@ -39,7 +39,7 @@ def classify(call: Call) -> tuple[list[int], str]:
     if error is None:
         values = {each: each.of_value(call.value) for each in {*pipeline.guard_judges}}
         seen = [values[each] for each in pipeline.guard_judges]
-        return seen, "failed_result" if FAILURE in seen else ""
+        return seen, name_of_failed(call.value) if FAILURE in seen else ""
     if not isinstance(error, Exception):
         return _cancelled(call, error)
     return _weighed(call, error)
@@ -110,7 +110,7 @@ def _said(call: Call, error: BaseException | None) -> tuple[int, str] | None:
     if call.pipeline.judges or call.pipeline.neutral is not None:
         ruled = _ruled(call, error)
         if ruled is not None:
-            return ruled, type(error).__name__ if error else "failed_result"
+            return ruled, type(error).__name__ if error else name_of_failed(call.value)
     return None
 
 

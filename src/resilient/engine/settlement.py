@@ -12,6 +12,7 @@ from typing import Any, Final
 from ..errors import ResilientError
 from ..guards.base import RECOVER, Guard
 from ..guards.facets import Answers, Slots
+from ..knowledge.libraries import FAILED
 from ..outcomes import CANCELLED, FAILURE, REFUSED, SUCCESS
 from ..stack import room, room_for_call
 from . import attempts, refusals
@@ -23,6 +24,12 @@ from .pipeline import Pipeline
 from .policy_state import PolicyState
 
 _NOBODY: Final[list[int]] = []  # in place of outcomes if no guard is left to settle
+
+
+def _failed_value(reason: str) -> ValueError:
+    """Return the error that stands for a value which a fallback replaces."""
+    said = "" if reason in ("", FAILED) else f": {reason}"
+    return ValueError(f"a failed result{said}")
 
 
 def unwind(call: Call) -> Step:
@@ -99,7 +106,7 @@ def settle(call: Call, outcomes: list[int], reason: str, what: int | None = None
     if call.is_news:
         refusals.publish(call, now)
     if step == DO_RECOVER and call.recovering_from is None:
-        call.recovering_from = ValueError("a failed result")
+        call.recovering_from = _failed_value(reason)
     elif step == DONE and PolicyState.on_end is not None and not call.is_copy:
         trace(call, now)
     return step
@@ -140,7 +147,7 @@ def _settle_inside(call: Call, outcomes: list[int], reason: str, what: int) -> S
     elif step == DONE:
         call.core.outbox.append(partial(_count_later, call, what))
     elif step == DO_RECOVER and call.recovering_from is None:
-        call.recovering_from = ValueError("a failed result")
+        call.recovering_from = _failed_value(reason)
     return step
 
 

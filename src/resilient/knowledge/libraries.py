@@ -12,6 +12,9 @@ from weakref import WeakKeyDictionary
 Predicates = tuple[Callable[[Any], bool], Callable[[Any], bool] | None]
 
 
+FAILED: Final = "failed_result"  # the reason of a value that only a predicate knows
+
+
 class Found:
     """Where a module's predicates come from: for the caller's own errors and failed answers."""
 
@@ -67,6 +70,17 @@ def is_answer(value: object) -> bool:
     except Exception:
         return False
     return found is not None and found[1] is not None
+
+
+def name_of_failed(value: object) -> str:
+    """Return what an operator reads of a failed value: ``Response 503``, or ``failed_result``."""
+    try:
+        found = (getattr(value, word, None) for word in ("status_code", "status"))
+        status = next((each for each in found if type(each) is int), None)
+    except Exception:
+        return FAILED
+    known = status is not None and is_answer(value)
+    return f"{type(value).__name__} {status}" if known else FAILED
 
 
 def failed_answer(value: object) -> bool:

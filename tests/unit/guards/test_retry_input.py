@@ -74,7 +74,7 @@ def test_the_plan_says_what_it_does(name: str) -> None:
     plan = str(Policy(name, retry(on=(OSError, KeyError), attempts=4, wait_max=2)))
     assert "makes up to 4 attempts after OSError, KeyError" in plan
     assert "2 s at most; at most 0.1 extra attempts a call [10.0 extra attempts left]" in plan
-    assert "in a block, a context manager and a Future nothing is tried again" in plan
+    assert "a block, a context manager or a Future is not tried again" in plan
     free = str(Policy(f"{name}-2", retry(failed_result=lambda value: not value, budget=None)))
     assert "after a failed result" in free
     assert "without a budget" in free
