@@ -74,13 +74,14 @@ def is_answer(value: object) -> bool:
 
 def name_of_failed(value: object) -> str:
     """Return what an operator reads of a failed value: ``Response 503``, or ``failed_result``."""
+    if not is_answer(value):  # nothing of it is asked
+        return FAILED
     try:
         found = (getattr(value, word, None) for word in ("status_code", "status"))
         status = next((each for each in found if type(each) is int), None)
     except Exception:
         return FAILED
-    known = status is not None and is_answer(value)
-    return f"{type(value).__name__} {status}" if known else FAILED
+    return FAILED if status is None else f"{type(value).__name__} {status}"
 
 
 def failed_answer(value: object) -> bool:
