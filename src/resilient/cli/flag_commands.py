@@ -123,7 +123,7 @@ def flags_show(context: click.Context, /, name: str, store: str | None, as_json:
     say(order_line(row["state"], row, view.now))
     if row["pinned_in"]:
         where = plural(row["pinned_in"], "process")
-        say(f"OFF in {where} all the same: {_holders(row)} holds it off")
+        say(f"OFF in {where} all the same, held off by {_holders(row)}")
     if row["review"]:
         say(f"to be reviewed on {row['review']}")
     if view.counts and not row["processes"]:

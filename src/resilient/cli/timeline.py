@@ -169,7 +169,10 @@ def _is_told(holding: dict[str, Any], entries: list[dict[str, Any]]) -> bool:
             for each in entries
         )
     if holding["state"].startswith("forced"):
-        return any(each.get("lever") == f"{FORCED}/{holding['policy']}" for each in entries)
+        lever = f"{FORCED}/{holding['policy']}"
+        ordered = [each["value"] for each in entries if each.get("lever") == lever]
+        if ordered[-1:] == [holding["state"]]:  # else the process has forced it by itself
+            return True
     states = [each.get("after") for each in entries if each.get("policy") == holding["policy"]]
     return holding["state"] in states[-2 * len(holding["processes"]) :]
 

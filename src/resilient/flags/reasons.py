@@ -11,6 +11,7 @@ from .flip import OFF, ON, Flip
 
 # What decides a flag's value: "test", "environment", "provider", "store" or "declared".
 Source = str
+LET_GO: Final = "its time is up, or it was let go"
 # These hold a flag off in one process, whatever the store says.
 HOLDS: Final = {
     "environment": "its environment",
@@ -18,9 +19,11 @@ HOLDS: Final = {
 }
 
 
-def flipped(flag: Flag, on: bool, flip: Flip | None, source: Source, at: float, held: str) -> Event:
-    """Return the event of a flag whose value changed."""
-    reason = "nothing holds it off any more" if on else "its time is up, or it was let go"
+def flipped(
+    flag: Flag, on: bool, flip: Flip | None, source: Source, at: float, held: str, let_go: str
+) -> Event:
+    """Return the event of a flag whose value changed; `let_go` is why where nothing decides it."""
+    reason = let_go
     if flip is not None:
         reason = ", ".join(part for part in (flip.reason, f"by {flip.by}") if part)
     elif source == "environment":

@@ -13,7 +13,7 @@ from ..flag_handle import Flag, since_boot
 from .boot_clock import boot
 from .declarations import Flags
 from .flip import FLAG, ON, RELEASED, Flip, lever_of, name_of, newer
-from .reasons import Source, flipped, why
+from .reasons import LET_GO, Source, flipped, why
 from .snapshot import Snapshot
 
 
@@ -177,7 +177,7 @@ class State:
             self.held.pop(name, None)
             if why is not None:
                 self.held[name] = why
-            moved = self._publish({lever_of(FLAG, name)})
+            moved = self._publish({lever_of(FLAG, name)}, let_go="its OpenFeature provider says on")
         _regate(moved)
         bus.deliver()
 
@@ -248,7 +248,9 @@ class State:
     def _publish_all(self) -> list[PolicyState]:
         return self._publish({lever_of(FLAG, flag.name) for flag in self.flags.all()}, quiet=True)
 
-    def _publish(self, levers: set[str], *, quiet: bool = False) -> list[PolicyState]:
+    def _publish(
+        self, levers: set[str], *, quiet: bool = False, let_go: str = LET_GO
+    ) -> list[PolicyState]:
         """Update the flags of these levers. Caller holds the lock.
 
         Returns the policies whose gates the caller must refresh once it has released the lock: a
@@ -266,7 +268,7 @@ class State:
             news = flag.state != on and not quiet
             if news:
                 flag.changes += 1
-                bus.enqueue(flipped(flag, on, flip, source, self._event_now(), held))
+                bus.enqueue(flipped(flag, on, flip, source, self._event_now(), held, let_go))
             flag.due = None if flip is None or flip.until is None else flip.due
             flag.why = why(flag, source, flip, held)
             said[flag.name] = flag.state = on

@@ -105,6 +105,7 @@ class _Follower:
         self._context: Final = context
         self._errors: dict[str, str] = {}  # what was logged, by flag
         self._ended = False
+        self._deciding = threading.Lock()  # so that no answer comes after the end
         self._wake = threading.Event()
         self._asked = threading.Event()  # the first round is over
 
@@ -118,13 +119,15 @@ class _Follower:
     def in_child(self) -> None:
         """Go on in a forked child, which has no thread but its own."""
         self._wake, self._asked = threading.Event(), threading.Event()
+        self._deciding = threading.Lock()
         self._run_thread()
 
     def end(self) -> None:
         """Ask no more, and let the flags go."""
-        if self._ended:
-            return
-        self._ended = True
+        with self._deciding:
+            if self._ended:
+                return
+            self._ended = True
         for event in _EVENTS:
             with contextlib.suppress(KeyError, ValueError):  # api.clear_providers() removes all
                 self._client.remove_handler(event, self._heard)
@@ -162,8 +165,10 @@ class _Follower:
             self._keep(flag, f"{answer.error_code.value} {answer.error_message or ''}".strip())
             return
         self._errors.pop(flag.name, None)
-        if not self._ended:
-            here.state.hold(flag.name, None if answer.value else _why(self._client, answer))
+        why = None if answer.value else _why(self._client, answer)
+        with self._deciding:
+            if not self._ended:
+                here.state.hold(flag.name, why)
 
     def _keep(self, flag: Flag, error: str) -> None:
         """Log once that the last known answer stands."""

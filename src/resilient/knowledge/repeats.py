@@ -13,6 +13,11 @@ SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})  # RFC 9110, sectio
 IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
 _OTHERS: Final = frozenset({"POST", "PATCH", "CONNECT"})
 UNKNOWN: Final = "nothing says that it may be repeated (retry(idempotent=True) would)"
+_METHODS: Final = (
+    ("request", "method"),  # of httpx, requests
+    ("method",),  # of aiohttp
+    ("_original_response", "_method"),  # of urllib3, which says it nowhere else
+)
 _REPEATABLE: Final = (str, bytes, bytearray, memoryview, set, frozenset)
 READ_ONCE: Final = "its body can't be sent again"
 
@@ -43,14 +48,17 @@ def once_answered(answer: Any) -> str:
 
     Its body plays no part: the function that made it makes it anew.
     """
-    try:
-        method = getattr(answer, "method", None) or answer.request.method
-    except Exception:  # it has no request, or is of something else
-        return ""
-    known = isinstance(method, str) and method.upper() not in IDEMPOTENT
-    return (
-        f"{method.upper()} is not idempotent, and failed_result= does not name it" if known else ""
-    )
+    for path in _METHODS:
+        found = answer
+        try:
+            for name in path:
+                found = getattr(found, name)
+        except Exception:  # not of this library, or it has no request
+            continue
+        if isinstance(found, str):
+            why = f"{found.upper()} is not idempotent, and failed_result= does not name it"
+            return "" if found.upper() in IDEMPOTENT else why
+    return ""
 
 
 def writes_over_http(fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:

@@ -16,7 +16,8 @@ MOST: Final = 4  # that a process tells of a policy
 _LONGEST: Final = 128  # characters of an exemplar's labels, by the standard
 _TEXT: Final = re.compile(
     r"(?P<bucket>\d{1,2}) (?P<seconds>\d{1,9}(?:\.\d{1,20})?(?:e-?\d{1,2})?) "
-    r"(?P<at>\d{1,12}\.\d{3})(?P<labels>(?: [a-z_]{1,40}=[0-9a-zA-Z_.:-]{1,100}){1,4})"
+    r"(?P<at>\d{1,12}\.\d{3})(?P<labels>(?: [a-z_]{1,40}=[0-9a-zA-Z_.:-]{1,100}){1,4})",
+    re.ASCII,
 )
 
 Kept = dict[int, tuple[Mapping[str, str], float, float]]  # by bucket: labels, seconds, and time
@@ -26,7 +27,7 @@ _kept: Final[WeakKeyDictionary[PolicyState, Kept]] = WeakKeyDictionary()
 
 def note(core: PolicyState, labels: Mapping[str, str] | None, seconds: float) -> None:
     """Keep a call's trace as the newest in the bucket of its duration."""
-    if labels and sum(len(k) + len(v) for k, v in labels.items()) <= _LONGEST:
+    if labels and _length(labels) <= _LONGEST:
         kept = _kept.setdefault(core, {})
         kept[bisect_left(EDGES, seconds)] = labels, seconds, time.time()
 
@@ -58,10 +59,14 @@ def with_told(own: Kept, texts: Iterable[str]) -> Kept:
     found = dict(own)
     for text in texts:
         match = _TEXT.fullmatch(text)
-        if match is None or len(match["labels"]) > _LONGEST:
+        if match is None:
             continue
         bucket, at = int(match["bucket"]), float(match["at"])
-        if bucket not in found or found[bucket][2] < at:
-            pairs = (pair.split("=") for pair in match["labels"].split())
-            found[bucket] = dict(pairs), float(match["seconds"]), at
+        labels = dict(pair.split("=") for pair in match["labels"].split())
+        if _length(labels) <= _LONGEST and (bucket not in found or found[bucket][2] < at):
+            found[bucket] = labels, float(match["seconds"]), at
     return found
+
+
+def _length(labels: Mapping[str, str]) -> int:
+    return sum(len(name) + len(value) for name, value in labels.items())

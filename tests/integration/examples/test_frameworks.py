@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import celery
 import pytest
 
 from tests.integration.examples.kit import Dependency, Example, ask, calls, dependency
@@ -66,7 +67,6 @@ SERVICES = {
 @pytest.fixture(params=SERVICES)
 def port(request: pytest.FixtureRequest, start: Start) -> int:
     """Start one of the services over HTTP; return its port."""
-    pytest.importorskip(request.param)
     found = free_port()
     service = start(*SERVICES[request.param](found))
     service.serves(lambda: ask(found, "/ready").status == 200)
@@ -115,7 +115,6 @@ def test_a_request_that_has_no_time_left_is_answered_at_once(port: int, shop: De
 
 def test_grpc(start: Start, cli: Cli) -> None:
     """A page made with the answers of a gRPC server; then the server is gone."""
-    pytest.importorskip("grpc")
     behind, port = free_port(), free_port()
     server = start("grpc_service.py", "server", behind)
     server.serves(lambda: socket.create_connection(("127.0.0.1", behind)).close() is None)
@@ -132,7 +131,6 @@ def test_grpc(start: Start, cli: Cli) -> None:
 
 def test_celery(start: Start, cli: Cli, shop: Dependency, redis_server: RedisServer) -> None:
     """A task that is done; that is kept, while the relay is away; and while the flag is off."""
-    celery = pytest.importorskip("celery")
     worker = start(
         "-m", "celery", "-A", "celery_worker", "worker", "--pool", "threads", "--concurrency", 2,
         "--without-gossip", "--without-mingle", CELERY_BROKER=redis_server.url,

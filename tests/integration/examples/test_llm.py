@@ -9,6 +9,8 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
+import anthropic
+import openai
 import pytest
 
 from resilient import (
@@ -26,9 +28,6 @@ from tests.integration.examples.llm_server import Llm, llm_server
 from tests.kit.command import Cli
 from tests.kit.waiting import until
 from tests.kit.workers import free_port
-
-openai = pytest.importorskip("openai")
-anthropic = pytest.importorskip("anthropic")
 
 ASKED = [{"role": "user", "content": "shoes"}]
 OPENAI = "/v1/chat/completions"

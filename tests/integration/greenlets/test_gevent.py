@@ -20,7 +20,6 @@ SCENE = Path(__file__).with_name("scene.py")
 @pytest.mark.parametrize("store", ["", "sqlite"])
 def test_greenlets(pure: str, store: str, tmp_path: Path) -> None:
     """With the compiled core, whose locks know no greenlets, as without it."""
-    pytest.importorskip("gevent", reason="gevent has no wheel for this Python")
     environ = {
         **{name: v for name, v in os.environ.items() if not name.startswith("RESILIENT")},
         "RESILIENT_STORE": store and f"sqlite:///{tmp_path / 'flags.db'}",

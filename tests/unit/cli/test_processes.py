@@ -138,7 +138,7 @@ def test_a_process_pinned_by_its_environment(cli: Cli, make: Callable[..., Worke
     assert len(cli.flip("flags", "on", "recs", "--json").said(3).json["pinned"]) == 1
     cli("flags").said(0, "OFF in 1", "in 1, by its environment")
     cli("flags", "show", "recs").said(
-        0, "on by ana", "OFF in 1 process all the same: its environment holds it off"
+        0, "on by ana", "OFF in 1 process all the same, held off by its environment"
     )
     cli("doctor").said(1, f"but off in {_host()}, pid {pinned.pid}: its environment holds it off")
 

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import http.server
+import threading
+from collections.abc import Iterator
 from typing import Any
 
+import aiohttp
 import httpx
 import pytest
 import requests
+import urllib3
 
 from resilient import Policy, retry
 
@@ -58,3 +63,41 @@ def test_an_answer_without_a_request_is_repeated() -> None:
     """A double of a test has none, and says nothing of a write."""
     policy = Policy("doubles", retry(**FAST))
     assert policy.try_call(lambda: httpx.Response(503)).attempts == 3
+
+
+@pytest.fixture(scope="module")
+def failing() -> Iterator[str]:
+    """The URL of a real server that answers everything with 503."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(503)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def do_POST(self) -> None:
+            self.do_GET()
+
+        def log_message(self, format: str, *args: Any) -> None:
+            """Say nothing."""
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.mark.parametrize(("method", "attempts"), [("GET", 3), ("POST", 1)])
+def test_answers_that_say_their_method_in_their_own_way(
+    failing: str, method: str, attempts: int
+) -> None:
+    """Those of urllib3 and aiohttp, which have no request of that name."""
+    policy = Policy("own-ways", retry(**FAST))
+    with urllib3.PoolManager(retries=False) as pool:
+        assert policy.try_call(pool.request, method, failing).attempts == attempts
+
+    async def ask() -> Any:
+        async with aiohttp.ClientSession() as session:
+            return await policy.atry_call(session.request, method, failing)
+
+    assert asyncio.run(ask()).attempts == attempts

@@ -322,9 +322,12 @@ def test_a_provider_that_hangs_delays_nobody_for_long(made: Flag, following: Any
             return super().resolve_boolean_details(*given, **more)
 
     end = following(made, client=serve(Hanging(**{made.name: False})))
+    (asking,) = [each for each in threading.enumerate() if each.name == "resilient-openfeature"]
     assert made  # nothing is known yet
     end()
-    release.set()
+    release.set()  # the answer comes when nobody asks any more
+    asking.join(WAIT)
+    assert not asking.is_alive()
     assert made
 
 

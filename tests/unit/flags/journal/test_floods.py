@@ -208,5 +208,7 @@ def test_what_is_true_outlives_what_is_evicted(command: Command, sqlite: StoreKi
 def test_an_order_within_the_time_is_told_once() -> None:
     """The policy's state that it made is no second entry, as if it had begun before."""
     holding = {"policy": "pay", "state": "forced_open", "processes": ["1"]}
-    assert timeline._is_told(holding, [{"lever": "forced/pay", "at": 1.0}])
-    assert not timeline._is_told(holding, [{"lever": "forced/shop", "at": 1.0}])
+    orders = [{"lever": "forced/pay", "value": value} for value in ("forced_open", "released")]
+    assert timeline._is_told(holding, orders[:1])
+    assert not timeline._is_told(holding, orders)  # it has forced itself since
+    assert not timeline._is_told(holding, [{"lever": "forced/shop", "value": "forced_open"}])
