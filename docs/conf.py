@@ -27,8 +27,6 @@ html_title = f"resilient {release}"
 html_static_path = ["_static"]
 html_css_files = ["narrow.css"]
 html_search_scorer = str(HERE / "_static" / "scorer.js")
-html_theme_options = {"source_repository": PROJECT["urls"]["Source"], "source_branch": "main",
-                      "source_directory": "docs/"}  # fmt: skip
 templates_path = ["_templates"]
 html_sidebars = {
     "**": [
