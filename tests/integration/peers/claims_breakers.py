@@ -123,14 +123,7 @@ def pybreaker_one_call_at_a_time() -> Seen:
     """Its lock is held while the function runs."""
     import pybreaker
 
-    call = pybreaker.CircuitBreaker()(lambda: time.sleep(0.1))
-    began = time.monotonic()
-    threads = [threading.Thread(target=call) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    took = time.monotonic() - began
+    took = scenes_sync.four_threads(pybreaker.CircuitBreaker())
     return Seen(f"4 threads of 0.1 s take {took:.1f} s", took >= 0.4)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import time
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from inspect import signature
 
 from resilient import bulkhead, circuit_breaker, fallback, flag, flags, kill_switch, retry
 from resilient.testing import ManualClock
+from tests.integration.peers import scenes_async as scenes
 from tests.integration.peers import scenes_sync
 from tests.integration.peers.claims_ours import breaker, of
 from tests.integration.peers.kit import OURS, Seen, check
@@ -131,21 +131,7 @@ def resilient_on_is_required() -> Seen:
 @check(OURS)
 def resilient_cancelled_not_asked_again() -> Seen:
     """A cancelled task is not asked again, whatever `on` says."""
-    made = 0
-
-    @of(retry(on=lambda error: True, attempts=3, wait_initial=0))
-    async def ask() -> None:
-        nonlocal made
-        made += 1
-        await asyncio.sleep(0.05)
-
-    async def scene() -> None:
-        task = asyncio.ensure_future(ask())
-        await asyncio.sleep(0.01)
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-    asyncio.run(scene())
+    made = scenes.cancelled_attempts(of(retry(on=lambda error: True, attempts=3, wait_initial=0)))
     return Seen(f"cancelled once, {made} attempt", made == 1)
 
 

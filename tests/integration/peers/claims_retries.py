@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from typing import Any
 
+from tests.integration.peers import scenes_async as scenes
 from tests.integration.peers import scenes_sync
 from tests.integration.peers.kit import Seen, check, needs
 
@@ -95,21 +95,8 @@ def tenacity_cancelled_asked_again() -> Seen:
     """With retry_if_not_exception_type a cancelled task is asked again."""
     from tenacity import retry, retry_if_not_exception_type, stop_after_attempt
 
-    made = 0
-
-    @retry(retry=retry_if_not_exception_type(ValueError), stop=stop_after_attempt(3))
-    async def ask() -> None:
-        nonlocal made
-        made += 1
-        await asyncio.sleep(0.05)
-
-    async def scene() -> None:
-        task = asyncio.ensure_future(ask())
-        await asyncio.sleep(0.01)
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-    asyncio.run(scene())
+    asks_again = retry_if_not_exception_type(ValueError)
+    made = scenes.cancelled_attempts(retry(retry=asks_again, stop=stop_after_attempt(3)))
     return Seen(f"cancelled once, {made} attempts", made == 2)
 
 

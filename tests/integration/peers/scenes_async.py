@@ -218,3 +218,22 @@ def _in_turn(calls: list[Callable[[], object]], leave: threading.Event) -> None:
     leave.set()
     for thread in threads:
         thread.join(5)
+
+
+def cancelled_attempts(guard: Guard) -> int:
+    """Cancel the task of a retried call in its first attempt; return how many are made."""
+    made = 0
+
+    async def ask() -> None:
+        nonlocal made
+        made += 1
+        await asyncio.sleep(0.05)
+
+    async def scene() -> None:
+        task = asyncio.ensure_future(guard(ask)())
+        await asyncio.sleep(0.01)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    asyncio.run(scene())
+    return made

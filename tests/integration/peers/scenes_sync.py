@@ -7,6 +7,7 @@ import contextvars
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -89,3 +90,15 @@ def begins_in_child(call: Callable[[], object], seconds: int = 3) -> bool:
         except BaseException:
             os._exit(1)
     return os.waitpid(child, 0)[1] == 0
+
+
+def four_threads(guard: Guard) -> float:
+    """Return how long four threads take whose bodies take 0.1 s each."""
+    call = guard(lambda: time.sleep(0.1))
+    began = time.monotonic()
+    threads = [threading.Thread(target=call) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return time.monotonic() - began
