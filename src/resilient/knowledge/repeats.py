@@ -49,16 +49,21 @@ def once_answered(answer: Any) -> str:
     Its body plays no part: the function that made it makes it anew.
     """
     for path in _METHODS:
-        found = answer
-        try:
-            for name in path:
-                found = getattr(found, name)
-        except Exception:  # not of this library, or it has no request
-            continue
-        if isinstance(found, str):
-            why = f"{found.upper()} is not idempotent, and failed_result= does not name it"
-            return "" if found.upper() in IDEMPOTENT else why
+        method = _found(answer, path)
+        if isinstance(method, str):
+            why = f"{method.upper()} is not idempotent, and failed_result= does not name it"
+            return "" if method.upper() in IDEMPOTENT else why
     return ""
+
+
+def _found(value: Any, path: tuple[str, ...]) -> Any:
+    """Return an attribute of an attribute; None where there is none."""
+    try:
+        for name in path:
+            value = getattr(value, name)
+    except Exception:  # an answer of another library, or one without a request
+        return None
+    return value
 
 
 def writes_over_http(fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
