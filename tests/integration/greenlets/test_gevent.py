@@ -23,9 +23,8 @@ def test_greenlets(pure: str, store: str, tmp_path: Path) -> None:
     environ = {
         **{name: v for name, v in os.environ.items() if not name.startswith("RESILIENT")},
         "RESILIENT_STORE": store and f"sqlite:///{tmp_path / 'flags.db'}",
+        "RESILIENT_PURE": pure if compiled else "1",
     }
-    if pure or "RESILIENT_PURE" in os.environ:
-        environ["RESILIENT_PURE"] = "1"
     done = subprocess.run(
         [sys.executable, "-W", "ignore", str(SCENE)], env=environ, capture_output=True, text=True,
         timeout=2 * WAIT, check=False,
