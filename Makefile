@@ -23,7 +23,7 @@ SLOW := $(addprefix tests/,unit/cli unit/flags/journal unit/integrations unit/mo
 	unit/clients/test_memory.py unit/engine/streams/test_memory.py \
 	properties/cancellation/test_streams_sweep.py properties/stress/test_counts.py \
 	integration/capacity integration/clients integration/demo integration/examples integration/fleet integration/gunicorn integration/prefork \
-	integration/prometheus integration/storm integration/transparency integration/versions unit/simulate/test_proof.py)
+	integration/prometheus integration/storm integration/transparency integration/versions public/test_suite.py unit/simulate/test_proof.py)
 # What `make coverage` runs: the tests of guards, engine and flags; unit/flags, which waits, beforehand.
 MEASURED := $(addprefix tests/,unit/admin unit/engine unit/guards unit/policy regressions \
 	properties/differential properties/fork properties/models properties/promises unit/test_process.py)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -148,7 +149,7 @@ def imports(path: Path) -> set[tuple[str, ...]]:
     """Return what a file imports: package-relative parts for its own package, names for others."""
     found: set[tuple[str, ...]] = set()
     here = path.relative_to(SOURCE).parts[:-1]
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.Import):
             found |= {("", *alias.name.split(".")) for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.level == 0:
@@ -251,15 +252,22 @@ def test_guards_never_wait_lock_log_or_read_a_clock(path: Path) -> None:
     """A guard is pure: no module that could do any of it is imported there."""
     banned = {"time", "threading", "_thread", "logging", "asyncio", "anyio", "trio", "os", "socket"}
     assert not {t[1] for t in imports(path) if t[0] == ""} & banned
-    tree = ast.parse(path.read_text())
+    tree = tree_of(path)
     assert not any(isinstance(n, (ast.AsyncFunctionDef, ast.Await)) for n in ast.walk(tree))
 
 
+@cache
+def tree_of(path: Path) -> ast.Module:
+    """Return what a file says, parsed once."""
+    return ast.parse(path.read_text())
+
+
+@cache
 def modules() -> dict[str, ast.Module]:
     """Return every module by its name within the package."""
     parts = {path: path.relative_to(SOURCE).with_suffix("").parts for path in FILES}
     return {
-        ".".join(parts[path]).removesuffix("__init__").strip("."): ast.parse(path.read_text())
+        ".".join(parts[path]).removesuffix("__init__").strip("."): tree_of(path)
         for path in FILES
     }
 
@@ -300,7 +308,7 @@ def lengths(path: Path) -> Iterator[tuple[str, int]]:
 
     An inner function counts for itself, and for the one that it is in.
     """
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(tree_of(path)):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             body = node.body[1:] if ast.get_docstring(node) else node.body
             lines = (node.end_lineno or 0) - body[0].lineno + 1 if body else 0
@@ -317,7 +325,7 @@ def test_one_module_hooks_into_forks_and_the_end() -> None:
     found = {
         str(path.relative_to(SOURCE))
         for path in FILES
-        for node in ast.walk(ast.parse(path.read_text()))
+        for node in ast.walk(tree_of(path))
         if (
             isinstance(node, ast.Attribute)
             and node.attr in ("register_at_fork", "_register_atexit")
