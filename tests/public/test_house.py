@@ -267,8 +267,7 @@ def modules() -> dict[str, ast.Module]:
     """Return every module by its name within the package."""
     parts = {path: path.relative_to(SOURCE).with_suffix("").parts for path in FILES}
     return {
-        ".".join(parts[path]).removesuffix("__init__").strip("."): tree_of(path)
-        for path in FILES
+        ".".join(parts[path]).removesuffix("__init__").strip("."): tree_of(path) for path in FILES
     }
 
 
