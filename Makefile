@@ -13,7 +13,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 # Tests that want the machine for themselves.
-ALONE := $(addprefix tests/,properties/cancellation properties/fork properties/stress unit/prometheus integration/capacity integration/demo)
+ALONE := $(addprefix tests/,integration/capacity integration/demo)
 # Tests that wait for processes and servers most of their time.
 WAITING := $(addprefix tests/,unit/cli unit/flags unit/integrations unit/monitoring unit/pages kit/servers \
 	integration/clients integration/examples integration/fleet integration/greenlets integration/gunicorn integration/prefork \
@@ -49,8 +49,7 @@ test: $(VENV)/test  ## run all tests
 quick: export RESILIENT_QUICK := 1
 quick: $(VENV)/test  ## run all tests but the slow ones
 	$(BIN)/python -m pytest -n 6 $(filter-out $(SLOW),$(WAITING)) $(addprefix --ignore=,$(SLOW))
-	$(BIN)/python -m pytest -n 2 $(addprefix --ignore=,$(sort $(ALONE) $(WAITING) $(SLOW)))
-	$(BIN)/python -m pytest $(filter-out $(SLOW),$(ALONE)) $(addprefix --ignore=,$(SLOW))
+	$(BIN)/python -m pytest -n 2 $(addprefix --ignore=,$(sort $(WAITING) $(SLOW)))
 
 core: $(VENV)/test  ## the tests of guards, engine, policies and promises; RESILIENT_PURE=1 runs them without the compiled core
 	$(BIN)/python -m pytest -n 2 $(CORE)
@@ -155,5 +154,5 @@ $(VENV)/built: $(VENV)/made pyproject.toml setup.py $(wildcard src/resilient/eng
 # A stamp for each group of dependencies in requirements/: made anew when one of those files changes.
 GROUPS := demo test lint types docs bench peers
 $(GROUPS:%=$(VENV)/%): $(VENV)/%: $(VENV)/built pyproject.toml $(wildcard requirements/*.txt)
-	$(PIP) install -r requirements/$*.txt
+	$(PIP) install --no-compile -r requirements/$*.txt
 	@touch $@
