@@ -12,7 +12,7 @@ _TIMEOUTS: Final = frozenset({
     "TimeoutException", "Timeout", "TimeoutError", "ReadTimeoutError", "ConnectTimeoutError",
     "ConnectionTimeout", "QueryCanceled",
 })  # fmt: skip
-_STATUSES: Final = (429, 503)
+_STATUSES: Final = (429, 503, 529)  # 529: too many, as Anthropic and others say it
 _CODES: Final = frozenset({"RESOURCE_EXHAUSTED", "UNAVAILABLE", "DEADLINE_EXCEEDED"})
 _BUSY: Final = frozenset({"BusyLoadingError"})
 _THROTTLED: Final = frozenset({  # codes of AWS, with the status 400

@@ -1,7 +1,8 @@
 """Read how long a server asks its clients to wait: from an error, or from an answer that failed.
 
-``Retry-After`` is seconds or a date (RFC 9110, section 10.2.3); gRPC's servers push back by
-``grpc-retry-pushback-ms`` (gRFC A6). Nothing is imported before there is such a date.
+``Retry-After`` is seconds or a date (RFC 9110, section 10.2.3); ``Retry-After-Ms`` is Azure's, and
+finer; gRPC's servers push back by ``grpc-retry-pushback-ms`` (gRFC A6). Nothing is imported before
+there is such a date.
 """
 
 from __future__ import annotations
@@ -32,6 +33,9 @@ def asked_wait(error: Exception | None, value: object) -> float | None:
     if pushed is not None:
         return pushed
     headers = _headers(subject)
+    finer = _seconds(_header(headers, "retry-after-ms"))
+    if finer is not None:
+        return finer / 1000
     said = _header(headers, "retry-after")
     if said is None:
         return None

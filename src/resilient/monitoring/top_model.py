@@ -92,7 +92,10 @@ class Row:
     def lever(self) -> str:
         """The command that helps; never one that would increase the harm to customers."""
         if self.state.startswith("flag off"):
-            return DOCTOR if self.partly else Flag(self.off, {}).lever
+            flag = Flag(self.off, {})
+            if self.since is None:
+                return flag.look
+            return DOCTOR if self.partly else flag.lever
         if self.state.startswith("forced"):
             return self.policy.release
         return self.policy.look if self.falls or self._answered else self.policy.lever
@@ -108,7 +111,7 @@ class Row:
         """What to know before pulling the lever, or why there is none."""
         full = f"{percent(self.full)} % full" if self.enough and self.full else ""
         if self.state.startswith("flag off"):
-            return "not every process has obeyed" if self.partly else ""
+            return self._hold
         if self.state.startswith("forced"):
             return self._harm_of_force if self.state == "forced open" else ""
         if self._answered and self.policy.cuttable:
@@ -123,6 +126,12 @@ class Row:
         return f"{why}, so no lever helps customers{owner}"
 
     @property
+    def _hold(self) -> str:
+        if self.since is None:
+            return "no order holds it off, so none can end that"
+        return "not every process has obeyed" if self.partly else ""
+
+    @property
     def _harm_of_force(self) -> str:
         if not self.policy.covered:
             return "nothing answers in its place: every call is an error"
@@ -130,6 +139,8 @@ class Row:
 
     @property
     def _uncovered(self) -> str:
+        if not self.live:
+            return "no living process says what answers in its place"
         return "its fallback does not answer refusals" if self.policy.fallback else "no fallback"
 
     def as_data(self) -> dict[str, Any]:

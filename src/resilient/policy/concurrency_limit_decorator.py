@@ -67,10 +67,10 @@ def concurrency_limit(
             10. Default 1.5; only with ``"gradient"``.
         slow_call_duration: seconds; a call that takes as long counts as overload. Default 5.
         on: exception types, or a predicate of the exception, that are overload. Default: time-outs,
-            refusals, and what says that the server is too busy (429, 503, ``Retry-After``).
+            refusals, and what says that the server is too busy (429, 503, 529, ``Retry-After``).
         ignore: exception types, or a predicate, that are not. Default none.
         failed_result: a predicate of the value; if True, it is overload. Default: an answer of a
-            known library with the status 429 or 503.
+            known library with the status 429, 503 or 529.
 
     Returns:
         The decorated function, or the guard.

@@ -15,7 +15,9 @@ import pytest
 import redis
 import requests
 import urllib3
+from anthropic import AsyncAnthropic
 from botocore.config import Config
+from openai import OpenAI
 
 from resilient import DeclarationWarning, Policy, bulkhead, retry
 from resilient.knowledge.repeats import once_over_http
@@ -225,6 +227,13 @@ def test_what_was_made_already_is_made_again(name: str, idempotent: bool) -> Non
         (lambda: boto3_client({"max_attempts": 2}), "2 times"),
         (lambda: boto3_client({"total_max_attempts": 1}), ""),
         (lambda: httpx.Client(), ""),
+        (lambda: OpenAI(api_key="x"), "2 times (max_retries)"),
+        (lambda: OpenAI(api_key="x", max_retries=0), ""),
+        (lambda: AsyncAnthropic(api_key="x", max_retries=4), "4 times (max_retries)"),
+        (lambda: Own(max_retries=3), "3 times (max_retries)"),
+        (lambda: Own(max_retries=True), ""),
+        (lambda: Own(max_retries="3"), ""),
+        (lambda: Asked(), ""),
     ],
 )
 def test_a_clients_own_retries_are_warned_of(
@@ -238,6 +247,29 @@ def test_a_clients_own_retries_are_warned_of(
     told = [str(each.message) for each in caught if each.category is DeclarationWarning]
     assert len(told) == bool(times)
     assert not told or (times in told[0] and "attempts multiply" in told[0])
+
+
+class Own:
+    """A client that nobody knows."""
+
+    def __init__(self, max_retries: Any) -> None:
+        self.max_retries = max_retries
+
+    def get(self) -> None:
+        """Ask."""
+
+
+class Asked:
+    """A client that must not be asked anything before it is called."""
+
+    __slots__ = ()
+
+    @property
+    def max_retries(self) -> int:
+        raise AssertionError("asked")
+
+    def get(self) -> None:
+        """Ask."""
 
 
 def _mounted() -> requests.Session:

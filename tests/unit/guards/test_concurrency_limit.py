@@ -101,8 +101,12 @@ def _raising(error: Exception) -> Any:
 
 
 def test_an_answer_is_overload_too() -> None:
-    answers = {status: httpx.Response(status) for status in (200, 404, 429, 500, 503)}
-    assert {status for status, each in answers.items() if is_overloaded_answer(each)} == {429, 503}
+    answers = {status: httpx.Response(status) for status in (200, 404, 429, 500, 503, 529)}
+    assert {status for status, each in answers.items() if is_overloaded_answer(each)} == {
+        429,
+        503,
+        529,
+    }
     assert not is_overloaded_answer(type("Other", (), {"status_code": 503})())
     of = policy(concurrency_limit(10))
     assert of.call(lambda: answers[503]).status_code == 503

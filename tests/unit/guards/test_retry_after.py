@@ -63,6 +63,10 @@ LIBRARIES = [of_httpx, of_requests, of_aiohttp, of_urllib, of_botocore]
 SAID: list[tuple[Headers, float | None]] = [
     ({}, None),
     ({"Retry-After": "3"}, 3.0),
+    ({"Retry-After-Ms": "250"}, 0.25),
+    ({"Retry-After-Ms": "250", "Retry-After": "1"}, 0.25),
+    ({"Retry-After-Ms": "soon", "Retry-After": "1"}, 1.0),
+    ({"Retry-After-Ms": "-7"}, 0.0),
     ({"Retry-After": " 2.5 "}, 2.5),
     ({"Retry-After": "-7"}, 0.0),
     ({"Retry-After": "1000000000"}, 1e9),

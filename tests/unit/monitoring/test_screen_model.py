@@ -270,6 +270,11 @@ def test_a_dead_process_has_no_state() -> None:
     row = state(Page(dead, alive=False))
     assert (row.state, row.since, row.in_flight, row.abandoned) == ("", None, 0, 0)
     assert (row.calls, row.live, row.well) == (20, False, True)
+    hurt = policy("a", about={"covered": True, "fallback": "top_100"}, error=100)
+    row = state(Page(hurt, alive=False))
+    assert (
+        row.note == "no living process says what answers in its place, so no lever helps customers"
+    )
 
 
 def test_metrics_only() -> None:
@@ -305,11 +310,26 @@ def test_a_flag_that_is_off_in_some_processes() -> None:
     assert shown.flags_off == ["recs"]
 
 
+@pytest.mark.parametrize("others", [0, 2])
+def test_a_flag_that_no_order_holds_off(others: int) -> None:
+    """The environment does, or a provider: an order to turn it on would be obeyed by nobody."""
+    about = {"flags": ["recs"]}
+    on = Page(policy("a", about=about), flag_entry("recs", on=True))
+    row = state(*[on] * others, Page(policy("a", about=about), flag_entry("recs", on=False)))
+    assert row.state.startswith("flag off")
+    assert row.lever == "resilient flags show recs"
+    assert row.note == "no order holds it off, so none can end that"
+
+
 def test_the_second_of_two_flags_is_off() -> None:
     """The lever turns on the flag that is off."""
     about = {"flags": ["first", "second"]}
     row = state(
-        Page(policy("a", about=about), flag_entry("first", on=True), flag_entry("second", on=False))
+        Page(
+            policy("a", about=about),
+            flag_entry("first", on=True),
+            flag_entry("second", on=False, flipped=WALL - 9),
+        )
     )
     assert row.lever == 'resilient flags on second --reason "..."'
 

@@ -33,8 +33,13 @@ class ClientAdapter:
         return self.speaks_http and writes_over_http(fn, args, kwargs)
 
     def asks_again(self, client: Any) -> str:
-        """Return how often a client asks again by itself, in words; "" if it does not."""
-        return ""
+        """Return how often a client asks again by itself, in words; "" if it does not.
+
+        Of a client that nobody knows, what many call ``max_retries``, such as the SDKs of OpenAI
+        and Anthropic, is read where it is kept: nothing of the client is run.
+        """
+        most = vars(client).get("max_retries")
+        return f"{most} times (max_retries)" if type(most) is int and most > 0 else ""
 
     def free(self, cls: type, name: str) -> bool:
         """Return whether a method does no I/O, so that it needs no guard."""
