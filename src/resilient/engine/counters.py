@@ -22,6 +22,7 @@ IN_FLIGHT: Final = 2
 ENDED: Final = 3  # by outcome; without the fast successes
 FULL: Final = ENDED + len(OUTCOMES)  # without the fast successes too
 DEGRADED: Final = FULL + 1
+ERROR: Final = DEGRADED + 1
 DURATIONS: Final = DEGRADED + 8
 ROW: Final = (
     "quick", "duration_sum", "in_flight",

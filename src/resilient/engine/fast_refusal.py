@@ -1,7 +1,8 @@
-"""Answer a refused call by a fallback that does not look at the error, on the fast path.
+"""End a refused call on the fast path: by a fallback that does not look at the error, or by it.
 
-No code will look at the refusal's error, so none is constructed. The section that refused has
-counted the refusal; this module runs the fallback and counts what the caller got.
+No code will look at the error of a refusal that a fallback answers, so none is constructed. The
+section that refused has counted the refusal; this module runs the fallback and counts what the
+caller got. A refusal that nothing answers is counted here, and raised.
 """
 
 from __future__ import annotations
@@ -12,16 +13,19 @@ from typing import Any, Final
 
 from ..callables import returns_awaitable
 from ..errors import CircuitOpenError, RefusedError
-from ..guards.base import NoAnswer
+from ..guards.base import REFUSE, NoAnswer
 from ..guards.facets import Admission
 from ..knowledge.frameworks import steers
 from ..outcomes import REFUSED
-from .counters import DEGRADED
+from ..stack import room
+from .booking import may_pass
+from .counters import DEGRADED, ERROR
 from .keeping import asked_for, recall
 from .misuse import not_awaited
 from .pipeline import Pipeline
 from .policy_state import PolicyState
 from .refusals import by_guard
+from .stops import Stopped, count_refusal
 from .tracing import tell_end
 
 _UNTOLD: Final = RefusedError("not told to anybody")
@@ -72,6 +76,44 @@ async def answer_async(
         raise
     degraded(pipeline)
     return value
+
+
+def throw(pipeline: Pipeline, stop: Stopped) -> None:
+    """Count a refusal that nothing answers, and raise it; return where the interpreter has to.
+
+    That has to where a guard outside has a ticket, where the guard may let the call pass all the
+    same, and where the refusal is the first after a quiet time, which is an event.
+    """
+    core, place = pipeline.core, stop.place
+    guard = pipeline.fast_guards[place]
+    if stop.verdict != REFUSE or stop.tickets or pipeline.fast_levels[place] >= pipeline.throws:
+        return
+    if core.gate or stop.now < core.counting_since or may_pass(guard):
+        return
+    try:
+        error = by_guard(guard, core, stop.why, stop.retry_after)
+        room()
+    except RecursionError:
+        return
+    if not core.locked(_count_error, core, guard.kind, stop.now):
+        return
+    if PolicyState.on_end is not None:
+        tell_end(core, REFUSED, "error", guard.kind, 0.0)
+    try:
+        raise error
+    finally:
+        error.__context__ = None  # the one that is being handled here is not its own
+        del error
+
+
+def _count_error(core: PolicyState, kind: str, now: float) -> bool:
+    """Count a refusal that its caller gets; return False if it is news."""
+    if not count_refusal(core, kind, now):
+        return False
+    core.errors += 1
+    if core.shared_row is not None:
+        core.shared_row[ERROR] = core.errors
+    return True
 
 
 def _recalled(

@@ -65,6 +65,7 @@ class Pipeline:
         "single",
         "skip",
         "threaded",
+        "throws",
         "watchers",
         "worker_guard",
         "writes",
@@ -111,6 +112,9 @@ class Pipeline:
         self._sort(guards, mode)
         self.threaded: bool = mode == "thread"
         self._judge(guards, judges, neutral)
+        # The outermost levels whose refusal is thrown at once: nobody outside them learns of it.
+        alone = self.is_plain and key is None and kin is None
+        self.throws: int = (*self.reacts, True).index(True) if alone else 0
         # Of a key, refusals are counted one by one.
         self.answers: Answers | None = _answerer(guards) if key is None else None
         self.recalls: Recalls | None = self.answers if isinstance(self.answers, Recalls) else None

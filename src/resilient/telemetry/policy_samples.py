@@ -15,6 +15,7 @@ from ..engine.counters import (
     DURATIONS,
     EDGES,
     ENDED,
+    ERROR,
     FULL,
     IN_FLIGHT,
     QUICK,
@@ -33,9 +34,7 @@ _FORCED: Final = ("forced_open", "forced_closed")
 _MODES: Final[tuple[Mode, ...]] = ("async", "cooperative", "thread")
 _TIMESTAMP: Final = "_timestamp_seconds"  # on the policy's clock, until it is exported
 _LES: Final = [*map(str, EDGES), "+Inf"]
-_ERROR, _CALLERS, _TIMED, _LATE_AT, _FALLEN, _GIVEN_UP, _ABANDONED_AT = range(
-    DEGRADED + 1, DURATIONS
-)
+_CALLERS, _TIMED, _LATE_AT, _FALLEN, _GIVEN_UP, _ABANDONED_AT = range(ERROR + 1, DURATIONS)
 
 _FALLBACK: Final = "with a fallback"
 _LINE: Final = "with a line (`max_waiting`)"
@@ -246,7 +245,7 @@ def _exporter(found: RowSchema) -> Exported:
         quick, full = row[QUICK], row[FULL] + row[QUICK]
         durations = list(accumulate(row[DURATIONS:first], initial=quick))[1:]
         out = [
-            full, row[DEGRADED], row[_ERROR], row[_CALLERS],
+            full, row[DEGRADED], row[ERROR], row[_CALLERS],
             row[ENDED] + quick, *row[ENDED + 1 : FULL],
             row[_TIMED], row[_LATE_AT], row[IN_FLIGHT],
             *durations, durations[-1], row[DURATION_SUM],

@@ -14,7 +14,7 @@ from .. import interpreter, settlement
 from ..booking import give_back_stopped
 from ..call import LASTS, Call, Step, value_or_raise
 from ..fast_failure import failing
-from ..fast_refusal import answer_async
+from ..fast_refusal import answer_async, throw
 from ..frames import has_call
 from ..handles import hand_out
 from ..keeping import Fn, keeper
@@ -55,6 +55,7 @@ async def stopped(
         if stop.tickets:
             give_back_stopped(pipeline.core, pipeline.fast_guards, stop)
         return await call(pipeline, fn, args, kwargs)
+    throw(pipeline, stop)
     done = None
     try:
         done = Call.stopped(pipeline, fn, args, kwargs, stop)

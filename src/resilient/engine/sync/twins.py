@@ -12,7 +12,7 @@ from .. import interpreter, settlement
 from ..booking import give_back_stopped
 from ..call import LASTS, Call, Step, value_or_raise
 from ..fast_failure import failing
-from ..fast_refusal import answer
+from ..fast_refusal import answer, throw
 from ..frames import has_call
 from ..handles import hand_out
 from ..keeping import Fn, keeper
@@ -49,6 +49,7 @@ def stopped(
         if stop.tickets:
             give_back_stopped(pipeline.core, pipeline.fast_guards, stop)
         return call(pipeline, fn, args, kwargs)
+    throw(pipeline, stop)
     done = None
     try:
         done = Call.stopped(pipeline, fn, args, kwargs, stop)
