@@ -38,7 +38,8 @@ class ClientAdapter:
         Of a client that nobody knows, what many call ``max_retries``, such as the SDKs of OpenAI
         and Anthropic, is read where it is kept: nothing of the client is run.
         """
-        most: Any = vars(client).get("max_retries")
+        kept: dict[str, Any] = vars(client)
+        most = kept.get("max_retries")
         return f"{most} times (max_retries)" if type(most) is int and most > 0 else ""
 
     def free(self, cls: type, name: str) -> bool:
