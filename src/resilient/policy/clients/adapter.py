@@ -38,9 +38,11 @@ class ClientAdapter:
         Of a client that nobody knows, what many call ``max_retries``, such as the SDKs of OpenAI
         and Anthropic, is read where it is kept: nothing of the client is run.
         """
-        kept: dict[str, Any] = vars(client)
+        kept: dict[str, object] = vars(client)
         most = kept.get("max_retries")
-        return f"{most} times (max_retries)" if type(most) is int and most > 0 else ""
+        if isinstance(most, bool) or not isinstance(most, int) or most < 1:
+            return ""
+        return f"{most} times (max_retries)"
 
     def free(self, cls: type, name: str) -> bool:
         """Return whether a method does no I/O, so that it needs no guard."""
