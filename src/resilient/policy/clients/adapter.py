@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from ...knowledge.error_families import Family
 from ...knowledge.repeats import once_over_http, unknown, writes_over_http
@@ -38,8 +38,7 @@ class ClientAdapter:
         Of a client that nobody knows, what many call ``max_retries``, such as the SDKs of OpenAI
         and Anthropic, is read where it is kept: nothing of the client is run.
         """
-        kept: dict[str, object] = vars(client)
-        most = kept.get("max_retries")
+        most = cast("dict[str, object]", vars(client)).get("max_retries")
         if isinstance(most, bool) or not isinstance(most, int) or most < 1:
             return ""
         return f"{most} times (max_retries)"
