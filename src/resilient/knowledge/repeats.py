@@ -46,14 +46,26 @@ def once_over_http(fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> st
 def once_answered(answer: Any) -> str:
     """Return why the request that an HTTP client's answer came of must not be made again, or "".
 
-    Its body plays no part: the function that made it makes it anew.
+    Of an answer that followed redirects the first request counts: it would be made again. Its body
+    plays no part: the function that made it makes it anew.
     """
-    for path in _METHODS:
-        method = _found(answer, path)
-        if isinstance(method, str):
-            why = f"{method.upper()} is not idempotent, and failed_result= does not name it"
-            return "" if method.upper() in IDEMPOTENT else why
-    return ""
+    method = _method_of(answer)
+    if method in IDEMPOTENT:
+        return ""
+    if not method:
+        return f"{UNKNOWN}, and its answer names no method"
+    return f"{method} is not idempotent, and failed_result= does not name it"
+
+
+def _method_of(answer: Any) -> str:
+    """Return the method of the request that an answer came of; "" where nothing says it."""
+    before = _found(answer, ("history",))
+    if isinstance(before, (list, tuple)) and before:
+        answer = before[0]
+    elif any(each.status == 303 for each in _found(answer, ("retries", "history")) or ()):
+        return ""  # urllib3 has forgotten what it asked first
+    found = (_found(answer, path) for path in _METHODS)
+    return next((each.upper() for each in found if isinstance(each, str)), "")
 
 
 def _found(value: Any, path: tuple[str, ...]) -> Any:

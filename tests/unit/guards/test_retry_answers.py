@@ -59,10 +59,15 @@ def test_a_write_is_repeated_only_if_somebody_said_so(
         assert f"{method} is not idempotent" in str(result.why_no_retry)
 
 
-def test_an_answer_without_a_request_is_repeated() -> None:
-    """A double of a test has none, and says nothing of a write."""
-    policy = Policy("doubles", retry(**FAST))
-    assert policy.try_call(lambda: httpx.Response(503)).attempts == 3
+@pytest.mark.parametrize(("more", "attempts"), [({}, 1), ({"idempotent": True}, 3), (SAID, 3)])
+def test_an_answer_that_names_no_request_may_be_one_of_a_write(
+    more: dict[str, Any], attempts: int
+) -> None:
+    """Such as a test's double: somebody has to say that it may be repeated."""
+    policy = Policy("doubles", retry(**FAST, **more))
+    result = policy.try_call(lambda: httpx.Response(503))
+    assert result.attempts == attempts
+    assert ("names no method" in str(result.why_no_retry)) is (attempts == 1)
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +76,8 @@ def failing() -> Iterator[str]:
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            self.send_response(503)
+            self.send_response(303 if self.path == "/moved" else 503)
+            self.send_header("Location", "/")
             self.send_header("Content-Length", "0")
             self.end_headers()
 
@@ -101,3 +107,26 @@ def test_answers_that_say_their_method_in_their_own_way(
             return await policy.atry_call(session.request, method, failing)
 
     assert asyncio.run(ask()).attempts == attempts
+
+
+@pytest.mark.parametrize(("method", "attempts"), [("GET", 3), ("POST", 1)])
+def test_after_a_redirect_the_first_request_counts(
+    failing: str, method: str, attempts: int
+) -> None:
+    """POST, 303, GET, 503: another attempt would send the POST again."""
+    policy, url = Policy("moved", retry(**FAST)), f"{failing}/moved"
+    with (
+        urllib3.PoolManager() as pool,
+        requests.Session() as session,
+        httpx.Client(follow_redirects=True, trust_env=False) as client,
+    ):
+        for ask in (session.request, client.request):
+            assert policy.try_call(ask, method, url).attempts == attempts
+        result = policy.try_call(pool.request, method, url)  # urllib3 forgets what it asked first
+        assert (result.attempts, "names no method" in str(result.why_no_retry)) == (1, True)
+
+    async def ask_async() -> Any:
+        async with aiohttp.ClientSession() as session:
+            return await policy.atry_call(session.request, method, url)
+
+    assert asyncio.run(ask_async()).attempts == attempts
