@@ -169,15 +169,16 @@ class State:
         _regate(moved)
         return before
 
-    def hold(self, name: str, why: str | None) -> None:
-        """Have a provider of OpenFeature hold a flag off, or let it go where why is None."""
+    def hold(self, name: str, why: str | None, let_go: str = LET_GO) -> None:
+        """Have a provider of OpenFeature hold a flag off; where why is None, let it go."""
         with self._lock:
             if self.held.get(name) == why:
                 return
-            self.held.pop(name, None)
-            if why is not None:
+            if why is None:
+                del self.held[name]
+            else:  # in place: who reads meanwhile must not find it let go
                 self.held[name] = why
-            moved = self._publish({lever_of(FLAG, name)}, let_go="its OpenFeature provider says on")
+            moved = self._publish({lever_of(FLAG, name)}, let_go=let_go)
         _regate(moved)
         bus.deliver()
 

@@ -14,6 +14,7 @@ from openfeature.client import OpenFeatureClient
 from openfeature.evaluation_context import EvaluationContext
 from openfeature.event import EventDetails, ProviderEvent
 from openfeature.flag_evaluation import FlagEvaluationDetails
+from openfeature.provider.no_op_provider import NoOpProvider
 
 from .. import validation
 from ..events import bus
@@ -24,6 +25,9 @@ from ..validation import clean
 
 NAME: Final = "resilient"  # of our own provider
 _EVENTS: Final = (ProviderEvent.PROVIDER_CONFIGURATION_CHANGED, ProviderEvent.PROVIDER_READY)
+
+_SAYS_ON: Final = "its OpenFeature provider says on"
+_LET_GO: Final = "its OpenFeature provider is asked no more"
 
 _followers: Final[dict[str, _Follower]] = {}  # by the name of the flag
 
@@ -67,12 +71,12 @@ def follow(
     for each in flags:
         if not isinstance(each, Flag):
             validation.refuse_type("flags", each, "flags, as resilient.flag returns them")
-        if each.name in _followers:
-            raise ValueError(f"the flag {each.name} follows a provider already; end that first")
     if not flags:
         raise ValueError("flags: name at least one flag")
     if client is not None and not isinstance(client, OpenFeatureClient):
         validation.refuse_type("client", client, "a client of OpenFeature, or None")
+    if context is not None and not isinstance(context, EvaluationContext):
+        validation.refuse_type("context", context, "an EvaluationContext of OpenFeature, or None")
     seconds = validation.duration("every", every)
     asked = api.get_client() if client is None else client
     if _is_ours(asked):
@@ -80,13 +84,27 @@ def follow(
             "client: its provider is that of resilient, which would ask the flag itself"
         )
     follower = _Follower(flags, asked, seconds, context)
-    _followers.update((each.name, follower) for each in flags)
-    follower.start()
+    try:
+        for each in flags:
+            if _followers.setdefault(each.name, follower) is not follower:
+                raise ValueError(f"the flag {each.name} follows a provider already; end that first")
+        follower.start()
+    except BaseException:  # nobody else could end it
+        follower.end()
+        raise
     return follower.end
 
 
 def _is_ours(client: OpenFeatureClient) -> bool:
     return client.provider.get_metadata().name == NAME
+
+
+def _nobody(client: OpenFeatureClient) -> str:
+    """Return why nobody can answer for a client, or ""."""
+    if _is_ours(client):
+        return "its provider is that of resilient by now"
+    stand_in = isinstance(client.provider, NoOpProvider)
+    return f"no provider is set for its domain {client.domain!r}" if stand_in else ""
 
 
 class _Follower:
@@ -120,7 +138,10 @@ class _Follower:
         """Go on in a forked child, which has no thread but its own."""
         self._wake, self._asked = threading.Event(), threading.Event()
         self._deciding = threading.Lock()
-        self._run_thread()
+        if self._ended:  # a thread that the child has not was about to let them go
+            self._let_go()
+        else:
+            self._run_thread()
 
     def end(self) -> None:
         """Ask no more, and let the flags go."""
@@ -128,13 +149,17 @@ class _Follower:
             if self._ended:
                 return
             self._ended = True
+            self._let_go()
         for event in _EVENTS:
             with contextlib.suppress(KeyError, ValueError):  # api.clear_providers() removes all
                 self._client.remove_handler(event, self._heard)
         self._wake.set()
+
+    def _let_go(self) -> None:
         for flag in self._flags:
-            _followers.pop(flag.name, None)
-            here.state.hold(flag.name, None)
+            if _followers.get(flag.name) is self:
+                here.state.hold(flag.name, None, _LET_GO)
+                _followers.pop(flag.name, None)
 
     def _heard(self, _: EventDetails) -> None:
         self._wake.set()
@@ -154,8 +179,10 @@ class _Follower:
 
     def _ask(self, flag: Flag) -> None:
         try:
-            if _is_ours(self._client):
-                raise ValueError("its provider is that of resilient by now")
+            nobody = _nobody(self._client)
+            if nobody:
+                self._keep(flag, nobody)
+                return
             known = flag.name not in here.state.held
             answer = self._client.get_boolean_details(flag.name, known, self._context)
         except Exception as error:
@@ -168,7 +195,7 @@ class _Follower:
         why = None if answer.value else _why(self._client, answer)
         with self._deciding:
             if not self._ended:
-                here.state.hold(flag.name, why)
+                here.state.hold(flag.name, why, _SAYS_ON)
 
     def _keep(self, flag: Flag, error: str) -> None:
         """Log once that the last known answer stands."""

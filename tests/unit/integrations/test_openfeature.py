@@ -7,6 +7,7 @@ import logging
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from openfeature.flag_evaluation import FlagResolutionDetails, Reason
 from openfeature.provider.in_memory_provider import InMemoryProvider
 
 from resilient import Policy, circuit_breaker, flag, flags, kill_switch
+from resilient.events import bus
 from resilient.flag_handle import Flag
 from resilient.flags.runtime import here
 from resilient.integrations.openfeature import Provider, follow
@@ -220,8 +222,8 @@ def test_what_is_false_there_is_off_here_and_says_why(made: Flag, following: Any
     assert call() == "all"
     theirs = Theirs(**{made.name: False})
     end = following(made, client=serve(theirs))
+    until(lambda: not made)
     assert call() == "less"
-    assert not made
     assert (
         made.why
         == f"the flag {made.name} is off: OpenFeature's In-Memory Provider says variant no (SPLIT)"
@@ -272,7 +274,7 @@ def test_the_last_known_answer_stands(
     """Whatever fault the provider has, in either state; the log says so once."""
     theirs = Theirs(**{made.name: False})
     following(made, client=serve(theirs), every=0.01)
-    assert not made
+    until(lambda: not made)
     with caplog.at_level(logging.WARNING, "resilient"):
         theirs.answers = {made.name: fault}
         before = theirs.asked
@@ -297,6 +299,7 @@ def test_the_last_known_answer_stands(
 def test_reading_a_followed_flag_asks_nobody(made: Flag, following: Any) -> None:
     theirs = Theirs(**{made.name: True})
     following(made, client=serve(theirs), every=3600)
+    until(lambda: theirs.asked)
     before = theirs.asked
     for _ in range(1000):
         assert made
@@ -312,8 +315,6 @@ def test_a_test_is_kept_from_it(made: Flag) -> None:
 
 
 def test_a_provider_that_hangs_delays_nobody_for_long(made: Flag, following: Any) -> None:
-    import threading
-
     release = threading.Event()
 
     class Hanging(Theirs):
@@ -321,8 +322,13 @@ def test_a_provider_that_hangs_delays_nobody_for_long(made: Flag, following: Any
             release.wait(WAIT)
             return super().resolve_boolean_details(*given, **more)
 
-    end = following(made, client=serve(Hanging(**{made.name: False})))
-    (asking,) = [each for each in threading.enumerate() if each.name == "resilient-openfeature"]
+    client, others = serve(Hanging(**{made.name: False})), threading.enumerate()
+    end = following(made, client=client)
+    (asking,) = [
+        each
+        for each in threading.enumerate()
+        if each.name == "resilient-openfeature" and each not in others
+    ]
     assert made  # nothing is known yet
     end()
     release.set()  # the answer comes when nobody asks any more
@@ -337,10 +343,11 @@ def test_a_provider_that_hangs_delays_nobody_for_long(made: Flag, following: Any
         (lambda made: follow(), ValueError, "flags: name at least one flag"),
         (lambda made: follow(made.name), TypeError, "flags must be flags, as resilient.flag returns them"),
         (lambda made: follow(made, client=3), TypeError, "client must be a client of OpenFeature, or None"),
+        (lambda made: follow(made, context={"a": 1}), TypeError, "context must be an EvaluationContext of OpenFeature, or None"),
         (lambda made: follow(made, every=0), ValueError, "every must be a duration > 0"),
         (lambda made: follow(made, client=serve(Provider())), ValueError, "would ask the flag itself"),
     ],
-    ids=["none", "name", "client", "every", "own"],
+    ids=["none", "name", "client", "context", "every", "own"],
 )  # fmt: skip
 def test_bad_input_is_named(made: Flag, given: Any, error: Any, said: str) -> None:
     with pytest.raises(error, match=said):
@@ -351,6 +358,119 @@ def test_a_flag_follows_one_provider(made: Flag, following: Any) -> None:
     following(made, client=serve(Theirs()))
     with pytest.raises(ValueError, match="follows a provider already"):
         follow(made)
+
+
+def test_of_two_that_follow_at_once_one_is_told(made: Flag, following: Any) -> None:
+    client, told, both = serve(Theirs()), list[str](), threading.Barrier(2)
+
+    def begin() -> None:
+        both.wait(WAIT)
+        try:
+            following(made, client=client)
+        except ValueError as error:
+            told.append(str(error))
+
+    threads = [threading.Thread(target=begin) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert told == [f"the flag {made.name} follows a provider already; end that first"]
+
+
+def test_what_could_not_begin_keeps_no_flag(
+    made: Flag, following: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = serve(Theirs(**{made.name: False}))
+
+    def none(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", none)
+        with pytest.raises(RuntimeError, match="can't start new thread"):
+            follow(made, client=client)
+    following(made, client=client)
+    until(lambda: not made)
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_a_provider_that_is_not_set_gives_no_answer(
+    made: Flag, following: Any, gone: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """OpenFeature's stand-in gives back what it is told; that is no answer of anybody."""
+    with caplog.at_level(logging.WARNING, "resilient"):
+        client = serve(Theirs(**{made.name: False})) if gone else api.get_client("typo")
+        following(made, client=client, every=0.01)
+        if gone:
+            until(lambda: not made)
+            api.clear_providers()
+        until(lambda: "no provider is set for its domain" in caplog.text)
+    assert bool(made) is not gone
+    if gone:
+        assert "In-Memory" in here.state.held[made.name]
+
+
+def test_the_event_says_who_let_it_go(made: Flag, following: Any) -> None:
+    theirs, told = Theirs(**{made.name: False}), list[str]()
+    stop = bus.subscribe(
+        lambda event: told.append(event.reason) if event.flag == made.name else None
+    )
+    end = following(made, client=serve(theirs), every=3600)
+    until(lambda: not made)
+    theirs.change(**{made.name: True})
+    until(lambda: bool(made))
+    theirs.change(**{made.name: False})
+    until(lambda: not made)
+    end()
+    until(lambda: len(told) == 4)
+    stop()
+    assert told[1::2] == [
+        "its OpenFeature provider says on", "its OpenFeature provider is asked no more",
+    ]  # fmt: skip
+
+
+def test_another_reason_does_not_let_it_go_meanwhile(made: Flag) -> None:
+    """Who reads without the lock finds it held, at each step of the change."""
+    here.state.hold(made.name, "one")
+    held = here.state.held
+
+    class Watched(dict[str, str]):
+        def pop(self, *_: Any) -> Any:
+            raise AssertionError("it was let go")
+
+        __delitem__ = pop
+
+    here.state.held = Watched(held)
+    try:
+        here.state.hold(made.name, "another")
+        assert here.state.held[made.name] == "another"
+    finally:
+        here.state.held = held
+        here.state.hold(made.name, None)
+
+
+def test_a_child_forked_while_it_ends_has_let_go_too() -> None:
+    code = """
+        import threading
+        from openfeature import api
+        from openfeature.provider.in_memory_provider import InMemoryFlag, InMemoryProvider
+        from resilient import flag
+        from resilient.integrations import openfeature_following
+        NEWS = flag("news")
+        provider = InMemoryProvider({"news": InMemoryFlag("no", {"yes": True, "no": False})})
+        api.set_provider_and_wait(provider)
+        end = openfeature_following.follow(NEWS, every=0.02)
+        while NEWS:
+            pass
+        follower = end.__self__
+        follower._ended = True  # as far as `end` came when another thread forked
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if NEWS and not openfeature_following._followers else 7)
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    """
+    assert alone(code) == "0"
 
 
 def test_a_forked_child_goes_on_asking() -> None:
@@ -411,5 +531,6 @@ def test_flagd_holds_a_flag_off(
 def test_a_policy_counts_the_refusals(made: Flag, following: Any) -> None:
     policy = Policy(f"{made.name}-policy", kill_switch(made), circuit_breaker())
     following(made, client=serve(Theirs(**{made.name: False})))
+    until(lambda: not made)
     assert policy.try_call(lambda: 1).served == "error"
     assert policy.snapshot()["calls"]["refused"] == 1
