@@ -139,7 +139,7 @@ def _served(screen: Screen) -> str:
     if not screen.processes:
         return "customers: no data"
     if not screen.calls:
-        return "customers: no calls meanwhile (--over 10s looks longer)"
+        return "customers: no calls meanwhile (a longer --over may see some)"
     words = (f"{word} {n / screen.calls:.1%}" for word, n in screen.served.items())
     return f"customers: {', '.join(words)} of {screen.calls / screen.seconds:.0f} calls/s"
 

@@ -174,6 +174,8 @@ def _fault(number: int, data: Any, known: int) -> Fault:
     elif not known:
         keys.refuse_beside("keys", "clients.keys is left out")
     sick = keys.count("keys", most=known) if "keys" in keys else 0
+    if sick and sick == known:
+        raise ValueError(f"{where}.keys is {sick}, as many as there are: leave it out")
     return Fault(kind, keys.seconds("at", zero=True), keys.seconds("seconds"), amount, sick)
 
 
@@ -243,7 +245,7 @@ def _expected(
         attempts=keys.maybe_number("attempts", least=0.0, most=1e6),
         other_keys=keys.maybe_number("other_keys", least=0.0, most=1.0),
     )
-    if expected.goodput_back is expected.goodput is expected.attempts is expected.other_keys:
+    if {back, expected.goodput, expected.attempts, expected.other_keys} == {None}:
         raise ValueError(
             "expect says nothing: give it goodput_back, goodput, attempts or other_keys"
         )

@@ -69,7 +69,7 @@ def test_further_keys_share_the_guards_of_the_overflow() -> None:
     found = ran(
         {"guards": [BREAKER], "keyed": True, "max_keys": 1},
         clients={"keys": 50, "rate": 40},
-        fault=[{**ERRORS, "keys": 50}],
+        fault=[{**ERRORS, "keys": 49}],
     )
     assert {move.key for move in found.moves} >= {"(overflow)"}
     assert found.points[12]["states"]["open"] >= 1
@@ -132,3 +132,17 @@ def test_what_was_expected_of_other_keys_is_held_against_them() -> None:
         .unmet[0]
         .startswith("ours: goodput of keys without a fault is ")
     )
+
+
+def test_a_fault_of_all_keys_is_none_of_some() -> None:
+    """There would be no other keys, of which a share could be good."""
+    data = calm(clients={"keys": 4}, fault=[{**ERRORS, "keys": 4}], policy=guards(BREAKER))
+    with pytest.raises(ValueError, match=r"fault 1\.keys is 4, as many as there are: leave it out"):
+        from_data(data)
+
+
+def test_equal_expectations_are_expectations() -> None:
+    one = 1.0
+    expect = {"within": 5, "goodput_back": one, "goodput": one, "attempts": one, "other_keys": one}
+    data = calm(clients={"keys": 4}, fault=[ERRORS], policy=guards(BREAKER), expect=expect)
+    assert from_data(data).expected.other_keys == 1.0
