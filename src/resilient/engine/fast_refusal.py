@@ -88,22 +88,25 @@ def throw(pipeline: Pipeline, stop: Stopped) -> None:
     guard = pipeline.fast_guards[place]
     if stop.verdict != REFUSE or stop.tickets or pipeline.fast_levels[place] >= pipeline.throws:
         return
-    if core.gate or stop.now < core.counting_since or may_pass(guard):
+    if core.gate or stop.now < core.counting_since:
         return
     try:
+        if may_pass(guard):
+            return
         error = by_guard(guard, core, stop.why, stop.retry_after)
         room()
-    except RecursionError:
+    except Exception:  # a guard's own: the interpreter meets it too, and counts the call
         return
     if not core.locked(_count_error, core, guard.kind, stop.now):
         return
     if PolicyState.on_end is not None:
         tell_end(core, REFUSED, "error", guard.kind, 0.0)
+    context = error.__context__
     try:
         raise error
     finally:
-        error.__context__ = None  # the one that is being handled here is not its own
-        del error
+        error.__context__ = context  # the one that is being handled here is not its own
+        del context, error
 
 
 def _count_error(core: PolicyState, kind: str, now: float) -> bool:

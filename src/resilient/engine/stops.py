@@ -55,7 +55,7 @@ def count_refusal(core: PolicyState, kind: str, now: float) -> bool:
     if last is None or now - last >= QUIET:
         return False
     core.refused_at[kind] = now
-    core.refusals[kind] += 1
+    core.refusals[kind] = core.refusals.get(kind, 0) + 1  # a handler may fork here: all is cleared
     core.counts[REFUSED] += 1
     if core.shared_row is not None and core.layout is not None:
         core.shared_row[ENDED + REFUSED] = core.counts[REFUSED]

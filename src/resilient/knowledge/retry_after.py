@@ -34,7 +34,7 @@ def asked_wait(error: Exception | None, value: object) -> float | None:
         return pushed
     headers = _headers(subject)
     finer = _seconds(_header(headers, "retry-after-ms"))
-    if finer is not None:
+    if finer:
         return finer / 1000
     said = _header(headers, "retry-after")
     if said is None:

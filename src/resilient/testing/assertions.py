@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from .. import validation
@@ -35,7 +36,8 @@ def assert_off(
         **kwargs: passed to it.
 
     Returns:
-        What call returned; for an async function, an awaitable that makes the assertions.
+        What call returned; for an async function, an awaitable that makes the assertions. With
+        the pytest plugin a test that awaits it nowhere fails.
 
     Raises:
         AssertionError: an assertion does not hold.
@@ -53,14 +55,37 @@ def assert_off(
     """
     found = here.flags.get(flag)
     if kind_of(call) == "async":
-        return _assert_off_async(found, call, args, kwargs, expect)
+        return _promised(found, call, partial(_assert_off_async, found, call, args, kwargs, expect))
     bodies = _Bodies(found)
     with flag_off(found):
         value = call(*args, **kwargs)
         if returns_awaitable(value):
-            return _assert_awaited(found, bodies, value, expect)
+            return _promised(found, call, partial(_assert_awaited, found, bodies, value, expect))
     _check(found, bodies, value, expect)
     return value
+
+
+_unkept: Final[dict[object, str]] = {}  # assertions that nobody has awaited yet
+
+
+def _promised(
+    flag: Flag, call: Callable[..., Any], make: Callable[[], Awaitable[Any]]
+) -> Awaitable[Any]:
+    token = object()
+    _unkept[token] = f"assert_off({flag.name}, {label(call)})"
+
+    async def kept() -> Any:
+        _unkept.pop(token, None)
+        return await make()
+
+    return kept()
+
+
+def unawaited() -> list[str]:
+    """Return the assertions that were made since the last time and that nobody has awaited."""
+    found = [*_unkept.values()]
+    _unkept.clear()
+    return found
 
 
 async def _assert_off_async(

@@ -12,6 +12,7 @@ import pytest
 from ..flag_handle import Flag
 from ..flags.runtime import here
 from . import fixture_scope
+from .assertions import unawaited
 from .flag_coverage import OffReport
 from .flag_overrides import Overrides, Reads, listen, never_read, unlisten
 
@@ -261,8 +262,12 @@ def _untested() -> dict[str, bool]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
-    """Fail a test that turned a flag off without reading it."""
+    """Fail a test that turned a flag off without reading it, or that made half an assertion."""
+    unawaited()  # of whoever ran before
     yield
+    left = unawaited()
+    if left:
+        pytest.fail(f"nobody has awaited {', '.join(left)}: nothing was asserted", pytrace=False)
     unread = [name for each in item.stash[_OVERRIDES] for name in each.unread()]
     if unread:
         pytest.fail(never_read(unread), pytrace=False)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -29,8 +29,9 @@ from resilient.engine.fast_refusal import throw
 from resilient.engine.pipeline import Pipeline
 from resilient.engine.policy_state import PolicyState
 from resilient.engine.section import BUSY
-from resilient.engine.stops import Stopped
+from resilient.engine.stops import Stopped, count_refusal
 from resilient.guards.base import PARK, REFUSE, Guard
+from resilient.guards.facets import Admission
 from resilient.telemetry.policy_samples import row_of
 from resilient.testing import ManualClock
 
@@ -279,3 +280,68 @@ def test_a_refusal_of_a_key_names_it(begin: Begin) -> None:
     for count in range(1, 4):
         assert scene.refused(lambda: asked("a")).key == "a"
         assert shards.snapshot("a")["refused"] == count
+
+
+class Failing(RefusedError):
+    """An error that can't be made twice."""
+
+    made = 0
+
+    def __init__(self, *words: Any, **more: Any) -> None:
+        Failing.made += 1
+        if Failing.made > 1:
+            raise ValueError("its constructor")
+        super().__init__(*words, **more)
+
+
+class Refusing(Admission):
+    """A guard of a third party."""
+
+    kind: ClassVar[str] = "refusing"
+
+    def __init__(self, error: type[RefusedError]) -> None:
+        super().__init__()
+        self.error = error  # type: ignore[misc]
+
+    def admit(self, now: float) -> int:
+        self.why = "told so"
+        return REFUSE
+
+    def settle(self, *_: Any) -> None:
+        """Have nothing to take back."""
+
+
+def test_an_error_that_can_not_be_made_is_counted_as_before() -> None:
+    Failing.made = 0
+    policy = Policy(f"raised-{next(_numbers)}", Refusing(Failing))
+    guarded = policy(lambda: None)
+    for error in (Failing, ValueError, ValueError):
+        with pytest.raises(error):
+            guarded()
+    calls = policy.snapshot()["calls"]
+    assert (calls["refused"], calls["cancelled"]) == (1, 2)
+
+
+class Because(RefusedError):
+    """An error with a context of its own."""
+
+    def __init__(self, *words: Any, **more: Any) -> None:
+        super().__init__(*words, **more)
+        self.__context__ = KeyError("why")
+
+
+def test_an_error_keeps_the_context_that_it_was_made_with() -> None:
+    guarded = Policy(f"raised-{next(_numbers)}", Refusing(Because))(lambda: None)
+    for _ in range(3):
+        with pytest.raises(Because) as caught:
+            guarded()
+        assert repr(caught.value.__context__) == "KeyError('why')"
+
+
+def test_a_handler_that_forks_amid_the_count_leaves_the_child_whole(begin: Begin) -> None:
+    """All counts are cleared under it: the child's call is refused as any other."""
+    core = begin(OPEN[0]).policy._core
+    core.refused_at["circuit_breaker"] = core.now()
+    core.refusals.clear()
+    assert count_refusal(core, "circuit_breaker", core.now())
+    assert core.refusals == {"circuit_breaker": 1}

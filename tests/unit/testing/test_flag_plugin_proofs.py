@@ -218,3 +218,29 @@ def test_assert_off_finds_a_leak() -> None:
         assert_off(LEAKING, leak.call, fetch, "ana")
     tight = policy.with_(kill_switch(LEAKING, answer=lambda *_: ["top"]))
     assert assert_off(LEAKING, tight.call, fetch, "ana", expect=["top"]) == ["top"]
+
+
+@pytest.mark.parametrize(
+    "body", ["async def f(): return bool(X)", "def f(): return bool(X) or later()"]
+)
+def test_an_assertion_that_nobody_awaits_fails_its_test(
+    pytester: pytest.Pytester, body: str
+) -> None:
+    """Nothing was asserted; the next test is none the worse."""
+    done = outcomes(
+        pytester,
+        f"""
+        import asyncio, warnings
+        from app import X
+        from resilient.testing import assert_off
+        warnings.simplefilter("ignore")
+        async def later(): return bool(X)
+        {body}
+        def test_forgotten(): assert_off(X, f, expect="nonsense")
+        def test_kept(): asyncio.run(awaited())
+        async def awaited(): assert await assert_off(X, f, expect=False) is False
+        """,
+        passed=1,
+        failed=1,
+    )
+    done.stdout.fnmatch_lines(["*nobody has awaited assert_off(x, *f): nothing was asserted"])

@@ -39,9 +39,7 @@ class ClientAdapter:
         and Anthropic, is read where it is kept: nothing of the client is run.
         """
         most = cast("dict[str, object]", vars(client)).get("max_retries")
-        if isinstance(most, bool) or not isinstance(most, int) or most < 1:
-            return ""
-        return f"{most} times (max_retries)"
+        return f"{most} times (max_retries)" if type(most) is int and most > 0 else ""
 
     def free(self, cls: type, name: str) -> bool:
         """Return whether a method does no I/O, so that it needs no guard."""
