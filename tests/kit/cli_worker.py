@@ -20,6 +20,7 @@ shop = Policy("shop", kill_switch(RECS), circuit_breaker(), *slots, owner="team-
 if "WORKER_SLOTS" in os.environ:
     Policy("slots", bulkhead(3))
 plain = Policy("plain", fallback(value="instead"), circuit_breaker())
+views: list[Policy] = []
 
 
 def called(policy: Policy) -> str:
@@ -50,12 +51,19 @@ def main() -> None:
         "read": lambda: bool(RECS), "beta": lambda: bool(BETA), "busy": busy, "hold": hold,
         "patch": lambda: [patch("glob:glob", shop).state, patch("wave:open", shop).state],
         "shop": lambda: called(shop), "plain": lambda: called(plain),
+        "view": lambda: called(view_of_shop()),
         "failing": lambda: called_failing(), "bulkhead": lambda: shop.snapshot()["guards"],
     }  # fmt: skip
     bool(RECS)
     print("ready", flush=True)
     for line in sys.stdin:
         print(commands[line.strip()](), flush=True)
+
+
+def view_of_shop() -> Policy:
+    """Return a view that has an answer, which the policy itself has not; it lives on."""
+    views.append(shop.with_(fallback(value="instead")))
+    return views[-1]
 
 
 def called_failing() -> str:

@@ -19,9 +19,18 @@ Said = dict[str, Any]
 _asked: Final[WeakKeyDictionary[Guard, dict[type[RefusedError], bool]]] = WeakKeyDictionary()
 
 
-def is_covered(core: PolicyState) -> bool:
-    """Return True if something answers the callers while the policy is forced open."""
-    return any(_answers(guard, CircuitOpenError, core.name) for guard in answering(core.guards))
+def cover(core: PolicyState) -> dict[str, bool]:
+    """Return whether something answers the callers while the policy is forced open.
+
+    ``in_views`` is there where something answers those of some views alone.
+    """
+    covered = _is_covered(core, core.guards)
+    in_views = not covered and _is_covered(core, core.shared_guards())
+    return {"covered": covered, **({"in_views": True} if in_views else {})}
+
+
+def _is_covered(core: PolicyState, guards: tuple[Guard, ...]) -> bool:
+    return any(_answers(guard, CircuitOpenError, core.name) for guard in answering(guards))
 
 
 def answer_of(core: PolicyState) -> str:

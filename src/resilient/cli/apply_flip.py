@@ -178,7 +178,10 @@ def _tell(view: StoreView, name: str, wanted: FlipRequest, told: Told) -> None:
     _tell_who(view, told)
     if "forced_open" in wanted.levers.values() and about.get("covered") is False:
         what = "that key" if wanted.kind == KEY else "it"
-        say(f"nothing answers in its place: every call of {what} is an error now")
+        if about.get("in_views"):
+            say(f"only views of {name} have an answer in its place: other calls are errors now")
+        else:
+            say(f"nothing answers in its place: every call of {what} is an error now")
     if wanted.kind == FLAG and "off" in wanted.levers.values():
         for policy, said in view.declared("policies").items():
             if name in said.get("flags", ()) and name not in said.get("answered", ()):

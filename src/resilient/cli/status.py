@@ -177,11 +177,9 @@ def known_from_store(reach: StoreAccess) -> dict[str, Any]:
     with reach.store() as opened:
         view = look(reach, opened)
         unread = sorted(getattr(opened.read("", -1), "unread", ()))
-    off = [
-        row["flag"]
-        for row in view.flags()
-        if (row["state"] == "off" and row["since"]) or row["pinned_in"]
-    ]
+    flags = view.flags()
+    ordered_off = [row["flag"] for row in flags if row["state"] == "off" and row["since"]]
+    held = {row["flag"]: row["pinned_in"] for row in flags if row["pinned_in"]}
     rows = view.policies()
     ordered = [row["policy"] for row in rows if row["forced"] or row["options"] or row["keys"]]
     itself = [
@@ -191,7 +189,8 @@ def known_from_store(reach: StoreAccess) -> dict[str, Any]:
     ]
     return {
         "circuits": {row["policy"]: _state(row["states"]) for row in rows if _state(row["states"])},
-        "off": off,
+        "off": [*ordered_off, *(name for name in held if name not in ordered_off)],
+        "held_off": held,
         "unread": unread,
         "forced": [*ordered, *itself],
         "processes": len(view.processes) if view.counts else None,
@@ -222,7 +221,13 @@ def _code(known: dict[str, Any]) -> int:
 
 def levers_in_words(known: dict[str, Any]) -> list[str]:
     """Return operators' orders, and which processes obey, in words."""
-    off, forced, number = known["off"], known["forced"], known["processes"]
+    forced, number = known["forced"], known["processes"]
+    off = [
+        f"{name} (held off in {plural(known['held_off'][name], 'process')}, by no order)"
+        if name in known["held_off"]
+        else name
+        for name in known["off"]
+    ]
     parts = [
         f"off: {', '.join(off)}" if off else "no flag is off",
         f"forced or changed: {', '.join(forced)}" if forced else "no policy is forced",

@@ -7,7 +7,7 @@ from typing import Any
 from ..admin.keys import summed
 from ..admin.registry import registry
 from ..admin.shadows import shadows
-from ..admin.summary import Moments, Stacks, is_covered, switches
+from ..admin.summary import Moments, Stacks, cover, switches
 from ..engine.policy_state import PolicyState
 from ..flag_handle import Flag
 from ..guards.facets import Stateful
@@ -61,7 +61,7 @@ class ProcessReport:
                 "since": self._moments.since(core),
                 "circuit": any(isinstance(g, Stateful) and g.state for g in core.guards),
                 **switches(core),
-                "covered": is_covered(core),
+                **cover(core),
                 "stack": stacks.number_of(core),
                 **shadows(core),
                 **({} if core.keys is None else {"keys": summed(core)}),

@@ -26,6 +26,7 @@ class Policy:
         keys: its worst keys, in words.
         fallback: what answers in its place, or ``""``.
         covered: whether something answers its callers while it is forced open.
+        in_views: whether something answers those of some of its views alone.
         answered: those of its flags for which something answers while they are off.
     """
 
@@ -42,6 +43,7 @@ class Policy:
         covered: Any = about.get("covered", bool(self.fallback))  # older versions do not write it
         answered: Any = about.get("answered", self.flags if covered else [])
         self.covered: bool = covered is True
+        self.in_views: bool = about.get("in_views") is True
         self.answered: list[str] = [name for name in _texts(answered) if name in self.flags]
 
     @property

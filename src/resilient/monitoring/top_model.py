@@ -41,6 +41,7 @@ class Row:
         self.falls: bool = failed > 0 and failed >= between.more("fallbacks_total", "success")
         self.off: str = ""  # the flag that cuts it off
         self.partly: bool = False  # whether some processes have not obeyed
+        self.held: bool = False  # whether no order holds that flag off
         stands = self._stand(name, between, after)
         self.state: str = stands[0]
         self.since: float | None = stands[1]
@@ -60,6 +61,7 @@ class Row:
             off = shown.get(("flag_processes", ("off",)), 0.0)
             if off:
                 on = shown.get(("flag_processes", ("on",)), 0.0)
+                self.held = off <= shown.get(("flag_held_processes", ()), 0.0)
                 self.off, self.partly = flag, on > 0
                 since = shown.get(("flag_flipped_timestamp_seconds", ()))
                 return _of("flag off", off, off + on), since
@@ -93,7 +95,7 @@ class Row:
         """The command that helps; never one that would increase the harm to customers."""
         if self.state.startswith("flag off"):
             flag = Flag(self.off, {})
-            if self.since is None:
+            if self.held:
                 return flag.look
             return DOCTOR if self.partly else flag.lever
         if self.state.startswith("forced"):
@@ -127,12 +129,14 @@ class Row:
 
     @property
     def _hold(self) -> str:
-        if self.since is None:
-            return "no order holds it off, so none can end that"
+        if self.held:
+            return "its environment or provider holds it off, which no order ends"
         return "not every process has obeyed" if self.partly else ""
 
     @property
     def _harm_of_force(self) -> str:
+        if self.policy.in_views:
+            return "only some of its views answer in its place: other calls are errors"
         if not self.policy.covered:
             return "nothing answers in its place: every call is an error"
         return "its fallback fails too: each call that it fails for is an error" * self.falls
@@ -141,6 +145,8 @@ class Row:
     def _uncovered(self) -> str:
         if not self.live:
             return "no living process says what answers in its place"
+        if self.policy.in_views:
+            return "only some of its views have a fallback"
         return "its fallback does not answer refusals" if self.policy.fallback else "no fallback"
 
     def as_data(self) -> dict[str, Any]:
@@ -169,6 +175,7 @@ class Row:
             "abandoned": round(self.abandoned),
             "fallback": self.policy.fallback,
             "covered": self.policy.covered,
+            "in_views": self.policy.in_views,
             "keys": self.policy.keys,
             "lever": self.lever,
             "note": self.note,

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from ..admin.keys import summed
 from ..admin.registry import registry
-from ..admin.summary import answer_of, is_covered, switches
+from ..admin.summary import answer_of, cover, switches
 from ..engine.policy_state import PolicyState
 from ..events import bus
 from ..metric_types import Metric, Sample
@@ -67,11 +67,12 @@ def _entry(
 
 
 def changing(core: PolicyState) -> dict[str, list[str]]:
-    """Return what a policy's entry says that changes: its worst keys, and the newest traces."""
+    """Return what a policy's entry says that changes: views that answer, worst keys, new traces."""
     keys, traces = summed(core, _NAMED), told(core)
     worst: list[dict[str, Any]] = [] if keys is None else keys["worst"]
     said = [f"{clean(row['key'])} {row['state']}" for row in worst if row["state"] != "closed"]
-    return {**({} if keys is None else {"keys": said}), **({"traces": traces} if traces else {})}
+    found = {} if keys is None else {"keys": said}
+    return {**cover(core), **found, **({"traces": traces} if traces else {})}
 
 
 def entry_of(core: PolicyState, found: RowSchema, row: list[float], since: float) -> Entry:
@@ -79,7 +80,6 @@ def entry_of(core: PolicyState, found: RowSchema, row: list[float], since: float
     about: dict[str, Any] = {
         "owner": core.owner, "tier": core.tier, "impact": core.impact, "since": since,
         "fallback": answer_of(core),
-        "covered": is_covered(core),
     }  # fmt: skip
     about |= changing(core)
     about |= switches(core)  # a nested table would cost the garbage collector three times as much

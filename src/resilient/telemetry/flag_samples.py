@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from ..admin.registry import registry
 from ..flags.flip import FLAG, FORCED, KEY, OPTION, Flip, lever_of
+from ..flags.reasons import HOLDS
 from ..flags.runtime import here
 from ..metric_types import Metric, Sample
 
@@ -31,6 +32,10 @@ _ENABLED: Final = Metric(
 _STANDS: Final = Metric(
     "flag_processes", "gauge", "Processes in which the flag is on, and off.", "state",
     present=_WITH,
+)  # fmt: skip
+_HELD: Final = Metric(
+    "flag_held_processes", "gauge",
+    "Processes in which an environment variable or a provider holds the flag off.", present=_WITH,
 )  # fmt: skip
 _CHANGES: Final = Metric(
     "flag_changes_total", "counter", "Times that the flag came to say something else, in each.",
@@ -68,7 +73,7 @@ _FLAGS: Final = Metric(
     "flags", "gauge", "Flags that are declared; the first 1,000 have series of their own.",
     over="max",
 )  # fmt: skip
-OF_FLAG: Final = (_ENABLED, _STANDS, _CHANGES, _OFF_CALLS, _SINCE, _EXPIRES, _REVIEW)
+OF_FLAG: Final = (_ENABLED, _STANDS, _HELD, _CHANGES, _OFF_CALLS, _SINCE, _EXPIRES, _REVIEW)
 OF_ORDER: Final = (_FORCED_SINCE, _FORCED_UNTIL)
 OF_FLAGS: Final[tuple[Metric, ...]] = (
     *OF_FLAG, *OF_ORDER, _AGE, _FLAGS,
@@ -87,6 +92,7 @@ def measure_flags() -> Iterator[tuple[Flag, list[Sample]]]:
             [
                 (_ENABLED, (), flag.state),
                 *((_STANDS, (word,), flag.state is on) for word, on in _WORDS),
+                (_HELD, (), state.says(flag)[1] in HOLDS),
                 (_CHANGES, (), flag.changes),
                 (_OFF_CALLS, (), flag.off_reads),
                 (_SINCE, (), nan if flip is None else flip.at),

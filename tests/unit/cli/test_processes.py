@@ -134,6 +134,8 @@ def test_a_process_pinned_by_its_environment(cli: Cli, make: Callable[..., Worke
     cli.flip("flags", "off", "recs").said(0, "applied by 2 of 2 processes")
     done = cli.flip("flags", "on", "recs")
     done.said(3, "applied by 2 of 2", "pinned off by its environment: ", f"pid {pinned.pid}")
+    cli("status").said(1, "off: recs (held off in 1 process, by no order); ")
+    assert cli("status", "--json").json["held_off"] == {"recs": 1}
     assert pinned.ask("read") == "False"
     assert len(cli.flip("flags", "on", "recs", "--json").said(3).json["pinned"]) == 1
     cli("flags").said(0, "OFF in 1", "in 1, by its environment")

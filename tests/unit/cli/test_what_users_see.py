@@ -150,6 +150,15 @@ def test_of_a_policy_without_a_fallback(cli: Cli, worker: Worker) -> None:
     assert harm not in cli.flip("policies", "force-open", "plain").said(0).out
 
 
+def test_of_a_policy_with_a_view_that_answers(cli: Cli, worker: Worker) -> None:
+    """Nobody is told of errors for calls that are answered, nor of answers for those that are not."""
+    assert worker.ask("view") == "ok"
+    until(lambda: cli("policies", "show", "shop", "--json").json["in"][0]["policy"].get("in_views"))
+    said = cli.flip("policies", "force-open", "shop").said(0)
+    assert "only views of shop have an answer in its place: other calls are errors now" in said.out
+    assert (worker.ask("view"), worker.ask("shop")) == ("instead", "CircuitOpenError")
+
+
 def test_of_a_switch_without_an_answer(cli: Cli, worker: Worker) -> None:
     """Who turns it off is told what its callers get, and who looks at the policy what cuts it off."""
     harm = "nothing answers in the place of shop: every call of it is an error now"

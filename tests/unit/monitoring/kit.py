@@ -75,9 +75,10 @@ def policy(
     return Entry("policy", name, {**ABOUT, **(about or {})}, made, [*row.values(), 0.0, *cells])
 
 
-def flag_entry(name: str, *, on: bool, flipped: float | None = None) -> Entry:
+def flag_entry(name: str, *, on: bool, flipped: float | None = None, held: bool = False) -> Entry:
     """Return the entry of a flag as one process says it."""
     said = {("flag_processes", "on"): float(on), ("flag_processes", "off"): float(not on)}
+    said["flag_held_processes", ""] = float(held)
     if flipped is not None:
         said["flag_flipped_timestamp_seconds", ""] = flipped
     tail, cells = samples(said)

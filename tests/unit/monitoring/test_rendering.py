@@ -356,7 +356,7 @@ def test_no_name_is_obeyed(evil: str, width: int) -> None:
 COLUMNS = {
     "policy", "owner", "tier", "impact", "state", "since", "calls", "rate", "enough", "served",
     "p50", "p99", "in_flight", "limit", "abandoned", "fallback", "lever", "live",
-    "p50_at_least", "p99_at_least", "covered", "keys", "note",
+    "p50_at_least", "p99_at_least", "covered", "in_views", "keys", "note",
 }  # fmt: skip
 
 

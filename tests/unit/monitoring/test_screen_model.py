@@ -311,14 +311,19 @@ def test_a_flag_that_is_off_in_some_processes() -> None:
 
 
 @pytest.mark.parametrize("others", [0, 2])
-def test_a_flag_that_no_order_holds_off(others: int) -> None:
+@pytest.mark.parametrize("flipped", [None, WALL - 9])
+def test_a_flag_that_no_order_holds_off(others: int, flipped: float | None) -> None:
     """The environment does, or a provider: an order to turn it on would be obeyed by nobody."""
     about = {"flags": ["recs"]}
-    on = Page(policy("a", about=about), flag_entry("recs", on=True))
-    row = state(*[on] * others, Page(policy("a", about=about), flag_entry("recs", on=False)))
+    on = Page(policy("a", about=about), flag_entry("recs", on=True, flipped=flipped))
+    off = Page(policy("a", about=about), flag_entry("recs", on=False, flipped=flipped, held=True))
+    row = state(*[on] * others, off)
     assert row.state.startswith("flag off")
     assert row.lever == "resilient flags show recs"
-    assert row.note == "no order holds it off, so none can end that"
+    assert row.note == "its environment or provider holds it off, which no order ends"
+    ordered = Page(policy("a", about=about), flag_entry("recs", on=False, flipped=WALL - 9))
+    assert state(*[on] * others, off, ordered).lever.startswith("resilient")
+    assert "flags show" not in state(*[on] * others, off, ordered).lever
 
 
 def test_the_second_of_two_flags_is_off() -> None:
@@ -478,3 +483,14 @@ def test_no_directory_is_no_look(tmp_path: Any) -> None:
     """To look where nothing is raises what the command line turns into words."""
     with pytest.raises(OSError):
         PagePoller(tmp_path / "nowhere").look()
+
+
+def test_views_that_answer_are_no_cover_of_all() -> None:
+    """Cut off, some callers are answered and others are not: it says both."""
+    about = {"covered": False, "in_views": True}
+    row = only(policy("a", about=about, full=74, error=26))
+    assert row.note == (
+        "only some of its views have a fallback: forcing it open would turn 74 % full into errors"
+    )
+    row = state(Page(policy("a", about=about, gauges={("override_active", "forced_open"): 1.0})))
+    assert row.note == "only some of its views answer in its place: other calls are errors"
