@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from socket import gethostname
 from typing import Final
 
 import click
 
+from ..pages.running import process_identity
 from .doctor import cores, findings, in_pages, told_of_cores
 from .flag_commands import flags
 from .metrics_commands import metrics
@@ -15,7 +17,7 @@ from .pages import directory_of
 from .policy_commands import policies
 from .simulate import simulate
 from .status import status
-from .store_access import FINDINGS, USAGE, StoreAccess, fail, look
+from .store_access import FINDINGS, NOT_ALL, USAGE, StoreAccess, fail, look
 from .timeline import timeline
 from .top import top
 
@@ -110,7 +112,11 @@ def processes(store: str | None, as_json: bool) -> None:
 @click.argument("process", metavar="ID")
 @common
 def forget(process: str, store: str | None, as_json: bool) -> None:
-    """Take a silent process that is gone for good out of the count; ID may be shortened."""
+    """Take a silent process that is gone for good out of the count; ID may be shortened.
+
+    Exits with 3 where it still runs on this host, frozen or hung: it obeys nothing, and is not
+    counted until it goes on.
+    """
     reach = StoreAccess(store)
     with reach.store() as opened:
         view = look(reach, opened)
@@ -123,7 +129,16 @@ def forget(process: str, store: str | None, as_json: bool) -> None:
         if not view.is_silent(found[0]):
             fail(f"{found[0].host}, pid {found[0].pid} is alive; it would be back at once", USAGE)
         opened.leave(found[0].id)
+    host, pid = found[0].host, found[0].pid
+    runs = host == gethostname() and bool(process_identity(pid))
     if as_json:
-        say_json({"forgotten": found[0].id})
+        say_json({"forgotten": found[0].id, "runs": runs})
     else:
-        say(f"forgotten: {found[0].host}, pid {found[0].pid}")
+        say(f"forgotten: {host}, pid {pid}")
+        if runs:
+            say(
+                "a process of that pid still runs here: if it is this one, it does not obey, and "
+                f"is not counted until it goes on. End it: kill -9 {pid}"
+            )
+    if runs:
+        raise SystemExit(NOT_ALL)

@@ -66,13 +66,17 @@ def _entry(
     return Entry(kind, name, about or {}, layout(words=None, tail=tail), row)
 
 
-def changing(core: PolicyState) -> dict[str, list[str]]:
+def changing(core: PolicyState) -> dict[str, bool | list[str]]:
     """Return what a policy's entry says that changes: views that answer, worst keys, new traces."""
     keys, traces = summed(core, _NAMED), told(core)
     worst: list[dict[str, Any]] = [] if keys is None else keys["worst"]
     said = [f"{clean(row['key'])} {row['state']}" for row in worst if row["state"] != "closed"]
-    found = {} if keys is None else {"keys": said}
-    return {**cover(core), **found, **({"traces": traces} if traces else {})}
+    found: dict[str, bool | list[str]] = {**cover(core)}
+    if keys is not None:
+        found["keys"] = said
+    if traces:
+        found["traces"] = traces
+    return found
 
 
 def entry_of(core: PolicyState, found: RowSchema, row: list[float], since: float) -> Entry:
