@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 from rich.console import Console
+from rich.terminal_theme import MONOKAI
 
 from resilient.cli.top_screen import drawn
 from resilient.monitoring.page_samples import PagePoller
@@ -42,7 +43,9 @@ def main() -> None:
     with open(os.devnull, "w") as nowhere:
         console = Console(record=True, width=COLUMNS, file=nowhere, force_terminal=True)
         console.print(drawn(screen, COLUMNS, rows=None))
-        PICTURE.write_text(console.export_svg(title="resilient top"), encoding="utf-8")
+        PICTURE.write_text(
+            console.export_svg(title="resilient top", theme=MONOKAI), encoding="utf-8"
+        )
 
 
 if __name__ == "__main__":

@@ -68,7 +68,8 @@ class StoreAccess:
                 fail(f"{file} can't be looked at by this user: ask as the user that runs the "
                      "processes", UNREACHED)  # fmt: skip
             except OSError:
-                fail(f"{file} does not exist: no process has ever used this store", UNREACHED)
+                fail(f"{file} does not exist: no process has used this store yet, or it was moved "
+                     "or deleted", UNREACHED)  # fmt: skip
         try:
             store = self._opener()
             try:
