@@ -128,6 +128,11 @@ class Cli:
         """Wait until so many processes follow, and have applied all there is."""
         until(lambda: self._followed(name) == (number, number))
 
+    def followers(self) -> int:
+        """Return how many processes follow; -1 where the store did not answer in time."""
+        done = self("processes", "--json")
+        return -1 if done.code == 4 else len(done.said(0).json)
+
     def _followed(self, name: str) -> tuple[int, int]:
         """Return how many processes have applied all of a flag, and how many follow."""
         done = self("flags", "--json")

@@ -92,12 +92,12 @@ def test_a_parent_that_follows_too(
     cli: Cli = request.getfixturevalue(store)
     cli.environ["APP_READS_EARLY"] = "1"
     service = serve(cli)
-    until(lambda: len(cli("processes", "--json").json) == WORKERS + 1)
+    until(lambda: cli.followers() == WORKERS + 1)
     for word, answer in (("off", "top 100"), ("on", "personal")):
         flip(cli, word, WORKERS + 1)
         assert set(service.answers().values()) == {answer}
     replaced(service)
-    until(lambda: len(cli("processes", "--json").json) == WORKERS + 1)
+    until(lambda: cli.followers() == WORKERS + 1)
     flip(cli, "off", WORKERS + 1)
     assert set(service.answers().values()) == {"top 100"}
 
