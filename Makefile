@@ -120,8 +120,8 @@ docs: $(VENV)/docs  ## build the docs; warnings, dead links inside and misspelt 
 links: $(VENV)/docs  ## ask for each link to the outside; needs the internet, and so is no part of CI
 	$(BIN)/sphinx-build -W --keep-going -q -b linkcheck docs docs/_build/links
 
-release-check:  ## build sdist and wheels, and try each as its users would; about 4 min
-	.ci/release-check $(FOUND)
+release-check:  ## build sdist and wheels, and try each as its users would; about 4 min; KEEP=dist keeps what was tried
+	.ci/release-check $(FOUND) $(KEEP)
 
 bench: $(VENV)/bench  ## what a guarded call costs beside its peers, and how that grows; fails if a goal is missed
 	$(BIN)/python -m benchmarks

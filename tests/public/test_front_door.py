@@ -69,6 +69,17 @@ def test_links_work_where_the_files_are_not_beside_it() -> None:
         assert after == (before if "://" in before else f"{source}/{kind}/{tag}/{before}")
 
 
+def test_no_link_of_any_form_is_left_that_needs_them() -> None:
+    """Links in links, by reference, and in HTML too."""
+    told = re.sub(r"```.*?```|`[^`\n]*`", "", long_description(), flags=re.DOTALL)
+    found = re.findall(
+        r"\]\(([^)]+)\)|^\[[^\]]+\]:\s*(\S+)|(?:src|href)=\"([^\"]+)", told, re.MULTILINE
+    )
+    targets = ["".join(each) for each in found]
+    assert len(targets) > 30
+    assert [each for each in targets if not each.startswith(("https://", "#"))] == []
+
+
 def test_the_metadata_is_whole() -> None:
     tested = re.search(r"supported=\((.*)\)", (ROOT / ".ci" / "run").read_text())
     assert tested is not None
