@@ -149,7 +149,7 @@ class _Follower:
             if self._ended:
                 return
             self._ended = True
-            self._let_go()
+        self._let_go()
         for event in _EVENTS:
             with contextlib.suppress(KeyError, ValueError):  # api.clear_providers() removes all
                 self._client.remove_handler(event, self._heard)

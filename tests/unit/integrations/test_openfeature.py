@@ -430,6 +430,19 @@ def test_the_event_says_who_let_it_go(made: Flag, following: Any) -> None:
     ]  # fmt: skip
 
 
+def test_a_listener_may_end_it_too(made: Flag, following: Any) -> None:
+    """No lock is held while a listener runs."""
+    end = following(made, client=serve(Theirs(**{made.name: False})), every=3600)
+    until(lambda: not made)
+    stop = bus.subscribe(lambda event: end() if event.flag == made.name else None)
+    ending = threading.Thread(target=end, daemon=True)
+    ending.start()
+    ending.join(WAIT)
+    stop()
+    assert not ending.is_alive()
+    assert made
+
+
 def test_another_reason_does_not_let_it_go_meanwhile(made: Flag) -> None:
     """Who reads without the lock finds it held, at each step of the change."""
     here.state.hold(made.name, "one")
