@@ -59,10 +59,10 @@ def once_answered(answer: Any) -> str:
 
 def _method_of(answer: Any) -> str:
     """Return the method of the request that an answer came of; "" where nothing says it."""
-    before = _found(answer, ("history",))
+    before, tried = _found(answer, ("history",)), _found(answer, ("retries", "history"))
     if isinstance(before, (list, tuple)) and before:
         answer = before[0]
-    elif any(each.status == 303 for each in _found(answer, ("retries", "history")) or ()):
+    elif isinstance(tried, tuple) and any(_found(each, ("status",)) == 303 for each in tried):
         return ""  # urllib3 has forgotten what it asked first
     found = (_found(answer, path) for path in _METHODS)
     return next((each.upper() for each in found if isinstance(each, str)), "")

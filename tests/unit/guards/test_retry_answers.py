@@ -6,6 +6,7 @@ import asyncio
 import http.server
 import threading
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
@@ -15,6 +16,7 @@ import requests
 import urllib3
 
 from resilient import Policy, retry
+from resilient.knowledge.repeats import once_answered
 
 FAST: dict[str, Any] = {"on": ConnectionRefusedError, "wait_initial": 0.001, "wait_max": 0.001}
 SAID: dict[str, Any] = {"failed_result": lambda answer: answer.status_code == 503}
@@ -130,3 +132,13 @@ def test_after_a_redirect_the_first_request_counts(
             return await policy.atry_call(session.request, method, url)
 
     assert asyncio.run(ask_async()).attempts == attempts
+
+
+@pytest.mark.parametrize("history", [None, 3, "GET", [], (3,), ({"status": 303},)])
+def test_a_history_of_another_kind_says_nothing(history: Any) -> None:
+    answer = of_httpx("GET")
+    answer.history = history
+    answer.retries = SimpleNamespace(history=history)  # type: ignore[attr-defined]
+    expected = "names no method" if isinstance(history, tuple) else ""
+    assert expected in once_answered(answer)
+    assert bool(expected) is bool(once_answered(answer))
