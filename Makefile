@@ -10,6 +10,8 @@ FOUND := $(shell .ci/find-python $(PYTHON))
 VENV := .venv-$(if $(FOUND),$(shell $(FOUND) -c 'import sys; print("%d.%d" % sys.version_info[:2] + sys.abiflags)'),$(error PYTHON=$(PYTHON)))
 endif
 BIN := $(VENV)/bin
+# Thousands of processes read the same modules here: each would compile them anew.
+unexport PYTHONDONTWRITEBYTECODE
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 # Tests that want the machine for themselves.

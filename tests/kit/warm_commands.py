@@ -51,11 +51,7 @@ class WarmCommands:
 
     def can(self, environ: Mapping[str, str]) -> bool:
         """Return whether nothing in a command's environment needs an interpreter of its own."""
-        return all(
-            self._environ.get(name) == value
-            for name, value in environ.items()
-            if name.startswith(_AT_START)
-        )
+        return _at_start(environ) == _at_start(self._environ)
 
     def run(
         self, words: Sequence[str | bytes], environ: Mapping[str, str], timeout: float
@@ -81,6 +77,10 @@ class WarmCommands:
                     os.killpg(pid, signal.SIGKILL)
                     raise subprocess.TimeoutExpired(said, timeout) from None
             return code, _read(out), _read(err)
+
+
+def _at_start(environ: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in environ.items() if name.startswith(_AT_START)}
 
 
 def _read(file: IO[bytes]) -> bytes:
