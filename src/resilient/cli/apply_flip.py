@@ -185,10 +185,10 @@ def _tell(view: StoreView, name: str, wanted: FlipRequest, told: Told) -> None:
     if wanted.kind == FLAG and "off" in wanted.levers.values():
         for policy, said in view.declared("policies").items():
             if name in said.get("flags", ()) and name not in said.get("answered", ()):
-                say(
-                    f"nothing answers in the place of {policy}: every call of it is an error now, "
-                    "unless its caller has a fallback"
-                )
+                what = f"nothing answers in the place of {policy}: every call of it is an error now"
+                if said.get("in_views"):
+                    what = f"only views of {policy} have an answer: its other calls are errors now"
+                say(f"{what}, unless its caller has a fallback")
 
 
 def _tell_flip(view: StoreView, done: Done, reason: str) -> None:

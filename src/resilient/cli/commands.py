@@ -137,8 +137,8 @@ def forget(process: str, store: str | None, as_json: bool) -> None:
         say(f"forgotten: {host}, pid {pid}")
         if runs:
             say(
-                "a process of that pid still runs here: if it is this one, it does not obey, and "
-                f"is not counted until it goes on. End it: kill -9 {pid}"
+                f"a process of that pid still runs here: if it is this one (ps -fp {pid}), it does "
+                "not obey, and is not counted until it goes on; end it"
             )
     if runs:
         raise SystemExit(NOT_ALL)

@@ -157,6 +157,10 @@ def test_of_a_policy_with_a_view_that_answers(cli: Cli, worker: Worker) -> None:
     said = cli.flip("policies", "force-open", "shop").said(0)
     assert "only views of shop have an answer in its place: other calls are errors now" in said.out
     assert (worker.ask("view"), worker.ask("shop")) == ("instead", "CircuitOpenError")
+    cli.flip("policies", "release", "shop").said(0)
+    said = cli.flip("flags", "off", "recs").said(0)
+    assert "only views of shop have an answer: its other calls are errors now, unless" in said.out
+    assert (worker.ask("view"), worker.ask("shop")) == ("instead", "FlagOffError")
 
 
 def test_of_a_switch_without_an_answer(cli: Cli, worker: Worker) -> None:
