@@ -473,7 +473,8 @@ class Machine(RuleBasedStateMachine):
         if self.model.forced is None:
             assert seen["probes"] == len(self.model.probes())
         climbs = self.model.climbs(self.now)
-        acts = not self.model.measures and self.model.forced is None
+        # Forced open the policy refuses before it is asked: the circuit's own share stands.
+        acts = not self.model.measures and self.model.forced != "forced_closed"
         assert (seen["admitted_share"] < 1) == (climbs and acts)
         told = [event.kind for event in self.events]
         assert seen["would_open"] == told.count("would_open")
@@ -958,6 +959,19 @@ def test_a_ramp_lives_on_in_a_child_and_in_what_is_saved() -> None:
     told = [[each.admit(6.0) >= 0 for _ in range(30)] for each in (guard, other)]
     assert told[0] == told[1]
     assert 4 <= sum(told[0]) <= 6
+
+
+def test_forced_open_on_the_ramp_the_circuits_own_share_stands() -> None:
+    """The policy refuses before the circuit is asked; released, it probes again."""
+    guard = breaker(failure_threshold=1, minimum_calls=2, recovery_timeout=0.5, ramp=0.5)
+    result(guard, guard.admit(0.0), 0.0, FAILURE)
+    result(guard, guard.admit(0.5), 0.5, SUCCESS)
+    guard.force("forced_open", 0.5)
+    assert guard.snapshot(0.5)["admitted_share"] == 0.1
+    guard.force(None, 0.5)
+    assert guard.state == "half_open"
+    guard.force("forced_closed", 0.5)
+    assert guard.snapshot(0.5)["admitted_share"] == 1.0
 
 
 def test_a_retry_on_the_ramp_asks_again() -> None:
